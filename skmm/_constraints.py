@@ -1,0 +1,82 @@
+"""Shared parameter ranges, and the only place that touches scikit-learn's private API.
+
+``sklearn.utils._param_validation`` keeps the same names from 1.6 to 1.9. Should it move,
+this file alone has to follow.
+"""
+
+from numbers import Integral, Real
+from os import PathLike
+
+import numpy as np
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Hidden,
+    Interval,
+    InvalidParameterError,
+    Options,
+    StrOptions,
+)
+from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
+from sklearn.utils.validation import _check_feature_names_in, _check_sample_weight
+
+try:
+    from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
+except ImportError:  # scikit-learn before 1.8
+    from sklearn.utils._estimator_html_repr import (  # type: ignore[no-redef]
+        _VisualBlock as VisualBlock,
+    )
+
+__all__ = [
+    "BATCH_SIZE",
+    "DEVICE",
+    "DTYPE",
+    "FRACTION",
+    "LEARNING_RATE",
+    "NON_NEGATIVE",
+    "ON_ERROR",
+    "OPEN_FRACTION",
+    "POSITIVE_INT",
+    "POSITIVE_REAL",
+    "RANDOM_STATE",
+    "STORE",
+    "VERBOSE",
+    "BaseComposition",
+    "HasMethods",
+    "Hidden",
+    "Interval",
+    "InvalidParameterError",
+    "Options",
+    "StrOptions",
+    "VisualBlock",
+    "check_feature_names_in",
+    "check_sample_weight",
+]
+
+POSITIVE_INT = [Interval(Integral, 1, None, closed="left")]
+POSITIVE_REAL = [Interval(Real, 0, None, closed="neither")]
+NON_NEGATIVE = [Interval(Real, 0, None, closed="left")]
+FRACTION = [Interval(Real, 0, 1, closed="left")]  # a dropout rate of 1 drops everything
+OPEN_FRACTION = [Interval(Real, 0, 1, closed="neither")]
+BATCH_SIZE = POSITIVE_INT
+LEARNING_RATE = POSITIVE_REAL
+RANDOM_STATE = ["random_state"]
+VERBOSE = ["verbose"]
+# "auto", "cpu", "cuda", "cuda:1", "mps": which of them exist is known to torch alone, at fit.
+DEVICE = [str]
+DTYPE = [StrOptions({"auto", "float32", "bfloat16", "float16"})]
+ON_ERROR = [StrOptions({"raise", "missing"})]
+# A folder, an EmbeddingStore, False for none, None for the configured one.
+STORE = [str, PathLike, HasMethods(["get_many", "put_many"]), Options(bool, {False}), None]
+
+
+def check_feature_names_in(estimator: object, input_features: object = None) -> np.ndarray:
+    """Input feature names of a fitted transformer, checked against ``input_features``."""
+    return _check_feature_names_in(estimator, input_features)
+
+
+def check_sample_weight(sample_weight: object, X: object) -> np.ndarray:
+    """Weights of the rows of ``X`` as an array: finite, not negative, not all zero."""
+    weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+    if not weights.any():
+        raise ValueError("All sample weights are zero. Give at least one row a positive weight.")
+    return weights

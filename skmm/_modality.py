@@ -1,0 +1,324 @@
+"""Which modality a column of a frame holds, told from its dtype and a few of its cells.
+
+Nothing is opened, decoded or downloaded to find out, and polars is not imported. Whoever infers
+modalities also needs an encoder for each: :func:`default_encoder` looks it up by its public name
+at the moment of use, so this file stands below the encoders.
+"""
+
+import difflib
+import importlib
+import os
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skmm._column import Column, column_names, iter_series, n_rows, to_column
+from skmm._media import SCALARS, cell_kind, describe, path_kind, shape_and_dtype
+from skmm.exceptions import CellTypeError
+
+__all__ = ["MODALITIES", "default_encoder", "infer_modalities"]
+
+# Modality -> what encodes it by default: a class of skmm.encoders, or what a fusion triple says.
+_DEFAULTS = {
+    "text": "TextEncoder",
+    "image": "ImageEncoder",
+    "audio": "AudioEncoder",
+    "video": "VideoEncoder",
+    "timeseries": "TimeSeriesEncoder",
+    "pointcloud": "PointCloudEncoder",
+    "tabular": "TabularEncoder",
+    "vector": "passthrough",
+    "drop": "drop",
+}
+MODALITIES = tuple(_DEFAULTS)
+
+_N_SAMPLED = 200
+
+# Words in a column's name that say what its (n, 3 or more) arrays are.
+_POINT_NAME = re.compile(r"points?|clouds?|pointclouds?|lidar|xyz|pcd")
+
+_NUMBER = re.compile(r"\s*[+-]?(\d[\d ]*([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?\s*%?\s*")
+_DATE = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}.*)?")
+
+# Words a value has at most -> how often each value must be there on average, and how many
+# values there may be, for the column to be one of categories.
+_REPEATS = [(1.5, 1.25, 1000), (4.5, 3, 1000), (np.inf, 10, 40)]
+
+
+def infer_modalities(X: Any) -> dict[str, str]:
+    """Tell the modality of each column.
+
+    Parameters
+    ----------
+    X : pandas or polars DataFrame or Series, ndarray, or list of cells
+        Raw data; a row is a sample. Columns without a name are called ``"x0"``, ``"x1"``, ...
+
+    Returns
+    -------
+    modalities : dict of str to str
+        For each column, in order, one of
+
+        - ``"tabular"``: numbers, booleans, dates, categories, strings that repeat (below);
+        - ``"text"``: other strings;
+        - ``"image"``, ``"audio"``, ``"video"``, ``"pointcloud"``: paths or URLs by their suffix,
+          bytes by the signature they begin with, PIL images; arrays of shape
+          ``(height, width)`` if 8- or 16-bit unsigned or bool, ``(height, width, 1 or 3 or 4)``
+          or ``(1 or 3, height, width)`` are images, arrays of 4 dimensions videos;
+        - ``"vector"``: arrays or lists of numbers, of one dimension and one length throughout;
+        - ``"timeseries"``: such arrays of several lengths, and arrays ``(n_timestamps,
+          n_channels)``, unless a word of the column's name (points, cloud, pointcloud, lidar,
+          xyz, pcd) says that the rows of an array with 3 or more columns are points;
+        - ``"drop"``: a column that is missing throughout, or holds one number or string
+          throughout (where some cells are missing, that is information, and it stays).
+
+    Raises
+    ------
+    CellTypeError
+        If a cell holds an object that belongs to no modality, or two cells of a column belong to
+        different ones; the message names column and rows.
+    ValueError
+        If X has no rows or no columns, or two columns of one name.
+
+    Notes
+    -----
+    Cells are looked at in at most 200 rows, spread evenly over those present, so the answer is
+    the same every time; only the number of distinct strings is counted in full. No file is
+    opened.
+
+    Category or text? A string alone does not tell, a column does: the values of a category come
+    back. Strings are ``"tabular"`` if each distinct value is there 1.25 times on average where
+    values are one word long, 3 times where they have up to 4 words, 10 times where they are
+    longer; and if there are at most 1000 distinct values, 40 of the long ones. So are strings
+    that all spell numbers or dates. Identifiers that never repeat cannot be told from short texts
+    and become ``"text"``: drop such a column yourself.
+
+    If at least half of a column's strings look like paths of media files, all have to.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmm import infer_modalities
+    >>> frame = pd.DataFrame(
+    ...     {
+    ...         "photo": ["coat.jpg", None, "hat.jpg", "scarf.png"],
+    ...         "review": ["Warm and soft", "Fell apart", None, "Bought it twice"],
+    ...         "colour": ["red", "blue", "red", "red"],
+    ...         "price": [89.0, 12.5, None, 20.0],
+    ...         "shop": ["north", "north", "north", "north"],
+    ...     }
+    ... )
+    >>> infer_modalities(frame)
+    {'photo': 'image', 'review': 'text', 'colour': 'tabular', 'price': 'tabular', 'shop': 'drop'}
+    """
+    names = column_names(X)
+    if not names or not n_rows(X):
+        raise ValueError(
+            f"Modalities cannot be inferred from X with {n_rows(X)} rows and {len(names)} columns."
+            " Pass at least one of each."
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"X has several columns named {twice[0]!r}. Rename them.")
+    return {
+        name: _modality(name, series)
+        for name, (_, series) in zip(names, iter_series(X), strict=True)
+    }
+
+
+def default_encoder(modality: str) -> Any:
+    """Give what encodes a modality if nothing else is asked for.
+
+    Parameters
+    ----------
+    modality : str
+        A value of :func:`infer_modalities`.
+
+    Returns
+    -------
+    encoder : estimator or str
+        A new, unfitted encoder with default parameters; ``"passthrough"`` for ``"vector"``,
+        ``"drop"`` for ``"drop"``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such modality, or this version of skmm has no encoder for it.
+
+    Examples
+    --------
+    >>> from skmm._modality import default_encoder
+    >>> default_encoder("vector")
+    'passthrough'
+    >>> default_encoder("images")
+    Traceback (most recent call last):
+        ...
+    ValueError: There is no modality 'images': did you mean 'image'? Modalities are 'text', \
+'image', 'audio', 'video', 'timeseries', 'pointcloud', 'tabular', 'vector', 'drop'.
+    """
+    if modality not in _DEFAULTS:
+        near = difflib.get_close_matches(str(modality), MODALITIES, n=2)
+        hint = f": did you mean {' or '.join(map(repr, near))}?" if near else "."
+        known = ", ".join(map(repr, MODALITIES))
+        raise ValueError(f"There is no modality {modality!r}{hint} Modalities are {known}.")
+    name = _DEFAULTS[modality]
+    if not name.endswith("Encoder"):
+        return name
+    try:
+        encoder = getattr(importlib.import_module("skmm.encoders"), name)
+    except AttributeError as error:
+        raise ValueError(
+            f"This version of skmm has no {name}, the default encoder of modality {modality!r}."
+            " Name another transformer for the column, or 'drop'."
+        ) from error
+    return encoder()
+
+
+def _modality(name: str, series: Any) -> str:
+    if _is_tabular_dtype(series):
+        return _tabular_or_drop(series)
+    column = to_column(name, series)
+    present = np.flatnonzero(~column.missing)
+    if not present.size:
+        return "drop"
+    if present.size == len(column.values) > 1 and _is_constant(column.values):
+        return "drop"
+    # Evenly spread: the cells of a frame that is sorted by source differ along it.
+    few = np.linspace(0, present.size - 1, min(present.size, _N_SAMPLED)).astype(np.intp)
+    kinds: dict[str, int] = {}  # kind -> the first row that shows it
+    for row in present[few]:
+        kinds.setdefault(_kind(column, row), int(row))
+    kinds = _settle_strings(column, kinds, present[few])
+    if len(kinds) > 1:
+        _refuse_mixture(column, kinds)
+    (kind,) = kinds
+    if kind == "string":
+        return _string_modality([str(column.values[i]) for i in present])
+    if kind == "1-D array":
+        return "vector" if _one_length(column.values[present]) else "timeseries"
+    if kind == "2-D array":
+        return _series_or_points(column, present[few])
+    return kind
+
+
+def _is_tabular_dtype(series: Any) -> bool:
+    dtype: Any = getattr(series, "dtype", None)
+    if isinstance(series, pd.Series):
+        types = pd.api.types
+        return (
+            types.is_numeric_dtype(dtype)
+            or types.is_datetime64_any_dtype(dtype)
+            or types.is_timedelta64_dtype(dtype)
+            or isinstance(dtype, pd.CategoricalDtype)
+        )
+    if isinstance(series, np.ndarray):
+        return series.ndim == 1 and series.dtype.kind in "biufcmM"
+    if hasattr(dtype, "is_numeric"):  # polars
+        simple = dtype.is_numeric() or dtype.is_temporal()
+        return simple or type(dtype).__name__ in ("Boolean", "Categorical", "Enum")
+    return False
+
+
+def _tabular_or_drop(series: Any) -> str:
+    if hasattr(series, "drop_nulls"):  # polars, where NaN is no null
+        present = series.drop_nulls()
+        present = present.drop_nans() if present.dtype.is_float() else present
+        n_distinct = present.n_unique()
+    else:
+        present = pd.Series(series).dropna()
+        n_distinct = present.nunique()
+    if n_distinct == 0 or (n_distinct == 1 and len(present) == len(series) > 1):
+        return "drop"
+    return "tabular"
+
+
+def _is_constant(cells: np.ndarray) -> bool:
+    first = cells[0]
+    if not isinstance(first, (str, bytes, os.PathLike, *SCALARS)):
+        return False  # arrays and pictures: == does not answer, and comparing them is slow
+    # Stops at the first cell that differs, mostly the second.
+    return all(type(cell) is type(first) and cell == first for cell in cells)
+
+
+def _string_modality(cells: list[str]) -> str:
+    """Category or text: see the notes of :func:`infer_modalities`."""
+    distinct = sorted(set(cells))
+    few = [distinct[i] for i in np.linspace(0, len(distinct) - 1, _N_SAMPLED).astype(np.intp)]
+    if all(_NUMBER.fullmatch(cell) for cell in few) or all(_DATE.fullmatch(c) for c in few):
+        return "tabular"
+    # Not every script sets spaces: so many letters count as a word, too.
+    n_words = np.mean([max(len(cell.split()), len(cell) / 16) for cell in few])
+    repeats, at_most = next((r, k) for limit, r, k in _REPEATS if n_words < limit)
+    repeated = len(cells) >= repeats * len(distinct) and len(distinct) <= at_most
+    return "tabular" if repeated else "text"
+
+
+def _one_length(cells: Iterable[Any]) -> bool:
+    return len({len(cell) for cell in cells if hasattr(cell, "__len__")}) == 1
+
+
+def _series_or_points(column: Column, rows: np.ndarray) -> str:
+    first: dict[int, int] = {}  # n_channels -> row
+    for row in rows:
+        first.setdefault(shape_and_dtype(column.values[row])[0][1], int(row))
+    if len(first) > 1:
+        (a, i), (b, j) = list(first.items())[:2]
+        raise CellTypeError(
+            f"{_where(column, i)} holds an array of {a} columns and row {column.labels[j]!r} one of"
+            f" {b}, but a time series has one number of channels. If the arrays are pictures,"
+            " name an encoder for the column."
+        )
+    (n_channels,) = first
+    # "leftCloud_xyz" -> left, cloud, xyz
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", str(column.name))
+    named = any(_POINT_NAME.fullmatch(word.lower()) for word in words)
+    return "pointcloud" if named and n_channels >= 3 else "timeseries"
+
+
+def _kind(column: Column, row: int) -> str:
+    cell = column.values[row]
+    kind = cell_kind(cell)
+    if kind is None:
+        raise CellTypeError(
+            f"{_where(column, row)} holds {describe(cell)}, which belongs to no modality. Name an"
+            " encoder for this column, or leave it out."
+        )
+    return kind
+
+
+def _settle_strings(column: Column, kinds: dict[str, int], rows: np.ndarray) -> dict[str, int]:
+    """Decide between plain strings, media paths and other scalars within one column."""
+    if "string" not in kinds:
+        return kinds
+    sampled = [column.values[row] for row in rows]
+    strings = [cell for cell in sampled if isinstance(cell, str)]
+    media = [cell for cell in strings if path_kind(cell)]
+    if 2 * len(media) >= len(strings):
+        return kinds
+    # Free text may end in a file name, and 13 beside "A12" is a code: all of them strings.
+    others = {
+        _kind(column, row): int(row)
+        for row in rows[::-1]
+        if not isinstance(column.values[row], str)
+    }
+    others.pop("tabular", None)
+    return {"string": kinds["string"], **others}
+
+
+def _refuse_mixture(column: Column, kinds: dict[str, int]) -> None:
+    (kind_a, row_a), (kind_b, row_b) = list(kinds.items())[:2]
+    a, b = (_short(column.values[row]) for row in (row_a, row_b))
+    raise CellTypeError(
+        f"{_where(column, row_a)} holds {kind_a} ({a}) and row {column.labels[row_b]!r} {kind_b}"
+        f" ({b}). Give each modality a column of its own, and put None where a row lacks it."
+    )
+
+
+def _where(column: Column, row: int) -> str:
+    return f"Column {column.name!r}: row {column.labels[row]!r}"
+
+
+def _short(cell: object) -> str:
+    return repr(cell)[:60] if isinstance(cell, str | os.PathLike) else type(cell).__name__

@@ -1,0 +1,94 @@
+"""What is installed: the first thing to look at when something does not work."""
+
+import importlib
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from skmm._optional import is_installed
+
+__all__ = ["show_versions"]
+
+# Distribution names, in the order of the data path.
+_PACKAGES = (
+    "scikit-learn",
+    "torch",
+    "skorch",
+    "numpy",
+    "pandas",
+    "polars",
+    "pillow",
+    "joblib",
+    "transformers",
+    "safetensors",
+    "matplotlib",
+    "soundfile",
+    "av",
+)
+
+
+def show_versions() -> None:
+    """Print the versions of skmm, of Python and of the libraries underneath.
+
+    A package that is not installed is shown as such. A torchvision that is installed but
+    cannot be imported is told in words: ``transformers`` then fails to load even text models.
+
+    See Also
+    --------
+    sklearn.show_versions : What scikit-learn itself stands on.
+
+    Examples
+    --------
+    >>> import skmm
+    >>> skmm.show_versions()  # doctest: +ELLIPSIS
+    skmm         ...
+    python       ...
+    """
+    rows = [
+        ("skmm", _version("skmm")),
+        ("python", f"{platform.python_version()} ({sys.executable})"),
+        ("platform", f"{platform.platform()}, {os.cpu_count()} CPUs"),
+        *((name, _version(name)) for name in _PACKAGES),
+        ("devices", _devices()),
+    ]
+    for name, value in rows:
+        print(f"{name:<12} {value}")
+    trouble = _torchvision_trouble()
+    if trouble is not None:
+        print(f"\n{trouble}")
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _devices() -> str:
+    """Devices that ``device=`` can name, in words."""
+    try:
+        import torch
+    except Exception as error:  # a broken torch is a reason to call show_versions
+        return f"unknown, torch cannot be imported: {error}"
+    names = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return ", ".join(["cpu", *names])
+
+
+def _torchvision_trouble() -> str | None:
+    """Tell of a torchvision that does not fit torch, in words; None if all is well."""
+    if not is_installed("torchvision"):
+        return None  # skmm does not need it
+    try:
+        importlib.import_module("torchvision")
+    except Exception as error:  # a misfit shows as RuntimeError, OSError or ImportError
+        return (
+            f"torchvision {_version('torchvision')} is installed but cannot be imported "
+            f"beside torch {_version('torch')}: {error}\n"
+            "transformers then fails to load any model, text models included. skmm does not "
+            "need torchvision: uninstall it, or install the build that belongs to this torch."
+        )
+    return None

@@ -1,0 +1,162 @@
+"""A small residual network for pictures, trained from scratch."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from skmm.backbones._pictures import stack_pictures
+from skmm.backbones._protocol import Backbone, Encoded
+
+__all__ = ["PictureCNN"]
+
+_N_STAGES = 4
+_TARGET_SIZE = 8  # side in pixels of the picture that is reconstructed
+
+
+class PictureCNN(Backbone):
+    """Small residual network for pictures, to be trained from scratch.
+
+    A residual network [1]_ of four stages; each doubles the channels and all but the first
+    halve the grid. Groups of channels are normalised [2]_, not batches, so a picture's features
+    never depend on its batch and batches of one can be trained on. Weights are drawn from
+    torch's current generator.
+
+    Parameters
+    ----------
+    n_components : int, default=128
+        Length of the tokens and of the pooled vector.
+    image_size : int, default=64
+        Side in pixels to which pictures are resized; their proportions change.
+    n_blocks : int, default=1
+        Residual blocks in a stage, of two convolutions each.
+    dropout : float, default=0.0
+        Share of the channels that is zeroed in training before the last stage, in [0, 1].
+
+    Attributes
+    ----------
+    width : int
+        ``n_components``. Tokens are the cells of the last grid, row by row, 16 for pictures of
+        64 pixels; the pooled vector is their mean.
+
+    References
+    ----------
+    .. [1] He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016.
+    .. [2] Wu, He, "Group normalization", ECCV 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm.backbones import PictureCNN
+    >>> model = PictureCNN(32)
+    >>> pictures = [np.zeros((48, 60, 3), dtype=np.uint8), np.ones((9, 9, 3), dtype=np.uint8)]
+    >>> encoded = model(**model.collate(pictures))
+    >>> encoded.tokens.shape, encoded.pooled.shape
+    (torch.Size([2, 16, 32]), torch.Size([2, 32]))
+    """
+
+    def __init__(
+        self,
+        n_components: int = 128,
+        *,
+        image_size: int = 64,
+        n_blocks: int = 1,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        if n_components < 1 or image_size < 1 or n_blocks < 1:
+            raise ValueError(
+                f"{type(self).__name__}: n_components, image_size and n_blocks must be positive,"
+                f" got {n_components}, {image_size} and {n_blocks}."
+            )
+        self.width = n_components
+        self.image_size = image_size
+        # An eighth, a quarter, a half, all of n_components; the first ones in steps of 8.
+        channels = [
+            8 * max(1, round(n_components / 2**k / 8)) for k in range(_N_STAGES - 1, 0, -1)
+        ] + [n_components]
+        self.stem = nn.Conv2d(3, channels[0], 3, stride=2, padding=1, bias=False)
+        self.stem_norm = _group_norm(channels[0])
+        blocks: list[nn.Module] = []
+        n_in = channels[0]
+        for stage, n_out in enumerate(channels):
+            if stage == _N_STAGES - 1:
+                blocks.append(nn.Dropout2d(dropout))
+            for i in range(n_blocks):
+                blocks.append(_Residual(n_in, n_out, stride=2 if stage and i == 0 else 1))
+                n_in = n_out
+        self.blocks = nn.Sequential(*blocks)
+
+    def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """Resize pictures.
+
+        Parameters
+        ----------
+        cells : sequence of ndarray of shape (height, width, 3), uint8
+            Pictures of any size.
+
+        Returns
+        -------
+        tensors : dict of str to Tensor
+            ``pictures``, uint8 of shape (n_cells, 3, image_size, image_size).
+        """
+        return {"pictures": stack_pictures(cells, self.image_size)}
+
+    def forward(self, *, pictures: Tensor) -> Encoded:  # type: ignore[override]
+        """Encode pictures.
+
+        Parameters
+        ----------
+        pictures : Tensor of shape (n_cells, 3, image_size, image_size)
+            Pixels from 0 to 255, uint8 or float.
+
+        Returns
+        -------
+        encoded : Encoded
+            A token for every cell of the grid, none of them masked.
+        """
+        x = (pictures.to(self.stem.weight.dtype) - 127.5) / 64.0
+        x = self.blocks(F.relu(self.stem_norm(self.stem(x))))
+        tokens = x.flatten(start_dim=2).transpose(1, 2)  # (n_cells, n_tokens, n_components)
+        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        return Encoded(tokens, mask, tokens.mean(dim=1))
+
+    def reconstruction_target(self, *, pictures: Tensor) -> Tensor:  # type: ignore[override]
+        """Give the pictures at 8 x 8 pixels.
+
+        Parameters
+        ----------
+        pictures : Tensor of shape (n_cells, 3, image_size, image_size), uint8
+            What ``collate`` gave.
+
+        Returns
+        -------
+        target : Tensor of shape (n_cells, 192)
+            Mean pixels, from 0 to 1; all of a colour, then the next.
+        """
+        return F.adaptive_avg_pool2d(pictures.float() / 255.0, _TARGET_SIZE).flatten(start_dim=1)
+
+
+class _Residual(nn.Module):
+    """Two convolutions, and a shortcut around them."""
+
+    def __init__(self, n_in: int, n_out: int, *, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = _group_norm(n_out)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1, bias=False)
+        self.norm2 = _group_norm(n_out)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or n_in != n_out:
+            self.shortcut = nn.Conv2d(n_in, n_out, 1, stride=stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(inner)) + self.shortcut(x))
+
+
+def _group_norm(n_channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(n_channels, 8), n_channels)

@@ -1,0 +1,122 @@
+"""A user's own module as a backbone."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skmm.backbones._pictures import stack_pictures
+from skmm.backbones._protocol import Backbone, Encoded
+
+__all__ = ["ModuleBackbone", "PictureModule", "stack_cells"]
+
+
+def stack_cells(cells: Sequence[Any]) -> Tensor:
+    """Stack cells of one shape into a float32 tensor; a number becomes a vector of one."""
+    arrays = [np.atleast_1d(np.asarray(cell, dtype=np.float32)) for cell in cells]
+    shapes = {array.shape for array in arrays}
+    if len(shapes) > 1:
+        shown = ", ".join(str(shape) for shape in sorted(shapes)[:3])
+        raise ValueError(
+            f"Cells of different shapes ({shown}) cannot be stacked. Give collate= a function"
+            " that pads them."
+        )
+    return torch.from_numpy(np.stack(arrays))
+
+
+class ModuleBackbone(Backbone):
+    """Any module whose output is a vector, a grid or a sequence per cell.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Takes what ``collate`` gives: one tensor, several as positional arguments, or a
+        mapping as keyword arguments. Returns ``(n, width)``, ``(n, n_tokens, width)``,
+        ``(n, width, height, width)`` or ``(tokens, mask)``.
+    collate : callable, default=stack_cells
+        From a list of decoded cells to tensors.
+    """
+
+    def __init__(self, module: nn.Module, *, collate: Callable[[list[Any]], Any] = stack_cells):
+        super().__init__()
+        self.module = module
+        self._collate = collate
+
+    def measure(self, cell: Any) -> None:
+        """Set ``width``, which only a forward pass can tell, from one decoded cell."""
+        was_training = self.training
+        device = next((p.device for p in self.parameters()), torch.device("cpu"))
+        tensors = {name: t.to(device) for name, t in self.collate([cell]).items()}
+        self.eval()
+        with torch.no_grad():
+            self.width = int(self(**tensors).pooled.shape[1])
+        self.train(was_training)
+
+    def collate(self, cells: Sequence[Any]) -> dict[str, Tensor]:
+        collated = self._collate(list(cells))
+        if isinstance(collated, Mapping):
+            return dict(collated)
+        if isinstance(collated, Tensor):
+            return {"0": collated}
+        return {str(position): tensor for position, tensor in enumerate(collated)}
+
+    def forward(self, **tensors: Tensor) -> Encoded:
+        if all(name.isdigit() for name in tensors):
+            output = self.module(*(tensors[str(i)] for i in range(len(tensors))))
+        else:
+            output = self.module(**tensors)
+        return _as_encoded(output, type(self.module).__name__)
+
+    def reconstruction_target(self, **tensors: Tensor) -> Tensor:
+        floats = [t.flatten(1) for t in tensors.values() if t.is_floating_point()]
+        if not floats:
+            return super().reconstruction_target(**tensors)
+        return torch.cat(floats, dim=1)
+
+
+class PictureModule(ModuleBackbone):
+    """A user's module over pictures, in the place of our own network.
+
+    Parameters
+    ----------
+    module : nn.Module
+        From ``(n, 3, image_size, image_size)`` floats in [0, 1].
+    image_size : int, default=64
+        Height and width in pixels.
+    """
+
+    def __init__(self, module: nn.Module, *, image_size: int = 64):
+        super().__init__(module)
+        self.image_size = image_size
+
+    def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        return {"0": stack_pictures(cells, self.image_size)}
+
+    def forward(self, **tensors: Tensor) -> Encoded:
+        return super().forward(**{"0": tensors["0"].float() / 255.0})
+
+    def reconstruction_target(self, **tensors: Tensor) -> Tensor:
+        small = nn.functional.adaptive_avg_pool2d(tensors["0"].float() / 255.0, 8)
+        return small.flatten(1)
+
+
+def _as_encoded(output: Any, name: str) -> Encoded:
+    mask = None
+    if isinstance(output, tuple | list) and len(output) == 2:
+        output, mask = output
+    if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            f"{name} returned {shape}. It has to return a tensor (n, width), (n, n_tokens, width)"
+            " or (n, width, height, width), or such tokens with their mask."
+        )
+    if output.ndim == 4:
+        output = output.flatten(2).transpose(1, 2)  # (n, height * width, width)
+    tokens = output[:, None] if output.ndim == 2 else output
+    if mask is None:
+        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+    weights = mask[..., None].to(tokens.dtype)
+    total = torch.where(mask[..., None], tokens, 0.0).sum(1)
+    return Encoded(tokens, mask.bool(), total / weights.sum(1).clamp(min=1.0))

@@ -1,0 +1,45 @@
+"""From one vector a token to one vector a cell."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["pool_tokens"]
+
+
+def pool_tokens(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """Summarise the tokens of each cell.
+
+    Parameters
+    ----------
+    tokens : Tensor of shape (n_cells, n_tokens, width)
+        Floats; values where the mask is False do not matter.
+    mask : BoolTensor of shape (n_cells, n_tokens)
+        True where the token exists.
+    pooling : {"mean", "max", "cls", "last"}
+        How.
+
+    Returns
+    -------
+    pooled : Tensor of shape (n_cells, width)
+        Zeros for a cell without any token.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.backbones._pooling import pool_tokens
+    >>> tokens = torch.tensor([[[1.0], [3.0], [9.0]]])
+    >>> pool_tokens(tokens, torch.tensor([[True, True, False]]), "mean")
+    tensor([[2.]])
+    """
+    seen = mask.unsqueeze(-1)  # (n, t, 1)
+    if pooling == "mean":
+        total = torch.where(seen, tokens, 0.0).sum(1)
+        pooled = total / seen.sum(1).clamp(min=1)
+    elif pooling == "max":
+        pooled = torch.where(seen, tokens, -torch.inf).amax(1)
+    elif pooling == "cls":
+        pooled = tokens[:, 0]
+    else:
+        last = (mask.sum(1) - 1).clamp(min=0)
+        pooled = tokens[torch.arange(len(tokens), device=tokens.device), last]
+    return torch.where(mask.any(1, keepdim=True), pooled, 0.0)

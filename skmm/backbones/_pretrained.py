@@ -1,0 +1,181 @@
+"""Pretrained models by checkpoint: described without their weights, loaded once per process.
+
+The path: a checkpoint's folder gives a recipe (config, tokenizer or preprocessing, the way to
+pool), the recipe describes itself, loads a tower (the weights) and puts a backbone around it.
+Recipes and towers are kept, since an encoder and each of its clones asks for the same ones.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from skmm.backbones._pretrained_image import PictureRecipe
+from skmm.backbones._pretrained_lite import LiteRecipe
+from skmm.backbones._pretrained_text import TextRecipe
+from skmm.backbones._protocol import Backbone
+
+__all__ = ["describe", "load_backbone", "load_count"]
+
+
+class _Checkpoint(Protocol):
+    """What is used of a checkpoint: see ``skmm.encoders._checkpoint``."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def digest(self) -> str: ...
+    def verify(self) -> None: ...
+
+
+class _Shelf:
+    """Keeps the few things last used, each made once however many threads ask for it."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self.n_made = 0
+        self._things: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+        self._making = threading.RLock()
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        found = self._find(key)
+        if found is not None:
+            return found
+        with self._making:
+            found = self._find(key)  # another thread may have made it meanwhile
+            if found is not None:
+                return found
+            made = make()
+            with self._lock:
+                self.n_made += 1
+                self._things[key] = made
+                while len(self._things) > self.size:
+                    self._things.popitem(last=False)
+            return made
+
+    def _find(self, key: Hashable) -> Any:
+        with self._lock:
+            if key in self._things:
+                self._things.move_to_end(key)
+            return self._things.get(key)
+
+
+_RECIPES = _Shelf(16)
+# A handful: models are large, and who compares more of them does so one after another.
+_TOWERS = _Shelf(4)
+
+
+def load_count() -> int:
+    """How often this process has loaded weights; a grid over one encoder must load once."""
+    return _TOWERS.n_made
+
+
+def describe(
+    checkpoint: _Checkpoint,
+    modality: str,
+    pooling: str = "auto",
+    normalize: bool | str = "auto",
+    max_length: int | None = None,
+) -> dict[str, Any]:
+    """Tell all that changes the output beside the files, without loading weights.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        What ``resolve_checkpoint`` gave.
+    modality : {"text", "image"}
+        What it is used for.
+    pooling : {"auto", "mean", "max", "cls", "pooler", "last"}, default="auto"
+        How tokens become one vector.
+    normalize : "auto" or bool, default="auto"
+        Whether that vector gets length 1.
+    max_length : int or None, default=None
+        Tokens after which a text is cut, None for the model's own limit.
+
+    Returns
+    -------
+    description : dict
+        Of JSON types: resolved ``pooling``, ``normalize``, ``max_length``; ``processor`` (a class
+        name), ``transformers`` (major.minor, None where it has no part), ``width``.
+    """
+    settings = _recipe(checkpoint, modality).settings(pooling, normalize, max_length)
+    library = None
+    if checkpoint.family == "transformers":
+        library = ".".join(version("transformers").split(".")[:2])
+    return {**settings, "transformers": library}
+
+
+def load_backbone(
+    checkpoint: _Checkpoint,
+    *,
+    modality: str,
+    pooling: str = "auto",
+    normalize: bool | str = "auto",
+    max_length: int | None = None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Backbone:
+    """Give a frozen backbone in eval mode; its weights are loaded at most once per process.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        What ``resolve_checkpoint`` gave.
+    modality : {"text", "image"}
+        What it is used for.
+    pooling : {"auto", "mean", "max", "cls", "pooler", "last"}, default="auto"
+        How tokens become one vector.
+    normalize : "auto" or bool, default="auto"
+        Whether that vector gets length 1.
+    max_length : int or None, default=None
+        Tokens after which a text is cut, None for the model's own limit.
+    device : torch.device
+        Where the weights are; they are shared, so never move the backbone.
+    dtype : torch.dtype
+        Their type. What the backbone gives is float32.
+
+    Returns
+    -------
+    backbone : Backbone
+        Thin: making it again costs nothing.
+
+    Raises
+    ------
+    CheckpointError
+        If the weights are incomplete, unreadable, or not those that were resolved.
+    """
+    recipe = _recipe(checkpoint, modality)
+    settings = recipe.settings(pooling, normalize, max_length)
+
+    def load() -> Any:
+        checkpoint.verify()
+        tower = recipe.load(device, dtype)
+        checkpoint.verify()  # nothing was exchanged while it was read
+        return tower
+
+    key = (checkpoint.digest, checkpoint.family, modality, str(device), dtype)
+    return recipe.backbone(_TOWERS.get(key, load), settings).eval()
+
+
+def _recipe(checkpoint: _Checkpoint, modality: str) -> Any:
+    def read() -> Any:
+        checkpoint.verify()
+        if checkpoint.family == "efficientnet-lite0":
+            recipe: Any = LiteRecipe(checkpoint.path, checkpoint.name)
+        elif modality == "text":
+            recipe = TextRecipe(checkpoint.path, checkpoint.name)
+        else:
+            recipe = PictureRecipe(checkpoint.path, checkpoint.name)
+        checkpoint.verify()
+        return recipe
+
+    return _RECIPES.get((checkpoint.digest, checkpoint.family, modality), read)

@@ -1,0 +1,366 @@
+"""Texts through any pretrained text model: tokens in, one vector a token and one a text."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from skmm.backbones._pooling import pool_tokens
+from skmm.backbones._protocol import Backbone, Encoded
+from skmm.backbones._sentence_transformers import read_sentence_settings
+from skmm.backbones._transformers import (
+    Tower,
+    is_dual,
+    load_tower,
+    read_config,
+    reading,
+    tower_width,
+    try_out,
+)
+from skmm.exceptions import CheckpointError
+
+__all__ = ["PretrainedText", "TextRecipe", "Tokenizer"]
+
+_POOLINGS = {"mean", "max", "cls", "pooler", "last"}
+# Their position table begins behind the padding id, so it is longer than what they read.
+_SHIFTED_POSITIONS = {
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+}
+# These were trained on texts padded to one length, with the padding in sight.
+_UNMASKED = ("fnet", "siglip")
+# What a tokenizer says when it knows no limit is a number beyond any text.
+_NO_LIMIT = 10**9
+# Token ids kept between counting and encoding; a text is some dozens of them.
+_KEPT_TEXTS = 50_000
+
+
+class Tokenizer:
+    """A tokenizer of transformers that threads may share, and that pads on its own.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        What the library loaded.
+    prompt : str, default=""
+        Put before every text.
+    lower : bool, default=False
+        Whether texts are lowered first.
+    masked : bool, default=True
+        Whether the model takes an attention mask; if not, texts are padded to ``max_length``.
+    """
+
+    def __init__(
+        self, tokenizer: Any, *, prompt: str = "", lower: bool = False, masked: bool = True
+    ):
+        self.tokenizer = tokenizer
+        self.prompt = prompt
+        self.lower = lower
+        self.masked = masked
+        self.n_special = tokenizer.num_special_tokens_to_add()
+        # Generators have no padding token; the mask hides whichever stands in for it.
+        self._pads = {
+            "input_ids": tokenizer.pad_token_id or 0,
+            "token_type_ids": getattr(tokenizer, "pad_token_type_id", 0),
+        }
+        # A tokenizer written in Rust keeps the truncation as its own state and refuses two
+        # threads that set it ("Already borrowed").
+        self._lock = threading.Lock()
+        self._ahead: dict[tuple[str, int | None], dict[str, list[int]]] = {}
+
+    def count(self, texts: Sequence[str], max_length: int | None) -> list[int]:
+        """Count tokens, the special ones too; ids are kept for ``tensors`` to pick up."""
+        rows = self._encode(texts, max_length)
+        keys = [(text, max_length) for text in texts[:_KEPT_TEXTS]]
+        self._ahead = dict(zip(keys, rows, strict=False))
+        return [len(row["input_ids"]) for row in rows]
+
+    def tensors(self, texts: Sequence[str], max_length: int | None) -> dict[str, Tensor]:
+        """Turn texts into padded tensors.
+
+        Parameters
+        ----------
+        texts : sequence of str, of length n_texts
+            Any texts, empty ones too.
+        max_length : int or None
+            Tokens after which a text is cut.
+
+        Returns
+        -------
+        tensors : dict of str to LongTensor of shape (n_texts, n_tokens)
+            ``input_ids``, ``attention_mask``, and ``token_type_ids`` where the model has them.
+        """
+        ahead = self._ahead
+        found = [ahead.pop((text, max_length), None) for text in texts]
+        absent = [text for text, row in zip(texts, found, strict=True) if row is None]
+        fresh = iter(self._encode(absent, max_length))
+        rows = [next(fresh) if row is None else row for row in found]
+        # One column at least: no model takes a batch without any token.
+        longest = max((len(row["input_ids"]) for row in rows), default=0)
+        width = max(longest, 1) if self.masked else max(longest, max_length or 1)
+        tensors = {}
+        for key in rows[0] if rows else ("input_ids", "attention_mask"):
+            pad = self._pads.get(key, 0)
+            padded = [row[key] + [pad] * (width - len(row[key])) for row in rows]
+            tensors[key] = torch.tensor(padded, dtype=torch.int64).reshape(len(rows), width)
+        return tensors
+
+    def _encode(self, texts: Sequence[str], max_length: int | None) -> list[dict[str, list[int]]]:
+        if not texts:
+            return []
+        texts = [self.prompt + (text.lower() if self.lower else text) for text in texts]
+        with self._lock:
+            encoded = self.tokenizer(
+                texts,
+                padding=False,
+                truncation=max_length is not None,
+                max_length=max_length,
+                return_attention_mask=True,
+            )
+        keys = ["input_ids", "attention_mask"]
+        if "token_type_ids" in self.tokenizer.model_input_names and "token_type_ids" in encoded:
+            keys.append("token_type_ids")
+        return [
+            dict(zip(keys, row, strict=True))
+            for row in zip(*(encoded[key] for key in keys), strict=True)
+        ]
+
+
+class PretrainedText(Backbone):
+    """A pretrained text model with its tokenizer and a way to pool.
+
+    The weights may be shared with other instances, so they stay frozen, in eval mode and where
+    they are.
+
+    Parameters
+    ----------
+    tower : Tower
+        The model.
+    tokenizer : Tokenizer
+        Its tokenizer.
+    pooling : {"mean", "max", "cls", "pooler", "last"}
+        How the tokens of a text become one vector.
+    normalize : bool
+        Whether that vector gets length 1.
+    max_length : int or None
+        Tokens after which a text is cut.
+    width : int
+        Length of the vectors.
+
+    """
+
+    def __init__(
+        self,
+        tower: Tower,
+        tokenizer: Tokenizer,
+        *,
+        pooling: str,
+        normalize: bool,
+        max_length: int | None,
+        width: int,
+    ):
+        super().__init__()
+        self.tower = tower
+        self.tokenizer = tokenizer
+        self.pooling = pooling
+        self.normalize = normalize
+        self.max_length = max_length
+        self.width = width
+
+    def train(self, mode: bool = True) -> "PretrainedText":
+        """Stay in eval mode: the weights are frozen, and shared."""
+        return super().train(False)
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of texts, as ``collate`` will cut them.
+
+        Parameters
+        ----------
+        texts : sequence of str, of length n_texts
+            The texts.
+
+        Returns
+        -------
+        lengths : list of int, of length n_texts
+            To make batches of like length; the ids are kept for the ``collate`` that follows.
+        """
+        return self.tokenizer.count(texts, self.max_length)
+
+    def collate(self, cells: Sequence[str]) -> dict[str, Tensor]:
+        """Turn texts into ids, padded to the longest."""
+        return self.tokenizer.tensors(cells, self.max_length)
+
+    def forward(  # type: ignore[override]
+        self, *, input_ids: Tensor, attention_mask: Tensor, **others: Tensor
+    ) -> Encoded:
+        """Encode a batch.
+
+        Parameters
+        ----------
+        input_ids : LongTensor of shape (n_texts, n_tokens)
+            Ids.
+        attention_mask : LongTensor of shape (n_texts, n_tokens)
+            1 where the id is one of the text, special ones included.
+        **others : LongTensor of shape (n_texts, n_tokens)
+            What else the tokenizer gave.
+
+        Returns
+        -------
+        encoded : Encoded
+            In float32, whatever the type of the weights.
+        """
+        mask = attention_mask.bool()
+        if self.tokenizer.masked:
+            # A row without a token would be a softmax over nothing: let it see its padding.
+            attended = attention_mask.clone()
+            attended[:, 0] = torch.where(mask.any(1), attended[:, 0], 1)
+            others["attention_mask"] = attended
+        tokens, summary = self.tower(input_ids=input_ids, **others)
+        tokens = tokens.float()
+        if self.pooling == "pooler":
+            assert summary is not None  # the recipe has checked it
+            pooled = torch.where(mask.any(1, keepdim=True), summary.float(), 0.0)
+        else:
+            pooled = pool_tokens(tokens, mask, self.pooling)
+        if self.normalize:
+            pooled = F.normalize(pooled, dim=-1)
+        return Encoded(tokens, mask, pooled)
+
+
+class TextRecipe:
+    """All of a text checkpoint but its weights: config, tokenizer, the way to pool.
+
+    Parameters
+    ----------
+    folder : Path
+        The checkpoint's.
+    name : str
+        Its name, for messages.
+    """
+
+    def __init__(self, folder: Path, name: str):
+        self.name = name
+        self.sentence = read_sentence_settings(folder)
+        self.folder = self.sentence.folder
+        self.config = read_config(self.folder, name)
+        self.dual = is_dual(self.config, name)
+        with reading(name, "tokenizer") as transformers:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                self.folder, trust_remote_code=False, local_files_only=True
+            )
+        _check_vocabulary(tokenizer, self.folder, name)
+        self.tokenizer = Tokenizer(
+            tokenizer,
+            prompt=self.sentence.prompt,
+            lower=self.sentence.lower,
+            masked=not self.config.model_type.startswith(_UNMASKED),
+        )
+        width = tower_width(self.config, "text")
+        if width is None:
+            raise CheckpointError(
+                f"The config of {name!r} ({self.config.model_type}) does not say how long its"
+                " vectors are, so it cannot be used. Use another checkpoint."
+            )
+        self.width: int = width
+
+    def settings(
+        self, pooling: str, normalize: bool | str, max_length: int | None
+    ) -> dict[str, Any]:
+        """Resolve every ``"auto"``.
+
+        Parameters
+        ----------
+        pooling : {"auto", "mean", "max", "cls", "pooler", "last"}
+            As the user gave it.
+        normalize : "auto" or bool
+            As the user gave it.
+        max_length : int or None
+            As the user gave it.
+
+        Returns
+        -------
+        settings : dict
+            Of JSON types: all that changes the output beside the files themselves.
+        """
+        return {
+            "pooling": self._pooling(pooling),
+            "normalize": self.sentence.normalize if normalize == "auto" else bool(normalize),
+            "max_length": self._max_length(max_length),
+            "processor": type(self.tokenizer.tokenizer).__name__,
+            "width": self.width,
+        }
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> Tower:
+        """Load the weights."""
+        tower = load_tower(self.folder, self.name, self.config, "text", device, dtype)
+        return try_out(tower, self.name, self.sample(), self.width)
+
+    def backbone(self, tower: Tower, settings: dict[str, Any]) -> PretrainedText:
+        """Put a way to pool around the weights."""
+        if settings["pooling"] == "pooler" and not tower.has_pooler:
+            raise CheckpointError(
+                f"pooling='pooler' needs the pooler's weights, which {self.name!r} lacks."
+                " Use pooling='mean' or 'cls'."
+            )
+        options = {key: settings[key] for key in ("pooling", "normalize", "max_length", "width")}
+        return PretrainedText(tower, self.tokenizer, **options)
+
+    def sample(self) -> dict[str, Tensor]:
+        """Give the smallest input, to see what the model makes of it."""
+        return self.tokenizer.tensors(["a"], self._max_length(None))
+
+    def _pooling(self, pooling: str) -> str:
+        if pooling == "auto":
+            if self.sentence.unsupported:
+                raise CheckpointError(
+                    f"pooling='auto' cannot follow {self.name!r}: skmm does not know"
+                    f" {self.sentence.unsupported}. Choose pooling='mean' or 'cls', which leave"
+                    " it out."
+                )
+            return self.sentence.pooling or ("pooler" if self.dual else "mean")
+        if pooling not in _POOLINGS:
+            raise ValueError(
+                f"pooling={pooling!r} is none of 'auto', {', '.join(map(repr, sorted(_POOLINGS)))}."
+            )
+        return pooling
+
+    def _max_length(self, max_length: int | None) -> int | None:
+        config = getattr(self.config, "text_config", self.config)
+        limit = getattr(config, "max_position_embeddings", None)
+        if limit and config.model_type in _SHIFTED_POSITIONS:
+            limit -= (config.pad_token_id or 0) + 1
+        limit = limit if limit and limit > 0 else None
+        if max_length is None:
+            said = self.tokenizer.tokenizer.model_max_length
+            limits = (limit, said if said < _NO_LIMIT else None, self.sentence.max_length)
+            return min((int(n) for n in limits if n), default=None)
+        least = self.tokenizer.n_special + 1
+        if not least <= max_length <= (limit or max_length):
+            raise ValueError(
+                f"max_length={max_length} does not fit {self.name!r}, which reads {least} to"
+                f" {limit or 'any number of'} tokens. Leave it None for the model's own limit."
+            )
+        return int(max_length)
+
+
+def _check_vocabulary(tokenizer: Any, folder: Path, name: str) -> None:
+    # Without these files the library makes a tokenizer that knows no word, and says nothing.
+    files = set(tokenizer.vocab_files_names.values())
+    if files and not any((folder / file).is_file() for file in {"tokenizer.json", *files}):
+        raise CheckpointError(
+            f"{name!r} lacks the files of its tokenizer ({', '.join(sorted(files))}). Copy them"
+            " from where its weights come from."
+        )

@@ -1,0 +1,192 @@
+"""A token for every column of a table, trained from scratch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from skmm.backbones._protocol import Backbone, Encoded
+
+__all__ = ["FeatureTokens"]
+
+_MISSING = 0
+_UNKNOWN = 1
+_N_SPECIAL = 2
+
+
+class FeatureTokens(Backbone):
+    """Feature tokenizer and transformer for tables, to be trained from scratch.
+
+    Every column becomes a token [1]_: a number times a learned vector, or the learned vector of
+    a category, plus a learned vector of the column; then the columns of a row attend to each
+    other. A missing cell is no token at all. Weights are drawn from torch's current generator.
+
+    Parameters
+    ----------
+    n_numbers : int
+        Number of columns of numbers, which the caller has brought to a common scale, e.g. mean
+        zero and variance one.
+    cardinalities : sequence of int, default=()
+        Number of categories known for each column of categories.
+    n_components : int, default=64
+        Length of the tokens and of the pooled vector, a multiple of ``n_heads`` if there are
+        layers.
+    n_layers : int, default=1
+        Number of transformer layers; with 0 the columns do not see each other.
+    n_heads : int, default=4
+        Number of attention heads.
+    dropout : float, default=0.0
+        Share of attention weights and hidden units that is zeroed in training, in [0, 1].
+
+    Attributes
+    ----------
+    width : int
+        ``n_components``. Tokens are the columns, numbers first; the pooled vector is the mean
+        of those that are there, zeros if none is.
+
+    References
+    ----------
+    .. [1] Gorishniy, Rubachev, Khrulkov, Babenko, "Revisiting deep learning models for tabular
+       data", NeurIPS 2021.
+
+    Examples
+    --------
+    Two numbers, one of them missing in the second row, and a column of three categories:
+
+    >>> from skmm.backbones import FeatureTokens
+    >>> model = FeatureTokens(2, cardinalities=[3], n_components=16)
+    >>> encoded = model(**model.collate([[0.5, -1.0, 4], [float("nan"), 2.0, 2]]))
+    >>> encoded.tokens.shape, encoded.pooled.shape
+    (torch.Size([2, 3, 16]), torch.Size([2, 16]))
+    >>> encoded.mask
+    tensor([[ True,  True,  True],
+            [False,  True,  True]])
+    """
+
+    offsets: Tensor
+
+    def __init__(
+        self,
+        n_numbers: int,
+        *,
+        cardinalities: Sequence[int] = (),
+        n_components: int = 64,
+        n_layers: int = 1,
+        n_heads: int = 4,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.n_numbers = n_numbers
+        self.cardinalities = tuple(int(n) for n in cardinalities)
+        n_columns = n_numbers + len(self.cardinalities)
+        if n_columns == 0:
+            raise ValueError(f"{type(self).__name__} needs at least one column.")
+        if n_layers and n_components % n_heads:
+            raise ValueError(
+                f"{type(self).__name__}: n_components={n_components} is not a multiple of"
+                f" n_heads={n_heads}. Choose n_components={-(-n_components // n_heads) * n_heads}"
+                " or another n_heads."
+            )
+        self.width = n_components
+        # As the paper draws them: a token starts with entries of variance about 1 / width.
+        bound = n_components**-0.5
+        self.slopes = nn.Parameter(torch.empty(n_numbers, n_components).uniform_(-bound, bound))
+        self.columns = nn.Parameter(torch.empty(n_columns, n_components).uniform_(-bound, bound))
+        # One table for all columns; a column's rows start at its offset.
+        sizes = [n + _N_SPECIAL for n in self.cardinalities]
+        self.categories = nn.Embedding(sum(sizes), n_components)
+        nn.init.uniform_(self.categories.weight, -bound, bound)
+        offsets = torch.tensor([sum(sizes[:j]) for j in range(len(sizes))], dtype=torch.int64)
+        self.register_buffer("offsets", offsets, persistent=False)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                n_components,
+                n_heads,
+                dim_feedforward=2 * n_components,
+                dropout=dropout,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(n_layers)
+        )
+        self.norm = nn.LayerNorm(n_components) if n_layers else nn.Identity()
+
+    def collate(self, cells: Sequence[Any]) -> dict[str, Tensor]:
+        """Part the numbers of rows from their categories.
+
+        Parameters
+        ----------
+        cells : array-like of shape (n_cells, n_numbers + n_categories)
+            Rows: numbers, NaN where missing, then codes of categories: 0 or NaN where missing,
+            1 for one that is not known, from 2 on the known ones.
+
+        Returns
+        -------
+        tensors : dict of str to Tensor
+            ``numbers``, float32 of shape (n_cells, n_numbers), and ``categories``, int64 of
+            shape (n_cells, n_categories).
+        """
+        rows = np.asarray(cells, dtype=np.float64)
+        rows = rows.reshape(len(rows), self.n_numbers + len(self.cardinalities))
+        codes = np.nan_to_num(rows[:, self.n_numbers :], nan=_MISSING)
+        return {
+            "numbers": torch.from_numpy(rows[:, : self.n_numbers].astype(np.float32)),
+            "categories": torch.from_numpy(codes.astype(np.int64)),
+        }
+
+    def forward(self, *, numbers: Tensor, categories: Tensor) -> Encoded:  # type: ignore[override]
+        """Encode rows of a table.
+
+        Parameters
+        ----------
+        numbers : Tensor of shape (n_cells, n_numbers)
+            Floats, NaN where missing.
+        categories : Tensor of shape (n_cells, n_categories), int64
+            Codes: 0 where missing, 1 for a category that is not known, from 2 on the known
+            ones.
+
+        Returns
+        -------
+        encoded : Encoded
+            A token for every column, masked where the cell is missing.
+        """
+        mask = torch.cat([~torch.isnan(numbers), categories != _MISSING], dim=1)
+        numbers = torch.where(mask[:, : self.n_numbers], numbers, 0.0).to(self.slopes.dtype)
+        by_number = numbers.unsqueeze(-1) * self.slopes
+        by_category = self.categories(categories + self.offsets)
+        tokens = torch.cat([by_number, by_category], dim=1) + self.columns
+        # A row without any cell may attend anywhere: what it gives is masked, but not NaN.
+        absent = ~mask & mask.any(dim=1, keepdim=True)
+        for layer in self.layers:
+            tokens = layer(tokens, src_key_padding_mask=absent)
+        tokens = self.norm(tokens)
+        total = torch.where(mask.unsqueeze(-1), tokens, 0.0).sum(dim=1)
+        return Encoded(tokens, mask, total / mask.sum(dim=1, keepdim=True).clamp(min=1))
+
+    def reconstruction_target(  # type: ignore[override]
+        self, *, numbers: Tensor, categories: Tensor
+    ) -> Tensor:
+        """Give the row itself.
+
+        Parameters
+        ----------
+        numbers : Tensor of shape (n_cells, n_numbers)
+            What ``collate`` gave.
+        categories : Tensor of shape (n_cells, n_categories), int64
+            What ``collate`` gave.
+
+        Returns
+        -------
+        target : Tensor of shape (n_cells, n_targets)
+            Numbers, 0 where missing, then for each column of categories a one among zeros,
+            nothing but zeros where missing; the first of them stands for what is not known.
+        """
+        parts = [torch.where(torch.isnan(numbers), 0.0, numbers)]
+        for j, cardinality in enumerate(self.cardinalities):
+            one_hot = F.one_hot(categories[:, j], cardinality + _N_SPECIAL)
+            parts.append(one_hot[:, _UNKNOWN:].to(numbers.dtype))
+        return torch.cat(parts, dim=1)

@@ -1,0 +1,344 @@
+"""Open a folder in the format of transformers: quietly, without code from it, complete.
+
+Everything that has to be known about the library itself is in this file; the files for text and
+pictures build on ``Tower``, which makes every architecture look alike.
+"""
+
+import inspect
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skmm._optional import import_optional
+from skmm.exceptions import CheckpointError, MissingExtraError
+
+__all__ = [
+    "Tower",
+    "is_dual",
+    "load_tower",
+    "modalities_of",
+    "outline",
+    "read_config",
+    "reading",
+    "tower_width",
+    "try_out",
+]
+
+_NEEDED_BY = "A pretrained model"
+# Never code from the folder, never the network: whatever is needed lies in the folder already.
+_LOCAL = {"trust_remote_code": False, "local_files_only": True}
+# These apply the last layer norm to the pooled vector alone, so their tokens lack it.
+_LATE_NORM = {"altclip", "chinese_clip", "clip", "clipseg", "metaclip_2", "owlv2", "owlvit"}
+# The library's verbosity is global: who turns it down must be alone until it is back.
+_LIBRARY = threading.RLock()
+
+
+@contextmanager
+def reading(name: str, what: str) -> Iterator[Any]:
+    """Give the transformers package, silent; one sentence for whatever it raises.
+
+    Parameters
+    ----------
+    name : str
+        The checkpoint's name, for the message.
+    what : str
+        What is read, for the message.
+
+    Yields
+    ------
+    transformers : module
+        The package.
+    """
+    transformers = import_optional("transformers", needed_by=_NEEDED_BY)
+    logging = transformers.utils.logging
+    with _LIBRARY:
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        if bars:
+            logging.disable_progress_bar()
+        try:
+            yield transformers
+        except (CheckpointError, MissingExtraError, MemoryError, torch.cuda.OutOfMemoryError):
+            raise
+        except ImportError as error:
+            raise MissingExtraError(
+                f"The {what} of {name!r} needs a package that cannot be imported:"
+                f" {_first_line(error)} See skmm.show_versions()."
+            ) from error
+        except Exception as error:  # the libraries below raise their own classes, and bare ones
+            raise CheckpointError(
+                f"The {what} of {name!r} cannot be read ({type(error).__name__}:"
+                f" {_first_line(error)}). Give a folder that was written by save_pretrained."
+            ) from error
+        finally:
+            logging.set_verbosity(verbosity)
+            if bars:
+                logging.enable_progress_bar()
+
+
+def read_config(folder: Path, name: str) -> Any:
+    """Read config.json as the class that transformers has for it."""
+    with reading(name, "config.json") as transformers:
+        return transformers.AutoConfig.from_pretrained(folder, **_LOCAL)
+
+
+def modalities_of(config: Any, name: str) -> frozenset[str]:
+    """Which of ``"text"`` and ``"image"`` a model reads; both for CLIP and its like."""
+    model = _model_class(config, name)
+    if is_dual(config, name):
+        return frozenset({"text", "image"})
+    if model.main_input_name == "pixel_values" and not hasattr(config, "num_frames"):
+        return frozenset({"image"})
+    # A generator that reads pictures takes input_ids too, but is no encoder of texts.
+    others = any(hasattr(config, part) for part in ("vision_config", "audio_config"))
+    if model.main_input_name == "input_ids" and not others:
+        return frozenset({"text"})
+    return frozenset()
+
+
+def is_dual(config: Any, name: str) -> bool:
+    """Whether texts and pictures are encoded by two towers into one space."""
+    model = _model_class(config, name)
+    return hasattr(model, "get_text_features") and hasattr(model, "get_image_features")
+
+
+def _model_class(config: Any, name: str) -> Any:
+    with reading(name, "model type") as transformers:
+        model = transformers.MODEL_MAPPING.get(type(config), None)
+    if model is None:
+        raise CheckpointError(
+            f"{name!r} is a {config.model_type!r} model, for which transformers has no plain"
+            " encoder. Use another checkpoint, or the whole model that this is a part of."
+        )
+    return model[0] if isinstance(model, tuple) else model
+
+
+class Tower(nn.Module):
+    """One modality's half of any model of transformers, with one kind of output.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        What the library loaded.
+    modality : {"text", "image"}
+        The half that is used.
+    dual : bool
+        Whether the model has two halves.
+
+    Attributes
+    ----------
+    has_pooler : bool
+        Whether ``forward`` gives a pooled vector of the model's own.
+    """
+
+    def __init__(self, model: Any, modality: str, dual: bool):
+        super().__init__()
+        self.model = model
+        self.modality = modality
+        self.dual = dual
+        self.has_pooler = True
+        if dual:
+            other = "vision_model" if modality == "text" else "text_model"
+            if hasattr(model, other):
+                setattr(model, other, None)  # half of the memory, never used
+        self._accepted = set(inspect.signature(self._encoder()).parameters)
+
+    def forward(self, **tensors: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Encode a batch.
+
+        Parameters
+        ----------
+        **tensors : Tensor of shape (n_cells, ...)
+            Input of the model by its own names.
+
+        Returns
+        -------
+        tokens : Tensor of shape (n_cells, n_tokens, width)
+            Last hidden states; pixels of the last map for a convolutional network.
+        pooled : Tensor of shape (n_cells, width) or None
+            The model's own summary.
+        """
+        dtype = self.model.dtype
+        output = self._encoder()(
+            **{
+                key: value.to(dtype) if value.is_floating_point() else value
+                for key, value in tensors.items()
+                if key in self._accepted  # a tokenizer may give more than the model takes
+            }
+        )
+        tokens = output.last_hidden_state
+        if tokens.ndim == 4:  # (n, channels, height, width)
+            tokens = tokens.flatten(2).transpose(1, 2)
+        if self.dual:
+            tokens = self._project(tokens)
+        pooled = getattr(output, "pooler_output", None) if self.has_pooler else None
+        return tokens, None if pooled is None else pooled.flatten(1)
+
+    def _encoder(self) -> Any:
+        if self.dual:
+            return getattr(self.model, f"get_{self.modality}_features")
+        return self.model.forward
+
+    def _project(self, tokens: Tensor) -> Tensor:
+        # The model projects its pooled vector alone; tokens follow it into the shared space.
+        if self.modality == "text":
+            head = getattr(self.model, "text_projection", None)
+            if head is None:  # SigLIP keeps it inside
+                head = getattr(self.model.text_model, "head", None)
+        else:
+            head = getattr(self.model, "visual_projection", None)
+            if self.model.config.model_type in _LATE_NORM:
+                tokens = self.model.vision_model.post_layernorm(tokens)
+        return tokens if head is None else head(tokens)
+
+
+def tower_width(config: Any, modality: str) -> int | None:
+    """Length of a vector as the config declares it, None where it does not."""
+    if not (hasattr(config, "text_config") and hasattr(config, "vision_config")):
+        return getattr(config, "hidden_size", None)
+    if config.model_type.startswith("siglip"):
+        if modality == "image":
+            return config.vision_config.hidden_size
+        text = config.text_config
+        return getattr(text, "projection_size", None) or text.hidden_size
+    return getattr(config, "projection_dim", None)
+
+
+def outline(config: Any, name: str, tensors: dict[str, Tensor]) -> tuple[int, bool]:
+    """Width of the tokens of a vision model, and whether it pools, without its weights.
+
+    The configs of convolutional networks call their width by a dozen names. So the model is built
+    without memory, on torch's "meta" device, and shapes alone run through it.
+
+    Parameters
+    ----------
+    config : PreTrainedConfig
+        Of a model with one tower.
+    name : str
+        The checkpoint's name, for messages.
+    tensors : dict of str to Tensor
+        What the model's processor made of one picture.
+
+    Returns
+    -------
+    width : int
+        Length of a token.
+    has_pooler : bool
+        Whether the model has a pooled vector of the same length.
+    """
+    with reading(name, "architecture") as transformers, torch.random.fork_rng(devices=[]):
+        with torch.device("meta"), torch.no_grad():
+            tower = Tower(transformers.AutoModel.from_config(config).eval(), "image", False)
+            tokens, pooled = tower(**{k: torch.empty_like(v, device="meta") for k, v in tensors.items()})
+    width = tokens.shape[-1]
+    return width, pooled is not None and pooled.shape[-1] == width
+
+
+def load_tower(
+    folder: Path,
+    name: str,
+    config: Any,
+    modality: str,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tower:
+    """Load the weights of a folder, all of them, frozen and in eval mode.
+
+    Parameters
+    ----------
+    folder : Path
+        With config.json and safetensors.
+    name : str
+        The checkpoint's name, for messages.
+    config : PreTrainedConfig
+        What ``read_config`` gave.
+    modality : {"text", "image"}
+        Which half of a dual model is kept.
+    device : torch.device
+        Where the weights go.
+    dtype : torch.dtype
+        Their type.
+
+    Returns
+    -------
+    tower : Tower
+        Its ``has_pooler`` is False if the checkpoint lacks the weights of the pooler.
+    """
+    dual = is_dual(config, name)
+    # Weights that the checkpoint lacks are drawn at random by the library, from the global
+    # generator; they are refused below, and the generator is put back.
+    with reading(name, "weights") as transformers, torch.random.fork_rng(devices=[]):
+        loader = transformers.AutoModel
+        if (
+            getattr(config, "is_encoder_decoder", False)
+            and type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
+        ):
+            loader = transformers.AutoModelForTextEncoding  # T5 without its decoder
+        model, info = loader.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **_LOCAL
+        )
+    missing = sorted(info["missing_keys"])
+    lost = [key for key in missing if key.partition(".")[0] != "pooler"]
+    if lost or info["error_msgs"]:
+        shown = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+        raise CheckpointError(
+            f"The weights of {name!r} are incomplete: they lack {shown or info['error_msgs']}."
+            " Save the model again with save_pretrained, or use another checkpoint."
+        )
+    if getattr(model.config, "is_encoder_decoder", False):
+        model = model.get_encoder()
+    model.requires_grad_(False).eval()
+    tower = Tower(model, modality, dual)
+    tower.has_pooler = not missing
+    tower.eval()
+    _detach(tower)
+    return tower.to(device)
+
+
+def try_out(tower: Tower, name: str, sample: dict[str, Tensor], width: int) -> Tower:
+    """Run a loaded tower once: it must give vectors of the declared length.
+
+    Parameters
+    ----------
+    tower : Tower
+        What ``load_tower`` gave; its ``has_pooler`` is set to what it really has.
+    name : str
+        The checkpoint's name, for messages.
+    sample : dict of str to Tensor
+        The smallest input.
+    width : int
+        Length that was told before the weights were there.
+
+    Returns
+    -------
+    tower : Tower
+        The same.
+    """
+    device = next(tower.parameters()).device
+    with reading(name, "model"), torch.no_grad():
+        tokens, pooled = tower(**{key: value.to(device) for key, value in sample.items()})
+    tower.has_pooler = pooled is not None and pooled.shape[-1] == width
+    if tokens.shape[-1] != width:
+        raise CheckpointError(
+            f"{name!r} declares vectors of length {width} and gives {tokens.shape[-1]}, so skmm"
+            " cannot use it. Take another checkpoint."
+        )
+    return tower
+
+
+def _detach(module: nn.Module) -> None:
+    # Tensors from safetensors are windows into the file: were it overwritten in place, the
+    # loaded model would change with it. They are moved into memory of their own.
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data = tensor.data.clone()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else "no message"
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -1,0 +1,173 @@
+"""Draws the characters of a font and measures them; knows nothing of labels or tables."""
+
+import hashlib
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skmm._optional import import_optional
+
+__all__ = ["MEASURES", "draw_font", "drawing_key", "find_font", "is_drawing"]
+
+# Raise it when anything below changes a pixel or a measure.
+VERSION = 1
+MEASURES = ("advance_width", "ink_left", "ink_top", "ink_width", "ink_height", "ink_share")
+
+# Shares of the picture's side. With them the usual ink, 0.93 em above the baseline to
+# 0.24 em below, stands in the middle; what is larger is shrunk.
+_EM = 0.72
+_BASELINE = 0.748
+# Drawn larger and reduced, so that hinting, which differs among versions of FreeType, fades.
+_OVERSAMPLING = 4
+_MEASURED_EM = 128  # pixels an em
+
+
+def find_font(needed_by: str) -> Path:
+    """Path of the DejaVu Sans that matplotlib ships."""
+    matplotlib = import_optional("matplotlib", needed_by=needed_by)
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+
+
+def drawing_key(path: Path, image_size: int, *, needed_by: str) -> str:
+    """All that the drawn arrays depend on, as a name for a file."""
+    features = import_optional("PIL.features", needed_by=needed_by)
+    font = hashlib.sha256(path.read_bytes()).hexdigest()
+    freetype = features.version("freetype2") or "unknown"
+    # Python's Unicode version decides which characters have a name.
+    text = f"{font} {freetype} {unicodedata.unidata_version} {VERSION}"
+    digest = hashlib.sha256(text.encode()).hexdigest()[:24]
+    return f"glyphs-{image_size}-{digest}"
+
+
+def draw_font(path: Path, image_size: int, *, needed_by: str) -> dict[str, np.ndarray]:
+    """Draw every named character of a font that leaves ink.
+
+    Parameters
+    ----------
+    path : Path
+        A TrueType font.
+    image_size : int
+        Side of the pictures, in pixels.
+    needed_by : str
+        The function that asks, for the message about an absent package.
+
+    Returns
+    -------
+    arrays : dict of str to ndarray
+        - ``code_points`` (n,) int32, ascending;
+        - ``images`` (n, image_size, image_size) uint8, black (0) on white (255);
+        - ``measures`` (n, 6) float32, the columns of `MEASURES`, in em, a share last;
+        - ``shapes`` (n,) int32, equal for characters that look the same.
+    """
+    image_font = import_optional("PIL.ImageFont", needed_by=needed_by)
+    ft2font = import_optional("matplotlib.ft2font", needed_by=needed_by)
+    candidates = [code for code in sorted(ft2font.FT2Font(str(path)).get_charmap()) if _named(code)]
+    # The basic layout is part of every Pillow, and draws an Arabic letter as it stands alone.
+    font = image_font.truetype(str(path), _MEASURED_EM, layout_engine=image_font.Layout.BASIC)
+    pen = _Pen(font, image_size)
+    codes, images, measures, shapes = [], [], [], []
+    seen: dict[bytes, int] = {}
+    for code in candidates:
+        measured = _measure(chr(code), font)
+        if measured is None:  # no ink
+            continue
+        codes.append(code)
+        measures.append(measured[0])
+        shapes.append(seen.setdefault(measured[1], len(seen)))
+        images.append(pen.draw(chr(code), measured[0]))
+    return {
+        "code_points": np.array(codes, dtype=np.int32),
+        "images": np.stack(images),
+        "measures": np.array(measures, dtype=np.float32),
+        "shapes": np.array(shapes, dtype=np.int32),
+    }
+
+
+def is_drawing(arrays: dict[str, np.ndarray], image_size: int) -> bool:
+    """Whether the arrays have the form that `draw_font` gives."""
+    if set(arrays) != {"code_points", "images", "measures", "shapes"}:
+        return False
+    n_characters = len(arrays["code_points"])
+    forms = {
+        "code_points": ((n_characters,), np.int32),
+        "images": ((n_characters, image_size, image_size), np.uint8),
+        "measures": ((n_characters, len(MEASURES)), np.float32),
+        "shapes": ((n_characters,), np.int32),
+    }
+    return n_characters > 0 and all(
+        arrays[name].shape == shape and arrays[name].dtype == dtype
+        for name, (shape, dtype) in forms.items()
+    )
+
+
+def _named(code: int) -> bool:
+    """Whether a character has a name and is neither a control nor a space."""
+    character = chr(code)
+    return bool(unicodedata.name(character, "")) and unicodedata.category(character)[0] not in "CZ"
+
+
+def _ink(character: str, font: Any, side: int, origin: tuple[int, int]) -> tuple[Any, Any]:
+    """White ink of a character on a black square, and the box around it or None."""
+    # Imported here: the caller has made sure that Pillow is there.
+    from PIL import Image, ImageDraw
+
+    canvas = Image.new("L", (side, side), 0)
+    ImageDraw.Draw(canvas).text(origin, character, fill=255, font=font, anchor="ls")
+    return canvas, canvas.getbbox()
+
+
+def _measure(character: str, font: Any) -> tuple[list[float], bytes] | None:
+    """Measures in em and a digest of the shape, or None where there is no ink."""
+    # The widest glyphs reach 1.7 em to the right and 1.1 em to the left.
+    origin = (2 * _MEASURED_EM, 2 * _MEASURED_EM)
+    canvas, box = _ink(character, font, 4 * _MEASURED_EM, origin)
+    if box is None:
+        return None
+    left, top, right, bottom = box
+    pixels = np.asarray(canvas.crop(box))
+    measures = [
+        font.getlength(character),
+        left - origin[0],
+        origin[1] - top,
+        right - left,
+        bottom - top,
+    ]
+    share = pixels.mean(dtype=np.float64) / 255
+    digest = hashlib.sha256(f"{left} {top} {right} {bottom}".encode() + pixels.tobytes()).digest()
+    return [value / _MEASURED_EM for value in measures] + [share], digest
+
+
+class _Pen:
+    """Draws characters on squares of one size, on one baseline."""
+
+    def __init__(self, font: Any, image_size: int):
+        self.side = image_size * _OVERSAMPLING
+        self.em = round(self.side * _EM)
+        self.font = font.font_variant(size=self.em)
+
+    def draw(self, character: str, measures: list[float]) -> np.ndarray:
+        """Picture of a character, (image_size, image_size) uint8."""
+        from PIL import ImageChops
+
+        _, left, top, width, height, _ = (round(value * self.em) for value in measures)
+        baseline = round(self.side * _BASELINE)
+        if width <= self.side and top <= baseline and baseline + height - top <= self.side:
+            x = self.side // 2 - left - width // 2
+            canvas, _ = _ink(character, self.font, self.side, (x, baseline))
+        else:
+            # Larger than the picture: drawn on a larger one, cut out and shrunk.
+            wide = 3 * self.side
+            origin = (wide // 2 - left - width // 2, wide // 2)
+            canvas, box = _ink(character, self.font, wide, origin)
+            canvas = _squared(canvas, box).resize((self.side, self.side))
+        return np.asarray(ImageChops.invert(canvas.reduce(_OVERSAMPLING)))
+
+
+def _squared(canvas: Any, box: tuple) -> Any:
+    """The smallest square around the ink, with the ink in its middle."""
+    left, top, right, bottom = box
+    side = max(right - left, bottom - top)
+    x, y = (left + right - side) // 2, (top + bottom - side) // 2
+    return canvas.crop((x, y, x + side, y + side))

@@ -1,0 +1,204 @@
+"""Pictures to vectors."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import nn
+
+from skmm._column import Column
+from skmm._constraints import (
+    BATCH_SIZE,
+    DEVICE,
+    DTYPE,
+    LEARNING_RATE,
+    ON_ERROR,
+    POSITIVE_INT,
+    RANDOM_STATE,
+    STORE,
+    VERBOSE,
+    HasMethods,
+    StrOptions,
+)
+from skmm.backbones import PictureCNN, PictureModule
+from skmm.encoders._cells import CellEncoder
+from skmm.encoders._engine import Engine
+from skmm.encoders._pretrained import PretrainedEngine
+from skmm.readers import digest_image, load_image, read_image
+
+__all__ = ["ImageEncoder"]
+
+
+class ImageEncoder(CellEncoder):
+    """Encode pictures with a pretrained vision model or a small network.
+
+    A cell is a path, the bytes of a file, a PIL image, or an array: grey ``(height, width)``
+    or colour ``(height, width, 3 or 4)``, uint8, uint16, or float in [0, 1]. Transparency is
+    laid over white, the camera's rotation is applied, 16 bits are scaled to 8.
+
+    Parameters
+    ----------
+    model : str, path or nn.Module, default="efficientnet-lite0"
+        What looks at the picture:
+
+        - a folder, the name of packaged weights (extra ``weights``) or a name on the
+          Hugging Face hub (extra ``hub``), looked for in this order: any vision model that
+          ``transformers`` loads from safetensors. Frozen; nothing is trained.
+        - ``"cnn"``: a small residual network, trained from scratch: inside a joint fusion
+          with its head, alone with ``y`` through a linear head that is then dropped, or
+          without ``y`` by reconstructing the picture in small.
+        - an ``nn.Module``, trained like ``"cnn"``: from float pictures
+          ``(n, 3, image_size, image_size)`` in [0, 1] to ``(n, width)``,
+          ``(n, n_tokens, width)`` or ``(n, width, height, width)``.
+    pooling : {"auto", "mean", "max", "cls", "pooler"}, default="auto"
+        How a pretrained model's patches become one vector; ``"auto"`` is what suits the
+        kind of model.
+    normalize : {"auto"} or bool, default="auto"
+        Whether a pretrained model's vectors are scaled to length one; ``"auto"`` as published.
+    image_size : int, default=64
+        Height and width in pixels to which pictures are brought for a network that is trained
+        here. A pretrained model has its own.
+    n_components : int, default=128
+        Width of the vectors of ``"cnn"``.
+    max_epochs : int, default=10
+        Passes over the training pictures when a network is trained alone.
+    learning_rate : float, default=1e-3
+        Step size when a network is trained alone.
+    batch_size : int, default=32
+        Pictures that go through the model at once.
+    on_error : {"raise", "missing"}, default="raise"
+        What to do with an unreadable picture: raise ``MediaDecodeError`` with its row and
+        column, or warn and count it as absent.
+    device : str, default="auto"
+        Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Precision of a pretrained model; ``"auto"`` is bfloat16 on a GPU that has it, else
+        float32. The result is float32.
+    store : path, EmbeddingStore, False or None, default=None
+        Where vectors of a pretrained model are kept; see :func:`skmm.set_config`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of what is trained here.
+    verbose : bool or int, default=0
+        Whether to report progress.
+
+    Attributes
+    ----------
+    n_outputs_ : int
+        Width of the result.
+    checkpoint_ : dict or None
+        ``name``, ``source`` and ``digest`` of the pretrained weights. A pickle holds this
+        instead of the weights, and other weights are refused.
+    loss_curve_ : list of float
+        Mean loss of every epoch, if a network was trained alone.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of str
+        Names of the columns seen in ``fit``, if it saw names.
+
+    References
+    ----------
+    Tan and Le (2019), "EfficientNet", ICML, in its Lite variant. He et al. (2016), "Deep
+    residual learning for image recognition", CVPR, for ``"cnn"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from skmm import ImageEncoder
+    >>> dark, bright = np.zeros((8, 8), np.uint8), np.full((8, 8), 255, np.uint8)
+    >>> X = pd.DataFrame({"photo": [dark, bright, dark, bright, None]})
+
+    A network from scratch, trained to tell the two apart; the missing photo stays missing.
+
+    >>> encoder = ImageEncoder(
+    ...     model="cnn", image_size=16, n_components=8, max_epochs=2, random_state=0
+    ... )
+    >>> features = encoder.fit_transform(X, [0, 1, 0, 1, 1])
+    >>> features.shape
+    (5, 8)
+    >>> np.isnan(features).any(axis=1).tolist()
+    [False, False, False, False, True]
+    """
+
+    modality: ClassVar[str] = "image"
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "model": [str, HasMethods("__fspath__"), nn.Module],
+        "pooling": [StrOptions({"auto", "mean", "max", "cls", "pooler"})],
+        "normalize": [StrOptions({"auto"}), "boolean"],
+        "image_size": POSITIVE_INT,
+        "n_components": POSITIVE_INT,
+        "max_epochs": POSITIVE_INT,
+        "learning_rate": LEARNING_RATE,
+        "batch_size": BATCH_SIZE,
+        "on_error": ON_ERROR,
+        "device": DEVICE,
+        "dtype": DTYPE,
+        "store": STORE,
+        "random_state": RANDOM_STATE,
+        "verbose": VERBOSE,
+    }
+
+    def __init__(
+        self,
+        model: Any = "efficientnet-lite0",
+        *,
+        pooling: str = "auto",
+        normalize: Any = "auto",
+        image_size: int = 64,
+        n_components: int = 128,
+        max_epochs: int = 10,
+        learning_rate: float = 1e-3,
+        batch_size: int = 32,
+        on_error: str = "raise",
+        device: str = "auto",
+        dtype: str = "auto",
+        store: Any = None,
+        random_state: Any = None,
+        verbose: Any = 0,
+    ):
+        self.model = model
+        self.pooling = pooling
+        self.normalize = normalize
+        self.image_size = image_size
+        self.n_components = n_components
+        self.max_epochs = max_epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.on_error = on_error
+        self.device = device
+        self.dtype = dtype
+        self.store = store
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether the model is a network that has to be trained with a head."""
+        return isinstance(self.model, nn.Module) or self.model == "cnn"
+
+    def _make_engine(self, columns: list[Column], y: Any) -> Engine:
+        return PretrainedEngine(self, "image")
+
+    def _make_backbone(self, cells: Sequence[np.ndarray]) -> Any:
+        if isinstance(self.model, nn.Module):
+            # A copy: training must not touch the parameter.
+            network = PictureModule(copy.deepcopy(self.model), image_size=self.image_size)
+            network.measure(cells[0])
+            return network
+        return PictureCNN(image_size=self.image_size, n_components=self.n_components)
+
+    def _read(self, cell: Any) -> np.ndarray:
+        return read_image(cell)
+
+    def _digest(self, cell: Any) -> bytes:
+        return digest_image(cell)
+
+    def _read_with_digest(self, cell: Any) -> tuple[bytes, np.ndarray]:
+        return load_image(cell)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # A number is no picture: scikit-learn's matrices are not input of this encoder.
+        tags.input_tags.two_d_array = False
+        return tags

@@ -1,0 +1,220 @@
+"""Any torch module as an encoder."""
+
+import copy
+import json
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import nn
+
+from skmm._column import Column
+from skmm._constraints import (
+    BATCH_SIZE,
+    DEVICE,
+    DTYPE,
+    LEARNING_RATE,
+    ON_ERROR,
+    POSITIVE_INT,
+    RANDOM_STATE,
+    STORE,
+    VERBOSE,
+)
+from skmm.backbones import ModuleBackbone, stack_cells
+from skmm.encoders._cells import CellEncoder
+from skmm.encoders._content import code_digest, digest_decoded, module_digest
+from skmm.encoders._engine import Engine, Runtime, run_backbone
+from skmm.exceptions import CellTypeError
+
+__all__ = ["ModuleEncoder"]
+
+
+class ModuleEncoder(CellEncoder):
+    """Encode cells with a torch module of your own.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Takes the tensor that ``collate`` makes of a batch of cells (several tensors as
+        positional arguments, a mapping as keyword arguments) and returns ``(n, width)``,
+        ``(n, n_tokens, width)``, ``(n, width, height, width)`` or ``(tokens, mask)``.
+    read : callable, default=None
+        From a cell to what ``collate`` takes, e.g. a function that opens a path. None takes
+        numbers, strings and arrays as they are.
+    collate : callable, default=None
+        From a list of read cells to tensors. None stacks them as float32.
+    trainable : bool, default=False
+        False: the module is frozen and its vectors are kept in the store. True: a copy of it
+        is trained, inside a joint fusion with its head, alone with ``y`` through a linear
+        head that is then dropped, or without ``y`` by reconstructing its input.
+    max_epochs : int, default=10
+        Passes over the training cells when trained alone.
+    learning_rate : float, default=1e-3
+        Step size when trained alone.
+    batch_size : int, default=64
+        Cells that go through the module at once.
+    on_error : {"raise", "missing"}, default="raise"
+        What to do with a cell for which ``read`` raises ``MediaDecodeError``: raise it with
+        row and column, or warn and count the cell as absent.
+    device : str, default="auto"
+        Where the module runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+    dtype : {"auto", "float32", "bfloat16", "float16"}, default="float32"
+        Precision of a frozen module. The result is float32.
+    store : path, EmbeddingStore, False or None, default=None
+        Where vectors of a frozen module are kept; see :func:`skmm.set_config`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the training.
+    verbose : bool or int, default=0
+        Whether to report progress.
+
+    Attributes
+    ----------
+    n_outputs_ : int
+        Width of the result.
+    checkpoint_ : None
+        Weights are in the module, not in a checkpoint.
+    loss_curve_ : list of float
+        Mean loss of every epoch, if trained alone.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of str
+        Names of the columns seen in ``fit``, if it saw names.
+
+    Notes
+    -----
+    Stored vectors belong to the module's weights, buffers, attributes and code, and to the
+    code of ``collate``. A function elsewhere that this code calls is not looked at: use
+    another store after changing one. A module with hooks is not stored at all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import torch
+    >>> from skmm import ModuleEncoder
+    >>> X = pd.DataFrame({"spectrum": [np.ones(4), np.zeros(4), None]})
+    >>> module = torch.nn.Linear(4, 2)
+    >>> features = ModuleEncoder(module).fit_transform(X)
+    >>> features.shape, np.isnan(features[2]).all()
+    ((3, 2), np.True_)
+    """
+
+    modality: ClassVar[str] = "module"
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "module": [nn.Module],
+        "read": [callable, None],
+        "collate": [callable, None],
+        "trainable": ["boolean"],
+        "max_epochs": POSITIVE_INT,
+        "learning_rate": LEARNING_RATE,
+        "batch_size": BATCH_SIZE,
+        "on_error": ON_ERROR,
+        "device": DEVICE,
+        "dtype": DTYPE,
+        "store": STORE,
+        "random_state": RANDOM_STATE,
+        "verbose": VERBOSE,
+    }
+
+    def __init__(
+        self,
+        module: Any,
+        *,
+        read: Any = None,
+        collate: Any = None,
+        trainable: bool = False,
+        max_epochs: int = 10,
+        learning_rate: float = 1e-3,
+        batch_size: int = 64,
+        on_error: str = "raise",
+        device: str = "auto",
+        dtype: str = "float32",
+        store: Any = None,
+        random_state: Any = None,
+        verbose: Any = 0,
+    ):
+        self.module = module
+        self.read = read
+        self.collate = collate
+        self.trainable = trainable
+        self.max_epochs = max_epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.on_error = on_error
+        self.device = device
+        self.dtype = dtype
+        self.store = store
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether the module is trained with a head."""
+        return self.trainable
+
+    def _make_engine(self, columns: list[Column], y: Any) -> Engine:
+        for c, column in enumerate(columns):
+            for row in np.flatnonzero(~column.missing):
+                cell = self._try(columns, (c, int(row)), self._read)
+                if cell is not None:
+                    return _ModuleEngine(self._backbone(cell))
+        raise ValueError(
+            "ModuleEncoder has no cell to learn the module's width from: every training row is"
+            " empty. Drop the column."
+        )
+
+    def _make_backbone(self, cells: Sequence[Any]) -> ModuleBackbone:
+        return self._backbone(cells[0])
+
+    def _backbone(self, cell: Any) -> ModuleBackbone:
+        # A copy: neither training nor a move to another device may touch the parameter.
+        backbone = ModuleBackbone(copy.deepcopy(self.module), collate=self.collate or stack_cells)
+        backbone.measure(cell)
+        return backbone
+
+    def _read(self, cell: Any) -> Any:
+        if self.read is not None:
+            return self.read(cell)
+        if isinstance(cell, str):
+            if self.collate is None:
+                raise CellTypeError(
+                    "a str cannot be stacked. Give read= a function that turns it into an array,"
+                    " or collate= one that takes a list of str."
+                )
+            return cell
+        array = np.asarray(cell)
+        if array.dtype.kind not in "biuf":
+            raise CellTypeError(
+                f"got a cell of type {type(cell).__name__}. Give read= a function that turns it"
+                " into an array."
+            )
+        return array
+
+    def _digest(self, cell: Any) -> bytes:
+        # Of what was read, not of the cell: only ``read`` knows what a path stands for.
+        return digest_decoded(self._read(cell))
+
+
+class _ModuleEngine(Engine):
+    """A frozen module."""
+
+    def __init__(self, backbone: ModuleBackbone):
+        self.backbone = backbone.eval()
+        self.n_outputs = backbone.width
+
+    def fingerprint(self, runtime: Runtime) -> str | None:
+        weights = module_digest(self.backbone.module)
+        collate = code_digest(self.backbone._collate)
+        if weights is None or collate is None:
+            return None
+        return json.dumps(
+            {"format": 1, "module": weights, "collate": collate, "dtype": str(runtime.dtype)}
+        )
+
+    def encode(self, cells: list[Any], runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
+        self.backbone.to(device=runtime.device, dtype=runtime.dtype)
+        return run_backbone(self.backbone, cells, runtime, sequence=sequence)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.backbone.cpu()
+        return self.__dict__

@@ -1,0 +1,144 @@
+"""The private folder of a running process, and how its workers find it.
+
+A process that encodes without a store of the user's choice keeps its embeddings in a
+folder of its own, readable by its user alone and removed at exit. Workers have to use the
+same folder, or they would encode what their neighbour has encoded. They learn of it when
+an encoder is unpickled there: a pickle carries a token, never a path. The token names a
+folder below the temporary folder, so on another machine, or after the process has gone, it
+names nothing and the reader opens a session of its own.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+from skmm import _config
+
+try:
+    import fcntl
+except ImportError:  # Windows: folders of killed processes are left to the system
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["adopt", "configured_store", "session_folder", "token_for_workers"]
+
+_PREFIX = "skmm-"
+_LOCATION = "location.json"
+_lock = threading.RLock()
+_own: "tuple[int, Path] | None" = None  # (pid of the owner, folder)
+_adopted: Path | None = None
+_held_locks: list = []
+
+
+def configured_store() -> object:
+    """Store that encoders with ``store=None`` use: a setting, or None for the session's.
+
+    In a worker, the setting of the process that sent the work.
+    """
+    setting = _config.get_config()["store"]
+    if setting is None and _adopted is not None and not _owns_session():
+        with contextlib.suppress(OSError, ValueError):
+            location = json.loads((_adopted / _LOCATION).read_text())
+            return location if location is not None else None
+    return setting
+
+
+def session_folder() -> Path:
+    """Folder of this process' session, or of the process that sent it work."""
+    with _lock:
+        if _owns_session():
+            return _own[1]  # type: ignore[index]
+        if _adopted is not None and _is_private(_adopted):
+            return _adopted
+        return _open_session()
+
+
+def token_for_workers() -> str:
+    """Name of the session for a pickle; what a worker needs is written beside it."""
+    folder = session_folder()
+    setting = configured_store()
+    if hasattr(setting, "folder"):
+        setting = setting.folder
+    location = json.dumps(setting if setting in (None, False) else os.path.abspath(str(setting)))
+    target = folder / _LOCATION
+    with contextlib.suppress(OSError):  # a full disk must not stop a pickle
+        if not target.exists() or target.read_text() != location:
+            # Written beside and moved: a worker never reads half a file.
+            partial = folder / f"{_LOCATION}.{os.getpid()}.{threading.get_ident()}"
+            partial.write_text(location)
+            partial.replace(target)
+    return folder.name.removeprefix(_PREFIX)
+
+
+def adopt(token: str) -> None:
+    """Join the session that ``token`` names, if it is alive on this machine and ours."""
+    global _adopted
+    with _lock:
+        folder = Path(tempfile.gettempdir()) / (_PREFIX + token)
+        mine = _owns_session() and _own[1] == folder  # type: ignore[index]
+        if os.sep not in token and not mine and _is_private(folder):
+            _adopted = folder
+
+
+def _owns_session() -> bool:
+    # A forked child inherits the variable, not the folder. A folder that somebody has
+    # swept away (a cleaner of temporary files) is given up.
+    return _own is not None and _own[0] == os.getpid() and _own[1].is_dir()
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether the folder is one that only this user can have made and filled."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    if not folder.is_dir() or folder.is_symlink():
+        return False
+    return not hasattr(os, "getuid") or (
+        status.st_uid == os.getuid() and not status.st_mode & 0o077
+    )
+
+
+def _open_session() -> Path:
+    global _own
+    _sweep_sessions_of_the_dead()
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))  # mode 0700
+    _hold_lock(folder)
+    if _own is None or _own[0] != os.getpid():
+        atexit.register(_close_session, os.getpid())
+    _own = (os.getpid(), folder)
+    return folder
+
+
+def _close_session(owner: int) -> None:
+    if _own is not None and _own[0] == owner == os.getpid():
+        shutil.rmtree(_own[1], ignore_errors=True)
+
+
+def _hold_lock(folder: Path) -> None:
+    """Lock a file for as long as this process lives: kill -9 lets go of it too."""
+    handle = os.open(folder / "alive", os.O_CREAT | os.O_RDWR, 0o600)
+    if fcntl is not None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    _held_locks.append(handle)
+
+
+def _sweep_sessions_of_the_dead() -> None:
+    """Remove folders whose owner was killed before it could."""
+    if fcntl is None:
+        return
+    for folder in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
+        alive = folder / "alive"
+        if not _is_private(folder) or not alive.exists():
+            continue
+        with contextlib.suppress(OSError):
+            handle = os.open(alive, os.O_RDWR)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(handle)

@@ -1,0 +1,303 @@
+"""Embeddings kept by (fingerprint of the encoder, digest of the cell's content).
+
+A store is one SQLite file. Every value carries a checksum, so damage is a miss and never a
+wrong vector. Trouble with the file (damage, a full disk, a read-only folder) never stops an
+encoder: the store says so once and the work goes on without it.
+"""
+
+import contextlib
+import os
+import sqlite3
+import struct
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from skmm.encoders import _session
+from skmm.encoders._claims import Claims
+from skmm.encoders._connection import Connection, connect, set_aside
+from skmm.exceptions import StoreWarning
+
+__all__ = ["EmbeddingStore", "NullStore", "resolve_store"]
+
+Result = TypeVar("Result")
+_CHUNK = 500  # keys per query; SQLite's oldest limit on variables is 999
+COUNTERS = ("rows", "looked_up", "found", "encoded")
+
+
+class EmbeddingStore:
+    """Embeddings on disk, shared by encoders, folds, candidates and worker processes.
+
+    Encoders use a store by themselves; this class is for looking at one, emptying it, or
+    naming a folder that stays. It can be given as ``store=`` to an encoder or to
+    :func:`skmm.set_config`.
+
+    Parameters
+    ----------
+    folder : path, default=None
+        Folder of the store, made if absent and then readable by this user alone. None is
+        the store that encoders use now: that of :func:`skmm.set_config`, else the private
+        one of the running process.
+
+    Notes
+    -----
+    The file is SQLite in write-ahead mode. Nothing in it is a pickle.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tempfile
+    >>> from skmm.encoders import EmbeddingStore
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     store = EmbeddingStore(folder)
+    ...     store.put_many({b"key": np.array([1.0, 2.0], dtype=np.float32)})
+    ...     store.get_many([b"key", b"other"])
+    ...     store.close()
+    {b'key': array([1., 2.], dtype=float32)}
+    """
+
+    def __init__(self, folder: "str | os.PathLike[str] | None" = None):
+        self._folder = None if folder is None else Path(folder).expanduser().absolute()
+        self._claims = Claims()
+
+    @property
+    def folder(self) -> Path:
+        """Folder that holds the store."""
+        if self._folder is not None:
+            return self._folder
+        setting = _session.configured_store()
+        if isinstance(setting, str | os.PathLike):
+            return Path(setting).expanduser().absolute()
+        if isinstance(setting, EmbeddingStore) and setting._folder is not None:
+            return setting._folder
+        return _session.session_folder()
+
+    def __repr__(self) -> str:
+        return f"EmbeddingStore({str(self._folder) if self._folder else ''!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        token = None if self._folder is not None else _session.token_for_workers()
+        return {"folder": self._folder, "session": token}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["session"] is not None:
+            _session.adopt(state["session"])
+        self.__init__(state["folder"])  # type: ignore[misc]
+
+    # --- vectors -----------------------------------------------------------------------
+
+    def get_many(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
+        """Return the arrays that are there.
+
+        Parameters
+        ----------
+        keys : sequence of bytes
+            Keys to look up.
+
+        Returns
+        -------
+        found : dict of bytes to ndarray
+            A float32 array for each key that is there and undamaged.
+        """
+
+        def look_up(connection: Connection) -> dict[bytes, np.ndarray]:
+            found, damaged = {}, []
+            for start in range(0, len(keys), _CHUNK):
+                chunk = list(keys[start : start + _CHUNK])
+                marks = ",".join("?" * len(chunk))
+                query = f"SELECT k, v, c FROM e WHERE k IN ({marks})"
+                for key, value, checksum in connection.execute(query, chunk):
+                    if zlib.crc32(key + value) == checksum:
+                        found[key] = _unpack(value)
+                    else:
+                        damaged.append((key,))
+            if damaged:
+                self._warn(f"{len(damaged)} damaged embeddings were dropped and are made again")
+                with contextlib.suppress(sqlite3.OperationalError):
+                    connection.executemany("DELETE FROM e WHERE k = ?", damaged)
+            return found
+
+        return self._attempt(look_up, {}) if len(keys) else {}
+
+    def put_many(self, items: Mapping[bytes, np.ndarray]) -> None:
+        """Keep arrays. A key that is there already keeps its first value.
+
+        Parameters
+        ----------
+        items : mapping of bytes to ndarray
+            Arrays of any shape; they are kept as float32.
+        """
+
+        def write(connection: Connection) -> None:
+            now = int(time.time())
+            rows = []
+            for key, array in items.items():
+                value = _pack(array)
+                rows.append((key, value, zlib.crc32(key + value), now))
+            with connection.transaction():
+                connection.executemany("INSERT OR IGNORE INTO e VALUES (?, ?, ?, ?)", rows)
+                connection.executemany("DELETE FROM claim WHERE k = ?", [(key,) for key in items])
+
+        self._attempt(write, None)
+
+    # --- work shared by workers --------------------------------------------------------
+
+    def claim(self, keys: Sequence[bytes]) -> list[bytes]:
+        """Reserve the keys that nobody else has or is encoding.
+
+        Parameters
+        ----------
+        keys : sequence of bytes
+            Keys that are about to be encoded.
+
+        Returns
+        -------
+        granted : list of bytes
+            Keys that the caller has to encode now. The others are there already, or a
+            living worker is at them.
+        """
+        return self._attempt(lambda c: self._claims.take(c, keys), list(keys))
+
+    def release(self, keys: Sequence[bytes]) -> None:
+        """Give claimed keys back, e.g. when encoding them failed."""
+        self._attempt(lambda c: self._claims.give_back(c, keys), None)
+
+    # --- looking after -----------------------------------------------------------------
+
+    def count(self, **increments: int) -> None:
+        """Add to the counters that :meth:`stats` shows."""
+
+        def add(connection: Connection) -> None:
+            with connection.transaction():
+                connection.executemany(
+                    "INSERT INTO stat VALUES (?, ?)"
+                    " ON CONFLICT (name) DO UPDATE SET n = n + excluded.n",
+                    list(increments.items()),
+                )
+
+        self._attempt(add, None)
+
+    def stats(self) -> dict[str, int]:
+        """Return what the store was asked and what it holds, over all processes.
+
+        Returns
+        -------
+        stats : dict
+            ``rows``: cells that encoders were given, ``looked_up``: distinct cells among
+            them, call by call, ``found``: of these, those that were here or came from
+            another worker, ``encoded``: those that went through a model, ``n_embeddings``
+            and ``n_bytes``: what is held now.
+        """
+
+        def read(connection: Connection) -> dict[str, int]:
+            counted = dict(connection.execute("SELECT name, n FROM stat"))
+            n, size = connection.execute("SELECT COUNT(*), SUM(LENGTH(v)) FROM e").fetchone()
+            return {name: counted.get(name, 0) for name in COUNTERS} | {
+                "n_embeddings": n,
+                "n_bytes": size or 0,
+            }
+
+        nothing = dict.fromkeys((*COUNTERS, "n_embeddings", "n_bytes"), 0)
+        return self._attempt(read, nothing)
+
+    def clear(self) -> None:
+        """Forget every embedding and set the counters to zero."""
+
+        def empty(connection: Connection) -> None:
+            with connection.transaction():
+                for table in ("e", "claim", "stat"):
+                    connection.execute(f"DELETE FROM {table}")
+            connection.execute("VACUUM")
+
+        self._attempt(empty, None)
+
+    def close(self) -> None:
+        """Close the file. It is opened again when needed."""
+        Connection.close_all(self.folder)
+
+    def _attempt(self, action: Callable[[Connection], Result], fallback: Result) -> Result:
+        """Run an action on the file; on trouble say so once and return ``fallback``."""
+        folder = self.folder
+        for _ in range(2):
+            try:
+                connection = connect(folder)
+                with connection.lock:
+                    return action(connection)
+            except sqlite3.OperationalError as error:  # locked, full, read-only, no folder
+                self._warn(f"it cannot be used now ({error})")
+                return fallback
+            except sqlite3.DatabaseError as error:  # damaged: make a new one
+                kept = set_aside(folder)
+                self._warn(f"its file was damaged ({error}) and is set aside as {kept}")
+            except OSError as error:
+                self._warn(f"it cannot be used now ({error})")
+                return fallback
+        return fallback
+
+    def _warn(self, what: str) -> None:
+        message = f"Embedding store {self.folder}: {what}. Results are right, work may be repeated."
+        if message not in _said:
+            _said.add(message)
+            warnings.warn(message, StoreWarning, stacklevel=2)
+
+
+class NullStore:
+    """Keeps nothing: what an encoder uses with ``store=False``."""
+
+    def get_many(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:  # noqa: D102
+        return {}
+
+    def put_many(self, items: Mapping[bytes, np.ndarray]) -> None:  # noqa: D102
+        pass
+
+    def claim(self, keys: Sequence[bytes]) -> list[bytes]:  # noqa: D102
+        return list(keys)
+
+    def release(self, keys: Sequence[bytes]) -> None:  # noqa: D102
+        pass
+
+    def count(self, **increments: int) -> None:  # noqa: D102
+        pass
+
+
+_said: set[str] = set()
+
+
+def resolve_store(store: Any) -> Any:
+    """Turn an encoder's ``store`` parameter into a store.
+
+    Parameters
+    ----------
+    store : path, EmbeddingStore, False or None
+        As the encoders take it.
+
+    Returns
+    -------
+    store : EmbeddingStore or NullStore
+        What the encoder reads from and writes to.
+    """
+    if store is None:
+        store = _session.configured_store()
+    if store is False:
+        return NullStore()
+    if store is None or isinstance(store, str | os.PathLike):
+        return EmbeddingStore(store)
+    return store
+
+
+def _pack(array: np.ndarray) -> bytes:
+    """Shape and values as bytes: number of axes, their lengths, little-endian float32."""
+    array = np.asarray(array, dtype="<f4")
+    header = struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
+    return header + array.tobytes()
+
+
+def _unpack(value: bytes) -> np.ndarray:
+    n_axes = value[0]
+    shape = struct.unpack_from(f"<{n_axes}I", value, 1)
+    return np.frombuffer(value, dtype="<f4", offset=1 + 4 * n_axes).reshape(shape)

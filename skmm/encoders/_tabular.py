@@ -1,0 +1,317 @@
+"""Tables of numbers and categories to vectors."""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import nn
+
+from skmm._column import Column
+from skmm._constraints import (
+    BATCH_SIZE,
+    DEVICE,
+    LEARNING_RATE,
+    POSITIVE_INT,
+    RANDOM_STATE,
+    VERBOSE,
+    StrOptions,
+)
+from skmm._device import resolve_device, seeded
+from skmm.backbones import Encoded, FeatureTokens
+from skmm.encoders._base import BaseEncoder, TokenSequence
+from skmm.encoders._table import TableReader
+from skmm.encoders._trained import train_backbone
+
+__all__ = ["TabularEncoder"]
+
+
+class TabularEncoder(BaseEncoder):
+    """Encode columns of numbers, dates and categories together.
+
+    Numbers, booleans, dates and durations are numbers (dates as days since 1970); anything
+    else that is text or a category is a category. A missing number or category is a fact of
+    its own; a row in which every column is missing lacks the modality and becomes NaN.
+
+    Parameters
+    ----------
+    model : {"onehot", "tokens"}, default="onehot"
+        - ``"onehot"``: standardised numbers, an indicator for those that are missing
+          somewhere in training, and one-hot categories. Nothing is trained.
+        - ``"tokens"``: one learned token per column and attention among them, trained from
+          scratch: inside a joint fusion with its head, alone with ``y`` through a linear head
+          that is then dropped, or without ``y`` by reconstructing the table.
+    max_categories : int, default=50
+        Most frequent values of a category column that are told apart; the others, and values
+        that were not in training, count as one.
+    n_components : int, default=32
+        Width of the vectors of ``"tokens"``.
+    max_epochs : int, default=20
+        Passes over the training rows when ``"tokens"`` is trained alone.
+    learning_rate : float, default=1e-3
+        Step size when ``"tokens"`` is trained alone.
+    batch_size : int, default=128
+        Rows that go through ``"tokens"`` at once.
+    device : str, default="auto"
+        Where ``"tokens"`` runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the training.
+    verbose : bool or int, default=0
+        Accepted as in the other encoders; a table is encoded too fast for a report.
+
+    Attributes
+    ----------
+    n_outputs_ : int
+        Width of the result.
+    loss_curve_ : list of float
+        Mean loss of every epoch, if ``"tokens"`` was trained alone.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of str
+        Names of the columns seen in ``fit``, if it saw names.
+
+    References
+    ----------
+    Gorishniy et al. (2021), "Revisiting deep learning models for tabular data", NeurIPS, for
+    ``"tokens"``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmm import TabularEncoder
+    >>> X = pd.DataFrame({"age": [20, 40, None], "size": ["S", "L", "L"]})
+    >>> TabularEncoder().set_output(transform="pandas").fit_transform(X)
+       age  age_missing  size_L  size_S
+    0 -1.0          0.0     0.0     1.0
+    1  1.0          0.0     1.0     0.0
+    2  0.0          1.0     1.0     0.0
+    """
+
+    modality: ClassVar[str] = "tabular"
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "model": [StrOptions({"onehot", "tokens"})],
+        "max_categories": POSITIVE_INT,
+        "n_components": POSITIVE_INT,
+        "max_epochs": POSITIVE_INT,
+        "learning_rate": LEARNING_RATE,
+        "batch_size": BATCH_SIZE,
+        "device": DEVICE,
+        "random_state": RANDOM_STATE,
+        "verbose": VERBOSE,
+    }
+
+    def __init__(
+        self,
+        model: str = "onehot",
+        *,
+        max_categories: int = 50,
+        n_components: int = 32,
+        max_epochs: int = 20,
+        learning_rate: float = 1e-3,
+        batch_size: int = 128,
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: Any = 0,
+    ):
+        self.model = model
+        self.max_categories = max_categories
+        self.n_components = n_components
+        self.max_epochs = max_epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether the model is a network that has to be trained with a head."""
+        return self.model == "tokens"
+
+    # --- the private verbs of BaseEncoder -------------------------------------------------
+
+    def _fit_columns(self, columns: list[Column], y: Any) -> None:
+        self._learn_table(columns)
+        if not self.needs_training:
+            return
+        present = ~_absent(columns)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        with seeded(seed):
+            self._network = self._make_backbone()
+            self.loss_curve_ = train_backbone(
+                self._network,
+                {name: tensor[present] for name, tensor in self._tensors(columns).items()},
+                None if y is None else np.asarray(y)[present],
+                max_epochs=self.max_epochs,
+                learning_rate=self.learning_rate,
+                batch_size=self.batch_size,
+                device=resolve_device(self.device),
+            )
+
+    def _encode_columns(self, columns: list[Column]) -> np.ndarray:
+        if self.needs_training:
+            features = self._run_network(columns).pooled
+        else:
+            features = np.concatenate(self._blocks(columns), axis=1, dtype=np.float32)
+        features[_absent(columns)] = np.nan
+        return features
+
+    def _encode_sequence(self, columns: list[Column]) -> TokenSequence:
+        missing = np.column_stack([column.missing for column in columns])
+        if self.needs_training:
+            return TokenSequence(*self._run_network(columns)[:2])
+        blocks = self._blocks(columns)
+        # Each column's block stands where it stands in the vector: the sum of the tokens of
+        # a row is its vector.
+        tokens = np.zeros((len(missing), len(blocks), self.n_outputs_), dtype=np.float32)
+        end = 0
+        for j, block in enumerate(blocks):
+            tokens[:, j, end : end + block.shape[1]] = block
+            end += block.shape[1]
+        # A missing cell with an indicator is a token; without one it says nothing.
+        return TokenSequence(tokens, ~missing | (tokens != 0).any(axis=2))
+
+    def _output_names(self, names: list[str]) -> list[str]:
+        if self.needs_training:
+            digits = len(str(self.n_components - 1))
+            return [f"{'_'.join(names[:1])}_token_{i:0{digits}d}" for i in range(self.n_outputs_)]
+        out, categories, number = [], iter(self._table.categories), 0
+        for name, is_number in zip(names, self._table.is_number, strict=True):
+            if is_number:
+                out.append(name)
+                if self._marked[number]:
+                    out.append(f"{name}_missing")
+                number += 1
+            else:
+                out += [f"{name}_{category}" for category in next(categories)]
+        return out
+
+    # --- trained under somebody else's head -------------------------------------------------
+
+    def start_training(self, X: Any, y: Any = None) -> nn.Module:
+        """Learn the columns and return the untrained network.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Training rows.
+        y : array-like of shape (n_samples,), default=None
+            Target.
+
+        Returns
+        -------
+        network : nn.Module
+            With a ``width``, from tensors to ``Encoded`` (tokens, mask, pooled vector).
+        """
+        self._validate_params()
+        self._learn_table(self._check_columns(X, reset=True))
+        self._network = self._make_backbone()
+        return self._network
+
+    def training_tensors(self, X: Any) -> dict[str, torch.Tensor]:
+        """Return the network's inputs, a row a row of ``X``.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Rows.
+
+        Returns
+        -------
+        tensors : dict of str to Tensor
+            First axis ``n_samples``.
+        """
+        return self._tensors(self._check_columns(X, reset=False))
+
+    def end_training(self, network: nn.Module) -> Self:
+        """Take the trained network back: the encoder is then a fitted transformer.
+
+        Parameters
+        ----------
+        network : nn.Module
+            What :meth:`start_training` gave, trained.
+
+        Returns
+        -------
+        self : object
+            The fitted encoder.
+        """
+        self._network = network.eval()
+        return self
+
+    # --- the table ------------------------------------------------------------------------
+
+    def _learn_table(self, columns: list[Column]) -> None:
+        self._table = TableReader(self.max_categories).fit(columns)
+        numbers = self._table.numbers(columns)
+        missing = np.isnan(numbers)
+        counts = np.maximum((~missing).sum(axis=0), 1)
+        self._mean = np.where(missing, 0.0, numbers).sum(axis=0) / counts
+        centred = np.where(missing, 0.0, numbers - self._mean)
+        scale = np.sqrt((centred**2).sum(axis=0) / counts)
+        # As in StandardScaler: what is constant up to rounding is only centred.
+        tiny = 10 * np.finfo(np.float64).eps * np.maximum(np.abs(self._mean), 1.0)
+        self._scale = np.where(scale > tiny, scale, 1.0)
+        self._marked = missing.any(axis=0)
+        if self.needs_training:
+            self.n_outputs_ = self.n_components
+        else:
+            n_numbers = len(self._mean) + int(self._marked.sum())
+            self.n_outputs_ = n_numbers + sum(len(c) for c in self._table.categories)
+
+    def _standardised(self, columns: list[Column]) -> np.ndarray:
+        return (self._table.numbers(columns) - self._mean) / self._scale
+
+    def _blocks(self, columns: list[Column]) -> list[np.ndarray]:
+        """One block of outputs per input column."""
+        numbers, codes = self._standardised(columns), self._table.codes(columns)
+        blocks, number, category = [], 0, 0
+        for is_number in self._table.is_number:
+            if is_number:
+                values = numbers[:, number]
+                parts = [np.nan_to_num(values)]
+                if self._marked[number]:
+                    parts.append(np.isnan(values))
+                blocks.append(np.column_stack(parts))
+                number += 1
+            else:
+                n_known = len(self._table.categories[category])
+                blocks.append(codes[:, [category]] == np.arange(2, n_known + 2))
+                category += 1
+        return blocks
+
+    # --- the network ------------------------------------------------------------------------
+
+    def _make_backbone(self) -> Any:
+        return FeatureTokens(
+            len(self._mean),
+            cardinalities=self._table.n_categories,
+            n_components=self.n_components,
+        )
+
+    def _tensors(self, columns: list[Column]) -> dict[str, torch.Tensor]:
+        return {
+            "numbers": torch.from_numpy(self._standardised(columns).astype(np.float32)),
+            "categories": torch.from_numpy(self._table.codes(columns)),
+        }
+
+    def _run_network(self, columns: list[Column]) -> Any:
+        device = resolve_device(self.device)
+        network = self._network.to(device).eval()
+        tensors = self._tensors(columns)
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(columns[0].values), 4096):
+                batch = {k: t[start : start + 4096].to(device) for k, t in tensors.items()}
+                parts.append([part.cpu().numpy() for part in network(**batch)])
+        joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return Encoded(*joined)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if hasattr(self, "_network"):
+            self._network.cpu()  # the pickle opens on a machine without the GPU
+        return super().__getstate__()
+
+
+def _absent(columns: list[Column]) -> np.ndarray:
+    return np.all([column.missing for column in columns], axis=0)

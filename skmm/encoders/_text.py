@@ -1,0 +1,182 @@
+"""Text to vectors."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from skmm._column import Column
+from skmm._constraints import (
+    BATCH_SIZE,
+    DEVICE,
+    DTYPE,
+    LEARNING_RATE,
+    ON_ERROR,
+    POSITIVE_INT,
+    RANDOM_STATE,
+    STORE,
+    VERBOSE,
+    HasMethods,
+    StrOptions,
+)
+from skmm.backbones import Vocabulary, WordGRU
+from skmm.encoders._cells import CellEncoder
+from skmm.encoders._engine import Engine
+from skmm.encoders._pretrained import PretrainedEngine
+from skmm.encoders._tfidf import TfidfEngine
+from skmm.readers import digest_text, read_text
+
+__all__ = ["TextEncoder"]
+
+
+class TextEncoder(CellEncoder):
+    """Encode text with a pretrained language model, a small network, or TF-IDF.
+
+    Parameters
+    ----------
+    model : str or path, default="all-MiniLM-L6-v2"
+        What reads the text:
+
+        - a folder, the name of packaged weights (extra ``weights``) or a name on the
+          Hugging Face hub (extra ``hub``), looked for in this order: any text model that
+          ``transformers`` loads from safetensors. Frozen; nothing is trained.
+        - ``"tfidf"``: TF-IDF and a truncated SVD, learned from the training texts. Needs
+          no download.
+        - ``"gru"``: a bidirectional GRU over a vocabulary of its own, trained from scratch:
+          inside a joint fusion with its head, alone with ``y`` through a linear head that is
+          then dropped, or without ``y`` by reconstructing which words are there.
+    pooling : {"auto", "mean", "max", "cls", "pooler"}, default="auto"
+        How a pretrained model's tokens become one vector; ``"auto"`` is what the model was
+        published with, else the mean.
+    normalize : {"auto"} or bool, default="auto"
+        Whether a pretrained model's vectors are scaled to length one; ``"auto"`` as published.
+    max_length : int, default=None
+        Tokens after which a text is cut; None is the model's own limit.
+    n_components : int, default=128
+        Width of the vectors of ``"tfidf"`` and ``"gru"``. A pretrained model has its own.
+    max_epochs : int, default=10
+        Passes over the training texts when ``"gru"`` is trained alone.
+    learning_rate : float, default=1e-3
+        Step size when ``"gru"`` is trained alone.
+    batch_size : int, default=64
+        Texts that go through the model at once.
+    on_error : {"raise", "missing"}, default="raise"
+        What to do with an unreadable cell. A text has no such cells; an object that is no
+        text is always an error.
+    device : str, default="auto"
+        Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Precision of a pretrained model; ``"auto"`` is bfloat16 on a GPU that has it, else
+        float32. The result is float32.
+    store : path, EmbeddingStore, False or None, default=None
+        Where vectors of a pretrained model are kept; see :func:`skmm.set_config`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of what is trained here.
+    verbose : bool or int, default=0
+        Whether to report progress.
+
+    Attributes
+    ----------
+    n_outputs_ : int
+        Width of the result.
+    checkpoint_ : dict or None
+        ``name``, ``source`` and ``digest`` of the pretrained weights. A pickle holds this
+        instead of the weights, and other weights are refused.
+    loss_curve_ : list of float
+        Mean loss of every epoch, if ``"gru"`` was trained alone.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of str
+        Names of the columns seen in ``fit``, if it saw names.
+
+    References
+    ----------
+    Reimers and Gurevych (2019), "Sentence-BERT", EMNLP. Deerwester et al. (1990), "Indexing
+    by latent semantic analysis", JASIS. Cho et al. (2014), "Learning phrase representations
+    using RNN encoder-decoder", EMNLP.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmm import TextEncoder
+    >>> X = pd.DataFrame({"review": ["good shoes", "bad shoes", None]})
+
+    A missing text is a fact, not an empty text: its row is NaN.
+
+    >>> encoder = TextEncoder(model="tfidf", n_components=2, random_state=0)
+    >>> encoder.set_output(transform="pandas").fit_transform(X).isna().sum(axis=1).tolist()
+    [0, 0, 2]
+    >>> encoder.get_feature_names_out()
+    array(['review_0', 'review_1'], dtype=object)
+    """
+
+    modality: ClassVar[str] = "text"
+    reads_ahead: ClassVar[bool] = True
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "model": [str, HasMethods("__fspath__")],
+        "pooling": [StrOptions({"auto", "mean", "max", "cls", "pooler"})],
+        "normalize": [StrOptions({"auto"}), "boolean"],
+        "max_length": [*POSITIVE_INT, None],
+        "n_components": POSITIVE_INT,
+        "max_epochs": POSITIVE_INT,
+        "learning_rate": LEARNING_RATE,
+        "batch_size": BATCH_SIZE,
+        "on_error": ON_ERROR,
+        "device": DEVICE,
+        "dtype": DTYPE,
+        "store": STORE,
+        "random_state": RANDOM_STATE,
+        "verbose": VERBOSE,
+    }
+
+    def __init__(
+        self,
+        model: Any = "all-MiniLM-L6-v2",
+        *,
+        pooling: str = "auto",
+        normalize: Any = "auto",
+        max_length: int | None = None,
+        n_components: int = 128,
+        max_epochs: int = 10,
+        learning_rate: float = 1e-3,
+        batch_size: int = 64,
+        on_error: str = "raise",
+        device: str = "auto",
+        dtype: str = "auto",
+        store: Any = None,
+        random_state: Any = None,
+        verbose: Any = 0,
+    ):
+        self.model = model
+        self.pooling = pooling
+        self.normalize = normalize
+        self.max_length = max_length
+        self.n_components = n_components
+        self.max_epochs = max_epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.on_error = on_error
+        self.device = device
+        self.dtype = dtype
+        self.store = store
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether the model is a network that has to be trained with a head."""
+        return self.model == "gru"
+
+    def _make_engine(self, columns: list[Column], y: Any) -> Engine:
+        if self.model != "tfidf":
+            return PretrainedEngine(self, "text")
+        texts, _ = self._training_cells(columns)
+        return TfidfEngine(self.n_components, self._seed()).fit(texts)
+
+    def _make_backbone(self, cells: Sequence[str]) -> Any:
+        options = {} if self.max_length is None else {"max_length": self.max_length}
+        return WordGRU(Vocabulary().fit(cells), n_components=self.n_components, **options)
+
+    def _read(self, cell: Any) -> str:
+        return read_text(cell)
+
+    def _digest(self, cell: Any) -> bytes:
+        return digest_text(cell)

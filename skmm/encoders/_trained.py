@@ -1,0 +1,136 @@
+"""Engine over a network that is trained here, with a head that is then dropped."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils.multiclass import type_of_target
+from torch import nn
+
+from skmm._device import one_thread
+from skmm.encoders._engine import Engine, Runtime, run_backbone
+from skmm.exceptions import ConvergenceError
+
+__all__ = ["TrainedEngine", "train_backbone"]
+
+Tensors = dict[str, torch.Tensor]
+
+
+class TrainedEngine(Engine):
+    """A small network and its learned weights.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Untrained network.
+    """
+
+    trainable = True
+
+    def __init__(self, backbone: Any):
+        self.backbone = backbone
+        self.n_outputs = backbone.width
+
+    def encode(self, cells: list[Any], runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
+        self.backbone.to(runtime.device)
+        return run_backbone(self.backbone, cells, runtime, sequence=sequence)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # On the CPU, so that the pickle opens on a machine without the GPU.
+        self.backbone.cpu()
+        return self.__dict__
+
+
+def train_backbone(
+    backbone: Any,
+    tensors: Tensors,
+    y: Any,
+    *,
+    max_epochs: int,
+    learning_rate: float,
+    batch_size: int,
+    device: torch.device,
+) -> list[float]:
+    """Train a network with a linear head on top, or to reproduce its input without ``y``.
+
+    Draws from torch's current generators: the caller seeds them.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Trained in place.
+    tensors : dict of str to Tensor
+        Its inputs, a row a cell.
+    y : array-like of shape (n_cells,) or None
+        Target.
+    max_epochs, learning_rate, batch_size : int, float, int
+        As in the encoders.
+    device : torch.device
+        Where to train.
+
+    Returns
+    -------
+    losses : list of float
+        Mean loss of every epoch.
+    """
+    backbone.to(device).train()
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+    n = len(next(iter(tensors.values())))
+    target, n_outputs, loss_of = _supervision(backbone, tensors, y, device)
+    head = nn.Linear(backbone.width, n_outputs).to(device)
+    parameters = [*backbone.parameters(), *head.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    losses = []
+    with one_thread():
+        for _ in range(max_epochs):
+            total = torch.zeros((), device=device)
+            for rows in torch.randperm(n).to(device).split(batch_size):
+                encoded = backbone(**{name: t[rows] for name, t in tensors.items()})
+                loss = loss_of(head(encoded.pooled), target[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimizer.step()
+                total += loss.detach() * len(rows)
+            losses.append(float(total) / n)
+            if not np.isfinite(losses[-1]):
+                raise ConvergenceError(
+                    f"Training {type(backbone).__name__} gave a loss of {losses[-1]} in epoch"
+                    f" {len(losses)}. Lower learning_rate, now {learning_rate}."
+                )
+    backbone.eval()
+    return losses
+
+
+def _supervision(
+    backbone: Any, tensors: Tensors, y: Any, device: torch.device
+) -> tuple[torch.Tensor, int, Callable[..., torch.Tensor]]:
+    """Target, width of the head and loss, by what kind of target there is."""
+    if y is None:
+        with torch.no_grad():
+            target = backbone.reconstruction_target(**tensors)
+        return target, target.shape[1], nn.functional.mse_loss
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y.ravel()
+    if _is_classes(y):
+        labels = LabelEncoder().fit_transform(y)
+        target = torch.as_tensor(labels, dtype=torch.int64, device=device)
+        return target, int(labels.max()) + 1, nn.functional.cross_entropy
+    if type_of_target(y) == "multilabel-indicator":
+        target = torch.as_tensor(y, dtype=torch.float32, device=device)
+        return target, y.shape[1], nn.functional.binary_cross_entropy_with_logits
+    values = y.reshape(len(y), -1).astype(np.float64)
+    spread = values.std(axis=0)
+    values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    target = torch.as_tensor(values, dtype=torch.float32, device=device)
+    return target, values.shape[1], nn.functional.mse_loss
+
+
+def _is_classes(y: np.ndarray) -> bool:
+    """Whether ``y`` names classes; whole numbers that hardly repeat are quantities."""
+    if type_of_target(y) not in ("binary", "multiclass"):
+        return False
+    return y.dtype.kind not in "fiu" or len(np.unique(y)) <= max(20, len(y) // 10)

@@ -1,0 +1,214 @@
+"""Early fusion: features of all modalities side by side."""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.validation import check_is_fitted
+
+from skmm._constraints import StrOptions, check_feature_names_in
+from skmm.fusion._base import BaseFusion
+from skmm.fusion._block import BlockValues
+
+__all__ = ["EarlyFusion"]
+
+
+class EarlyFusion(TransformerMixin, BaseFusion):
+    """Put the features of all modalities side by side, for any estimator behind it.
+
+    Each modality's transformer is fitted on, and applied to, the rows that have the modality.
+    Where a row lacks it, its features are those of the average training row and a marker
+    says so: an absent picture stays a fact that the estimator can learn from.
+
+    Parameters
+    ----------
+    modalities : list of (name, transformer, columns) or "auto", default="auto"
+        As in ``ColumnTransformer``. ``transformer`` is any scikit-learn transformer or
+        pipeline, ``"drop"``, ``"passthrough"`` (numbers, or cells that are vectors of one
+        length), or a modality such as ``"image"`` or ``"text"`` for its default encoder.
+        ``"auto"`` infers the modalities from the training frame.
+    scaling : {"standard", "block", None}, default="standard"
+        ``"standard"`` brings every feature to mean 0 and variance 1; ``"block"`` divides by
+        the square root of the modality's width too, so that each modality weighs the same
+        however wide it is; None leaves features as they are.
+    add_indicator : bool, default=True
+        Whether to add, for each modality, a feature that is 1 where the modality is absent.
+        It is there for modalities that were never absent in training too.
+    all_missing : {"prior", "raise"}, default="prior"
+        What to do with a row that lacks every modality: ``"prior"`` gives it the features of
+        the average row and all markers, ``"raise"`` raises ``ModalityMissingError``.
+
+    Attributes
+    ----------
+    modalities_ : list of (name, transformer, columns)
+        Fitted transformers.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of str
+        Names of the columns seen in ``fit``, if it saw names.
+
+    References
+    ----------
+    Baltrusaitis, Ahuja and Morency (2019), "Multimodal machine learning: a survey and
+    taxonomy", TPAMI, section 6.1. Block scaling as in multiple factor analysis: Escofier and
+    Pages (1994), Computational Statistics & Data Analysis.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmm import EarlyFusion, TextEncoder
+    >>> X = pd.DataFrame({"review": ["good", "bad", None, "good"], "stars": [5.0, 1.0, 4.0, 4.0]})
+    >>> fusion = EarlyFusion([
+    ...     ("text", TextEncoder("tfidf", n_components=2, random_state=0), ["review"]),
+    ...     ("stars", "passthrough", ["stars"]),
+    ... ])
+
+    The third row has no review: its text features are the average, and it is marked.
+
+    >>> fusion.set_output(transform="pandas").fit_transform(X).iloc[2].round(1).to_dict()
+    ... # doctest: +NORMALIZE_WHITESPACE
+    {'text__review_0': 0.0, 'text__review_1': 0.0, 'text__missing': 1.0, 'stars__stars': 0.3,
+     'stars__missing': 0.0}
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseFusion._parameter_constraints,
+        "scaling": [StrOptions({"standard", "block"}), None],
+        "add_indicator": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        modalities: Any = "auto",
+        *,
+        scaling: str | None = "standard",
+        add_indicator: bool = True,
+        all_missing: str = "prior",
+    ):
+        self.modalities = modalities
+        self.scaling = scaling
+        self.add_indicator = add_indicator
+        self.all_missing = all_missing
+
+    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self:
+        """Fit every modality's transformer and the scaling of its features.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+        y : array-like of shape (n_samples,), default=None
+            Target, handed to the transformers.
+        **fit_params : dict
+            Metadata that is routed to the transformers.
+
+        Returns
+        -------
+        self : object
+            The fitted fusion.
+        """
+        self.fit_transform(X, y, **fit_params)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Fit, and transform the same frame.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+        y : array-like of shape (n_samples,), default=None
+            Target, handed to the transformers.
+        **fit_params : dict
+            Metadata that is routed to the transformers.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features_out)
+            Float.
+        """
+        self._validate_params()
+        X = self._check_frame(X, reset=True)
+        y = None if y is None else np.asarray(y)
+        params_of = None
+        if fit_params:
+            routed = process_routing(self, "fit", **fit_params)
+            params_of = lambda name: routed[name].fit  # noqa: E731
+        values = self._fit_blocks(X, y, params_of)
+        return self._side_by_side(values)
+
+    def transform(self, X: Any) -> Any:
+        """Return the features of all modalities side by side.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features_out)
+            Float; never NaN.
+        """
+        check_is_fitted(self)
+        return self._side_by_side(self._transform_blocks(self._check_frame(X, reset=False)))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the features.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the input columns; must be those of ``fit`` if given.
+
+        Returns
+        -------
+        names : ndarray of str
+            ``<modality>__<feature>``, and ``<modality>__missing`` for the markers.
+        """
+        check_is_fitted(self)
+        check_feature_names_in(self, input_features)
+        names: list[str] = []
+        for block in self._blocks:
+            names += block.names_out()
+            if self.add_indicator:
+                names.append(f"{block.name}__missing")
+        return np.asarray(names, dtype=object)
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return where metadata given to ``fit`` goes: to the modalities' transformers.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            Keyed by modality.
+        """
+        router = MetadataRouter(owner=type(self).__name__)
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        mapping.add(caller="fit_transform", callee="fit")
+        for name, middle in self._named_middles:
+            if not isinstance(middle, str):
+                router.add(**{name: middle}, method_mapping=mapping)
+        return router
+
+    def _side_by_side(self, values: list[BlockValues]) -> np.ndarray:
+        parts = []
+        for value, block in zip(values, self._blocks, strict=True):
+            features = np.where(np.isnan(value.values), block.mean, value.values)
+            if self.scaling:
+                features = (features - block.mean) / block.deviation
+            if self.scaling == "block":
+                features = features / np.sqrt(block.n_features)
+            parts.append(features)
+            if self.add_indicator:
+                parts.append(~value.present[:, None])
+        # float32 as the encoders give it, unless a modality brings more than that.
+        dtype = np.result_type(*(value.values.dtype for value in values))
+        return np.concatenate(parts, axis=1, dtype=dtype, casting="unsafe")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags

@@ -1,0 +1,153 @@
+"""Late fusion for classes."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score
+
+from skmm.fusion._late import BaseLateFusion
+from skmm.fusion._target import class_indices
+
+__all__ = ["LateFusionClassifier"]
+
+
+class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
+    """Fit a classifier per modality and combine their votes.
+
+    Each modality's classifier sees the rows that have the modality; where a row lacks it, it
+    has no vote. ``"weighted"`` and ``"stacking"`` learn from out-of-fold votes how far each
+    modality can be trusted: with equal weights a poor modality drags a good one down.
+
+    Parameters
+    ----------
+    modalities : list of (name, transformer, columns) or "auto", default="auto"
+        As in ``ColumnTransformer``. ``transformer`` is any scikit-learn transformer or
+        pipeline, ``"drop"``, ``"passthrough"`` (numbers, or cells that are vectors of one
+        length), a modality such as ``"image"`` or ``"text"`` for its default encoder, or a
+        classifier that takes the cells as they are. ``"auto"`` infers the modalities from the
+        training frame.
+    estimator : classifier, default=None
+        Cloned for every modality. None is a logistic regression over standardised features.
+    rule : {"stacking", "weighted", "mean", "vote", "max", "product"}, default="stacking"
+        How votes become one: ``"stacking"`` fits ``final_estimator`` on them, ``"weighted"``
+        takes a weighted mean, ``"mean"`` a plain one, ``"vote"`` counts each modality's first
+        choice, ``"max"`` takes the largest probability, ``"product"`` multiplies them.
+    weights : array-like of shape (n_modalities,), default=None
+        Of ``"weighted"``, in the order of the modalities. None learns them: those under which
+        the out-of-fold log loss is least.
+    final_estimator : classifier, default=None
+        Of ``"stacking"``. None is a logistic regression over log-probabilities, in which
+        independent evidence adds up, and markers of absent modalities.
+    cv : int, splitter or iterable, default=5
+        Folds of the out-of-fold votes; fewer where a class has fewer rows.
+    all_missing : {"prior", "raise"}, default="prior"
+        A row that lacks every modality gets the share of each class in training, or
+        ``ModalityMissingError`` is raised.
+    n_jobs : int, default=None
+        Workers that fit modalities and folds.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the default estimators.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Classes.
+    modalities_ : list of (name, transformer, columns)
+        Fitted transformers.
+    estimators_ : dict of str to classifier
+        Fitted classifier of each modality; its classes are indices into ``classes_``.
+    weights_ : ndarray of shape (n_modalities,) or None
+        Of ``"weighted"``, of sum one.
+    final_estimator_ : classifier or None
+        Of ``"stacking"``.
+    modality_scores_ : dict of str to float, or None
+        Accuracy of each modality alone, out of fold, over the rows that have it; of the
+        rules that learn.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of str
+        Names of the columns seen in ``fit``, if it saw names.
+
+    References
+    ----------
+    Kittler et al. (1998), "On combining classifiers", TPAMI. Wolpert (1992), "Stacked
+    generalization", Neural Networks.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmm import LateFusionClassifier, TextEncoder
+    >>> X = pd.DataFrame({
+    ...     "review": ["good", "bad", None, "good", "bad", "good"],
+    ...     "stars": [5.0, 1.0, 4.0, None, 2.0, 4.0],
+    ... })
+    >>> y = ["keep", "return", "keep", "keep", "return", "keep"]
+    >>> fusion = LateFusionClassifier([
+    ...     ("text", TextEncoder("tfidf", n_components=2, random_state=0), ["review"]),
+    ...     ("stars", "passthrough", ["stars"]),
+    ... ], rule="mean").fit(X, y)
+    >>> fusion.predict(pd.DataFrame({"review": ["bad", None], "stars": [None, 5.0]}))
+    array(['return', 'keep'], dtype='<U6')
+    """
+
+    _classes: ClassVar[bool] = True
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict classes.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+
+        Returns
+        -------
+        classes : ndarray of shape (n_samples,)
+            Most probable class.
+        """
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict probabilities.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``. With ``"vote"``, shares of the votes.
+        """
+        if getattr(self, "final_estimator_", None) is not None:
+            if not hasattr(self.final_estimator_, "predict_proba"):
+                first = self._fused(X, "predict")[:, 0]
+                return np.eye(len(self.classes_))[first.astype(int)]
+        return self._fused(X, "predict_proba")
+
+    def _encode_target(self, X: Any, y: Any) -> np.ndarray:
+        self.classes_, indices = class_indices(X, y, type(self).__name__)
+        return indices
+
+    def _default_estimator(self, seed: int) -> Any:
+        return LogisticRegression(max_iter=1000, random_state=seed)
+
+    def _default_final(self) -> Any:
+        return LogisticRegression(max_iter=1000)
+
+    def _n_outputs(self) -> int:
+        return len(self.classes_)
+
+    def _prior(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray:
+        shares = np.bincount(y, weights=sample_weight, minlength=len(self.classes_))
+        return shares / shares.sum()
+
+    def _score_votes(self, y: np.ndarray, votes: np.ndarray) -> float:
+        return float(accuracy_score(y, votes.argmax(axis=1)))
+
+    def _output_labels(self) -> list[str]:
+        labels = [str(label) for label in self.classes_]
+        return labels[1:] if len(labels) == 2 else labels

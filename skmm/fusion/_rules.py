@@ -1,0 +1,141 @@
+"""Rules that turn the modalities' predictions into one, as functions of arrays.
+
+Everywhere ``votes`` has shape (n_samples, n_modalities, n_outputs): class probabilities, or
+predicted values with n_outputs 1. NaN where a row lacks the modality: an absent modality has
+no vote. A row that lacks them all gets ``prior``, of shape (n_outputs,).
+"""
+
+import numpy as np
+from scipy.optimize import minimize
+
+__all__ = ["RULES", "combine", "learn_weights", "stack_features"]
+
+RULES = ("mean", "weighted", "vote", "max", "product")
+_SMALLEST = 1e-12  # probability below which a logarithm is cut
+
+
+def combine(
+    votes: np.ndarray, rule: str, prior: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Apply a fixed rule.
+
+    Parameters
+    ----------
+    votes : ndarray of shape (n_samples, n_modalities, n_outputs)
+        Predictions, NaN where absent.
+    rule : {"mean", "weighted", "vote", "max", "product"}
+        Kittler et al. (1998): ``"vote"`` counts each modality's first choice, ``"max"`` takes
+        the largest probability, ``"product"`` multiplies them.
+    prior : ndarray of shape (n_outputs,)
+        Answer for a row without any modality.
+    weights : ndarray of shape (n_modalities,), default=None
+        Of ``"weighted"``; not negative.
+
+    Returns
+    -------
+    combined : ndarray of shape (n_samples, n_outputs)
+        Probabilities sum to one.
+    """
+    present = ~np.isnan(votes[:, :, 0])  # (n_samples, n_modalities)
+    share = present.astype(float)
+    filled = np.where(present[:, :, None], votes, 0.0)
+    if rule == "weighted":
+        assert weights is not None
+        share = share * weights
+        # Where only modalities of weight zero are there, they are all we have.
+        lost = present.any(axis=1) & (share.sum(axis=1) <= 0)
+        share[lost] = present[lost]
+    if rule == "vote":
+        filled = np.where(present[:, :, None], _first_choice(filled), 0.0)
+    if rule == "max":
+        combined = np.where(present[:, :, None], votes, -np.inf).max(axis=1)
+    elif rule == "product":
+        logs = np.log(np.maximum(filled, _SMALLEST))
+        total = np.where(present[:, :, None], logs, 0.0).sum(axis=1)
+        combined = np.exp(total - total.max(axis=1, keepdims=True))
+    else:
+        combined = (filled * share[:, :, None]).sum(axis=1)
+        combined = combined / np.maximum(share.sum(axis=1, keepdims=True), _SMALLEST)
+    combined[~present.any(axis=1)] = prior
+    if votes.shape[2] > 1:
+        combined = combined / combined.sum(axis=1, keepdims=True)
+    return combined
+
+
+def _first_choice(votes: np.ndarray) -> np.ndarray:
+    return np.eye(votes.shape[2])[votes.argmax(axis=2)]
+
+
+def learn_weights(
+    votes: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, *, classes: bool
+) -> np.ndarray:
+    """Weights, not negative and of sum one, under which the weighted mean fits best.
+
+    Parameters
+    ----------
+    votes : ndarray of shape (n_samples, n_modalities, n_outputs)
+        Out-of-fold predictions, NaN where absent.
+    y : ndarray of shape (n_samples,)
+        Class indices or values.
+    sample_weight : ndarray of shape (n_samples,) or None
+        Weights of the rows.
+    classes : bool
+        Whether to minimise log loss, else squared error.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_modalities,)
+        Of the modalities.
+    """
+    present = ~np.isnan(votes[:, :, 0])
+    n_modalities = votes.shape[1]
+    rows = present.any(axis=1)
+    if classes:
+        own = np.take_along_axis(votes, y[:, None, None], axis=2)[:, :, 0]
+    else:
+        own = votes[:, :, 0]
+    own, share, y = np.where(present, own, 0.0)[rows], present[rows].astype(float), y[rows]
+    row_weight = np.ones(len(y)) if sample_weight is None else sample_weight[rows]
+
+    def loss(logits: np.ndarray) -> float:
+        weights = np.exp(logits - logits.max())
+        mean = (own @ weights) / np.maximum(share @ weights, _SMALLEST)
+        error = -np.log(np.maximum(mean, _SMALLEST)) if classes else (mean - y) ** 2
+        # The small pull towards equal weights decides where the data do not.
+        return float(np.average(error, weights=row_weight) + 1e-4 * np.mean(logits**2))
+
+    found = minimize(
+        loss, np.zeros(n_modalities), method="L-BFGS-B", bounds=[(-8, 8)] * n_modalities
+    )
+    weights = np.exp(found.x - found.x.max())
+    return weights / weights.sum()
+
+
+def stack_features(votes: np.ndarray, prior: np.ndarray, *, classes: bool) -> np.ndarray:
+    """Features for a final estimator: the votes, and which of them are absent.
+
+    Parameters
+    ----------
+    votes : ndarray of shape (n_samples, n_modalities, n_outputs)
+        Predictions, NaN where absent.
+    prior : ndarray of shape (n_outputs,)
+        Stands in for an absent vote.
+    classes : bool
+        Whether votes are probabilities: their logarithms, centred, are then the features
+        (one per modality for two classes), in which independent evidence adds up.
+
+    Returns
+    -------
+    features : ndarray of shape (n_samples, n_features)
+        Finite.
+    """
+    absent = np.isnan(votes[:, :, 0])
+    filled = np.where(absent[:, :, None], prior, votes)
+    if classes:
+        # A vote of 0 or 1 counts as very sure, not as certain.
+        logs = np.log(np.clip(filled, 1e-4, 1.0))
+        if votes.shape[2] == 2:
+            filled = logs[:, :, 1:] - logs[:, :, :1]
+        else:
+            filled = logs - logs.mean(axis=2, keepdims=True)
+    return np.concatenate([filled.reshape(len(votes), -1), absent], axis=1)

@@ -1,0 +1,151 @@
+"""Fusion by a transformer over the tokens of all modalities."""
+
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from skmm.nets._base import FusionModule
+from skmm.nets._parts import Projection
+
+__all__ = ["AttentionFusion"]
+
+
+class AttentionFusion(FusionModule):
+    """Transformer over the tokens of all modalities, read at a learned first token.
+
+    Every token is projected to ``n_components``, gets the learned vector of its modality, and
+    attends to all others that exist [1]_, as in one-stream vision and language models [2]_.
+    Modalities keep all their tokens: words, patches and columns can attend to each other. The
+    order of the tokens inside a modality is not used: their makers have put it into them.
+    A row that lacks every modality gives what the first token alone leads to.
+
+    Parameters
+    ----------
+    n_features : dict of str to int
+        Length of the tokens of each modality.
+    n_components : int
+        Width of the transformer and length of the fused vector, a multiple of ``n_heads``.
+    dropout : float, default=0.0
+        Share of attention weights and hidden units that is zeroed in training, in [0, 1].
+    n_heads : int, default=4
+        Number of attention heads.
+    n_layers : int, default=2
+        Number of transformer layers.
+
+    References
+    ----------
+    .. [1] Vaswani et al., "Attention is all you need", NeurIPS 2017.
+    .. [2] Chen et al., "UNITER: universal image-text representation learning", ECCV 2020.
+    .. [3] Abnar, Zuidema, "Quantifying attention flow in transformers", ACL 2020.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import AttentionFusion
+    >>> fusion = AttentionFusion({"image": 8, "text": 4}, 16)
+
+    A picture of one token and a text of five, of which the row has three:
+
+    >>> tokens = {"image": torch.ones(1, 1, 8), "text": torch.ones(1, 5, 4)}
+    >>> masks = {"image": torch.ones(1, 1).bool(), "text": torch.arange(5)[None] < 3}
+    >>> fusion(tokens, masks).shape
+    torch.Size([1, 16])
+    >>> fusion.weights(tokens, masks).sum().detach().round(decimals=3).item()
+    1.0
+    """
+
+    def __init__(
+        self,
+        n_features: Mapping[str, int],
+        n_components: int,
+        *,
+        dropout: float = 0.0,
+        n_heads: int = 4,
+        n_layers: int = 2,
+    ):
+        super().__init__(n_features, n_components)
+        if n_components < 2:
+            raise ValueError(
+                f"{type(self).__name__}: n_components must be at least 2, got {n_components}, as"
+                " its layers normalise over them."
+            )
+        if n_components % n_heads:
+            raise ValueError(
+                f"{type(self).__name__}: n_components={n_components} is not a multiple of"
+                f" n_heads={n_heads}. Choose n_components={-(-n_components // n_heads) * n_heads}"
+                " or another n_heads."
+            )
+        self.projections = nn.ModuleList(
+            Projection(self.n_features[name], n_components, activation=nn.Identity())
+            for name in self.modalities
+        )
+        self.first = nn.Parameter(0.02 * torch.randn(n_components))
+        self.types = nn.Parameter(0.02 * torch.randn(len(self.modalities), n_components))
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                n_components,
+                n_heads,
+                dim_feedforward=2 * n_components,
+                dropout=dropout,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(n_layers)
+        )
+        self.norm = nn.LayerNorm(n_components)
+
+    def weights(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
+        """Weight of each modality in each row: how much of it flows to the first token.
+
+        Attention rollout [3]_: the attention of the layers, each averaged over its heads and
+        with the identity for the residual path, multiplied. The share of the first token
+        itself is left out.
+
+        Parameters
+        ----------
+        tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
+            Tokens of each modality.
+        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
+            True where the token exists.
+
+        Returns
+        -------
+        weights : Tensor of shape (n_rows, n_modalities)
+            In the order of ``modalities``. A row sums to one over the modalities that it has;
+            the weight of an absent one is zero.
+        """
+        x, absent = self._sequence(*self._in_order(tokens, masks))
+        flow = torch.zeros(x.shape[:2], dtype=x.dtype, device=x.device)
+        flow[:, 0] = 1.0  # all that is read is the first token; followed back layer by layer
+        attentions = []
+        for layer in cast(Iterable[nn.TransformerEncoderLayer], self.layers):
+            normed = layer.norm1(x)
+            _, attention = layer.self_attn(normed, normed, normed, key_padding_mask=absent)
+            attentions.append(attention)
+            x = layer(x, src_key_padding_mask=absent)
+        for attention in reversed(attentions):
+            flow = 0.5 * flow + 0.5 * torch.einsum("bi,bij->bj", flow, attention)
+        lengths = [masks[name].shape[1] for name in self.modalities]
+        shares = [part.sum(dim=1) for part in flow[:, 1:].split(lengths, dim=1)]
+        weights = torch.stack(shares, dim=1)
+        return weights / weights.sum(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+
+    def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
+        x, absent = self._sequence(tokens, masks)
+        for layer in self.layers:
+            x = layer(x, src_key_padding_mask=absent)
+        return self.norm(x[:, 0])
+
+    def _sequence(self, tokens: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """All tokens of a row one after the other, the learned one first, and which to skip."""
+        parts = [
+            p(block) + kind
+            for p, block, kind in zip(self.projections, tokens, self.types, strict=True)
+        ]
+        first = self.first.expand(len(parts[0]), 1, -1)
+        # The first token always exists, so no row of the attention is empty.
+        exists = torch.ones(first.shape[:2], dtype=torch.bool, device=first.device)
+        return torch.cat([first, *parts], dim=1), ~torch.cat([exists, *masks], dim=1)

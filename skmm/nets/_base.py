@@ -1,0 +1,122 @@
+"""The contract of a fusion network: dictionaries of tokens and masks in, one vector a row out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from skmm.nets._parts import masked_mean
+
+__all__ = ["FusionModule"]
+
+
+class FusionModule(ABC, nn.Module):
+    """Base of the fusion networks: it reads the dictionaries, a subclass writes ``_fuse``.
+
+    Modalities are kept in sorted order, so the order of a dictionary never matters, and what
+    stands where a mask is False is replaced by zeros before ``_fuse`` sees it, so neither an
+    output nor a gradient can depend on it.
+
+    Parameters
+    ----------
+    n_features : dict of str to int
+        Length of the tokens of each modality.
+    n_components : int
+        Length of the fused vector.
+
+    Attributes
+    ----------
+    modalities : tuple of str
+        Names of the modalities, sorted.
+
+    Examples
+    --------
+    A network of one's own needs no more than ``_fuse``:
+
+    >>> import torch
+    >>> from skmm.nets import FusionModule
+    >>> class Total(FusionModule):
+    ...     def _fuse(self, tokens, masks):
+    ...         return sum(block.sum(dim=1) for block in tokens)
+    >>> fusion = Total({"image": 2, "text": 2}, 2)
+
+    The second row has no picture; what its mask hides is never read:
+
+    >>> tokens = {
+    ...     "image": torch.tensor([[[1.0, 2.0]], [[float("nan"), 0.0]]]),
+    ...     "text": torch.ones(2, 1, 2),
+    ... }
+    >>> masks = {"image": torch.tensor([[True], [False]]), "text": torch.ones(2, 1).bool()}
+    >>> fusion(tokens, masks)
+    tensor([[2., 3.],
+            [1., 1.]])
+    """
+
+    def __init__(self, n_features: Mapping[str, int], n_components: int):
+        super().__init__()
+        if not n_features:
+            raise ValueError(f"{type(self).__name__} needs at least one modality in n_features.")
+        self.modalities = tuple(sorted(n_features))
+        self.n_features = {name: int(n_features[name]) for name in self.modalities}
+        self.n_components = int(n_components)
+
+    def forward(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
+        """Fuse a batch of rows.
+
+        Parameters
+        ----------
+        tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
+            Tokens of each modality; a pooled modality has one. ``n_tokens`` and ``n_features``
+            are the modality's own.
+        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
+            True where the token exists. All False: the row lacks the modality.
+
+        Returns
+        -------
+        fused : Tensor of shape (n_rows, n_components)
+            Finite also for a row that lacks every modality.
+        """
+        return self._fuse(*self._in_order(tokens, masks))
+
+    @abstractmethod
+    def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
+        """Fuse tokens that are zero where masked, in the order of ``modalities``."""
+
+    def _in_order(
+        self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        ordered_tokens, ordered_masks = [], []
+        for name in self.modalities:
+            if name not in tokens or name not in masks:
+                raise ValueError(
+                    f"{type(self).__name__}: tokens or masks lack the modality {name!r}. Pass"
+                    " every modality, with a mask that is all False where it is absent."
+                )
+            block, mask = tokens[name], masks[name]
+            self._check_shapes(name, block, mask)
+            # Zeros, not NaN * 0: a product with the mask would let NaN and inf through.
+            ordered_tokens.append(torch.where(mask.unsqueeze(-1), block, 0.0))
+            ordered_masks.append(mask)
+        return ordered_tokens, ordered_masks
+
+    def _check_shapes(self, name: str, block: Tensor, mask: Tensor) -> None:
+        if block.ndim != 3 or block.shape[-1] != self.n_features[name]:
+            raise ValueError(
+                f"{type(self).__name__}: tokens[{name!r}] must have shape"
+                f" (n_rows, n_tokens, {self.n_features[name]}), got {tuple(block.shape)}."
+            )
+        if mask.shape != block.shape[:2] or mask.dtype != torch.bool:
+            raise ValueError(
+                f"{type(self).__name__}: masks[{name!r}] must be boolean of shape"
+                f" {tuple(block.shape[:2])}, got {mask.dtype} of shape {tuple(mask.shape)}."
+            )
+
+    @staticmethod
+    def _pool(tokens: list[Tensor], masks: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Mean token of each modality, and which modalities each row has.
+
+        Returns the vectors, (n_rows, n_features) each, and a mask (n_rows, n_modalities).
+        """
+        pooled = [masked_mean(block, mask) for block, mask in zip(tokens, masks, strict=True)]
+        return pooled, torch.stack([mask.any(dim=1) for mask in masks], dim=1)

@@ -1,0 +1,93 @@
+"""Fusion by gates that decide how far each modality is heard."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from skmm.nets._base import FusionModule
+from skmm.nets._parts import Projection, masked_softmax
+
+__all__ = ["GatedFusion"]
+
+
+class GatedFusion(FusionModule):
+    r"""Gated multimodal unit: every row decides, unit by unit, which modality it listens to.
+
+    With :math:`u_m` the normalised projection of modality :math:`m` and :math:`u` all of them
+    side by side, the fused vector is :math:`\sum_m z_m \odot \tanh(u_m)`, where the gates
+    :math:`z_m` are the softmax of :math:`W_m u + b_m` over the modalities that the row has.
+    With two modalities this is the bimodal unit of the paper [1]_, whose gates are a sigmoid
+    and one minus it. A row that lacks every modality gives zeros.
+
+    Parameters
+    ----------
+    n_features : dict of str to int
+        Length of the tokens of each modality.
+    n_components : int
+        Length of the projections and of the fused vector.
+    dropout : float, default=0.0
+        Share of the fused vector that is zeroed in training, in [0, 1].
+
+    References
+    ----------
+    .. [1] Arevalo, Solorio, Montes-y-Gomez, Gonzalez, "Gated multimodal units for information
+       fusion", ICLR 2017 workshop.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import GatedFusion
+    >>> fusion = GatedFusion({"image": 8, "text": 4}, 16)
+    >>> tokens = {"image": torch.ones(3, 1, 8), "text": torch.ones(3, 1, 4)}
+    >>> masks = {"image": torch.ones(3, 1).bool(), "text": torch.zeros(3, 1).bool()}
+    >>> fusion(tokens, masks).shape
+    torch.Size([3, 16])
+
+    Where only the picture is there, it gets all the weight:
+
+    >>> fusion.weights(tokens, masks)[0].tolist()
+    [1.0, 0.0]
+    """
+
+    def __init__(self, n_features: Mapping[str, int], n_components: int, *, dropout: float = 0.0):
+        super().__init__(n_features, n_components)
+        n_modalities = len(self.modalities)
+        self.projections = nn.ModuleList(
+            Projection(self.n_features[name], n_components, activation=nn.Identity())
+            for name in self.modalities
+        )
+        self.gates = nn.Linear(n_modalities * n_components, n_modalities * n_components)
+        self.dropout = nn.Dropout(dropout)
+
+    def weights(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
+        """Weight of each modality in each row: its gate, averaged over the units.
+
+        Parameters
+        ----------
+        tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
+            Tokens of each modality.
+        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
+            True where the token exists.
+
+        Returns
+        -------
+        weights : Tensor of shape (n_rows, n_modalities)
+            In the order of ``modalities``. A row sums to one over the modalities that it has;
+            the weight of an absent one is zero.
+        """
+        _, gates = self._parts_and_gates(*self._in_order(tokens, masks))
+        return gates.mean(dim=-1)
+
+    def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
+        parts, gates = self._parts_and_gates(tokens, masks)
+        return self.dropout((gates * torch.tanh(parts)).sum(dim=1))
+
+    def _parts_and_gates(self, tokens: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return both as (n_rows, n_modalities, n_components)."""
+        pooled, present = self._pool(tokens, masks)
+        parts = torch.stack([p(x) for p, x in zip(self.projections, pooled, strict=True)], dim=1)
+        # An absent modality must not reach the gates through the bias of its projection.
+        parts = torch.where(present.unsqueeze(-1), parts, 0.0)
+        scores = self.gates(parts.flatten(start_dim=1)).view_as(parts)
+        return parts, masked_softmax(scores, present.unsqueeze(-1), dim=1)

@@ -1,0 +1,176 @@
+"""Small pieces that several networks share: masked reductions, projection, head.
+
+The masked functions take values that may be NaN or infinite where the mask is False; neither
+their result nor its gradient sees them.
+"""
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Head", "Projection", "masked_max", "masked_mean", "masked_softmax"]
+
+
+def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the tokens that exist, zero where there are none.
+
+    Parameters
+    ----------
+    tokens : Tensor of shape (n_rows, n_tokens, n_features)
+        Values to average.
+    mask : BoolTensor of shape (n_rows, n_tokens)
+        True where the token exists.
+
+    Returns
+    -------
+    mean : Tensor of shape (n_rows, n_features)
+        One vector per row.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import masked_mean
+    >>> masked_mean(torch.tensor([[[1.0], [3.0], [99.0]]]), torch.tensor([[True, True, False]]))
+    tensor([[2.]])
+    """
+    kept = torch.where(mask.unsqueeze(-1), tokens, 0.0)
+    if tokens.shape[1] == 1:  # pooled modalities: most of the training time of a small head
+        return kept.squeeze(1)
+    return kept.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def masked_max(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Largest value over the tokens that exist, zero where there are none.
+
+    Parameters
+    ----------
+    tokens : Tensor of shape (n_rows, n_tokens, n_features)
+        Values to compare, each feature on its own.
+    mask : BoolTensor of shape (n_rows, n_tokens)
+        True where the token exists.
+
+    Returns
+    -------
+    largest : Tensor of shape (n_rows, n_features)
+        One vector per row.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import masked_max
+    >>> masked_max(torch.tensor([[[1.0], [3.0], [99.0]]]), torch.tensor([[True, True, False]]))
+    tensor([[3.]])
+    """
+    if tokens.shape[1] == 0:
+        return tokens.sum(dim=1)
+    largest = torch.where(mask.unsqueeze(-1), tokens, -torch.inf).amax(dim=1)
+    return torch.where(mask.any(dim=1, keepdim=True), largest, 0.0)
+
+
+def masked_softmax(scores: Tensor, mask: Tensor, *, dim: int) -> Tensor:
+    """Softmax over the places that exist; zeros, not NaN, where there are none.
+
+    Parameters
+    ----------
+    scores : Tensor
+        Scores of any shape.
+    mask : BoolTensor
+        True where a place exists; of a shape that broadcasts to that of ``scores``.
+    dim : int
+        Axis whose weights sum to one.
+
+    Returns
+    -------
+    weights : Tensor of the shape of ``scores``
+        Zero where the mask is False.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import masked_softmax
+    >>> masked_softmax(torch.tensor([5.0, 5.0, 9.0]), torch.tensor([True, True, False]), dim=0)
+    tensor([0.5000, 0.5000, 0.0000])
+    """
+    # The lowest finite number instead of -inf keeps the softmax of an empty row finite.
+    lowest = torch.finfo(scores.dtype).min
+    weights = torch.softmax(torch.where(mask, scores, lowest), dim=dim)
+    return torch.where(mask, weights, 0.0)
+
+
+class Projection(nn.Sequential):
+    """Linear map to a common length, normalised, bent and thinned out.
+
+    The layer normalisation [1]_ makes blocks of any scale equal partners: a sentence embedding
+    of length one weighs as much as raw activations in the hundreds.
+
+    Parameters
+    ----------
+    n_features : int
+        Length of the input vectors.
+    n_components : int
+        Length of the output vectors.
+    dropout : float, default=0.0
+        Share of the outputs that is zeroed in training, in [0, 1].
+    activation : Module or None, default=None
+        What bends the normalised outputs; None stands for GELU, ``nn.Identity()`` for nothing.
+
+    References
+    ----------
+    .. [1] Ba, Kiros, Hinton, "Layer normalization", 2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import Projection
+    >>> Projection(384, 32)(torch.ones(5, 384)).shape
+    torch.Size([5, 32])
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_components: int,
+        *,
+        dropout: float = 0.0,
+        activation: nn.Module | None = None,
+    ):
+        # Normalising a single number would leave nothing of it.
+        norm = nn.LayerNorm(n_components) if n_components > 1 else nn.Identity()
+        super().__init__(
+            nn.Linear(n_features, n_components),
+            norm,
+            nn.GELU() if activation is None else activation,
+            nn.Dropout(dropout),
+        )
+
+
+class Head(nn.Sequential):
+    """From the fused vector to the outputs of an estimator.
+
+    Parameters
+    ----------
+    n_components : int
+        Length of the fused vector.
+    n_outputs : int
+        Number of classes or targets.
+    n_hidden : int, default=0
+        Units of a hidden layer; 0 for a linear head.
+    dropout : float, default=0.0
+        Share of the inputs of a linear layer that is zeroed in training, in [0, 1].
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import Head
+    >>> Head(32, 3)(torch.ones(5, 32)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(
+        self, n_components: int, n_outputs: int, *, n_hidden: int = 0, dropout: float = 0.0
+    ):
+        layers: list[nn.Module] = []
+        if n_hidden:
+            layers = [nn.Dropout(dropout), nn.Linear(n_components, n_hidden), nn.GELU()]
+        super().__init__(
+            *layers, nn.Dropout(dropout), nn.Linear(n_hidden or n_components, n_outputs)
+        )

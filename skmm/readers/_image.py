@@ -1,0 +1,345 @@
+"""Picture cells: path, bytes, PIL image or array, all to 8-bit RGB.
+
+Two things are never done: guessing at values (a float picture outside [0, 1] is refused, not
+clipped) and dropping content unseen (transparency is composited, 16 bits are scaled, the EXIF
+rotation is applied).
+"""
+
+import io
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skmm.exceptions import CellTypeError, MediaDecodeError
+from skmm.readers._source import digest_bytes, hasher, is_source, shorten, source_bytes
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["digest_image", "load_image", "read_image"]
+
+Color = tuple[int, int, int]
+
+_ORIENTATION = 0x0112  # EXIF tag
+_WHITE = (255, 255, 255)
+# Interpolation and float32 leave values a little outside [0, 1].
+_SLACK = 1e-4
+
+
+def read_image(cell: object, *, background: Color = _WHITE, draft: int | None = None) -> np.ndarray:
+    """Decode a picture.
+
+    Parameters
+    ----------
+    cell : str, path-like, bytes, bytearray, memoryview, PIL image or array
+        A path, the content of a picture file, or the picture itself. Files: the first frame, in
+        any format that pillow reads. Arrays: ``(height, width)``, or with a last axis of 1, 3 or
+        4 channels; ``(1, height, width)`` and ``(3, height, width)`` are taken where the last
+        axis cannot be the channels. They hold uint8, uint16 (0 to 65535), bool, or float in
+        [0, 1]. Anything with ``__array__`` (a torch tensor on the CPU) counts as an array.
+    background : tuple of 3 int, default=(255, 255, 255)
+        Colour, 0 to 255, that shows through where the picture is transparent.
+    draft : int, default=None
+        Let a JPEG file be decoded at a fraction of its size (1/2, 1/4 or 1/8) that leaves both
+        sides at least this long, in pixels. About twice as fast, with slightly other pixels.
+        None decodes in full. No effect on other cells.
+
+    Returns
+    -------
+    picture : ndarray of shape (height, width, 3), uint8
+        RGB, rotated as the EXIF orientation asks. It shares no memory with the cell.
+
+    Raises
+    ------
+    CellTypeError
+        If the cell is no picture, or an array whose shape, dtype or range is none of the above.
+    MediaDecodeError
+        If a file is missing, truncated, no picture, or has more pixels than
+        ``PIL.Image.MAX_IMAGE_PIXELS`` allows.
+
+    Notes
+    -----
+    16-bit values are divided by 257, so that 65535 becomes 255. A file of 32-bit values (modes
+    ``"I"`` and ``"F"`` of pillow) does not say what its white is: the smallest of 1 (``"F"``
+    only), 255 and 65535 that no value exceeds is taken; beyond that, or below 0, it is refused.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm.readers import read_image
+    >>> read_image(np.array([[0.0, 1.0]])).tolist()
+    [[[0, 0, 0], [255, 255, 255]]]
+
+    What is transparent shows the background:
+
+    >>> clear = np.zeros((1, 1, 4), dtype=np.uint8)
+    >>> read_image(clear, background=(0, 128, 0)).tolist()
+    [[[0, 128, 0]]]
+    """
+    return _decode(_taken(cell), cell, background, draft)
+
+
+def digest_image(cell: object) -> bytes:
+    """Name the content of a picture cell.
+
+    Parameters
+    ----------
+    cell : str, path-like, bytes, bytearray, memoryview, PIL image or array
+        As :func:`read_image` takes it.
+
+    Returns
+    -------
+    digest : bytes
+        16 bytes. A file has the digest of its bytes, under whatever path or none. A PIL image has
+        that of its mode, size, pixels, palette, transparency and orientation; an array that of
+        its dtype, shape and values.
+
+    Raises
+    ------
+    CellTypeError, MediaDecodeError
+        As :func:`read_image` does, save that the bytes of a file are not decoded.
+    """
+    return _digest(_taken(cell))
+
+
+def load_image(
+    cell: object, *, background: Color = _WHITE, draft: int | None = None
+) -> tuple[bytes, np.ndarray]:
+    """Digest and decode a picture from one look at the cell.
+
+    A file is read once. Reading it for the digest and again for the pixels would let a file that
+    changes in between be stored under the name of the other.
+
+    Parameters
+    ----------
+    cell : str, path-like, bytes, bytearray, memoryview, PIL image or array
+        As :func:`read_image` takes it.
+    background : tuple of 3 int, default=(255, 255, 255)
+        As in :func:`read_image`. It does not enter the digest.
+    draft : int, default=None
+        As in :func:`read_image`. It does not enter the digest.
+
+    Returns
+    -------
+    digest : bytes
+        16 bytes, equal to ``digest_image(cell)``.
+    picture : ndarray of shape (height, width, 3), uint8
+        Equal to ``read_image(cell)`` under the same options.
+    """
+    taken = _taken(cell)
+    return _digest(taken), _decode(taken, cell, background, draft)
+
+
+def _taken(cell: object) -> "bytes | Image.Image | np.ndarray":
+    """Reduce a cell to file bytes, a loaded PIL image, or a numeric array."""
+    if is_source(cell):
+        return source_bytes(cell, kind="picture")
+    if _is_pil(cell):
+        # A lazily opened image may yet meet a truncated file, and a TIFF turns only here.
+        _guarded(cell.load, cell)  # type: ignore[attr-defined]
+        return cell  # type: ignore[return-value]
+    # numpy scalars have __array__ too, and no picture is one number.
+    if hasattr(type(cell), "__array__") and not isinstance(cell, np.generic):
+        return _array(cell)
+    if hasattr(cell, "read"):
+        source_bytes(cell, kind="picture")  # words the refusal of open files
+    way = "Give a path, bytes, a PIL image or an array."
+    if isinstance(cell, list | tuple):
+        way = "Convert it first: numpy.asarray(cell, dtype=numpy.uint8)."
+    raise CellTypeError(f"Cannot read a picture from a cell of type {type(cell).__name__}. {way}")
+
+
+def _is_pil(cell: object) -> bool:
+    # A PIL image cannot exist before its module does, so pillow is not imported to ask.
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(cell, module.Image)
+
+
+def _array(cell: object) -> np.ndarray:
+    try:
+        array = np.asarray(cell)
+    except Exception as error:  # torch: on the GPU, or with a gradient, or bfloat16
+        raise CellTypeError(
+            f"Cannot read a picture from a {type(cell).__name__} that numpy cannot take ({error})."
+            " For a torch tensor use cell.detach().cpu().float().numpy()."
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise CellTypeError(
+            f"Cannot read a picture from an array of dtype {array.dtype}."
+            " Use uint8, uint16, bool, or float in [0, 1]."
+        )
+    return array
+
+
+def _digest(taken: "bytes | Image.Image | np.ndarray") -> bytes:
+    if isinstance(taken, bytes):
+        return digest_bytes(taken)
+    if isinstance(taken, np.ndarray):
+        h = hasher("array")
+        h.update(f"{taken.dtype.str} {taken.shape}\0".encode())
+        h.update(np.ascontiguousarray(taken).reshape(-1).view(np.uint8).data)
+        return h.digest()
+    h = hasher("pil")
+    palette = None
+    if taken.palette is not None:
+        palette = (taken.palette.mode, taken.getpalette(None))
+    transparency = taken.info.get("transparency")
+    header = (taken.mode, taken.size, _orientation(taken), palette, transparency)
+    # repr escapes control characters: the null byte surely ends the header.
+    h.update(f"{header!r}\0".encode())
+    h.update(taken.tobytes())
+    return h.digest()
+
+
+def _decode(
+    taken: "bytes | Image.Image | np.ndarray", cell: object, background: Color, draft: int | None
+) -> np.ndarray:
+    if isinstance(taken, np.ndarray):
+        return _opaque(_eight_bit(_channels_last(taken)), background)
+    if isinstance(taken, bytes):
+        return _guarded(lambda: _file_pixels(taken, background, draft), cell)
+    return _guarded(lambda: _pixels(taken, background), cell)
+
+
+def _guarded(step: Callable[[], Any], cell: object) -> Any:
+    """Run a step of pillow; whatever it raises over foreign bytes becomes one error."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return step()
+    except MemoryError:
+        raise  # says nothing about the picture
+    except UnidentifiedImageError as error:
+        reason = "it is in no format that pillow reads"
+        cause: Exception = error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        reason = (
+            "it has more pixels than PIL.Image.MAX_IMAGE_PIXELS allows (raise that limit if you"
+            " trust the file)"
+        )
+        cause = error
+    except Exception as error:
+        # Pillow's parsers let through what they stumble over: OSError, SyntaxError,
+        # struct.error, IndexError, ... No list of them stays complete.
+        reason = str(error).rstrip(".") or type(error).__name__
+        cause = error
+    raise MediaDecodeError(f"Cannot decode the picture {_named(cell)}: {reason}.") from cause
+
+
+def _named(cell: object) -> str:
+    if isinstance(cell, bytes | bytearray | memoryview):
+        data = bytes(cell)
+        return f"in {len(data)} bytes that begin with {data[:8]!r}"
+    if is_source(cell):
+        return shorten(cell)
+    filename = getattr(cell, "filename", "")  # of a PIL image
+    return shorten(filename) if filename else f"in a {type(cell).__name__} object"
+
+
+def _file_pixels(data: bytes, background: Color, draft: int | None) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        if draft is not None:
+            image.draft(None, (draft, draft))
+        image.load()
+        return _pixels(image, background)
+
+
+def _orientation(image: "Image.Image") -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:
+        # Broken metadata is common in the wild, and no reason to refuse a sound picture.
+        return 1
+
+
+def _pixels(image: "Image.Image", background: Color) -> np.ndarray:
+    """8-bit RGB from a loaded image, which is left as it is."""
+    from PIL import ImageOps
+
+    if 0 in image.size:
+        raise ValueError("it has no pixels")
+    if _orientation(image) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        return _deep_grey(image, background)
+    if image.mode == "La":
+        image = image.convert("LA")  # pillow knows no direct way from here to RGB
+    if image.has_transparency_data:
+        return _opaque(np.asarray(image.convert("RGBA")), background)
+    return np.array(image.convert("RGB"))
+
+
+def _deep_grey(image: "Image.Image", background: Color) -> np.ndarray:
+    """Pillow itself would clip these modes at 255, which whitens a 16-bit picture."""
+    grey = np.asarray(image)
+    tops = (65535,) if image.mode.startswith("I;16") else (255, 65535)
+    if image.mode == "F":
+        tops = (1, *tops)
+    low, high = grey.min(), grey.max()
+    top = next((top for top in tops if high <= top), None)
+    if top is None or low < 0:  # NaN is at most nothing, so top is None
+        raise ValueError(
+            f"its values go from {low:g} to {high:g}, and no scale is known for that; an array of"
+            " floats in [0, 1] is"
+        )
+    rgb = _opaque(np.rint(grey * (255.0 / top)).astype(np.uint8), background)
+    clear = image.info.get("transparency")  # one grey value, in the units of the file
+    if isinstance(clear, int):
+        rgb[grey == clear] = background
+    return rgb
+
+
+def _channels_last(array: np.ndarray) -> np.ndarray:
+    """``(height, width)`` or ``(height, width, channels)``."""
+    shape = array.shape
+    if 0 in shape:
+        raise CellTypeError(f"Cannot read a picture from an empty array of shape {shape}.")
+    if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)):
+        return array
+    if len(shape) == 3 and shape[0] in (1, 3):
+        return np.moveaxis(array, 0, -1)
+    way = "Use (height, width) or (height, width, channels) with 1, 3 or 4 channels."
+    if len(shape) == 3 and shape[0] == 4:
+        # Four grey frames look the same: not to be guessed at.
+        way = "If its channels come first, use numpy.moveaxis(cell, 0, -1)."
+    elif len(shape) == 4:
+        way = "If it is a batch or a clip, put one picture into each cell."
+    raise CellTypeError(f"Cannot read a picture from an array of shape {shape}. {way}")
+
+
+def _eight_bit(array: np.ndarray) -> np.ndarray:
+    kind, name = array.dtype.kind, array.dtype.name
+    if name == "uint8":
+        return array
+    if kind == "b":
+        return array.astype(np.uint8) * np.uint8(255)
+    if name == "uint16":
+        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if kind != "f":
+        raise CellTypeError(
+            f"Cannot read a picture from an array of dtype {name}, whose white is unknown."
+            " Use cell.astype(numpy.uint8) if its values go from 0 to 255."
+        )
+    low, high = array.min(), array.max()
+    if not (low >= -_SLACK and high <= 1 + _SLACK):  # NaN fails both
+        raise CellTypeError(
+            f"Cannot read a picture from a float array with values from {low:g} to {high:g}."
+            " Scale it to [0, 1], e.g. by cell / 255."
+        )
+    return np.rint(np.clip(array, 0, 1) * np.float64(255)).astype(np.uint8)
+
+
+def _opaque(array: np.ndarray, background: Color) -> np.ndarray:
+    """Own RGB memory from uint8 with no, 1, 3 or 4 channels."""
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.shape[2] == 4:
+        alpha = array[:, :, 3:].astype(np.uint16)
+        behind = np.asarray(background, dtype=np.uint16) * (255 - alpha)
+        # At most 255 * 255 + 127: fits 16 bits.
+        return ((array[:, :, :3] * alpha + behind + 127) // 255).astype(np.uint8)
+    return np.array(np.broadcast_to(array, (*array.shape[:2], 3)), order="C")

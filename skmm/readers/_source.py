@@ -1,0 +1,193 @@
+"""From a cell to its bytes: a path is read, bytes are taken as they are, the rest is refused.
+
+What every reader needs stands here too: digests that cannot be confused with another kind of
+cell's, short spellings for messages, and the way to add row and column to an error.
+"""
+
+import hashlib
+import os
+import re
+import reprlib
+import stat
+from typing import TypeVar
+
+import numpy as np
+
+from skmm.exceptions import CellTypeError, MediaDecodeError
+
+__all__ = ["digest_bytes", "hasher", "is_source", "shorten", "source_bytes", "with_position"]
+
+# Two letters at least: "C:\photo.jpg" is a path.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:[a-z]")
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
+
+_CellError = TypeVar("_CellError", CellTypeError, MediaDecodeError)
+
+
+def hasher(domain: str) -> "hashlib.blake2b":
+    """Start a 16-byte digest of one kind of content.
+
+    Parameters
+    ----------
+    domain : str
+        Kind of content, at most 11 ASCII characters. Equal bytes in two domains give unrelated
+        digests, so a text never stands for a picture.
+
+    Returns
+    -------
+    hasher : hashlib.blake2b
+        Feed it with ``update``; ``digest()`` gives 16 bytes.
+    """
+    return hashlib.blake2b(digest_size=16, person=b"skmm." + domain.encode("ascii"))
+
+
+def digest_bytes(data: bytes) -> bytes:
+    """Name the content of a media file.
+
+    Parameters
+    ----------
+    data : bytes
+        The file's content, wherever it came from.
+
+    Returns
+    -------
+    digest : bytes
+        16 bytes.
+    """
+    h = hasher("bytes")
+    h.update(data)
+    return h.digest()
+
+
+def shorten(cell: object) -> str:
+    """Spell a cell for a message: its ``repr``, cut in the middle."""
+    # numpy's own repr of a string reads np.str_('...'), which no user typed.
+    return _SHORT.repr(str(cell) if isinstance(cell, str | os.PathLike) else cell)
+
+
+def is_source(cell: object) -> bool:
+    """Whether a cell is a path or bytes, i.e. something that :func:`source_bytes` takes.
+
+    Parameters
+    ----------
+    cell : object
+        A cell that is not missing.
+
+    Returns
+    -------
+    bool
+        True for str, path-like, bytes, bytearray and memoryview.
+    """
+    return isinstance(cell, str | os.PathLike | bytes | bytearray | memoryview)
+
+
+def source_bytes(cell: object, *, kind: str = "file") -> bytes:
+    """Give the bytes that a cell holds or names.
+
+    Parameters
+    ----------
+    cell : str, path-like, bytes, bytearray or memoryview
+        A path, taken as it stands (``~`` is not expanded), or the content of a file.
+    kind : str, default="file"
+        What the bytes should be, for messages: ``"picture"``, ``"sound"``, ...
+
+    Returns
+    -------
+    data : bytes
+        The content.
+
+    Raises
+    ------
+    CellTypeError
+        If the cell is neither a path nor bytes.
+    MediaDecodeError
+        If the path names no readable, regular file, or is a URL: those are never fetched.
+
+    Examples
+    --------
+    >>> from skmm.readers import source_bytes
+    >>> source_bytes(b"GIF89a")
+    b'GIF89a'
+    >>> source_bytes("https://example.org/cat.png", kind="picture")
+    Traceback (most recent call last):
+        ...
+    skmm.exceptions.MediaDecodeError: Cannot read a picture from \
+'https://example.org/cat.png': URLs are not fetched. Download the file and put its path or \
+its bytes into the cell.
+    """
+    if isinstance(cell, bytes):
+        return cell
+    if isinstance(cell, bytearray | memoryview):
+        return bytes(cell)
+    if isinstance(cell, str | os.PathLike):
+        return _file_bytes(cell, kind)
+    if hasattr(cell, "read"):
+        raise CellTypeError(
+            f"Cannot read a {kind} from an open file ({type(cell).__name__}): it can be read only"
+            " once. Put its path or its bytes into the cell."
+        )
+    raise CellTypeError(
+        f"Cannot read a {kind} from a cell of type {type(cell).__name__}. Give a path or bytes."
+    )
+
+
+def _file_bytes(path: "str | os.PathLike[str]", kind: str) -> bytes:
+    trouble = f"Cannot read a {kind} from {shorten(path)}: "
+    text = os.fspath(path)
+    if isinstance(text, str) and _URL.match(text):
+        raise MediaDecodeError(
+            f"{trouble}URLs are not fetched. Download the file and put its path or its bytes"
+            " into the cell."
+        )
+    try:
+        mode = os.stat(path).st_mode
+        # A pipe or a device would block, or never end.
+        if not stat.S_ISREG(mode):
+            what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            raise MediaDecodeError(f"{trouble}it is {what}. Give the path of one file.")
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise MediaDecodeError(
+            f"{trouble}there is no such file. Relative paths start at the working directory."
+        ) from error
+    except OSError as error:
+        raise MediaDecodeError(f"{trouble}{error.strerror or error}.") from error
+    except MediaDecodeError:
+        raise
+    except ValueError as error:  # a null byte, or a character that file names cannot hold
+        raise MediaDecodeError(f"{trouble}this cannot be a path ({error}).") from error
+
+
+def with_position(error: _CellError, *, column: object, row: object) -> _CellError:
+    """Say in an error of a reader where the cell stands.
+
+    Parameters
+    ----------
+    error : CellTypeError or MediaDecodeError
+        What the reader raised.
+    column : object
+        Name of the column, None where X has no names.
+    row : object
+        Index label of the row.
+
+    Returns
+    -------
+    error : CellTypeError or MediaDecodeError
+        A new error of the same class; raise it ``from`` the old one.
+
+    Examples
+    --------
+    >>> from skmm.exceptions import CellTypeError
+    >>> from skmm.readers import with_position
+    >>> with_position(CellTypeError("Cannot read a text."), column="review", row=7)
+    CellTypeError("Column 'review', row 7: Cannot read a text.")
+    """
+    column, row = (x.item() if isinstance(x, np.generic) else x for x in (column, row))
+    where = f"Row {row!r}" if column is None else f"Column {column!r}, row {row!r}"
+    message = f"{where}: {error}"
+    if isinstance(error, MediaDecodeError):
+        return type(error)(message, column=column, row=row)
+    return type(error)(message)

@@ -1,0 +1,211 @@
+"""Tiny random checkpoints, written as transformers writes real ones.
+
+Each function fills a folder with config, safetensors and tokenizer or image processor, 15 to 80 KB
+in some hundredths of a second. Weights are drawn anew each time: tests compare, they do not know
+values.
+"""
+
+import string
+from pathlib import Path
+
+_SMALL = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+_PICTURE = {**_SMALL, "image_size": 32, "patch_size": 8}
+_SQUARE = {"height": 32, "width": 32}
+# Text of 64 tokens at most; words fall into letters.
+_POSITIONS = 64
+
+
+def bert(folder: Path) -> None:
+    """Text with a class token and a pooler."""
+    from transformers import BertConfig, BertModel
+
+    n = _word_pieces(folder)
+    config = BertConfig(vocab_size=n, max_position_embeddings=_POSITIONS, **_SMALL)
+    BertModel(config).save_pretrained(folder)
+
+
+def roberta(folder: Path) -> None:
+    """Text whose position table is longer than what the model reads."""
+    from transformers import RobertaConfig, RobertaModel
+
+    n = _word_pieces(folder)
+    options = {**_SMALL, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    config = RobertaConfig(vocab_size=n, max_position_embeddings=_POSITIONS + 1, **options)
+    RobertaModel(config).save_pretrained(folder)
+
+
+def gpt2(folder: Path) -> None:
+    """Text without special tokens, pooler and padding token."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import GPT2Config, GPT2Model, GPT2Tokenizer
+
+    vocab = {token: i for i, token in enumerate(["<|endoftext|>", *sorted(ByteLevel.alphabet())])}
+    GPT2Tokenizer(vocab=vocab, merges=[]).save_pretrained(folder)
+    config = GPT2Config(
+        vocab_size=len(vocab),
+        n_positions=_POSITIONS,
+        n_embd=16,
+        n_layer=1,
+        n_head=2,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    GPT2Model(config).save_pretrained(folder)
+
+
+def t5(folder: Path) -> None:
+    """Text through the encoder of an encoder-decoder, with relative positions."""
+    from transformers import T5Config, T5Model
+
+    n = _word_pieces(folder)
+    config = T5Config(
+        vocab_size=n, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, pad_token_id=0
+    )
+    T5Model(config).save_pretrained(folder)
+
+
+def bart(folder: Path) -> None:
+    """Text through an encoder-decoder that is loaded whole."""
+    from transformers import BartConfig, BartModel
+
+    n = _word_pieces(folder)
+    config = BartConfig(
+        vocab_size=n,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        max_position_embeddings=_POSITIONS,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,
+        decoder_start_token_id=3,
+        forced_eos_token_id=3,
+    )
+    BartModel(config).save_pretrained(folder)
+
+
+def vit(folder: Path) -> None:
+    """Pictures with a class token and a pooler."""
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    ViTModel(ViTConfig(**_PICTURE)).save_pretrained(folder)
+    ViTImageProcessor(size=_SQUARE).save_pretrained(folder)
+
+
+def dinov2(folder: Path) -> None:
+    """Pictures with a class token."""
+    from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
+
+    Dinov2Model(Dinov2Config(**_PICTURE)).save_pretrained(folder)
+    BitImageProcessor(size={"shortest_edge": 32}, crop_size=_SQUARE).save_pretrained(folder)
+
+
+def convnext(folder: Path) -> None:
+    """Pictures through convolutions; the last map is the tokens."""
+    from transformers import ConvNextConfig, ConvNextImageProcessor, ConvNextModel
+
+    config = ConvNextConfig(hidden_sizes=[8, 8, 12, 16], depths=[1, 1, 1, 1], image_size=64)
+    ConvNextModel(config).save_pretrained(folder)
+    ConvNextImageProcessor(size={"shortest_edge": 64}).save_pretrained(folder)
+
+
+def resnet(folder: Path) -> None:
+    """Pictures through convolutions; the pooled vector has two more axes."""
+    from transformers import ConvNextImageProcessor, ResNetConfig, ResNetModel
+
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])
+    ResNetModel(config).save_pretrained(folder)
+    ConvNextImageProcessor(size={"shortest_edge": 32}, crop_pct=1.0).save_pretrained(folder)
+
+
+def swin(folder: Path) -> None:
+    """Pictures without a class token, at a width that the config has to work out."""
+    from transformers import SwinConfig, SwinModel, ViTImageProcessor
+
+    config = SwinConfig(
+        image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4
+    )
+    SwinModel(config).save_pretrained(folder)
+    ViTImageProcessor(size=_SQUARE).save_pretrained(folder)
+
+
+def clip(folder: Path) -> None:
+    """Texts and pictures in one space of another width than either tower."""
+    from transformers import (
+        CLIPConfig,
+        CLIPImageProcessor,
+        CLIPModel,
+        CLIPProcessor,
+        CLIPTokenizer,
+    )
+
+    letters = [*string.ascii_lowercase, *string.digits]
+    tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>"]
+    vocab = {token: i for i, token in enumerate([*tokens, "<|endoftext|>"])}
+    end = len(tokens)
+    text = {
+        **_SMALL,
+        "vocab_size": len(vocab),
+        "max_position_embeddings": 24,
+        "bos_token_id": end - 1,
+        "eos_token_id": end,
+        "pad_token_id": end,
+        "projection_dim": 12,
+    }
+    vision = {**_PICTURE, "projection_dim": 12}
+    CLIPModel(
+        CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
+    ).save_pretrained(folder)
+    pictures = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=_SQUARE)
+    CLIPProcessor(pictures, CLIPTokenizer(vocab=vocab, merges=[])).save_pretrained(folder)
+
+
+def siglip(folder: Path) -> None:
+    """Texts and pictures in one space; texts are padded to one length."""
+    from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel
+
+    n = _word_pieces(folder)
+    text = {**_SMALL, "vocab_size": n, "max_position_embeddings": 24}
+    text |= {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    SiglipModel(SiglipConfig(text_config=text, vision_config=_PICTURE)).save_pretrained(folder)
+    SiglipImageProcessor(size=_SQUARE).save_pretrained(folder)
+
+
+def wav2vec2(folder: Path) -> None:
+    """Sound, which neither a text nor a picture encoder reads."""
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    config = Wav2Vec2Config(
+        conv_dim=(16, 16),
+        conv_kernel=(10, 3),
+        conv_stride=(5, 2),
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+        **_SMALL,
+    )
+    Wav2Vec2Model(config).save_pretrained(folder)
+
+
+def _word_pieces(folder: Path) -> int:
+    from transformers import BertTokenizer
+
+    letters = [*string.ascii_lowercase, *string.digits]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocab = [*special, *letters, *("##" + letter for letter in letters)]
+    BertTokenizer(vocab={token: i for i, token in enumerate(vocab)}).save_pretrained(folder)
+    return len(vocab)
+
+
+TEXT = {"bert": bert, "roberta": roberta, "gpt2": gpt2, "t5": t5, "bart": bart}
+PICTURES = {"vit": vit, "dinov2": dinov2, "convnext": convnext, "resnet": resnet, "swin": swin}
+DUAL = {"clip": clip, "siglip": siglip}
+BUILDERS = {**TEXT, **PICTURES, **DUAL, "wav2vec2": wav2vec2}

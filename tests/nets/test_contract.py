@@ -1,0 +1,222 @@
+"""What every fusion network owes, whatever its formula."""
+
+import pickle
+
+import pytest
+import torch
+
+from skmm.nets import STRATEGIES, FusionModule
+
+ALL = pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+
+
+@pytest.fixture
+def build(n_features):
+    def make(strategy, n_components=8, **options):
+        torch.manual_seed(0)
+        return STRATEGIES[strategy](n_features, n_components, **options).eval()
+
+    return make
+
+
+def hidden(masks):
+    return {name: ~mask.unsqueeze(-1) for name, mask in masks.items()}
+
+
+@ALL
+def test_shape_and_finite_without_any_modality(build, make_batch, strategy):
+    tokens, masks = make_batch()
+    fused = build(strategy)(tokens, masks)
+    assert fused.shape == (6, 8)
+    assert torch.isfinite(fused).all()  # row 4 lacks all
+
+
+@ALL
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf"), 1e30])
+def test_absent_values_reach_neither_output_nor_gradient(build, make_batch, strategy, poison):
+    fusion = build(strategy)
+    tokens, masks = make_batch()
+    clean = fusion(
+        {
+            k: t.masked_fill(h, 0.0)
+            for (k, t), h in zip(tokens.items(), hidden(masks).values(), strict=True)
+        },
+        masks,
+    )
+    poisoned = {
+        name: block.masked_fill(hidden(masks)[name], poison).requires_grad_()
+        for name, block in tokens.items()
+    }
+    fused = fusion(poisoned, masks)
+    assert torch.equal(fused, clean) or torch.allclose(fused, clean, atol=1e-6)
+    fused.square().sum().backward()
+    for name, block in poisoned.items():
+        assert torch.isfinite(block.grad).all()
+        assert (block.grad[~masks[name]] == 0).all()
+        assert (block.grad[3] != 0).any(), f"{name} does not reach the output"
+    for name, parameter in fusion.named_parameters():
+        assert parameter.grad is not None, f"{name} is never used"
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+@ALL
+def test_order_of_the_dictionaries_does_not_matter(build, make_batch, strategy, n_features):
+    tokens, masks = make_batch()
+    turned = dict(reversed(n_features.items()))
+    torch.manual_seed(0)
+    other = STRATEGIES[strategy](turned, 8).eval()
+    expected = build(strategy)(tokens, masks)
+    got = other(dict(reversed(tokens.items())), dict(reversed(masks.items())))
+    assert torch.equal(expected, got)
+
+
+@ALL
+def test_a_row_does_not_depend_on_its_batch(build, make_batch, strategy):
+    fusion = build(strategy)
+    tokens, masks = make_batch()
+    together = fusion(tokens, masks)
+    for row in range(6):
+        alone = fusion(
+            {k: t[row : row + 1] for k, t in tokens.items()},
+            {k: m[row : row + 1] for k, m in masks.items()},
+        )
+        torch.testing.assert_close(alone[0], together[row], atol=1e-6, rtol=1e-5)
+
+
+@ALL
+def test_padding_does_not_change_the_output(build, make_batch, strategy):
+    fusion = build(strategy)
+    tokens, masks = make_batch()
+    padded = {k: torch.cat([t, torch.full_like(t, torch.nan)], dim=1) for k, t in tokens.items()}
+    longer = {k: torch.cat([m, torch.zeros_like(m)], dim=1) for k, m in masks.items()}
+    torch.testing.assert_close(fusion(padded, longer), fusion(tokens, masks), atol=1e-6, rtol=1e-5)
+
+
+@ALL
+def test_absent_is_not_the_same_as_zero(build, make_batch, strategy):
+    tokens, masks = make_batch()
+    masks = {name: torch.ones_like(mask) for name, mask in masks.items()}
+    tokens["image"] = torch.zeros_like(tokens["image"])
+    fusion = build(strategy)
+    there = fusion(tokens, masks)
+    absent = fusion(tokens, {**masks, "image": torch.zeros_like(masks["image"])})
+    assert not torch.allclose(there, absent, atol=1e-3)
+
+
+@ALL
+def test_gradients_match_finite_differences(make_batch, n_features, strategy):
+    torch.manual_seed(1)
+    fusion = STRATEGIES[strategy](n_features, 4).double()
+    tokens, masks = make_batch(n_tokens={"text": 2, "image": 1, "table": 1}, dtype=torch.float64)
+    blocks = [tokens[name].requires_grad_() for name in n_features]
+    parameters = [p for p in fusion.parameters() if p.numel() < 40]
+
+    def fused(*inputs):
+        return fusion(dict(zip(n_features, inputs[:3], strict=True)), masks)
+
+    assert torch.autograd.gradcheck(fused, (*blocks, *parameters), fast_mode=True)
+
+
+@ALL
+def test_pickle_gives_the_same_network(build, make_batch, strategy):
+    fusion = build(strategy)
+    tokens, masks = make_batch()
+    again = pickle.loads(pickle.dumps(fusion))
+    assert torch.equal(fusion(tokens, masks), again(tokens, masks))
+
+
+@ALL
+def test_training_drops_units_and_evaluation_does_not(build, make_batch, strategy):
+    tokens, masks = make_batch()
+    fusion = build(strategy, dropout=0.5)
+    assert torch.equal(fusion(tokens, masks), fusion(tokens, masks))
+    fusion.train()
+    assert not torch.equal(fusion(tokens, masks), fusion(tokens, masks))
+
+
+@ALL
+def test_names_that_torch_refuses_as_keys(strategy):
+    n_features = {"type": 2, "a.b": 3, "items": 1}
+    fusion = STRATEGIES[strategy](n_features, 4)
+    tokens = {name: torch.ones(2, 1, width) for name, width in n_features.items()}
+    masks = {name: torch.ones(2, 1, dtype=torch.bool) for name in n_features}
+    assert fusion(tokens, masks).shape == (2, 4)
+
+
+@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - {"attention"}))
+def test_one_modality_and_one_component(strategy):
+    fusion = STRATEGIES[strategy]({"a": 3}, 1)
+    tokens = {"a": torch.tensor([[[1.0, 2.0, 3.0]], [[-1.0, 0.0, 2.0]]])}
+    fused = fusion(tokens, {"a": torch.ones(2, 1, dtype=torch.bool)})
+    assert fused.shape == (2, 1)
+    assert fused[0] != fused[1], "a layer normalisation of one unit wipes it out"
+
+
+@pytest.mark.parametrize("strategy", ["gated", "attention"])
+def test_weights_sum_to_one_over_present_modalities(build, make_batch, strategy):
+    tokens, masks = make_batch()
+    fusion = build(strategy)
+    tokens = {k: t.masked_fill(hidden(masks)[k], torch.nan) for k, t in tokens.items()}
+    weights = fusion.weights(tokens, masks)
+    present = torch.stack([masks[name].any(1) for name in fusion.modalities], dim=1)
+    assert weights.shape == (6, 3)
+    assert (weights[~present] == 0).all()
+    assert (weights[present] > 0).all()
+    torch.testing.assert_close(weights.sum(1), present.any(1).float())
+
+
+@pytest.mark.parametrize("strategy", ["concat", "max", "gated", "attention", "low_rank"])
+def test_learns_what_no_single_modality_tells(xor_accuracy, strategy):
+    assert xor_accuracy(STRATEGIES[strategy]) > 0.95
+
+
+def test_mean_under_a_linear_head_is_additive(xor_accuracy):
+    # An additive model gets three of the four corners right at best.
+    assert xor_accuracy(STRATEGIES["mean"]) < 0.8
+
+
+class TestErrors:
+    @pytest.fixture
+    def fusion(self):
+        class Total(FusionModule):
+            def _fuse(self, tokens, masks):
+                return sum(block.sum(dim=1) for block in tokens)
+
+        return Total({"image": 2, "text": 2}, 2)
+
+    @pytest.fixture
+    def batch(self):
+        tokens = {"image": torch.ones(3, 1, 2), "text": torch.ones(3, 2, 2)}
+        return tokens, {k: torch.ones(t.shape[:2], dtype=torch.bool) for k, t in tokens.items()}
+
+    def test_no_modalities(self):
+        with pytest.raises(ValueError, match="ConcatFusion needs at least one modality"):
+            STRATEGIES["concat"]({}, 4)
+
+    def test_missing_key(self, fusion, batch):
+        tokens, masks = batch
+        del masks["text"]
+        with pytest.raises(ValueError, match="Total: tokens or masks lack the modality 'text'"):
+            fusion(tokens, masks)
+
+    def test_wrong_width(self, fusion, batch):
+        tokens, masks = batch
+        tokens["image"] = torch.ones(3, 1, 5)
+        with pytest.raises(ValueError, match=r"tokens\['image'\].*n_tokens, 2\), got \(3, 1, 5\)"):
+            fusion(tokens, masks)
+
+    def test_two_dimensions(self, fusion, batch):
+        tokens, masks = batch
+        tokens["image"] = torch.ones(3, 2)
+        with pytest.raises(ValueError, match=r"got \(3, 2\)"):
+            fusion(tokens, masks)
+
+    @pytest.mark.parametrize("mask", [torch.ones(3, 2, dtype=torch.bool), torch.ones(3, 1)])
+    def test_wrong_mask(self, fusion, batch, mask):
+        tokens, masks = batch
+        with pytest.raises(ValueError, match=r"masks\['image'\] must be boolean of shape \(3, 1\)"):
+            fusion(tokens, {**masks, "image": mask})
+
+    def test_subclass_must_fuse(self):
+        with pytest.raises(TypeError, match="_fuse"):
+            FusionModule({"a": 1}, 1)

@@ -1,0 +1,83 @@
+"""``import skmm`` is cheap, and the names it promises are there."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import skmm
+
+HEAVY = ("torch", "transformers", "skorch", "sklearn", "pandas", "numpy", "scipy", "PIL", "joblib")
+
+
+def run_python(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def loaded_after(statement: str) -> set[str]:
+    printed = run_python(f"{statement}\nimport sys\nprint(*sys.modules)")
+    return {name.partition(".")[0] for name in printed.split()}
+
+
+def test_import_skmm_loads_nothing_heavy():
+    assert loaded_after("import skmm").isdisjoint(HEAVY)
+
+
+def test_looking_around_loads_nothing_heavy():
+    statement = (
+        "import skmm; dir(skmm); skmm.__version__; skmm.exceptions; hasattr(skmm, 'nothing')"
+    )
+    assert loaded_after(statement).isdisjoint(HEAVY)
+
+
+def test_the_check_sees_a_heavy_import():
+    assert "numpy" in loaded_after("import numpy")
+
+
+def test_readers_and_datasets_load_no_torch():
+    assert "torch" not in loaded_after("import skmm.readers")
+    assert "torch" not in loaded_after("import skmm.datasets")
+
+
+@pytest.mark.parametrize("name", skmm.__all__)
+def test_every_public_name_resolves(name):
+    assert getattr(skmm, name) is getattr(skmm, name)
+    assert name in dir(skmm)
+
+
+def test_star_import():
+    namespace: dict[str, object] = {}
+    exec("from skmm import *", namespace)
+    assert set(skmm.__all__) <= set(namespace)
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'skmm' has no attribute 'TextEncodr'"):
+        skmm.TextEncodr  # noqa: B018
+
+
+def test_lazy_table_all_and_type_checking_imports_are_equal():
+    """Type checkers read the imports, users ``__all__``, Python the table: one list."""
+    tree = ast.parse(Path(skmm.__file__).read_text())
+    (guard,) = [node for node in tree.body if isinstance(node, ast.If)]
+    typed = {
+        alias.name: node.module
+        for node in guard.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    folders = dict.fromkeys(skmm._FOLDERS, "skmm")
+    assert typed == {**skmm._HOME, **folders}
+    assert sorted(skmm.__all__) == skmm.__all__
+    assert set(skmm.__all__) == set(typed)
+
+
+def test_the_classes_of_a_folder_are_names_of_the_root():
+    from skmm import encoders, fusion
+
+    in_folders = {*encoders.__all__, *fusion.__all__} - {"EmbeddingStore"}
+    assert in_folders == {name for name, home in skmm._HOME.items() if home.count("._") == 0}

@@ -1,0 +1,369 @@
+"""Who may import whom. The house of skmm is a table, and this file holds the code to it.
+
+Every import statement counts, those inside functions included; only imports under
+``if TYPE_CHECKING`` are left out, for they never run. To add a room, write it into ``ROOMS``.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "skmm"
+
+
+class Room(NamedTuple):
+    """What the files of one room (a folder, or a file beside them) may import."""
+
+    skmm: set[str]  # other rooms
+    third_party: set[str]
+
+
+SCIENCE = {"numpy", "scipy", "sklearn", "pandas", "joblib"}
+GROUND = {"exceptions", "_constraints", "_optional", "_config", "_column"}
+WORKSHOPS = {"_device", "_media", "_modality", "readers", "backbones", "encoders", "nets", "fusion"}
+
+# From the ground up: a room may import only rooms that stand above it in this table.
+ROOMS = {
+    "exceptions": Room(set(), set()),
+    "_constraints": Room(set(), {"numpy", "sklearn"}),
+    "nets": Room(set(), {"torch"}),
+    "_media": Room(set(), {"numpy"}),
+    "_optional": Room({"exceptions"}, set()),
+    "_versions": Room({"_optional"}, {"torch"}),
+    "_config": Room({"exceptions", "_constraints"}, set()),
+    "_device": Room({"exceptions", "_config"}, {"torch"}),
+    "_column": Room({"exceptions", "_optional"}, {"numpy", "pandas"}),
+    "_modality": Room(GROUND - {"_config"} | {"_media"}, {"numpy", "pandas", "PIL"}),
+    "datasets": Room({"exceptions", "_constraints", "_optional"}, SCIENCE | {"PIL"}),
+    "readers": Room(GROUND - {"_config"}, {"numpy", "scipy", "pandas", "PIL"}),
+    "backbones": Room({"exceptions", "_optional"}, {"torch", "numpy", "PIL"}),
+    "encoders": Room(GROUND | {"_device", "readers", "backbones"}, SCIENCE | {"torch", "PIL"}),
+    "fusion": Room(GROUND | {"_device", "_modality", "nets"}, SCIENCE | {"torch", "skorch"}),
+    "_auto": Room(GROUND | {"_modality", "encoders", "fusion"}, SCIENCE),
+    "testing": Room(GROUND | WORKSHOPS | {"_auto", "datasets"}, SCIENCE | {"torch", "PIL"}),
+}
+ROOT = "__init__"  # gives public names lazily; nobody imports it
+
+# Packages that not every user has, and those that few may touch, with the files that do.
+ONLY_IN = {
+    "transformers": {"_optional.py"},
+    "tokenizers": {"_optional.py"},
+    "safetensors": {"_optional.py"},
+    "polars": {"_optional.py"},
+    "matplotlib": {"_optional.py"},
+    "soundfile": {"_optional.py"},
+    "av": {"_optional.py"},
+    "skorch": {"fusion/_net.py"},
+}
+# Importing by a name computed at run time goes past this test, so few files may do it.
+DYNAMIC = {
+    "__init__.py": "public names are lazy",
+    "_modality.py": "a modality's default encoder: fusion asks for it and imports no encoder",
+    "_optional.py": "optional packages",
+    "_versions.py": "looks whether a torchvision can be imported",
+}
+# Files and functions longer than the house allows: path or path:function -> reason.
+LONG: dict[str, str] = {}
+# Files beside _constraints that touch scikit-learn's private names: path -> reason.
+PRIVATE_SKLEARN: dict[str, str] = {}
+
+MAX_FILE = 400
+MAX_FUNCTION = 60
+
+
+@dataclass
+class Import:
+    module: str  # absolute, e.g. "skmm.readers._text" or "torch.nn"
+    names: tuple[str, ...]  # what `from module import` takes, else empty
+    line: int
+
+
+@dataclass
+class File:
+    path: str  # inside the package, e.g. "readers/_text.py"
+    tree: ast.Module
+    n_lines: int
+
+    @property
+    def room(self) -> str:
+        return self.path.partition("/")[0].removesuffix(".py")
+
+    @property
+    def module(self) -> str:
+        parts = ("skmm/" + self.path).removesuffix(".py").removesuffix("/__init__")
+        return parts.replace("/", ".")
+
+
+def read_package(root: Path) -> list[File]:
+    paths = sorted(root.rglob("*.py"))
+    texts = [path.read_text() for path in paths]
+    return [
+        File(path.relative_to(root).as_posix(), ast.parse(text), text.count("\n"))
+        for path, text in zip(paths, texts, strict=True)
+    ]
+
+
+def running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk a tree, leaving out what stands under ``if TYPE_CHECKING``."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for other in child.orelse:
+                yield from running_nodes(other)
+            continue
+        yield child
+        yield from running_nodes(child)
+
+
+def imports(file: File) -> list[Import]:
+    found = []
+    package = file.module if file.path.endswith("__init__.py") else file.module.rpartition(".")[0]
+    for node in running_nodes(file.tree):
+        if isinstance(node, ast.Import):
+            found += [Import(alias.name, (), node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                base = package.split(".")[: len(package.split(".")) - node.level + 1]
+                module = ".".join([*base, module] if module else base)
+            names = tuple(alias.name for alias in node.names)
+            found.append(Import(module, names, node.lineno))
+    return found
+
+
+def targets(item: Import, modules: set[str]) -> set[str]:
+    """Modules of skmm that an import reaches: ``from a import b`` may reach ``a.b``."""
+    if item.module.partition(".")[0] != "skmm":
+        return set()
+    deeper = {f"{item.module}.{name}" for name in item.names} & modules
+    plain = {item.module} if not item.names or len(deeper) < len(item.names) else set()
+    return deeper | plain
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ROOT
+
+
+def wrong_rooms(files: list[File]) -> list[str]:
+    modules = {file.module for file in files}
+    wrong = []
+    for file in files:
+        if file.path == "__init__.py":
+            continue
+        if file.room not in ROOMS:
+            wrong.append(f"{file.path}: no room of this name in tests/test_layers.py")
+            continue
+        for item in imports(file):
+            for target in targets(item, modules):
+                other = room_of(target)
+                if other not in ROOMS[file.room].skmm | {file.room}:
+                    wrong.append(f"{file.path}:{item.line}: {file.room} may not import {target}")
+    return wrong
+
+
+def wrong_packages(files: list[File]) -> list[str]:
+    wrong = []
+    for file in files:
+        allowed = ROOMS[file.room].third_party if file.room in ROOMS else set()
+        for item in imports(file):
+            package = item.module.partition(".")[0]
+            if package == "skmm" or package in sys.stdlib_module_names:
+                continue
+            if package in ONLY_IN and file.path not in ONLY_IN[package]:
+                wrong.append(f"{file.path}:{item.line}: {package} belongs in {ONLY_IN[package]}")
+            elif package not in allowed:
+                wrong.append(f"{file.path}:{item.line}: {file.room} may not import {package}")
+    return wrong
+
+
+def dynamic_imports(files: list[File]) -> list[str]:
+    wrong = []
+    for file in files:
+        for node in running_nodes(file.tree):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func).rpartition(".")[2]
+                if called in {"import_module", "__import__"} and file.path not in DYNAMIC:
+                    wrong.append(f"{file.path}:{node.lineno}: imports by a computed name")
+    return wrong
+
+
+def private_sklearn(files: list[File]) -> list[str]:
+    wrong = []
+    for file in files:
+        if file.path == "_constraints.py" or file.path in PRIVATE_SKLEARN:
+            continue
+        for item in imports(file):
+            parts = [*item.module.split("."), *item.names]
+            if parts[0] == "sklearn" and any(_is_private(part) for part in parts):
+                wrong.append(f"{file.path}:{item.line}: private {'.'.join(parts)}")
+        for node in running_nodes(file.tree):
+            if isinstance(node, ast.Attribute) and _is_private(node.attr):
+                if ast.unparse(node).startswith("sklearn."):
+                    wrong.append(f"{file.path}:{node.lineno}: private {ast.unparse(node)}")
+    return wrong
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def circles(files: list[File]) -> list[list[str]]:
+    """Files that reach themselves by imports."""
+    modules = {file.module for file in files}
+    graph = {
+        file.module: set().union(*(targets(item, modules) for item in imports(file)))
+        - {file.module}
+        for file in files
+    }
+    found = []
+    for start in sorted(graph):
+        # Shortest way back, so that the message names the circle and nothing else.
+        paths = [[start]]
+        seen = {start}
+        while paths:
+            path = paths.pop(0)
+            for after in sorted(graph.get(path[-1], ())):
+                if after == start:
+                    found.append(path)
+                    paths = []
+                    break
+                if after not in seen:
+                    seen.add(after)
+                    paths.append([*path, after])
+    return found
+
+
+def too_long(files: list[File]) -> list[str]:
+    wrong = []
+    for file in files:
+        if file.n_lines > MAX_FILE and file.path not in LONG:
+            wrong.append(f"{file.path}: {file.n_lines} lines")
+        for node in ast.walk(file.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[ast.get_docstring(node) is not None :]
+                n = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+                if n > MAX_FUNCTION and f"{file.path}:{node.name}" not in LONG:
+                    wrong.append(f"{file.path}:{node.name}: {n} lines without its docstring")
+    return wrong
+
+
+RULES = [wrong_rooms, wrong_packages, dynamic_imports, private_sklearn, circles, too_long]
+
+
+@pytest.fixture(scope="module")
+def files() -> list[File]:
+    found = read_package(PACKAGE)
+    assert len(found) > 20, "the package was not found, so nothing would be tested"
+    return found
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_house(rule, files):
+    found = rule(files)
+    assert not found, "\n".join(map(str, found))
+
+
+def test_the_table_has_no_arrow_up():
+    seen: set[str] = set()
+    for name, room in ROOMS.items():
+        assert room.skmm <= seen, f"{name} stands below what it imports"
+        seen.add(name)
+
+
+def test_the_table_says_what_the_design_says():
+    """The promises that must survive an edit of the table."""
+    for name in ("exceptions", "_constraints", "nets"):
+        assert ROOMS[name].skmm == set()
+    assert not ROOMS["fusion"].skmm & {"encoders", "readers", "backbones"}
+    assert not ROOMS["encoders"].skmm & {"fusion", "nets"}
+    assert "torch" not in ROOMS["readers"].third_party
+    assert ROOMS["nets"].third_party == {"torch"}
+    for name, room in ROOMS.items():
+        assert "testing" not in room.skmm
+        assert "_auto" not in room.skmm or name == "testing"
+
+
+def test_exceptions_from_the_rules_are_still_needed(files):
+    paths = {file.path for file in files}
+    for path in {*DYNAMIC, *PRIVATE_SKLEARN, *(key.partition(":")[0] for key in LONG)}:
+        assert path in paths
+
+
+LONG_FUNCTION = "def f():\n" + "    x = 1\n" * 61
+BAD = {
+    "fusion on encoders": (
+        wrong_rooms,
+        "fusion/_early.py",
+        "from skmm.encoders import TextEncoder",
+    ),
+    "inside a function": (
+        wrong_rooms,
+        "fusion/_early.py",
+        "def f():\n    import skmm.readers._text",
+    ),
+    "relative": (wrong_rooms, "encoders/_base.py", "from ..fusion import EarlyFusion"),
+    "nets on exceptions": (
+        wrong_rooms,
+        "nets/_concat.py",
+        "from skmm.exceptions import CellTypeError",
+    ),
+    "root from inside": (wrong_rooms, "encoders/_base.py", "import skmm"),
+    "name of the root": (wrong_rooms, "encoders/_base.py", "from skmm import TextEncoder"),
+    "_auto": (wrong_rooms, "fusion/_base.py", "from skmm import _auto"),
+    "testing": (wrong_rooms, "encoders/_base.py", "from skmm.testing import check_encoder"),
+    "unknown room": (wrong_rooms, "utils.py", ""),
+    "reader with torch": (wrong_packages, "readers/_text.py", "import torch"),
+    "nets with sklearn": (wrong_packages, "nets/_concat.py", "from sklearn.base import clone"),
+    "optional package": (wrong_packages, "encoders/_text.py", "def f():\n    import transformers"),
+    "skorch": (wrong_packages, "fusion/_joint.py", "from skorch import NeuralNet"),
+    "unknown package": (wrong_packages, "encoders/_text.py", "import nltk"),
+    "past the table": (
+        dynamic_imports,
+        "fusion/_base.py",
+        "import importlib\nimportlib.import_module('skmm.encoders')",
+    ),
+    "private module": (
+        private_sklearn,
+        "fusion/_base.py",
+        "from sklearn.utils._tags import get_tags",
+    ),
+    "private name": (private_sklearn, "fusion/_base.py", "from sklearn.base import _fit_context"),
+    "private attribute": (
+        private_sklearn,
+        "fusion/_base.py",
+        "import sklearn\nsklearn.utils._metadata",
+    ),
+    "circle": (circles, "_column.py", "from skmm._optional import x"),
+    "long file": (too_long, "_column.py", "\n" * 401),
+    "long function": (too_long, "_column.py", LONG_FUNCTION),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_each_rule_can_fail(case, tmp_path):
+    rule, path, text = BAD[case]
+    good = {
+        "__init__.py": "",
+        "exceptions.py": "",
+        "_auto.py": "",
+        "encoders/__init__.py": "from skmm.encoders._base import B",
+        "_optional.py": "def f():\n    from skmm._column import y" if case == "circle" else "",
+    }
+    for name, content in {**good, path: text}.items():
+        target = tmp_path / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(content)
+    found = rule(read_package(tmp_path))
+    assert len(found) >= 1
+    assert path.removesuffix(".py").rpartition("/")[2] in str(found)
+
+
+def test_imports_for_type_checkers_do_not_count(tmp_path):
+    (tmp_path / "nets").mkdir()
+    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from skmm.fusion import X\n"
+    (tmp_path / "nets" / "_concat.py").write_text(text)
+    assert [rule(read_package(tmp_path)) for rule in RULES] == [[]] * len(RULES)
