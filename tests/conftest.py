@@ -2,9 +2,13 @@
 
 import importlib.util
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+
+# What worker processes have to import: they take over this path.
+sys.path.insert(0, str(Path(__file__).with_name("helpers")))
 
 _KINDS = (
     *("bert", "roberta", "gpt2", "t5", "bart"),

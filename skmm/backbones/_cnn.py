@@ -158,5 +158,8 @@ class _Residual(nn.Module):
         return F.relu(self.norm2(self.conv2(inner)) + self.shortcut(x))
 
 
-def _group_norm(n_channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(n_channels, 8), n_channels)
+def _group_norm(n_channels: int) -> nn.Module:
+    # Groups of eight or more, so that there is something to normalise on a grid of one cell.
+    if n_channels == 1:
+        return nn.Identity()
+    return nn.GroupNorm(math.gcd(n_channels, max(1, n_channels // 8)), n_channels)

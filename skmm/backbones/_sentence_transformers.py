@@ -60,9 +60,7 @@ class SentenceSettings:
 
 def module_folders(folder: Path) -> list[str]:
     """Folders inside ``folder`` that its modules.json names, e.g. ``["1_Pooling"]``."""
-    paths = (str(module.get("path", "")) for module in _modules(folder))
-    # A path that climbs out of the folder is nothing that any library writes.
-    return sorted({path for path in paths if path and ".." not in Path(path).parts})
+    return sorted({module["path"] for module in _modules(folder) if module["path"]})
 
 
 def read_sentence_settings(folder: Path) -> SentenceSettings:
@@ -70,12 +68,13 @@ def read_sentence_settings(folder: Path) -> SentenceSettings:
     modules = _modules(folder)
     if not modules:
         return SentenceSettings(folder)
-    model_folder = folder / str(modules[0].get("path", ""))
+    model_folder = folder / modules[0]["path"]
     pooling, normalize, unsupported = None, False, None
     for module in modules[1:]:
-        kind = str(module.get("type", "")).rpartition(".")[2]
+        kind = module["type"].rpartition(".")[2]
         if kind == "Pooling":
-            pooling, unsupported = _read_pooling(folder / str(module.get("path", "")))
+            pooling, odd = _read_pooling(folder / module["path"])
+            unsupported = unsupported or odd
         elif kind == "Normalize":
             normalize = True
         elif kind != "Dropout":
@@ -109,8 +108,22 @@ def _read_pooling(folder: Path) -> tuple[str | None, str | None]:
 
 
 def _modules(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "modules.json"
-    return sorted(read_json(path), key=lambda module: module["idx"]) if path.is_file() else []
+    file = folder / "modules.json"
+    if not file.is_file():
+        return []
+    modules = read_json(file)
+    try:
+        for module in modules:
+            path = Path(module["path"])
+            # A path that leaves the folder would escape the digest; no library writes one.
+            if path.is_absolute() or ".." in path.parts or not isinstance(module["type"], str):
+                raise ValueError(f"a module at {module['path']!r}")
+        return sorted(modules, key=lambda module: module["idx"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{file} is no list of modules ({type(error).__name__}: {error})."
+            " Copy or download the checkpoint again."
+        ) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class FeatureTokens(Backbone):
         tokens = torch.cat([by_number, by_category], dim=1) + self.columns
         # A row without any cell may attend anywhere: what it gives is masked, but not NaN.
         absent = ~mask & mask.any(dim=1, keepdim=True)
-        for layer in self.layers:
+        for layer in self.layers if len(tokens) else ():  # torch's attention needs a row
             tokens = layer(tokens, src_key_padding_mask=absent)
         tokens = self.norm(tokens)
         total = torch.where(mask.unsqueeze(-1), tokens, 0.0).sum(dim=1)

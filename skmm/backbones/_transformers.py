@@ -68,7 +68,7 @@ def reading(name: str, what: str) -> Iterator[Any]:
         except ImportError as error:
             raise MissingExtraError(
                 f"The {what} of {name!r} needs a package that cannot be imported:"
-                f" {_first_line(error)} See skmm.show_versions()."
+                f" {_first_line(error)}. See skmm.show_versions()."
             ) from error
         except Exception as error:  # the libraries below raise their own classes, and bare ones
             raise CheckpointError(
@@ -234,7 +234,9 @@ def outline(config: Any, name: str, tensors: dict[str, Tensor]) -> tuple[int, bo
     with reading(name, "architecture") as transformers, torch.random.fork_rng(devices=[]):
         with torch.device("meta"), torch.no_grad():
             tower = Tower(transformers.AutoModel.from_config(config).eval(), "image", False)
-            tokens, pooled = tower(**{k: torch.empty_like(v, device="meta") for k, v in tensors.items()})
+            tokens, pooled = tower(
+                **{k: torch.empty_like(v, device="meta") for k, v in tensors.items()}
+            )
     width = tokens.shape[-1]
     return width, pooled is not None and pooled.shape[-1] == width
 
@@ -340,5 +342,5 @@ def _detach(module: nn.Module) -> None:
 
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else "no message"
+    text = lines[0].rstrip(".") if lines else "no message"
     return text if len(text) <= 200 else text[:197] + "..."

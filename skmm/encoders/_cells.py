@@ -24,7 +24,7 @@ from skmm.encoders._trained import TrainedEngine, train_backbone
 from skmm.exceptions import CellTypeError, MediaDecodeError, ModalityWarning
 from skmm.readers import with_position
 
-__all__ = ["CellEncoder"]
+__all__ = ["CellEncoder", "places_of"]
 
 Place = tuple[int, int]  # (column, row)
 
@@ -163,7 +163,7 @@ class CellEncoder(BaseEncoder):
         columns = self._check_columns(X, reset=False)
         tensors: dict[str, torch.Tensor] = {}
         for c, column in enumerate(columns):
-            cells, kept = self._read_all(columns, [p for p in _places(columns) if p[0] == c])
+            cells, kept = self._read_all(columns, [p for p in places_of(columns) if p[0] == c])
             rows = torch.as_tensor([row for _, row in kept], dtype=torch.int64)
             present = torch.zeros(len(column.values), dtype=torch.bool)
             present[rows] = True
@@ -194,9 +194,12 @@ class CellEncoder(BaseEncoder):
     # --- cells ----------------------------------------------------------------------------
 
     def _arrays(
-        self, columns: list[Column], *, sequence: bool
+        self, columns: list[Column], *, sequence: bool, counted: bool = True
     ) -> Iterator[tuple[Place, np.ndarray]]:
-        """Yield (place, array) of every cell that is there and readable."""
+        """Yield (place, array) of every cell that is there and readable.
+
+        ``counted=False`` leaves the look-up out of the store's counters of what users ask.
+        """
         runtime = Runtime.of(self)
         self._engine.follow(self)
         fingerprint = self._engine.fingerprint(runtime)
@@ -229,7 +232,7 @@ class CellEncoder(BaseEncoder):
                 keys,
                 lambda indices: self._engine.batches(cells, indices, runtime),
                 encode,
-                n_rows=len(places),
+                n_rows=len(places) if counted else None,
                 report=progress,
             )
         of_digest = dict(zip(distinct, arrays, strict=True))
@@ -246,7 +249,7 @@ class CellEncoder(BaseEncoder):
         places: list[tuple[Place, bytes]] = []
         distinct: dict[bytes, Place] = {}
         unreadable = []
-        for place in _places(columns):
+        for place in places_of(columns):
             digest = self._try(columns, place, self._digest)
             if digest is None:
                 unreadable.append(place)
@@ -259,7 +262,7 @@ class CellEncoder(BaseEncoder):
     def _unstored_arrays(
         self, columns: list[Column], runtime: Runtime, *, sequence: bool
     ) -> Iterator[tuple[Place, np.ndarray]]:
-        places = _places(columns)
+        places = places_of(columns)
         for start in range(0, len(places), runtime.batch_size):
             cells, kept = self._read_all(columns, places[start : start + runtime.batch_size])
             if cells:
@@ -268,7 +271,7 @@ class CellEncoder(BaseEncoder):
 
     def _training_cells(self, columns: list[Column]) -> tuple[list[Any], np.ndarray]:
         """Decoded training cells of all columns, and the row of each."""
-        cells, kept = self._read_all(columns, _places(columns))
+        cells, kept = self._read_all(columns, places_of(columns))
         if not cells:
             names = ", ".join(repr(column.name) for column in columns)
             raise ValueError(
@@ -334,7 +337,8 @@ class CellEncoder(BaseEncoder):
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
 
-def _places(columns: list[Column]) -> list[Place]:
+def places_of(columns: list[Column]) -> list[Place]:
+    """Places of the cells that are not missing."""
     return [
         (c, int(row)) for c, column in enumerate(columns) for row in np.flatnonzero(~column.missing)
     ]

@@ -326,11 +326,13 @@ def _check_folder(folder: Path, asked: str) -> None:
     if not (root / _WEIGHTS).is_file():
         index = read_json(root / _INDEX)
         shards = sorted(set(index.get("weight_map", {}).values()))
-        absent = [shard for shard in shards if not (root / shard).is_file()]
+        # Beside the index, where the digest sees them.
+        here = {file.name for file in root.iterdir() if file.is_file()}
+        absent = [shard for shard in shards if shard not in here]
         if absent or not shards:
             raise CheckpointError(
-                f"{asked} lacks {len(absent)} of {len(shards)} files of its weights"
-                f" ({', '.join(absent[:3])}). Copy or download it again."
+                f"{asked} lacks {len(absent)} of the {len(shards)} files of its weights"
+                f" ({', '.join(absent[:3]) or 'its index is empty'}). Copy or download it again."
             )
 
 

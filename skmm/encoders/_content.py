@@ -84,8 +84,11 @@ def _value_digest(value: Any) -> str:
     return str(joblib.hash(value))
 
 
-def code_digest(thing: Any) -> str | None:
+def code_digest(thing: Any, _inside: tuple[Any, ...] = ()) -> str | None:
     """Digest of a function's or class' compiled code, defaults and closure."""
+    if any(thing is outer for outer in _inside):
+        return "itself"  # a method that says super() closes over its own class
+    inside = (*_inside, thing)
     digest = hashlib.blake2b(platform.python_version().encode(), digest_size=16)
     if isinstance(thing, type):
         for base in thing.__mro__:
@@ -96,7 +99,7 @@ def code_digest(thing: Any) -> str | None:
                 if isinstance(member, property):
                     member = member.fget
                 if isinstance(member, types.FunctionType):
-                    code = code_digest(member)
+                    code = code_digest(member, inside)
                     if code is None:
                         return None
                     digest.update(f"|{name}|{code}".encode())
@@ -110,7 +113,7 @@ def code_digest(thing: Any) -> str | None:
             state = (thing.__defaults__, thing.__kwdefaults__)
             digest.update(str(joblib.hash(state)).encode())
             for value in cells:
-                seen = code_digest(value) if callable(value) else _value_digest(value)
+                seen = code_digest(value, inside) if callable(value) else _value_digest(value)
                 if seen is None:
                     return None
                 digest.update(seen.encode())

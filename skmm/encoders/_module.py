@@ -21,7 +21,7 @@ from skmm._constraints import (
     VERBOSE,
 )
 from skmm.backbones import ModuleBackbone, stack_cells
-from skmm.encoders._cells import CellEncoder
+from skmm.encoders._cells import CellEncoder, places_of
 from skmm.encoders._content import code_digest, digest_decoded, module_digest
 from skmm.encoders._engine import Engine, Runtime, run_backbone
 from skmm.exceptions import CellTypeError
@@ -153,24 +153,32 @@ class ModuleEncoder(CellEncoder):
         return self.trainable
 
     def _make_engine(self, columns: list[Column], y: Any) -> Engine:
-        for c, column in enumerate(columns):
-            for row in np.flatnonzero(~column.missing):
-                cell = self._try(columns, (c, int(row)), self._read)
-                if cell is not None:
-                    return _ModuleEngine(self._backbone(cell))
-        raise ValueError(
-            "ModuleEncoder has no cell to learn the module's width from: every training row is"
-            " empty. Drop the column."
+        engine = _ModuleEngine(self._copy())
+        place = next(
+            (p for p in places_of(columns) if self._try(columns, p, self._read) is not None), None
         )
+        if place is None:
+            raise ValueError(
+                "ModuleEncoder has no cell to learn the module's width from: every training row"
+                " is empty. Drop the column."
+            )
+        # Only a forward pass can tell the width. The cell goes through the store, so that it
+        # is not encoded again.
+        self._engine = engine
+        column, row = columns[place[0]], slice(place[1], place[1] + 1)
+        cell = Column(column.name, column.values[row], column.missing[row], column.labels[row])
+        for _, vector in self._arrays([cell], sequence=False, counted=False):
+            engine.n_outputs = len(vector)
+        return engine
 
     def _make_backbone(self, cells: Sequence[Any]) -> ModuleBackbone:
-        return self._backbone(cells[0])
-
-    def _backbone(self, cell: Any) -> ModuleBackbone:
-        # A copy: neither training nor a move to another device may touch the parameter.
-        backbone = ModuleBackbone(copy.deepcopy(self.module), collate=self.collate or stack_cells)
-        backbone.measure(cell)
+        backbone = self._copy()
+        backbone.measure(cells[0])
         return backbone
+
+    def _copy(self) -> ModuleBackbone:
+        # Neither training nor a move to another device may touch the parameter.
+        return ModuleBackbone(copy.deepcopy(self.module), collate=self.collate or stack_cells)
 
     def _read(self, cell: Any) -> Any:
         if self.read is not None:
@@ -200,7 +208,6 @@ class _ModuleEngine(Engine):
 
     def __init__(self, backbone: ModuleBackbone):
         self.backbone = backbone.eval()
-        self.n_outputs = backbone.width
 
     def fingerprint(self, runtime: Runtime) -> str | None:
         weights = module_digest(self.backbone.module)

@@ -18,7 +18,7 @@ def encode_once(
     plan: Callable[[list[int]], Iterable[list[int]]],
     encode: Callable[[list[int]], list[np.ndarray | None]],
     *,
-    n_rows: int,
+    n_rows: int | None,
     report: Callable[[int, int], None],
 ) -> list[np.ndarray | None]:
     """Return one array per key, each computed at most once by all workers together.
@@ -33,8 +33,9 @@ def encode_once(
         Cuts the indices of keys that have to be encoded into batches.
     encode : callable
         Encodes the cells of a batch, given by index; None for a cell that is unreadable.
-    n_rows : int
-        Rows that the caller was given, for the store's counters.
+    n_rows : int or None
+        Rows that the caller was given, for the store's counters; None counts nothing but
+        what is encoded.
     report : callable
         Called with (cells done, cells to encode) after every batch.
 
@@ -66,8 +67,11 @@ def encode_once(
             if waiting:
                 time.sleep(pause)
     finally:
-        n_there = sum(array is not None for array in arrays)
-        store.count(rows=n_rows, looked_up=len(keys), found=n_there - n_encoded, encoded=n_encoded)
+        if n_rows is None:
+            store.count(encoded=n_encoded)
+        else:
+            n_found = sum(array is not None for array in arrays) - n_encoded
+            store.count(rows=n_rows, looked_up=len(keys), found=n_found, encoded=n_encoded)
     return arrays
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 
 from skmm.backbones._pretrained import describe, load_backbone
@@ -69,6 +70,8 @@ class PretrainedEngine(Engine):
             "description": self.description,
             "dtype": str(runtime.dtype),
             "torch": torch.__version__.split("+")[0].rsplit(".", 1)[0],
+            # Another decoder gives other pixels.
+            "pillow": PIL.__version__ if self.modality == "image" else None,
         }
         return json.dumps(facts, sort_keys=True)
 

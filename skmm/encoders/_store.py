@@ -231,7 +231,9 @@ class EmbeddingStore:
             except sqlite3.OperationalError as error:  # locked, full, read-only, no folder
                 self._warn(f"it cannot be used now ({error})")
                 return fallback
-            except sqlite3.DatabaseError as error:  # damaged: make a new one
+            except sqlite3.DatabaseError as error:
+                if type(error) is not sqlite3.DatabaseError:
+                    raise  # a mistake of ours, not damage
                 kept = set_aside(folder)
                 self._warn(f"its file was damaged ({error}) and is set aside as {kept}")
             except OSError as error:

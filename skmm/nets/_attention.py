@@ -135,7 +135,7 @@ class AttentionFusion(FusionModule):
 
     def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
         x, absent = self._sequence(tokens, masks)
-        for layer in self.layers:
+        for layer in self.layers if len(x) else ():  # torch's attention needs a row
             x = layer(x, src_key_padding_mask=absent)
         return self.norm(x[:, 0])
 

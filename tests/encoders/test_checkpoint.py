@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from skmm.encoders import _checkpoint, _files
+from skmm.encoders import _checkpoint
 from skmm.encoders._checkpoint import Checkpoint, load_backbone, resolve_checkpoint
 from skmm.exceptions import CheckpointError
 
@@ -156,14 +156,14 @@ class TestIncomplete:
         shards[0].write_bytes(shards[0].read_bytes()[::-1])
         assert resolve(folder).digest != before
         shards[0].unlink()
-        with pytest.raises(CheckpointError, match=rf"lacks 1 of {len(shards)} files"):
+        with pytest.raises(CheckpointError, match=rf"lacks 1 of the {len(shards)} files"):
             resolve(folder)
 
     @pytest.mark.parametrize("name", ["modules.json", "model.safetensors.index.json"])
     def test_damaged_list(self, copied_checkpoint, name):
         folder = copied_checkpoint("bert")
-        (folder / "model.safetensors").rename(folder / "weights")
-        (folder / "model.safetensors.index.json").write_text("{}")
+        if "index" in name:
+            (folder / "model.safetensors").unlink()
         (folder / name).write_text("{")
         with pytest.raises(CheckpointError, match=rf"{name} is damaged"):
             resolve(folder)
@@ -196,102 +196,6 @@ class TestModality:
     def test_packaged(self):
         with pytest.raises(CheckpointError, match=r"encodes image, not text"):
             resolve("efficientnet-lite0", "text")
-
-
-class TestDigest:
-    def test_same_files_elsewhere(self, tiny_clip, copied_checkpoint):
-        copy = copied_checkpoint("clip", "other name")
-        for name in ("README.md", ".gitattributes", "LICENSE.txt", "run.py", "pytorch_model.bin"):
-            (copy / name).write_text("no part of it")
-        (copy / ".git").mkdir()
-        (copy / ".git" / "config.json").write_text("{}")
-        (copy / "checkpoint-500").mkdir()
-        (copy / "checkpoint-500" / "model.safetensors").write_text("an older one")
-        assert resolve(copy).digest == resolve(tiny_clip).digest
-
-    @pytest.mark.parametrize(
-        "name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"]
-    )
-    def test_any_bit_counts(self, copied_checkpoint, name):
-        folder = copied_checkpoint("bert")
-        before = resolve(folder).digest
-        content = bytearray((folder / name).read_bytes())
-        content[-1] ^= 1
-        (folder / name).write_bytes(content)
-        assert _files.digest_of(folder, hub=False) != before
-
-    @pytest.mark.parametrize("name", ["vocab.txt", "spiece.model", "unknown.kind"])
-    def test_added_files_count(self, copied_checkpoint, name):
-        folder = copied_checkpoint("bert")
-        before = resolve(folder).digest
-        (folder / name).write_text("a")
-        assert resolve(folder).digest != before
-
-    def test_names_count(self, tmp_path):
-        digests = set()
-        for names in (("a.json", "b.json"), ("b.json", "a.json"), ("a.json", "c.json")):
-            folder = tmp_path / "-".join(names)
-            folder.mkdir()
-            for name, content in zip(names, "xy", strict=True):
-                (folder / name).write_text(content)
-            digests.add(_files.digest_of(folder, hub=False))
-        assert len(digests) == 3
-
-    def test_subfolders_of_sentence_transformers_count(self, copied_checkpoint):
-        folder = copied_checkpoint("bert")
-        (folder / "1_Pooling").mkdir()
-        modules = [
-            {"idx": 0, "path": "", "type": "x.Transformer"},
-            {"idx": 1, "path": "1_Pooling", "type": "x.Pooling"},
-        ]
-        (folder / "modules.json").write_text(json.dumps(modules))
-        seen = set()
-        for mode in ("cls", "mean"):
-            config = folder / "1_Pooling" / "config.json"
-            config.write_text(json.dumps({"pooling_mode": mode}))
-            seen.add(resolve(folder).digest)
-        assert len(seen) == 2
-
-    def test_change_in_place_that_keeps_size_and_time(self, copied_checkpoint):
-        folder = copied_checkpoint("bert")
-        file = folder / "model.safetensors"
-        stat = file.stat()
-        before = resolve(folder)
-        with file.open("r+b") as stream:
-            stream.seek(-1, 2)
-            stream.write(b"\x55")
-        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        assert file.stat().st_size == stat.st_size
-        assert resolve(folder).digest != before.digest
-        with pytest.raises(CheckpointError, match="TextEncoder: the files of .* have changed"):
-            before.verify()
-
-    def test_unchanged_files_are_hashed_once(self, copied_checkpoint, monkeypatch):
-        folder = copied_checkpoint("bert")
-        monkeypatch.setattr(_files, "_STAMP_NS", 0)  # as if the files were old
-        hashed = []
-        original = _files.hashlib.file_digest
-
-        def counted(stream, name):
-            hashed.append(Path(stream.name).name)
-            return original(stream, name)
-
-        monkeypatch.setattr(_files.hashlib, "file_digest", counted)
-        first = resolve(folder)
-        n_files = len(hashed)
-        assert n_files >= 4 and resolve(folder) == first
-        assert len(hashed) == n_files
-        os.utime(folder / "config.json")
-        resolve(folder).verify()
-        assert hashed[n_files:] == ["config.json"]
-
-    def test_files_just_written_are_hashed_again(self, tmp_path):
-        file = tmp_path / "a.json"
-        file.write_text("1")
-        first = _files.file_digest(file)
-        assert str(file) not in _files._HASHES
-        file.write_text("2")
-        assert _files.file_digest(file) != first
 
 
 class TestPackaged:

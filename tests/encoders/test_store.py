@@ -1,0 +1,247 @@
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from skmm import config_context, get_config, set_config
+from skmm.encoders import EmbeddingStore, _claims
+from skmm.encoders._store import NullStore, resolve_store
+from skmm.exceptions import StoreWarning
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = EmbeddingStore(tmp_path / "store")
+    yield store
+    store.close()
+
+
+def file_of(store):
+    return next(p for p in store.folder.iterdir() if p.suffix == ".sqlite3")
+
+
+def test_gives_back_what_was_put(store):
+    items = {bytes([i]): np.full((i, 2), i, np.float32) for i in range(5)}
+    store.put_many(items)
+    found = store.get_many([*items, b"absent"])
+    assert found.keys() == items.keys()
+    for key, array in items.items():
+        np.testing.assert_array_equal(found[key], array)
+
+
+@given(
+    hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=1, max_dims=3, max_side=4),
+        elements=st.floats(width=32, allow_nan=True),
+    )
+)
+@settings(max_examples=50, deadline=None)
+def test_any_array_survives_bit_by_bit(tmp_path_factory, array):
+    store = EmbeddingStore(tmp_path_factory.getbasetemp() / "hypothesis-store")
+    store.clear()
+    store.put_many({b"k": array})
+    found = store.get_many([b"k"])[b"k"]
+    assert found.shape == array.shape
+    np.testing.assert_array_equal(found.view(np.uint32), array.view(np.uint32))
+
+
+def test_first_value_stays(store):
+    store.put_many({b"k": np.zeros(2, np.float32)})
+    store.put_many({b"k": np.ones(2, np.float32)})
+    np.testing.assert_array_equal(store.get_many([b"k"])[b"k"], [0, 0])
+
+
+def test_more_keys_than_sqlite_takes_at_once(store):
+    items = {i.to_bytes(4, "big"): np.array([i], np.float32) for i in range(3000)}
+    store.put_many(items)
+    found = store.get_many(list(items))
+    assert all(found[key][0] == items[key][0] for key in items)
+
+
+def test_stays_for_another_process(store):
+    store.put_many({b"k": np.array([1.5], np.float32)})
+    code = (
+        "import sys; from skmm.encoders import EmbeddingStore;"
+        "print(EmbeddingStore(sys.argv[1]).get_many([b'k'])[b'k'][0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(store.folder)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "1.5"
+
+
+def test_files_are_private(store):
+    store.put_many({b"k": np.zeros(1, np.float32)})
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+    for path in store.folder.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_flipped_bits_are_misses_and_are_replaced(store):
+    items = {i.to_bytes(4, "big"): np.full(64, i, np.float32) for i in range(50)}
+    store.put_many(items)
+    with sqlite3.connect(file_of(store)) as raw:
+        key, value = raw.execute("SELECT k, v FROM e LIMIT 1 OFFSET 7").fetchone()
+        damaged = bytearray(value)
+        damaged[30] ^= 1
+        raw.execute("UPDATE e SET v = ? WHERE k = ?", (bytes(damaged), key))
+    raw.close()
+    with pytest.warns(StoreWarning, match="1 damaged"):
+        found = store.get_many(list(items))
+    assert found.keys() == items.keys() - {key}
+    assert store.claim([key]) == [key]
+    store.put_many({key: items[key]})
+    np.testing.assert_array_equal(store.get_many([key])[key], items[key])
+
+
+@pytest.mark.parametrize("damage", ["noise", "cut", "version"])
+def test_damaged_file_is_set_aside(store, damage):
+    items = {i.to_bytes(4, "big"): np.full(64, i, np.float32) for i in range(500)}
+    store.put_many(items)
+    store.close()
+    path = file_of(store)
+    size = path.stat().st_size
+    if damage == "noise":
+        path.write_bytes(np.random.default_rng(0).bytes(size))
+    elif damage == "cut":
+        with open(path, "r+b") as file:
+            file.truncate(size // 2)
+    else:
+        with sqlite3.connect(path) as raw:
+            raw.execute("PRAGMA user_version = 99")
+        raw.close()
+    with pytest.warns(StoreWarning, match="set aside"):
+        found = store.get_many(list(items))
+    assert all(np.array_equal(found[k], items[k]) for k in found)  # nothing wrong
+    assert any("damaged" in p.name for p in store.folder.iterdir())
+    store.put_many(items)
+    assert store.get_many(list(items)).keys() == items.keys()
+
+
+@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may write")
+def test_read_only_folder_is_survived(store):
+    store.put_many({b"k": np.zeros(1, np.float32)})
+    store.close()
+    store.folder.chmod(0o500)
+    with pytest.warns(StoreWarning, match="cannot be used"):
+        store.put_many({b"j": np.zeros(1, np.float32)})
+    store.folder.chmod(0o700)
+
+
+def test_folder_that_cannot_be_made_is_survived(tmp_path):
+    (tmp_path / "file").write_text("")
+    store = EmbeddingStore(tmp_path / "file" / "below")
+    with pytest.warns(StoreWarning, match="cannot be used"):
+        assert store.get_many([b"k"]) == {}
+    assert store.claim([b"k"]) == [b"k"]  # the work goes on
+
+
+def test_claims_exclude_other_threads_and_end(store):
+    keys = [b"a", b"b", b"c"]
+    assert store.claim(keys[:2]) == keys[:2]
+    granted = []
+    thread = threading.Thread(target=lambda: granted.extend(store.claim(keys)))
+    thread.start()
+    thread.join()
+    assert granted == [b"c"]
+    store.put_many({b"a": np.zeros(1, np.float32)})
+    store.release([b"b"])
+    again = []
+    thread = threading.Thread(target=lambda: again.extend(store.claim(keys[:2])))
+    thread.start()
+    thread.join()
+    assert again == [b"b"]  # a is there, b was given back
+
+
+def test_claim_of_a_dead_process_is_taken_over(store):
+    code = (
+        "import sys; from skmm.encoders import EmbeddingStore;"
+        "print(EmbeddingStore(sys.argv[1]).claim([b'k']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(store.folder)], capture_output=True, text=True, check=True
+    )
+    assert "b'k'" in done.stdout
+    assert store.claim([b"k"]) == [b"k"]
+
+
+def test_claim_that_takes_too_long_is_taken_over(store, monkeypatch):
+    monkeypatch.setattr(_claims, "LEASE", -1.0)
+    assert store.claim([b"k"]) == [b"k"]
+    granted = []
+    thread = threading.Thread(target=lambda: granted.extend(store.claim([b"k"])))
+    thread.start()
+    thread.join()
+    assert granted == [b"k"]
+
+
+def test_stats_and_clear(store):
+    store.put_many({b"k": np.zeros(4, np.float32)})
+    store.count(rows=5, looked_up=3, found=2, encoded=1)
+    store.count(rows=1)
+    stats = store.stats()
+    assert stats["n_bytes"] >= 16
+    assert {k: v for k, v in stats.items() if k != "n_bytes"} == {
+        "rows": 6,
+        "looked_up": 3,
+        "found": 2,
+        "encoded": 1,
+        "n_embeddings": 1,
+    }
+    store.clear()
+    assert set(store.stats().values()) == {0}
+
+
+def test_settings_choose_the_store(tmp_path):
+    with config_context(store=tmp_path / "chosen"):
+        assert resolve_store(None).folder == tmp_path / "chosen"
+        assert resolve_store(tmp_path / "own").folder == tmp_path / "own"
+        assert isinstance(resolve_store(False), NullStore)
+    with config_context(store=False):
+        assert isinstance(resolve_store(None), NullStore)
+    assert get_config()["store"] is None
+    with pytest.raises(TypeError, match="store must be a folder"):
+        set_config(store=3)
+
+
+def test_session_store_is_private_shared_and_removed(tmp_path):
+    """A process' own store lies in a private folder that is gone after it."""
+    code = """
+import os, sys
+import numpy as np
+from skmm.encoders import EmbeddingStore
+store = EmbeddingStore()
+store.put_many({b"k": np.zeros(1, np.float32)})
+assert os.stat(store.folder).st_mode & 0o077 == 0
+print(store.folder)
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert str(tmp_path) in done.stdout
+    assert list(tmp_path.glob("skmm-*")) == []
+
+
+def test_folder_of_a_killed_process_is_swept(tmp_path):
+    code = """
+import os
+from skmm.encoders import EmbeddingStore
+print(EmbeddingStore().folder, flush=True)
+if "die" in os.environ:
+    os.kill(os.getpid(), 9)
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env={**environment, "die": "1"}, check=False)
+    assert len(list(tmp_path.glob("skmm-*"))) == 1
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list(tmp_path.glob("skmm-*")) == []

@@ -1,0 +1,150 @@
+"""The promise: one search, every distinct cell encoded once, whatever the workers."""
+
+import pickle
+import subprocess
+import sys
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from counting import CountingModule, KillerModule, lines
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from skmm import (
+    EarlyFusion,
+    JointFusionClassifier,
+    LateFusionClassifier,
+    ModuleEncoder,
+    config_context,
+)
+from skmm.encoders import EmbeddingStore
+
+
+def frame(n=60, n_distinct=40, seed=0):
+    """Vectors with duplicates and missing cells beside a number; y depends on both."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(n_distinct, 4)).astype(np.float32)
+    which = np.r_[np.arange(n_distinct), rng.integers(0, n_distinct, n - n_distinct)]
+    number = rng.normal(size=n)
+    y = (vectors[which, 0] + number > 0).astype(int)
+    cells = [vectors[i] for i in which]
+    gone = rng.random(n) < 0.15
+    X = pd.DataFrame({"cell": pd.Series(cells, dtype=object), "number": number})
+    X.loc[gone, "cell"] = None
+    return X, y, len({which[i] for i in np.flatnonzero(~gone)})
+
+
+def triples(encoder):
+    return [("cell", encoder, ["cell"]), ("number", "passthrough", ["number"])]
+
+
+def search(encoder, n_jobs):
+    early = make_pipeline(EarlyFusion(triples(encoder)), LogisticRegression())
+    late = LateFusionClassifier(triples(encoder), cv=3)
+    joint = JointFusionClassifier(triples(encoder), n_components=8, max_epochs=3, random_state=0)
+    return GridSearchCV(
+        Pipeline([("fusion", early)]),
+        [
+            {"fusion": [early], "fusion__logisticregression__C": [0.1, 1.0]},
+            {"fusion": [late], "fusion__rule": ["mean", "stacking"]},
+            {"fusion": [joint], "fusion__strategy": ["mean", "gated"]},
+        ],
+        cv=3,
+        n_jobs=n_jobs,
+        error_score="raise",
+    )
+
+
+@pytest.mark.parametrize("backend", ["sequential", "loky", "threading"])
+def test_one_search_encodes_every_distinct_cell_once(tmp_path, backend):
+    X, y, n_distinct = frame()
+    log = tmp_path / "log"
+    encoder = ModuleEncoder(CountingModule(log, pause=0.01), batch_size=4, store=tmp_path / "store")
+    n_jobs = 1 if backend == "sequential" else 2
+    with joblib.parallel_backend(backend if n_jobs > 1 else "loky", n_jobs=n_jobs):
+        found = search(encoder, n_jobs).fit(X, y)
+    assert len(lines(log)) == n_distinct
+    assert EmbeddingStore(tmp_path / "store").stats()["encoded"] == n_distinct
+    assert np.isfinite(found.cv_results_["mean_test_score"]).all()
+    found.predict(X)
+    assert len(lines(log)) == n_distinct
+
+
+def test_workers_share_the_private_store_of_the_process(tmp_path):
+    """Without any setting; the pool of workers is older than the session."""
+    joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(i) for i in range(4))
+    X, y, n_distinct = frame(seed=1)
+    log = tmp_path / "log"
+    encoder = ModuleEncoder(CountingModule(log, pause=0.01), batch_size=4)
+    search(encoder, n_jobs=2).fit(X, y)
+    assert len(lines(log)) == n_distinct
+    assert len({line.split()[0] for line in lines(log)}) > 1, "only one worker worked"
+
+
+def test_workers_follow_the_configured_store(tmp_path):
+    X, y, n_distinct = frame(seed=2)
+    log = tmp_path / "log"
+    with config_context(store=tmp_path / "chosen"):
+        search(ModuleEncoder(CountingModule(log)), n_jobs=2).fit(X, y)
+    assert len(lines(log)) == n_distinct
+    assert EmbeddingStore(tmp_path / "chosen").stats()["n_embeddings"] == n_distinct
+
+
+def test_each_setting_of_the_encoder_is_encoded_once(tmp_path):
+    X, y, n_distinct = frame(seed=3)
+    log = tmp_path / "log"
+    modules = [CountingModule(log), CountingModule(log, width=5)]
+    encoder = ModuleEncoder(modules[0], store=tmp_path / "store")
+    pipeline = Pipeline([("fusion", EarlyFusion(triples(encoder))), ("head", LogisticRegression())])
+    grid = {"fusion__cell__module": modules, "head__C": [0.1, 1.0, 10.0]}
+    GridSearchCV(pipeline, grid, cv=4, n_jobs=2).fit(X, y)
+    assert len(lines(log)) == 2 * n_distinct
+
+
+def test_same_content_is_a_hit_whatever_holds_it(tmp_path):
+    X, _, n_distinct = frame(seed=4)
+    log = tmp_path / "log"
+    encoder = ModuleEncoder(CountingModule(log), store=tmp_path / "store").fit(X[["cell"]])
+    first = encoder.transform(X[["cell"]])
+    n_seen = len(lines(log))
+    shuffled = X.sample(frac=1, random_state=0).rename(index=str, columns={"cell": "other"})
+    again = ModuleEncoder(CountingModule(log), store=tmp_path / "store")
+    moved = again.fit_transform(shuffled[["other"]])
+    order = [int(i) for i in shuffled.index]
+    np.testing.assert_array_equal(moved, first[order])
+    assert n_seen == n_distinct
+    assert len(lines(log)) == n_seen
+
+
+def test_killed_worker_loses_at_most_a_batch(tmp_path):
+    """Really killed, with signal 9, in the middle of an encoding."""
+    X, _, n_distinct = frame(seed=5)
+    log, flag = tmp_path / "log", tmp_path / "flag"
+    module = KillerModule(log, at_batch=13, flag=flag)
+    encoder = ModuleEncoder(module, batch_size=4, store=tmp_path / "store")
+    with open(tmp_path / "job.pkl", "wb") as file:
+        pickle.dump((encoder, X[["cell"]]), file)
+    code = (
+        "import pickle, sys; sys.path[:0] = eval(sys.argv[2]);"
+        "e, X = pickle.load(open(sys.argv[1], 'rb')); e.fit_transform(X)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "job.pkl"), repr(sys.path)]
+    assert subprocess.run(command, check=False).returncode == -9
+    n_before = len(lines(log))
+    kept = EmbeddingStore(tmp_path / "store").stats()["n_embeddings"]
+    assert 0 < n_before - kept <= 4  # a batch
+    features = encoder.fit_transform(X[["cell"]])
+    n_after = len(lines(log)) - n_before
+    assert n_after == n_distinct - kept
+    assert np.isnan(features).any(axis=1).sum() == X["cell"].isna().sum()
+
+
+def test_cross_val_predict_over_a_frame_with_missing_cells(tmp_path):
+    X, y, _ = frame(n=120, n_distinct=100, seed=6)
+    encoder = ModuleEncoder(CountingModule(tmp_path / "log"))
+    model = LateFusionClassifier(triples(encoder), rule="mean")
+    predicted = cross_val_predict(model, X, y, cv=3, n_jobs=2)
+    assert (predicted == y).mean() > 0.6
