@@ -194,9 +194,9 @@ class PictureRecipe:
 
     def _prepare(self, pictures: Sequence[np.ndarray]) -> dict[str, Tensor]:
         # The layout is said outright, since a picture of 3 rows would be guessed to have its
-        # channels first. The copy is for read-only arrays, of which torch warns.
+        # channels first.
         batch = self.processor(
-            images=[np.array(picture) for picture in pictures],
+            images=list(pictures),
             input_data_format="channels_last",
             return_tensors="pt",
         )

@@ -56,10 +56,13 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         """
         self._validate_params()
         columns = self._check_columns(X, reset=True)
-        if y is not None and len(y) != len(columns[0].values):
-            raise ValueError(
-                f"X has {len(columns[0].values)} rows and y has {len(y)}: they must be as many."
-            )
+        if y is not None:
+            y = np.asarray(y)
+            if y.shape[:1] != columns[0].values.shape:
+                raise ValueError(
+                    f"X has {len(columns[0].values)} rows and y has shape {y.shape}. Give y with"
+                    " one value, or one row of values, per row of X."
+                )
         self._fit_columns(columns, y)
         return self
 
@@ -111,7 +114,7 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         """
         check_is_fitted(self)
         names = [str(name) for name in check_feature_names_in(self, input_features)]
-        return np.asarray(self._output_names(names), dtype=object)
+        return np.asarray(_told_apart(self._output_names(names)), dtype=object)
 
     # --- written by a subclass ---------------------------------------------------------
 
@@ -164,11 +167,8 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             )
         validate_data(self, X=_as_table(X, columns), reset=reset, skip_check_array=True)
         if reset:
-            self._remember_labels(columns)
+            vars(self).pop("loss_curve_", None)  # of an earlier fit with another model
         return columns
-
-    def _remember_labels(self, columns: list[Column]) -> None:
-        """Note what only some encoders need of the columns, e.g. their types."""
 
     # --- pickles and tags -------------------------------------------------------------------
 
@@ -190,6 +190,17 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Number the names that are there already: a category may be called "missing"."""
+    taken, apart = set(names), dict[str, None]()
+    for name in names:
+        unique, number = name, 2
+        while unique in apart or (unique != name and unique in taken):
+            unique, number = f"{name}_{number}", number + 1
+        apart[unique] = None
+    return list(apart)
 
 
 def _as_table(X: Any, columns: list[Column]) -> Any:

@@ -168,6 +168,7 @@ class CellEncoder(BaseEncoder):
             present = torch.zeros(len(column.values), dtype=torch.bool)
             present[rows] = True
             tensors[f"{c}/present"] = present
+            # A column without a cell has no tensors: nothing of it enters the network.
             collated = self._engine.backbone.collate(cells) if cells else {}  # type: ignore[attr-defined]
             for name, values in collated.items():
                 full = values.new_zeros((len(column.values), *values.shape[1:]))

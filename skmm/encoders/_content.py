@@ -5,14 +5,16 @@ something cannot be looked into, the answer is None, and nothing is stored.
 """
 
 import hashlib
-import platform
-import types
+import weakref
 from typing import Any
 
 import joblib
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules import module as _torch_module
+
+from skmm.encoders import _code
 
 __all__ = ["code_digest", "digest_decoded", "module_digest"]
 
@@ -24,6 +26,11 @@ _HOOKS = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
+_GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")
+
+
+class _OpaqueError(Exception):
+    """Something cannot be looked into."""
 
 
 def digest_decoded(decoded: Any) -> bytes:
@@ -46,97 +53,66 @@ def digest_decoded(decoded: Any) -> bytes:
 
 def module_digest(module: nn.Module) -> str | None:
     """Digest of a module: weights, buffers, attributes and code; None if it has hooks."""
+    try:
+        return _module_digest(module)
+    except _OpaqueError:
+        return None
+
+
+def code_digest(thing: Any) -> str | None:
+    """Digest of a function or class and all it reaches; None if some of it cannot be seen."""
+    return _code.code_digest(thing, other=_of_torch)
+
+
+def _module_digest(module: nn.Module) -> str:
+    if any(getattr(_torch_module, name, None) for name in _GLOBAL_HOOKS):
+        raise _OpaqueError
     digest = hashlib.blake2b(digest_size=16)
     digest.update(torch.__version__.split("+")[0].encode())
-    for name, part in module.named_modules():
-        if any(getattr(part, hooks, None) for hooks in _HOOKS):
-            return None
-        kind = type(part)
-        digest.update(f"|{name}|{kind.__module__}.{kind.__qualname__}".encode())
-        if not kind.__module__.startswith("torch."):
-            code = code_digest(kind)
-            if code is None:
-                return None
-            digest.update(code.encode())
-        for attribute, value in sorted(part.__dict__.items()):
-            if attribute in _OWN_STATE or attribute.endswith("_hooks"):
-                continue
-            try:
-                seen = code_digest(value) if callable(value) else _value_digest(value)
-            except Exception:  # an attribute that cannot be pickled cannot be compared
-                return None
-            if seen is None:
-                return None
-            digest.update(f"|{attribute}={seen}".encode())
-    tensors = [*module.named_parameters(), *module.named_buffers()]
+    # With duplicates: a part that is used twice is not a part that is used once.
+    for name, part in module.named_modules(remove_duplicate=False):
+        digest.update(f"|{name}|{_part_digest(part)}".encode())
+    tensors = [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]
     for name, tensor in tensors:
-        digest.update(f"|{name}|{tensor.dtype}|".encode())
-        raw = tensor.detach().cpu().contiguous()
-        # Bytes, not values: numpy has no bfloat16, and one bit may be all that differs.
-        digest.update(str(tuple(raw.shape)).encode())
-        digest.update(raw.flatten().view(torch.uint8).numpy().tobytes() if raw.numel() else b"")
+        digest.update(f"|{name}|{_of_torch(tensor)}".encode())
     return digest.hexdigest()
 
 
-def _value_digest(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        return digest_decoded(value).hex()
-    return str(joblib.hash(value))
+def _part_digest(part: nn.Module) -> str:
+    """Digest of one module without its children: its class and its attributes."""
+    kind = type(part)
+    if any(getattr(part, hooks, None) for hooks in _HOOKS):
+        raise _OpaqueError
+    found = [kind.__module__, kind.__qualname__]
+    if kind.__module__.startswith("torch.") and not kind.__module__.startswith("torch.nn."):
+        raise _OpaqueError  # scripted, traced or compiled: its code is in no class
+    if not kind.__module__.startswith("torch."):
+        found.append(_seen(_code.code_digest(kind, other=_of_torch)))
+    for attribute, value in sorted(part.__dict__.items()):
+        if attribute not in _OWN_STATE and not attribute.endswith("_hooks"):
+            found.append(f"{attribute}={_seen(_code.value_digest(value, other=_of_torch))}")
+    return hashlib.blake2b("|".join(found).encode(), digest_size=16).hexdigest()
 
 
-def code_digest(thing: Any, _inside: tuple[Any, ...] = ()) -> str | None:
-    """Digest of a function's or class' compiled code, defaults and closure."""
-    if any(thing is outer for outer in _inside):
-        return "itself"  # a method that says super() closes over its own class
-    inside = (*_inside, thing)
-    digest = hashlib.blake2b(platform.python_version().encode(), digest_size=16)
-    if isinstance(thing, type):
-        for base in thing.__mro__:
-            if base.__module__.startswith("torch.") or base is object:
-                continue
-            for name, member in sorted(vars(base).items()):
-                member = getattr(member, "__func__", member)
-                if isinstance(member, property):
-                    member = member.fget
-                if isinstance(member, types.FunctionType):
-                    code = code_digest(member, inside)
-                    if code is None:
-                        return None
-                    digest.update(f"|{name}|{code}".encode())
-                elif isinstance(member, int | float | str | bytes | bool | tuple):
-                    digest.update(f"|{name}={member!r}".encode())
-        return digest.hexdigest()
-    if isinstance(thing, types.FunctionType):
-        _update_with_code(digest, thing.__code__)
-        try:
-            cells = [cell.cell_contents for cell in thing.__closure__ or ()]
-            state = (thing.__defaults__, thing.__kwdefaults__)
-            digest.update(str(joblib.hash(state)).encode())
-            for value in cells:
-                seen = code_digest(value, inside) if callable(value) else _value_digest(value)
-                if seen is None:
-                    return None
-                digest.update(seen.encode())
-        except Exception:  # something unpicklable, or a closure still empty
-            return None
-        return digest.hexdigest()
-    if isinstance(thing, types.BuiltinFunctionType | types.MethodType | type(np.sum)):
-        owner = getattr(thing, "__self__", None)
-        if owner is not None and not isinstance(owner, types.ModuleType):
-            return None  # a bound method: its object may hold anything
-        name = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', thing)}"
-        digest.update(name.encode())
-        return digest.hexdigest()
-    return None
+def _seen(digest: str | None) -> str:
+    if digest is None:
+        raise _OpaqueError
+    return digest
 
 
-def _update_with_code(digest: Any, code: types.CodeType) -> None:
-    digest.update(code.co_code)
-    digest.update(repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            _update_with_code(digest, constant)
-        elif isinstance(constant, frozenset):
-            digest.update(repr(sorted(map(repr, constant))).encode())
-        else:
-            digest.update(repr(constant).encode())
+def _of_torch(thing: Any) -> str | None:
+    """Digest of a tensor or module that code refers to, None for anything else."""
+    if isinstance(thing, weakref.ref):  # how recurrent networks hold their weights once more
+        thing = thing()
+    if isinstance(thing, nn.Module):
+        return _module_digest(thing)
+    if not isinstance(thing, torch.Tensor):
+        return None
+    raw = thing.detach().cpu().contiguous()
+    # Bytes, not values: numpy has no bfloat16, and one bit may be all that differs.
+    digest = hashlib.blake2b(f"{raw.dtype}|{tuple(raw.shape)}|".encode(), digest_size=16)
+    digest.update(raw.flatten().view(torch.uint8).numpy().tobytes() if raw.numel() else b"")
+    return digest.hexdigest()

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from skmm.backbones import Encoded
+
 __all__ = ["SideBySide"]
 
 
@@ -30,7 +32,7 @@ class SideBySide(nn.Module):
 
         ``pooled`` is the mean over the columns that are present.
         """
-        encoded, presents = [], []
+        presents, encoded = [], []
         for c in range(self.n_columns):
             own = {
                 name.partition("/")[2]: tensor
@@ -38,12 +40,31 @@ class SideBySide(nn.Module):
                 if name.startswith(f"{c}/")
             }
             presents.append(own.pop("present"))
-            encoded.append(self.backbone(**own))
-        masks = [e.mask & p[:, None] for e, p in zip(encoded, presents, strict=True)]
+            encoded.append(self._encode(own, presents[-1]))
         present = torch.stack(presents, dim=1).to(encoded[0].pooled.dtype)  # (B, n_columns)
-        pooled = torch.stack([e.pooled for e in encoded], dim=1) * present[:, :, None]
-        return type(encoded[0])(
+        pooled = torch.stack([e.pooled for e in encoded], dim=1)
+        return Encoded(
             tokens=torch.cat([e.tokens for e in encoded], dim=1),
-            mask=torch.cat(masks, dim=1),
+            mask=torch.cat([e.mask for e in encoded], dim=1),
             pooled=pooled.sum(1) / present.sum(1, keepdim=True).clamp(min=1.0),
         )
+
+    def _encode(self, tensors: dict[str, torch.Tensor], present: torch.Tensor) -> Encoded:
+        """Encode the cells that are there, zeros in place of the others.
+
+        What stands in an absent cell's tensors never enters the network: a module of the
+        user's may make NaN of it, or mix the rows of a batch.
+        """
+        if present.all():
+            return self.backbone(**tensors)
+        n, rows = len(present), present.nonzero().squeeze(1)
+        if not len(rows):
+            nothing = torch.zeros(n, 1, self.width, device=present.device)
+            mask = torch.zeros(n, 1, dtype=torch.bool, device=present.device)
+            return Encoded(nothing, mask, nothing[:, 0])
+        part = self.backbone(**{name: tensor[rows] for name, tensor in tensors.items()})
+        return Encoded(*(_scattered(values, rows, n) for values in part))
+
+
+def _scattered(values: torch.Tensor, rows: torch.Tensor, n: int) -> torch.Tensor:
+    return values.new_zeros(n, *values.shape[1:]).index_copy(0, rows, values)

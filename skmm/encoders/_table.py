@@ -1,12 +1,17 @@
 """A table's columns as numbers and categories."""
 
 import datetime
+import decimal
+import enum
+import uuid
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from skmm._column import Column
+from skmm.exceptions import CellTypeError
+from skmm.readers import read_text
 
 __all__ = ["TableReader"]
 
@@ -65,7 +70,9 @@ def _is_number(column: Column) -> bool:
 
 _MOMENTS = (np.datetime64, datetime.date)  # datetime and pd.Timestamp are dates
 _SPANS = (np.timedelta64, datetime.timedelta)
-_NUMBERS = (int, float, np.number, np.bool_, *_MOMENTS, *_SPANS)
+_NUMBERS = (int, float, decimal.Decimal, np.number, np.bool_, *_MOMENTS, *_SPANS)
+# What says the same in every process as text; the text of other objects may hold an address.
+_NAMES = (str, complex, datetime.time, enum.Enum, pd.Interval, pd.Period, uuid.UUID)
 _DAY = pd.Timedelta(days=1)
 
 
@@ -107,13 +114,18 @@ def _is_float(cell: Any) -> bool:
 
 
 def _categories(column: Column) -> np.ndarray:
-    """Categories by their text, so that 1 and "1" are the same in fit and in predict."""
+    """Categories by their text, so that 1, 1.0 and "1" are the same in fit and in predict."""
+    texts = np.full(len(column.values), "", dtype=object)
     for row in np.flatnonzero(~column.missing):
-        if isinstance(column.values[row], dict | list | set | tuple | np.ndarray | bytes):
-            raise TypeError(
+        cell = column.values[row]
+        if isinstance(cell, (str, int, float, np.number, np.bool_)):
+            texts[row] = read_text(cell)
+        elif isinstance(cell, (*_NAMES, *_NUMBERS)):
+            texts[row] = str(cell)
+        else:
+            raise CellTypeError(
                 f"TabularEncoder, column {column.name!r}, row {column.labels[row]!r}: argument"
-                f" must be a string or a number, got {type(column.values[row]).__name__}."
+                f" must be a string or a number, got {type(cell).__name__}."
                 " Give such a column to an encoder of its modality."
             )
-    texts = [str(cell) for cell in column.values]
-    return np.array(texts, dtype=object)
+    return texts

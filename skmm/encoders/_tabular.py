@@ -1,5 +1,6 @@
 """Tables of numbers and categories to vectors."""
 
+import math
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -36,8 +37,8 @@ class TabularEncoder(BaseEncoder):
     Parameters
     ----------
     model : {"onehot", "tokens"}, default="onehot"
-        - ``"onehot"``: standardised numbers, an indicator for those that are missing
-          somewhere in training, and one-hot categories. Nothing is trained.
+        - ``"onehot"``: standardised numbers and one-hot categories, and for each column with
+          missing cells in training an indicator of them. Nothing is trained.
         - ``"tokens"``: one learned token per column and attention among them, trained from
           scratch: inside a joint fusion with its head, alone with ``y`` through a linear head
           that is then dropped, or without ``y`` by reconstructing the table.
@@ -135,6 +136,11 @@ class TabularEncoder(BaseEncoder):
         if not self.needs_training:
             return
         present = ~_absent(columns)
+        if not present.any():
+            raise ValueError(
+                "TabularEncoder has no row to train on: every column is empty in every training"
+                ' row. Drop the columns, or use model="onehot".'
+            )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with seeded(seed):
             self._network = self._make_backbone()
@@ -149,7 +155,7 @@ class TabularEncoder(BaseEncoder):
             )
 
     def _encode_columns(self, columns: list[Column]) -> np.ndarray:
-        if self.needs_training:
+        if self._network is not None:
             features = self._run_network(columns).pooled
         else:
             features = np.concatenate(self._blocks(columns), axis=1, dtype=np.float32)
@@ -158,8 +164,9 @@ class TabularEncoder(BaseEncoder):
 
     def _encode_sequence(self, columns: list[Column]) -> TokenSequence:
         missing = np.column_stack([column.missing for column in columns])
-        if self.needs_training:
-            return TokenSequence(*self._run_network(columns)[:2])
+        if self._network is not None:
+            tokens, mask, _ = self._run_network(columns)
+            return TokenSequence(np.where(mask[:, :, None], tokens, np.float32(0)), mask)
         blocks = self._blocks(columns)
         # Each column's block stands where it stands in the vector: the sum of the tokens of
         # a row is its vector.
@@ -168,22 +175,22 @@ class TabularEncoder(BaseEncoder):
         for j, block in enumerate(blocks):
             tokens[:, j, end : end + block.shape[1]] = block
             end += block.shape[1]
-        # A missing cell with an indicator is a token; without one it says nothing.
+        # A missing cell with an indicator is a token; without one, or in a row that has no
+        # other, it says nothing.
+        tokens[_absent(columns)] = 0
         return TokenSequence(tokens, ~missing | (tokens != 0).any(axis=2))
 
     def _output_names(self, names: list[str]) -> list[str]:
-        if self.needs_training:
-            digits = len(str(self.n_components - 1))
-            return [f"{'_'.join(names[:1])}_token_{i:0{digits}d}" for i in range(self.n_outputs_)]
-        out, categories, number = [], iter(self._table.categories), 0
-        for name, is_number in zip(names, self._table.is_number, strict=True):
-            if is_number:
-                out.append(name)
-                if self._marked[number]:
-                    out.append(f"{name}_missing")
-                number += 1
-            else:
-                out += [f"{name}_{category}" for category in next(categories)]
+        if self._network is not None:  # its outputs belong to all columns together
+            digits = len(str(self.n_outputs_ - 1))
+            return [f"table_{i:0{digits}d}" for i in range(self.n_outputs_)]
+        out, categories = [], iter(self._table.categories)
+        for name, is_number, marked in zip(
+            names, self._table.is_number, self._marked, strict=True
+        ):
+            out += [name] if is_number else [f"{name}_{category}" for category in next(categories)]
+            if marked:
+                out.append(f"{name}_missing")
         return out
 
     # --- trained under somebody else's head -------------------------------------------------
@@ -242,6 +249,7 @@ class TabularEncoder(BaseEncoder):
     # --- the table ------------------------------------------------------------------------
 
     def _learn_table(self, columns: list[Column]) -> None:
+        self._network: Any = None
         self._table = TableReader(self.max_categories).fit(columns)
         numbers = self._table.numbers(columns)
         missing = np.isnan(numbers)
@@ -252,12 +260,12 @@ class TabularEncoder(BaseEncoder):
         # As in StandardScaler: what is constant up to rounding is only centred.
         tiny = 10 * np.finfo(np.float64).eps * np.maximum(np.abs(self._mean), 1.0)
         self._scale = np.where(scale > tiny, scale, 1.0)
-        self._marked = missing.any(axis=0)
+        self._marked = [column.missing.any() for column in columns]
         if self.needs_training:
             self.n_outputs_ = self.n_components
         else:
-            n_numbers = len(self._mean) + int(self._marked.sum())
-            self.n_outputs_ = n_numbers + sum(len(c) for c in self._table.categories)
+            n_values = len(self._mean) + sum(len(c) for c in self._table.categories)
+            self.n_outputs_ = n_values + sum(map(int, self._marked))
 
     def _standardised(self, columns: list[Column]) -> np.ndarray:
         return (self._table.numbers(columns) - self._mean) / self._scale
@@ -266,18 +274,19 @@ class TabularEncoder(BaseEncoder):
         """One block of outputs per input column."""
         numbers, codes = self._standardised(columns), self._table.codes(columns)
         blocks, number, category = [], 0, 0
-        for is_number in self._table.is_number:
+        for is_number, marked, column in zip(
+            self._table.is_number, self._marked, columns, strict=True
+        ):
             if is_number:
-                values = numbers[:, number]
-                parts = [np.nan_to_num(values)]
-                if self._marked[number]:
-                    parts.append(np.isnan(values))
-                blocks.append(np.column_stack(parts))
+                parts = [np.nan_to_num(numbers[:, number])]
                 number += 1
             else:
                 n_known = len(self._table.categories[category])
-                blocks.append(codes[:, [category]] == np.arange(2, n_known + 2))
+                parts = [codes[:, [category]] == np.arange(2, n_known + 2)]
                 category += 1
+            if marked:
+                parts.append(column.missing)
+            blocks.append(np.column_stack(parts).astype(np.float32))
         return blocks
 
     # --- the network ------------------------------------------------------------------------
@@ -287,6 +296,7 @@ class TabularEncoder(BaseEncoder):
             len(self._mean),
             cardinalities=self._table.n_categories,
             n_components=self.n_components,
+            n_heads=math.gcd(self.n_components, 4),
         )
 
     def _tensors(self, columns: list[Column]) -> dict[str, torch.Tensor]:
@@ -308,7 +318,7 @@ class TabularEncoder(BaseEncoder):
         return Encoded(*joined)
 
     def __getstate__(self) -> dict[str, Any]:
-        if hasattr(self, "_network"):
+        if getattr(self, "_network", None) is not None:
             self._network.cpu()  # the pickle opens on a machine without the GPU
         return super().__getstate__()
 

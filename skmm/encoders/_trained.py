@@ -86,7 +86,8 @@ def train_backbone(
     with one_thread():
         for _ in range(max_epochs):
             total = torch.zeros((), device=device)
-            for rows in torch.randperm(n).to(device).split(batch_size):
+            # Of nearly one size: a last batch of one row is noise, and batch norms refuse it.
+            for rows in torch.randperm(n).to(device).tensor_split(-(-n // batch_size)):
                 encoded = backbone(**{name: t[rows] for name, t in tensors.items()})
                 loss = loss_of(head(encoded.pooled), target[rows])
                 optimizer.zero_grad()

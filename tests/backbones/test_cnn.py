@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from training import accuracy_when_trained, unexplained_when_trained
 
 from skmm.backbones import PictureCNN
@@ -117,6 +118,22 @@ def test_seed_state_dict_and_pickle(model):
     expected = model(**tensors).pooled
     for other in (again, copied, pickle.loads(pickle.dumps(model))):
         assert torch.equal(other.eval()(**tensors).pooled, expected)
+
+
+def test_blocks_are_residual():
+    # Blocks whose inner path is silenced hand their input on, or its projection.
+    torch.manual_seed(0)
+    model = PictureCNN(16, image_size=32, n_blocks=2).eval()
+    for name, parameter in model.named_parameters():
+        if "norm2" in name:
+            torch.nn.init.zeros_(parameter)
+    pictures = model.collate(sides(2)[0])["pictures"]
+    x = F.relu(model.stem_norm(model.stem((pictures - 127.5) / 64)))
+    for block in model.blocks:
+        if hasattr(block, "shortcut"):
+            x = F.relu(block.shortcut(x))
+    assert x.std() > 0.01
+    torch.testing.assert_close(model(pictures=pictures).pooled, x.mean((2, 3)))
 
 
 def test_blocks_and_dropout():

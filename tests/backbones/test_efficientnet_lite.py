@@ -44,7 +44,7 @@ def model():
     model = EfficientNetLite0(image_size=64)
     for key, value in model.state_dict().items():
         if key.endswith("running_var"):
-            value.uniform_(0.5, 2.0)
+            value.uniform_(0.1, 0.4)  # with larger ones the signal dies on its way
         elif key.endswith(("running_mean", "bias")):
             value.normal_(std=0.1)
     return model.eval()
@@ -62,7 +62,7 @@ def test_equals_the_reference_with_random_weights(reference_class, model):
     expected = reference_features(reference, pictures)
     encoded = model(pictures=pictures)
     assert encoded.tokens.shape == (2, 49, 1280)
-    assert expected.std() > 1e-3
+    assert (expected[0] - expected[1]).abs().mean() > 0.1  # the pictures reach the end
     scale = expected.abs().max()
     got = encoded.tokens.transpose(1, 2).view(2, 1280, 7, 7)
     assert (got - expected).abs().max() < 1e-4 * max(1.0, scale)

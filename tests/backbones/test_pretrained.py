@@ -50,6 +50,24 @@ class TestEveryArchitecture:
         assert described["processor"].endswith("Pil") and described["max_length"] is None
         assert json.loads(json.dumps(described)) == described
 
+    def test_pixels_do_not_depend_on_what_is_installed(
+        self, describe_model, copied_checkpoint, monkeypatch
+    ):
+        from transformers import AutoImageProcessor
+
+        folder, asked = copied_checkpoint("vit"), {}
+        (folder / "vocab.txt").write_text("makes it another checkpoint")
+        original = AutoImageProcessor.from_pretrained
+
+        def spy(path, **options):
+            asked.update(options)
+            return original(path, **options)
+
+        monkeypatch.setattr(AutoImageProcessor, "from_pretrained", spy)
+        describe_model(folder, "image")
+        # With torchvision beside it, the library would take that, which resizes differently.
+        assert asked["backend"] == "pil" and asked["trust_remote_code"] is False
+
     @pytest.mark.parametrize("kind", TEXT)
     @pytest.mark.parametrize("pooling", ["auto", "mean", "max", "cls", "last"])
     def test_a_text_does_not_depend_on_its_batch(

@@ -136,7 +136,7 @@ class TestLoading:
         assert describe_model(folder, "image")["width"] == 16
         assert load_count() == 0
 
-    def test_silent(self, open_backbone, encode, copied_checkpoint, capfd, fresh):
+    def test_silent(self, open_backbone, encode, copied_checkpoint, capfd, caplog, fresh):
         from transformers.utils import logging
 
         folders = [(copied_checkpoint("bert"), "text"), (copied_checkpoint("vit"), "image")]
@@ -147,11 +147,12 @@ class TestLoading:
         logging.enable_progress_bar()
         before = logging.get_verbosity()
         capfd.readouterr()
+        caplog.clear()
         for folder, modality in folders:
             backbone = open_backbone(folder, modality)
             cells = TEXTS if modality == "text" else [np.zeros((8, 8, 3), np.uint8)]
             encode(backbone, cells)
-        assert capfd.readouterr() == ("", "")
+        assert capfd.readouterr() == ("", "") and not caplog.records
         assert logging.get_verbosity() == before and logging.is_progress_bar_enabled()
 
     def test_global_random_state_is_untouched(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -75,11 +76,14 @@ def test_subfolders_of_sentence_transformers_count(copied_checkpoint):
     assert len(seen) == 2
 
 
-def test_change_in_place_that_keeps_size_and_time(copied_checkpoint):
+@pytest.mark.parametrize("fresh_ns", [2 * 10**9, 0], ids=["just written", "old"])
+def test_change_in_place_that_keeps_size_and_time(copied_checkpoint, monkeypatch, fresh_ns):
+    monkeypatch.setattr(_files, "_STAMP_NS", fresh_ns)
     folder = copied_checkpoint("bert")
     file = folder / "model.safetensors"
     stat = file.stat()
     before = resolve(folder)
+    time.sleep(0.05)  # a tick of the file system's clock
     with file.open("r+b") as stream:
         stream.seek(-1, 2)
         stream.write(b"\x55")

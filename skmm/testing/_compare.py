@@ -1,0 +1,84 @@
+"""Comparisons that say in a sentence what is wrong."""
+
+import contextlib
+import pickle
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["assert_close", "contents", "raises", "unchanged_globals"]
+
+# float32 through a deep network in batches of another size.
+_RTOL, _ATOL = 1e-3, 1e-4
+
+
+def assert_close(actual: Any, expected: Any, sentence: str) -> None:
+    """Assert that features are the same up to the rounding of float32, NaN included.
+
+    Parameters
+    ----------
+    actual, expected : array-like of the same shape
+        Features.
+    sentence : str
+        What it means if they differ.
+    """
+    actual, expected = np.asarray(actual, float), np.asarray(expected, float)
+    assert actual.shape == expected.shape, (
+        f"{sentence} The shapes are {actual.shape} and {expected.shape}."
+    )
+    known = expected[np.isfinite(expected)]
+    scale = max(float(np.abs(known).max()) if known.size else 0.0, 1e-6)
+    if not np.allclose(actual, expected, rtol=_RTOL, atol=_ATOL * scale, equal_nan=True):
+        far = np.abs(actual - expected)
+        raise AssertionError(f"{sentence} The largest difference is {np.nanmax(far):.3g}.")
+
+
+def raises(
+    action: Callable[[], Any],
+    kinds: type[BaseException] | tuple[type[BaseException], ...],
+    sentence: str,
+    *,
+    naming: tuple[str, ...] = (),
+) -> None:
+    """Assert that an action is refused with an error that names what is wrong."""
+    try:
+        action()
+    except kinds as error:
+        told = "\n".join([str(error), *getattr(error, "__notes__", [])])
+        absent = [name for name in naming if name not in told]
+        assert not absent, f"{sentence} The error does not name {absent[0]!r}: {told}"
+        return
+    except Exception as error:
+        raise AssertionError(f"{sentence} It raised {type(error).__name__}: {error}") from error
+    raise AssertionError(f"{sentence} It raised nothing.")
+
+
+def contents(X: Any) -> tuple[Any, ...]:
+    """All that a pandas frame holds, to be compared after something has worked on it."""
+    cells = [pickle.dumps(cell) for name in X.columns for cell in X[name]]
+    return list(X.columns), list(X.index), list(X.dtypes), cells
+
+
+@contextlib.contextmanager
+def unchanged_globals(who: str) -> Iterator[None]:
+    """Assert that nothing global is another after the block: seeds, threads, gradients."""
+    before = _globals()
+    yield
+    for name, value in _globals().items():
+        assert value == before[name], f"{who} changes {name}, which belongs to the whole process."
+
+
+def _globals() -> dict[str, Any]:
+    numpy_state: Any = np.random.get_state(legacy=False)
+    return {
+        "the state of numpy's random generator": pickle.dumps(numpy_state),
+        "the state of Python's random generator": random.getstate(),
+        "the state of torch's random generator": torch.get_rng_state().tolist(),
+        "the number of torch's threads": torch.get_num_threads(),
+        "torch's default dtype": torch.get_default_dtype(),
+        "whether torch keeps gradients": torch.is_grad_enabled(),
+        "whether torch is deterministic": torch.are_deterministic_algorithms_enabled(),
+    }

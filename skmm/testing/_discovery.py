@@ -1,0 +1,47 @@
+"""Which estimators there are."""
+
+import inspect
+
+from sklearn.base import BaseEstimator
+
+from skmm import encoders, fusion
+
+__all__ = ["all_estimators"]
+
+_FOLDERS = {"encoder": encoders, "fusion": fusion}
+
+
+def all_estimators(kind: str | None = None) -> list[tuple[str, type]]:
+    """List the public estimators of skmm.
+
+    Parameters
+    ----------
+    kind : {"encoder", "fusion"}, default=None
+        Which ones; None for all.
+
+    Returns
+    -------
+    estimators : list of (str, class)
+        Name and class, in alphabetical order.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind.
+
+    Examples
+    --------
+    >>> from skmm.testing import all_estimators
+    >>> [name for name, _ in all_estimators("encoder")]
+    ['ImageEncoder', 'ModuleEncoder', 'TabularEncoder', 'TextEncoder']
+    """
+    if kind is not None and kind not in _FOLDERS:
+        raise ValueError(f"kind must be one of {sorted(_FOLDERS)} or None, got {kind!r}.")
+    folders = _FOLDERS.values() if kind is None else [_FOLDERS[kind]]
+    found = {}
+    for folder in folders:
+        for name in folder.__all__:
+            value = getattr(folder, name)
+            if inspect.isclass(value) and issubclass(value, BaseEstimator):
+                found[name] = value
+    return sorted(found.items())

@@ -1,0 +1,66 @@
+"""An encoder with the cells on which it is checked."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from skmm.testing._toys import tidy, toy_cells
+
+__all__ = ["EncoderCase"]
+
+
+class EncoderCase:
+    """An encoder that is never fitted itself, and the cells to try it on.
+
+    Parameters
+    ----------
+    encoder : estimator
+        Encoder.
+    X : DataFrame of shape (n_samples, n_columns), default=None
+        Cells; None takes toy cells of the encoder's ``modality``.
+    """
+
+    def __init__(self, encoder: Any, X: pd.DataFrame | None = None):
+        self.encoder = encoder
+        self.X = tidy(toy_cells(getattr(encoder, "modality", "unknown")) if X is None else X)
+        self.y = np.arange(len(self.X)) % 2
+
+    def __str__(self) -> str:
+        return type(self.encoder).__name__
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.X)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters of the encoder."""
+        return self.encoder.get_params(deep=False)
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether the encoder's network is trained under somebody else's head."""
+        return bool(getattr(self.encoder, "needs_training", False))
+
+    def fit(self, X: Any = None, **params: Any) -> Any:
+        """Fit a clone, by default on the case's cells."""
+        encoder = clone(self.encoder).set_params(**params)
+        return encoder.fit(self.X if X is None else X, self.y)
+
+    @cached_property
+    def fitted(self) -> Any:
+        """An encoder fitted on the cells; not to be changed."""
+        return self.fit()
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """What it makes of the cells."""
+        return np.asarray(self.fitted.transform(self.X))
+
+    def encode(self, X: Any) -> np.ndarray:
+        """Vectors of other cells, by the same fitted encoder."""
+        return np.asarray(self.fitted.transform(X))

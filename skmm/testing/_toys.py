@@ -1,0 +1,150 @@
+"""Small frames of cells on which the contracts are checked."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skmm._optional import import_optional
+
+__all__ = ["MISSING", "fusion_frame", "tidy", "to_polars", "toy_cells", "without"]
+
+# Absent, in every spelling that pandas, numpy and Python have for it.
+MISSING = (None, float("nan"), np.float32("nan"), pd.NA, pd.NaT)
+
+_TEXTS = (
+    "a warm red coat",
+    "two small blue hats",
+    "shoes that fell apart",
+    "the coat is too small and not warm",
+    "blue",
+    "a hat, a scarf and a pair of shoes",
+    "not what I ordered",
+    "warm shoes, small price",
+)
+
+
+def toy_cells(modality: str) -> pd.DataFrame:
+    """Give eight rows of cells that differ.
+
+    Parameters
+    ----------
+    modality : {"text", "image", "tabular", "number"}
+        What the cells hold; ``"number"`` is a column of numbers for a module.
+
+    Returns
+    -------
+    X : DataFrame of shape (8, n_columns)
+        Without missing cells.
+    """
+    rng = np.random.default_rng(0)
+    n = len(_TEXTS)
+    if modality == "text":
+        columns: dict[str, Any] = {"review": list(_TEXTS)}
+    elif modality == "image":
+        # Of several sizes, and each with a brightness of its own.
+        sizes = [(12 + i, 18 - i, 3) for i in range(n)]
+        pictures = [
+            rng.integers(0, 64, size).astype(np.uint8) + np.uint8(20 * i)
+            for i, size in enumerate(sizes)
+        ]
+        columns = {"photo": pd.Series(pictures, dtype=object)}
+    elif modality == "tabular":
+        columns = {
+            "price": rng.normal(10.0, 3.0, n).round(2),
+            "size": ["S", "M", "L", "S", "M", "L", "XL", "S"],
+            "pieces": np.arange(n) % 3,
+        }
+    elif modality == "number":
+        columns = {"value": rng.normal(size=n)}
+    else:
+        raise ValueError(
+            f"There are no toy cells of modality {modality!r}. Give X, a DataFrame of at least"
+            " four rows whose cells differ and are all there."
+        )
+    return pd.DataFrame(columns)
+
+
+def tidy(X: pd.DataFrame) -> pd.DataFrame:
+    """Check cells that a caller gave, and label the rows ``"row0"``, ``"row1"``, ..."""
+    if not isinstance(X, pd.DataFrame) or len(X) < 4 or X.isna().any(axis=None):
+        raise ValueError(
+            "X must be a pandas DataFrame of at least four rows without missing cells, got"
+            f" {type(X).__name__} of shape {getattr(X, 'shape', None)}."
+        )
+    X = X.rename(columns=str)
+    return X.set_axis([f"row{i}" for i in range(len(X))], axis=0)
+
+
+def without(X: pd.DataFrame, rows: Any, columns: Any = None, by: Any = None) -> pd.DataFrame:
+    """Copy a frame with cells taken out.
+
+    Parameters
+    ----------
+    X : DataFrame
+        Cells.
+    rows : list of int
+        Positions of the rows.
+    columns : list of str, default=None
+        Where; None for every column.
+    by : object, default=None
+        What stands for an absent cell.
+
+    Returns
+    -------
+    X : DataFrame
+        Its columns are of dtype object where something was taken out.
+    """
+    X = X.copy()
+    for name in X.columns if columns is None else columns:
+        cells = np.empty(len(X), dtype=object)
+        cells[:] = list(X[name])
+        for row in rows:
+            cells[row] = by
+        X[name] = pd.Series(cells, index=X.index, dtype=object)
+    return X
+
+
+def to_polars(X: pd.DataFrame) -> Any:
+    """Give the same cells in a polars frame; polars knows no index, and None for absent."""
+    polars = import_optional("polars", needed_by="skmm.testing")
+    columns = {}
+    for name in X.columns:
+        cells = [None if missing else cell for cell, missing in zip(X[name], X[name].isna())]
+        plain = all(isinstance(cell, str | bytes | bool | int | float | None) for cell in cells)
+        columns[str(name)] = polars.Series(cells, dtype=None if plain else polars.Object)
+    return polars.DataFrame(columns)
+
+
+def fusion_frame(n: int = 48) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """Give a frame of three modalities, a class and a number to predict.
+
+    Parameters
+    ----------
+    n : int, default=48
+        Number of rows.
+
+    Returns
+    -------
+    X : DataFrame of shape (n, 4)
+        ``text``; two numbers, ``a`` and ``b``; ``vector``, whose cells are arrays of length 3.
+    classes : ndarray of shape (n,)
+        ``"no"`` or ``"yes"``.
+    values : ndarray of shape (n,)
+        Numbers.
+    """
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(n, 3))
+    words = np.where(latent[:, [0]] + 0.3 * rng.normal(size=(n, 5)) > 0, "good", "bad")
+    fillers = rng.choice(["coat", "hat", "shoe", "scarf"], size=(n, 2))
+    vectors = latent[:, [2]] + 0.5 * rng.normal(size=(n, 3))
+    X = pd.DataFrame(
+        {
+            "text": [" ".join(row) for row in np.hstack([words, fillers])],
+            "a": latent[:, 1] + 0.3 * rng.normal(size=n),
+            "b": rng.normal(size=n),
+            "vector": pd.Series(list(vectors), dtype=object),
+        }
+    )
+    values = latent.sum(axis=1)
+    return tidy(X), np.where(values > 0, "yes", "no"), values
