@@ -136,7 +136,8 @@ scores = pd.DataFrame(
 print("\nAccuracy in 3-fold cross-validation:")
 print(scores.round(3).to_string())
 print(f"\nThe search chose: {describe(search.best_estimator_['model'])}")
-print(f"Accuracy on {len(X_test)} characters that it has not seen: {search.best_estimator_.score(X_test, y_test):.3f}")
+unseen = search.best_estimator_.score(X_test, y_test)
+print(f"Accuracy on {len(X_test)} characters that it has not seen: {unseen:.3f}")
 
 stats = EmbeddingStore().stats()
 print(f"\nCells that went through a frozen model: {stats['encoded']}")

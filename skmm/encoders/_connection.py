@@ -61,6 +61,19 @@ class Connection:
     def executemany(self, query: str, rows: Sequence[Any]) -> sqlite3.Cursor:
         return self._raw.executemany(query, rows)
 
+    def used_bytes(self) -> int:
+        """Return the bytes of the pages in use."""
+        pages, free, size = (
+            self._raw.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    def compact(self) -> None:
+        """Give the space of deleted rows back to the disk."""
+        self._raw.execute("VACUUM")
+        self._raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Take the write lock at once, so that no two processes decide the same thing."""

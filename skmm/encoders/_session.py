@@ -121,9 +121,12 @@ def _close_session(owner: int) -> None:
 
 def _hold_lock(folder: Path) -> None:
     """Lock a file for as long as this process lives: kill -9 lets go of it too."""
-    handle = os.open(folder / "alive", os.O_CREAT | os.O_RDWR, 0o600)
+    # Locked before it gets the name that others look for: they never see it unlocked.
+    born = folder / "born"
+    handle = os.open(born, os.O_CREAT | os.O_RDWR, 0o600)
     if fcntl is not None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    born.rename(folder / "alive")
     _held_locks.append(handle)
 
 

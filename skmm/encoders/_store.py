@@ -27,6 +27,9 @@ __all__ = ["EmbeddingStore", "NullStore", "resolve_store"]
 
 Result = TypeVar("Result")
 _CHUNK = 500  # keys per query; SQLite's oldest limit on variables is 999
+# Seconds by which the time of last use may lag behind: a store that is only read is then
+# hardly written to.
+USE_RESOLUTION = 3600
 COUNTERS = ("rows", "looked_up", "found", "encoded")
 
 
@@ -61,8 +64,11 @@ class EmbeddingStore:
     {b'key': array([1., 2.], dtype=float32)}
     """
 
-    def __init__(self, folder: "str | os.PathLike[str] | None" = None):
+    def __init__(
+        self, folder: "str | os.PathLike[str] | None" = None, *, max_size: int | None = None
+    ):
         self._folder = None if folder is None else Path(folder).expanduser().absolute()
+        self.max_size = max_size
         self._claims = Claims()
 
     @property
@@ -82,12 +88,12 @@ class EmbeddingStore:
 
     def __getstate__(self) -> dict[str, Any]:
         token = None if self._folder is not None else _session.token_for_workers()
-        return {"folder": self._folder, "session": token}
+        return {"folder": self._folder, "max_size": self.max_size, "session": token}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if state["session"] is not None:
             _session.adopt(state["session"])
-        self.__init__(state["folder"])  # type: ignore[misc]
+        self.__init__(state["folder"], max_size=state["max_size"])  # type: ignore[misc]
 
     # --- vectors -----------------------------------------------------------------------
 
@@ -106,20 +112,26 @@ class EmbeddingStore:
         """
 
         def look_up(connection: Connection) -> dict[bytes, np.ndarray]:
-            found, damaged = {}, []
+            found, damaged, used = {}, [], []
+            now = int(time.time())
             for start in range(0, len(keys), _CHUNK):
                 chunk = list(keys[start : start + _CHUNK])
                 marks = ",".join("?" * len(chunk))
-                query = f"SELECT k, v, c FROM e WHERE k IN ({marks})"
-                for key, value, checksum in connection.execute(query, chunk):
+                query = f"SELECT k, v, c, t FROM e WHERE k IN ({marks})"
+                for key, value, checksum, last_used in connection.execute(query, chunk):
                     if zlib.crc32(key + value) == checksum:
                         found[key] = _unpack(value)
+                        if now - last_used > USE_RESOLUTION:
+                            used.append((now, key))
                     else:
                         damaged.append((key,))
             if damaged:
                 self._warn(f"{len(damaged)} damaged embeddings were dropped and are made again")
-                with contextlib.suppress(sqlite3.OperationalError):
-                    connection.executemany("DELETE FROM e WHERE k = ?", damaged)
+            with contextlib.suppress(sqlite3.OperationalError):  # a read-only store still reads
+                if damaged or used:
+                    with connection.transaction():
+                        connection.executemany("DELETE FROM e WHERE k = ?", damaged)
+                        connection.executemany("UPDATE e SET t = ? WHERE k = ?", used)
             return found
 
         return self._attempt(look_up, {}) if len(keys) else {}
@@ -142,6 +154,8 @@ class EmbeddingStore:
             with connection.transaction():
                 connection.executemany("INSERT OR IGNORE INTO e VALUES (?, ?, ?, ?)", rows)
                 connection.executemany("DELETE FROM claim WHERE k = ?", [(key,) for key in items])
+                if self.max_size is not None and connection.used_bytes() > self.max_size:
+                    _evict(connection, int(0.9 * self.max_size))
 
         self._attempt(write, None)
 
@@ -212,9 +226,28 @@ class EmbeddingStore:
             with connection.transaction():
                 for table in ("e", "claim", "stat"):
                     connection.execute(f"DELETE FROM {table}")
-            connection.execute("VACUUM")
+            connection.compact()
 
         self._attempt(empty, None)
+
+    def prune(self, max_size: int | None = None) -> None:
+        """Drop what was used longest ago, and give the space back to the disk.
+
+        Parameters
+        ----------
+        max_size : int, default=None
+            Bytes that the store may take afterwards; None is the store's own ``max_size``.
+        """
+        limit = self.max_size if max_size is None else max_size
+
+        def shrink(connection: Connection) -> None:
+            with connection.transaction():
+                connection.execute("DELETE FROM claim WHERE until < ?", (time.time(),))
+                if limit is not None:
+                    _evict(connection, limit)
+            connection.compact()
+
+        self._attempt(shrink, None)
 
     def close(self) -> None:
         """Close the file. It is opened again when needed."""
@@ -290,6 +323,19 @@ def resolve_store(store: Any) -> Any:
     if store is None or isinstance(store, str | os.PathLike):
         return EmbeddingStore(store)
     return store
+
+
+def _evict(connection: Connection, limit: int) -> None:
+    """Delete in the order of last use until the store takes ``limit`` bytes at most."""
+    while connection.used_bytes() > limit:
+        # In portions: how many rows a page holds is the file's affair.
+        (n,) = connection.execute("SELECT COUNT(*) FROM e").fetchone()
+        if not n:
+            break
+        connection.execute(
+            "DELETE FROM e WHERE rowid IN (SELECT rowid FROM e ORDER BY t, rowid LIMIT ?)",
+            (max(1, n // 20),),
+        )
 
 
 def _pack(array: np.ndarray) -> bytes:

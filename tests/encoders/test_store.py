@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from skmm import config_context, get_config, set_config
-from skmm.encoders import EmbeddingStore, _claims
+from skmm.encoders import EmbeddingStore, _claims, _connection, _store
 from skmm.encoders._store import NullStore, resolve_store
 from skmm.exceptions import StoreWarning
 
@@ -127,14 +127,13 @@ def test_damaged_file_is_set_aside(store, damage):
     assert store.get_many(list(items)).keys() == items.keys()
 
 
-@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may write")
-def test_read_only_folder_is_survived(store):
+def test_read_only_store_is_read(store):
     store.put_many({b"k": np.zeros(1, np.float32)})
-    store.close()
-    store.folder.chmod(0o500)
-    with pytest.warns(StoreWarning, match="cannot be used"):
+    # As SQLite does on a folder without the right to write, but for root too.
+    _connection.connect(store.folder).execute("PRAGMA query_only = 1")
+    with pytest.warns(StoreWarning, match="cannot be used now .*readonly"):
         store.put_many({b"j": np.zeros(1, np.float32)})
-    store.folder.chmod(0o700)
+    assert store.get_many([b"k", b"j"]).keys() == {b"k"}
 
 
 def test_folder_that_cannot_be_made_is_survived(tmp_path):
@@ -245,3 +244,78 @@ if "die" in os.environ:
     assert len(list(tmp_path.glob("skmm-*"))) == 1
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert list(tmp_path.glob("skmm-*")) == []
+
+
+def vectors(n, width=256):
+    return {i.to_bytes(4, "big"): np.full(width, i, np.float32) for i in range(n)}
+
+
+def test_least_recently_used_are_evicted(tmp_path, monkeypatch):
+    monkeypatch.setattr(_store, "USE_RESOLUTION", 0)
+    store = EmbeddingStore(tmp_path / "store", max_size=1_000_000)
+    clock = iter(range(1000, 9000))
+    monkeypatch.setattr(_store.time, "time", lambda: next(clock))
+    items = vectors(2000)  # 2 MB
+    keys = list(items)
+    for start in range(0, 700, 100):
+        store.put_many({key: items[key] for key in keys[start : start + 100]})
+    assert len(store.get_many(keys[:700])) == 700
+    store.get_many(keys[:50])  # the oldest, but used last
+    for start in range(700, 2000, 100):
+        store.get_many(keys[:50])
+        store.put_many({key: items[key] for key in keys[start : start + 100]})
+    found = store.get_many(keys)
+    assert set(keys[:50]) <= found.keys()
+    assert set(keys[1900:]) <= found.keys()
+    assert not set(keys[100:700]) & found.keys()
+    assert sum(p.stat().st_size for p in store.folder.glob("*.sqlite3")) < 1_200_000
+    store.close()
+
+
+def test_prune_gives_space_back(store):
+    items = vectors(2000)
+    store.put_many(items)
+    before = sum(path.stat().st_size for path in store.folder.iterdir())
+    store.prune(max_size=400_000)
+    after = sum(path.stat().st_size for path in store.folder.iterdir())
+    assert after < 500_000 < before
+    found = store.get_many(list(items))
+    assert 0 < len(found) < 500
+    assert all(np.array_equal(found[k], items[k]) for k in found)
+
+
+def test_eight_processes_on_one_store(store):
+    """All write the same and read it while the others write."""
+    code = """
+import sys
+import numpy as np
+from skmm.encoders import EmbeddingStore
+store = EmbeddingStore(sys.argv[1])
+mine = 0
+for start in range(0, 400, 20):
+    keys = [i.to_bytes(4, "big") for i in range(start, start + 20)]
+    granted = store.claim(keys)
+    store.put_many({k: np.full(64, int.from_bytes(k, "big"), np.float32) for k in granted})
+    mine += len(granted)
+    for key, value in store.get_many(keys).items():
+        assert (value == int.from_bytes(key, "big")).all()
+print(mine)
+"""
+    command = [sys.executable, "-W", "error", "-c", code, str(store.folder)]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    counts = [int(worker.communicate(timeout=300)[0]) for worker in workers]
+    assert sum(counts) == 400  # nothing twice, nothing lost
+    assert len(store.get_many([i.to_bytes(4, "big") for i in range(400)])) == 400
+
+
+def test_full_disk_is_survived(store):
+    """SQLite's own limit on pages stands for a disk without room."""
+    store.put_many(vectors(10))
+    connection = _connection.connect(store.folder)
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.warns(StoreWarning, match=r"cannot be used now \(database or disk is full\)"):
+        store.put_many(vectors(2000))
+    found = store.get_many(list(vectors(2000)))
+    assert len(found) == 10
+    assert store.claim([b"new"]) == [b"new"]
