@@ -17,6 +17,10 @@ __all__ = ["one_thread", "resolve_device", "resolve_dtype", "seeded"]
 # (joblib's threading backend) would draw from it in an order that nobody can repeat.
 _generator_lock = threading.RLock()
 
+_threads_lock = threading.Lock()
+_threads = {"inside": 0, "before": 0}  # threads in a one_thread block; torch's number before
+_own = threading.local()
+
 
 def resolve_device(device: str) -> torch.device:
     """Turn a ``device`` parameter into a device that exists.
@@ -54,7 +58,8 @@ def resolve_device(device: str) -> torch.device:
     }
     if not available.get(resolved.type, True):
         raise ValueError(
-            f"device={device!r} is not available on this machine. Use device='auto' to take what is."
+            f"device={device!r} is not available on this machine. Use device='auto' to take what"
+            " is."
         )
     return resolved
 
@@ -83,10 +88,23 @@ def one_thread() -> Iterator[None]:
 
     A second thread buys small nets little on a quiet machine and costs a multiple of their
     time on a busy one, where the threads wait for each other at every operation.
+
+    Torch keeps the number per Python thread, and a new thread starts with the number that was
+    set last, by whichever thread. So what is restored is the number from before anybody's block.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    depth = getattr(_own, "depth", 0)
+    if depth == 0:
+        with _threads_lock:
+            if not _threads["inside"]:
+                _threads["before"] = torch.get_num_threads()
+            _threads["inside"] += 1
+            torch.set_num_threads(1)
+    _own.depth = depth + 1
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _own.depth = depth
+        if depth == 0:
+            with _threads_lock:
+                _threads["inside"] -= 1
+                torch.set_num_threads(_threads["before"])

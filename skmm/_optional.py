@@ -15,6 +15,7 @@ __all__ = ["import_optional", "is_installed"]
 _EXTRAS = {
     "transformers": "hub",
     "safetensors": "hub",
+    "huggingface_hub": "hub",
     "matplotlib": "plot",
     "polars": "polars",
     "soundfile": "audio",

@@ -16,7 +16,7 @@ __all__ = ["Backbone", "Encoded"]
 class Encoded(NamedTuple):
     """What a backbone makes of a batch of cells.
 
-    Attributes
+    Parameters
     ----------
     tokens : Tensor of shape (n_cells, n_tokens, width)
         One vector per word, patch, frame, column, ...; their meaning is the backbone's. What
@@ -67,7 +67,18 @@ class Backbone(ABC, nn.Module):
 
     @abstractmethod
     def forward(self, **tensors: Tensor) -> Encoded:
-        """Encode what ``collate`` gave, or any rows of it, moved to the module's device."""
+        """Encode what ``collate`` gave, or any rows of it, moved to the module's device.
+
+        Parameters
+        ----------
+        **tensors : Tensor of shape (n_cells, ...)
+            By the names that ``collate`` gave them.
+
+        Returns
+        -------
+        encoded : Encoded
+            Tokens, their mask, and one vector per cell.
+        """
 
     def reconstruction_target(self, **tensors: Tensor) -> Tensor:
         """Give what a linear decoder has to reproduce from ``pooled`` when there is no y.

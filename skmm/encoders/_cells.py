@@ -207,7 +207,7 @@ class CellEncoder(BaseEncoder):
         if fingerprint is None:
             yield from self._unstored_arrays(columns, runtime, sequence=sequence)
             return
-        places, distinct = self._distinct(columns)
+        places, distinct, unreadable = self._distinct(columns)
         base = hashlib.blake2b(f"{fingerprint}|sequence={sequence}".encode(), digest_size=16)
         keys = []
         for digest in distinct:
@@ -237,7 +237,8 @@ class CellEncoder(BaseEncoder):
                 report=progress,
             )
         of_digest = dict(zip(distinct, arrays, strict=True))
-        self._warn_of(columns, [place for place, digest in places if of_digest[digest] is None])
+        unreadable += [place for place, digest in places if of_digest[digest] is None]
+        self._warn_of(columns, unreadable)
         for place, digest in places:
             array = of_digest[digest]
             if array is not None:
@@ -245,8 +246,8 @@ class CellEncoder(BaseEncoder):
 
     def _distinct(
         self, columns: list[Column]
-    ) -> tuple[list[tuple[Place, bytes]], dict[bytes, Place]]:
-        """Digest of every readable cell, and where each distinct content stands first."""
+    ) -> tuple[list[tuple[Place, bytes]], dict[bytes, Place], list[Place]]:
+        """Digests of the cells, where each distinct content stands first, what has none."""
         places: list[tuple[Place, bytes]] = []
         distinct: dict[bytes, Place] = {}
         unreadable = []
@@ -257,18 +258,20 @@ class CellEncoder(BaseEncoder):
                 continue
             distinct.setdefault(digest, place)
             places.append((place, digest))
-        self._warn_of(columns, unreadable)
-        return places, distinct
+        return places, distinct, unreadable
 
     def _unstored_arrays(
         self, columns: list[Column], runtime: Runtime, *, sequence: bool
     ) -> Iterator[tuple[Place, np.ndarray]]:
         places = places_of(columns)
+        unreadable: list[Place] = []
         for start in range(0, len(places), runtime.batch_size):
-            cells, kept = self._read_all(columns, places[start : start + runtime.batch_size])
+            batch = places[start : start + runtime.batch_size]
+            cells, kept = self._read_all(columns, batch, unreadable)
             if cells:
                 arrays = self._engine.encode(cells, runtime, sequence=sequence)
                 yield from zip(kept, arrays, strict=True)
+        self._warn_of(columns, unreadable)
 
     def _training_cells(self, columns: list[Column]) -> tuple[list[Any], np.ndarray]:
         """Decoded training cells of all columns, and the row of each."""
@@ -282,10 +285,15 @@ class CellEncoder(BaseEncoder):
         return cells, np.array([row for _, row in kept])
 
     def _read_all(
-        self, columns: list[Column], places: list[Place]
+        self, columns: list[Column], places: list[Place], unreadable: list[Place] | None = None
     ) -> tuple[list[Any], list[Place]]:
+        """Decode cells; those that cannot be are warned of, or added to ``unreadable``."""
         read = [(place, self._try(columns, place, self._read)) for place in places]
-        self._warn_of(columns, [place for place, cell in read if cell is None])
+        failed = [place for place, cell in read if cell is None]
+        if unreadable is None:
+            self._warn_of(columns, failed)
+        else:
+            unreadable += failed
         kept = [(place, cell) for place, cell in read if cell is not None]
         return [cell for _, cell in kept], [place for place, _ in kept]
 
@@ -325,10 +333,12 @@ class CellEncoder(BaseEncoder):
     def _warn_of(self, columns: list[Column], unreadable: list[Place]) -> None:
         if unreadable:
             shown = ", ".join(
-                f"row {columns[c].labels[r]!r} of {columns[c].name!r}" for c, r in unreadable[:5]
+                f"row {columns[c].labels[r]!r} of {columns[c].name!r}"
+                for c, r in sorted(unreadable)[:5]
             )
+            cells = "cell" if len(unreadable) == 1 else "cells"
             warnings.warn(
-                f"{type(self).__name__} counts {len(unreadable)} unreadable cells as absent:"
+                f"{type(self).__name__} counts {len(unreadable)} unreadable {cells} as absent:"
                 f" {shown}{', ...' if len(unreadable) > 5 else ''}.",
                 ModalityWarning,
                 stacklevel=2,

@@ -168,7 +168,7 @@ def resolve_checkpoint(
         reads = " and ".join(sorted(readable)) or "neither texts nor single pictures"
         raise CheckpointError(
             f"{asked} is a {kind!r} model, which encodes {reads}, not {modality}."
-            f" Give {needed_by} a {modality} model."
+            f" Give {needed_by} {'an image' if modality == 'image' else 'a ' + modality} model."
         )
     return Checkpoint(name, source, family, path, digest, needed_by)  # type: ignore[arg-type]
 

@@ -6,6 +6,7 @@ costs work, one that is too coarse gives a wrong vector: what cannot be looked i
 digest None, and whoever asked keeps nothing.
 """
 
+import collections
 import dis
 import functools
 import hashlib
@@ -25,6 +26,14 @@ __all__ = ["code_digest", "value_digest"]
 Digest = Callable[[Any], "str | None"]
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range)
+_IN_C = (
+    types.BuiltinFunctionType,
+    types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+)
 # What Python itself writes into every class: it tells nothing about what the class does.
 _CLASS_NOISE = {
     *("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__parameters__"),
@@ -99,14 +108,19 @@ class _Walk:
         if found is not None:
             return found
         self.seen[id(thing)] = (len(self.seen), thing)
-        if type(thing) in (list, tuple):
-            return _hash(type(thing).__name__, *map(self._digest, thing))
-        if type(thing) is dict or isinstance(thing, types.MappingProxyType):
-            pairs = [f"{self._digest(k)}:{self._digest(v)}" for k, v in thing.items()]
-            return _hash("dict", *sorted(pairs))
-        if type(thing) in (set, frozenset):
-            return _hash("set", *sorted(map(self._digest, thing)))
+        if type(thing) in (list, tuple, dict, set, frozenset, types.MappingProxyType):
+            return _hash(type(thing).__name__, *self._items(thing))
         return self._object(thing)
+
+    def _items(self, thing: Any) -> list[str]:
+        """Digests of what a container holds."""
+        if isinstance(thing, dict | types.MappingProxyType):
+            return sorted(f"{self._digest(k)}:{self._digest(v)}" for k, v in thing.items())
+        if isinstance(thing, set | frozenset):
+            return sorted(map(self._digest, thing))
+        if isinstance(thing, list | tuple | collections.deque):
+            return [self._digest(item) for item in thing]
+        return []
 
     def _object(self, thing: Any) -> str:
         if isinstance(thing, types.ModuleType):
@@ -117,24 +131,28 @@ class _Walk:
             return _hash("method", self._digest(thing.__func__), self._digest(thing.__self__))
         if isinstance(thing, type | types.FunctionType):
             return self._code(thing)
-        if isinstance(thing, types.BuiltinFunctionType) or hasattr(thing, "__qualname__"):
-            return _hash("builtin", _name_of(thing))
         if callable(getattr(thing, "__wrapped__", None)):  # functools.cache and its kind
             return _hash("wrapped", self._digest(thing.__wrapped__))
+        if isinstance(thing, _IN_C):
+            return _hash("builtin", _name_of(thing))
         return self._value(thing)
 
     def _value(self, value: Any) -> str:
         kind = type(value)
         name, release = _name_of(kind), _release(kind.__module__)
-        held = joblib.hash(value)
-        if release is None:  # the user's own class: what it does counts, and all it refers to
-            inside = getattr(value, "__dict__", None)
-            return _hash("object", name, held, self._digest(kind), self._digest(inside))
-        return _hash("value", name, release, held)
+        bases = [base for base in kind.__mro__ if base is not object]
+        # An object of the user's may be one that cannot be pickled, of a class in a notebook;
+        # without a base in C all that it holds is in its __dict__.
+        plain = all(_release(b.__module__) is None and "__slots__" not in vars(b) for b in bases)
+        held = None if plain else joblib.hash(value)
+        # A pickle knows functions by their names: what they do is to be looked up.
+        inside = self._digest(getattr(value, "__dict__", None))
+        code = self._digest(kind) if release is None else release
+        return _hash("object", name, held, code, inside, *self._items(value))
 
     def _code(self, thing: Any) -> str:
         release = _release(getattr(thing, "__module__", None))
-        if release is not None:
+        if release is not None and "<locals>" not in thing.__qualname__:
             return _hash("installed", release, _name_of(thing))
         if isinstance(thing, types.FunctionType):
             return self._function(thing)
@@ -221,7 +239,9 @@ def _constants(code: types.CodeType) -> str:
     constants = [repr(c) for c in code.co_consts if not isinstance(c, types.CodeType | frozenset)]
     sets = [repr(sorted(map(repr, c))) for c in code.co_consts if isinstance(c, frozenset)]
     names = (code.co_names, code.co_varnames, code.co_freevars)
-    return _hash(code.co_code.hex(), *constants, *sets, names)
+    shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+    jumps = getattr(code, "co_exceptiontable", b"")
+    return _hash(code.co_code.hex(), jumps, *constants, *sets, names, shape)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -54,47 +54,64 @@ def digest_decoded(decoded: Any) -> bytes:
 def module_digest(module: nn.Module) -> str | None:
     """Digest of a module: weights, buffers, attributes and code; None if it has hooks."""
     try:
-        return _module_digest(module)
+        return _Looker().module(module)
     except _OpaqueError:
         return None
 
 
 def code_digest(thing: Any) -> str | None:
     """Digest of a function or class and all it reaches; None if some of it cannot be seen."""
-    return _code.code_digest(thing, other=_of_torch)
+    return _code.code_digest(thing, other=_Looker())
 
 
-def _module_digest(module: nn.Module) -> str:
-    if any(getattr(_torch_module, name, None) for name in _GLOBAL_HOOKS):
-        raise _OpaqueError
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(torch.__version__.split("+")[0].encode())
-    # With duplicates: a part that is used twice is not a part that is used once.
-    for name, part in module.named_modules(remove_duplicate=False):
-        digest.update(f"|{name}|{_part_digest(part)}".encode())
-    tensors = [
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-    ]
-    for name, tensor in tensors:
-        digest.update(f"|{name}|{_of_torch(tensor)}".encode())
-    return digest.hexdigest()
+class _Looker:
+    """Looks into modules and tensors, for itself and for whoever comes upon one in code."""
 
+    def __init__(self) -> None:
+        self.open: list[nn.Module] = []  # those that are being looked into
 
-def _part_digest(part: nn.Module) -> str:
-    """Digest of one module without its children: its class and its attributes."""
-    kind = type(part)
-    if any(getattr(part, hooks, None) for hooks in _HOOKS):
-        raise _OpaqueError
-    found = [kind.__module__, kind.__qualname__]
-    if kind.__module__.startswith("torch.") and not kind.__module__.startswith("torch.nn."):
-        raise _OpaqueError  # scripted, traced or compiled: its code is in no class
-    if not kind.__module__.startswith("torch."):
-        found.append(_seen(_code.code_digest(kind, other=_of_torch)))
-    for attribute, value in sorted(part.__dict__.items()):
-        if attribute not in _OWN_STATE and not attribute.endswith("_hooks"):
-            found.append(f"{attribute}={_seen(_code.value_digest(value, other=_of_torch))}")
-    return hashlib.blake2b("|".join(found).encode(), digest_size=16).hexdigest()
+    def __call__(self, thing: Any) -> str | None:
+        """Digest of a tensor or module that code refers to, None for anything else."""
+        if isinstance(thing, weakref.ref):  # how recurrent networks hold their weights once more
+            thing = thing()
+        if isinstance(thing, nn.Module):
+            return self.module(thing)
+        return _tensor_digest(thing) if isinstance(thing, torch.Tensor) else None
+
+    def module(self, module: nn.Module) -> str:
+        if any(module is other for other in self.open):
+            return "itself"
+        if any(getattr(_torch_module, name, None) for name in _GLOBAL_HOOKS):
+            raise _OpaqueError
+        self.open.append(module)
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(torch.__version__.split("+")[0].encode())
+        # With duplicates: a part that is used twice is not a part that is used once.
+        for name, part in module.named_modules(remove_duplicate=False):
+            digest.update(f"|{name}|{self._part(part)}".encode())
+        tensors = [
+            *module.named_parameters(remove_duplicate=False),
+            *module.named_buffers(remove_duplicate=False),
+        ]
+        for name, tensor in tensors:
+            digest.update(f"|{name}|{_tensor_digest(tensor)}".encode())
+        self.open.pop()
+        return digest.hexdigest()
+
+    def _part(self, part: nn.Module) -> str:
+        """Digest of one module without its children: its class and its attributes."""
+        kind = type(part)
+        if any(getattr(part, hooks, None) for hooks in _HOOKS):
+            raise _OpaqueError
+        found = [kind.__module__, kind.__qualname__]
+        if kind.__module__.startswith("torch.") and not kind.__module__.startswith("torch.nn."):
+            raise _OpaqueError  # scripted, traced or compiled: its code is in no class
+        if not kind.__module__.startswith("torch."):
+            found.append(_seen(_code.code_digest(kind, other=self)))
+        for attribute, value in sorted(part.__dict__.items()):
+            if attribute not in _OWN_STATE and not attribute.endswith("_hooks"):
+                found.append(f"{attribute}={_seen(_code.value_digest(value, other=self))}")
+        return hashlib.blake2b("|".join(found).encode(), digest_size=16).hexdigest()
 
 
 def _seen(digest: str | None) -> str:
@@ -103,15 +120,8 @@ def _seen(digest: str | None) -> str:
     return digest
 
 
-def _of_torch(thing: Any) -> str | None:
-    """Digest of a tensor or module that code refers to, None for anything else."""
-    if isinstance(thing, weakref.ref):  # how recurrent networks hold their weights once more
-        thing = thing()
-    if isinstance(thing, nn.Module):
-        return _module_digest(thing)
-    if not isinstance(thing, torch.Tensor):
-        return None
-    raw = thing.detach().cpu().contiguous()
+def _tensor_digest(tensor: torch.Tensor) -> str:
+    raw = tensor.detach().cpu().contiguous()
     # Bytes, not values: numpy has no bfloat16, and one bit may be all that differs.
     digest = hashlib.blake2b(f"{raw.dtype}|{tuple(raw.shape)}|".encode(), digest_size=16)
     digest.update(raw.flatten().view(torch.uint8).numpy().tobytes() if raw.numel() else b"")

@@ -178,13 +178,25 @@ class EmbeddingStore:
         return self._attempt(lambda c: self._claims.take(c, keys), list(keys))
 
     def release(self, keys: Sequence[bytes]) -> None:
-        """Give claimed keys back, e.g. when encoding them failed."""
+        """Give claimed keys back, e.g. when encoding them failed.
+
+        Parameters
+        ----------
+        keys : sequence of bytes
+            Keys that :meth:`claim` granted.
+        """
         self._attempt(lambda c: self._claims.give_back(c, keys), None)
 
     # --- looking after -----------------------------------------------------------------
 
     def count(self, **increments: int) -> None:
-        """Add to the counters that :meth:`stats` shows."""
+        """Add to the counters that :meth:`stats` shows.
+
+        Parameters
+        ----------
+        **increments : int
+            By the names of the counters.
+        """
 
         def add(connection: Connection) -> None:
             with connection.transaction():

@@ -185,9 +185,7 @@ class TabularEncoder(BaseEncoder):
             digits = len(str(self.n_outputs_ - 1))
             return [f"table_{i:0{digits}d}" for i in range(self.n_outputs_)]
         out, categories = [], iter(self._table.categories)
-        for name, is_number, marked in zip(
-            names, self._table.is_number, self._marked, strict=True
-        ):
+        for name, is_number, marked in zip(names, self._table.is_number, self._marked, strict=True):
             out += [name] if is_number else [f"{name}_{category}" for category in next(categories)]
             if marked:
                 out.append(f"{name}_missing")

@@ -35,6 +35,7 @@ class TrainedEngine(Engine):
 
     def encode(self, cells: list[Any], runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
         self.backbone.to(runtime.device)
+        runtime = runtime._replace(dtype=torch.float32)  # as it was trained
         return run_backbone(self.backbone, cells, runtime, sequence=sequence)
 
     def __getstate__(self) -> dict[str, Any]:

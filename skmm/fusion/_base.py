@@ -1,20 +1,28 @@
 """What every fusion does: triples, nested parameters, blocks, rows that lack modalities."""
 
+import warnings
 from abc import ABCMeta
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from scipy import sparse
+from sklearn import get_config
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
 from skmm._column import n_rows
 from skmm._constraints import BaseComposition, StrOptions, VisualBlock
-from skmm.exceptions import ModalityMissingError
-from skmm.fusion._block import Block, BlockValues
-from skmm.fusion._modalities import resolve_modalities
+from skmm.exceptions import ModalityMissingError, ModalityWarning
+from skmm.fusion._modalities import Modality, resolve_modalities
 
 __all__ = ["BaseFusion"]
+
+
+class _HasName(Protocol):
+    name: str
+
+
+_Named = TypeVar("_Named", bound=_HasName)
 
 
 class BaseFusion(BaseComposition, metaclass=ABCMeta):
@@ -23,7 +31,7 @@ class BaseFusion(BaseComposition, metaclass=ABCMeta):
     modalities: Any
     all_missing: str
 
-    _parameter_constraints: dict[str, Any] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "modalities": [StrOptions({"auto"}), list, tuple],
         "all_missing": [StrOptions({"prior", "raise"})],
     }
@@ -73,6 +81,16 @@ class BaseFusion(BaseComposition, metaclass=ABCMeta):
         self : object
             This fusion.
         """
+        if "modalities" in params:  # before the others, which may speak of the new ones
+            self.modalities = params.pop("modalities")
+        middles = dict(self._named_middles)
+        for key in params:
+            name, _, rest = key.partition("__")
+            if rest and isinstance(middles.get(name), str) and name not in params:
+                raise ValueError(
+                    f"Modality {name!r} of {type(self).__name__} is {middles[name]!r}, which has"
+                    f" no parameter {rest!r}. Put a transformer there, and then set its parameters."
+                )
         self._set_params("_named_middles", **params)
         return self
 
@@ -87,7 +105,7 @@ class BaseFusion(BaseComposition, metaclass=ABCMeta):
                 " X.toarray() to get a dense array."
             )
         if not hasattr(X, "columns"):
-            X = np.asarray(X)
+            X = _as_array(X)
             if X.dtype.kind == "c":
                 raise ValueError(f"Complex data not supported by {name}.")
             if X.ndim != 2:
@@ -108,44 +126,37 @@ class BaseFusion(BaseComposition, metaclass=ABCMeta):
         validate_data(self, X=X, reset=reset, skip_check_array=True)
         return X
 
-    def _start_blocks(self, X: Any) -> list[Block]:
-        """Resolve the triples against the training frame."""
-        resolved = resolve_modalities(self.modalities, X, type(self).__name__)
-        return [Block(modality) for modality in resolved]
+    def _resolve(self, X: Any, *, predictors: bool = False) -> list[Modality]:
+        """Make the triples concrete for a training frame."""
+        return resolve_modalities(
+            self.modalities,
+            X,
+            type(self).__name__,
+            reserved=self.get_params(deep=False),
+            predictors=predictors,
+        )
 
-    def _fit_blocks(self, X: Any, y: Any, params_of: Any = None) -> list[BlockValues]:
-        """Fit every modality's transformer; sets ``modalities_``."""
-        blocks = self._start_blocks(X)
-        values = [
-            block.fit_transform(X, y, **(params_of(block.name) if params_of else {}))
-            for block in blocks
-        ]
-        kept = [(b, v) for b, v in zip(blocks, values, strict=True) if b.n_features]
-        if not kept:
+    def _keep_usable(self, blocks: list[_Named], flaws: list[str | None]) -> list[_Named]:
+        """Leave out what has a flaw, with a warning; something must be left to learn from."""
+        for block, flaw in zip(blocks, flaws, strict=True):
+            if flaw:
+                message = f"Modality {block.name!r} {flaw} and is left out."
+                warnings.warn(message, ModalityWarning, stacklevel=2)
+        if all(flaws):
             raise ValueError(
-                f"{type(self).__name__} has nothing to learn from: every modality is absent in"
-                " every training row."
+                f"{type(self).__name__} has nothing to learn from: modality {blocks[0].name!r}"
+                f" {flaws[0]}, and so is any other. Give rows that have at least one modality."
             )
-        self._blocks = [block for block, _ in kept]
-        self._set_modalities()
-        values = [value for _, value in kept]
-        self._refuse_empty_rows(values)
-        return values
+        return [block for block, flaw in zip(blocks, flaws, strict=True) if not flaw]
 
-    def _set_modalities(self) -> None:
-        """Publish the fitted triples."""
-        self.modalities_ = [
-            (block.name, block.transformer or "passthrough", block.input_names)
-            for block in self._blocks
-        ]
-
-    def _transform_blocks(self, X: Any) -> list[BlockValues]:
-        values = [block.transform(X) for block in self._blocks]
-        self._refuse_empty_rows(values)
-        return values
-
-    def _refuse_empty_rows(self, values: list[BlockValues]) -> None:
-        self._refuse_empty(np.column_stack([value.present for value in values]))
+    def _refuse_unrouted(self, fit_params: dict[str, Any]) -> None:
+        """Refuse metadata that scikit-learn would not route anywhere."""
+        if fit_params and not get_config()["enable_metadata_routing"]:
+            raise ValueError(
+                f"{type(self).__name__}.fit got {sorted(fit_params)}, which it can hand on only"
+                " under sklearn.set_config(enable_metadata_routing=True). Set that, or leave them"
+                " out."
+            )
 
     def _refuse_empty(self, present: np.ndarray) -> None:
         """Raise for a row without any modality, if that was asked for.
@@ -165,9 +176,11 @@ class BaseFusion(BaseComposition, metaclass=ABCMeta):
     # --- shown and described --------------------------------------------------------------
 
     def _sk_visual_block_(self) -> Any:
-        if isinstance(self.modalities, str):
+        triples = getattr(self, "modalities_", self.modalities)
+        try:
+            names, middles, columns = zip(*triples, strict=True)
+        except (TypeError, ValueError):  # "auto", or not triples: told in fit
             return VisualBlock("single", self, names=type(self).__name__, name_details=str(self))
-        names, middles, columns = zip(*self.modalities, strict=True)
         return VisualBlock(
             "parallel", list(middles), names=list(names), name_details=[str(c) for c in columns]
         )
@@ -177,3 +190,10 @@ class BaseFusion(BaseComposition, metaclass=ABCMeta):
         tags.input_tags.string = True
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _as_array(X: Any) -> np.ndarray:
+    """Make an array of lists and the like, whose cells stay what they are."""
+    array = np.asarray(X)
+    # numpy makes text of the numbers in [["good", 5.0]].
+    return np.asarray(X, dtype=object) if array.dtype.kind in "US" else array

@@ -1,17 +1,16 @@
 """One modality on its way into a fusion: fitted where it is present, NaN where it is not."""
 
-import warnings
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import clone
 
 from skmm._column import Column, column_names, n_rows, take_columns, take_rows, to_columns
-from skmm.exceptions import ModalityWarning
+from skmm.fusion._clone import seeded_clone
 from skmm.fusion._modalities import Modality, presence
 
-__all__ = ["Block", "BlockValues"]
+__all__ = ["Block", "BlockValues", "params_of_rows"]
 
 # More numbers than this in one block are a sparse matrix made dense by accident.
 _LARGEST_DENSE = 500_000_000
@@ -23,7 +22,8 @@ class BlockValues:
     Attributes
     ----------
     values : ndarray of shape (n_samples, n_features)
-        float32 (float64 if passed through as such); NaN in rows that lack the modality.
+        float32, or float64 where a transformer gave that or numbers are passed through; NaN in
+        rows that lack the modality.
     present : ndarray of shape (n_samples,)
         False where the row lacks the modality.
     """
@@ -31,6 +31,13 @@ class BlockValues:
     def __init__(self, values: np.ndarray, present: np.ndarray):
         self.values = values
         self.present = present
+
+    @property
+    def flaw(self) -> str | None:
+        """Why nothing can be learned from these training rows, None if something can."""
+        if not self.present.any():
+            return "is absent in every training row"
+        return None if self.values.shape[1] else "has no features"
 
     def scale(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each feature, over the rows that have it.
@@ -40,10 +47,14 @@ class BlockValues:
         features = self.values.astype(np.float64)
         known = ~np.isnan(features)
         counts = np.maximum(known.sum(axis=0), 1)
-        mean = np.where(known, features, 0.0).sum(axis=0) / counts
-        deviation = np.sqrt((np.where(known, features - mean, 0.0) ** 2).sum(axis=0) / counts)
-        tiny = 10 * np.finfo(self.values.dtype).eps * np.maximum(np.abs(mean), 1.0)
-        return mean, np.where(deviation > tiny, deviation, 1.0)
+        # Relative to the largest, for the square of 1e200 is no number and that of 1e-200 none.
+        largest = np.abs(np.where(known, features, 0.0)).max(axis=0, initial=0.0)
+        unit = np.where(largest > 0, largest, 1.0)
+        relative = np.where(known, features / unit, 0.0)
+        mean = relative.sum(axis=0) / counts
+        deviation = np.sqrt((np.where(known, relative - mean, 0.0) ** 2).sum(axis=0) / counts)
+        constant = deviation <= 10 * np.finfo(self.values.dtype).eps * np.abs(mean)
+        return mean * unit, np.where(constant, 1.0, deviation * unit)
 
 
 class Block:
@@ -53,63 +64,94 @@ class Block:
     ----------
     modality : Modality
         Name, unfitted transformer and columns.
+    seed : int or None, default=None
+        For what in the transformer has no ``random_state`` of its own.
+
+    Attributes
+    ----------
+    transformer : object or None
+        Fitted; None if cells are passed through, or nothing was there to fit on.
+    n_features : int
+        Width; 0 for a modality that cannot be used.
+    mean, deviation : ndarray of shape (n_features,)
+        Of the features over the training rows that have them.
     """
 
-    def __init__(self, modality: Modality):
+    def __init__(self, modality: Modality, seed: int | None = None):
         self.name = modality.name
         self.columns = modality.columns
         self.middle = modality.middle
-        self.transformer: Any = None  # fitted; None if passed through
+        self.seed = seed
+        self.transformer: Any = None
+        self.n_features = 0
 
     @property
     def is_passthrough(self) -> bool:
         """Whether cells are taken as the numbers or vectors they are."""
         return isinstance(self.middle, str)
 
-    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> BlockValues:
-        """Fit on the rows that have the modality, and give everybody's features."""
+    @property
+    def triple(self) -> tuple[str, Any, list[str]]:
+        """Name, fitted transformer and names of the columns."""
+        fitted = "passthrough" if self.transformer is None else self.transformer
+        return self.name, fitted, self.input_names
+
+    def fit_transform(
+        self, X: Any, y: np.ndarray | None = None, params: Mapping[str, Any] | None = None
+    ) -> BlockValues:
+        """Fit on the rows that have the modality, and give everybody's features.
+
+        ``params`` go to the transformer's ``fit``; those with an entry per row are cut to the
+        rows that it sees. Look at the ``flaw`` of what comes back before you use it.
+        """
         own, present = self.select(X)
         self.input_names = column_names(X, self.columns)
         rows = np.flatnonzero(present)
         if not len(rows):
-            self.warn_absent()
-            self.n_features = 0
-            self.transformer = None
-            return BlockValues(np.empty((n_rows(X), 0), dtype=np.float32), present)
+            return BlockValues(np.empty((len(present), 0), dtype=np.float32), present)
         if self.is_passthrough:
-            features = _as_numbers(take_rows(own, rows), self.name)
+            features = self._as_numbers(own, rows)
         else:
-            self.transformer = clone(self.middle)
-            with _noted(self.name, "fit_transform"):
-                features = _dense(
-                    self.transformer.fit_transform(
-                        take_rows(own, rows), None if y is None else y[rows], **fit_params
-                    ),
-                    self.name,
-                )
+            features = self._fit_transformer(
+                take_rows(own, rows),
+                None if y is None else y[rows],
+                params_of_rows(params or {}, rows, len(present)),
+            )
         self.n_features = features.shape[1]
         value = self._scattered(features, rows, present)
         self.mean, self.deviation = value.scale()
         return value
 
+    def _fit_transformer(
+        self, own: Any, y: np.ndarray | None, params: Mapping[str, Any]
+    ) -> np.ndarray:
+        self.transformer = seeded_clone(self.middle, self.seed)
+        with _Noted(self.name, "fit"):
+            if hasattr(self.transformer, "fit_transform"):
+                features = self.transformer.fit_transform(own, y, **params)
+            else:
+                features = self.transformer.fit(own, y, **params).transform(own)
+        return _dense(features, self.name, n_rows(own))
+
     def fit_lazily(self, X: Any) -> BlockValues:
         """Note columns and presence of a modality that the caller trains by itself."""
         _, present = self.select(X)
         self.input_names = column_names(X, self.columns)
-        return BlockValues(np.empty((n_rows(X), 0), dtype=np.float32), present)
+        return BlockValues(np.empty((len(present), 0), dtype=np.float32), present)
 
     def transform(self, X: Any) -> BlockValues:
         """Features of a new frame."""
         own, present = self.select(X)
         rows = np.flatnonzero(present)
-        if not self.n_features or not len(rows):
-            empty = np.full((n_rows(X), self.n_features), np.nan, dtype=np.float32)
-            return BlockValues(empty, present & bool(self.n_features))
+        if not len(rows):
+            empty = np.full((len(present), self.n_features), np.nan, dtype=np.float32)
+            return BlockValues(empty, present)
         if self.is_passthrough:
-            features = _as_numbers(take_rows(own, rows), self.name)
+            features = self._as_numbers(own, rows)
         else:
-            with _noted(self.name, "transform"):
-                features = _dense(self.transformer.transform(take_rows(own, rows)), self.name)
+            with _Noted(self.name, "transform"):
+                features = self.transformer.transform(take_rows(own, rows))
+            features = _dense(features, self.name, len(rows))
         if features.shape[1] != self.n_features:
             raise ValueError(
                 f"Modality {self.name!r} had {self.n_features} features in fit and has"
@@ -117,27 +159,38 @@ class Block:
             )
         return self._scattered(features, rows, present)
 
-    def warn_absent(self) -> None:
-        """Say that this modality cannot be used."""
-        warnings.warn(
-            f"Modality {self.name!r} is absent in every training row and is left out.",
-            ModalityWarning,
-            stacklevel=4,
-        )
-
     def select(self, X: Any) -> tuple[Any, np.ndarray]:
         """Return this modality's part of the frame, and which rows have it."""
         own = take_columns(X, self.columns)
         return own, presence(own)
 
+    def _as_numbers(self, own: Any, rows: np.ndarray) -> np.ndarray:
+        """Numbers as they are, cells that hold vectors side by side."""
+        cells = to_columns(take_rows(own, rows))
+        columns = [_column_numbers(column, self.name) for column in cells]
+        if not self.n_features:
+            self._widths = [column.shape[1] for column in columns]
+        for j, (width, name) in enumerate(zip(self._widths, self.input_names, strict=True)):
+            if cells[j].missing.all():  # does not tell how long its vectors would be
+                columns[j] = np.full((len(rows), width), np.nan, dtype=np.float32)
+            if columns[j].shape[1] != width:
+                raise ValueError(
+                    f"Modality {self.name!r} is passed through: column {name!r} held vectors of"
+                    f" {width} numbers in fit and holds {columns[j].shape[1]} now. Give vectors of"
+                    " the same length."
+                )
+        features = np.column_stack(columns)
+        return _finite(features, self.name)
+
     def _scattered(
         self, features: np.ndarray, rows: np.ndarray, present: np.ndarray
     ) -> BlockValues:
         # An encoder may find a cell unreadable and count it as absent: so do we.
-        unreadable = np.isnan(features).all(axis=1) if features.shape[1] else np.zeros(0, bool)
-        if len(unreadable) and unreadable.any():
-            present = present.copy()
-            present[rows[unreadable]] = False
+        if features.shape[1]:
+            unreadable = np.isnan(features).all(axis=1)
+            if unreadable.any():
+                present = present.copy()
+                present[rows[unreadable]] = False
         if len(rows) == len(present):
             return BlockValues(features, present)
         values = np.full((len(present), features.shape[1]), np.nan, dtype=features.dtype)
@@ -145,33 +198,42 @@ class Block:
         return BlockValues(values, present)
 
     def present_rows(self, value: BlockValues) -> np.ndarray:
-        """Features of the rows that have the modality, without NaN.
+        """Features of the rows that have the modality, float64, without NaN.
 
         A row may have the modality in part, e.g. one photo of two; what is lacking is then the
         average.
         """
-        features = value.values[value.present]
-        return np.where(np.isnan(features), self.mean.astype(features.dtype), features)
+        features = value.values[value.present].astype(np.float64)
+        return np.where(np.isnan(features), self.mean, features)
 
     def names_out(self) -> list[str]:
         """Feature names, with the modality in front."""
-        names: Any
-        try:
-            names = (
-                self.input_names
-                if self.is_passthrough
-                else self.transformer.get_feature_names_out()
-            )
-        except (AttributeError, NotImplementedError):
-            names = []
+        names: Any = []
+        if self.is_passthrough:
+            for name, width in zip(self.input_names, self._widths, strict=True):
+                names += [name] if width == 1 else [f"{name}_{i}" for i in _digits(width)]
+        else:
+            try:
+                names = self.transformer.get_feature_names_out()
+            except (AttributeError, NotImplementedError):
+                pass  # a transformer without names: numbers
         if len(names) != self.n_features:
-            digits = len(str(max(self.n_features - 1, 0)))
-            names = [f"{i:0{digits}d}" for i in range(self.n_features)]
+            names = _digits(self.n_features)
         return [f"{self.name}__{name}" for name in names]
 
 
-class _noted:
-    """Adds to an error which modality it came from."""
+def params_of_rows(params: Mapping[str, Any], rows: np.ndarray, n: int) -> dict[str, Any]:
+    """Cut fit parameters that have an entry for each of ``n`` rows down to ``rows``."""
+    return {
+        name: take_rows(value, rows)
+        if not isinstance(value, str | bytes | dict) and np.shape(value)[:1] == (n,)
+        else value
+        for name, value in params.items()
+    }
+
+
+class _Noted:
+    """Adds to an error which modality it came from, and what may help."""
 
     def __init__(self, name: str, verb: str):
         self.note = f"In {verb} of modality {name!r} of the fusion."
@@ -180,11 +242,24 @@ class _noted:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is not None:
-            error.add_note(self.note)
+        if error is None:
+            return
+        error.add_note(self.note)
+        if "contains NaN" in str(error):
+            error.add_note(
+                "A row that has the modality in part, such as one photo of two, is NaN in the"
+                " other part: put a SimpleImputer in between, or make each column a modality."
+            )
 
 
-def _dense(features: Any, name: str) -> np.ndarray:
+def _digits(n: int) -> list[str]:
+    """Numbers from 0 to n - 1, of one length."""
+    width = len(str(max(n - 1, 0)))
+    return [f"{i:0{width}d}" for i in range(n)]
+
+
+def _dense(features: Any, name: str, n: int) -> np.ndarray:
+    """Features of a transformer as a finite float matrix of ``n`` rows."""
     if sparse.issparse(features):
         if np.prod(features.shape, dtype=np.int64) > _LARGEST_DENSE:
             raise ValueError(
@@ -193,32 +268,49 @@ def _dense(features: Any, name: str) -> np.ndarray:
             )
         features = features.toarray()
     features = np.asarray(features)
-    if features.ndim != 2:
+    if features.ndim != 2 or len(features) != n:
         raise ValueError(
-            f"The transformer of modality {name!r} gave an array of shape {features.shape}; a"
-            " fusion needs (n_samples, n_features)."
+            f"The transformer of modality {name!r} gave an array of shape {features.shape} for {n}"
+            " rows. A fusion needs (n_samples, n_features)."
         )
-    if features.dtype.kind not in "biuf":
-        features = features.astype(np.float64)
-    return features if features.dtype == np.float64 else features.astype(np.float32, copy=False)
+    # Halves are too short for sums; float32 holds no integer of more than 24 bits.
+    small = features.dtype.kind in "biuf" and features.dtype.itemsize <= 2
+    if not small and features.dtype not in (np.float32, np.float64):
+        try:
+            features = features.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"The transformer of modality {name!r} gave cells that are no numbers ({error}). A"
+                " fusion needs (n_samples, n_features) numbers."
+            ) from error
+    return _finite(features.astype(np.float32) if small else features, name)
 
 
-def _as_numbers(X: Any, name: str) -> np.ndarray:
-    """Numbers as they are, cells that hold vectors side by side."""
-    return np.column_stack([_column_numbers(column, name) for column in to_columns(X)])
+def _finite(features: np.ndarray, name: str) -> np.ndarray:
+    """Refuse infinity; NaN stays for what a row lacks."""
+    infinite = np.isinf(features)
+    if infinite.any():
+        raise ValueError(
+            f"Modality {name!r} has an infinite value among its features"
+            f" ({int(infinite.any(axis=1).sum())} rows). Replace it by a number, or by None if it"
+            " is not known."
+        )
+    return features
 
 
 def _column_numbers(column: Column, name: str) -> np.ndarray:
+    """Cells of a column that is passed through, (n_rows, length of a cell), NaN where missing."""
     present = np.flatnonzero(~column.missing)
     if not len(present):
-        return np.full((len(column.values), 1), np.nan)
+        return np.full((len(column.values), 1), np.nan, dtype=np.float32)
+    cells = [column.values[i] for i in present]
+    single = all(getattr(cell, "dtype", None) == np.float32 for cell in cells)
     try:
-        cells = [np.asarray(column.values[i], dtype=np.float64).ravel() for i in present]
+        cells = [np.asarray(c, dtype=np.float32 if single else np.float64).ravel() for c in cells]
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"Modality {name!r} is passed through, but column {column.name!r} holds"
-            f" {type(column.values[present[0]]).__name__}. Give it a transformer, such as 'text'"
-            " or 'image'."
+            f"Modality {name!r} is passed through, but column {column.name!r} holds cells that are"
+            f" no numbers ({error}). Give it a transformer, such as 'text' or 'image'."
         ) from error
     lengths = {len(cell) for cell in cells}
     if len(lengths) > 1:
@@ -227,6 +319,6 @@ def _column_numbers(column: Column, name: str) -> np.ndarray:
             f" {len(lengths)} different lengths, from {min(lengths)} to {max(lengths)}. Vectors"
             " must be of one length."
         )
-    values = np.full((len(column.values), lengths.pop()), np.nan)
+    values = np.full((len(column.values), lengths.pop()), np.nan, dtype=cells[0].dtype)
     values[present] = np.stack(cells)
     return values

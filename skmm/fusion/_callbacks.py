@@ -3,8 +3,9 @@
 They came in 1.9 as an experiment. On older versions the names below do nothing.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -16,50 +17,70 @@ except ImportError:
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands for the mixin that this version lacks."""
 
-    def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:  # type: ignore[misc]
+    def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
         """Stand for the decorator that this version lacks."""
         return method
 
 
-__all__ = ["CallbackSupportMixin", "EpochReporter", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "TaskReporter", "with_callbacks"]
 
 
-class EpochReporter:
-    """Tells scikit-learn's callbacks of the epochs of a training.
+class TaskReporter:
+    """Tells scikit-learn's callbacks of the tasks of a ``fit``: modalities, epochs.
 
     Parameters
     ----------
     estimator : CallbackSupportMixin
-        Estimator whose ``fit`` runs.
+        Estimator whose ``fit`` runs, decorated by ``with_callbacks``.
     X, y : object
         What it was given.
-    max_epochs : int
-        Most epochs there can be.
+    max_tasks : int
+        Most tasks there can be.
+    name : str
+        What a task is called.
     """
 
-    def __init__(self, estimator: Any, X: Any, y: Any, max_epochs: int):
+    def __init__(self, estimator: Any, X: Any, y: Any, max_tasks: int, name: str):
         self.given = {"estimator": estimator, "X": X, "y": y}
         self.estimator = estimator
+        self.max_tasks = max_tasks
+        self.name = name
         self.context: Any = None
+
+    def __enter__(self) -> Self:
+        known = vars(self.estimator)
         # Contexts stay in a tree until fit ends: nothing is built for nobody.
-        wanted = hasattr(estimator, "_skl_callbacks") or hasattr(estimator, "_parent_callback_ctx")
-        if HAVE_CALLBACKS and wanted:
-            self.context = estimator._init_callback_context(max_subtasks=max_epochs)
+        if HAVE_CALLBACKS and ("_skl_callbacks" in known or "_parent_callback_ctx" in known):
+            self.context = self.estimator._init_callback_context(max_subtasks=self.max_tasks)
             self.context.call_on_fit_task_begin(**self.given)
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if self.context is not None and error is None:
+            self.context.call_on_fit_task_end(**self.given)
 
     def begin(self) -> None:
-        """Tell that an epoch begins."""
+        """Tell that a task begins."""
         if self.context is not None:
-            self._epoch = self.context.subcontext(task_name="epoch")
-            self._epoch.call_on_fit_task_begin(**self.given)
+            self._task = self.context.subcontext(task_name=self.name)
+            self._task.call_on_fit_task_begin(**self.given)
 
-    def end(self) -> bool:
-        """Tell that an epoch has ended; True if a callback asks to stop."""
+    def end(self, *, usable: bool = False) -> bool:
+        """Tell that a task has ended; True if a callback asks to stop.
+
+        ``usable`` says that the estimator could predict now, as after an epoch.
+        """
         if self.context is None:
             return False
-        return bool(self._epoch.call_on_fit_task_end(**self.given))
+        # No attribute is needed beyond those that the estimator has at this moment.
+        attributes: dict[str, Any] | None = {} if usable else None
+        return bool(
+            self._task.call_on_fit_task_end(**self.given, reconstruction_attributes=attributes)
+        )
 
-    def close(self) -> None:
-        """Tell that the fit has ended."""
-        if self.context is not None:
-            self.context.call_on_fit_task_end(**self.given)
+    @contextmanager
+    def task(self) -> Iterator[None]:
+        """Report what is done inside the block as a task."""
+        self.begin()
+        yield
+        self.end()

@@ -4,18 +4,19 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import TransformerMixin
-from sklearn.utils import Tags
+from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
 from skmm._constraints import StrOptions, check_feature_names_in
 from skmm.fusion._base import BaseFusion
-from skmm.fusion._block import BlockValues
+from skmm.fusion._block import Block, BlockValues
+from skmm.fusion._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 
 __all__ = ["EarlyFusion"]
 
 
-class EarlyFusion(TransformerMixin, BaseFusion):
+class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseFusion):
     """Put the features of all modalities side by side, for any estimator behind it.
 
     Each modality's transformer is fitted on, and applied to, the rows that have the modality.
@@ -92,6 +93,7 @@ class EarlyFusion(TransformerMixin, BaseFusion):
         self.add_indicator = add_indicator
         self.all_missing = all_missing
 
+    @with_callbacks
     def fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self:
         """Fit every modality's transformer and the scaling of its features.
 
@@ -109,9 +111,10 @@ class EarlyFusion(TransformerMixin, BaseFusion):
         self : object
             The fitted fusion.
         """
-        self.fit_transform(X, y, **fit_params)
+        self._fit(X, y, fit_params)
         return self
 
+    @with_callbacks
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
         """Fit, and transform the same frame.
 
@@ -129,15 +132,27 @@ class EarlyFusion(TransformerMixin, BaseFusion):
         features : ndarray of shape (n_samples, n_features_out)
             Float.
         """
+        return self._side_by_side(self._fit(X, y, fit_params))
+
+    def _fit(self, X: Any, y: Any, fit_params: dict[str, Any]) -> list[BlockValues]:
         self._validate_params()
+        self._refuse_unrouted(fit_params)
         X = self._check_frame(X, reset=True)
         y = None if y is None else np.asarray(y)
-        params_of = None
-        if fit_params:
-            routed = process_routing(self, "fit", **fit_params)
-            params_of = lambda name: routed[name].fit  # noqa: E731
-        values = self._fit_blocks(X, y, params_of)
-        return self._side_by_side(values)
+        check_consistent_length(X, y)
+        routed = process_routing(self, "fit", **fit_params) if fit_params else {}
+        blocks = [Block(modality) for modality in self._resolve(X)]
+        values = []
+        with TaskReporter(self, X, y, len(blocks), "modality") as reporter:
+            for block in blocks:
+                with reporter.task():
+                    params = routed[block.name].fit_transform if block.name in routed else {}
+                    values.append(block.fit_transform(X, y, params))
+        self._blocks = self._keep_usable(blocks, [value.flaw for value in values])
+        self.modalities_ = [block.triple for block in self._blocks]
+        values = [value for value in values if not value.flaw]
+        self._refuse_empty(np.column_stack([value.present for value in values]))
+        return values
 
     def transform(self, X: Any) -> Any:
         """Return the features of all modalities side by side.
@@ -153,7 +168,10 @@ class EarlyFusion(TransformerMixin, BaseFusion):
             Float; never NaN.
         """
         check_is_fitted(self)
-        return self._side_by_side(self._transform_blocks(self._check_frame(X, reset=False)))
+        X = self._check_frame(X, reset=False)
+        values = [block.transform(X) for block in self._blocks]
+        self._refuse_empty(np.column_stack([value.present for value in values]))
+        return self._side_by_side(values)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the features.
@@ -186,8 +204,9 @@ class EarlyFusion(TransformerMixin, BaseFusion):
             Keyed by modality.
         """
         router = MetadataRouter(owner=type(self).__name__)
-        mapping = MethodMapping().add(caller="fit", callee="fit")
-        mapping.add(caller="fit_transform", callee="fit")
+        mapping = MethodMapping()
+        for caller in ("fit", "fit_transform"):
+            mapping.add(caller=caller, callee="fit_transform")
         for name, middle in self._named_middles:
             if not isinstance(middle, str):
                 router.add(**{name: middle}, method_mapping=mapping)

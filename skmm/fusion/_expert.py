@@ -1,18 +1,17 @@
 """One modality of a late fusion: its transformer and its estimator."""
 
-import warnings
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
 from skmm._column import take_rows
-from skmm.exceptions import ModalityWarning
-from skmm.fusion._block import Block
-from skmm.fusion._modalities import Modality
+from skmm.fusion._block import Block, params_of_rows
+from skmm.fusion._clone import seeded_clone
+from skmm.fusion._modalities import Modality, is_predictor
 
 __all__ = ["Expert"]
 
@@ -28,89 +27,98 @@ class Expert:
         Cloned; not used where the middle is a predictor.
     scales : bool
         Whether features are standardised before the estimator.
+    seed : int
+        For what has no ``random_state`` of its own.
+
+    Attributes
+    ----------
+    flaw : str or None
+        Why it cannot vote, None if it can.
+    saw_one_class : bool
+        Whether the modality is there in rows of one class only.
     """
 
-    def __init__(self, modality: Modality, estimator: Any, *, scales: bool):
-        self.block = Block(modality)
+    def __init__(self, modality: Modality, estimator: Any, *, scales: bool, seed: int):
+        self.block = Block(modality, seed)
         self.name = modality.name
-        middle = modality.middle
-        self.predicts_cells = hasattr(middle, "predict") and not hasattr(middle, "transform")
+        self.predicts_cells = is_predictor(modality.middle)
         self.scales = scales and not self.predicts_cells
-        self.estimator = clone(middle if self.predicts_cells else estimator)
+        self.estimator = seeded_clone(modality.middle if self.predicts_cells else estimator, seed)
+        self.saw_one_class = False
 
-    def fit(
-        self, X: Any, y: np.ndarray, *, classes: bool, sample_weight: Any = None, params: Any = None
-    ) -> Self:
-        """Fit on the rows of ``X`` that have the modality."""
-        features, present = self._features(X, y)
-        rows = np.flatnonzero(present)
-        self.usable = len(rows) > 0
-        if not self.usable:
-            return self
-        fit_params = dict(params or {})
-        if sample_weight is not None:
-            if not _takes_sample_weight(self.estimator):
-                raise TypeError(
-                    f"sample_weight is given, but the estimator of modality {self.name!r},"
-                    f" {type(self.estimator).__name__}, does not take it."
-                )
-            fit_params["sample_weight"] = sample_weight[rows]
-        if classes and len(np.unique(y[rows])) == 1:
-            warnings.warn(
-                f"Modality {self.name!r} is there in rows of one class only, and votes for it.",
-                ModalityWarning,
-                stacklevel=3,
+    @property
+    def triple(self) -> tuple[str, Any, list[str]]:
+        """Name, what was fitted on the cells, and names of the columns."""
+        if self.predicts_cells:
+            return self.name, self.estimator, self.block.input_names
+        return self.block.triple
+
+    def fit(self, X: Any, y: np.ndarray, params: Mapping[str, Any], *, classes: bool) -> np.ndarray:
+        """Fit on the rows of ``X`` that have the modality; return which those are.
+
+        ``params`` go to the estimator's ``fit``; those with an entry per row are cut to the
+        rows that it sees.
+        """
+        value = self.block.fit_lazily(X) if self.predicts_cells else self.block.fit_transform(X, y)
+        self.flaw = None if self.predicts_cells and value.present.any() else value.flaw
+        if self.flaw:
+            return value.present
+        rows = np.flatnonzero(value.present)
+        fit_params = params_of_rows(params, rows, len(y))
+        weight = fit_params.get("sample_weight")
+        if weight is not None and not has_fit_parameter(self.estimator, "sample_weight"):
+            raise TypeError(
+                f"sample_weight is given, but the estimator of modality {self.name!r},"
+                f" {type(self.estimator).__name__}, does not take it. Choose one that does, or"
+                " leave sample_weight out."
             )
+        if self.predicts_cells:
+            features = take_rows(self.block.select(X)[0], rows)
+        else:
+            features = self.block.present_rows(value)
+            if self.scales:
+                self._scaler = StandardScaler(copy=False)
+                features = self._scaler.fit_transform(features, sample_weight=weight)
+        if classes and len(np.unique(y[rows])) == 1:
+            self.saw_one_class = True
             self.estimator, fit_params = DummyClassifier(strategy="prior"), {}
         self.estimator.fit(features, y[rows], **fit_params)
-        return self
-
-    def _features(self, X: Any, y: np.ndarray) -> tuple[Any, np.ndarray]:
-        if self.predicts_cells:
-            value = self.block.fit_lazily(X)
-            own, _ = self.block.select(X)
-            return take_rows(own, np.flatnonzero(value.present)), value.present
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ModalityWarning)  # told once by the fusion
-            value = self.block.fit_transform(X, y)
-        features = self.block.present_rows(value)
-        if self.scales and len(features):
-            self._scaler = StandardScaler().fit(features)
-        return self._scaled(features), value.present
-
-    def _scaled(self, features: np.ndarray) -> np.ndarray:
-        return self._scaler.transform(features) if self.scales and len(features) else features
+        return value.present
 
     def vote(self, X: Any, n_classes: int, *, first_choice: bool) -> np.ndarray:
         """Return (n_samples, n_outputs) predictions, NaN for rows without the modality.
 
         ``n_classes`` 0 asks for values instead of probabilities.
         """
+        features, present = self.block.select(X)
+        votes = np.full((len(present), max(n_classes, 1)), np.nan)
+        if self.flaw or not present.any():
+            return votes
         if self.predicts_cells:
-            own, present = self.block.select(X)
-            features = take_rows(own, np.flatnonzero(present)) if present.any() else None
+            features = take_rows(features, np.flatnonzero(present))
         else:
             value = self.block.transform(X)
-            present = value.present
-            features = self._scaled(self.block.present_rows(value)) if present.any() else None
-        votes = np.full((len(present), max(n_classes, 1)), np.nan)
-        if not present.any() or not self.usable:
-            return votes
+            features, present = self.block.present_rows(value), value.present
+            if not len(features):
+                return votes
+        if self.scales:
+            features = self._scaler.transform(features)
         if not n_classes:
             votes[present, 0] = np.ravel(self.estimator.predict(features))
         elif first_choice:
-            votes[present] = np.eye(n_classes)[self.estimator.predict(features)]
+            votes[present] = np.eye(n_classes)[np.asarray(self.estimator.predict(features), int)]
         else:
-            if not hasattr(self.estimator, "predict_proba"):
-                raise TypeError(
-                    f"The estimator of modality {self.name!r}, {type(self.estimator).__name__},"
-                    " has no predict_proba. Wrap it in CalibratedClassifierCV, or use rule='vote'."
-                )
-            votes[present] = 0.0
-            rows = np.flatnonzero(present)
-            votes[np.ix_(rows, self.estimator.classes_)] = self.estimator.predict_proba(features)
+            votes[present] = self._probabilities(features, n_classes)
         return votes
 
-
-def _takes_sample_weight(estimator: Any) -> bool:
-    return has_fit_parameter(estimator, "sample_weight")
+    def _probabilities(self, features: Any, n_classes: int) -> np.ndarray:
+        if not hasattr(self.estimator, "predict_proba"):
+            raise TypeError(
+                f"The estimator of modality {self.name!r}, {type(self.estimator).__name__},"
+                " has no predict_proba. Wrap it in CalibratedClassifierCV, or use rule='vote'."
+            )
+        own = self.estimator.predict_proba(features)
+        # Its training rows may have lacked a class.
+        probabilities = np.zeros((len(own), n_classes))
+        probabilities[:, self.estimator.classes_] = own
+        return probabilities

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from torch import Tensor, nn
 
 from skmm.fusion._block import Block, BlockValues
+from skmm.fusion._clone import seeded_clone
 from skmm.fusion._module import SEPARATOR
 
 __all__ = ["JointInputs"]
@@ -30,41 +30,42 @@ class JointInputs:
     def __init__(self, blocks: list[Block]):
         self.blocks = blocks
 
-    def fit(self, X: Any, y: Any) -> tuple[dict[str, Tensor], dict[str, nn.Module], dict[str, int]]:
-        """Fit; return tensors, networks to be trained, and the width of every modality."""
+    def fit(self, X: Any, y: np.ndarray) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
+        """Fit; return tensors and the networks to be trained.
+
+        Sets ``widths``, of every modality, and ``flaws``, why one cannot be used.
+        """
         tensors: dict[str, Tensor] = {}
         networks: dict[str, nn.Module] = {}
-        widths: dict[str, int] = {}
-        kept = []
+        self.widths: dict[str, int] = {}
+        self.flaws: list[str | None] = []
         for block in self.blocks:
-            if self._is_trained(block):
-                value = block.fit_lazily(X)
-                block.n_features = 0
-                if not value.present.any():
-                    block.warn_absent()
-                    continue
-                block.transformer = clone(block.middle)
-                own, _ = block.select(X)
-                networks[block.name] = block.transformer.start_training(own, y)
-                widths[block.name] = networks[block.name].width
-                tensors |= self._network_tensors(block, own, value.present)
+            trained = _is_trained(block.middle)
+            value = block.fit_lazily(X) if trained else block.fit_transform(X, y)
+            self.flaws.append(None if trained and value.present.any() else value.flaw)
+            if self.flaws[-1]:
+                continue
+            if trained:
+                network = self._start_training(block, X, y)
+                networks[block.name], self.widths[block.name] = network, network.width
+                tensors |= self._network_tensors(block, X)
             else:
-                value = block.fit_transform(X, y)
-                if not block.n_features:
-                    continue
-                widths[block.name] = block.n_features
+                self.widths[block.name] = block.n_features
                 tensors |= self._feature_tensors(block, value)
-            kept.append(block)
-        self.blocks = kept
-        return tensors, networks, widths
+        return tensors, networks
+
+    @staticmethod
+    def _start_training(block: Block, X: Any, y: np.ndarray) -> Any:
+        block.transformer = seeded_clone(block.middle, block.seed)
+        own, _ = block.select(X)
+        return block.transformer.start_training(own, y)
 
     def tensors(self, X: Any) -> dict[str, Tensor]:
         """Tensors of a new frame."""
         tensors: dict[str, Tensor] = {}
         for block in self.blocks:
-            if self._is_trained(block):
-                own, present = block.select(X)
-                tensors |= self._network_tensors(block, own, present)
+            if _is_trained(block.middle):
+                tensors |= self._network_tensors(block, X)
             else:
                 tensors |= self._feature_tensors(block, block.transform(X))
         return tensors
@@ -74,23 +75,19 @@ class JointInputs:
         columns = [tensors[f"{block.name}{SEPARATOR}present"] for block in self.blocks]
         return torch.stack(columns, dim=1).cpu().numpy()
 
-    @staticmethod
-    def _is_trained(block: Block) -> bool:
-        middle = block.transformer or block.middle
-        return bool(getattr(middle, "needs_training", False)) and hasattr(middle, "start_training")
-
     def _feature_tensors(self, block: Block, value: BlockValues) -> dict[str, Tensor]:
-        scaled = ((value.values - block.mean) / block.deviation).astype(np.float32)
         # What lies far outside training would drown the rest; what is NaN is masked, or the
         # part of a modality that is lacking: the average stands there.
-        np.clip(scaled, -_FARTHEST, _FARTHEST, out=scaled)
-        np.nan_to_num(scaled, copy=False)
+        with np.errstate(over="ignore"):
+            scaled = (value.values - block.mean) / block.deviation
+        scaled = np.nan_to_num(np.clip(scaled, -_FARTHEST, _FARTHEST)).astype(np.float32)
         return {
             f"{block.name}{SEPARATOR}values": torch.from_numpy(scaled),
             f"{block.name}{SEPARATOR}present": torch.from_numpy(value.present.copy()),
         }
 
-    def _network_tensors(self, block: Block, own: Any, present: np.ndarray) -> dict[str, Tensor]:
+    def _network_tensors(self, block: Block, X: Any) -> dict[str, Tensor]:
+        own, present = block.select(X)
         tensors = block.transformer.training_tensors(own)
         readable = [t for name, t in tensors.items() if name.endswith("/present")]
         mask = torch.from_numpy(present.copy())
@@ -98,3 +95,7 @@ class JointInputs:
             mask &= torch.stack(readable, dim=1).any(dim=1)
         named = {f"{block.name}{SEPARATOR}{name}": tensor for name, tensor in tensors.items()}
         return named | {f"{block.name}{SEPARATOR}present": mask}
+
+
+def _is_trained(middle: Any) -> bool:
+    return bool(getattr(middle, "needs_training", False)) and hasattr(middle, "start_training")

@@ -1,6 +1,7 @@
 """Joint fusion: one network over all modalities. What both tasks share."""
 
 import copy
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar, Self
@@ -27,8 +28,10 @@ from skmm._constraints import (
     check_sample_weight,
 )
 from skmm._device import one_thread, resolve_device, seeded
+from skmm.exceptions import ConvergenceError
 from skmm.fusion._base import BaseFusion
-from skmm.fusion._callbacks import CallbackSupportMixin, EpochReporter, with_callbacks
+from skmm.fusion._block import Block
+from skmm.fusion._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm.fusion._inputs import JointInputs
 from skmm.fusion._module import JointModule
 from skmm.fusion._net import SAMPLE_WEIGHT, Report, TensorDataset, make_net
@@ -74,12 +77,20 @@ class BaseJointFusion(
     # --- written by the task --------------------------------------------------------------
 
     @abstractmethod
-    def _encode_target(self, X: Any, y: Any) -> np.ndarray:
-        """Check ``y``; what the loss compares with."""
+    def _encode_target(self, X: Any, y: Any, *, anew: bool, classes: Any = None) -> np.ndarray:
+        """Check ``y``; what the loss compares with.
+
+        ``anew`` learns the classes (those that ``partial_fit`` was told, if any) or the number
+        of targets from it; else they are known.
+        """
 
     @abstractmethod
     def _target_tensor(self, target: np.ndarray) -> Tensor:
         """Target as a tensor."""
+
+    @abstractmethod
+    def _target_as_given(self, target: np.ndarray) -> np.ndarray:
+        """Target as the user wrote it, for the transformers."""
 
     @abstractmethod
     def _n_net_outputs(self) -> int:
@@ -90,10 +101,14 @@ class BaseJointFusion(
         """Loss of each row."""
 
     @abstractmethod
-    def _learn_target(
-        self, target: np.ndarray, sample_weight: Any, *, resume: bool
+    def _learn_target(self, target: np.ndarray, sample_weight: np.ndarray | None) -> None:
+        """Learn prior and scale; not called where training goes on."""
+
+    def _loss_weights(
+        self, target: np.ndarray, sample_weight: np.ndarray | None
     ) -> np.ndarray | None:
-        """Learn prior and scale, unless training resumes; return the weights of the rows."""
+        """Weights of the rows in the loss."""
+        return sample_weight
 
     @abstractmethod
     def _strata(self, target: np.ndarray) -> np.ndarray | None:
@@ -112,7 +127,7 @@ class BaseJointFusion(
         y : array-like of shape (n_samples,)
             Target.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in the loss.
+            Weights of the rows in the loss. The transformers see rows of weight 0 too.
 
         Returns
         -------
@@ -120,39 +135,72 @@ class BaseJointFusion(
             The fitted fusion.
         """
         self._validate_params()
-        resume = self.warm_start and hasattr(self, "module_")
-        X = self._check_frame(X, reset=not resume)
-        target = self._encode_target(X, y)
-        if sample_weight is not None:
-            sample_weight = check_sample_weight(sample_weight, X)
-        weights = self._learn_target(target, sample_weight, resume=resume)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        reporter = EpochReporter(self, X, y, self.max_epochs)
-        with seeded(seed):
-            inputs = self._inputs.tensors(X) if resume else self._start(X, np.asarray(y), target)
-            self._train(
-                inputs,
-                target,
-                weights,
-                held_out=self._held_out(target, seed),
+        goes_on = self.warm_start and hasattr(self, "module_")
+        X, target, weights = self._check_training(X, y, sample_weight, anew=not goes_on)
+        if weights is not None:
+            # The optimizer's steps have a length of their own: only proportions count.
+            weights = weights / weights[weights > 0].mean()
+        seed = self._draw_seed()
+        with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
+            inputs = self._inputs.tensors(X) if goes_on else self._start(X, target, seed)
+            rows = np.arange(len(target)) if weights is None else np.flatnonzero(weights)
+            held_out = self._hold_out(rows, target, seed)
+            rows = np.setdiff1d(rows, held_out)
+            self._new_net(
+                [*copy.deepcopy(list(self.callbacks or [])), ("skmm_report", Report(reporter))],
+                self._dataset(inputs, target, weights, held_out) if len(held_out) else None,
                 max_epochs=self.max_epochs,
-                reporter=reporter,
             )
-        reporter.close()
+            self._train(self._dataset(inputs, target, weights, rows))
+        self._net_is_open = False  # done: partial_fit builds another
         return self
 
-    def _start(self, X: Any, y: np.ndarray, target: np.ndarray) -> dict[str, Tensor]:
-        """Fit the transformers and build the untrained network."""
-        self._inputs = JointInputs(self._start_blocks(X))
-        inputs, networks, widths = self._inputs.fit(X, y)
-        self._blocks = self._inputs.blocks
-        if not self._blocks:
+    def _fit_one_epoch(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
+        """Train one more epoch on the rows given: ``partial_fit`` of both tasks."""
+        self._validate_params()
+        first = not hasattr(self, "module_")
+        X, target, weights = self._check_training(X, y, sample_weight, anew=first, classes=classes)
+        seed = self._draw_seed()
+        # Another seed every time, or each call would drop the same units.
+        with seeded(seed + len(getattr(self, "history_", []))):
+            inputs = self._start(X, target, seed) if first else self._inputs.tensors(X)
+            # A call after another keeps the optimizer and what it knows.
+            if not hasattr(self, "net_") or not self._net_is_open:
+                self._new_net(copy.deepcopy(list(self.callbacks or [])), None, max_epochs=1)
+                self._net_is_open = True
+            rows = np.arange(len(target)) if weights is None else np.flatnonzero(weights)
+            self._train(self._dataset(inputs, target, weights, rows))
+        return self
+
+    def _check_training(
+        self, X: Any, y: Any, sample_weight: Any, *, anew: bool, classes: Any = None
+    ) -> tuple[Any, np.ndarray, np.ndarray | None]:
+        """Frame, target and weights in the loss."""
+        X = self._check_frame(X, reset=anew)
+        target = self._encode_target(X, y, anew=anew, classes=classes)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, X)
+        if anew:
+            self._learn_target(target, sample_weight)
+        weights = self._loss_weights(target, sample_weight)
+        if weights is not None and not weights.any():
             raise ValueError(
-                f"{type(self).__name__} has nothing to learn from: every modality is absent in"
-                " every training row."
+                f"{type(self).__name__}: class_weight and sample_weight leave every row with"
+                " weight 0. Give at least one row a positive weight."
             )
-        self._refuse_empty(self._inputs.present(inputs))
-        self.module_ = JointModule(
+        return X, target, weights
+
+    def _draw_seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _start(self, X: Any, target: np.ndarray, seed: int) -> dict[str, Tensor]:
+        """Fit the transformers and build the untrained network."""
+        inputs = JointInputs([Block(modality, seed) for modality in self._resolve(X)])
+        tensors, networks = inputs.fit(X, self._target_as_given(target))
+        inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)
+        self._refuse_empty(inputs.present(tensors))
+        widths = {block.name: inputs.widths[block.name] for block in inputs.blocks}
+        module = JointModule(
             list(widths),
             networks,
             self._make_fusion(widths),
@@ -161,9 +209,10 @@ class BaseJointFusion(
             modality_dropout=self.modality_dropout,
             dropout=self.dropout,
         )
+        self._inputs, self.module_ = inputs, module
         self._n_features_out = self.n_components
         self.history_: list[dict[str, float]] = []
-        return inputs
+        return tensors
 
     def _make_fusion(self, widths: dict[str, int]) -> nn.Module:
         options = dict(self.strategy_params or {})
@@ -174,95 +223,78 @@ class BaseJointFusion(
             self.strategy, widths, self.n_components, dropout=self.dropout, **options
         )
 
-    def _train(
+    def _dataset(
         self,
         inputs: dict[str, Tensor],
         target: np.ndarray,
         weights: np.ndarray | None,
-        *,
-        held_out: np.ndarray | None,
-        max_epochs: int,
-        reporter: EpochReporter | None = None,
-    ) -> None:
-        """Train, and take over what was learned."""
-        device = resolve_device(self.device)
+        rows: np.ndarray,
+    ) -> TensorDataset:
+        """Rows to train or to look at, on the device."""
         if weights is not None:
             inputs = {**inputs, SAMPLE_WEIGHT: torch.as_tensor(weights, dtype=torch.float32)}
-        inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
-        train = TensorDataset(inputs, self._target_tensor(target).to(device))
-        valid = None
-        if held_out is not None:
-            kept = np.setdiff1d(np.arange(len(target)), held_out)
-            valid = TensorDataset(*train[torch.as_tensor(held_out, device=device)])
-            train = TensorDataset(*train[torch.as_tensor(kept, device=device)])
-        callbacks = copy.deepcopy(list(self.callbacks or []))
-        if reporter is not None:
-            callbacks.append(("report", Report(reporter.begin, reporter.end)))
-        # A partial_fit after another keeps the optimizer and what it knows.
-        if reporter is not None or getattr(self, "net_", None) is None or self.net_.train_split:
-            self.net_ = make_net(
-                self.module_,
-                self._criterion(),
-                valid=valid,
-                max_epochs=max_epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                weight_decay=self.weight_decay,
-                n_iter_no_change=self.n_iter_no_change,
-                callbacks=callbacks,
-                device=device,
-                verbose=self.verbose,
-            )
+        device, chosen = resolve_device(self.device), torch.as_tensor(rows)
+        return TensorDataset(
+            {name: tensor[chosen].to(device) for name, tensor in inputs.items()},
+            self._target_tensor(target)[chosen].to(device),
+        )
+
+    def _new_net(
+        self, callbacks: list[Any], valid: TensorDataset | None, *, max_epochs: int
+    ) -> None:
+        self.net_ = make_net(
+            self.module_,
+            self._criterion(),
+            valid=valid,
+            max_epochs=max_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            n_iter_no_change=self.n_iter_no_change,
+            callbacks=callbacks,
+            device=resolve_device(self.device),
+            verbose=self.verbose,
+        )
+
+    def _train(self, train: TensorDataset) -> None:
+        """Train, and take over what was learned."""
         n_before = len(self.net_.history)
-        with one_thread():
-            self.net_.partial_fit(train)
+        self.module_.to(self.net_.device)  # a pickle in between has moved it to the CPU
+        try:
+            with one_thread():
+                self.net_.train(train)
+        except ConvergenceError:
+            del self.module_, self.net_  # not fitted, and nothing to go on with
+            raise
         self.module_.eval()
         self.history_ = self.history_ + [
             {key: epoch[key] for key in ("train_loss", "valid_loss") if key in epoch}
             for epoch in self.net_.history[n_before:]
         ]
         self.n_iter_ = len(self.history_)
-        for block in self._blocks:
+        for block in self._inputs.blocks:
             if block.name in self.module_.encoder_names:
                 block.transformer.end_training(self.module_.encoder_of(block.name))
-        self._set_modalities()
+        self.modalities_ = [block.triple for block in self._inputs.blocks]
 
-    def _held_out(self, target: np.ndarray, seed: int) -> np.ndarray | None:
-        """Rows on which early stopping looks, None without it."""
-        n = len(target)
+    def _hold_out(self, rows: np.ndarray, target: np.ndarray, seed: int) -> np.ndarray:
+        """Which of the rows early stopping looks at; none without it."""
+        n = len(rows)
         if not self.early_stopping or n < _FEWEST_TO_HOLD_OUT:
-            return None
-        strata = self._strata(target)
-        n_held = max(1, int(np.ceil(n * self.validation_fraction)))
+            return rows[:0]
+        n_held = min(math.ceil(n * self.validation_fraction), n - 1)
+        strata = self._strata(target[rows])
         if strata is not None:
             counts = np.unique(strata, return_counts=True)[1]
-            if counts.min() < 2 or n_held < len(counts):
+            if counts.min() < 2 or not len(counts) <= n_held <= n - len(counts):
                 strata = None  # too few of some class to be in both parts
-        return train_test_split(np.arange(n), test_size=n_held, stratify=strata, random_state=seed)[
-            1
-        ]
-
-    def _fit_one_epoch(self, X: Any, y: Any, sample_weight: Any) -> Self:
-        """Train one more epoch on the rows given: ``partial_fit`` of both tasks."""
-        self._validate_params()
-        first = not hasattr(self, "module_")
-        X = self._check_frame(X, reset=first)
-        target = self._encode_target(X, y)
-        if sample_weight is not None:
-            sample_weight = check_sample_weight(sample_weight, X)
-        weights = self._learn_target(target, sample_weight, resume=not first)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        # Another seed every time, or each call would drop the same units.
-        with seeded(seed + len(getattr(self, "history_", []))):
-            inputs = self._start(X, np.asarray(y), target) if first else self._inputs.tensors(X)
-            self._train(inputs, target, weights, held_out=None, max_epochs=1)
-        return self
+        return train_test_split(rows, test_size=n_held, stratify=strata, random_state=seed)[1]
 
     # --- predict ----------------------------------------------------------------------------
 
     def _batches(self, X: Any) -> Iterator[tuple[slice, dict[str, Tensor], np.ndarray]]:
         """Yield (rows, tensors on the device, which rows lack everything)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "module_")
         X = self._check_frame(X, reset=False)
         device = resolve_device(self.device)
         self.module_.to(device).eval()
@@ -272,7 +304,7 @@ class BaseJointFusion(
         for start in range(0, len(present), 4096):
             rows = slice(start, start + 4096)
             batch = {name: tensor[rows].to(device) for name, tensor in inputs.items()}
-            yield rows, batch, ~present[rows].any(axis=1)
+            yield rows, batch, np.logical_not(present[rows].any(axis=1))
 
     def _outputs(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Outputs of the net (n_samples, n_outputs), and which rows lack every modality."""
@@ -302,13 +334,19 @@ class BaseJointFusion(
             ]
         return np.concatenate(parts)
 
-    # --- pickles and tags -------------------------------------------------------------------
+    # --- copies, pickles and tags -----------------------------------------------------------
+
+    def __copy__(self) -> Self:
+        # A shallow copy shares the network, and the training may be going on: callbacks of
+        # scikit-learn copy the estimator after an epoch. It must not be moved, as below.
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        if "net_" in state:
-            # The optimizer's state is twice the weights, and of no use without the data.
-            state = {name: value for name, value in state.items() if name != "net_"}
+        state = dict(super().__getstate__())
+        # The optimizer's state is twice the weights, and of no use without the data.
+        if state.pop("net_", None) is not None:
             self.module_.cpu()  # the pickle opens on a machine without the GPU
         return state
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from torch import Tensor, nn
 
 from skmm._constraints import StrOptions
@@ -123,13 +123,14 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     >>> X, y = make_multimodal_classification(n_samples=200, missing=0.1, random_state=0)
     >>> fusion = JointFusionClassifier(
     ...     [("text", TextEncoder("tfidf", n_components=16), ["text"]),
-    ...      ("table", "tabular", ["number_0", "number_1"])],
+    ...      ("table", "tabular", ["tabular_number_0", "tabular_number_1"])],
     ...     strategy="gated", max_epochs=5, random_state=0,
     ... )
     >>> fusion.fit(X, y).predict_proba(X).shape
     (200, 2)
     """
 
+    classes_: np.ndarray
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseJointFusion._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
@@ -207,14 +208,12 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         self : object
             The fitted fusion.
         """
-        if not hasattr(self, "module_"):
-            self._all_classes = None if classes is None else np.unique(classes)
-        else:
-            self._all_classes = self.classes_
-        try:
-            return self._fit_one_epoch(X, y, sample_weight)
-        finally:
-            del self._all_classes
+        if self.class_weight == "balanced":
+            raise ValueError(
+                f"{type(self).__name__}: class_weight='balanced' needs all rows at once. Give"
+                " partial_fit a dict of weights."
+            )
+        return self._fit_one_epoch(X, y, sample_weight, classes)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict classes.
@@ -229,7 +228,8 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         classes : ndarray of shape (n_samples,)
             Most probable class.
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict probabilities.
@@ -249,38 +249,38 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         probabilities[empty] = self._prior
         return probabilities
 
-    def _encode_target(self, X: Any, y: Any) -> np.ndarray:
-        known = getattr(self, "_all_classes", None)
-        if known is None:
-            if self.warm_start and hasattr(self, "module_"):
-                known = self.classes_
-            else:
-                self.classes_, indices = class_indices(X, y, type(self).__name__)
-                return indices
-        self.classes_ = known
-        y = np.asarray(y).ravel()
-        strange = np.setdiff1d(y, known)
-        if len(strange):
+    def _encode_target(self, X: Any, y: Any, *, anew: bool, classes: Any = None) -> np.ndarray:
+        owner = type(self).__name__
+        announced = None if classes is None else np.unique(classes)
+        if not anew and announced is not None and not np.array_equal(announced, self.classes_):
             raise ValueError(
-                f"{type(self).__name__}: y holds {strange[0]!r}, which is not among the classes"
-                f" {list(known)}. Name all classes in the first partial_fit, or fit anew."
+                f"{owner}: classes are {announced.tolist()}, but were {self.classes_.tolist()}"
+                " before. Leave them out, or fit anew."
             )
-        return np.searchsorted(known, y)
+        known = announced if anew else self.classes_
+        self.classes_, indices = class_indices(X, y, owner, known=known)
+        return indices
 
-    def _learn_target(
-        self, target: np.ndarray, sample_weight: Any, *, resume: bool
+    def _learn_target(self, target: np.ndarray, sample_weight: np.ndarray | None) -> None:
+        shares = np.bincount(target, weights=sample_weight, minlength=len(self.classes_))
+        self._prior = shares / shares.sum()
+
+    def _loss_weights(
+        self, target: np.ndarray, sample_weight: np.ndarray | None
     ) -> np.ndarray | None:
-        if not resume:
-            shares = np.bincount(target, weights=sample_weight, minlength=len(self.classes_))
-            self._prior = shares / shares.sum()
         if self.class_weight is None:
             return sample_weight
-        by_class = self.class_weight
-        if isinstance(by_class, dict):
-            names = list(self.classes_)
-            by_class = {names.index(name): w for name, w in by_class.items() if name in names}
-        weights = compute_sample_weight(by_class, target)
+        if isinstance(self.class_weight, dict):
+            by_class = compute_class_weight(
+                self.class_weight, classes=self.classes_, y=self.classes_[target]
+            )
+            weights = by_class[target]
+        else:
+            weights = compute_sample_weight(self.class_weight, target)
         return weights if sample_weight is None else weights * sample_weight
+
+    def _target_as_given(self, target: np.ndarray) -> np.ndarray:
+        return self.classes_[target]
 
     def _target_tensor(self, target: np.ndarray) -> Tensor:
         return torch.as_tensor(target, dtype=torch.int64)

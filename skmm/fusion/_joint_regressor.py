@@ -109,7 +109,7 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
     >>> X, y = make_multimodal_regression(n_samples=200, missing=0.1, random_state=0)
     >>> fusion = JointFusionRegressor(
     ...     [("text", TextEncoder("tfidf", n_components=16), ["text"]),
-    ...      ("table", "tabular", ["number_0", "number_1"])],
+    ...      ("table", "tabular", ["tabular_number_0", "tabular_number_1"])],
     ...     max_epochs=5, random_state=0,
     ... )
     >>> fusion.fit(X, y).predict(X).shape
@@ -204,22 +204,32 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         values = outputs * self._y_scale + self._y_mean
         return values[:, 0] if self._y_is_1d else values
 
-    def _encode_target(self, X: Any, y: Any) -> np.ndarray:
+    def _encode_target(self, X: Any, y: Any, *, anew: bool, classes: Any = None) -> np.ndarray:
         y = regression_target(X, y, type(self).__name__, multi_output=True)
+        target = y.reshape(len(y), -1)
+        if not anew and target.shape[1] != len(self._y_mean):
+            raise ValueError(
+                f"{type(self).__name__}: y has {target.shape[1]} targets, but had"
+                f" {len(self._y_mean)} before. Give as many, or fit anew."
+            )
         self._y_is_1d = y.ndim == 1
-        return y.reshape(len(y), -1)
+        return target
 
-    def _learn_target(
-        self, target: np.ndarray, sample_weight: Any, *, resume: bool
-    ) -> np.ndarray | None:
-        # The scale belongs to the weights of the net: a net that goes on keeps it.
-        if not resume:
-            self._y_mean = np.average(target, axis=0, weights=sample_weight)
-            variance = np.average((target - self._y_mean) ** 2, axis=0, weights=sample_weight)
-            self._y_scale = np.where(variance > 0, np.sqrt(variance), 1.0)
-        return sample_weight
+    def _learn_target(self, target: np.ndarray, sample_weight: np.ndarray | None) -> None:
+        # In units of the largest, for the square of 1e200 is no number.
+        largest = np.abs(target).max(axis=0)
+        unit = np.where(largest > 0, largest, 1.0)
+        mean = np.average(target / unit, axis=0, weights=sample_weight)
+        variance = np.average((target / unit - mean) ** 2, axis=0, weights=sample_weight)
+        constant = np.sqrt(variance) <= 10 * np.finfo(np.float64).eps * np.abs(mean)
+        self._y_mean = mean * unit
+        self._y_scale = np.where(constant, 1.0, np.sqrt(variance) * unit)
+
+    def _target_as_given(self, target: np.ndarray) -> np.ndarray:
+        return target[:, 0] if self._y_is_1d else target
 
     def _target_tensor(self, target: np.ndarray) -> Tensor:
+        # The scale belongs to the weights of the net: a net that goes on keeps it.
         standardised = (target - self._y_mean) / self._y_scale
         return torch.as_tensor(standardised, dtype=torch.float32)
 

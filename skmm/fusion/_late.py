@@ -1,10 +1,12 @@
 """Late fusion: an estimator per modality, then a rule. What both tasks share."""
 
+import warnings
 from abc import abstractmethod
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import TransformerMixin, clone
+from sklearn import get_config
+from sklearn.base import TransformerMixin
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
@@ -18,15 +20,21 @@ from skmm._constraints import (
     check_feature_names_in,
     check_sample_weight,
 )
+from skmm.exceptions import ModalityWarning
 from skmm.fusion._base import BaseFusion
+from skmm.fusion._block import params_of_rows
+from skmm.fusion._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
+from skmm.fusion._clone import seeded_clone
 from skmm.fusion._expert import Expert
-from skmm.fusion._modalities import Modality, resolve_modalities
+from skmm.fusion._modalities import Modality, is_predictor
 from skmm.fusion._rules import RULES, combine, learn_weights, stack_features
 
 __all__ = ["BaseLateFusion"]
 
+_Params = dict[str, dict[str, Any]]  # fit parameters by modality
 
-class BaseLateFusion(TransformerMixin, BaseFusion):
+
+class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseFusion):
     """An estimator per modality, fitted where it is present, then a rule over their votes."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -71,7 +79,7 @@ class BaseLateFusion(TransformerMixin, BaseFusion):
         """Check ``y``; class indices or values."""
 
     @abstractmethod
-    def _default_estimator(self, seed: int) -> Any:
+    def _default_estimator(self) -> Any:
         """Estimator of a modality, over standardised features."""
 
     @abstractmethod
@@ -87,11 +95,16 @@ class BaseLateFusion(TransformerMixin, BaseFusion):
         """Answer for a row without any modality."""
 
     @abstractmethod
+    def _target_spread(self, y: np.ndarray, sample_weight: np.ndarray | None) -> float:
+        """Unit in which votes are stacked."""
+
+    @abstractmethod
     def _score_votes(self, y: np.ndarray, votes: np.ndarray) -> float:
         """Score of one modality's out-of-fold votes."""
 
     # --- fit --------------------------------------------------------------------------------
 
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None, **fit_params: Any) -> Self:
         """Fit an estimator per modality, and the rule.
 
@@ -112,53 +125,65 @@ class BaseLateFusion(TransformerMixin, BaseFusion):
             The fitted fusion.
         """
         self._validate_params()
+        self._refuse_unrouted(fit_params)
         X = self._check_frame(X, reset=True)
         target = self._encode_target(X, y)
-        routed = self._route(sample_weight, fit_params)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, X)
-        modalities = resolve_modalities(self.modalities, X, type(self).__name__, predictors=True)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        experts = Parallel(n_jobs=self.n_jobs)(
-            delayed(self._fit_expert)(m, X, target, sample_weight, routed, seed) for m in modalities
-        )
-        self._experts = [expert for expert in experts if expert.usable]
-        self._blocks = [expert.block for expert in self._experts]
-        if not self._experts:
-            raise ValueError(
-                f"{type(self).__name__} has nothing to learn from: every modality is absent in"
-                " every training row."
-            )
-        self.modalities_ = [
-            (e.name, e.block.transformer or e.block.middle, e.block.input_names)
-            for e in self._experts
-        ]
-        self.estimators_ = {expert.name: expert.estimator for expert in self._experts}
-        self._prior_ = self._prior(target, sample_weight)
-        self._fit_rule(X, target, sample_weight, modalities, routed, seed)
+        modalities = self._resolve(X, predictors=True)
+        params = self._route(modalities, sample_weight, fit_params)
+        self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        with TaskReporter(self, X, y, 2, "stage") as reporter:
+            with reporter.task():
+                self._fit_experts(X, target, modalities, params)
+            self._prior_ = self._prior(target, sample_weight)
+            self._spread = self._target_spread(target, sample_weight)
+            with reporter.task():
+                self._fit_rule(X, target, sample_weight, modalities, params)
         return self
 
-    def _route(self, sample_weight: Any, fit_params: dict[str, Any]) -> dict[str, Any]:
-        if not fit_params:
-            return {}
-        return dict(
-            process_routing(self, "fit", sample_weight=sample_weight, **fit_params).estimator.fit
+    def _route(
+        self, modalities: list[Modality], sample_weight: Any, fit_params: dict[str, Any]
+    ) -> _Params:
+        """Metadata for the ``fit`` of each modality's estimator."""
+        if not get_config()["enable_metadata_routing"]:
+            given = {} if sample_weight is None else {"sample_weight": sample_weight}
+            return {m.name: given for m in modalities}
+        if sample_weight is None and not fit_params:
+            return {m.name: {} for m in modalities}
+        routed = process_routing(self, "fit", sample_weight=sample_weight, **fit_params)
+        return {
+            m.name: dict(routed[m.name if is_predictor(m.middle) else "estimator"].fit)
+            for m in modalities
+        }
+
+    def _fit_experts(
+        self, X: Any, y: np.ndarray, modalities: list[Modality], params: _Params
+    ) -> None:
+        fitted = Parallel(n_jobs=self.n_jobs)(
+            delayed(self._fit_expert)(m, X, y, params[m.name]) for m in modalities
         )
+        experts = [expert for expert, _ in fitted]
+        self._experts = self._keep_usable(experts, [expert.flaw for expert in experts])
+        self._refuse_empty(np.column_stack([present for _, present in fitted]))
+        for expert in self._experts:
+            if expert.saw_one_class:
+                warnings.warn(
+                    f"Modality {expert.name!r} is there in rows of one class only, and always"
+                    " votes for it.",
+                    ModalityWarning,
+                    stacklevel=2,
+                )
+        self.modalities_ = [expert.triple for expert in self._experts]
+        self.estimators_ = {expert.name: expert.estimator for expert in self._experts}
 
     def _fit_expert(
-        self,
-        modality: Modality,
-        X: Any,
-        y: np.ndarray,
-        sample_weight: np.ndarray | None,
-        params: dict[str, Any],
-        seed: int,
-    ) -> Expert:
+        self, modality: Modality, X: Any, y: np.ndarray, params: dict[str, Any]
+    ) -> tuple[Expert, np.ndarray]:
         given = self.estimator is not None
-        estimator = self.estimator if given else self._default_estimator(seed)
-        return Expert(modality, estimator, scales=not given).fit(
-            X, y, classes=self._classes, sample_weight=sample_weight, params=params
-        )
+        estimator = self.estimator if given else self._default_estimator()
+        expert = Expert(modality, estimator, scales=not given, seed=self._seed)
+        return expert, expert.fit(X, y, params, classes=self._classes)
 
     def _fit_rule(
         self,
@@ -166,56 +191,73 @@ class BaseLateFusion(TransformerMixin, BaseFusion):
         y: np.ndarray,
         sample_weight: np.ndarray | None,
         modalities: list[Modality],
-        params: dict[str, Any],
-        seed: int,
+        params: _Params,
     ) -> None:
         self.weights_: np.ndarray | None = None
         self.final_estimator_: Any = None
         self.modality_scores_: dict[str, float] | None = None
-        names = [expert.name for expert in self._experts]
         if self.rule == "weighted" and self.weights is not None:
-            given = np.asarray(self.weights, dtype=float)
-            if given.shape != (len(modalities),) or (given < 0).any() or not given.any():
-                raise ValueError(
-                    f"{type(self).__name__}: weights must be {len(modalities)} numbers that are"
-                    f" not negative, one per modality, got {self.weights!r}."
-                )
-            kept = given[[m.name in names for m in modalities]]
-            self.weights_ = kept / max(kept.sum(), 1e-300)
-            return
-        if self.rule not in ("weighted", "stacking"):
-            return
-        modalities = [m for m in modalities if m.name in names]
-        votes = self._out_of_fold(X, y, sample_weight, modalities, params, seed)
-        self.modality_scores_ = {
-            name: self._score_votes(y[rows], votes[rows, m])
-            for m, name in enumerate(names)
-            if (rows := ~np.isnan(votes[:, m, 0])).any()
-        }
-        if self.rule == "weighted":
-            self.weights_ = learn_weights(votes, y, sample_weight, classes=self._classes)
-            return
-        final = self._default_final() if self.final_estimator is None else self.final_estimator
-        features = stack_features(votes, self._prior_, classes=self._classes)
-        weight = {} if sample_weight is None else {"sample_weight": sample_weight}
-        self.final_estimator_ = clone(final).fit(features, y, **weight)
+            self.weights_ = self._given_weights(modalities)
+        elif self.rule in ("weighted", "stacking"):
+            self._learn_rule(X, y, sample_weight, modalities, params)
 
-    def _out_of_fold(
+    def _learn_rule(
         self,
         X: Any,
         y: np.ndarray,
         sample_weight: np.ndarray | None,
         modalities: list[Modality],
-        params: dict[str, Any],
-        seed: int,
+        params: _Params,
+    ) -> None:
+        """Learn weights or the final estimator from out-of-fold votes."""
+        names = [expert.name for expert in self._experts]
+        votes = self._out_of_fold(X, y, [m for m in modalities if m.name in names], params)
+        known = ~np.isnan(votes[:, :, 0])  # (n_samples, n_modalities)
+        self.modality_scores_ = {
+            name: self._score_votes(y[known[:, m]], votes[known[:, m], m])
+            for m, name in enumerate(names)
+            if known[:, m].any()
+        }
+        # A row that lacks everything, or that no fold predicts, teaches nothing.
+        rows = np.flatnonzero(known.any(axis=1))
+        if not len(rows) or (self._classes and len(np.unique(y[rows])) < len(np.unique(y))):
+            rows = np.arange(len(y))
+        votes, y = votes[rows], y[rows]
+        weight = None if sample_weight is None else sample_weight[rows]
+        if self.rule == "weighted":
+            self.weights_ = learn_weights(votes, y, weight, classes=self._classes)
+            return
+        final = self._default_final() if self.final_estimator is None else self.final_estimator
+        self.final_estimator_ = seeded_clone(final, self._seed)
+        fit_params = {} if weight is None else {"sample_weight": weight}
+        self.final_estimator_.fit(self._stacked(votes), y, **fit_params)
+
+    def _given_weights(self, modalities: list[Modality]) -> np.ndarray:
+        """Weights of the modalities that are in use, from one for each that is named."""
+        named = [name for name, _ in self._named_middles] or [m.name for m in modalities]
+        given = np.asarray(self.weights, dtype=float)
+        wrong = given.shape != (len(named),) or not np.isfinite(given).all()
+        if wrong or (given < 0).any() or not given.any():
+            raise ValueError(
+                f"{type(self).__name__}: weights must be {len(named)} numbers that are not"
+                f" negative nor all zero, one for each of {named}, got {self.weights!r}."
+            )
+        used = {expert.name for expert in self._experts}
+        kept = given[[name in used for name in named]]
+        return kept / kept.sum() if kept.any() else np.full(len(kept), 1 / len(kept))
+
+    def _stacked(self, votes: np.ndarray) -> np.ndarray:
+        return stack_features(votes, self._prior_, classes=self._classes, spread=self._spread)
+
+    def _out_of_fold(
+        self, X: Any, y: np.ndarray, modalities: list[Modality], params: _Params
     ) -> np.ndarray:
         """Predict each row by experts that did not see it: (n_samples, n_modalities, n_outputs)."""
         folds = list(self._splitter(y).split(np.zeros(len(y)), y))
 
         def predict_fold(modality: Modality, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-            weight = None if sample_weight is None else sample_weight[train]
-            own = {k: v[train] if np.shape(v)[:1] == (len(y),) else v for k, v in params.items()}
-            expert = self._fit_expert(modality, take_rows(X, train), y[train], weight, own, seed)
+            own = params_of_rows(params[modality.name], train, len(y))
+            expert, _ = self._fit_expert(modality, take_rows(X, train), y[train], own)
             return expert.vote(take_rows(X, test), self._n_outputs(), first_choice=False)
 
         jobs = [(m, f) for m in range(len(modalities)) for f in range(len(folds))]
@@ -241,7 +283,7 @@ class BaseLateFusion(TransformerMixin, BaseFusion):
     # --- predict ----------------------------------------------------------------------------
 
     def _votes(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
+        check_is_fitted(self, "estimators_")
         X = self._check_frame(X, reset=False)
         first_choice = self.rule == "vote" and self._classes
         votes = np.stack(
@@ -250,17 +292,18 @@ class BaseLateFusion(TransformerMixin, BaseFusion):
         self._refuse_empty(~np.isnan(votes[:, :, 0]))
         return votes
 
-    def _fused(self, X: Any, verb: str) -> np.ndarray:
+    def _fused(self, X: Any) -> np.ndarray:
         """Predictions of the rule: probabilities or values, (n_samples, n_outputs)."""
         votes = self._votes(X)
-        empty = np.isnan(votes[:, :, 0]).all(axis=1)
         if self.final_estimator_ is None:
             return combine(votes, self.rule, self._prior_, self.weights_)
-        features = stack_features(votes, self._prior_, classes=self._classes)
-        fused = np.asarray(getattr(self.final_estimator_, verb)(features), dtype=float)
-        fused = fused.reshape(len(features), -1)
-        fused[empty] = self._prior_
+        fused = self._ask_final(self._stacked(votes))
+        fused[np.isnan(votes[:, :, 0]).all(axis=1)] = self._prior_
         return fused
+
+    @abstractmethod
+    def _ask_final(self, features: np.ndarray) -> np.ndarray:
+        """Predictions of the final estimator: probabilities or values, (n_samples, n_outputs)."""
 
     def transform(self, X: Any) -> Any:
         """Return the votes of the modalities, in the form that stacking sees.
@@ -273,10 +316,10 @@ class BaseLateFusion(TransformerMixin, BaseFusion):
         Returns
         -------
         features : ndarray of shape (n_samples, n_features_out)
-            Votes (log-odds for classes), then a marker per modality that is 1 where the
-            modality is absent.
+            Votes (log-odds for classes, standardised values in regression; the prior where a
+            modality is absent), then a marker per modality that is 1 where it is absent.
         """
-        return stack_features(self._votes(X), self._prior_, classes=self._classes)
+        return self._stacked(self._votes(X))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return the names of the columns of :meth:`transform`.
@@ -303,14 +346,26 @@ class BaseLateFusion(TransformerMixin, BaseFusion):
         """Names of the votes of one modality in :meth:`transform`."""
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Return where metadata given to ``fit`` goes: to the modalities' estimator.
+        """Return where metadata given to ``fit`` goes: to the modalities' estimators.
 
         Returns
         -------
         routing : MetadataRouter
-            With the key ``estimator``.
+            With the key ``estimator``, and the names of modalities whose classifier or
+            regressor takes the cells as they are.
         """
         router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
-        estimator = self._default_estimator(0) if self.estimator is None else self.estimator
         mapping = MethodMapping().add(caller="fit", callee="fit")
-        return router.add(estimator=estimator, method_mapping=mapping)
+        estimator = self._default_estimator() if self.estimator is None else self.estimator
+        router.add(estimator=estimator, method_mapping=mapping)
+        for name, middle in self._named_middles:
+            if is_predictor(middle):
+                router.add(**{name: middle}, method_mapping=mapping)
+        return router
+
+
+def weighable(estimator: Any) -> Any:
+    """Let a default estimator of ours take ``sample_weight`` under metadata routing too."""
+    if get_config()["enable_metadata_routing"]:
+        estimator.set_fit_request(sample_weight=True)
+    return estimator

@@ -7,7 +7,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 
-from skmm.fusion._late import BaseLateFusion
+from skmm.fusion._late import BaseLateFusion, weighable
 from skmm.fusion._target import class_indices
 
 __all__ = ["LateFusionClassifier"]
@@ -107,7 +107,8 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
         classes : ndarray of shape (n_samples,)
             Most probable class.
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict probabilities.
@@ -122,18 +123,22 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
         probabilities : ndarray of shape (n_samples, n_classes)
             In the order of ``classes_``. With ``"vote"``, shares of the votes.
         """
-        if getattr(self, "final_estimator_", None) is not None:
-            if not hasattr(self.final_estimator_, "predict_proba"):
-                first = self._fused(X, "predict")[:, 0]
-                return np.eye(len(self.classes_))[first.astype(int)]
-        return self._fused(X, "predict_proba")
+        return self._fused(X)
+
+    def _ask_final(self, features: np.ndarray) -> np.ndarray:
+        final = self.final_estimator_
+        if not hasattr(final, "predict_proba"):
+            return np.eye(len(self.classes_))[np.asarray(final.predict(features), dtype=int)]
+        probabilities = np.zeros((len(features), len(self.classes_)))
+        probabilities[:, final.classes_] = final.predict_proba(features)
+        return probabilities
 
     def _encode_target(self, X: Any, y: Any) -> np.ndarray:
         self.classes_, indices = class_indices(X, y, type(self).__name__)
         return indices
 
-    def _default_estimator(self, seed: int) -> Any:
-        return LogisticRegression(max_iter=1000, random_state=seed)
+    def _default_estimator(self) -> Any:
+        return weighable(LogisticRegression(max_iter=1000))
 
     def _default_final(self) -> Any:
         return LogisticRegression(max_iter=1000)
@@ -144,6 +149,9 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
     def _prior(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray:
         shares = np.bincount(y, weights=sample_weight, minlength=len(self.classes_))
         return shares / shares.sum()
+
+    def _target_spread(self, y: np.ndarray, sample_weight: np.ndarray | None) -> float:
+        return 1.0  # of log-odds
 
     def _score_votes(self, y: np.ndarray, votes: np.ndarray) -> float:
         return float(accuracy_score(y, votes.argmax(axis=1)))

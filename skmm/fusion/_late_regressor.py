@@ -8,7 +8,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 
 from skmm._constraints import StrOptions
-from skmm.fusion._late import BaseLateFusion
+from skmm.fusion._late import BaseLateFusion, weighable
 from skmm.fusion._target import regression_target
 
 __all__ = ["LateFusionRegressor"]
@@ -109,13 +109,16 @@ class LateFusionRegressor(RegressorMixin, BaseLateFusion):
         values : ndarray of shape (n_samples,)
             Predictions.
         """
-        return self._fused(X, "predict")[:, 0]
+        return self._fused(X)[:, 0]
+
+    def _ask_final(self, features: np.ndarray) -> np.ndarray:
+        return np.asarray(self.final_estimator_.predict(features), dtype=float).reshape(-1, 1)
 
     def _encode_target(self, X: Any, y: Any) -> np.ndarray:
         return regression_target(X, y, type(self).__name__)
 
-    def _default_estimator(self, seed: int) -> Any:
-        return RidgeCV(alphas=np.logspace(-1, 5, 13))
+    def _default_estimator(self) -> Any:
+        return weighable(RidgeCV(alphas=np.logspace(-1, 5, 13)))
 
     def _default_final(self) -> Any:
         return RidgeCV(alphas=np.logspace(-3, 3, 7))
@@ -125,6 +128,10 @@ class LateFusionRegressor(RegressorMixin, BaseLateFusion):
 
     def _prior(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray:
         return np.array([np.average(y, weights=sample_weight)])
+
+    def _target_spread(self, y: np.ndarray, sample_weight: np.ndarray | None) -> float:
+        centred = y - self._prior_[0]
+        return float(np.sqrt(np.average(centred**2, weights=sample_weight))) or 1.0
 
     def _score_votes(self, y: np.ndarray, votes: np.ndarray) -> float:
         return float(r2_score(y, votes[:, 0]))

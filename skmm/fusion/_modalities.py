@@ -1,5 +1,6 @@
 """The triples of a fusion: what they mean, and which of them a frame calls for."""
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from skmm._column import column_names, n_rows, to_columns
 from skmm._modality import default_encoder, infer_modalities
 
-__all__ = ["Modality", "presence", "resolve_modalities"]
+__all__ = ["Modality", "is_predictor", "presence", "resolve_modalities"]
 
 
 class Modality(NamedTuple):
@@ -19,7 +20,12 @@ class Modality(NamedTuple):
 
 
 def resolve_modalities(
-    modalities: Any, X: Any, owner: str, *, predictors: bool = False
+    modalities: Any,
+    X: Any,
+    owner: str,
+    *,
+    reserved: Collection[str] = (),
+    predictors: bool = False,
 ) -> list[Modality]:
     """Check the triples against a frame and fill in what they leave open.
 
@@ -31,6 +37,9 @@ def resolve_modalities(
         Training frame.
     owner : str
         Class that asks, for messages.
+    reserved : collection of str, default=()
+        Names of the owner's parameters: ``set_params`` could not tell a modality of that name
+        from them.
     predictors : bool, default=False
         Whether a middle may be a predictor instead of a transformer.
 
@@ -39,10 +48,14 @@ def resolve_modalities(
     resolved : list of Modality
         Without those that are dropped.
     """
-    triples = _infer(X) if isinstance(modalities, str) else _checked(modalities, owner, predictors)
+    if isinstance(modalities, str):
+        triples = _infer(X, owner)
+    else:
+        triples = _checked(modalities, owner, predictors)
+        _check_names([name for name, _, _ in triples], owner, reserved)
     resolved = []
     for name, middle, columns in triples:
-        if callable(columns) and not isinstance(columns, type):
+        if callable(columns):
             columns = columns(X)
         if isinstance(middle, str) and middle == "drop":
             continue
@@ -69,48 +82,66 @@ def _checked(modalities: Any, owner: str, predictors: bool) -> list[tuple[str, A
         if not isinstance(triple, list | tuple) or len(triple) != 3:
             raise ValueError(f"{owner}: {hint}, got {triple!r} at position {position}.")
         name, middle, _ = triple
-        if not isinstance(name, str) or "__" in name or not name:
-            raise ValueError(
-                f"{owner}: the name of a modality must be a str without '__', got {name!r}."
-            )
-        usable = hasattr(middle, "fit") and (
-            hasattr(middle, "transform") or (predictors and hasattr(middle, "predict"))
-        )
-        if not isinstance(middle, str) and not usable:
+        if not isinstance(name, str):
+            raise ValueError(f"{owner}: {hint} with a str as name, got {name!r}.")
+        usable = hasattr(middle, "fit") and hasattr(middle, "transform")
+        if not isinstance(middle, str) and not usable and not (predictors and is_predictor(middle)):
             raise TypeError(
                 f"{owner}: the transformer of modality {name!r} must have fit and transform, or"
                 f" be 'drop', 'passthrough' or a modality's name; got {middle!r}."
             )
-    names = [triple[0] for triple in modalities]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"{owner}: the names of modalities must differ, got {twice[0]!r} twice.")
-    return [tuple(triple) for triple in modalities]  # type: ignore[misc]
+    return [tuple(triple) for triple in modalities]
 
 
-def _infer(X: Any) -> list[tuple[str, Any, Any]]:
+def _check_names(names: list[str], owner: str, reserved: Collection[str]) -> None:
+    for name in names:
+        if not name or "__" in name:
+            raise ValueError(
+                f"{owner}: the name of a modality must not be empty nor hold '__', which stands"
+                f" between the names of nested parameters; got {name!r}."
+            )
+        if name in reserved:
+            raise ValueError(
+                f"{owner}: a modality cannot be named {name!r}, for that is a parameter of"
+                f" {owner}. Choose another name."
+            )
+        if names.count(name) > 1:
+            raise ValueError(f"{owner}: the names of modalities must differ, got {name!r} twice.")
+
+
+def is_predictor(middle: Any) -> bool:
+    """Whether a middle predicts from the cells as they are, instead of transforming them."""
+    predicts = hasattr(middle, "fit") and hasattr(middle, "predict")
+    return predicts and not hasattr(middle, "transform")
+
+
+def _infer(X: Any, owner: str) -> list[tuple[str, Any, Any]]:
     """One modality per column of cells, one for all columns of the table."""
     found = infer_modalities(X)
-    has_names = hasattr(X, "columns")
-    keys = list(found) if has_names else list(range(len(found)))
     kinds = list(found.values())
     if all(kind == "drop" for kind in kinds):
         # Constant columns say nothing, but a frame of one row has no others.
         kinds = ["drop" if column.missing.all() else "tabular" for column in to_columns(X)]
+    if all(kind == "drop" for kind in kinds):
+        raise ValueError(
+            f"{owner} has nothing to learn from: every cell of X is missing. Give rows that have at"
+            " least one modality."
+        )
+    # Columns by position: their names may be no text, or be absent in a later array.
     triples: list[tuple[str, Any, Any]] = []
-    table = [key for key, kind in zip(keys, kinds, strict=True) if kind == "tabular"]
-    for key, kind in zip(keys, kinds, strict=True):
+    table = [position for position, kind in enumerate(kinds) if kind == "tabular"]
+    for position, (name, kind) in enumerate(zip(found, kinds, strict=True)):
         if kind not in ("tabular", "drop"):
-            middle = "passthrough" if kind == "vector" else kind
-            triples.append((_free_name(str(key), triples), middle, [key]))
+            triples.append((_free_name(name, triples), kind, [position]))
     if table:
         triples.append((_free_name("tabular", triples), "tabular", table))
     return triples
 
 
 def _free_name(wanted: str, triples: list[tuple[str, Any, Any]]) -> str:
-    while "__" in wanted:  # would not be a name of nested parameters
+    while "__" in wanted:  # stands between the names of nested parameters
         wanted = wanted.replace("__", "_")
+    wanted = wanted or "column"
     taken = {name for name, _, _ in triples}
     name, number = wanted, 2
     while name in taken:

@@ -8,7 +8,7 @@ from skmm.nets import Head, ModalityDropout
 
 __all__ = ["SEPARATOR", "JointModule"]
 
-SEPARATOR = "|"  # between the name of a modality and that of one of its tensors
+SEPARATOR = "|"  # between the name of a modality and that of one of its tensors, which has none
 
 
 class JointModule(nn.Module):
@@ -45,6 +45,7 @@ class JointModule(nn.Module):
     ):
         super().__init__()
         self.modalities = list(modalities)
+        self.n_components = n_components
         # A name may hold a dot, which nn.ModuleDict refuses.
         self.encoder_names = list(encoders)
         self.encoders = nn.ModuleList(encoders.values())
@@ -64,9 +65,9 @@ class JointModule(nn.Module):
         tokens, masks = {}, {}
         for name in self.modalities:
             own = {
-                key.partition(SEPARATOR)[2]: tensor
+                key.rpartition(SEPARATOR)[2]: tensor
                 for key, tensor in inputs.items()
-                if key.partition(SEPARATOR)[0] == name
+                if key.rpartition(SEPARATOR)[0] == name
             }
             present = own.pop("present")
             if name in self.encoder_names:
@@ -76,7 +77,14 @@ class JointModule(nn.Module):
                 vectors = own["values"]
             tokens[name] = vectors[:, None]  # (n_rows, 1 token, width)
             masks[name] = present[:, None]
-        return self.fusion(tokens, self.modality_dropout(masks))
+        fused = self.fusion(tokens, self.modality_dropout(masks))
+        if fused.shape != (len(present), self.n_components):
+            raise ValueError(
+                f"strategy {type(self.fusion).__name__} gave a tensor of shape"
+                f" {tuple(fused.shape)} for {len(present)} rows, but n_components is"
+                f" {self.n_components}. Make the two the same."
+            )
+        return fused
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Return the outputs, (n_rows, n_outputs); weights of rows are not looked at."""

@@ -5,7 +5,7 @@ Data are tensors on the device before training starts and are cut into batches t
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -106,9 +106,66 @@ class JointNet(NeuralNet):
         if losses.ndim > 1:
             losses = losses.mean(dim=1)
         weight = X.get(SAMPLE_WEIGHT)
-        if weight is None:
-            return losses.mean()
-        return (losses * weight).sum() / weight.sum().clamp(min=1e-12)
+        # Not divided by the weights of the batch: a heavy row would then count less in a
+        # batch with other heavy rows.
+        return losses.mean() if weight is None else (losses * weight).mean()
+
+    def train(self, dataset: TensorDataset) -> None:
+        """Train for ``max_epochs``, or until a callback says stop.
+
+        Parameters
+        ----------
+        dataset : TensorDataset
+            Training rows.
+        """
+        self._stopped_by_callback = self._interrupted = False
+        self.partial_fit(dataset)
+        # Neither gradients nor the held-out rows are of any more use.
+        self.optimizer_.zero_grad()
+        self.train_split = None
+        if self._interrupted:
+            raise KeyboardInterrupt("Training interrupted by the user.")
+
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        """Call the callbacks; they end a training by an interrupt.
+
+        Parameters
+        ----------
+        method_name : str
+            Event.
+        **cb_kwargs : dict
+            What the callbacks are told.
+        """
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt:
+            self._stopped_by_callback = True
+            raise
+
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any) -> Self:
+        """Train; skorch takes every interrupt for the end, one from the keyboard is none.
+
+        Parameters
+        ----------
+        X : TensorDataset
+            Training rows.
+        y : None
+            Not used.
+        epochs : int, default=None
+            None is ``max_epochs``.
+        **fit_params : dict
+            Not used.
+
+        Returns
+        -------
+        self : JointNet
+            This net.
+        """
+        try:
+            return super().fit_loop(X, y, epochs=epochs, **fit_params)
+        except KeyboardInterrupt:
+            self._interrupted = not self._stopped_by_callback
+            raise
 
 
 class StopAtNaN(Callback):
@@ -125,25 +182,24 @@ class StopAtNaN(Callback):
 
 
 class Report(Callback):
-    """Calls back after every epoch, and ends the training if the answer is True.
+    """Tells scikit-learn's callbacks of every epoch, and ends the training if one says so.
 
     Parameters
     ----------
-    begin, end : callable
-        Called without arguments at the begin and the end of every epoch.
+    reporter : TaskReporter
+        Of the ``fit`` that runs.
     """
 
-    def __init__(self, begin: Any, end: Any):
-        self.begin = begin
-        self.end = end
+    def __init__(self, reporter: Any):
+        self.reporter = reporter
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Tell that an epoch begins."""
-        self.begin()
+        self.reporter.begin()
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Tell that an epoch has ended."""
-        if self.end():
+        if self.reporter.end(usable=True):
             raise KeyboardInterrupt  # how skorch's callbacks end a training
 
 
@@ -185,14 +241,11 @@ def make_net(
     net : JointNet
         Initialised.
     """
-    own: list[Any] = [("stop_at_nan", StopAtNaN())]
+    # Names that no callback of the user's will have.
+    own: list[Any] = [("skmm_stop_at_nan", StopAtNaN())]
     if valid is not None:
-        own.append(
-            (
-                "early_stopping",
-                EarlyStopping(patience=n_iter_no_change, load_best=True, sink=_silent),
-            )
-        )
+        stopping = EarlyStopping(patience=n_iter_no_change, load_best=True, sink=_silent)
+        own.append(("skmm_early_stopping", stopping))
     net = JointNet(
         module,
         criterion=criterion,

@@ -96,11 +96,12 @@ def learn_weights(
         own = votes[:, :, 0]
     own, share, y = np.where(present, own, 0.0)[rows], present[rows].astype(float), y[rows]
     row_weight = np.ones(len(y)) if sample_weight is None else sample_weight[rows]
+    unit = float(np.var(y)) or 1.0  # of the squared error, so that the pull below is as strong
 
     def loss(logits: np.ndarray) -> float:
         weights = np.exp(logits - logits.max())
         mean = (own @ weights) / np.maximum(share @ weights, _SMALLEST)
-        error = -np.log(np.maximum(mean, _SMALLEST)) if classes else (mean - y) ** 2
+        error = -np.log(np.maximum(mean, _SMALLEST)) if classes else (mean - y) ** 2 / unit
         # The small pull towards equal weights decides where the data do not.
         return float(np.average(error, weights=row_weight) + 1e-4 * np.mean(logits**2))
 
@@ -111,7 +112,9 @@ def learn_weights(
     return weights / weights.sum()
 
 
-def stack_features(votes: np.ndarray, prior: np.ndarray, *, classes: bool) -> np.ndarray:
+def stack_features(
+    votes: np.ndarray, prior: np.ndarray, *, classes: bool, spread: float = 1.0
+) -> np.ndarray:
     """Features for a final estimator: the votes, and which of them are absent.
 
     Parameters
@@ -123,6 +126,9 @@ def stack_features(votes: np.ndarray, prior: np.ndarray, *, classes: bool) -> np
     classes : bool
         Whether votes are probabilities: their logarithms, centred, are then the features
         (one per modality for two classes), in which independent evidence adds up.
+    spread : float, default=1.0
+        Standard deviation of the target: values become their distance from the prior in this
+        unit, so that a ridge penalty means the same in any unit of the target.
 
     Returns
     -------
@@ -138,4 +144,6 @@ def stack_features(votes: np.ndarray, prior: np.ndarray, *, classes: bool) -> np
             filled = logs[:, :, 1:] - logs[:, :, :1]
         else:
             filled = logs - logs.mean(axis=2, keepdims=True)
+    else:
+        filled = (filled - prior) / spread
     return np.concatenate([filled.reshape(len(votes), -1), absent], axis=1)

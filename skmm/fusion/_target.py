@@ -7,10 +7,14 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array
 
+from skmm._column import is_missing
+
 __all__ = ["class_indices", "regression_target"]
 
 
-def class_indices(X: Any, y: Any, owner: str) -> tuple[np.ndarray, np.ndarray]:
+def class_indices(
+    X: Any, y: Any, owner: str, *, known: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Check a classification target.
 
     Parameters
@@ -21,6 +25,8 @@ def class_indices(X: Any, y: Any, owner: str) -> tuple[np.ndarray, np.ndarray]:
         Classes.
     owner : str
         Class that asks, for messages.
+    known : ndarray of shape (n_classes,), default=None
+        Sorted classes that there are; None takes those of ``y``.
 
     Returns
     -------
@@ -34,11 +40,19 @@ def class_indices(X: Any, y: Any, owner: str) -> tuple[np.ndarray, np.ndarray]:
     check_consistent_length(X, y)
     _refuse_missing(y, owner)
     check_classification_targets(y)
+    if known is not None:
+        strange = sorted(set(y.tolist()) - set(known.tolist()), key=str)
+        if strange:
+            raise ValueError(
+                f"{owner}: y holds {strange[0]!r}, which is not among the classes"
+                f" {known.tolist()}. Name all classes in the first partial_fit, or fit anew."
+            )
+        return known, np.searchsorted(known, y)
     classes, indices = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
-            f"{owner} needs at least 2 classes, but y holds 1 class only: {classes[0]!r}. Give"
-            " training rows of another class too."
+            f"{owner} needs at least 2 classes, but y holds 1 class only: {classes.tolist()[0]!r}."
+            " Give training rows of another class too."
         )
     return classes, indices
 
@@ -66,9 +80,15 @@ def regression_target(X: Any, y: Any, owner: str, *, multi_output: bool = False)
     if not multi_output:
         y = column_or_1d(y, warn=True)
     y = check_array(
-        y, dtype=np.float64, ensure_2d=False, allow_nd=False, input_name="y", estimator=owner
+        y,
+        dtype=np.float64,
+        ensure_2d=False,
+        ensure_all_finite=False,
+        input_name="y",
+        estimator=owner,
     )
     check_consistent_length(X, y)
+    _refuse_missing(y, owner)
     return y
 
 
@@ -82,9 +102,9 @@ def _given(y: Any, owner: str) -> Any:
 
 def _refuse_missing(y: np.ndarray, owner: str) -> None:
     if y.dtype.kind == "O":
-        absent = np.array([value is None or value != value for value in y], dtype=bool)
+        absent = is_missing(y)
     elif y.dtype.kind == "f":
-        absent = ~np.isfinite(y)
+        absent = ~np.isfinite(y).reshape(len(y), -1).all(axis=1)
     else:
         return
     if absent.any():

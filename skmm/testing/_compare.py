@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["assert_close", "contents", "raises", "unchanged_globals"]
+__all__ = ["assert_close", "contents", "global_seeds", "raises", "unchanged_globals"]
 
 # float32 through a deep network in batches of another size.
 _RTOL, _ATOL = 1e-3, 1e-4
@@ -69,6 +69,21 @@ def unchanged_globals(who: str) -> Iterator[None]:
     yield
     for name, value in _globals().items():
         assert value == before[name], f"{who} changes {name}, which belongs to the whole process."
+
+
+@contextlib.contextmanager
+def global_seeds(seed: int) -> Iterator[None]:
+    """Seed every global generator inside the block and put the old states back after it."""
+    numpy_state, state = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        np.random.seed(seed)
+        random.seed(seed)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(state)
 
 
 def _globals() -> dict[str, Any]:

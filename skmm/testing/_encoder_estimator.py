@@ -9,7 +9,13 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skmm._optional import is_installed
-from skmm.testing._compare import assert_close, contents, raises, unchanged_globals
+from skmm.testing._compare import (
+    assert_close,
+    contents,
+    global_seeds,
+    raises,
+    unchanged_globals,
+)
 from skmm.testing._encoder_case import EncoderCase
 
 __all__ = ["ESTIMATOR_CHECKS"]
@@ -27,9 +33,7 @@ def check_init_only_stores(case: EncoderCase) -> None:
             f" raised {type(error).__name__}: {error}"
         ) from error
     extra = sorted(set(vars(bare)) - set(marks))
-    assert not extra, (
-        f"{case}.__init__ sets {extra}, which are no parameters: do such work in fit."
-    )
+    assert not extra, f"{case}.__init__ sets {extra}, which are no parameters: do such work in fit."
     for name, mark in marks.items():
         assert getattr(bare, name) is mark, f"{case}.__init__ does not keep {name!r} as it was."
     names = set(inspect.signature(cls).parameters)
@@ -179,38 +183,12 @@ def check_seeds(case: EncoderCase) -> None:
         return
     results: list[Any] = []
     for seed in (1, 2):  # of the global generators, which must not matter
-        with _global_seed(seed):
+        with global_seeds(seed):
             results.append(case.fit(random_state=0).transform(case.X))
     assert_close(*results, f"{case} gives other vectors for the same random_state.")
     generator = np.random.RandomState(0)
     from_generator = case.fit(random_state=generator).transform(case.X)
     assert_close(from_generator, results[0], f"{case} does not take a RandomState as its seed.")
-
-
-class _global_seed:  # noqa: N801 - reads as a function
-    """Seeds the global generators inside the block."""
-
-    def __init__(self, seed: int):
-        self.seed = seed
-
-    def __enter__(self) -> None:
-        import random
-
-        import torch
-
-        self.before = (np.random.get_state(), random.getstate(), torch.get_rng_state())
-        np.random.seed(self.seed)
-        random.seed(self.seed)
-        torch.manual_seed(self.seed)
-
-    def __exit__(self, *_: object) -> None:
-        import random
-
-        import torch
-
-        np.random.set_state(self.before[0])
-        random.setstate(self.before[1])
-        torch.set_rng_state(self.before[2])
 
 
 ESTIMATOR_CHECKS = [

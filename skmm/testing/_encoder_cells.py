@@ -1,0 +1,178 @@
+"""What is asked of an encoder about cells: containers, absent and opaque ones, other rows."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skmm._optional import is_installed
+from skmm.testing._compare import assert_close, raises
+from skmm.testing._encoder_case import EncoderCase
+from skmm.testing._toys import MISSING, to_polars, without
+
+__all__ = ["CELL_CHECKS"]
+
+
+def check_containers(case: EncoderCase) -> None:
+    """pandas, polars, numpy, Series and lists of the same cells give the same vectors."""
+    others: dict[str, Any] = {"a numpy array": case.X.to_numpy(dtype=object)}
+    if case.X.shape[1] == 1:
+        cells = case.X.iloc[:, 0].astype(object)
+        others |= {"a Series": case.X.iloc[:, 0], "a list of cells": list(cells)}
+    if is_installed("polars"):
+        others["a polars frame"] = to_polars(case.X)
+    for name, X in others.items():
+        vectors = np.asarray(case.fit(X).transform(X))
+        sentence = f"{case} gives other vectors for {name} than for a pandas frame."
+        if case.needs_training and case.params.get("random_state") is None:
+            assert vectors.shape == case.vectors.shape, sentence
+        else:
+            assert_close(vectors, case.vectors, sentence)
+
+
+def check_missing_cells(case: EncoderCase) -> None:
+    """An absent cell is a row of NaN and no token, however its absence is spelled."""
+    row = case.n - 2
+    expected = case.vectors.copy()
+    expected[row] = np.nan
+    tokens, mask = case.fitted.transform_sequence(case.X)
+    for spelling in MISSING:
+        X = without(case.X, [row], by=spelling)
+        spelled = f"{type(spelling).__name__} {spelling!r}"
+        vectors = case.encode(X)
+        assert np.isnan(vectors[row]).all(), (
+            f"{case} gives values for a row whose cells are absent ({spelled}): absence must stay"
+            " visible, as a row of NaN."
+        )
+        assert_close(vectors, expected, f"An absent cell ({spelled}) changes other rows of {case}.")
+        its_tokens, its_mask = case.fitted.transform_sequence(X)
+        assert not its_mask[row].any(), f"{case} gives a token for an absent cell ({spelled})."
+        assert its_mask.any(axis=1).sum() == mask.any(axis=1).sum() - 1
+        assert np.isfinite(its_tokens).all(), f"{case} gives NaN in tokens for an absent cell."
+        after = case.fit(X).transform(X)
+        assert np.isnan(np.asarray(after)[row]).all(), (
+            f"{case} gives values for a row that was absent ({spelled}) when it was fitted."
+        )
+    if is_installed("polars"):
+        vectors = case.encode(to_polars(without(case.X, [row])))
+        assert_close(vectors, expected, f"{case} takes a null of polars for something else.")
+    nothing = without(case.X, range(case.n))
+    assert np.isnan(case.encode(nothing)).all(), f"{case} gives values where every cell is absent."
+    assert not case.fitted.transform_sequence(nothing)[1].any(), (
+        f"{case} gives tokens where every cell is absent."
+    )
+
+
+def check_cells_absent_in_part(case: EncoderCase) -> None:
+    """Of several columns, those that are there still count."""
+    if case.X.shape[1] == 1:
+        return
+    X = without(case.X, [1], columns=[case.X.columns[0]])
+    vectors = case.encode(X)
+    assert not np.isnan(vectors[1]).all(), f"{case} drops a row that lacks one cell of several."
+    kept = np.arange(case.n) != 1
+    assert_close(vectors[kept], case.vectors[kept], f"An absent cell changes other rows of {case}.")
+    assert case.fitted.transform_sequence(X)[1][1].any(), (
+        f"{case} gives no token for a row that lacks one cell of several."
+    )
+
+
+def check_rows_are_independent(case: EncoderCase) -> None:
+    """A row's vector and tokens depend on no other row, nor on the size of batches."""
+    sentence = f"The vector of a row depends on the other rows that {case} is given."
+    order = np.random.default_rng(0).permutation(case.n)
+    fitted = case.fit(store=False) if "store" in case.params else case.fit()
+    base = np.asarray(fitted.transform(case.X))
+    tokens, mask = fitted.transform_sequence(case.X)
+    assert_close(fitted.transform(case.X.iloc[order]), base[order], sentence)
+    for rows in ([0], [case.n - 1], list(range(0, case.n, 2))):
+        some = case.X.iloc[rows]
+        assert_close(fitted.transform(some), base[rows], sentence)
+        its_tokens, its_mask = fitted.transform_sequence(some)
+        for i, row in enumerate(rows):
+            assert_close(
+                its_tokens[i][its_mask[i]],
+                tokens[row][mask[row]],
+                f"The tokens of a row depend on the other rows that {case} is given.",
+            )
+    if "batch_size" in case.params:
+        fitted.set_params(batch_size=1)
+        sentence = f"The vectors of {case} depend on batch_size."
+        assert_close(fitted.transform(case.X), base, sentence)
+
+
+def check_labels_do_not_matter(case: EncoderCase) -> None:
+    """The same content gives the same vector: twice, under another index or column name."""
+    rows = [0, 2, 0, 1, 2]
+    twice = case.X.iloc[rows]  # index labels repeat too
+    assert_close(
+        case.encode(twice), case.vectors[rows], f"{case} gives equal cells different vectors."
+    )
+    numbered = case.X.reset_index(drop=True)
+    assert_close(
+        case.encode(numbered), case.vectors, f"The index of a frame changes the vectors of {case}."
+    )
+    renamed = numbered.rename(columns={name: f"other_{name}" for name in numbered.columns})
+    if not case.needs_training or case.params.get("random_state") is not None:
+        assert_close(
+            case.fit(renamed).transform(renamed),
+            case.vectors,
+            f"The name of a column changes the vectors of {case}.",
+        )
+
+
+def check_sequence(case: EncoderCase) -> None:
+    """``transform_sequence`` gives tokens and the mask that says which of them are there."""
+    sequence = case.fitted.transform_sequence(case.X)
+    assert isinstance(sequence, tuple) and len(sequence) == 2, (
+        f"{case}.transform_sequence has to give a pair (tokens, mask)."
+    )
+    tokens, mask = sequence
+    assert tokens.ndim == 3 and len(tokens) == case.n and tokens.dtype == np.float32, (
+        f"Tokens of {case} must be float32 (n_samples, n_tokens, n_outputs), got {tokens.dtype}"
+        f" {tokens.shape}."
+    )
+    assert mask.dtype == bool and mask.shape == tokens.shape[:2], (
+        f"The mask of {case} must be bool {tokens.shape[:2]}, got {mask.dtype} {mask.shape}."
+    )
+    assert mask.any(axis=1).all(), f"{case} gives no token for a cell that is there."
+    assert np.isfinite(tokens).all(), f"Tokens of {case} hold NaN or infinity."
+    assert not tokens[~mask].any(), f"Tokens of {case} are not zero where the mask is False."
+    assert tokens[mask].any(), f"All tokens of {case} are zero."
+
+
+class Opaque:
+    """An object that no encoder can know."""
+
+
+def check_opaque_cells(case: EncoderCase) -> None:
+    """A cell that is nothing of the modality is refused by column and row, never guessed at."""
+    column = str(case.X.columns[0])
+    for cell in (Opaque(), {"a": 1}):
+        X = without(case.X, [2], columns=[column], by=cell)
+        raises(
+            lambda X=X: case.fitted.transform(X),  # type: ignore[misc]
+            (TypeError, ValueError),
+            f"{case} has to refuse a cell of type {type(cell).__name__}.",
+            naming=(column, "row2"),
+        )
+
+
+def check_wrong_containers(case: EncoderCase) -> None:
+    """What has no rows is refused."""
+    sentence = f"{case} has to refuse what is no table of cells."
+    for X in ("a text", {"a": [1, 2]}, 3):
+        raises(lambda X=X: case.fit(X), (TypeError, ValueError), sentence)  # type: ignore[misc]
+    assert isinstance(case.X, pd.DataFrame)
+
+
+CELL_CHECKS = [
+    check_containers,
+    check_missing_cells,
+    check_cells_absent_in_part,
+    check_rows_are_independent,
+    check_labels_do_not_matter,
+    check_sequence,
+    check_opaque_cells,
+    check_wrong_containers,
+]

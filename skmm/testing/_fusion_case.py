@@ -1,0 +1,81 @@
+"""A fusion with the frame on which it is checked."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone, is_classifier, is_regressor
+
+from skmm.encoders import TextEncoder
+from skmm.testing._toys import fusion_frame
+
+__all__ = ["FusionCase", "triples"]
+
+
+def triples(**changed: Any) -> list[tuple[str, Any, list[str]]]:
+    """Three modalities of the toy frame: encoded, numbers and vectors passed through.
+
+    Parameters
+    ----------
+    **changed : transformer or str
+        What takes the place of the transformer of a modality.
+    """
+    middles = {
+        "words": TextEncoder("tfidf", n_components=3, random_state=0),
+        "numbers": "passthrough",
+        "vector": "passthrough",
+    }
+    columns = {"words": ["text"], "numbers": ["a", "b"], "vector": ["vector"]}
+    return [(name, {**middles, **changed}[name], columns[name]) for name in columns]
+
+
+class FusionCase:
+    """A fusion that is never fitted itself, and the frame to try it on.
+
+    Parameters
+    ----------
+    fusion : estimator
+        Fusion; its ``modalities`` are replaced by those of the toy frame.
+    """
+
+    def __init__(self, fusion: Any):
+        self.fusion = clone(fusion).set_params(modalities=triples())
+        self.X, classes, values = fusion_frame()
+        self.y = values if is_regressor(fusion) else classes
+
+    def __str__(self) -> str:
+        return type(self.fusion).__name__
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.X)
+
+    @property
+    def prior(self) -> np.ndarray | None:
+        """What is known without any modality: shares of the classes, or the mean."""
+        if is_classifier(self.fusion):
+            return np.unique(self.y, return_counts=True)[1] / self.n
+        return np.array([self.y.mean()]) if is_regressor(self.fusion) else None
+
+    def fit(self, X: pd.DataFrame | None = None, **params: Any) -> Any:
+        """Fit a clone, by default on the case's frame."""
+        return clone(self.fusion).set_params(**params).fit(self.X if X is None else X, self.y)
+
+    @cached_property
+    def fitted(self) -> Any:
+        """A fusion fitted on the frame; not to be changed."""
+        return self.fit()
+
+    @cached_property
+    def answers(self) -> np.ndarray:
+        """What it makes of the frame."""
+        return self.ask(self.X)
+
+    def ask(self, X: Any, fusion: Any = None) -> np.ndarray:
+        """Probabilities, else predictions, else features, as floats (n_samples, n_outputs)."""
+        fusion = self.fitted if fusion is None else fusion
+        verbs = ("predict_proba", "predict", "transform")
+        verb = next(verb for verb in verbs if hasattr(fusion, verb))
+        return np.asarray(getattr(fusion, verb)(X), dtype=float).reshape(len(X), -1)

@@ -1,0 +1,199 @@
+"""What is asked of a fusion as an estimator: triples, parameters, names, pictures, seeds."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import estimator_html_repr
+
+from skmm.encoders import TextEncoder
+from skmm.testing._compare import (
+    assert_close,
+    contents,
+    global_seeds,
+    raises,
+    unchanged_globals,
+)
+from skmm.testing._fusion_case import FusionCase, triples
+
+__all__ = ["ESTIMATOR_CHECKS"]
+
+
+def _is_random(case: FusionCase) -> bool:
+    params = case.fusion.get_params(deep=False)
+    return "random_state" in params and params["random_state"] is None
+
+
+def check_triples(case: FusionCase) -> None:
+    """Fitted transformers are those of the triples, and the user's own stay unfitted."""
+    given = triples()
+    fusion = clone(case.fusion)
+    fusion.modalities = given
+    fusion.fit(case.X, case.y)
+    learned = [name for name in vars(given[0][1]) if name.endswith("_")]
+    assert not learned, f"{case}.fit fits the transformer that it was given, not a clone of it."
+    assert fusion.modalities is given, f"{case}.fit changes the parameter modalities."
+    names = [name for name, _, _ in fusion.modalities_]
+    assert names == ["words", "numbers", "vector"], f"{case}.modalities_ names {names}."
+    assert np.isfinite(case.answers).all() and len(case.answers) == case.n
+    for wrong in ([], [("words", "passthrough")], [("a__b", "passthrough", ["a"])], "everything"):
+        raises(
+            lambda wrong=wrong: case.fit(modalities=wrong),  # type: ignore[misc]
+            (ValueError, TypeError),
+            f"{case} has to refuse modalities={wrong!r}.",
+        )
+    twice = [("same", "passthrough", ["a"]), ("same", "passthrough", ["b"])]
+    sentence = f"{case} has to refuse two modalities of one name."
+    raises(lambda: case.fit(modalities=twice), ValueError, sentence)
+
+
+def check_drop(case: FusionCase) -> None:
+    """A modality that is dropped is one that is not there."""
+    dropped = case.ask(case.X, case.fit(modalities=triples(vector="drop")))
+    left_out = case.ask(case.X, case.fit(modalities=triples()[:2]))
+    sentence = f"{case} gives something else for a modality that is 'drop' than for none."
+    if not _is_random(case):
+        assert_close(dropped, left_out, sentence)
+    set_later = case.ask(case.X, case.fit(vector="drop"))
+    if not _is_random(case):
+        assert_close(set_later, left_out, sentence)
+    nothing = [(name, "drop", columns) for name, _, columns in triples()]
+    sentence = f"{case} has to refuse to fuse nothing."
+    raises(lambda: case.fit(modalities=nothing), ValueError, sentence)
+
+
+def check_passthrough(case: FusionCase) -> None:
+    """Cells that are vectors are what the same numbers in columns are."""
+    numbers = pd.DataFrame(np.stack(case.X["vector"]), columns=["v0", "v1", "v2"])
+    wide = pd.concat([case.X.reset_index(drop=True), numbers], axis=1)
+    modalities = triples()[:2]
+    in_columns = [*modalities, ("vector", "passthrough", ["v0", "v1", "v2"])]
+    answers = case.ask(wide, case.fit(wide, modalities=in_columns))
+    if not _is_random(case):
+        assert_close(
+            answers, case.answers, f"{case} takes vectors in cells for other than their numbers."
+        )
+    ragged = case.X.copy()
+    cells = list(case.X["vector"])
+    cells[5] = np.ones(7)
+    ragged["vector"] = pd.Series(cells, index=ragged.index, dtype=object)
+    sentence = f"{case} has to refuse vectors of several lengths."
+    raises(lambda: case.fit(ragged), ValueError, sentence, naming=("vector",))
+    text = [("words", "passthrough", ["text"])]
+    sentence = f"{case} has to refuse to pass texts through."
+    raises(lambda: case.fit(modalities=text), (ValueError, TypeError), sentence, naming=("text",))
+
+
+def check_parameters(case: FusionCase) -> None:
+    """Parameters of transformers are reached by the names of their modalities."""
+    fusion = clone(case.fusion)
+    deep = fusion.get_params(deep=True)
+    for name in ("words", "numbers", "words__n_components", "modalities"):
+        assert name in deep, f"{case}.get_params(deep=True) lacks {name!r}."
+    assert "words" not in fusion.get_params(deep=False)
+    fusion.set_params(words__n_components=2)
+    assert fusion.modalities[0][1].n_components == 2, f"{case} loses words__n_components."
+    assert case.fusion.modalities[0][1].n_components == 3, f"A clone of {case} shares transformers."
+    other = TextEncoder("tfidf", n_components=1, random_state=0)
+    fusion.set_params(words=other)
+    assert fusion.modalities[0][1] is other, f"{case}.set_params(words=...) changes nothing."
+    assert [columns for _, _, columns in fusion.modalities] == [c for _, _, c in triples()]
+    sentence = f"{case}.set_params has to refuse a parameter that is not there."
+    raises(lambda: fusion.set_params(nowhere__model="x"), ValueError, sentence)
+    copy = clone(case.fitted)
+    learned = [name for name in vars(copy) if name.endswith("_") and not name.startswith("_")]
+    assert not learned, f"A clone of a fitted {case} has {learned}."
+
+
+def check_columns(case: FusionCase) -> None:
+    """A column that is not there is named, in ``fit`` and after it."""
+    wrong = [*triples()[:2], ("vector", "passthrough", ["vectro"])]
+    raises(
+        lambda: case.fit(modalities=wrong),
+        (ValueError, KeyError),
+        f"{case}.fit has to refuse a column that is not there.",
+        naming=("vectro", "vector"),
+    )
+    renamed = case.X.rename(columns={"text": "review"})
+    raises(
+        lambda: case.ask(renamed),
+        ValueError,
+        f"{case} has to refuse a frame with other columns than in fit.",
+        naming=("text",),
+    )
+    sentence = f"{case} has to refuse a frame that lacks a column."
+    raises(lambda: case.ask(case.X.drop(columns="vector")), (ValueError, KeyError), sentence)
+    sentence = f"{case}.fit has to refuse a frame without rows."
+    raises(lambda: case.fusion.fit(case.X.iloc[:0], case.y[:0]), ValueError, sentence)
+    bare = clone(case.fusion)
+    sentence = f"{case} has to raise NotFittedError before fit."
+    raises(lambda: case.ask(case.X, bare), NotFittedError, sentence)
+    auto = case.fit(case.X.drop(columns="text"), modalities="auto")
+    found = sorted(column for _, _, columns in auto.modalities_ for column in columns)
+    assert found == ["a", "b", "vector"], f'{case} with modalities="auto" finds {found}.'
+
+
+def check_feature_names(case: FusionCase) -> None:
+    """Names belong to the columns of ``transform``, differ, and stand in a frame's head."""
+    if not hasattr(case.fitted, "transform"):
+        return
+    names = list(case.fitted.get_feature_names_out())
+    width = np.asarray(case.fitted.transform(case.X)).shape[1]
+    assert len(names) == width, f"{case} has {len(names)} names for {width} outputs."
+    assert len(set(names)) == width, f"{case} gives two outputs the same name."
+    assert all(isinstance(name, str) and name.isprintable() for name in names)
+    frame = case.fit().set_output(transform="pandas").transform(case.X)
+    assert list(frame.columns) == names and list(frame.index) == list(case.X.index), (
+        f"The pandas output of {case} loses names or index."
+    )
+
+
+def check_shown(case: FusionCase) -> None:
+    """``repr`` and the diagram show the modalities, before and after ``fit``."""
+    for fusion in (case.fusion, case.fitted):
+        page = estimator_html_repr(fusion)
+        for part in ("words", "numbers", "vector", "TextEncoder"):
+            assert part in page, f"The diagram of {case} does not show {part!r}."
+        assert type(fusion).__name__ in repr(fusion)
+    assert estimator_html_repr(clone(case.fusion).set_params(modalities="auto"))
+
+
+def check_pickle(case: FusionCase) -> None:
+    """A pickle gives the same answers."""
+    loaded = pickle.loads(pickle.dumps(case.fitted))
+    assert_close(
+        case.ask(case.X, loaded), case.answers, f"{case} gives other answers after a pickle."
+    )
+
+
+def check_input_and_seeds(case: FusionCase) -> None:
+    """Frame, target and global seeds are left alone; ``random_state`` decides."""
+    before, y = contents(case.X), case.y.copy()
+    with unchanged_globals(f"{case}.fit or predict"):
+        fusion = case.fit()
+        case.ask(case.X, fusion)
+    assert contents(case.X) == before, f"{case} changes the frame that it is given."
+    assert np.array_equal(case.y, y), f"{case} changes y."
+    if "random_state" not in case.fusion.get_params(deep=False):
+        return
+    answers: list[Any] = []
+    for seed in (1, 2):  # of the global generators, which must not matter
+        with global_seeds(seed):
+            answers.append(case.ask(case.X, case.fit(random_state=0)))
+    assert_close(*answers, f"{case} gives other answers for the same random_state.")
+
+
+ESTIMATOR_CHECKS = [
+    check_triples,
+    check_drop,
+    check_passthrough,
+    check_parameters,
+    check_columns,
+    check_feature_names,
+    check_shown,
+    check_pickle,
+    check_input_and_seeds,
+]

@@ -1,0 +1,201 @@
+"""How each public estimator is built for tests: small, fast, without a download.
+
+One table says it for every class. A public estimator that is not in it fails
+``tests/test_common.py``, and so does an allowed failure that no longer fails.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+from sklearn.linear_model import LogisticRegression, Ridge
+from torch import nn
+
+from skmm.encoders import ImageEncoder, ModuleEncoder, TabularEncoder, TextEncoder
+from skmm.fusion import (
+    EarlyFusion,
+    JointFusionClassifier,
+    JointFusionRegressor,
+    LateFusionClassifier,
+    LateFusionRegressor,
+)
+from skmm.testing._encoder_case import EncoderCase
+from skmm.testing._fusion_case import FusionCase
+from skmm.testing._toys import toy_cells
+
+__all__ = [
+    "EXPECTED_FAILED_CHECKS",
+    "cells_of",
+    "expected_failed_checks",
+    "fitted_instance",
+    "instances_of",
+]
+
+_TRAINED = {"max_epochs": 2, "random_state": 0}
+# Enough steps to learn the blobs of scikit-learn's checks.
+_JOINT = {
+    "n_components": 8,
+    "max_epochs": 8,
+    "batch_size": 16,
+    "learning_rate": 0.03,
+    "random_state": 0,
+}
+# Converged far beyond the tolerance with which scikit-learn compares two fits.
+_EXACT = LogisticRegression(tol=1e-10, max_iter=10_000)
+
+
+def _text() -> list[Any]:
+    return [
+        TextEncoder("gru", n_components=4, **_TRAINED),
+        TextEncoder("tfidf", n_components=3, random_state=0),
+    ]
+
+
+def _image() -> list[Any]:
+    small = {"image_size": 16, **_TRAINED}
+    return [
+        ImageEncoder("cnn", n_components=8, **small),
+        ImageEncoder(nn.Conv2d(3, 4, kernel_size=4, stride=4), **small),
+    ]
+
+
+def _module() -> list[Any]:
+    return [
+        ModuleEncoder(nn.Linear(1, 3), trainable=True, **_TRAINED),
+        ModuleEncoder(nn.Softplus(beta=2.0)),
+        ModuleEncoder(nn.Linear(1, 3)),
+    ]
+
+
+def _tabular() -> list[Any]:
+    return [TabularEncoder("tokens", n_components=4, **_TRAINED), TabularEncoder()]
+
+
+def _early() -> list[Any]:
+    return [
+        EarlyFusion(),
+        EarlyFusion(scaling="block"),
+        EarlyFusion(scaling=None, add_indicator=False),
+    ]
+
+
+def _late_classifier() -> list[Any]:
+    rules = ("mean", "weighted", "vote", "max", "product")
+    return [
+        LateFusionClassifier(cv=2, random_state=0),
+        *(LateFusionClassifier(estimator=_EXACT, rule=rule, cv=2) for rule in rules),
+    ]
+
+
+def _late_regressor() -> list[Any]:
+    return [
+        LateFusionRegressor(cv=2, random_state=0),
+        *(LateFusionRegressor(estimator=Ridge(), rule=rule, cv=2) for rule in ("mean", "weighted")),
+    ]
+
+
+def _joint_classifier() -> list[Any]:
+    strategies = ("concat", "mean", "max", "gated", "attention", "low_rank")
+    return [JointFusionClassifier(strategy=strategy, **_JOINT) for strategy in strategies]
+
+
+def _joint_regressor() -> list[Any]:
+    return [JointFusionRegressor(strategy=strategy, **_JOINT) for strategy in ("concat", "gated")]
+
+
+_TABLE: dict[type, Callable[[], list[Any]]] = {
+    EarlyFusion: _early,
+    ImageEncoder: _image,
+    JointFusionClassifier: _joint_classifier,
+    JointFusionRegressor: _joint_regressor,
+    LateFusionClassifier: _late_classifier,
+    LateFusionRegressor: _late_regressor,
+    ModuleEncoder: _module,
+    TabularEncoder: _tabular,
+    TextEncoder: _text,
+}
+
+_BATCHES = (
+    "trained by stochastic gradients: a row that is there twice is drawn into two batches, a row"
+    " of weight two into one"
+)
+_FOLDS = (
+    "learns the rule from out-of-fold votes: a row that is there twice stands in two folds, a row"
+    " of weight two in one"
+)
+_HASH = (
+    "the check compares joblib.hash of a parameter and of its copy, which differ for any module"
+    " that holds a tensor"
+)
+_WEIGHT_EQUIVALENCE = "check_sample_weight_equivalence_on_dense_data"
+
+# (class, whether an instance is meant, check of scikit-learn, why it may fail)
+EXPECTED_FAILED_CHECKS: list[tuple[type, Callable[[Any], bool], str, str]] = [
+    (JointFusionClassifier, lambda e: True, _WEIGHT_EQUIVALENCE, _BATCHES),
+    (JointFusionRegressor, lambda e: True, _WEIGHT_EQUIVALENCE, _BATCHES),
+    (LateFusionClassifier, lambda e: e.rule == "stacking", _WEIGHT_EQUIVALENCE, _FOLDS),
+    (LateFusionRegressor, lambda e: e.rule == "stacking", _WEIGHT_EQUIVALENCE, _FOLDS),
+    (LateFusionClassifier, lambda e: e.rule == "weighted", _WEIGHT_EQUIVALENCE, _FOLDS),
+    (LateFusionRegressor, lambda e: e.rule == "weighted", _WEIGHT_EQUIVALENCE, _FOLDS),
+    (
+        ModuleEncoder,
+        lambda e: any(True for _ in e.module.parameters()),
+        "check_estimators_overwrite_params",
+        _HASH,
+    ),
+]
+
+
+def instances_of(cls: type) -> list[Any]:
+    """Unfitted instances of an estimator, one for each of its ways to work.
+
+    Parameters
+    ----------
+    cls : type
+        Public estimator of skmm.
+
+    Returns
+    -------
+    instances : list of estimators
+        The first one has every fitted attribute. Those that take a matrix of numbers take
+        scikit-learn's.
+    """
+    if cls not in _TABLE:
+        raise LookupError(
+            f"No instance of {cls.__name__} is known to the tests. Tell skmm/testing/_instances.py"
+            " how a small one is built."
+        )
+    return _TABLE[cls]()
+
+
+def cells_of(instance: Any) -> pd.DataFrame:
+    """Cells on which an encoder of :func:`instances_of` can be checked."""
+    return toy_cells("number" if isinstance(instance, ModuleEncoder) else instance.modality)
+
+
+def fitted_instance(cls: type) -> Any:
+    """Fit the first instance of an estimator on a toy frame."""
+    instance = instances_of(cls)[0]
+    if hasattr(instance, "modalities"):
+        return FusionCase(instance).fit()
+    return EncoderCase(instance, cells_of(instance)).fit()
+
+
+def expected_failed_checks(estimator: Any) -> dict[str, str]:
+    """Checks of scikit-learn that an instance may fail, and why.
+
+    Parameters
+    ----------
+    estimator : estimator
+        One of :func:`instances_of`.
+
+    Returns
+    -------
+    checks : dict of str to str
+        Name of the check and reason.
+    """
+    return {
+        check: reason
+        for cls, is_meant, check, reason in EXPECTED_FAILED_CHECKS
+        if isinstance(estimator, cls) and is_meant(estimator)
+    }

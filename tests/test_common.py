@@ -1,0 +1,206 @@
+"""The contracts, held by every public estimator: scikit-learn's, and ours on top of it."""
+
+import inspect
+from functools import partial
+
+import pytest
+import sklearn
+import sklearn.utils.estimator_checks as sklearn_checks
+from sklearn.base import BaseEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import skmm
+from skmm import (
+    EarlyFusion,
+    TextEncoder,
+)
+from skmm.testing import all_estimators, check_encoder, check_fusion
+from skmm.testing._instances import (
+    EXPECTED_FAILED_CHECKS,
+    cells_of,
+    expected_failed_checks,
+    fitted_instance,
+    instances_of,
+)
+
+ENCODERS = [i for _, cls in all_estimators("encoder") for i in instances_of(cls)]
+FUSIONS = [i for _, cls in all_estimators("fusion") for i in instances_of(cls)]
+
+
+def name_of(instance):
+    """Class and what sets the instance apart, e.g. ``JointFusionClassifier-gated``."""
+    for parameter in ("model", "strategy", "rule", "scaling", "trainable"):
+        value = getattr(instance, parameter, None)
+        if isinstance(value, str | bool):
+            return f"{type(instance).__name__}-{value}"
+    return type(instance).__name__
+
+
+# --- discovery ----------------------------------------------------------------------------
+
+
+def test_every_public_estimator_is_found():
+    public = {
+        value
+        for name in skmm.__all__
+        if name != "testing"
+        for value in [getattr(skmm, name)]
+        if inspect.isclass(value) and issubclass(value, BaseEstimator)
+    }
+    folders = [getattr(skmm, name) for name in skmm.__all__ if name != "testing"]
+    for folder in filter(inspect.ismodule, folders):
+        public |= {
+            value
+            for member in folder.__all__
+            for value in [getattr(folder, member)]
+            if inspect.isclass(value) and issubclass(value, BaseEstimator)
+        }
+    assert {cls for _, cls in all_estimators()} == public
+    assert len(public) >= 9
+
+
+def test_kinds():
+    encoders, fusions = all_estimators("encoder"), all_estimators("fusion")
+    assert sorted(encoders + fusions) == sorted(all_estimators())
+    assert ("TextEncoder", TextEncoder) in encoders and ("EarlyFusion", EarlyFusion) in fusions
+    with pytest.raises(ValueError, match="kind must be one of .*'encoder', 'fusion'.* got 'x'"):
+        all_estimators("x")
+
+
+def test_an_estimator_without_an_instance_is_told():
+    with pytest.raises(LookupError, match="LogisticRegression.*_instances.py"):
+        instances_of(LogisticRegression)
+
+
+@pytest.mark.parametrize("cls", [cls for _, cls in all_estimators()], ids=lambda c: c.__name__)
+def test_fitted_instance(cls):
+    fitted = fitted_instance(cls)
+    assert type(fitted) is cls and hasattr(fitted, "feature_names_in_")
+
+
+# --- scikit-learn's contract --------------------------------------------------------------
+
+TAKES_NUMBERS = [i for i in [*ENCODERS, *FUSIONS] if get_tags(i).input_tags.two_d_array]
+# scikit-learn before 1.8 cannot ask for it; pytest's own xfail_strict does not reach its marks.
+STRICT = "xfail_strict" in inspect.signature(parametrize_with_checks).parameters
+
+
+@parametrize_with_checks(
+    TAKES_NUMBERS,
+    expected_failed_checks=expected_failed_checks,
+    **({"xfail_strict": True} if STRICT else {}),
+)
+def test_check_estimator(estimator, check):
+    check(estimator)
+
+
+def test_expected_failures_are_checks_that_exist():
+    for cls, _, check, reason in EXPECTED_FAILED_CHECKS:
+        assert hasattr(sklearn_checks, check)
+        assert len(reason) > 20
+        assert any(check in expected_failed_checks(i) for i in instances_of(cls))
+
+
+# Checks that scikit-learn has and check_estimator leaves out.
+LEFT_OUT = [
+    "check_dataframe_column_names_consistency",
+    "check_param_validation",
+    "check_set_output_transform",
+    "check_set_output_transform_pandas",
+    "check_set_output_transform_polars",
+    "check_global_output_transform_pandas",
+    "check_global_set_output_transform_polars",
+    "check_transformer_get_feature_names_out",
+    "check_transformer_get_feature_names_out_pandas",
+    "check_get_feature_names_out_error",
+    "check_n_features_in_after_fitting",
+    "check_inplace_ensure_writeable",
+]
+# Checks that need no data: all that an estimator runs that takes no matrix of numbers, since
+# for those check_estimator stops after the first.
+WITHOUT_DATA = [
+    "check_do_not_raise_errors_in_init_or_set_params",
+    "check_estimator_cloneable",
+    "check_estimator_repr",
+    "check_estimator_tags_renamed",
+    "check_get_params_invariance",
+    "check_mixin_order",
+    "check_no_attributes_set_in_init",
+    "check_parameters_default_constructible",
+    "check_param_validation",
+    "check_set_params",
+    "check_valid_tag_types",
+    "check_estimators_unfitted",
+    "check_transformers_unfitted",
+]
+
+
+def left_out_pairs():
+    for estimator in [*ENCODERS, *FUSIONS]:
+        for check in LEFT_OUT if estimator in TAKES_NUMBERS else WITHOUT_DATA:
+            yield pytest.param(estimator, check, id=f"{name_of(estimator)}-{check}")
+
+
+@pytest.mark.parametrize(("estimator", "check"), [*left_out_pairs()])
+def test_checks_that_check_estimator_leaves_out(estimator, check):
+    getattr(sklearn_checks, check)(type(estimator).__name__, estimator)
+
+
+# Checks of scikit-learn 1.9 that are for other kinds of estimators.
+OF_OTHERS = {
+    "check_array_api_input_and_values",
+    "check_array_api_mixed_inputs",
+    "check_array_api_same_namespace",
+    "check_class_weight_balanced_classifiers",
+    "check_class_weight_balanced_linear_classifier",
+    "check_classifier_multioutput",
+    "check_classifier_not_supporting_multiclass",
+    "check_classifiers_multilabel_output_format_decision_function",
+    "check_classifiers_multilabel_output_format_predict",
+    "check_classifiers_multilabel_output_format_predict_proba",
+    "check_classifiers_multilabel_representation_invariance",
+    "check_classifiers_predictions",
+    "check_clusterer_compute_labels_predict",
+    "check_clustering",
+    "check_estimator",
+    "check_estimators_data_not_an_array",
+    "check_estimators_nan_inf",
+    "check_fit_non_negative",
+    "check_nonsquare_error",
+    "check_outlier_contamination",
+    "check_outlier_corruption",
+    "check_outliers_fit_predict",
+    "check_outliers_train",
+    "check_sample_weight_equivalence_on_sparse_data",
+    "check_sparsify_coefficients",
+    "check_transformers_unfitted_stateless",
+}
+
+
+@pytest.mark.skipif(not sklearn.__version__.startswith("1.9."), reason="a list for 1.9")
+def test_no_check_is_forgotten():
+    yielded = set()
+    for instance in TAKES_NUMBERS:
+        for _, check in sklearn_checks.estimator_checks_generator(instance):
+            yielded.add(check.func.__name__ if isinstance(check, partial) else check.__name__)
+    there = {
+        name
+        for name, value in vars(sklearn_checks).items()
+        if name.startswith("check_") and inspect.getmodule(value) is sklearn_checks
+    }
+    assert there == yielded | set(LEFT_OUT) | set(WITHOUT_DATA) | OF_OTHERS
+
+
+# --- our contract -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=name_of)
+def test_check_encoder(encoder):
+    check_encoder(encoder, cells_of(encoder))
+
+
+@pytest.mark.parametrize("fusion", FUSIONS, ids=name_of)
+def test_check_fusion(fusion):
+    check_fusion(fusion)
