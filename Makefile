@@ -22,7 +22,7 @@ export PIP_NO_INPUT := 1
 # pip says much. Shown here are its large downloads and the result; all of it is in pip.log,
 # whose end is shown where pip fails.
 define pip_install
-set -o pipefail; $(PY) -m pip install $(1) 2>&1 | tee $(VENV)/pip.log | awk '/\([0-9.]+ [MG]B\)/ || /^(Installing|Successfully)/ { print "   " substr($$0, 1, 96); fflush() }' || { tail -n 25 $(VENV)/pip.log; exit 1; }
+set -o pipefail; $(PY) -m pip install $(1) 2>&1 | tee $(VENV)/pip.log | awk '/\([0-9.]+ [MG]B\)/ || /^(Installing|Successfully)/ { print "   " (length > 96 ? substr($$0, 1, 93) "..." : $$0); fflush() }' || { tail -n 25 $(VENV)/pip.log; exit 1; }
 endef
 
 .PHONY: help demo test lint format docs clean

@@ -1,6 +1,11 @@
 """How the documentation is built. Every warning of sphinx fails the build (see Makefile)."""
 
+import sys
+from pathlib import Path
+
 import skmm
+
+sys.path.insert(0, str(Path(__file__).parent))  # sphinx-gallery imports gallery_order by name
 
 project = "skmm"
 author = "the skmm developers"
@@ -16,7 +21,12 @@ extensions = [
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 default_role = "code"
+# A reference to a name of skmm that is not there fails the build; others have no pages here.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(sklearn|torch|skorch)\..*")]
 
+# numpydoc sections say what a parameter may be; hints would say it again, less well.
+autodoc_typehints = "none"
 autosummary_generate = True
 # A class page lists its methods by the template in _templates/autosummary.
 numpydoc_show_class_members = False
@@ -35,6 +45,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_signature": False,
     "min_reported_time": 1,
+    "within_subsection_order": "gallery_order.QuickstartFirst",
 }
 
 

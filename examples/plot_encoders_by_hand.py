@@ -25,7 +25,8 @@ X, y = glyphs.data.copy(), glyphs.target
 rng = np.random.default_rng(0)
 X.loc[rng.random(len(X)) < 0.2, "name"] = None
 X.loc[rng.random(len(X)) < 0.2, "image"] = None
-print(X[["image", "name", "ink_width", "numeric_value", "mirrored"]].head(8).to_string(max_colwidth=30))
+shown = X[["image", "name", "ink_width", "numeric_value", "mirrored"]].head(8)
+print(shown.to_string(max_colwidth=28))
 
 # %%
 # A column goes in, features come out
@@ -48,7 +49,7 @@ print(table.get_feature_names_out())
 # Trained here, or frozen
 # -----------------------
 # ``"cnn"`` is a small network from scratch. Alone, it is trained with ``y`` through a linear head
-# that is then dropped. ``ImageEncoder()`` without arguments would be a frozen, pretrained one, which
+# that is then dropped. ``ImageEncoder()`` without arguments would be frozen and pretrained: it
 # learns nothing from the data and needs no ``y``.
 
 pictures = ImageEncoder("cnn", image_size=32, n_components=32, max_epochs=12, random_state=0)
@@ -67,13 +68,14 @@ print(picture_features.shape, picture_features.dtype)
 words = TextEncoder("gru", n_components=32, max_epochs=1, random_state=0).fit(X[["name"]])
 tokens, mask = words.transform_sequence(X[["name"]])
 print("tokens", tokens.shape, "mask", mask.shape)
-for name, n_tokens in zip(X["name"].head(8), mask.sum(axis=1), strict=False):
+for name, n_tokens in zip(X["name"].head(8).fillna("(missing)"), mask[:8].sum(axis=1), strict=True):
     print(f"{n_tokens:2d} tokens: {name}")
 
 # %%
 # As pictures
 # -----------
-# Left, the features of twelve names; the rows of the missing ones are empty. Right, the pictures
+# Left, the features of twelve names, stronger colours for larger values; the rows of the missing
+# ones are empty. Right, the pictures
 # that the network has not seen in training, at the two main directions of their features.
 
 figure, (left, right) = plt.subplots(
@@ -83,7 +85,7 @@ shown = name_features.head(12)
 limit = np.nanmax(np.abs(shown))
 left.set_facecolor("0.85")
 left.imshow(shown, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="none")
-labels = [name if isinstance(name, str) else "(missing)" for name in X["name"].head(12)]
+labels = X["name"].head(12).fillna("(missing)")
 left.set_yticks(range(12), [label if len(label) < 30 else f"{label[:28]}..." for label in labels])
 left.set_xticks([0, 15], [shown.columns[0], shown.columns[-1]])
 left.set_title("TextEncoder: a row a name")

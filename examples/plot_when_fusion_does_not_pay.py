@@ -10,14 +10,13 @@ noisy; it costs where one of them tells nothing.
 """
 
 # %%
-# Two kinds of data
-# -----------------
-# The label is the sign of a score, and a *share* of the score is what a modality shows of it.
-#
-# - In the first kind, a part of the score is redundant (review and sensor both show it) and the
-#   rest is split between them.
-# - In the second kind nothing is redundant, and the sensor's own share shrinks to nothing, while it
-#   goes on showing eight numbers that have nothing to do with the label.
+# Five kinds of data
+# ------------------
+# A row has a review and a sensor, both as ready-made embeddings: vectors, which a fusion passes
+# through. The label is the sign of a score, and a *share* of that score is what a modality shows.
+# The first kind of data splits the score between the two. From there we go two ways: both come to
+# show the same, or the sensor comes to show nothing. Both are noisy, and each shows eight numbers
+# beside that have nothing to do with the score.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,21 +24,25 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from skmm import EarlyFusion, JointFusionClassifier, LateFusionClassifier, TextEncoder
+from skmm import EarlyFusion, JointFusionClassifier, LateFusionClassifier
 from skmm.datasets import make_multimodal_classification
 
-REDUNDANT = [{"redundant": share} for share in (0.0, 0.5, 1.0)]
-LOPSIDED = [
-    {"redundant": 0.0, "private": {"review": 1 - share, "sensor": share}, "n_nuisance": 8}
-    for share in (0.5, 0.25, 0.0)
-]
+KINDS = {
+    "half each": {"redundant": 0.0},
+    "half the same": {"redundant": 0.5},
+    "all the same": {"redundant": 1.0},
+    "sensor: a quarter": {"redundant": 0.0, "private": {"review": 0.75, "sensor": 0.25}},
+    "sensor: nothing": {"redundant": 0.0, "private": {"review": 1.0, "sensor": 0.0}},
+}
 N_TRAIN, N_TEST, SEEDS = 300, 1500, range(3)
 
 # %%
 # Every model on the same data
 # ----------------------------
-# A single modality is a fusion with one triple. The review is encoded by TF-IDF; the sensor's cells
-# are vectors already.
+# A single modality is a fusion with one triple.
+
+review = ("review", "passthrough", ["review"])
+sensor = ("sensor", "passthrough", ["sensor"])
 
 
 def early(modalities):
@@ -47,74 +50,69 @@ def early(modalities):
     return make_pipeline(EarlyFusion(modalities), LogisticRegression(max_iter=500))
 
 
+models = {
+    "review": early([review]),
+    "sensor": early([sensor]),
+    "early": early([review, sensor]),
+    "late": LateFusionClassifier([review, sensor]),
+    "joint": JointFusionClassifier([review, sensor], random_state=0),
+}
+
+
 def accuracies(seed, information):
-    """Accuracy of every model on one draw of the data."""
+    """Accuracy of every model on one draw of the data, in points."""
     X, y = make_multimodal_classification(
         N_TRAIN + N_TEST,
-        modalities={"review": "text", "sensor": "vector"},
+        modalities={"review": "vector", "sensor": "vector"},
+        n_nuisance=8,
         noise=0.5,
         random_state=seed,
         **information,
     )
-    review = ("review", TextEncoder("tfidf", n_components=32, random_state=0), ["review"])
-    sensor = ("sensor", "passthrough", ["sensor"])
-    models = {
-        "review": early([review]),
-        "sensor": early([sensor]),
-        "early": early([review, sensor]),
-        "late": LateFusionClassifier([review, sensor]),
-        "joint": JointFusionClassifier([review, sensor], max_epochs=30, random_state=0),
-    }
     return {
-        name: model.fit(X[:N_TRAIN], y[:N_TRAIN]).score(X[N_TRAIN:], y[N_TRAIN:])
+        name: 100 * model.fit(X[:N_TRAIN], y[:N_TRAIN]).score(X[N_TRAIN:], y[N_TRAIN:])
         for name, model in models.items()
     }
 
 
-def gains(information):
-    """Points that each fusion wins over the better single modality, one row a draw."""
-    scores = pd.DataFrame([accuracies(seed, information) for seed in SEEDS])
-    best_single = scores[["review", "sensor"]].max(axis=1)
-    return 100 * scores[["early", "late", "joint"]].sub(best_single, axis=0)
-
-
-redundant = [gains(information) for information in REDUNDANT]
-lopsided = [gains(information) for information in LOPSIDED]
-print("Accuracy won over the better single modality, in points, mean of three draws")
-for title, found, labels in (
-    ("redundant share of the score", redundant, ("0", "0.5", "1")),
-    ("sensor's share of the score", lopsided, ("0.5", "0.25", "0")),
-):
-    table = pd.DataFrame([draws.mean() for draws in found], index=pd.Index(labels, name=title))
-    print(table.round(1).to_string(), end="\n\n")
+scores = {
+    kind: pd.DataFrame([accuracies(seed, information) for seed in SEEDS])
+    for kind, information in KINDS.items()
+}
+print(f"Accuracy in points, mean of {len(SEEDS)} draws")
+print(pd.DataFrame({kind: draws.mean() for kind, draws in scores.items()}).T.round(1).to_string())
 
 # %%
 # What to take from it
 # --------------------
 # Left: the more the modalities repeat each other, the less a second one adds. Something is left
-# even when they tell the same, because both are noisy here and two noisy readings are better than
-# one. Right: a modality that tells nothing costs accuracy, for its features are fitted all the
-# same. Stacking (late fusion) learns from out-of-fold votes not to listen to it, so it loses least.
+# even when they tell the same, because two noisy readings are better than one. Right: a modality
+# that tells nothing costs accuracy, for it is fitted all the same. Stacking, the default of late
+# fusion, learns from out-of-fold votes not to listen to it and loses least; a network has most to
+# fit, and loses most.
 #
-# So put the single modalities into the search, next to the fusions: it is a line of the grid.
+# So put the single modalities into the search, next to the fusions: they are a line of the grid.
 
+gains = {
+    kind: draws[["early", "late", "joint"]].sub(draws[["review", "sensor"]].max(axis=1), axis=0)
+    for kind, draws in scores.items()
+}
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 4), sharey=True, layout="constrained")
 panels = (
-    (axes[0], redundant, ["none", "half", "all"], "share of the score that both show"),
-    (axes[1], lopsided, ["half", "a quarter", "nothing"], "share of the score that the sensor shows"),
+    (axes[0], ["half each", "half the same", "all the same"]),
+    (axes[1], ["half each", "sensor: a quarter", "sensor: nothing"]),
 )
-for panel, found, labels, xlabel in panels:
+for panel, kinds in panels:
     for k, name in enumerate(("early", "late", "joint")):
-        means = [draws[name].mean() for draws in found]
-        spread = [draws[name].std() for draws in found]
-        places = np.arange(len(found)) + 0.26 * (k - 1)
+        means = [gains[kind][name].mean() for kind in kinds]
+        spread = [gains[kind][name].std() for kind in kinds]
+        places = np.arange(len(kinds)) + 0.26 * (k - 1)
         panel.bar(places, means, 0.24, yerr=spread, color=f"C{k}", label=name, ecolor="0.3")
     panel.axhline(0, color="black", linewidth=1)
-    panel.set_xticks(range(len(found)), labels)
-    panel.set_xlabel(xlabel)
+    panel.set_xticks(range(len(kinds)), kinds)
     panel.spines[["top", "right"]].set_visible(False)
-axes[0].set_ylabel("points won over the better\nsingle modality")
-axes[0].set_title("Two modalities that repeat each other")
-axes[1].set_title("One modality that has little to say")
+axes[0].set_ylabel("points won over the better single modality")
+axes[0].set_title("Two modalities come to say the same")
+axes[1].set_title("One modality comes to say nothing")
 axes[1].legend(frameon=False)
 plt.show()

@@ -22,7 +22,7 @@ from sklearn.utils.validation import _check_feature_names_in, _check_sample_weig
 try:
     from sklearn.utils._repr_html.estimator import _VisualBlock as VisualBlock
 except ImportError:  # scikit-learn before 1.8
-    from sklearn.utils._estimator_html_repr import (  # type: ignore[no-redef]
+    from sklearn.utils._estimator_html_repr import (
         _VisualBlock as VisualBlock,
     )
 

@@ -17,17 +17,10 @@ from numpydoc.docscrape import NumpyDocString
 from numpydoc.validate import validate
 
 import skmm
-from skmm.encoders import ImageEncoder, ModuleEncoder, TabularEncoder, TextEncoder
-from skmm.fusion import (
-    EarlyFusion,
-    JointFusionClassifier,
-    JointFusionRegressor,
-    LateFusionClassifier,
-    LateFusionRegressor,
-)
+from skmm.fusion import LateFusionClassifier
 from skmm.nets import STRATEGIES
 from skmm.testing import all_estimators
-from skmm.testing._toys import fusion_frame, toy_cells
+from skmm.testing._instances import fitted_instance
 
 REPO = Path(__file__).resolve().parents[1]
 PUBLIC_MODULES = (
@@ -163,69 +156,24 @@ def test_docstring_check_can_fail():
     assert any("PR01" in error for error in found)
 
 
-def middles() -> list[tuple]:
-    """Triples over the toy frame, of each kind of middle."""
-    return [
-        ("text", TextEncoder("tfidf", n_components=4, random_state=0), ["text"]),
-        ("table", TabularEncoder("tokens", n_components=4), ["a", "b"]),
-        ("vector", "passthrough", ["vector"]),
-    ]
-
-
-# Class -> small instances that together show every fitted attribute.
-SMALL = {"n_components": 4, "max_epochs": 1, "random_state": 0}
-INSTANCES = {
-    TextEncoder: lambda: [TextEncoder("gru", **SMALL), TextEncoder("tfidf", n_components=4)],
-    ImageEncoder: lambda: [ImageEncoder("cnn", image_size=16, **SMALL)],
-    TabularEncoder: lambda: [TabularEncoder("tokens", **SMALL), TabularEncoder()],
-    ModuleEncoder: lambda: [
-        ModuleEncoder(torch.nn.Linear(1, 2), trainable=True, max_epochs=1),
-        ModuleEncoder(torch.nn.Linear(1, 2)),
-    ],
-    EarlyFusion: lambda: [EarlyFusion(middles())],
-    LateFusionClassifier: lambda: [
-        LateFusionClassifier(middles(), cv=2, rule=rule) for rule in ("stacking", "weighted")
-    ],
-    LateFusionRegressor: lambda: [
-        LateFusionRegressor(middles(), cv=2, rule=rule) for rule in ("stacking", "weighted")
-    ],
-    JointFusionClassifier: lambda: [JointFusionClassifier(middles(), **SMALL)],
-    JointFusionRegressor: lambda: [JointFusionRegressor(middles(), **SMALL)],
-}
-
-
-def fitted_attributes(estimator) -> set[str]:
-    """Public names that fit adds to an estimator."""
-    if hasattr(estimator, "modalities"):
-        X, classes, values = fusion_frame()
-        y = classes if getattr(estimator, "_estimator_type", "") != "regressor" else values
-        y = values if "Regressor" in type(estimator).__name__ else y
-    else:
-        kind = estimator.modality if estimator.modality != "module" else "number"
-        X = toy_cells(kind)
-        y = [0, 1] * (len(X) // 2)
-    estimator.fit(X, y)
-    return {name for name in vars(estimator) if name.endswith("_") and not name.startswith("_")}
-
-
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_documented_attributes_are_the_fitted_ones(name):
     cls = ESTIMATORS[name]
-    assert cls in INSTANCES, f"give {name} small instances in tests/test_docs.py"
     documented = {
         name.strip()
         for attribute in NumpyDocString(inspect.getdoc(cls))["Attributes"]
         for name in attribute.name.split(",")
     }
-    assert documented, f"{name} has no section Attributes"
-    there = set().union(*(fitted_attributes(estimator) for estimator in INSTANCES[cls]()))
-    assert documented == there, f"documented or fitted only: {sorted(documented ^ there)}"
+    fitted = fitted_instance(cls)
+    there = {name for name in vars(fitted) if name.endswith("_") and not name.startswith("_")}
+    assert documented == there, f"documented only, or fitted only: {sorted(documented ^ there)}"
 
 
 def code_blocks(text: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_readme_example_runs(capsys):
     (example,) = code_blocks((REPO / "README.md").read_text())
     assert len([line for line in example.splitlines() if line.strip()]) <= 11

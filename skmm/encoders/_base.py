@@ -4,7 +4,7 @@ A subclass writes the private verbs; this file owns the public ones.
 """
 
 from abc import ABCMeta, abstractmethod
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from scipy import sparse
@@ -37,7 +37,7 @@ class TokenSequence(NamedTuple):
 class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     """Base of all encoders: validates, calls one private verb, restores the container."""
 
-    _parameter_constraints: dict[str, Any] = {}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn what has to be learned from the training rows.
@@ -167,7 +167,7 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             )
         validate_data(self, X=_as_table(X, columns), reset=reset, skip_check_array=True)
         if reset:
-            vars(self).pop("loss_curve_", None)  # of an earlier fit with another model
+            self.__dict__.pop("loss_curve_", None)  # of an earlier fit with another model
         return columns
 
     # --- pickles and tags -------------------------------------------------------------------

@@ -43,7 +43,7 @@ class CellEncoder(BaseEncoder):
     # --- written by a subclass -----------------------------------------------------------
 
     @abstractmethod
-    def _make_engine(self, cells: Sequence[Any], y: Any) -> Engine:
+    def _make_engine(self, columns: list[Column], y: Any) -> Engine:
         """Build the engine of a frozen model, or one fitted without torch."""
 
     @abstractmethod
@@ -189,7 +189,8 @@ class CellEncoder(BaseEncoder):
         self : object
             The fitted encoder.
         """
-        self._engine = TrainedEngine(network.backbone.eval())
+        backbone: Any = network.backbone
+        self._engine = TrainedEngine(backbone.eval())
         return self
 
     # --- cells ----------------------------------------------------------------------------
@@ -321,7 +322,9 @@ class CellEncoder(BaseEncoder):
                 return None
             raise self._located(columns, place, error) from error
 
-    def _located(self, columns: list[Column], place: Place, error: Exception) -> Exception:
+    def _located(
+        self, columns: list[Column], place: Place, error: CellTypeError | MediaDecodeError
+    ) -> Exception:
         """Return the error with column and row in front, and the way out behind."""
         column = columns[place[0]]
         told = with_position(error, column=column.name, row=column.labels[place[1]])

@@ -46,6 +46,9 @@ class EmbeddingStore:
         Folder of the store, made if absent and then readable by this user alone. None is
         the store that encoders use now: that of :func:`skmm.set_config`, else the private
         one of the running process.
+    max_size : int, default=None
+        Bytes beyond which the embeddings that were used longest ago are dropped. None keeps
+        them all.
 
     Notes
     -----

@@ -90,7 +90,7 @@ def _numbers(column: Column) -> np.ndarray:
         try:
             values[present] = cells.astype(np.float64)
         except (TypeError, ValueError) as error:
-            row = next(i for i in np.flatnonzero(present) if not _is_float(column.values[i]))
+            row = next(int(i) for i in np.flatnonzero(present) if not _is_float(column.values[i]))
             raise ValueError(
                 f"TabularEncoder, column {column.name!r}, row {column.labels[row]!r}: got"
                 f" {column.values[row]!r} in a column that held numbers in fit. Convert the"

@@ -89,6 +89,7 @@ class TabularEncoder(BaseEncoder):
     """
 
     modality: ClassVar[str] = "tabular"
+    _network: Any
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "model": [StrOptions({"onehot", "tokens"})],
         "max_categories": POSITIVE_INT,
@@ -156,7 +157,7 @@ class TabularEncoder(BaseEncoder):
 
     def _encode_columns(self, columns: list[Column]) -> np.ndarray:
         if self._network is not None:
-            features = self._run_network(columns).pooled
+            features = self._run_network(columns).pooled.numpy()
         else:
             features = np.concatenate(self._blocks(columns), axis=1, dtype=np.float32)
         features[_absent(columns)] = np.nan
@@ -165,7 +166,8 @@ class TabularEncoder(BaseEncoder):
     def _encode_sequence(self, columns: list[Column]) -> TokenSequence:
         missing = np.column_stack([column.missing for column in columns])
         if self._network is not None:
-            tokens, mask, _ = self._run_network(columns)
+            encoded = self._run_network(columns)
+            tokens, mask = encoded.tokens.numpy(), encoded.mask.numpy()
             return TokenSequence(np.where(mask[:, :, None], tokens, np.float32(0)), mask)
         blocks = self._blocks(columns)
         # Each column's block stands where it stands in the vector: the sum of the tokens of
@@ -247,7 +249,7 @@ class TabularEncoder(BaseEncoder):
     # --- the table ------------------------------------------------------------------------
 
     def _learn_table(self, columns: list[Column]) -> None:
-        self._network: Any = None
+        self._network = None
         self._table = TableReader(self.max_categories).fit(columns)
         numbers = self._table.numbers(columns)
         missing = np.isnan(numbers)
@@ -303,7 +305,7 @@ class TabularEncoder(BaseEncoder):
             "categories": torch.from_numpy(self._table.codes(columns)),
         }
 
-    def _run_network(self, columns: list[Column]) -> Any:
+    def _run_network(self, columns: list[Column]) -> Encoded:
         device = resolve_device(self.device)
         network = self._network.to(device).eval()
         tensors = self._tensors(columns)
@@ -311,9 +313,8 @@ class TabularEncoder(BaseEncoder):
         with torch.inference_mode():
             for start in range(0, len(columns[0].values), 4096):
                 batch = {k: t[start : start + 4096].to(device) for k, t in tensors.items()}
-                parts.append([part.cpu().numpy() for part in network(**batch)])
-        joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        return Encoded(*joined)
+                parts.append([part.cpu() for part in network(**batch)])
+        return Encoded(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def __getstate__(self) -> dict[str, Any]:
         if getattr(self, "_network", None) is not None:

@@ -172,7 +172,9 @@ class TextEncoder(CellEncoder):
         return TfidfEngine(self.n_components, self._seed()).fit(texts)
 
     def _make_backbone(self, cells: Sequence[str]) -> Any:
-        options = {} if self.max_length is None else {"max_length": self.max_length}
+        options: dict[str, Any] = {}
+        if self.max_length is not None:
+            options["max_length"] = self.max_length
         return WordGRU(Vocabulary().fit(cells), n_components=self.n_components, **options)
 
     def _read(self, cell: Any) -> str:

@@ -267,7 +267,8 @@ def _dense(features: Any, name: str, n: int) -> np.ndarray:
                 " be fused. Put a TruncatedSVD after its transformer."
             )
         features = features.toarray()
-    features = np.asarray(features)
+    # Row by row in memory, whatever the container: sums would else round differently.
+    features = np.asarray(features, order="C")
     if features.ndim != 2 or len(features) != n:
         raise ValueError(
             f"The transformer of modality {name!r} gave an array of shape {features.shape} for {n}"

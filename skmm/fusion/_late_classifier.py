@@ -29,7 +29,8 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
         classifier that takes the cells as they are. ``"auto"`` infers the modalities from the
         training frame.
     estimator : classifier, default=None
-        Cloned for every modality. None is a logistic regression over standardised features.
+        Cloned for every modality. None is a logistic regression over standardised features,
+        whose penalty fits narrow and wide modalities alike.
     rule : {"stacking", "weighted", "mean", "vote", "max", "product"}, default="stacking"
         How votes become one: ``"stacking"`` fits ``final_estimator`` on them, ``"weighted"``
         takes a weighted mean, ``"mean"`` a plain one, ``"vote"`` counts each modality's first
@@ -138,10 +139,10 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
         return indices
 
     def _default_estimator(self) -> Any:
-        return weighable(LogisticRegression(max_iter=1000))
+        return weighable(LogisticRegression(C=5.0, tol=1e-5, max_iter=2000))
 
     def _default_final(self) -> Any:
-        return LogisticRegression(max_iter=1000)
+        return LogisticRegression(C=0.1, max_iter=1000)
 
     def _n_outputs(self) -> int:
         return len(self.classes_)

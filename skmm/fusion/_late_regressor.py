@@ -118,7 +118,7 @@ class LateFusionRegressor(RegressorMixin, BaseLateFusion):
         return regression_target(X, y, type(self).__name__)
 
     def _default_estimator(self) -> Any:
-        return weighable(RidgeCV(alphas=np.logspace(-1, 5, 13)))
+        return weighable(RidgeCV(alphas=np.logspace(-3, 4, 15)))
 
     def _default_final(self) -> Any:
         return RidgeCV(alphas=np.logspace(-3, 3, 7))

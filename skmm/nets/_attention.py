@@ -100,7 +100,7 @@ class AttentionFusion(FusionModule):
     def weights(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
         """Weight of each modality in each row: how much of it flows to the first token.
 
-        Attention rollout [3]_: the attention of the layers, each averaged over its heads and
+        Attention rollout (Abnar and Zuidema): the attention of the layers, averaged over heads and
         with the identity for the residual path, multiplied. The share of the first token
         itself is left out.
 

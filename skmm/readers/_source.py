@@ -23,7 +23,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:[a-z]")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
 
-_CellError = TypeVar("_CellError", CellTypeError, MediaDecodeError)
+_CellError = TypeVar("_CellError", bound=CellTypeError | MediaDecodeError)
 
 
 def hasher(domain: str) -> "hashlib.blake2b":

@@ -25,6 +25,9 @@ class EncoderCase:
 
     def __init__(self, encoder: Any, X: pd.DataFrame | None = None):
         self.encoder = encoder
+        if encoder.get_params(deep=False).get("dtype") == "auto":
+            # On a GPU that is half precision, in which batches of another size round otherwise.
+            self.encoder = clone(encoder).set_params(dtype="float32")
         self.X = tidy(toy_cells(getattr(encoder, "modality", "unknown")) if X is None else X)
         self.y = np.arange(len(self.X)) % 2
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from skmm._optional import is_installed
 from skmm.testing._compare import assert_close, raises
@@ -14,7 +13,7 @@ __all__ = ["CELL_CHECKS"]
 
 
 def check_containers(case: EncoderCase) -> None:
-    """pandas, polars, numpy, Series and lists of the same cells give the same vectors."""
+    """The same cells in pandas, polars, numpy, a Series or a list give the same vectors."""
     others: dict[str, Any] = {"a numpy array": case.X.to_numpy(dtype=object)}
     if case.X.shape[1] == 1:
         cells = case.X.iloc[:, 0].astype(object)
@@ -163,7 +162,6 @@ def check_wrong_containers(case: EncoderCase) -> None:
     sentence = f"{case} has to refuse what is no table of cells."
     for X in ("a text", {"a": [1, 2]}, 3):
         raises(lambda X=X: case.fit(X), (TypeError, ValueError), sentence)  # type: ignore[misc]
-    assert isinstance(case.X, pd.DataFrame)
 
 
 CELL_CHECKS = [

@@ -1,6 +1,6 @@
 """The contract of an encoder, for those of skmm and for anybody else's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from skmm.testing._encoder_case import EncoderCase
@@ -61,7 +61,7 @@ def check_encoder(encoder: Any, X: Any = None) -> None:
     run_checks(ENCODER_CHECKS, EncoderCase(encoder, X))
 
 
-def run_checks(checks: list[Callable[[Any], None]], case: Any) -> None:
+def run_checks(checks: Sequence[Callable[[Any], None]], case: Any) -> None:
     """Run checks on a case; whatever goes wrong becomes an AssertionError that says where."""
     for check in checks:
         try:

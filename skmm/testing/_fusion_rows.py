@@ -1,5 +1,6 @@
 """What is asked of a fusion about rows: absent modalities, order, subsets, containers."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -118,8 +119,6 @@ def check_middle_meets_no_absent_cell(case: FusionCase) -> None:
 
 def check_modality_that_is_never_there(case: FusionCase) -> None:
     """A modality without one cell in training is left out with a warning, not an error."""
-    import warnings
-
     X = without(case.X, range(case.n), columns=["vector"])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

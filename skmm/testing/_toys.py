@@ -110,7 +110,9 @@ def to_polars(X: pd.DataFrame) -> Any:
     polars = import_optional("polars", needed_by="skmm.testing")
     columns = {}
     for name in X.columns:
-        cells = [None if missing else cell for cell, missing in zip(X[name], X[name].isna())]
+        cells = [
+            None if missing else cell for cell, missing in zip(X[name], X[name].isna(), strict=True)
+        ]
         plain = all(isinstance(cell, str | bytes | bool | int | float | None) for cell in cells)
         columns[str(name)] = polars.Series(cells, dtype=None if plain else polars.Object)
     return polars.DataFrame(columns)

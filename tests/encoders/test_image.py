@@ -17,6 +17,13 @@ from skmm.encoders import EmbeddingStore
 from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError, ModalityWarning
 
 
+@pytest.fixture(autouse=True)
+def _on_the_cpu():
+    """A GPU computes in half precision by default, and these tests compare digits."""
+    with config_context(device="cpu"):
+        yield
+
+
 @pytest.fixture
 def store(tmp_path):
     """A store of the test's own, so that its counters are too."""
@@ -161,8 +168,8 @@ class TestCells:
 
 
 class TestUnreadable:
-    @pytest.fixture
-    def X(self, picture, tmp_path):
+    @pytest.fixture(name="X")
+    def frame(self, picture, tmp_path):
         path = tmp_path / "cut.png"
         path.write_bytes(png(Image.fromarray(picture))[:60])
         X = column(picture, str(path), b"no picture", tmp_path / "gone.png", 255 - picture)
@@ -173,7 +180,7 @@ class TestUnreadable:
     def test_is_named(self, row, kind, X, tiny_checkpoint):
         model = tiny_checkpoint("vit") if kind == "vit" else "cnn"
         encoder = ImageEncoder(model, max_epochs=1, image_size=16).fit(X.loc[["a", "e"]])
-        with pytest.raises(MediaDecodeError, match=f"ImageEncoder: .*on_error") as caught:
+        with pytest.raises(MediaDecodeError, match="ImageEncoder: .*on_error") as caught:
             encoder.transform(X.loc[["a", row, "e"]])
         assert (caught.value.column, caught.value.row) == ("photo", row)
         again = pickle.loads(pickle.dumps(caught.value))

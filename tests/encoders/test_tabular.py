@@ -17,8 +17,8 @@ from skmm import TabularEncoder
 from skmm.exceptions import CellTypeError
 
 
-@pytest.fixture
-def X():
+@pytest.fixture(name="X")
+def frame():
     return pd.DataFrame(
         {
             "price": [10.0, 20.0, 40.0, 10.0],

@@ -21,9 +21,16 @@ from skmm.exceptions import CellTypeError, CheckpointError
 TEXTS = ["a warm red coat", "", "two hats", "shoes that fell apart after two days", None, "b"]
 
 
-@pytest.fixture
-def X():
+@pytest.fixture(name="X")
+def frame():
     return pd.DataFrame({"review": TEXTS}, index=list("uvwxyz"))
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu():
+    """A GPU computes in half precision by default, and these tests compare digits."""
+    with config_context(device="cpu"):
+        yield
 
 
 @pytest.fixture

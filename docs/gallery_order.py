@@ -1,0 +1,12 @@
+"""In which order the examples stand in the gallery."""
+
+
+class QuickstartFirst:
+    """Sort key of sphinx-gallery: the quickstart, then the others by name."""
+
+    def __init__(self, folder: str):
+        pass
+
+    def __call__(self, filename: str) -> tuple[bool, str]:
+        """Give the key of one file."""
+        return filename != "plot_quickstart.py", filename
