@@ -3,7 +3,7 @@
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -294,7 +294,6 @@ class BaseJointFusion(
 
     def _batches(self, X: Any) -> Iterator[tuple[slice, dict[str, Tensor], np.ndarray]]:
         """Yield (rows, tensors on the device, which rows lack everything)."""
-        check_is_fitted(self, "module_")
         X = self._check_frame(X, reset=False)
         device = resolve_device(self.device)
         self.module_.to(device).eval()
@@ -306,14 +305,21 @@ class BaseJointFusion(
             batch = {name: tensor[rows].to(device) for name, tensor in inputs.items()}
             yield rows, batch, np.logical_not(present[rows].any(axis=1))
 
+    def _through(self, X: Any, part: Callable[..., Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """Results of a part of the net, and which rows lack every modality."""
+        results, empty = [], []
+        for _, batch, lacking in self._batches(X):
+            # Around the net alone: encoders behind ``_batches`` may use all threads.
+            with one_thread(), torch.inference_mode():
+                results.append(part(**batch).cpu().numpy())
+            empty.append(lacking)
+        return np.concatenate(results), np.concatenate(empty)
+
     def _outputs(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         """Outputs of the net (n_samples, n_outputs), and which rows lack every modality."""
-        outputs, empty = [], []
-        with one_thread(), torch.inference_mode():
-            for _, batch, lacking in self._batches(X):
-                outputs.append(self.module_(**batch).cpu().numpy())
-                empty.append(lacking)
-        return np.concatenate(outputs).astype(np.float64), np.concatenate(empty)
+        check_is_fitted(self, "module_")
+        outputs, empty = self._through(X, self.module_)
+        return outputs.astype(np.float64), empty
 
     def transform(self, X: Any) -> Any:
         """Return the fused representation, the head's input.
@@ -328,11 +334,8 @@ class BaseJointFusion(
         fused : ndarray of shape (n_samples, n_components), float32
             One vector a row.
         """
-        with one_thread(), torch.inference_mode():
-            parts = [
-                self.module_.represent(**batch).cpu().numpy() for _, batch, _ in self._batches(X)
-            ]
-        return np.concatenate(parts)
+        check_is_fitted(self, "module_")
+        return self._through(X, self.module_.represent)[0]
 
     # --- copies, pickles and tags -----------------------------------------------------------
 

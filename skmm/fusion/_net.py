@@ -81,6 +81,8 @@ class BatchIterator:
 class JointNet(NeuralNet):
     """A skorch net whose loss is a mean over rows, weighted where rows have weights."""
 
+    _stopped_by_callback = _interrupted = False
+
     def get_loss(
         self, y_pred: Tensor, y_true: Tensor, X: Any = None, *args: Any, **kwargs: Any
     ) -> Tensor:

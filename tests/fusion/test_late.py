@@ -95,9 +95,7 @@ def test_absent_cells_cannot_matter():
     fusion = LateFusionClassifier(TRIPLES, rule="mean").fit(X, names_of(score))
     X.loc[:9, "photo"] = None
     alone = LateFusionClassifier(TRIPLES[1:], rule="mean").fit(X, names_of(score))
-    np.testing.assert_allclose(
-        fusion.predict_proba(X)[:10], alone.predict_proba(X)[:10], rtol=1e-6
-    )
+    np.testing.assert_allclose(fusion.predict_proba(X)[:10], alone.predict_proba(X)[:10], rtol=1e-6)
 
 
 @pytest.mark.parametrize("rule", CLASSIFIER_RULES)

@@ -102,7 +102,11 @@ def test_auto_on_a_frame_without_any_cell(fusion):
     ("modalities", "error", "message"),
     [
         ([], ValueError, r"must be 'auto' or a list of \(name, transformer, columns\), got \[\]"),
-        ([("a", PCA())], ValueError, r"a list of \(name, transformer, columns\), got .* position 0"),
+        (
+            [("a", PCA())],
+            ValueError,
+            r"\(name, transformer, columns\), got .* position 0",
+        ),
         ([TRIPLES[0], "text"], ValueError, "got 'text' at position 1"),
         ([(3, "passthrough", ["size"])], ValueError, "with a str as name, got 3"),
         ([("a__b", "passthrough", ["size"])], ValueError, "nor hold '__'"),

@@ -192,9 +192,9 @@ def test_absent_values_reach_neither_output_nor_gradient():
 
 
 def test_strategy_of_the_wrong_width_is_named():
-    wrong = JointModule(
-        ["a"], {}, Total({"a": 3}, 5), 4, 1, modality_dropout=0.0, dropout=0.0
-    )
+    wrong = JointModule(["a"], {}, Total({"a": 3}, 5), 4, 1, modality_dropout=0.0, dropout=0.0)
     inputs, _ = dataset(2)[torch.arange(2)]
-    with pytest.raises(ValueError, match=r"Total gave a tensor of shape \(2, 5\).*n_components is 4"):
+    with pytest.raises(
+        ValueError, match=r"Total gave a tensor of shape \(2, 5\).*n_components is 4"
+    ):
         wrong(**inputs)

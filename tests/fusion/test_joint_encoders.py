@@ -1,0 +1,161 @@
+"""Encoders trained from scratch under a joint fusion, from raw cells to the class."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from skmm import (
+    ImageEncoder,
+    JointFusionClassifier,
+    JointFusionRegressor,
+    ModuleEncoder,
+    TabularEncoder,
+    TextEncoder,
+)
+from skmm.datasets import make_multimodal_classification
+
+COLUMNS = ["table_number_0", "table_number_1", "table_category_0", "table_category_1"]
+
+
+def triples():
+    return [
+        ("photo", ImageEncoder("cnn", n_components=16), ["photo"]),
+        ("review", TextEncoder("gru", n_components=16), ["review"]),
+        ("table", TabularEncoder("tokens", n_components=8), COLUMNS),
+    ]
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, y = make_multimodal_classification(
+        420,
+        modalities={"photo": "image", "review": "text", "table": "tabular"},
+        redundant=0.7,
+        missing={"photo": 0.1, "review": 0.1},
+        image_size=12,
+        random_state=0,
+    )
+    return X, np.array(["cat", "dog"])[y]
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    X, y = data
+    model = JointFusionClassifier(
+        triples(), strategy="mean", n_components=16, max_epochs=12, batch_size=32,
+        learning_rate=5e-3, random_state=0,
+    )  # fmt: skip
+    return model.fit(X[:320], y[:320])
+
+
+def test_encoders_and_head_learn_together(data, fitted):
+    X, y = data
+    assert fitted.score(X[320:], y[320:]) > 0.8
+    assert fitted.module_.encoder_names == ["photo", "review", "table"]
+
+
+def test_gradients_reach_every_encoder(data, fitted):
+    """Against the same network with its initial weights."""
+    X, y = data
+    untrained = clone(fitted).set_params(max_epochs=1, learning_rate=1e-12).fit(X[:320], y[:320])
+    for name in ("photo", "review", "table"):
+        before = dict(untrained.module_.encoder_of(name).named_parameters())
+        after = dict(fitted.module_.encoder_of(name).named_parameters())
+        moved = [key for key in after if not torch.allclose(before[key], after[key], atol=1e-4)]
+        assert len(moved) > 0.8 * len(after)
+
+
+@pytest.mark.parametrize("name", ["photo", "review", "table"])
+def test_each_encoder_is_a_fitted_transformer_afterwards(data, fitted, name):
+    X, y = data
+    encoder, columns = next((e, c) for n, e, c in fitted.modalities_ if n == name)
+    features = encoder.transform(X[columns])
+    present = X[columns].notna().any(axis=1).to_numpy()
+    assert np.isnan(features[~present]).all() and np.isfinite(features[present]).all()
+    assert len(encoder.get_feature_names_out()) == features.shape[1]
+    # What it has learned under the head tells the class to a linear model of its own.
+    train = present & (np.arange(len(X)) < 320)
+    test = present & (np.arange(len(X)) >= 320)
+    alone = LogisticRegression(max_iter=1000).fit(features[train], y[train])
+    assert alone.score(features[test], y[test]) > 0.65
+
+
+def test_parameters_are_untouched(fitted):
+    for _, encoder, _ in fitted.modalities:
+        assert not hasattr(encoder, "n_outputs_")
+
+
+@pytest.mark.parametrize("column", ["photo", "review"])
+def test_a_column_may_be_empty_at_prediction(data, fitted, column):
+    X, y = data
+    new = X[320:].copy()
+    new[column] = None
+    assert fitted.score(new, y[320:]) > 0.6
+    one = X.iloc[[330]].assign(**dict.fromkeys(X.columns))
+    assert np.isfinite(fitted.predict_proba(one)).all()
+
+
+def test_predictions_of_a_row_do_not_depend_on_the_others(data, fitted):
+    """Texts of a batch are padded to the longest, pictures may be of any size."""
+    X, _ = data
+    together = fitted.predict_proba(X[:12])
+    alone = np.vstack([fitted.predict_proba(X.iloc[[i]]) for i in range(12)])
+    np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-5)
+
+
+def test_same_seed_same_encoders(data, fitted):
+    X, y = data
+    again = clone(fitted).fit(X[:320], y[:320])
+    np.testing.assert_allclose(again.predict_proba(X), fitted.predict_proba(X), rtol=1e-5)
+
+
+def test_pickle_holds_the_encoders_once(data, fitted):
+    X, _ = data
+    stored = pickle.dumps(fitted)
+    again = pickle.loads(stored)
+    np.testing.assert_array_equal(again.predict_proba(X), fitted.predict_proba(X))
+    name, encoder, columns = again.modalities_[0]
+    np.testing.assert_array_equal(
+        encoder.transform(X[columns]), fitted.modalities_[0][1].transform(X[columns])
+    )
+    n_bytes = 4 * sum(p.numel() for p in fitted.module_.parameters())
+    assert len(stored) < 1.5 * n_bytes + 100_000
+
+
+def test_partial_fit_trains_the_encoders_too(data):
+    X, y = data
+    model = JointFusionClassifier(
+        triples()[:2], n_components=8, learning_rate=5e-3, random_state=0
+    ).partial_fit(X[:100], y[:100])
+    weights = [p.clone() for p in model.module_.encoder_of("review").parameters()]
+    model.partial_fit(X[100:200], y[100:200])
+    after = list(model.module_.encoder_of("review").parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(weights, after, strict=True))
+
+
+def test_warm_start_goes_on_with_the_encoders(data):
+    X, y = data
+    model = JointFusionClassifier(
+        triples()[:2], n_components=8, max_epochs=1, warm_start=True, random_state=0
+    ).fit(X, y)
+    network = model.module_.encoder_of("photo")
+    assert model.fit(X, y).module_.encoder_of("photo") is network
+
+
+def test_module_of_the_users_is_trained_as_a_copy(data):
+    X, score = data[0], (data[1] == "cat").astype(float)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12 * 12 * 3, 8))
+    before = [p.clone() for p in module.parameters()]
+    own = ModuleEncoder(module, read=lambda cell: cell / np.float32(255), trainable=True)
+    model = JointFusionRegressor(
+        [("photo", own, ["photo"])], n_components=8, max_epochs=30, batch_size=32,
+        learning_rate=5e-3, random_state=0,
+    )  # fmt: skip
+    model.fit(X[:320], score[:320])
+    assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+    assert np.corrcoef(model.predict(X[320:]), score[320:])[0, 1] > 0.3
