@@ -3,21 +3,25 @@
 import pickle
 import subprocess
 import sys
+import time
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
 from counting import CountingModule, KillerModule, lines
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from skmm import (
     EarlyFusion,
+    ImageEncoder,
     JointFusionClassifier,
     LateFusionClassifier,
     ModuleEncoder,
+    TextEncoder,
     config_context,
 )
 from skmm.encoders import EmbeddingStore
@@ -75,10 +79,16 @@ def test_one_search_encodes_every_distinct_cell_once(tmp_path, backend):
 
 def test_workers_share_the_private_store_of_the_process(tmp_path):
     """Without any setting; the pool of workers is older than the session."""
-    joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(i) for i in range(4))
+
+    def warm_up():
+        import skmm.fusion  # noqa: F401 - a worker that imports for seconds comes too late
+
+        time.sleep(0.5)
+
+    joblib.Parallel(n_jobs=2)(joblib.delayed(warm_up)() for _ in range(2))
     X, y, n_distinct = frame(seed=1)
     log = tmp_path / "log"
-    encoder = ModuleEncoder(CountingModule(log, pause=0.01), batch_size=4)
+    encoder = ModuleEncoder(CountingModule(log, pause=0.05), batch_size=2)
     search(encoder, n_jobs=2).fit(X, y)
     assert len(lines(log)) == n_distinct
     assert len({line.split()[0] for line in lines(log)}) > 1, "only one worker worked"
@@ -148,3 +158,76 @@ def test_cross_val_predict_over_a_frame_with_missing_cells(tmp_path):
     model = LateFusionClassifier(triples(encoder), rule="mean")
     predicted = cross_val_predict(model, X, y, cv=3, n_jobs=2)
     assert (predicted == y).mean() > 0.6
+
+
+def words_and_pictures(n=36, seed=0):
+    """Texts, pictures and numbers with duplicates and missing cells; all three tell y."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    texts = [("good" if label else "bad") + f" {i % 9}" for i, label in enumerate(y)]
+    pictures = [np.full((8, 8, 3), 40 + 150 * label + i % 5, np.uint8) for i, label in enumerate(y)]
+    X = pd.DataFrame({"text": texts, "picture": pd.Series(pictures, dtype=object)})
+    X["number"] = y + rng.normal(size=n)
+    X.loc[rng.random(n) < 0.2, "text"] = None
+    X.loc[rng.random(n) < 0.2, "picture"] = None
+    X.loc[rng.random(n) < 0.2, "number"] = np.nan
+    n_texts = X["text"].nunique()
+    n_pictures = len({p.tobytes() for p in X["picture"].dropna()})
+    return X, y, n_texts, n_pictures
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_main_job_with_pretrained_encoders(tiny_bert, tiny_vit, tmp_path, n_jobs):
+    """Fusion step, strategy and encoder parameters vary in one search over a frame with gaps."""
+    X, y, n_texts, n_pictures = words_and_pictures()
+    store = EmbeddingStore(tmp_path / "store")
+    modalities = [
+        ("text", TextEncoder(str(tiny_bert), store=store), ["text"]),
+        ("picture", make_pipeline(ImageEncoder(str(tiny_vit), store=store), PCA(3)), ["picture"]),
+        ("table", "tabular", ["number"]),
+    ]
+    early = make_pipeline(EarlyFusion(modalities), LogisticRegression())
+    joint = JointFusionClassifier(modalities, n_components=8, max_epochs=2, random_state=0)
+    found = GridSearchCV(
+        Pipeline([("fusion", early)]),
+        [
+            {"fusion": [early], "fusion__earlyfusion__text__pooling": ["mean", "cls"]},
+            {"fusion": [LateFusionClassifier(modalities, cv=2)], "fusion__rule": ["vote"]},
+            {
+                "fusion": [joint],
+                "fusion__strategy": ["concat", "gated", "low_rank"],
+                "fusion__picture__imageencoder__normalize": [False, True],
+            },
+        ],
+        cv=3,
+        n_jobs=n_jobs,
+        error_score="raise",
+    ).fit(X, y)
+    # Two settings of each encoder.
+    stats = store.stats()
+    assert stats["encoded"] == stats["n_embeddings"] == 2 * n_texts + 2 * n_pictures
+    assert stats["looked_up"] == stats["found"] + stats["encoded"]
+    assert stats["rows"] > 10 * stats["encoded"]
+    assert found.best_score_ > 0.5
+    # A row without anything, and one whose picture was never missing in training.
+    nothing = X.iloc[[0]].assign(text=None, picture=None, number=np.nan)
+    assert np.isfinite(found.predict_proba(nothing)).all()
+    store.close()
+
+
+def test_frame_library_does_not_matter_to_a_search(tiny_bert, tmp_path):
+    polars = pytest.importorskip("polars")
+    X, y, *_ = words_and_pictures()
+    X = X.drop(columns="picture")
+    encoder = TextEncoder(str(tiny_bert), store=tmp_path / "store")
+    model = LateFusionClassifier(
+        [("text", encoder, ["text"]), ("table", "tabular", ["number"])], rule="mean"
+    )
+    grid = {"text__pooling": ["mean", "cls"]}
+    ours = GridSearchCV(model, grid, cv=3).fit(X, y)
+    theirs = GridSearchCV(model, grid, cv=3).fit(polars.from_pandas(X), y)
+    np.testing.assert_allclose(
+        ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"]
+    )
+    stats = EmbeddingStore(tmp_path / "store").stats()
+    assert stats["encoded"] == 2 * X["text"].nunique()
