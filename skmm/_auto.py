@@ -69,7 +69,11 @@ def make_multimodal_pipeline(
         return Pipeline([("fusion", _JOINT[task](modalities, random_state=random_state))])
     if fusion != "early":
         raise ValueError(f"fusion must be 'early', 'late' or 'joint', got {fusion!r}.")
-    estimator: Any = LogisticRegression(C=0.1, max_iter=2000, random_state=random_state)
     if task == "regressor":
-        estimator = RidgeCV(alphas=[0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0])
-    return Pipeline([("fusion", EarlyFusion(modalities)), (task, estimator)])
+        ridge = RidgeCV(alphas=[0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0])
+        return Pipeline([("fusion", EarlyFusion(modalities)), ("regressor", ridge)])
+    # Divided by the root of their number, features of wide and narrow modalities make
+    # predictions of the same spread, and one penalty fits them all.
+    early = EarlyFusion(modalities, scaling="block")
+    logistic = LogisticRegression(C=5.0, tol=1e-5, max_iter=2000, random_state=random_state)
+    return Pipeline([("fusion", early), ("classifier", logistic)])

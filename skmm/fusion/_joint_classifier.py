@@ -61,7 +61,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         Probability that a row loses a modality in training; never the last one it has.
     max_epochs : int, default=100
         Most passes over the training rows.
-    batch_size : int, default=128
+    batch_size : int, default=32
         Rows per step.
     learning_rate : float, default=1e-3
         Step size of AdamW.
@@ -149,7 +149,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         dropout: float = 0.2,
         modality_dropout: float = 0.1,
         max_epochs: int = 100,
-        batch_size: int = 128,
+        batch_size: int = 32,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
         early_stopping: bool = True,

@@ -45,13 +45,13 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         Layers of ``"attention"``.
     rank : int, default=8
         Rank of ``"low_rank"``.
-    dropout : float, default=0.1
+    dropout : float, default=0.3
         Share of hidden units that is zeroed in training.
     modality_dropout : float, default=0.1
         Probability that a row loses a modality in training; never the last one it has.
     max_epochs : int, default=100
         Most passes over the training rows.
-    batch_size : int, default=128
+    batch_size : int, default=32
         Rows per step.
     learning_rate : float, default=1e-3
         Step size of AdamW.
@@ -126,10 +126,10 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         n_heads: int = 4,
         n_layers: int = 1,
         rank: int = 8,
-        dropout: float = 0.1,
+        dropout: float = 0.3,
         modality_dropout: float = 0.1,
         max_epochs: int = 100,
-        batch_size: int = 128,
+        batch_size: int = 32,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
         early_stopping: bool = True,
