@@ -106,6 +106,19 @@ def test_encoder_and_pca_never_meet_a_nan():
     assert features[3, 2] == features[6, 2] == 1.0
 
 
+def test_cells_that_the_middle_cannot_use_count_as_absent():
+    """As an encoder gives NaN for a picture that it cannot open."""
+
+    class Picky(Recorder):
+        def transform(self, X):
+            values = np.asarray(X, dtype=float)
+            return np.where(values > 2, np.nan, values)
+
+    X = pd.DataFrame({"n": [1.0, 2.0, 3.0, np.nan]})
+    got = EarlyFusion([("n", Picky(), ["n"])], scaling=None).fit_transform(X)
+    assert got.tolist() == [[1.0, 0.0], [2.0, 0.0], [1.5, 1.0], [1.5, 1.0]]
+
+
 def test_partly_present_modality_names_the_way_out():
     X = pd.DataFrame({"a": [1.0, 2, 3, 4], "b": [1.0, np.nan, 3, 1]})
     fusion = EarlyFusion([("ab", PCA(1), ["a", "b"])])

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
@@ -17,7 +17,9 @@ from skmm import (
     TabularEncoder,
     TextEncoder,
 )
+from skmm.backbones import Encoded
 from skmm.datasets import make_multimodal_classification
+from skmm.exceptions import ModalityWarning
 
 COLUMNS = ["table_number_0", "table_number_1", "table_category_0", "table_category_1"]
 
@@ -145,6 +147,63 @@ def test_warm_start_goes_on_with_the_encoders(data):
     ).fit(X, y)
     network = model.module_.encoder_of("photo")
     assert model.fit(X, y).module_.encoder_of("photo") is network
+
+
+def test_unreadable_pictures_count_as_absent(data):
+    X, y = data[0][["photo"]].copy(), data[1]
+    X["photo"] = [cell if i % 3 else b"no picture" for i, cell in enumerate(X["photo"])]
+    encoder = ImageEncoder("cnn", n_components=4, on_error="missing")
+    model = JointFusionClassifier(
+        [("photo", encoder, ["photo"])], n_components=8, max_epochs=1, random_state=0
+    )
+    with pytest.warns(ModalityWarning):
+        model.fit(X, y)
+    with pytest.warns(ModalityWarning):
+        proba = model.predict_proba(X[:30])
+    prior = [(y == "cat").mean(), (y == "dog").mean()]
+    np.testing.assert_allclose(proba[::3], [prior] * 10)
+    assert not np.isclose(proba[1, 0], prior[0])
+
+
+class ByProtocol(TransformerMixin, BaseEstimator):
+    """A third party's encoder: it asks for training and keeps numbers, not the network."""
+
+    needs_training = True
+
+    def fit(self, X, y=None):
+        raise AssertionError("to be trained under the head")
+
+    def start_training(self, X, y=None):
+        self.y_ = y
+        network = nn.Linear(1, 3)
+        network.width = 3
+        network.forward = lambda x: Encoded(x[:, None], None, nn.Linear.forward(network, x))
+        return network
+
+    def training_tensors(self, X):
+        return {"x": torch.as_tensor(np.nan_to_num(X.to_numpy(np.float32)))}
+
+    def end_training(self, network):
+        self.weight_ = network.weight.detach().numpy().copy()
+
+    def transform(self, X):
+        return X.to_numpy(np.float32) @ self.weight_.T
+
+
+def test_encoders_are_asked_by_protocol(data):
+    X, y = data
+    own = ByProtocol()
+    model = JointFusionClassifier(
+        [("own", own, ["table_number_0"])], n_components=8, max_epochs=2, random_state=0
+    ).fit(X, y)
+    encoder = model.modalities_[0][1]
+    assert encoder is not own and set(encoder.y_) == {"cat", "dog"}
+    trained = model.module_.encoder_of("own").weight.detach().numpy()
+    np.testing.assert_array_equal(encoder.weight_, trained)
+    model.set_params(warm_start=True).fit(X, y)
+    np.testing.assert_array_equal(
+        encoder.weight_, model.module_.encoder_of("own").weight.detach().numpy()
+    )
 
 
 def test_module_of_the_users_is_trained_as_a_copy(data):

@@ -36,7 +36,7 @@ CLASSIFIERS = [
 REGRESSORS = [
     make_pipeline(EarlyFusion(TRIPLES), LinearRegression()),
     LateFusionRegressor(TRIPLES, cv=3),
-    JointFusionRegressor(TRIPLES, batch_size=16, **FAST),
+    JointFusionRegressor(TRIPLES, batch_size=16, **{**FAST, "max_epochs": 20}),
 ]
 each_classifier = pytest.mark.parametrize("model", CLASSIFIERS, ids=["early", "late", "joint"])
 
