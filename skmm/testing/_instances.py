@@ -103,7 +103,8 @@ def _joint_classifier() -> list[Any]:
 
 
 def _joint_regressor() -> list[Any]:
-    return [JointFusionRegressor(strategy=strategy, **_JOINT) for strategy in ("concat", "gated")]
+    options = {"dropout": 0.1, **_JOINT}  # of 8 units a third would be too many
+    return [JointFusionRegressor(strategy=s, **options) for s in ("concat", "gated")]
 
 
 _TABLE: dict[type, Callable[[], list[Any]]] = {
