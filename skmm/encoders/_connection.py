@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS claim
      pid INTEGER NOT NULL, until REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS stat (name TEXT PRIMARY KEY, n INTEGER NOT NULL);
 """
+_PATIENCE = 60.0  # seconds to wait for another process that writes
 _open: "dict[tuple[int, str], Connection]" = {}
 _registry_lock = threading.Lock()
 
@@ -35,12 +36,24 @@ class Connection:
     def __init__(self, path: Path):
         self.lock = threading.RLock()
         # isolation_level=None: transactions are written out where they begin and end.
-        self._raw = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+        self._raw = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         try:
-            self._prepare()
+            self._prepare_patiently()
         except BaseException:
             self._raw.close()
             raise
+
+    def _prepare_patiently(self) -> None:
+        # Going over to WAL while another process does the same fails at once, timeout or not.
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self._prepare()
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
 
     def _prepare(self) -> None:
         self._raw.execute("PRAGMA page_size = 8192")

@@ -4,6 +4,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -306,6 +307,24 @@ print(mine)
     counts = [int(worker.communicate(timeout=300)[0]) for worker in workers]
     assert sum(counts) == 400  # nothing twice, nothing lost
     assert len(store.get_many([i.to_bytes(4, "big") for i in range(400)])) == 400
+
+
+def test_processes_that_make_the_same_store_at_once(tmp_path):
+    """Four processes race through forty new stores; none is refused."""
+    code = """
+import sys, time
+import numpy as np
+from skmm.encoders import EmbeddingStore
+time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
+for i in range(40):
+    store = EmbeddingStore(f"{sys.argv[1]}/{i}")
+    store.put_many({b"k": np.zeros(1, np.float32)})
+    assert b"k" in store.get_many([b"k"])
+"""
+    start = str(time.time() + 8)
+    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path), start]
+    racers = [subprocess.Popen(command) for _ in range(4)]
+    assert [racer.wait(timeout=300) for racer in racers] == [0, 0, 0, 0]
 
 
 def test_full_disk_is_survived(store):
