@@ -36,7 +36,9 @@ class Connection:
     def __init__(self, path: Path):
         self.lock = threading.RLock()
         # isolation_level=None: transactions are written out where they begin and end.
-        self._raw = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        self._raw = sqlite3.connect(
+            path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+        )
         try:
             self._prepare_patiently()
         except BaseException:

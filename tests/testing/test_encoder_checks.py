@@ -1,6 +1,7 @@
 """Our contract of encoders finds what breaks it, and says it in a sentence."""
 
 import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
