@@ -62,7 +62,7 @@ class BaseJointFusion(
         "modality_dropout": FRACTION,
         "max_epochs": POSITIVE_INT,
         "batch_size": BATCH_SIZE,
-        "learning_rate": LEARNING_RATE,
+        "learning_rate": [*LEARNING_RATE, StrOptions({"auto"})],
         "weight_decay": NON_NEGATIVE,
         "early_stopping": ["boolean"],
         "validation_fraction": OPEN_FRACTION,
@@ -239,6 +239,11 @@ class BaseJointFusion(
             self._target_tensor(target)[chosen].to(device),
         )
 
+    def _step_size(self) -> float:
+        if self.learning_rate != "auto":
+            return float(self.learning_rate)
+        return 3e-4 if self.strategy == "attention" else 1e-3
+
     def _new_net(
         self, callbacks: list[Any], valid: TensorDataset | None, *, max_epochs: int
     ) -> None:
@@ -248,7 +253,7 @@ class BaseJointFusion(
             valid=valid,
             max_epochs=max_epochs,
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+            learning_rate=self._step_size(),
             weight_decay=self.weight_decay,
             n_iter_no_change=self.n_iter_no_change,
             callbacks=callbacks,

@@ -53,8 +53,9 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         Most passes over the training rows.
     batch_size : int, default=32
         Rows per step.
-    learning_rate : float, default=1e-3
-        Step size of AdamW.
+    learning_rate : float or "auto", default="auto"
+        Step size of AdamW. ``"auto"`` is 3e-4 for ``"attention"``, whose layers want small
+        steps, else 1e-3.
     weight_decay : float, default=1e-2
         Decoupled weight decay of AdamW.
     early_stopping : bool, default=True
@@ -130,7 +131,7 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         modality_dropout: float = 0.1,
         max_epochs: int = 100,
         batch_size: int = 32,
-        learning_rate: float = 1e-3,
+        learning_rate: float | str = "auto",
         weight_decay: float = 1e-2,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
