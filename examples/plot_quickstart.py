@@ -147,8 +147,8 @@ print(f"That is {stats['rows'] / stats['encoded']:.0f} times as many.")
 # %%
 # A character without a picture
 # -----------------------------
-# Nothing special has to be done: what is absent stays absent. We show the character to which
-# its picture matters most.
+# Nothing special has to be done: what is absent stays absent. Of the characters that are
+# recognised we show the one to which its picture matters most.
 
 whole = X_test[X_test["image"].notna() & X_test["name"].notna()].head(50)
 blind = whole.assign(image=None)
@@ -157,7 +157,8 @@ chances = {
     "without its picture": pd.DataFrame(search.predict_proba(blind), whole.index, search.classes_),
 }
 change = (chances["with its picture"] - chances["without its picture"]).abs().sum(axis=1)
-row = change.idxmax()
+recognised = search.predict(whole) == y_test[whole.index]
+row = change[recognised].idxmax()
 print(f"\n{row}, named {whole['name'][row]!r}, is {y_test[row]}.")
 for label, table in chances.items():
     shown = ", ".join(f"{name} {chance:.2f}" for name, chance in table.loc[row].nlargest(3).items())
