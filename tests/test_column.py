@@ -148,8 +148,10 @@ def test_cells_come_out_of_every_container_as_they_went_in(container, kind):
 
 def test_reading_columns_leaves_the_array_writable():
     X = cells("a", "b")
-    to_columns(X)
+    (column,) = to_columns(X)
     X[0] = "c"
+    assert X[0] == "c"
+    assert not column.values.flags.writeable
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,9 @@ class CellEncoder(BaseEncoder):
         return self._digest(cell), self._read(cell)
 
     @property
+    @abstractmethod
     def needs_training(self) -> bool:
         """Whether the model is a network that has to be trained with a head."""
-        return isinstance(getattr(self, "model", None), nn.Module)
 
     # --- the private verbs of BaseEncoder -------------------------------------------------
 

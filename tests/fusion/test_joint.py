@@ -133,7 +133,9 @@ def test_held_out_part_is_as_asked(options):
 @pytest.mark.parametrize("fraction", [0.01, 0.99])
 def test_extreme_held_out_parts(fraction):
     X, y = labelled(50)
-    classifier(max_epochs=2, validation_fraction=fraction).fit(X, y).predict(X)
+    model = classifier(max_epochs=2, validation_fraction=fraction).fit(X, y)
+    assert "valid_loss" in model.history_[0]
+    assert np.isfinite(model.predict_proba(X)).all()
 
 
 def test_few_rows_are_all_trained_on():
