@@ -3,23 +3,31 @@
 Imports torch, so nothing that ``import skmm`` loads may import this file.
 """
 
+import multiprocessing
+import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
+from joblib import cpu_count
 
 from skmm._config import get_config
 
-__all__ = ["one_thread", "resolve_device", "resolve_dtype", "seeded"]
+__all__ = [
+    "keep_to_one_thread",
+    "n_decoding_threads",
+    "one_thread",
+    "resolve_device",
+    "resolve_dtype",
+    "seeded",
+    "shared_threads",
+]
 
 # Torch's default generator belongs to the process. Threads that train at the same time
 # (joblib's threading backend) would draw from it in an order that nobody can repeat.
 _generator_lock = threading.RLock()
-
-_threads_lock = threading.Lock()
-_threads = {"inside": 0, "before": 0}  # threads in a one_thread block; torch's number before
-_own = threading.local()
 
 
 def resolve_device(device: str) -> torch.device:
@@ -82,29 +90,176 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread inside the block.
+class _Threads:
+    """Torch's threads, dealt out to the Python threads of this process that compute.
+
+    Torch keeps a number per Python thread, and a new thread starts with the number that was set
+    last, by whichever thread. So what a thread gets back after its block is the number from
+    before anybody's block, not what it happened to start with.
+    """
+
+    def __init__(self) -> None:
+        # Reentrant: a pass that nobody read to its end is closed whenever it is collected.
+        self._lock = threading.RLock()
+        self._blocks: dict[int, list[bool]] = {}  # Python thread -> its blocks: on one thread?
+        self._usual: int | None = None  # torch's number outside all blocks
+        self._total = 1  # threads of all blocks together
+        self._forked = False
+
+    @contextmanager
+    def block(self, *, single: bool) -> Iterator[Callable[[], None]]:
+        me = threading.get_ident()
+        with self._lock:
+            if not self._blocks:
+                self._look()
+            self._blocks.setdefault(me, []).append(single)
+        try:
+            self.adjust()
+            yield self.adjust
+        finally:
+            with self._lock:
+                self._blocks[me].pop()
+                if not self._blocks[me]:
+                    del self._blocks[me]
+                    torch.set_num_threads(self._usual or 1)
+                self.adjust()
+
+    def adjust(self) -> None:
+        """Give the running thread what is its due now, if it is in a block."""
+        with self._lock:
+            if threading.get_ident() in self._blocks:
+                n = self._due(self._total)
+                # Asked first: a thread that only sets its number gets the one set last after all.
+                if torch.get_num_threads() != n:
+                    torch.set_num_threads(n)
+
+    def keep_to_one(self) -> None:
+        with self._lock:
+            if not self._blocks:
+                self._look()
+            torch.get_num_threads()  # see adjust
+            torch.set_num_threads(1)
+            # For this thread alone: those that start after it get the usual number.
+            _in_new_thread(torch.set_num_threads, self._usual)
+
+    def n_decoding(self) -> int:
+        with self._lock:
+            if not self._blocks:
+                self._look()
+            # A worker process has a part of the cores; its threads tell how many.
+            part = self._forked or multiprocessing.parent_process() is not None
+            n_cores = self._total if part else cpu_count()
+            return self._due(n_cores)
+
+    def after_fork(self) -> None:
+        """Start anew in a child that has of all threads only the one that forked."""
+        me = threading.get_ident()
+        self._lock = threading.RLock()
+        self._blocks = {me: self._blocks[me]} if me in self._blocks else {}
+        # OpenMP's threads stayed behind too. It does not know, and would wait for them for ever.
+        self._forked, self._usual, self._total = True, 1, 1
+
+    def _look(self) -> None:
+        """Note the usual number and what the blocks may use, before the first one."""
+        if self._forked:
+            return
+        n = torch.get_num_threads()
+        if self._usual is not None and n != self._usual:
+            # Either set since, or this thread started while another was in a block.
+            n = _in_new_thread(torch.get_num_threads)
+        self._usual = n
+        # Beyond the number of cores, threads wait for each other.
+        self._total = min(n, cpu_count())
+        if multiprocessing.current_process().daemon:
+            # A worker of a pool, which says how many threads it may use or leaves torch all.
+            self._total = min(self._total, _threads_in_environment() or 1)
+
+    def _due(self, total: int) -> int:
+        """Threads for the running thread, of ``total`` for all."""
+        me = threading.get_ident()
+        n_single = sum(any(blocks) for blocks in self._blocks.values())
+        if any(self._blocks.get(me, ())):
+            return 1
+        n_sharing = len(self._blocks.keys() | {me}) - n_single
+        return max(1, (total - n_single) // n_sharing)
+
+
+_threads = _Threads()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.after_fork)
+
+
+def one_thread() -> AbstractContextManager[Callable[[], None]]:
+    """Context in which torch computes on one thread.
 
     A second thread buys small nets little on a quiet machine and costs a multiple of their
     time on a busy one, where the threads wait for each other at every operation.
 
-    Torch keeps the number per Python thread, and a new thread starts with the number that was
-    set last, by whichever thread. So what is restored is the number from before anybody's block.
+    Returns
+    -------
+    context : context manager
+        Restores the number of threads at its end. Blocks may be nested, also in those of
+        :func:`shared_threads`, and overlap with those of other threads.
     """
-    depth = getattr(_own, "depth", 0)
-    if depth == 0:
-        with _threads_lock:
-            if not _threads["inside"]:
-                _threads["before"] = torch.get_num_threads()
-            _threads["inside"] += 1
-            torch.set_num_threads(1)
-    _own.depth = depth + 1
-    try:
-        yield
-    finally:
-        _own.depth = depth
-        if depth == 0:
-            with _threads_lock:
-                _threads["inside"] -= 1
-                torch.set_num_threads(_threads["before"])
+    return _threads.block(single=True)
+
+
+def shared_threads() -> AbstractContextManager[Callable[[], None]]:
+    """Context in which torch computes on this thread's share of torch's threads.
+
+    The passes that run at the same time in this process (joblib's threading backend) share
+    torch's threads, at most the cores, after one for each thread in :func:`one_thread`. A worker
+    process computes on what its pool left it: loky and dask set that themselves; in a worker of
+    ``multiprocessing``, whose pool sets nothing, and in every forked process it is one thread.
+
+    Returns
+    -------
+    context : context manager
+        Gives a function without parameters, ``adjust``, to call before each batch: it takes
+        what other passes have left, or leaves them theirs. The number is restored at the end.
+        Inside :func:`one_thread` it stays one.
+
+    Examples
+    --------
+    >>> from skmm._device import shared_threads
+    >>> with shared_threads() as adjust:
+    ...     for batch in range(3):
+    ...         adjust()
+    """
+    return _threads.block(single=False)
+
+
+def keep_to_one_thread() -> None:
+    """Let the running thread use one torch thread until it ends.
+
+    For threads that prepare batches beside a model: as ``initializer`` of their pool. Without
+    it each of them would start with as many threads as the model has.
+    """
+    _threads.keep_to_one()
+
+
+def n_decoding_threads() -> int:
+    """How many threads may decode media ahead of a model in the running pass.
+
+    Returns
+    -------
+    n_threads : int
+        This pass' share of the cores that the process may use, 1 to 16. Shared with the passes
+        that are inside :func:`shared_threads` now.
+    """
+    return min(16, _threads.n_decoding())
+
+
+def _threads_in_environment() -> int | None:
+    """OMP_NUM_THREADS, where it is set to a number."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else None
+
+
+def _in_new_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function in a thread that has a life of its own."""
+    result: list[Any] = []
+    thread = threading.Thread(target=lambda: result.append(function(*args)))
+    thread.start()
+    thread.join()
+    return result[0]

@@ -36,7 +36,7 @@ ROOMS = {
     "_optional": Room({"exceptions"}, set()),
     "_versions": Room({"_optional"}, {"torch"}),
     "_config": Room(set(), set()),
-    "_device": Room({"_config"}, {"torch"}),
+    "_device": Room({"_config"}, {"torch", "joblib"}),
     "_column": Room(set(), {"numpy", "pandas"}),
     "_modality": Room({"exceptions", "_column", "_media"}, {"numpy", "pandas"}),
     "datasets": Room({"exceptions", "_constraints", "_optional"}, SCIENCE | {"PIL"}),
@@ -58,6 +58,8 @@ ONLY_IN = {
     "matplotlib": {"_optional.py"},
     "soundfile": {"_optional.py"},
     "av": {"_optional.py"},
+    "trimesh": {"_optional.py"},
+    "pypcd4": {"_optional.py"},
     "skorch": {"fusion/_net.py"},
 }
 # Importing by a name computed at run time goes past this test, so few files may do it.
