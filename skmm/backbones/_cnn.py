@@ -58,6 +58,8 @@ class PictureCNN(Backbone):
     (torch.Size([2, 16, 32]), torch.Size([2, 32]))
     """
 
+    separable = True
+
     def __init__(
         self,
         n_components: int = 128,

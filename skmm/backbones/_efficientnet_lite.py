@@ -73,6 +73,8 @@ class EfficientNetLite0(Backbone):
 
     width = _HEAD_CHANNELS
 
+    separable = True
+
     def __init__(self, image_size: int = 224, *, crop: float | None = None):
         super().__init__()
         self.image_size = image_size

@@ -87,6 +87,8 @@ class PictureModule(ModuleBackbone):
         Height and width in pixels.
     """
 
+    separable = True
+
     def __init__(self, module: nn.Module, *, image_size: int = 64):
         super().__init__(module)
         self.image_size = image_size

@@ -72,6 +72,7 @@ class _Shelf:
 _RECIPES = _Shelf(16)
 # A handful: models are large, and who compares more of them does so one after another.
 _TOWERS = _Shelf(4)
+_COMPILED = _Shelf(4)
 
 
 def load_count() -> int:
@@ -123,6 +124,7 @@ def load_backbone(
     max_length: int | None = None,
     device: torch.device,
     dtype: torch.dtype,
+    compile: bool = False,
 ) -> Backbone:
     """Give a frozen backbone in eval mode; its weights are loaded at most once per process.
 
@@ -142,6 +144,8 @@ def load_backbone(
         Where the weights are; they are shared, so never move the backbone.
     dtype : torch.dtype
         Their type. What the backbone gives is float32.
+    compile : bool, default=False
+        Whether ``torch.compile`` makes machine code of the model, at its first batch.
 
     Returns
     -------
@@ -163,7 +167,10 @@ def load_backbone(
         return tower
 
     key = (checkpoint.digest, checkpoint.family, modality, str(device), dtype)
-    return recipe.backbone(_TOWERS.get(key, load), settings).eval()
+    tower = _TOWERS.get(key, load)
+    if compile:
+        tower = _COMPILED.get(key, lambda: torch.compile(tower, dynamic=True))
+    return recipe.backbone(tower, settings).eval()
 
 
 def _recipe(checkpoint: _Checkpoint, modality: str) -> Any:

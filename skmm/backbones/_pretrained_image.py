@@ -1,5 +1,6 @@
 """Pictures through any pretrained vision model: one vector a patch and one a picture."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ class PretrainedPicture(Backbone):
         Whether that vector gets length 1.
     width : int
         Length of the vectors.
+    separable : bool, default=True
+        Whether pictures may be prepared one by one: not if they are padded to the largest.
     """
 
     def __init__(
@@ -67,8 +70,10 @@ class PretrainedPicture(Backbone):
         pooling: str,
         normalize: bool,
         width: int,
+        separable: bool = True,
     ):
         super().__init__()
+        self.separable = separable
         self.tower = tower
         self.prepare = prepare
         self.pooling = pooling
@@ -170,6 +175,7 @@ class PictureRecipe:
             "max_length": None,
             "processor": type(self.processor).__name__,
             "width": self.width,
+            "image_size": self._image_size(),
         }
 
     def load(self, device: torch.device, dtype: torch.dtype) -> Tower:
@@ -185,7 +191,19 @@ class PictureRecipe:
                 " Use pooling='mean' or 'cls'."
             )
         options = {key: settings[key] for key in ("pooling", "normalize", "width")}
-        return PretrainedPicture(tower, self._prepare, **options)
+        padded = getattr(self.processor, "do_pad", None) or False
+        return PretrainedPicture(tower, self._prepare, separable=not padded, **options)
+
+    def _image_size(self) -> int | None:
+        """Side in pixels to which pictures are brought; None if they keep their size."""
+        if not getattr(self.processor, "do_resize", True):
+            return None
+        sides = [side for side in dict(self.processor.size or {}).values() if side]
+        if not sides:
+            return None
+        # Some resize to more than they look at, and crop: by this share of the side.
+        share = getattr(self.processor, "crop_pct", None) or 1.0
+        return math.ceil(max(sides) / share)
 
     def sample(self) -> dict[str, Tensor]:
         """Give the smallest input, to see what the model makes of it."""

@@ -1,5 +1,6 @@
 """EfficientNet-Lite0 with its published weights, as one more pretrained vision model."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ class LiteRecipe:
             "max_length": None,
             "processor": f"EfficientNetLite0({self.model.image_size}, crop={self.model.crop})",
             "width": self.width,
+            # Before the crop, of the shorter side.
+            "image_size": math.ceil(self.model.image_size / (self.model.crop or 1.0)),
         }
 
     def load(self, device: torch.device, dtype: torch.dtype) -> nn.Module:

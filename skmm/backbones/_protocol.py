@@ -43,9 +43,14 @@ class Backbone(ABC, nn.Module):
     ----------
     width : int
         Length of a token and of the pooled vector.
+    separable : bool
+        Whether ``collate`` of a batch is the concatenation of ``collate`` of its cells, so that
+        threads may share the work: True for pictures that are all brought to one size, False
+        for cells that are padded to the longest of their batch.
     """
 
     width: int
+    separable: bool = False
 
     @abstractmethod
     def collate(self, cells: Sequence[Any]) -> dict[str, Tensor]:

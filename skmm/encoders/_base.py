@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Tags
+from sklearn.utils import Tags, metadata_routing
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmm._column import Column, n_rows, to_columns
@@ -38,6 +38,8 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     """Base of all encoders: validates, calls one private verb, restores the container."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
+    # A place to write to is no metadata of the rows.
+    __metadata_request__transform: ClassVar[dict[str, Any]] = {"out": metadata_routing.UNUSED}
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn what has to be learned from the training rows.
@@ -66,21 +68,36 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         self._fit_columns(columns, y)
         return self
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: Any, out: np.ndarray | None = None) -> Any:
         """Encode every row.
 
         Parameters
         ----------
         X : DataFrame, Series, ndarray or list of shape (n_samples, n_columns)
             Cells of the columns seen in ``fit``.
+        out : ndarray of shape (n_samples, n_outputs), float32, default=None
+            Where the vectors are written, for instance a file that
+            ``numpy.lib.format.open_memmap`` maps, where they are more than the memory holds.
+            None makes a new array.
 
         Returns
         -------
         features : ndarray of shape (n_samples, n_outputs), float32
             One vector a row, the columns' vectors side by side. NaN where a cell is absent.
+            It is ``out`` if that was given.
+
+        Raises
+        ------
+        ValueError
+            If ``out`` has another shape or dtype, or cannot be written to.
         """
         check_is_fitted(self)
-        return self._encode_columns(self._check_columns(X, reset=False))
+        columns = self._check_columns(X, reset=False)
+        if out is None:
+            return self._encode_columns(columns)
+        _check_out(out, (len(columns[0].values), self.n_outputs_), type(self).__name__)
+        self._encode_into(columns, out)
+        return out
 
     def transform_sequence(self, X: Any) -> TokenSequence:
         """Encode every row as a sequence of tokens: words, patches or table columns.
@@ -125,6 +142,10 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     @abstractmethod
     def _encode_columns(self, columns: list[Column]) -> np.ndarray:
         """Return float32 (n_samples, n_outputs), NaN rows where absent."""
+
+    def _encode_into(self, columns: list[Column], out: np.ndarray) -> None:
+        """Write to ``out`` what ``_encode_columns`` returns."""
+        out[...] = self._encode_columns(columns)
 
     @abstractmethod
     def _encode_sequence(self, columns: list[Column]) -> TokenSequence:
@@ -190,6 +211,16 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _check_out(out: Any, shape: tuple[int, int], name: str) -> None:
+    if not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != shape:
+        got = f"{getattr(out, 'dtype', type(out).__name__)} of shape {np.shape(out)}"
+        raise ValueError(
+            f"{name} cannot write to out, {got}. Give a float32 ndarray of shape {shape}."
+        )
+    if not out.flags.writeable:
+        raise ValueError(f"{name} cannot write to out, which is read-only. Open it with mode='r+'.")
 
 
 def _told_apart(names: list[str]) -> list[str]:

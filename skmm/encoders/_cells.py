@@ -1,10 +1,7 @@
 """Encoders that look at one cell at a time: text, pictures, anything a module takes."""
 
-import hashlib
-import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,20 +10,18 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from skmm._column import Column
-from skmm._device import resolve_device, seeded
+from skmm._device import n_decoding_threads, resolve_device, seeded, shared_threads
 from skmm.encoders._base import BaseEncoder, TokenSequence
+from skmm.encoders._cell_pass import CellPass
 from skmm.encoders._engine import Engine, Runtime
-from skmm.encoders._pass import encode_once
 from skmm.encoders._progress import Progress
+from skmm.encoders._reading import CellReader, Place, places_of
 from skmm.encoders._side_by_side import SideBySide
-from skmm.encoders._store import resolve_store
 from skmm.encoders._trained import TrainedEngine, train_backbone
-from skmm.exceptions import CellTypeError, MediaDecodeError, ModalityWarning
-from skmm.readers import with_position
 
-__all__ = ["CellEncoder", "places_of"]
+__all__ = ["CellEncoder"]
 
-Place = tuple[int, int]  # (column, row)
+_PIECE = 1 << 16  # rows
 
 
 class CellEncoder(BaseEncoder):
@@ -39,6 +34,8 @@ class CellEncoder(BaseEncoder):
     modality: ClassVar[str]
     # Text is read at once, to sort it by length; media are read batch by batch.
     reads_ahead: ClassVar[bool] = False
+    # Cells that are looked up together. Sorting by length wants many, memory wants few.
+    portion: ClassVar[int] = 1024
 
     # --- written by a subclass -----------------------------------------------------------
 
@@ -61,6 +58,10 @@ class CellEncoder(BaseEncoder):
     def _read_with_digest(self, cell: Any) -> tuple[bytes, Any]:
         """Decode a cell and say which content was decoded."""
         return self._digest(cell), self._read(cell)
+
+    def _reading(self) -> dict[str, Any]:
+        """Return the parameters that change what a cell is decoded to, as JSON types."""
+        return {}
 
     @property
     @abstractmethod
@@ -91,11 +92,18 @@ class CellEncoder(BaseEncoder):
         self.checkpoint_ = getattr(self._engine, "identity", None)
 
     def _encode_columns(self, columns: list[Column]) -> np.ndarray:
-        width, n = self._engine.n_outputs, len(columns[0].values)
-        features = np.full((n, width * len(columns)), np.nan, dtype=np.float32)
-        for (column, row), vector in self._arrays(columns, sequence=False):
-            features[row, column * width : (column + 1) * width] = vector
+        n = len(columns[0].values)
+        features = np.empty((n, self.n_outputs_), dtype=np.float32)
+        self._encode_into(columns, features)
         return features
+
+    def _encode_into(self, columns: list[Column], out: np.ndarray) -> None:
+        # In pieces: filling a file on disk at once would hold all of it in memory.
+        for start in range(0, len(out), _PIECE):
+            out[start : start + _PIECE] = np.nan
+        width = self._engine.n_outputs
+        for (column, row), vector in self._arrays(columns, sequence=False):
+            out[row, column * width : (column + 1) * width] = vector
 
     def _encode_sequence(self, columns: list[Column]) -> TokenSequence:
         width, n = self._engine.n_outputs, len(columns[0].values)
@@ -163,7 +171,8 @@ class CellEncoder(BaseEncoder):
         columns = self._check_columns(X, reset=False)
         tensors: dict[str, torch.Tensor] = {}
         for c, column in enumerate(columns):
-            cells, kept = self._read_all(columns, [p for p in places_of(columns) if p[0] == c])
+            places = [(c, int(row)) for row in np.flatnonzero(~column.missing)]
+            cells, kept = self._read_all(columns, places)
             rows = torch.as_tensor([row for _, row in kept], dtype=torch.int64)
             present = torch.zeros(len(column.values), dtype=torch.bool)
             present[rows] = True
@@ -204,75 +213,25 @@ class CellEncoder(BaseEncoder):
         """
         runtime = Runtime.of(self)
         self._engine.follow(self)
-        fingerprint = self._engine.fingerprint(runtime)
-        if fingerprint is None:
-            yield from self._unstored_arrays(columns, runtime, sequence=sequence)
-            return
-        places, distinct, unreadable = self._distinct(columns)
-        base = hashlib.blake2b(f"{fingerprint}|sequence={sequence}".encode(), digest_size=16)
-        keys = []
-        for digest in distinct:
-            key = base.copy()
-            key.update(digest)
-            keys.append(key.digest())
-        cells: Sequence[Any] = []
-        if self.reads_ahead:
-            cells = [self._try(columns, place, self._read) for place in distinct.values()]
-        read = partial(self._read_as_digested, columns, list(distinct.items()))
+        reader = CellReader(self, columns)
+        work = CellPass(self, reader, runtime, sequence=sequence)
+        n_cells = sum(int((~column.missing).sum()) for column in columns)
+        with (
+            Progress(type(self).__name__, n_cells, self.verbose) as progress,
+            shared_threads() as adjust,
+        ):
+            for places, array in work.answers(counted=counted, before_batch=adjust):
+                progress.advance(len(places))
+                if array is None:
+                    reader.unreadable += places
+                    continue
+                for place in places:
+                    yield place, array
+        reader.warn()
 
-        def encode(indices: list[int]) -> list[np.ndarray | None]:
-            decoded = [cells[i] for i in indices] if cells else [read(i) for i in indices]
-            readable = [cell for cell in decoded if cell is not None]
-            if not readable:
-                return [None] * len(indices)
-            encoded = iter(self._engine.encode(readable, runtime, sequence=sequence))
-            return [None if cell is None else next(encoded) for cell in decoded]
-
-        with Progress(type(self).__name__, self.verbose) as progress:
-            arrays = encode_once(
-                resolve_store(self.store),
-                keys,
-                lambda indices: self._engine.batches(cells, indices, runtime),
-                encode,
-                n_rows=len(places) if counted else None,
-                report=progress,
-            )
-        of_digest = dict(zip(distinct, arrays, strict=True))
-        unreadable += [place for place, digest in places if of_digest[digest] is None]
-        self._warn_of(columns, unreadable)
-        for place, digest in places:
-            array = of_digest[digest]
-            if array is not None:
-                yield place, array
-
-    def _distinct(
-        self, columns: list[Column]
-    ) -> tuple[list[tuple[Place, bytes]], dict[bytes, Place], list[Place]]:
-        """Digests of the cells, where each distinct content stands first, what has none."""
-        places: list[tuple[Place, bytes]] = []
-        distinct: dict[bytes, Place] = {}
-        unreadable = []
-        for place in places_of(columns):
-            digest = self._try(columns, place, self._digest)
-            if digest is None:
-                unreadable.append(place)
-                continue
-            distinct.setdefault(digest, place)
-            places.append((place, digest))
-        return places, distinct, unreadable
-
-    def _unstored_arrays(
-        self, columns: list[Column], runtime: Runtime, *, sequence: bool
-    ) -> Iterator[tuple[Place, np.ndarray]]:
-        places = places_of(columns)
-        unreadable: list[Place] = []
-        for start in range(0, len(places), runtime.batch_size):
-            batch = places[start : start + runtime.batch_size]
-            cells, kept = self._read_all(columns, batch, unreadable)
-            if cells:
-                arrays = self._engine.encode(cells, runtime, sequence=sequence)
-                yield from zip(kept, arrays, strict=True)
-        self._warn_of(columns, unreadable)
+    def _n_readers(self, runtime: Runtime) -> int:
+        """How many threads read cells ahead of the model."""
+        return n_decoding_threads()
 
     def _training_cells(self, columns: list[Column]) -> tuple[list[Any], np.ndarray]:
         """Decoded training cells of all columns, and the row of each."""
@@ -286,73 +245,20 @@ class CellEncoder(BaseEncoder):
         return cells, np.array([row for _, row in kept])
 
     def _read_all(
-        self, columns: list[Column], places: list[Place], unreadable: list[Place] | None = None
+        self, columns: list[Column], places: Iterable[Place]
     ) -> tuple[list[Any], list[Place]]:
-        """Decode cells; those that cannot be are warned of, or added to ``unreadable``."""
-        read = [(place, self._try(columns, place, self._read)) for place in places]
-        failed = [place for place, cell in read if cell is None]
-        if unreadable is None:
-            self._warn_of(columns, failed)
-        else:
-            unreadable += failed
-        kept = [(place, cell) for place, cell in read if cell is not None]
-        return [cell for _, cell in kept], [place for place, _ in kept]
-
-    def _read_as_digested(
-        self, columns: list[Column], distinct: list[tuple[bytes, Place]], index: int
-    ) -> Any:
-        """Decode a cell, None if unreadable; what is decoded must be what was looked up."""
-        expected, place = distinct[index]
-        read = self._try(columns, place, self._read_with_digest)
-        if read is None:
-            return None
-        digest, decoded = read
-        if digest != expected:
-            raise self._located(columns, place, MediaDecodeError("changed while being encoded"))
-        return decoded
-
-    def _try(self, columns: list[Column], place: Place, verb: Callable[[Any], Any]) -> Any:
-        """Apply a reader to a cell; None if it is unreadable and that is to be survived."""
-        try:
-            return verb(columns[place[0]].values[place[1]])
-        except CellTypeError as error:
-            raise self._located(columns, place, error) from error
-        except MediaDecodeError as error:
-            if self.on_error == "missing":
-                return None
-            raise self._located(columns, place, error) from error
-
-    def _located(
-        self, columns: list[Column], place: Place, error: CellTypeError | MediaDecodeError
-    ) -> Exception:
-        """Return the error with column and row in front, and the way out behind."""
-        column = columns[place[0]]
-        told = with_position(error, column=column.name, row=column.labels[place[1]])
-        told.args = (f"{type(self).__name__}: {told}",)
-        if isinstance(error, MediaDecodeError):
-            told.args = (f'{told} Use on_error="missing" to count such cells as absent.',)
-        return told
-
-    def _warn_of(self, columns: list[Column], unreadable: list[Place]) -> None:
-        if unreadable:
-            shown = ", ".join(
-                f"row {columns[c].labels[r]!r} of {columns[c].name!r}"
-                for c, r in sorted(unreadable)[:5]
-            )
-            cells = "cell" if len(unreadable) == 1 else "cells"
-            warnings.warn(
-                f"{type(self).__name__} counts {len(unreadable)} unreadable {cells} as absent:"
-                f" {shown}{', ...' if len(unreadable) > 5 else ''}.",
-                ModalityWarning,
-                stacklevel=2,
-            )
+        """Decode cells; those that cannot be are warned of and left out."""
+        reader = CellReader(self, columns)
+        cells, kept = [], []
+        for place in places:
+            cell = reader.read(place)
+            if cell is None:
+                reader.unreadable.append(place)
+            else:
+                cells.append(cell)
+                kept.append(place)
+        reader.warn()
+        return cells, kept
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))
-
-
-def places_of(columns: list[Column]) -> list[Place]:
-    """Places of the cells that are not missing."""
-    return [
-        (c, int(row)) for c, column in enumerate(columns) for row in np.flatnonzero(~column.missing)
-    ]

@@ -1,11 +1,13 @@
 """What stands behind an encoder: a frozen checkpoint, a network trained here, a TF-IDF.
 
-An engine turns decoded cells into arrays. It is what a fitted encoder pickles, so it holds
-what was learned and never a pretrained weight.
+An engine turns decoded cells into arrays in two steps: it prepares a batch, in threads ahead
+of the model, and runs it. It is what a fitted encoder pickles, so it holds what was learned and
+never a pretrained weight.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 
 from skmm._device import resolve_device, resolve_dtype
 
-__all__ = ["Engine", "Runtime", "run_backbone"]
+__all__ = ["BackboneEngine", "Engine", "Runtime"]
 
 
 class Runtime(NamedTuple):
@@ -22,12 +24,14 @@ class Runtime(NamedTuple):
     device: torch.device
     dtype: torch.dtype
     batch_size: int
+    compile: bool = False
 
     @classmethod
     def of(cls, encoder: Any) -> "Runtime":
         """Read the runtime parameters of an encoder."""
         device = resolve_device(encoder.device)
-        return cls(device, resolve_dtype(encoder.dtype, device), encoder.batch_size)
+        dtype = resolve_dtype(encoder.dtype, device)
+        return cls(device, dtype, encoder.batch_size, getattr(encoder, "compile", False))
 
 
 class Engine(ABC):
@@ -48,35 +52,83 @@ class Engine(ABC):
         """All that changes the output, or None if outputs are not to be kept."""
         return None
 
-    def batches(
-        self, cells: Sequence[Any], indices: list[int], runtime: Runtime
-    ) -> Iterator[list[int]]:
-        """Cut the cells at ``indices`` into batches."""
-        for start in range(0, len(indices), runtime.batch_size):
-            yield indices[start : start + runtime.batch_size]
+    def batches(self, cells: Sequence[Any], runtime: Runtime) -> Iterator[list[int]]:
+        """Cut cells into batches of their positions; unread cells are None."""
+        for start in range(0, len(cells), runtime.batch_size):
+            yield list(range(start, min(start + runtime.batch_size, len(cells))))
 
     def follow(self, encoder: Any) -> None:  # noqa: B027 - most engines have nothing to follow
         """Take over a parameter that may be set after ``fit``: where the weights lie."""
 
+    def separable(self, runtime: Runtime) -> bool:
+        """Whether preparing cells one by one and joining them is preparing the batch."""
+        return False
+
+    def prepare(self, cells: list[Any], runtime: Runtime) -> Any:
+        """Do what has to be done before the model runs; several threads may be at it."""
+        return cells
+
+    def join(self, prepared: list[Any]) -> Any:
+        """Put separately prepared cells together, if they are separable."""
+        return [cell for cells in prepared for cell in cells]
+
+    def pin(self, prepared: Any, runtime: Runtime) -> Any:
+        """Move a prepared batch to where a GPU can fetch it while the CPU goes on."""
+        return prepared
+
+    def part(self, prepared: Any, rows: slice) -> Any:
+        """Take some rows of a prepared batch."""
+        return prepared[rows]
+
     @abstractmethod
-    def encode(self, cells: list[Any], runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
-        """Encode one batch of decoded cells: (n_outputs,) or (n_tokens, n_outputs) each."""
+    def run(self, prepared: Any, runtime: Runtime, *, sequence: bool) -> list[Any]:
+        """Encode one prepared batch: (n_outputs,) or (n_tokens, n_outputs) for each cell.
+
+        A ``MediaDecodeError`` in place of an array says that the cell turned out to be
+        unreadable while it was being encoded.
+        """
 
 
-def run_backbone(
-    backbone: Any, cells: list[Any], runtime: Runtime, *, sequence: bool
-) -> list[np.ndarray]:
-    """Put one batch through a backbone in inference mode."""
-    tensors = {
-        name: tensor.to(
-            runtime.device, runtime.dtype if tensor.is_floating_point() else None, non_blocking=True
-        )
-        for name, tensor in backbone.collate(cells).items()
-    }
-    backbone.eval()
-    with torch.inference_mode():
-        encoded = backbone(**tensors)
-    if not sequence:
-        return list(encoded.pooled.float().cpu().numpy())
-    tokens, masks = encoded.tokens.float().cpu().numpy(), encoded.mask.cpu().numpy()
-    return [row[mask] for row, mask in zip(tokens, masks, strict=True)]
+class BackboneEngine(Engine):
+    """An engine around a torch module: tensors are prepared, copied to the device and run."""
+
+    @abstractmethod
+    def _backbone(self, runtime: Runtime) -> Any:
+        """Give the module, on the device of the pass."""
+
+    def separable(self, runtime: Runtime) -> bool:
+        return self._backbone(runtime).separable
+
+    def prepare(self, cells: list[Any], runtime: Runtime) -> dict[str, torch.Tensor]:
+        return self._backbone(runtime).collate(cells)
+
+    def join(self, prepared: list[Any]) -> dict[str, torch.Tensor]:
+        return {name: torch.cat([part[name] for part in prepared]) for name in prepared[0]}
+
+    def pin(self, prepared: Any, runtime: Runtime) -> dict[str, torch.Tensor]:
+        if runtime.device.type != "cuda":
+            return prepared
+        return {name: tensor.pin_memory() for name, tensor in prepared.items()}
+
+    def part(self, prepared: Any, rows: slice) -> dict[str, torch.Tensor]:
+        return {name: tensor[rows] for name, tensor in prepared.items()}
+
+    def run(self, prepared: Any, runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
+        backbone = self._backbone(runtime)
+        tensors = {
+            name: tensor.to(runtime.device, non_blocking=True) for name, tensor in prepared.items()
+        }
+        backbone.eval()
+        with torch.inference_mode(), _precision(runtime):
+            encoded = backbone(**tensors)
+        if not sequence:
+            return list(encoded.pooled.float().cpu().numpy())
+        tokens, masks = encoded.tokens.float().cpu().numpy(), encoded.mask.cpu().numpy()
+        return [row[mask] for row, mask in zip(tokens, masks, strict=True)]
+
+
+def _precision(runtime: Runtime) -> Any:
+    """Autocast: matrix products in half precision, sums, norms and softmax in full."""
+    if runtime.dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(runtime.device.type, dtype=runtime.dtype)

@@ -21,9 +21,10 @@ from skmm._constraints import (
     VERBOSE,
 )
 from skmm.backbones import ModuleBackbone, stack_cells
-from skmm.encoders._cells import CellEncoder, places_of
+from skmm.encoders._cells import CellEncoder
 from skmm.encoders._content import code_digest, digest_decoded, module_digest
-from skmm.encoders._engine import Engine, Runtime, run_backbone
+from skmm.encoders._engine import BackboneEngine, Engine, Runtime
+from skmm.encoders._reading import CellReader, places_of
 from skmm.exceptions import CellTypeError
 
 __all__ = ["ModuleEncoder"]
@@ -154,9 +155,8 @@ class ModuleEncoder(CellEncoder):
 
     def _make_engine(self, columns: list[Column], y: Any) -> Engine:
         engine = _ModuleEngine(self._copy())
-        place = next(
-            (p for p in places_of(columns) if self._try(columns, p, self._read) is not None), None
-        )
+        reader = CellReader(self, columns)
+        place = next((p for p in places_of(columns) if reader.read(p) is not None), None)
         if place is None:
             raise ValueError(
                 "ModuleEncoder has no cell to learn the module's width from: every training row"
@@ -198,12 +198,16 @@ class ModuleEncoder(CellEncoder):
             )
         return array
 
+    def _n_readers(self, runtime: Runtime) -> int:
+        # The user's function is not ours to call from several threads; arrays need no reading.
+        return int(self.read is not None or runtime.device.type == "cuda")
+
     def _digest(self, cell: Any) -> bytes:
         # Of what was read, not of the cell: only ``read`` knows what a path stands for.
         return digest_decoded(self._read(cell))
 
 
-class _ModuleEngine(Engine):
+class _ModuleEngine(BackboneEngine):
     """A frozen module."""
 
     def __init__(self, backbone: ModuleBackbone):
@@ -215,12 +219,11 @@ class _ModuleEngine(Engine):
         if weights is None or collate is None:
             return None
         return json.dumps(
-            {"format": 1, "module": weights, "collate": collate, "dtype": str(runtime.dtype)}
+            {"format": 2, "module": weights, "collate": collate, "dtype": str(runtime.dtype)}
         )
 
-    def encode(self, cells: list[Any], runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
-        self.backbone.to(device=runtime.device, dtype=runtime.dtype)
-        return run_backbone(self.backbone, cells, runtime, sequence=sequence)
+    def _backbone(self, runtime: Runtime) -> Any:
+        return self.backbone.to(runtime.device)
 
     def __getstate__(self) -> dict[str, Any]:
         self.backbone.cpu()

@@ -10,16 +10,19 @@ import torch
 
 from skmm.backbones._pretrained import describe, load_backbone
 from skmm.encoders._checkpoint import Checkpoint, resolve_checkpoint
-from skmm.encoders._engine import Engine, Runtime, run_backbone
+from skmm.encoders._engine import BackboneEngine, Runtime
 from skmm.exceptions import CheckpointError
 
 __all__ = ["PretrainedEngine"]
 
 # Raised when code of ours changes what a checkpoint's vectors are.
-_FORMAT = 1
+_FORMAT = 2
+# Tokens that a text of ordinary length has at most: the unit of a batch's budget. On a CPU
+# batches beyond some thousand tokens are slower, for they leave its cache.
+_ORDINARY_LENGTH = 64
 
 
-class PretrainedEngine(Engine):
+class PretrainedEngine(BackboneEngine):
     """A frozen checkpoint.
 
     Parameters
@@ -43,6 +46,7 @@ class PretrainedEngine(Engine):
         self.identity = checkpoint.identity()
         self.description = describe(checkpoint, modality=modality, **self.options)
         self.n_outputs = self.description["width"]
+        self._ready: tuple[Runtime, Any] | None = None
 
     def _resolve(self) -> Checkpoint:
         return resolve_checkpoint(self.model, modality=self.modality, needed_by=self.owner)
@@ -50,6 +54,7 @@ class PretrainedEngine(Engine):
     def follow(self, encoder: Any) -> None:
         """Take the weights from another name or folder; they must be the same weights."""
         self.model = encoder.model
+        self._ready = None  # once a pass, the weights are looked at again
 
     def checked(self) -> Checkpoint:
         """Resolve the checkpoint again, and refuse weights other than those of ``fit``."""
@@ -69,6 +74,7 @@ class PretrainedEngine(Engine):
             "digest": self.checked().digest,
             "description": self.description,
             "dtype": str(runtime.dtype),
+            "compile": runtime.compile,
             "torch": torch.__version__.split("+")[0].rsplit(".", 1)[0],
             # Another decoder gives other pixels.
             "pillow": PIL.__version__ if self.modality == "image" else None,
@@ -76,23 +82,37 @@ class PretrainedEngine(Engine):
         return json.dumps(facts, sort_keys=True)
 
     def _backbone(self, runtime: Runtime) -> Any:
-        return load_backbone(
-            self.checked(),
-            modality=self.modality,
-            device=runtime.device,
-            dtype=runtime.dtype,
-            **self.options,
-        )
+        ready = self._ready
+        if ready is None or ready[0] != runtime:
+            backbone = load_backbone(
+                self.checked(),
+                modality=self.modality,
+                device=runtime.device,
+                dtype=torch.float32,  # of the weights: half precision is autocast's affair
+                compile=runtime.compile,
+                **self.options,
+            )
+            self._ready = ready = (runtime, backbone)
+        return ready[1]
 
-    def batches(
-        self, cells: Sequence[Any], indices: list[int], runtime: Runtime
-    ) -> Iterator[list[int]]:
-        if self.modality == "text":
-            # Batches of like length: padding is work, and the slowest batch pays for all.
-            lengths = self._backbone(runtime).lengths([cells[i] for i in indices])
-            order = np.argsort(lengths, kind="stable")
-            indices = [indices[j] for j in order]
-        yield from super().batches(cells, indices, runtime)
+    def batches(self, cells: Sequence[Any], runtime: Runtime) -> Iterator[list[int]]:
+        if self.modality != "text":
+            yield from super().batches(cells, runtime)
+            return
+        # Of like length: padding is work, and the slowest batch pays for all. Longest first,
+        # so that memory that does not suffice is known at once.
+        lengths = self._backbone(runtime).lengths(cells)
+        budget = _ORDINARY_LENGTH * runtime.batch_size
+        batch: list[int] = []
+        for i in np.argsort(lengths, kind="stable")[::-1].tolist():
+            # Sorted: what came first is the longest, and all are padded to it.
+            padded = lengths[batch[0]] * (len(batch) + 1) if batch else 0
+            if batch and (len(batch) == runtime.batch_size or padded > budget):
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
 
-    def encode(self, cells: list[Any], runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
-        return run_backbone(self._backbone(runtime), cells, runtime, sequence=sequence)
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_ready": None}  # never a weight in a pickle

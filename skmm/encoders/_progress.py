@@ -15,29 +15,36 @@ class Progress:
     ----------
     name : str
         What is working.
+    n_total : int
+        Cells to do.
     verbose : bool or int
         Nothing is written if zero.
     """
 
-    def __init__(self, name: str, verbose: "bool | int"):
+    def __init__(self, name: str, n_total: int, verbose: "bool | int"):
         self.name = name
+        self.n_total = n_total
         self.verbose = verbose
         self._begin = self._last = time.perf_counter()
+        self._n_done = 0
         self._shown = False
 
     def __enter__(self) -> Self:
         return self
 
-    def __call__(self, n_done: int, n_total: int) -> None:
-        """Report that ``n_done`` of ``n_total`` cells are encoded."""
+    def advance(self, n: int) -> None:
+        """Report that ``n`` more cells have their vectors."""
+        self._n_done += n
+        if not self.verbose:
+            return
         now = time.perf_counter()
-        if not self.verbose or (now - self._last < 1.0 and n_done < n_total):
+        if now - self._last < 1.0 and self._n_done < self.n_total:
             return
         self._last, self._shown = now, True
-        speed = n_done / max(now - self._begin, 1e-9)
-        left = (n_total - n_done) / max(speed, 1e-9)
+        speed = self._n_done / max(now - self._begin, 1e-9)
+        left = (self.n_total - self._n_done) / max(speed, 1e-9)
         end = "\r" if sys.stderr.isatty() else "\n"
-        line = f"{self.name}: {n_done}/{n_total} cells, {speed:.0f}/s, {left:.0f} s left"
+        line = f"{self.name}: {self._n_done}/{self.n_total} cells, {speed:.0f}/s, {left:.0f} s left"
         print(f"{line:<70}", end=end, file=sys.stderr, flush=True)
 
     def __exit__(

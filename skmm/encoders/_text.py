@@ -19,7 +19,7 @@ from skmm._constraints import (
 )
 from skmm.backbones import Vocabulary, WordGRU
 from skmm.encoders._cells import CellEncoder
-from skmm.encoders._engine import Engine
+from skmm.encoders._engine import Engine, Runtime
 from skmm.encoders._pretrained import PretrainedEngine
 from skmm.encoders._tfidf import TfidfEngine
 from skmm.readers import digest_text, read_text
@@ -57,15 +57,20 @@ class TextEncoder(CellEncoder):
     learning_rate : float, default=1e-3
         Step size when ``"gru"`` is trained alone.
     batch_size : int, default=64
-        Texts that go through the model at once.
+        Texts that go through the model at once, in order of length. Of texts beyond 64 tokens
+        fewer: a batch has at most ``64 * batch_size`` tokens, padding included.
     on_error : {"raise", "missing"}, default="raise"
         What to do with an unreadable cell. A text has no such cells; an object that is no
         text is always an error.
     device : str, default="auto"
         Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Precision of a pretrained model; ``"auto"`` is bfloat16 on a GPU that has it, else
-        float32. The result is float32.
+        Precision of a pretrained model's matrix products (autocast); ``"auto"`` is bfloat16
+        on a GPU that has it, else float32. The result is float32.
+    compile : bool, default=False
+        Whether ``torch.compile`` makes machine code of a pretrained model: some tens of
+        seconds at the first batch, then often faster. Vectors may differ in the last digits,
+        so they are kept apart.
     store : path, EmbeddingStore, False or None, default=None
         Where vectors of a pretrained model are kept; see :func:`skmm.set_config`.
     random_state : int, RandomState instance or None, default=None
@@ -110,6 +115,7 @@ class TextEncoder(CellEncoder):
 
     modality: ClassVar[str] = "text"
     reads_ahead: ClassVar[bool] = True
+    portion: ClassVar[int] = 16_384
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "model": [str, HasMethods("__fspath__")],
         "pooling": [StrOptions({"auto", "mean", "max", "cls", "pooler"})],
@@ -122,6 +128,7 @@ class TextEncoder(CellEncoder):
         "on_error": ON_ERROR,
         "device": DEVICE,
         "dtype": DTYPE,
+        "compile": ["boolean"],
         "store": STORE,
         "random_state": RANDOM_STATE,
         "verbose": VERBOSE,
@@ -141,6 +148,7 @@ class TextEncoder(CellEncoder):
         on_error: str = "raise",
         device: str = "auto",
         dtype: str = "auto",
+        compile: bool = False,
         store: Any = None,
         random_state: Any = None,
         verbose: Any = 0,
@@ -156,6 +164,7 @@ class TextEncoder(CellEncoder):
         self.on_error = on_error
         self.device = device
         self.dtype = dtype
+        self.compile = compile
         self.store = store
         self.random_state = random_state
         self.verbose = verbose
@@ -176,6 +185,10 @@ class TextEncoder(CellEncoder):
         if self.max_length is not None:
             options["max_length"] = self.max_length
         return WordGRU(Vocabulary().fit(cells), n_components=self.n_components, **options)
+
+    def _n_readers(self, runtime: Runtime) -> int:
+        # Texts are read already. A GPU need not wait until their ids are padded.
+        return int(runtime.device.type == "cuda")
 
     def _read(self, cell: Any) -> str:
         return read_text(cell)

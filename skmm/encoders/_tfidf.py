@@ -44,11 +44,11 @@ class TfidfEngine(Engine):
             self._reduce = TruncatedSVD(rank, random_state=self.seed).fit(weights)
         return self
 
-    def encode(self, cells: list[Any], runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
+    def run(self, prepared: Any, runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
         """Vectors of a batch of texts; as a sequence, each is its own single token."""
-        vectors = np.zeros((len(cells), self.n_outputs), dtype=np.float32)
+        vectors = np.zeros((len(prepared), self.n_outputs), dtype=np.float32)
         if self._words is not None:
-            weights = self._words.transform(cells)
+            weights = self._words.transform(prepared)
             reduced = weights.toarray() if self._reduce is None else self._reduce.transform(weights)
             vectors[:, : reduced.shape[1]] = reduced
         return [vector[None] for vector in vectors] if sequence else list(vectors)

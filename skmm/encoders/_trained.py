@@ -10,7 +10,7 @@ from sklearn.utils.multiclass import type_of_target
 from torch import nn
 
 from skmm._device import one_thread
-from skmm.encoders._engine import Engine, Runtime, run_backbone
+from skmm.encoders._engine import BackboneEngine, Runtime
 from skmm.exceptions import ConvergenceError
 
 __all__ = ["TrainedEngine", "train_backbone"]
@@ -18,7 +18,7 @@ __all__ = ["TrainedEngine", "train_backbone"]
 Tensors = dict[str, torch.Tensor]
 
 
-class TrainedEngine(Engine):
+class TrainedEngine(BackboneEngine):
     """A small network and its learned weights.
 
     Parameters
@@ -33,10 +33,12 @@ class TrainedEngine(Engine):
         self.backbone = backbone
         self.n_outputs = backbone.width
 
-    def encode(self, cells: list[Any], runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
-        self.backbone.to(runtime.device)
+    def _backbone(self, runtime: Runtime) -> Any:
+        return self.backbone.to(runtime.device)
+
+    def run(self, prepared: Any, runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
         runtime = runtime._replace(dtype=torch.float32)  # as it was trained
-        return run_backbone(self.backbone, cells, runtime, sequence=sequence)
+        return super().run(prepared, runtime, sequence=sequence)
 
     def __getstate__(self) -> dict[str, Any]:
         # On the CPU, so that the pickle opens on a machine without the GPU.
