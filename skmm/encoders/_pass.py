@@ -125,9 +125,12 @@ class _Pass:
             if array is not None
         }
         self.store.put_many(fresh)
-        self._claimed -= fresh.keys()
+        unreadable = [key for key in keys if key not in fresh]
+        if unreadable:
+            self.store.release(unreadable)
+        self._claimed.difference_update(keys)
         self.n_encoded += len(fresh)
-        self.n_unreadable += len(keys) - len(fresh)
+        self.n_unreadable += len(unreadable)
         for key in keys:
             yield missing[key], fresh.get(key)
 
