@@ -84,6 +84,8 @@ class CellEncoder(BaseEncoder):
                     learning_rate=self.learning_rate,
                     batch_size=self.batch_size,
                     device=resolve_device(self.device),
+                    owner=type(self).__name__,
+                    verbose=self.verbose,
                 )
             self._engine: Engine = TrainedEngine(backbone)
         else:

@@ -153,6 +153,8 @@ class TabularEncoder(BaseEncoder):
                 learning_rate=self.learning_rate,
                 batch_size=self.batch_size,
                 device=resolve_device(self.device),
+                owner=type(self).__name__,
+                verbose=self.verbose,
             )
 
     def _encode_columns(self, columns: list[Column]) -> np.ndarray:

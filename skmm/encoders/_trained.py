@@ -11,6 +11,7 @@ from torch import nn
 
 from skmm._device import one_thread
 from skmm.encoders._engine import BackboneEngine, Runtime
+from skmm.encoders._progress import Progress
 from skmm.exceptions import ConvergenceError
 
 __all__ = ["TrainedEngine", "train_backbone"]
@@ -55,6 +56,8 @@ def train_backbone(
     learning_rate: float,
     batch_size: int,
     device: torch.device,
+    owner: str,
+    verbose: bool | int,
 ) -> list[float]:
     """Train a network with a linear head on top, or to reproduce its input without ``y``.
 
@@ -72,6 +75,10 @@ def train_backbone(
         As in the encoders.
     device : torch.device
         Where to train.
+    owner : str
+        The encoder's class, for what ``verbose`` shows.
+    verbose : bool or int
+        Whether to report progress.
 
     Returns
     -------
@@ -86,7 +93,8 @@ def train_backbone(
     parameters = [*backbone.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
     losses = []
-    with one_thread():
+    progress = Progress(f"{owner}, training", max_epochs * n, verbose)
+    with one_thread(), progress:
         for _ in range(max_epochs):
             total = torch.zeros((), device=device)
             # Of nearly one size: a last batch of one row is noise, and batch norms refuse it.
@@ -98,6 +106,7 @@ def train_backbone(
                 nn.utils.clip_grad_norm_(parameters, 1.0)
                 optimizer.step()
                 total += loss.detach() * len(rows)
+                progress.advance(len(rows))
             losses.append(float(total) / n)
             if not np.isfinite(losses[-1]):
                 raise ConvergenceError(
