@@ -104,6 +104,7 @@ class _Threads:
         self._blocks: dict[int, list[bool]] = {}  # Python thread -> its blocks: on one thread?
         self._usual: int | None = None  # torch's number outside all blocks
         self._total = 1  # threads of all blocks together
+        self._cores = 1
         self._forked = False
 
     @contextmanager
@@ -148,8 +149,7 @@ class _Threads:
                 self._look()
             # A worker process has a part of the cores; its threads tell how many.
             part = self._forked or multiprocessing.parent_process() is not None
-            n_cores = self._total if part else cpu_count()
-            return self._due(n_cores)
+            return self._due(self._total if part else self._cores)
 
     def after_fork(self) -> None:
         """Start anew in a child that has of all threads only the one that forked."""
@@ -164,12 +164,15 @@ class _Threads:
         if self._forked:
             return
         n = torch.get_num_threads()
-        if self._usual is not None and n != self._usual:
+        if n == self._usual:
+            return  # counting the cores takes longer than a small net
+        if self._usual is not None:
             # Either set since, or this thread started while another was in a block.
             n = _in_new_thread(torch.get_num_threads)
         self._usual = n
         # Beyond the number of cores, threads wait for each other.
-        self._total = min(n, cpu_count())
+        self._cores = cpu_count()
+        self._total = min(n, self._cores)
         if multiprocessing.current_process().daemon:
             # A worker of a pool, which says how many threads it may use or leaves torch all.
             self._total = min(self._total, _threads_in_environment() or 1)

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import FunctionTransformer
@@ -15,7 +13,6 @@ from sklearn.preprocessing import FunctionTransformer
 from skmm._column import (
     Column,
     column_names,
-    distinct,
     is_missing,
     n_rows,
     take_columns,
@@ -584,25 +581,6 @@ def test_a_name_where_there_are_none():
 def test_keys_that_pick_nothing(container, key, message):
     with pytest.raises(ValueError, match=message):
         take_columns(FRAMES[container], key)
-
-
-# ---- distinct ------------------------------------------------------------------------------
-
-
-@given(st.lists(st.binary(max_size=2)))
-def test_distinct_and_the_way_back(digests):
-    first, inverse = distinct(digests)
-    assert first.dtype == inverse.dtype == np.intp
-    kept = [digests[i] for i in first]
-    assert len(set(kept)) == len(kept)  # each once
-    assert [kept[i] for i in inverse] == digests  # and all of them
-    assert first.tolist() == sorted(first)  # in the order of their first appearance
-    assert all(digests.index(digest) == i for digest, i in zip(kept, first, strict=True))
-
-
-def test_trailing_null_bytes_tell_apart():
-    first, _ = distinct([b"a", b"a\0"])
-    assert len(first) == 2
 
 
 # ---- house ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ nothing but keys.
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -20,6 +21,9 @@ from skmm.encoders._store import NullStore, resolve_store
 from skmm.exceptions import MediaDecodeError
 
 __all__ = ["CellPass"]
+
+# Seconds after which claims are renewed: well below a store's lease.
+_RENEWAL = 60.0
 
 
 class CellPass:
@@ -110,6 +114,7 @@ class CellPass:
                 return self.reader.read(place)
             return self.reader.read_as(place, lambda digest: self._keyed(digest) == key)
 
+        renewed = time.monotonic()
         for ready in prepared_batches(
             batches,
             read,
@@ -118,6 +123,9 @@ class CellPass:
             n_threads=self.encoder._n_readers(self.runtime),
         ):
             self._before_batch()
+            if time.monotonic() - renewed > _RENEWAL:
+                self.store.claim(ready.items)  # it is a slow model, not a dead worker
+                renewed = time.monotonic()
             n_cells = sum(ready.readable)
             results = iter(self._run(ready.prepared, n_cells) if n_cells else [])
             arrays = [next(results) if there else None for there in ready.readable]

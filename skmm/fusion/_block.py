@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 from scipy import sparse
 
-from skmm._column import Column, column_names, n_rows, take_columns, take_rows, to_columns
+from skmm._column import Column, column_names, columns_of, n_rows, take_columns, take_rows
 from skmm.fusion._clone import seeded_clone
 from skmm.fusion._modalities import Modality, presence
 
@@ -104,16 +104,17 @@ class Block:
         ``params`` go to the transformer's ``fit``; those with an entry per row are cut to the
         rows that it sees. Look at the ``flaw`` of what comes back before you use it.
         """
-        own, present = self.select(X)
+        cells = columns_of(X, self.columns)
+        present = presence(cells)
         self.input_names = column_names(X, self.columns)
         rows = np.flatnonzero(present)
         if not len(rows):
             return BlockValues(np.empty((len(present), 0), dtype=np.float32), present)
         if self.is_passthrough:
-            features = self._as_numbers(own, rows)
+            features = self._as_numbers(cells, rows)
         else:
             features = self._fit_transformer(
-                take_rows(own, rows),
+                self._rows(X, rows, len(present)),
                 None if y is None else y[rows],
                 params_of_rows(params or {}, rows, len(present)),
             )
@@ -141,16 +142,17 @@ class Block:
 
     def transform(self, X: Any) -> BlockValues:
         """Features of a new frame."""
-        own, present = self.select(X)
+        cells = columns_of(X, self.columns)
+        present = presence(cells)
         rows = np.flatnonzero(present)
         if not len(rows):
             empty = np.full((len(present), self.n_features), np.nan, dtype=np.float32)
             return BlockValues(empty, present)
         if self.is_passthrough:
-            features = self._as_numbers(own, rows)
+            features = self._as_numbers(cells, rows)
         else:
             with _Noted(self.name, "transform"):
-                features = self.transformer.transform(take_rows(own, rows))
+                features = self.transformer.transform(self._rows(X, rows, len(present)))
             features = _dense(features, self.name, len(rows))
         if features.shape[1] != self.n_features:
             raise ValueError(
@@ -161,12 +163,16 @@ class Block:
 
     def select(self, X: Any) -> tuple[Any, np.ndarray]:
         """Return this modality's part of the frame, and which rows have it."""
-        own = take_columns(X, self.columns)
-        return own, presence(own)
+        return take_columns(X, self.columns), presence(columns_of(X, self.columns))
 
-    def _as_numbers(self, own: Any, rows: np.ndarray) -> np.ndarray:
+    def _rows(self, X: Any, rows: np.ndarray, n: int) -> Any:
+        own = take_columns(X, self.columns)
+        return own if len(rows) == n else take_rows(own, rows)
+
+    def _as_numbers(self, cells: list[Column], rows: np.ndarray) -> np.ndarray:
         """Numbers as they are, cells that hold vectors side by side."""
-        cells = to_columns(take_rows(own, rows))
+        if len(rows) < len(cells[0].values):
+            cells = [Column(c.name, c.values[rows], c.missing[rows], c.labels[rows]) for c in cells]
         columns = [_column_numbers(column, self.name) for column in cells]
         if not self.n_features:
             self._widths = [column.shape[1] for column in columns]

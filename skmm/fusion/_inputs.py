@@ -30,10 +30,19 @@ class JointInputs:
     def __init__(self, blocks: list[Block]):
         self.blocks = blocks
 
-    def fit(self, X: Any, y: np.ndarray) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
-        """Fit; return tensors and the networks to be trained.
+    def fit_frozen(self, X: Any, y: np.ndarray) -> None:
+        """Fit what is not trained under the head: the first half of :meth:`fit`."""
+        self._values = {
+            block.name: block.fit_transform(X, y)
+            for block in self.blocks
+            if not _is_trained(block.middle)
+        }
 
-        Sets ``widths``, of every modality, and ``flaws``, why one cannot be used.
+    def fit(self, X: Any, y: np.ndarray) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
+        """Return tensors and the networks to be trained, after :meth:`fit_frozen`.
+
+        Sets ``widths``, of every modality, and ``flaws``, why one cannot be used. Weights of the
+        networks are drawn from torch's current generator.
         """
         tensors: dict[str, Tensor] = {}
         networks: dict[str, nn.Module] = {}
@@ -41,7 +50,7 @@ class JointInputs:
         self.flaws: list[str | None] = []
         for block in self.blocks:
             trained = _is_trained(block.middle)
-            value = block.fit_lazily(X) if trained else block.fit_transform(X, y)
+            value = block.fit_lazily(X) if trained else self._values.pop(block.name)
             self.flaws.append(None if trained and value.present.any() else value.flaw)
             if self.flaws[-1]:
                 continue

@@ -141,8 +141,9 @@ class BaseJointFusion(
             # The optimizer's steps have a length of their own: only proportions count.
             weights = weights / weights[weights > 0].mean()
         seed = self._draw_seed()
+        ready = self._ready(X, target, seed, goes_on)
         with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
-            inputs = self._inputs.tensors(X) if goes_on else self._start(X, target, seed)
+            inputs = ready if goes_on else self._start(X, target, ready)
             rows = np.arange(len(target)) if weights is None else np.flatnonzero(weights)
             held_out = self._hold_out(rows, target, seed)
             rows = np.setdiff1d(rows, held_out)
@@ -161,9 +162,10 @@ class BaseJointFusion(
         first = not hasattr(self, "module_")
         X, target, weights = self._check_training(X, y, sample_weight, anew=first, classes=classes)
         seed = self._draw_seed()
+        ready = self._ready(X, target, seed, not first)
         # Another seed every time, or each call would drop the same units.
         with seeded(seed + len(getattr(self, "history_", []))):
-            inputs = self._start(X, target, seed) if first else self._inputs.tensors(X)
+            inputs = self._start(X, target, ready) if first else ready
             # A call after another keeps the optimizer and what it knows.
             if not hasattr(self, "net_") or not self._net_is_open:
                 self._new_net(copy.deepcopy(list(self.callbacks or [])), None, max_epochs=1)
@@ -193,9 +195,20 @@ class BaseJointFusion(
     def _draw_seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _start(self, X: Any, target: np.ndarray, seed: int) -> dict[str, Tensor]:
-        """Fit the transformers and build the untrained network."""
+    def _ready(self, X: Any, target: np.ndarray, seed: int, goes_on: bool) -> Any:
+        """Encode what is frozen: the tensors of a net that is there, or the inputs of a new one.
+
+        Before torch is seeded, for that lets in one thread of the process at a time, and the
+        others shall encode meanwhile.
+        """
+        if goes_on:
+            return self._inputs.tensors(X)
         inputs = JointInputs([Block(modality, seed) for modality in self._resolve(X)])
+        inputs.fit_frozen(X, self._target_as_given(target))
+        return inputs
+
+    def _start(self, X: Any, target: np.ndarray, inputs: JointInputs) -> dict[str, Tensor]:
+        """Start the networks that are trained, and build the one above them."""
         tensors, networks = inputs.fit(X, self._target_as_given(target))
         inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)
         self._refuse_empty(inputs.present(tensors))
@@ -301,7 +314,11 @@ class BaseJointFusion(
         """Yield (rows, tensors on the device, which rows lack everything)."""
         X = self._check_frame(X, reset=False)
         device = resolve_device(self.device)
-        self.module_.to(device).eval()
+        # To ask is quicker than to go through all modules, which takes as long as one row.
+        if next(self.module_.parameters()).device != device:
+            self.module_.to(device)
+        if self.module_.training:
+            self.module_.eval()
         inputs = self._inputs.tensors(X)
         present = self._inputs.present(inputs)
         self._refuse_empty(present)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skmm._column import column_names, n_rows, to_columns
+from skmm._column import Column, column_names, to_columns
 from skmm._modality import default_encoder, infer_modalities
 
 __all__ = ["Modality", "is_predictor", "presence", "resolve_modalities"]
@@ -149,9 +149,9 @@ def _free_name(wanted: str, triples: list[tuple[str, Any, Any]]) -> str:
     return name
 
 
-def presence(X: Any) -> np.ndarray:
+def presence(columns: list[Column]) -> np.ndarray:
     """Return which rows have at least one cell that is not missing, (n_samples,) bool."""
-    columns = to_columns(X)
-    if not columns:
-        return np.zeros(n_rows(X), dtype=bool)
-    return ~np.all([column.missing for column in columns], axis=0)
+    missing = columns[0].missing
+    for column in columns[1:]:
+        missing = missing & column.missing
+    return ~missing

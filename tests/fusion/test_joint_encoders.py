@@ -1,8 +1,11 @@
 """Encoders trained from scratch under a joint fusion, from raw cells to the class."""
 
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin, clone
@@ -218,3 +221,33 @@ def test_module_of_the_users_is_trained_as_a_copy(data):
     model.fit(X[:320], score[:320])
     assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
     assert np.corrcoef(model.predict(X[320:]), score[320:])[0, 1] > 0.3
+
+
+class Meeting(nn.Module):
+    """Returns only when two threads are in it at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(2))
+
+    def forward(self, x):
+        MEETING.wait()
+        return x @ self.weight
+
+
+MEETING = threading.Barrier(2, timeout=60)
+
+
+def test_threads_encode_at_the_same_time():
+    """Only the training is one at a time: it draws from a generator that the process shares."""
+    rng = np.random.default_rng(0)
+
+    def fit(seed):
+        X = pd.DataFrame({"cell": list(rng.normal(size=(20, 2)).astype(np.float32))})
+        encoder = ModuleEncoder(Meeting(), batch_size=64, store=False)
+        modalities = [("cell", encoder, ["cell"])]
+        model = JointFusionClassifier(modalities, n_components=4, max_epochs=1, random_state=seed)
+        return model.fit(X, np.arange(20) % 2)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(hasattr(model, "module_") for model in pool.map(fit, [0, 1]))
