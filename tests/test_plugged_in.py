@@ -1,15 +1,12 @@
 """The promise: one search, every distinct cell encoded once, whatever the workers."""
 
-import pickle
-import subprocess
-import sys
 import time
 
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from counting import CountingModule, KillerModule, lines
+from counting import CountingModule, lines
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_predict
@@ -127,29 +124,6 @@ def test_same_content_is_a_hit_whatever_holds_it(tmp_path):
     np.testing.assert_array_equal(moved, first[order])
     assert n_seen == n_distinct
     assert len(lines(log)) == n_seen
-
-
-def test_killed_worker_loses_at_most_a_batch(tmp_path):
-    """Really killed, with signal 9, in the middle of an encoding."""
-    X, _, n_distinct = frame(seed=5)
-    log, flag = tmp_path / "log", tmp_path / "flag"
-    module = KillerModule(log, at_batch=13, flag=flag)
-    encoder = ModuleEncoder(module, batch_size=4, store=tmp_path / "store")
-    with open(tmp_path / "job.pkl", "wb") as file:
-        pickle.dump((encoder, X[["cell"]]), file)
-    code = (
-        "import pickle, sys; sys.path[:0] = eval(sys.argv[2]);"
-        "e, X = pickle.load(open(sys.argv[1], 'rb')); e.fit_transform(X)"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "job.pkl"), repr(sys.path)]
-    assert subprocess.run(command, check=False).returncode == -9
-    n_before = len(lines(log))
-    kept = EmbeddingStore(tmp_path / "store").stats()["n_embeddings"]
-    assert 0 < n_before - kept <= 4  # a batch
-    features = encoder.fit_transform(X[["cell"]])
-    n_after = len(lines(log)) - n_before
-    assert n_after == n_distinct - kept
-    assert np.isnan(features).any(axis=1).sum() == X["cell"].isna().sum()
 
 
 def test_cross_val_predict_over_a_frame_with_missing_cells(tmp_path):

@@ -6,12 +6,16 @@ A connection is never carried through a pickle or a fork: it is found by (pid, f
 import atexit
 import contextlib
 import os
+import random
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from skmm.encoders._mounts import is_on_network
 
 __all__ = ["Connection", "connect", "set_aside"]
 
@@ -26,28 +30,57 @@ CREATE TABLE IF NOT EXISTS claim
 CREATE TABLE IF NOT EXISTS stat (name TEXT PRIMARY KEY, n INTEGER NOT NULL);
 """
 _PATIENCE = 60.0  # seconds to wait for another process that writes
+_PATIENCE_TO_OPEN = 20.0  # seconds, because many processes may come at once
+_REFUSAL = 600.0  # seconds for which a store that was locked all that time is left alone
 _open: "dict[tuple[int, str], Connection]" = {}
+# Stores that are left alone: until when, and why.
+_refused: dict[tuple[int, str], tuple[float, str]] = {}
 _registry_lock = threading.Lock()
 
 
 class Connection:
-    """A connection with the lock that makes it safe for the threads of a process."""
+    """A connection with the lock that makes it safe for the threads of a process.
 
-    def __init__(self, path: Path):
+    Write-ahead logging (WAL) needs memory that all processes share, which a network folder
+    does not have: two machines would damage the file. There SQLite's older rollback journal is
+    used. Which of the two is a property of the file. It is settled when the file is made and
+    is never turned to WAL later, because whoever works with a rollback journal would follow
+    without knowing. A file in WAL that has come to a network folder is turned back, which
+    SQLite does only while nobody else has it open.
+    """
+
+    def __init__(self, path: Path, *, shared_memory: bool):
         self.lock = threading.RLock()
+        self._shared_memory = shared_memory
+        try:
+            self._open(str(path))
+        except sqlite3.OperationalError:
+            if not _is_sealed(path):
+                raise
+            # SQLite wants to write even where it only reads, unless it is told that there is
+            # nothing to agree on with anybody.
+            self._open(path.as_uri() + "?immutable=1")
+
+    def _open(self, name: str) -> None:
         # isolation_level=None: transactions are written out where they begin and end.
         self._raw = sqlite3.connect(
-            path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+            name,
+            timeout=_PATIENCE_TO_OPEN / 10,
+            isolation_level=None,
+            check_same_thread=False,
+            uri=name.startswith("file:"),
         )
         try:
             self._prepare_patiently()
+            self._raw.execute(f"PRAGMA busy_timeout = {int(1000 * _PATIENCE)}")
         except BaseException:
             self._raw.close()
             raise
 
     def _prepare_patiently(self) -> None:
-        # Going over to WAL while another process does the same fails at once, timeout or not.
-        deadline = time.monotonic() + _PATIENCE
+        # Whoever fails lets go before he tries again, or two that both wait for the other to
+        # let go would wait for good.
+        deadline = time.monotonic() + _PATIENCE_TO_OPEN
         while True:
             try:
                 self._prepare()
@@ -55,20 +88,43 @@ class Connection:
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
-            time.sleep(0.01)
+            time.sleep(random.uniform(0.005, 0.02))  # not in step with whoever waits too
 
     def _prepare(self) -> None:
-        self._raw.execute("PRAGMA page_size = 8192")
-        # A network file system has no shared memory; SQLite then stays in its old mode.
-        self._raw.execute("PRAGMA journal_mode = WAL")
-        self._raw.execute("PRAGMA synchronous = NORMAL")
-        self._raw.execute(f"PRAGMA mmap_size = {1 << 30}")
+        if self._in_wal():
+            self._raw.execute("PRAGMA synchronous = NORMAL")
+            self._raw.execute(f"PRAGMA mmap_size = {1 << 30}")
+        else:
+            # Without WAL a power cut can damage the file unless every step is waited for, and
+            # a mapped file of a network shows what was there before.
+            self._raw.execute("PRAGMA synchronous = FULL")
+            self._raw.execute("PRAGMA mmap_size = 0")
         version = self._raw.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, _VERSION):
             raise sqlite3.DatabaseError(f"version {version} of the format is not known")
         if version == 0:
-            self._raw.executescript(_TABLES)
-            self._raw.execute(f"PRAGMA user_version = {_VERSION}")
+            _make_tables(self._raw)
+
+    def _in_wal(self) -> bool:
+        """Whether the file is in WAL, after turning it back where that must not be."""
+        if self._shared_memory:
+            try:
+                return _journal(self._raw) == "wal"
+            except sqlite3.OperationalError as error:
+                if "unable to open" not in str(error):
+                    raise
+                # The file is in WAL, and SQLite finds that there is no shared memory.
+        # In this mode SQLite keeps to itself what would be in shared memory, and is refused
+        # if anybody else has the file open in WAL.
+        self._raw.execute("PRAGMA locking_mode = EXCLUSIVE")
+        try:
+            if _journal(self._raw, "DELETE") == "wal":
+                raise sqlite3.OperationalError("database is locked in write-ahead mode")
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                self._raw.execute("PRAGMA locking_mode = NORMAL")
+                self._raw.execute("SELECT COUNT(*) FROM sqlite_master")  # lets go of the lock
+        return False
 
     def execute(self, query: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         return self._raw.execute(query, values)
@@ -123,19 +179,70 @@ def connect(folder: Path) -> Connection:
             # The folder was removed under us: what is written there would be lost.
             _open.pop(key).close()
         if key not in _open:
+            until, reason = _refused.get(key, (0.0, ""))
+            if time.monotonic() < until:
+                raise sqlite3.OperationalError(reason)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                # Made here so that nobody else can read it; SQLite's own files follow it.
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            _open[key] = Connection(path)
+            shared_memory = not is_on_network(folder)
+            if not path.exists():
+                _make(path, wal=shared_memory)
+            try:
+                _open[key] = Connection(path, shared_memory=shared_memory)
+            except sqlite3.OperationalError as error:
+                if "locked" in str(error):
+                    _refused[key] = (time.monotonic() + _REFUSAL, str(error))
+                raise
         return _open[key]
+
+
+def _make(path: Path, *, wal: bool) -> None:
+    """Put an empty store where none is.
+
+    It gets its name when it is complete, so that nobody meets one without its journal mode.
+    """
+    # Readable by this user alone; SQLite's own files follow it.
+    handle, partial = tempfile.mkstemp(prefix=f"{_FILE}.new-", dir=path.parent)
+    os.close(handle)
+    try:
+        with contextlib.closing(sqlite3.connect(partial, isolation_level=None)) as raw:
+            raw.execute("PRAGMA page_size = 8192")
+            if wal:
+                _journal(raw, "WAL")  # SQLite keeps to DELETE where it cannot
+            _make_tables(raw)
+        try:
+            os.link(partial, path)
+        except FileExistsError:  # another process was faster
+            pass
+        except OSError:  # a file system without links; an empty file is in no WAL
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    finally:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            with contextlib.suppress(OSError):
+                os.unlink(partial + suffix)
+
+
+def _make_tables(raw: sqlite3.Connection) -> None:
+    raw.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
+
+
+def _is_sealed(path: Path) -> bool:
+    """Whether a store lies in a folder where we may not write, and nobody has it open to write."""
+    log = path.with_name(path.name + "-wal")
+    return path.exists() and not log.exists() and not os.access(path.parent, os.W_OK)
+
+
+def _journal(raw: sqlite3.Connection, wanted: str | None = None) -> str:
+    """Ask for a journal mode, or for the one there is; the answer is the one there is."""
+    query = "PRAGMA journal_mode" + (f" = {wanted}" if wanted else "")
+    return str(raw.execute(query).fetchone()[0])
 
 
 def set_aside(folder: Path) -> str:
     """Rename a damaged file, so that it can be looked at but is never read again."""
     Connection.close_all(folder)
     kept = f"{_FILE}.damaged-{time.time_ns()}"
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in ("", "-wal", "-shm", "-journal"):
         with contextlib.suppress(OSError):
             (folder / (_FILE + suffix)).rename(folder / (kept + suffix))
     return kept

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from skmm import _config
 
@@ -24,7 +25,7 @@ try:
 except ImportError:  # Windows: folders of killed processes are left to the system
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["adopt", "configured_store", "session_folder", "token_for_workers"]
+__all__ = ["Place", "adopt", "configured_store", "session_folder", "token_for_workers"]
 
 _PREFIX = "skmm-"
 _LOCATION = "location.json"
@@ -34,16 +35,23 @@ _adopted: Path | None = None
 _held_locks: list = []
 
 
+class Place(NamedTuple):
+    """Where the store of the process that sent the work is, and how large it may get."""
+
+    folder: str | None  # None is the session's
+    max_size: int | None
+
+
 def configured_store() -> object:
     """Store that encoders with ``store=None`` use: a setting, or None for the session's.
 
-    In a worker, the setting of the process that sent the work.
+    In a worker, the setting of the process that sent the work: False, a ``Place`` or None.
     """
     setting = _config.get_config()["store"]
     if setting is None and _adopted is not None and not _owns_session():
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, TypeError):
             location = json.loads((_adopted / _LOCATION).read_text())
-            return location if location is not None else None
+            return Place(**location) if isinstance(location, dict) else location
     return setting
 
 
@@ -60,10 +68,7 @@ def session_folder() -> Path:
 def token_for_workers() -> str:
     """Name of the session for a pickle; what a worker needs is written beside it."""
     folder = session_folder()
-    setting = configured_store()
-    if hasattr(setting, "folder"):
-        setting = setting.folder
-    location = json.dumps(setting if setting in (None, False) else os.path.abspath(str(setting)))
+    location = json.dumps(_location(configured_store()))
     target = folder / _LOCATION
     with contextlib.suppress(OSError):  # a full disk must not stop a pickle
         if not target.exists() or target.read_text() != location:
@@ -72,6 +77,20 @@ def token_for_workers() -> str:
             partial.write_text(location)
             partial.replace(target)
     return folder.name.removeprefix(_PREFIX)
+
+
+def _location(setting: Any) -> Any:
+    """Turn a setting into what JSON can hold."""
+    if setting is None or setting is False:
+        return setting
+    if isinstance(setting, str | os.PathLike):
+        return Place(os.path.abspath(Path(setting).expanduser()), None)._asdict()
+    if not hasattr(setting, "folder"):
+        return None  # a store of the user's own kind; workers cannot find it
+    # A store without a folder of its own lives, and is swept away, with the session.
+    own = getattr(setting, "_folder", setting.folder)
+    folder = None if own is None else os.path.abspath(own)
+    return Place(folder, getattr(setting, "max_size", None))._asdict()
 
 
 def adopt(token: str) -> None:

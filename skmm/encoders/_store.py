@@ -52,7 +52,8 @@ class EmbeddingStore:
 
     Notes
     -----
-    The file is SQLite in write-ahead mode. Nothing in it is a pickle.
+    The file is SQLite: in write-ahead mode, or in a network folder with a rollback journal,
+    which is slower and needs no memory that machines cannot share. Nothing in it is a pickle.
 
     Examples
     --------
@@ -82,6 +83,8 @@ class EmbeddingStore:
         setting = _session.configured_store()
         if isinstance(setting, str | os.PathLike):
             return Path(setting).expanduser().absolute()
+        if isinstance(setting, _session.Place) and setting.folder is not None:
+            return Path(setting.folder)
         if isinstance(setting, EmbeddingStore) and setting._folder is not None:
             return setting._folder
         return _session.session_folder()
@@ -122,8 +125,9 @@ class EmbeddingStore:
                 marks = ",".join("?" * len(chunk))
                 query = f"SELECT k, v, c, t FROM e WHERE k IN ({marks})"
                 for key, value, checksum, last_used in connection.execute(query, chunk):
-                    if zlib.crc32(key + value) == checksum:
-                        found[key] = _unpack(value)
+                    array = _unpack(value) if zlib.crc32(key + value) == checksum else None
+                    if array is not None:
+                        found[key] = array
                         if now - last_used > USE_RESOLUTION:
                             used.append((now, key))
                     else:
@@ -157,8 +161,9 @@ class EmbeddingStore:
             with connection.transaction():
                 connection.executemany("INSERT OR IGNORE INTO e VALUES (?, ?, ?, ?)", rows)
                 connection.executemany("DELETE FROM claim WHERE k = ?", [(key,) for key in items])
-                if self.max_size is not None and connection.used_bytes() > self.max_size:
-                    _evict(connection, int(0.9 * self.max_size))
+                limit = self._limit()
+                if limit is not None and connection.used_bytes() > limit:
+                    _evict(connection, int(0.9 * limit))
 
         self._attempt(write, None)
 
@@ -177,6 +182,11 @@ class EmbeddingStore:
         granted : list of bytes
             Keys that the caller has to encode now. The others are there already, or a
             living worker is at them.
+
+        Notes
+        -----
+        A claim holds for five minutes, or until its owner has died. To claim again what one
+        holds makes the time new; a key that somebody has taken over meanwhile is not granted.
         """
         return self._attempt(lambda c: self._claims.take(c, keys), list(keys))
 
@@ -253,7 +263,7 @@ class EmbeddingStore:
         max_size : int, default=None
             Bytes that the store may take afterwards; None is the store's own ``max_size``.
         """
-        limit = self.max_size if max_size is None else max_size
+        limit = self._limit() if max_size is None else max_size
 
         def shrink(connection: Connection) -> None:
             with connection.transaction():
@@ -267,6 +277,12 @@ class EmbeddingStore:
     def close(self) -> None:
         """Close the file. It is opened again when needed."""
         Connection.close_all(self.folder)
+
+    def _limit(self) -> int | None:
+        """Bytes that the store may take; without a folder of its own those of the setting."""
+        if self.max_size is None and self._folder is None:
+            return getattr(_session.configured_store(), "max_size", None)
+        return self.max_size
 
     def _attempt(self, action: Callable[[Connection], Result], fallback: Result) -> Result:
         """Run an action on the file; on trouble say so once and return ``fallback``."""
@@ -335,6 +351,8 @@ def resolve_store(store: Any) -> Any:
         store = _session.configured_store()
     if store is False:
         return NullStore()
+    if isinstance(store, _session.Place):
+        return EmbeddingStore(store.folder, max_size=store.max_size)
     if store is None or isinstance(store, str | os.PathLike):
         return EmbeddingStore(store)
     return store
@@ -360,7 +378,11 @@ def _pack(array: np.ndarray) -> bytes:
     return header + array.tobytes()
 
 
-def _unpack(value: bytes) -> np.ndarray:
-    n_axes = value[0]
-    shape = struct.unpack_from(f"<{n_axes}I", value, 1)
-    return np.frombuffer(value, dtype="<f4", offset=1 + 4 * n_axes).reshape(shape)
+def _unpack(value: bytes) -> np.ndarray | None:
+    """Turn bytes back into an array, None if they are not what :func:`_pack` made."""
+    try:
+        n_axes = value[0]
+        shape = struct.unpack_from(f"<{n_axes}I", value, 1)
+        return np.frombuffer(value, dtype="<f4", offset=1 + 4 * n_axes).reshape(shape)
+    except (IndexError, ValueError, struct.error):
+        return None

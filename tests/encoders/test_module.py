@@ -9,19 +9,9 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
-from skmm import ModuleEncoder, config_context
-from skmm.encoders import EmbeddingStore
+from skmm import ModuleEncoder
 from skmm.encoders._content import module_digest
 from skmm.exceptions import CellTypeError, MediaDecodeError, ModalityWarning
-
-
-@pytest.fixture
-def store(tmp_path):
-    """A store of the test's own, so that its counters are too."""
-    store = EmbeddingStore(tmp_path / "store")
-    with config_context(store=store.folder):
-        yield store
-    store.close()
 
 
 def vectors(n=6, width=4, seed=0):

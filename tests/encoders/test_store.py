@@ -1,28 +1,27 @@
+import contextlib
 import os
+import pickle
+import re
 import sqlite3
 import stat
+import struct
 import subprocess
-import sys
-import threading
 import time
+import zlib
+from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from processes import command, run, start
 
-from skmm import config_context, get_config, set_config
-from skmm.encoders import EmbeddingStore, _claims, _connection, _store
+from skmm import TextEncoder, config_context, get_config, set_config
+from skmm.encoders import EmbeddingStore, _claims, _connection, _session, _store
 from skmm.encoders._store import NullStore, resolve_store
 from skmm.exceptions import StoreWarning
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = EmbeddingStore(tmp_path / "store")
-    yield store
-    store.close()
 
 
 def file_of(store):
@@ -71,13 +70,10 @@ def test_more_keys_than_sqlite_takes_at_once(store):
 def test_stays_for_another_process(store):
     store.put_many({b"k": np.array([1.5], np.float32)})
     code = (
-        "import sys; from skmm.encoders import EmbeddingStore;"
+        "import sys; from bare_store import EmbeddingStore;"
         "print(EmbeddingStore(sys.argv[1]).get_many([b'k'])[b'k'][0])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(store.folder)], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "1.5"
+    assert run(code, arguments=[store.folder]).strip() == "1.5"
 
 
 def test_files_are_private(store):
@@ -145,45 +141,6 @@ def test_folder_that_cannot_be_made_is_survived(tmp_path):
     assert store.claim([b"k"]) == [b"k"]  # the work goes on
 
 
-def test_claims_exclude_other_threads_and_end(store):
-    keys = [b"a", b"b", b"c"]
-    assert store.claim(keys[:2]) == keys[:2]
-    granted = []
-    thread = threading.Thread(target=lambda: granted.extend(store.claim(keys)))
-    thread.start()
-    thread.join()
-    assert granted == [b"c"]
-    store.put_many({b"a": np.zeros(1, np.float32)})
-    store.release([b"b"])
-    again = []
-    thread = threading.Thread(target=lambda: again.extend(store.claim(keys[:2])))
-    thread.start()
-    thread.join()
-    assert again == [b"b"]  # a is there, b was given back
-
-
-def test_claim_of_a_dead_process_is_taken_over(store):
-    code = (
-        "import sys; from skmm.encoders import EmbeddingStore;"
-        "print(EmbeddingStore(sys.argv[1]).claim([b'k']))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(store.folder)], capture_output=True, text=True, check=True
-    )
-    assert "b'k'" in done.stdout
-    assert store.claim([b"k"]) == [b"k"]
-
-
-def test_claim_that_takes_too_long_is_taken_over(store, monkeypatch):
-    monkeypatch.setattr(_claims, "LEASE", -1.0)
-    assert store.claim([b"k"]) == [b"k"]
-    granted = []
-    thread = threading.Thread(target=lambda: granted.extend(store.claim([b"k"])))
-    thread.start()
-    thread.join()
-    assert granted == [b"k"]
-
-
 def test_stats_and_clear(store):
     store.put_many({b"k": np.zeros(4, np.float32)})
     store.count(rows=5, looked_up=3, found=2, encoded=1)
@@ -218,32 +175,29 @@ def test_session_store_is_private_shared_and_removed(tmp_path):
     code = """
 import os, sys
 import numpy as np
-from skmm.encoders import EmbeddingStore
+from bare_store import EmbeddingStore
 store = EmbeddingStore()
 store.put_many({b"k": np.zeros(1, np.float32)})
 assert os.stat(store.folder).st_mode & 0o077 == 0
 print(store.folder)
 """
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
-    assert str(tmp_path) in done.stdout
+    assert str(tmp_path) in run(code, env=environment)
     assert list(tmp_path.glob("skmm-*")) == []
 
 
 def test_folder_of_a_killed_process_is_swept(tmp_path):
     code = """
 import os
-from skmm.encoders import EmbeddingStore
+from bare_store import EmbeddingStore
 print(EmbeddingStore().folder, flush=True)
 if "die" in os.environ:
     os.kill(os.getpid(), 9)
 """
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code], env={**environment, "die": "1"}, check=False)
+    subprocess.run(command(code), env={**environment, "die": "1"}, check=False)
     assert len(list(tmp_path.glob("skmm-*"))) == 1
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    run(code, env=environment)
     assert list(tmp_path.glob("skmm-*")) == []
 
 
@@ -258,13 +212,13 @@ def test_least_recently_used_are_evicted(tmp_path, monkeypatch):
     monkeypatch.setattr(_store.time, "time", lambda: next(clock))
     items = vectors(2000)  # 2 MB
     keys = list(items)
-    for start in range(0, 700, 100):
-        store.put_many({key: items[key] for key in keys[start : start + 100]})
+    for first in range(0, 700, 100):
+        store.put_many({key: items[key] for key in keys[first : first + 100]})
     assert len(store.get_many(keys[:700])) == 700
     store.get_many(keys[:50])  # the oldest, but used last
-    for start in range(700, 2000, 100):
+    for first in range(700, 2000, 100):
         store.get_many(keys[:50])
-        store.put_many({key: items[key] for key in keys[start : start + 100]})
+        store.put_many({key: items[key] for key in keys[first : first + 100]})
     found = store.get_many(keys)
     assert set(keys[:50]) <= found.keys()
     assert set(keys[1900:]) <= found.keys()
@@ -285,12 +239,96 @@ def test_prune_gives_space_back(store):
     assert all(np.array_equal(found[k], items[k]) for k in found)
 
 
+@pytest.mark.parametrize("stays", [True, False], ids=["folder", "session"])
+def test_workers_keep_to_the_size(tmp_path, stays):
+    """The limit that was set here holds in a worker that loky has started."""
+
+    def fill(sent):
+        """What encoders do there: they fill the store that they find."""
+        import os
+
+        import numpy as np
+
+        from skmm.encoders._store import resolve_store
+
+        store = resolve_store(None)
+        for i in range(0, 1000, 10):  # 1 MB
+            keys = [j.to_bytes(4, "big") for j in range(i, i + 10)]
+            store.put_many({key: np.zeros(250, np.float32) for key in keys})
+        return os.getpid(), store.max_size, str(store.folder), store.stats()["n_bytes"]
+
+    chosen = EmbeddingStore(tmp_path / "store" if stays else None, max_size=300_000)
+    with config_context(store=chosen):
+        # A worker learns of the store when an encoder is sent there.
+        work = joblib.delayed(fill)(TextEncoder("tfidf"))
+        answers = joblib.Parallel(n_jobs=2, backend="loky")([work, work])
+        EmbeddingStore().prune()
+        assert 0 < sum(p.stat().st_size for p in chosen.folder.glob("*.sqlite3")) <= 300_000
+    for pid, max_size, folder, n_bytes in answers:
+        assert pid != os.getpid()
+        assert max_size == 300_000
+        assert folder == str(chosen.folder)
+        assert 0 < n_bytes <= 300_000
+    chosen.clear()
+    chosen.close()
+
+
+def test_workers_do_not_look_for_a_store_of_ones_own_kind(tmp_path):
+    """One without a folder cannot be found from elsewhere; they keep to the session's."""
+
+    class Own:
+        get_many = None
+
+    with config_context(store=Own()):
+        token = _session.token_for_workers()
+    assert (_session.session_folder() / "location.json").read_text() == "null"
+    assert token in _session.session_folder().name
+
+
+def test_user_is_told_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.warns(StoreWarning) as told:
+        for _ in range(3):
+            store = EmbeddingStore(tmp_path / "file" / "below")
+            store.get_many([b"k"])
+            store.put_many({b"k": np.zeros(1, np.float32)})
+            store.claim([b"k"])
+            store.count(rows=1)
+    assert len(told) == 1
+
+
+def test_no_pickle_inside(store):
+    """An array is its shape and its numbers; no byte of it is ever run."""
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    store.put_many({b"k": array})
+    with contextlib.closing(sqlite3.connect(file_of(store))) as raw:
+        (value,) = raw.execute("SELECT v FROM e").fetchone()
+        kinds = {
+            row[0] for row in raw.execute("SELECT typeof(v) FROM e UNION SELECT typeof(k) FROM e")
+        }
+    assert value == struct.pack("<BII6f", 2, 2, 3, *range(6))
+    assert kinds == {"blob"}
+    source = "".join(Path(module.__file__).read_text() for module in (_store, _connection, _claims))
+    assert not re.search(r"import (pickle|joblib|marshal|dill)|allow_pickle|\beval\(", source)
+
+
+def test_what_is_no_array_of_ours_is_a_miss(store):
+    """The checksum fits, the bytes are somebody else's: a pickle, or nothing at all."""
+    items = {b"p": pickle.dumps(os.getcwd), b"n": b"", b"t": b"\x01\x04"}
+    store.stats()
+    rows = [(key, value, zlib.crc32(key + value), 0) for key, value in items.items()]
+    _connection.connect(store.folder).executemany("INSERT INTO e VALUES (?, ?, ?, ?)", rows)
+    with pytest.warns(StoreWarning, match="3 damaged"):
+        assert store.get_many(list(items)) == {}
+    assert store.stats()["n_embeddings"] == 0
+
+
 def test_eight_processes_on_one_store(store):
     """All write the same and read it while the others write."""
     code = """
 import sys
 import numpy as np
-from skmm.encoders import EmbeddingStore
+from bare_store import EmbeddingStore
 store = EmbeddingStore(sys.argv[1])
 mine = 0
 for start in range(0, 400, 20):
@@ -302,8 +340,7 @@ for start in range(0, 400, 20):
         assert (value == int.from_bytes(key, "big")).all()
 print(mine)
 """
-    command = [sys.executable, "-W", "error", "-c", code, str(store.folder)]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    workers = [start(code, arguments=[store.folder]) for _ in range(8)]
     counts = [int(worker.communicate(timeout=300)[0]) for worker in workers]
     assert sum(counts) == 400  # nothing twice, nothing lost
     assert len(store.get_many([i.to_bytes(4, "big") for i in range(400)])) == 400
@@ -314,16 +351,15 @@ def test_processes_that_make_the_same_store_at_once(tmp_path):
     code = """
 import sys, time
 import numpy as np
-from skmm.encoders import EmbeddingStore
+from bare_store import EmbeddingStore
 time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
 for i in range(40):
     store = EmbeddingStore(f"{sys.argv[1]}/{i}")
     store.put_many({b"k": np.zeros(1, np.float32)})
     assert b"k" in store.get_many([b"k"])
 """
-    start = str(time.time() + 8)
-    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path), start]
-    racers = [subprocess.Popen(command) for _ in range(4)]
+    at = time.time() + 2
+    racers = [subprocess.Popen(command(code, arguments=[tmp_path, at])) for _ in range(4)]
     assert [racer.wait(timeout=300) for racer in racers] == [0, 0, 0, 0]
 
 

@@ -13,9 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from skmm import TextEncoder, config_context
+from skmm import TextEncoder
 from skmm.backbones._pretrained import load_count
-from skmm.encoders import EmbeddingStore
 from skmm.exceptions import CellTypeError, CheckpointError
 
 TEXTS = ["a warm red coat", "", "two hats", "shoes that fell apart after two days", None, "b"]
@@ -24,22 +23,6 @@ TEXTS = ["a warm red coat", "", "two hats", "shoes that fell apart after two day
 @pytest.fixture(name="X")
 def frame():
     return pd.DataFrame({"review": TEXTS}, index=list("uvwxyz"))
-
-
-@pytest.fixture(autouse=True)
-def _on_the_cpu():
-    """A GPU computes in half precision by default, and these tests compare digits."""
-    with config_context(device="cpu"):
-        yield
-
-
-@pytest.fixture
-def store(tmp_path):
-    """A store of the test's own, so that its counters are too."""
-    store = EmbeddingStore(tmp_path / "store")
-    with config_context(store=store.folder):
-        yield store
-    store.close()
 
 
 def flip_a_bit(folder):

@@ -39,8 +39,8 @@ def lines(log):
 class KillerModule(CountingModule):
     """Kills its own process, without a chance to clean up, at the n-th batch."""
 
-    def __init__(self, log, *, at_batch, flag):
-        super().__init__(log)
+    def __init__(self, log, *, at_batch, flag, pause=0.0):
+        super().__init__(log, pause=pause)
         self.at_batch = at_batch
         self.flag = str(flag)
 
