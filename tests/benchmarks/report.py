@@ -1,14 +1,19 @@
-"""Writes the sections of RESULTS.md; every figure there comes from a script beside it."""
+"""Writes the sections of RESULTS.md; every figure there comes from a script beside it.
+
+With ``SKMM_RESULTS=some/file.md`` in the environment the sections go there instead: for a trial.
+"""
 
 import datetime
 import os
 import platform
 import re
+from importlib import metadata
 from pathlib import Path
 
 import torch
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+RESULTS = Path(os.environ.get("SKMM_RESULTS", Path(__file__).with_name("RESULTS.md")))
+PACKAGES = ("skmm", "torch", "transformers", "scikit-learn")
 
 
 def machine():
@@ -18,13 +23,24 @@ def machine():
     return f"{os.cpu_count()} CPU cores ({platform.machine()}), no GPU"
 
 
+def versions(packages=PACKAGES):
+    """Name the packages and their versions; what is not installed is left out."""
+    found = []
+    for package in packages:
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
 def write_section(title, script, body):
     """Replace the section ``title``, or add it."""
     head = "# Results\n\nMeasured by the scripts in this folder, which rewrite their sections.\n"
     text = RESULTS.read_text() if RESULTS.exists() else head
     section = (
         f"\n## {title}\n\n`python tests/benchmarks/{script}`, {datetime.date.today()},"
-        f" torch {torch.__version__}, {machine()}.\n\n{body.strip()}\n"
+        f" {versions()}, {machine()}.\n\n{body.strip()}\n"
     )
     pattern = re.compile(rf"\n## {re.escape(title)}\n.*?(?=\n## |\Z)", re.DOTALL)
     if pattern.search(text):
