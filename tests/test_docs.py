@@ -221,11 +221,18 @@ def test_page_has_an_example_that_runs(page):
 def wrong_calls(code: str) -> list[str]:
     """Names of skmm that are not there, and parameters that they do not have."""
     wrong = []
-    for node in ast.walk(ast.parse(code)):
+    tree = ast.parse(code)
+    foreign = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and not str(node.module).startswith("skmm")
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func).removeprefix("skmm.")
-            if "." in name:
-                continue  # a method of something
+            if "." in name or name in foreign:
+                continue  # a method of something, or another package's
             if name not in skmm.__all__:
                 wrong.append(f"skmm has no {name}")
                 continue
@@ -246,6 +253,8 @@ def test_wrong_calls_are_seen():
     assert wrong_calls('TextEncoder(modell="tfidf")') == ["TextEncoder has no modell"]
     assert wrong_calls("TextEncode()") == ["skmm has no TextEncode"]
     assert wrong_calls("skmm.set_config(store=None)") == []
+    assert wrong_calls("from sklearn.pipeline import Pipeline\nPipeline([])") == []
+    assert wrong_calls("from skmm import Pipeline\nPipeline([])") == ["skmm has no Pipeline"]
 
 
 def test_make_help_names_each_target():

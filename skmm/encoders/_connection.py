@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from skmm.encoders._mounts import is_on_network
+from skmm.encoders._vectors import RecentVectors
 
-__all__ = ["Connection", "connect", "set_aside"]
+__all__ = ["USE_RESOLUTION", "Connection", "connect", "set_aside"]
 
 _VERSION = 1
 _FILE = f"embeddings-v{_VERSION}.sqlite3"
@@ -29,6 +30,9 @@ CREATE TABLE IF NOT EXISTS claim
      pid INTEGER NOT NULL, until REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS stat (name TEXT PRIMARY KEY, n INTEGER NOT NULL);
 """
+# Seconds by which the time of last use may lag behind: a store that is only read is then
+# hardly written to.
+USE_RESOLUTION = 3600
 _PATIENCE = 60.0  # seconds to wait for another process that writes
 _PATIENCE_TO_OPEN = 20.0  # seconds, because many processes may come at once
 _REFUSAL = 600.0  # seconds for which a store that was locked all that time is left alone
@@ -51,6 +55,7 @@ class Connection:
 
     def __init__(self, path: Path, *, shared_memory: bool):
         self.lock = threading.RLock()
+        self.recent = RecentVectors(max_age=USE_RESOLUTION)
         self._shared_memory = shared_memory
         try:
             self._open(str(path))

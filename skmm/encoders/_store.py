@@ -8,10 +8,8 @@ encoder: the store says so once and the work goes on without it.
 import contextlib
 import os
 import sqlite3
-import struct
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,16 +18,14 @@ import numpy as np
 
 from skmm.encoders import _session
 from skmm.encoders._claims import Claims
-from skmm.encoders._connection import Connection, connect, set_aside
+from skmm.encoders._connection import USE_RESOLUTION, Connection, connect, set_aside
+from skmm.encoders._vectors import checksum, pack, unpack
 from skmm.exceptions import StoreWarning
 
 __all__ = ["EmbeddingStore", "NullStore", "resolve_store"]
 
 Result = TypeVar("Result")
 _CHUNK = 500  # keys per query; SQLite's oldest limit on variables is 999
-# Seconds by which the time of last use may lag behind: a store that is only read is then
-# hardly written to.
-USE_RESOLUTION = 3600
 COUNTERS = ("rows", "looked_up", "found", "encoded")
 
 
@@ -118,14 +114,16 @@ class EmbeddingStore:
         """
 
         def look_up(connection: Connection) -> dict[bytes, np.ndarray]:
+            recent = connection.recent.get_many(keys)
+            asked = [key for key in keys if key not in recent]
             found, damaged, used = {}, [], []
             now = int(time.time())
-            for start in range(0, len(keys), _CHUNK):
-                chunk = list(keys[start : start + _CHUNK])
+            for start in range(0, len(asked), _CHUNK):
+                chunk = asked[start : start + _CHUNK]
                 marks = ",".join("?" * len(chunk))
                 query = f"SELECT k, v, c, t FROM e WHERE k IN ({marks})"
-                for key, value, checksum, last_used in connection.execute(query, chunk):
-                    array = _unpack(value) if zlib.crc32(key + value) == checksum else None
+                for key, value, expected, last_used in connection.execute(query, chunk):
+                    array = unpack(value) if checksum(key, value) == expected else None
                     if array is not None:
                         found[key] = array
                         if now - last_used > USE_RESOLUTION:
@@ -139,7 +137,8 @@ class EmbeddingStore:
                     with connection.transaction():
                         connection.executemany("DELETE FROM e WHERE k = ?", damaged)
                         connection.executemany("UPDATE e SET t = ? WHERE k = ?", used)
-            return found
+            connection.recent.remember(found)
+            return {**recent, **found}
 
         return self._attempt(look_up, {}) if len(keys) else {}
 
@@ -156,8 +155,8 @@ class EmbeddingStore:
             now = int(time.time())
             rows = []
             for key, array in items.items():
-                value = _pack(array)
-                rows.append((key, value, zlib.crc32(key + value), now))
+                value = pack(array)
+                rows.append((key, value, checksum(key, value), now))
             with connection.transaction():
                 connection.executemany("INSERT OR IGNORE INTO e VALUES (?, ?, ?, ?)", rows)
                 connection.executemany("DELETE FROM claim WHERE k = ?", [(key,) for key in items])
@@ -251,6 +250,7 @@ class EmbeddingStore:
             with connection.transaction():
                 for table in ("e", "claim", "stat"):
                     connection.execute(f"DELETE FROM {table}")
+            connection.recent.clear()
             connection.compact()
 
         self._attempt(empty, None)
@@ -270,6 +270,7 @@ class EmbeddingStore:
                 connection.execute("DELETE FROM claim WHERE until < ?", (time.time(),))
                 if limit is not None:
                     _evict(connection, limit)
+            connection.recent.clear()
             connection.compact()
 
         self._attempt(shrink, None)
@@ -369,20 +370,3 @@ def _evict(connection: Connection, limit: int) -> None:
             "DELETE FROM e WHERE rowid IN (SELECT rowid FROM e ORDER BY t, rowid LIMIT ?)",
             (max(1, n // 20),),
         )
-
-
-def _pack(array: np.ndarray) -> bytes:
-    """Shape and values as bytes: number of axes, their lengths, little-endian float32."""
-    array = np.asarray(array, dtype="<f4")
-    header = struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
-    return header + array.tobytes()
-
-
-def _unpack(value: bytes) -> np.ndarray | None:
-    """Turn bytes back into an array, None if they are not what :func:`_pack` made."""
-    try:
-        n_axes = value[0]
-        shape = struct.unpack_from(f"<{n_axes}I", value, 1)
-        return np.frombuffer(value, dtype="<f4", offset=1 + 4 * n_axes).reshape(shape)
-    except (IndexError, ValueError, struct.error):
-        return None

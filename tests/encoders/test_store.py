@@ -207,6 +207,7 @@ def vectors(n, width=256):
 
 def test_least_recently_used_are_evicted(tmp_path, monkeypatch):
     monkeypatch.setattr(_store, "USE_RESOLUTION", 0)
+    monkeypatch.setattr(_connection, "USE_RESOLUTION", 0)
     store = EmbeddingStore(tmp_path / "store", max_size=1_000_000)
     clock = iter(range(1000, 9000))
     monkeypatch.setattr(_store.time, "time", lambda: next(clock))
