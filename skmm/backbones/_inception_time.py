@@ -1,0 +1,166 @@
+"""Convolutions of several lengths over time series, trained from scratch."""
+
+import torch
+from torch import Tensor, nn
+
+from skmm.backbones._pooling import pool_tokens
+from skmm.backbones._protocol import Encoded
+from skmm.backbones._series import SeriesBackbone
+
+__all__ = ["InceptionTime"]
+
+_KERNEL_SIZES = (39, 19, 9)
+_BLOCKS_A_SHORTCUT = 3
+_GROUP = 8  # channels that are normalised together, at least
+
+
+class InceptionTime(SeriesBackbone):
+    """Inception network for time series, to be trained from scratch.
+
+    A stack of blocks [1]_: each puts convolutions over 39, 19 and 9 timestamps and a maximum
+    over 3 side by side; a shortcut leads around every three blocks. Groups of channels are
+    normalised [2]_ over the timestamps of a series, not batches, and what pads a series enters
+    nothing: its features never depend on its batch. Weights are drawn from torch's current
+    generator.
+
+    Parameters
+    ----------
+    n_channels : int
+        Number of channels.
+    n_components : int, default=128
+        Length of the tokens and of the pooled vector.
+    n_blocks : int, default=6
+        Number of blocks.
+
+    Attributes
+    ----------
+    width : int
+        ``n_components``. Tokens are the timestamps; the pooled vector is their mean.
+
+    References
+    ----------
+    .. [1] Ismail Fawaz et al., "InceptionTime: finding AlexNet for time series classification",
+       Data Mining and Knowledge Discovery 2020.
+    .. [2] Wu, He, "Group normalization", ECCV 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm.backbones import InceptionTime
+    >>> model = InceptionTime(2, n_components=16)
+    >>> cells = [np.ones((50, 2), dtype=np.float32), np.zeros((1, 2), dtype=np.float32)]
+    >>> encoded = model(**model.collate(cells))
+    >>> encoded.tokens.shape, encoded.pooled.shape
+    (torch.Size([2, 50, 16]), torch.Size([2, 16]))
+    >>> encoded.mask.sum(dim=1)
+    tensor([50,  1])
+    """
+
+    def __init__(self, n_channels: int, *, n_components: int = 128, n_blocks: int = 6):
+        super().__init__(n_channels)
+        if n_components < 1 or n_blocks < 1:
+            raise ValueError(
+                f"{type(self).__name__}: n_components and n_blocks must be positive, got"
+                f" {n_components} and {n_blocks}."
+            )
+        self.width = n_components
+        self.blocks = nn.ModuleList()
+        self.shortcuts = nn.ModuleList()
+        for i in range(n_blocks):
+            n_in = n_components if i else n_channels
+            self.blocks.append(_Block(n_in, n_components))
+            if i % _BLOCKS_A_SHORTCUT == _BLOCKS_A_SHORTCUT - 1:
+                first = i < _BLOCKS_A_SHORTCUT
+                self.shortcuts.append(_Shortcut(n_channels if first else n_components, self.width))
+
+    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:  # type: ignore[override]
+        """Encode series.
+
+        Parameters
+        ----------
+        series : Tensor of shape (n_cells, n_timestamps, n_channels)
+            What ``collate`` gave.
+        lengths : Tensor of shape (n_cells,), int64
+            What ``collate`` gave.
+
+        Returns
+        -------
+        encoded : Encoded
+            A token for every timestamp, up to the longest series of the batch.
+        """
+        scaled, mask = self.scaled(series, lengths)
+        x = before = scaled.transpose(1, 2)  # (n_cells, n_channels, n_longest)
+        for i, block in enumerate(self.blocks):
+            x = block(x, mask)
+            if i % _BLOCKS_A_SHORTCUT == _BLOCKS_A_SHORTCUT - 1:
+                x = before = self.shortcuts[i // _BLOCKS_A_SHORTCUT](before, x, mask)
+        tokens = x.transpose(1, 2)
+        return Encoded(tokens, mask, pool_tokens(tokens, mask, "mean"))
+
+
+class _Block(nn.Module):
+    """Convolutions of several lengths and a maximum, side by side."""
+
+    def __init__(self, n_in: int, n_out: int):
+        super().__init__()
+        # Four branches; the first ones take what a division leaves over.
+        sizes = [(n_out + 3 - branch) // 4 for branch in range(4)]
+        n_narrow = max(1, n_out // 4)
+        # Every branch at full width would have four times the weights.
+        self.narrow = nn.Conv1d(n_in, n_narrow, 1, bias=False) if n_in > 1 else nn.Identity()
+        self.convs = nn.ModuleList(
+            nn.Conv1d(n_narrow if n_in > 1 else n_in, n, size, padding=size // 2, bias=False)
+            for n, size in zip(sizes, _KERNEL_SIZES, strict=False)
+            if n
+        )
+        self.of_maximum = nn.Conv1d(n_in, sizes[3], 1, bias=False) if sizes[3] else None
+        self.norm = _SeriesNorm(n_out)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        there = mask[:, None]
+        narrow = self.narrow(x)  # zero where x is: no bias
+        branches = [conv(narrow) for conv in self.convs]
+        if self.of_maximum is not None:
+            # Neither the zeros of a padding nor those behind a series may be a maximum.
+            largest = nn.functional.max_pool1d(
+                x.masked_fill(~there, -torch.inf), 3, stride=1, padding=1
+            )
+            branches.append(self.of_maximum(torch.where(there, largest, 0.0)))
+        return torch.where(there, torch.relu(self.norm(torch.cat(branches, dim=1), mask)), 0.0)
+
+
+class _Shortcut(nn.Module):
+    """Adds what came before some blocks to what they gave."""
+
+    def __init__(self, n_in: int, n_out: int):
+        super().__init__()
+        self.conv = nn.Conv1d(n_in, n_out, 1, bias=False)
+        self.norm = _SeriesNorm(n_out)
+
+    def forward(self, before: Tensor, x: Tensor, mask: Tensor) -> Tensor:
+        x = torch.relu(x + self.norm(self.conv(before), mask))
+        return torch.where(mask[:, None], x, 0.0)
+
+
+class _SeriesNorm(nn.Module):
+    """Group normalisation over the timestamps that are there."""
+
+    def __init__(self, n_channels: int):
+        super().__init__()
+        self.n_groups = max(1, n_channels // _GROUP)
+        while n_channels % self.n_groups:
+            self.n_groups -= 1
+        self.weight = nn.Parameter(torch.ones(n_channels))
+        self.bias = nn.Parameter(torch.zeros(n_channels))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        n_channels = x.shape[1]
+        if n_channels > 1:  # of a single one, a series of one timestamp would leave nothing
+            grouped = x.unflatten(1, (self.n_groups, -1))  # (n, n_groups, n_of_group, t)
+            there = mask[:, None, None]
+            n = (mask.sum(dim=1) * grouped.shape[2]).clamp(min=1)[:, None, None, None]
+            mean = torch.where(there, grouped, 0.0).sum(dim=(2, 3), keepdim=True) / n
+            grouped = torch.where(there, grouped - mean, 0.0)
+            variance = grouped.square().sum(dim=(2, 3), keepdim=True) / n
+            x = (grouped * (variance + 1e-5).rsqrt()).flatten(1, 2)
+        return x * self.weight[:, None] + self.bias[:, None]

@@ -1,0 +1,216 @@
+"""Random convolution features of time series: nothing is trained."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skmm.backbones._protocol import Encoded
+from skmm.backbones._series import SeriesBackbone
+
+__all__ = ["MiniRocket"]
+
+_LENGTH = 9  # of a kernel
+_KERNELS = list(combinations(range(_LENGTH), 3))  # where a kernel is 2; elsewhere it is -1
+_N_KERNELS = len(_KERNELS)
+_MAX_CHANNELS = 9  # that one kernel looks at
+_MAX_DILATIONS = 32
+_GOLDEN_RATIO = (5**0.5 + 1) / 2
+# Added to every threshold, in standard deviations of a channel: where a series is constant all
+# values of a convolution are equal up to rounding, which must not decide about the feature.
+_SLACK = 1e-4
+_AT_ONCE = 2**22  # values in memory, of convolutions or of what they are made of
+
+
+class MiniRocket(SeriesBackbone):
+    """Random convolution features of time series, for several channels and any length.
+
+    A series is convolved with 84 fixed kernels under several dilations, and a feature is the
+    share of timestamps at which the result exceeds a threshold [1]_. Fitted are the scale of the
+    channels, the dilations, from the median length of the training cells, and the thresholds:
+    quantiles of what a convolution gives on a training cell drawn at random. With several
+    channels each kernel sees the sum of a random few of them. Nothing is trained.
+
+    Parameters
+    ----------
+    n_channels : int
+        Number of channels.
+    n_kernels : int, default=10_000
+        Number of features, rounded down to a multiple of 84, at least 84.
+
+    Attributes
+    ----------
+    width : int
+        Number of features.
+    dilations : list of int
+        Dilations, found by :meth:`fit`.
+    counts : list of int
+        For each dilation the number of thresholds of each kernel.
+
+    Notes
+    -----
+    Half of the kernels see zeros, the mean of a channel, before the start and after the end of
+    a series, the other half only places at which they lie inside of it. A series that is shorter
+    than a kernel of the second kind is padded for this kernel, too. A series is one token: its
+    features have no place in time.
+
+    References
+    ----------
+    .. [1] Dempster, Schmidt, Webb, "MiniRocket: a very fast (almost) deterministic transform for
+       time series classification", KDD 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm.backbones import MiniRocket
+    >>> cells = [np.sin(np.arange(n, dtype=np.float32))[:, None] for n in (40, 50, 1)]
+    >>> model = MiniRocket(1, n_kernels=500).fit(cells, np.random.RandomState(0))
+    >>> model(**model.collate(cells)).pooled.shape
+    torch.Size([3, 420])
+    """
+
+    kernels: Tensor
+    channels: Tensor
+    thresholds: Tensor
+
+    def __init__(self, n_channels: int, *, n_kernels: int = 10_000):
+        super().__init__(n_channels)
+        self.n_thresholds = max(1, n_kernels // _N_KERNELS)  # of each kernel
+        self.width = _N_KERNELS * self.n_thresholds
+        kernels = torch.full((_N_KERNELS, _LENGTH), -1.0)
+        for k, places in enumerate(_KERNELS):
+            kernels[k, list(places)] = 2.0
+        self.register_buffer("kernels", kernels)
+        self.dilations: list[int] = []
+        self.counts: list[int] = []
+
+    def fit(self, cells: Sequence[np.ndarray], rng: np.random.RandomState) -> "MiniRocket":
+        """Find scale, dilations and thresholds, and draw each kernel's channels.
+
+        Parameters
+        ----------
+        cells : sequence of ndarray of shape (n_timestamps, n_channels), float32
+            Training cells.
+        rng : RandomState
+            Source of randomness.
+
+        Returns
+        -------
+        self : MiniRocket
+            The model.
+        """
+        self.fit_scale(cells)
+        self._choose_dilations(float(np.median([len(cell) for cell in cells])))
+        self.register_buffer("channels", torch.from_numpy(self._draw_channels(rng)))
+        quantiles = np.arange(1, self.width + 1) * _GOLDEN_RATIO % 1
+        thresholds = np.empty((_N_KERNELS, self.n_thresholds), dtype=np.float32)
+        first = 0  # threshold of this dilation
+        for d, count in enumerate(self.counts):
+            drawn = rng.randint(len(cells), size=_N_KERNELS)
+            levels = quantiles[first * _N_KERNELS :][: count * _N_KERNELS]
+            for k, levels_of_k in enumerate(levels.reshape(_N_KERNELS, count)):
+                x, _ = self.scaled(**self.collate([cells[drawn[k]]]))
+                # Of a very long series the beginning.
+                values = self._convolved(x, d, slice(k, k + 1))[0, 0]
+                n = len(values)
+                start = int(self._starts(torch.tensor([n]), d)[0, k])
+                inside = values[start : n - start].numpy()
+                thresholds[k, first : first + count] = np.quantile(inside, levels_of_k)
+            first += count
+        self.register_buffer("thresholds", torch.from_numpy(thresholds + np.float32(_SLACK)))
+        return self
+
+    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:  # type: ignore[override]
+        """Encode series.
+
+        Parameters
+        ----------
+        series : Tensor of shape (n_cells, n_timestamps, n_channels)
+            What ``collate`` gave.
+        lengths : Tensor of shape (n_cells,), int64
+            What ``collate`` gave.
+
+        Returns
+        -------
+        encoded : Encoded
+            One token a series, its features.
+        """
+        scaled, _ = self.scaled(series, lengths)
+        n_rows = max(1, self._n_at_once() // scaled.shape[1])
+        parts = [
+            self._features(scaled[i : i + n_rows], lengths[i : i + n_rows])
+            for i in range(0, len(scaled), n_rows)
+        ]
+        pooled = torch.cat(parts) if parts else scaled.new_zeros(0, self.width)
+        return Encoded(pooled[:, None], (lengths > 0)[:, None], pooled)
+
+    def _features(self, scaled: Tensor, lengths: Tensor) -> Tensor:
+        """Share of the timestamps above each threshold, (n, width)."""
+        n, longest, _ = scaled.shape
+        shares = scaled.new_zeros(n, _N_KERNELS, self.n_thresholds)
+        first = 0
+        for d, count in enumerate(self.counts):
+            starts = self._starts(lengths, d)  # (n, 84)
+            stops = lengths[:, None] - starts
+            for begin in range(0, longest, self._n_at_once()):
+                values = self._convolved(scaled, d, begin=begin)
+                at = torch.arange(begin, begin + values.shape[2], device=scaled.device)
+                inside = (at >= starts[..., None]) & (at < stops[..., None])
+                values.masked_fill_(~inside, -torch.inf)
+                for j in range(first, first + count):
+                    shares[:, :, j] += (values > self.thresholds[:, j, None]).sum(dim=2)
+            n_inside = (stops - starts).clamp(min=1)
+            shares[:, :, first : first + count] /= n_inside[..., None]
+            first += count
+        return shares.flatten(start_dim=1)
+
+    def _convolved(
+        self, scaled: Tensor, d: int, kernels: slice = slice(None), *, begin: int = 0
+    ) -> Tensor:
+        """Convolve (n, n_timestamps, n_channels) under a dilation: (n, n_kernels, n_values).
+
+        A matrix product of nine shifted copies, for the convolutions of a GPU round to fewer
+        digits, and a threshold near a value would tell the device.
+        """
+        end = min(scaled.shape[1], begin + self._n_at_once())
+        dilation = self.dilations[d]
+        reach = _LENGTH // 2 * dilation
+        left, right = begin - reach, end + reach
+        x = scaled[:, max(0, left) : right].transpose(1, 2)  # (n, n_channels, n)
+        x = nn.functional.pad(x, (max(0, -left), max(0, right - scaled.shape[1])))
+        shifted = [x[:, :, j * dilation : j * dilation + end - begin] for j in range(_LENGTH)]
+        weights = self.channels[d, kernels, :, None] * self.kernels[kernels, None, :]
+        return weights.flatten(start_dim=1) @ torch.stack(shifted, dim=2).flatten(1, 2)
+
+    def _n_at_once(self) -> int:
+        """Timestamps that are convolved at a time."""
+        return max(1, _AT_ONCE // max(_N_KERNELS, _LENGTH * self.n_channels))
+
+    def _starts(self, lengths: Tensor, d: int) -> Tensor:
+        """First timestamp that counts for each kernel, (n, 84); as many are left out behind."""
+        reach = _LENGTH // 2 * self.dilations[d]
+        kernel = torch.arange(_N_KERNELS, device=lengths.device)
+        cut = ((kernel + d) % 2 == 1) & (lengths > 2 * reach)[:, None]
+        return torch.where(cut, reach, 0)
+
+    def _choose_dilations(self, length: float) -> None:
+        """Spread dilations evenly on a log scale, up to kernels as long as the series."""
+        n = min(self.n_thresholds, _MAX_DILATIONS)
+        largest = max(0.0, np.log2(max(1.0, length - 1) / (_LENGTH - 1)))
+        dilations, counts = np.unique(
+            np.logspace(0, largest, n, base=2.0).astype(np.int64), return_counts=True
+        )
+        counts = counts * self.n_thresholds // n
+        counts[: self.n_thresholds - counts.sum()] += 1
+        self.dilations, self.counts = dilations.tolist(), counts.tolist()
+
+    def _draw_channels(self, rng: np.random.RandomState) -> np.ndarray:
+        """One where a kernel sees a channel, (n_dilations, 84, n_channels), float32."""
+        seen = np.zeros((len(self.dilations), _N_KERNELS, self.n_channels), dtype=np.float32)
+        most = np.log2(min(self.n_channels, _MAX_CHANNELS) + 1)
+        for of_kernel in seen.reshape(-1, self.n_channels):
+            n = min(int(2.0 ** rng.uniform(0, most)), self.n_channels)
+            of_kernel[rng.choice(self.n_channels, n, replace=False)] = 1.0
+        return seen
