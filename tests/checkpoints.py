@@ -16,6 +16,14 @@ _SMALL = {
 }
 _PICTURE = {**_SMALL, "image_size": 32, "patch_size": 8}
 _SQUARE = {"height": 32, "width": 32}
+_WAVE = {
+    **_SMALL,
+    "conv_dim": (16, 16),
+    "conv_kernel": (10, 3),
+    "conv_stride": (5, 2),
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
 # Text of 64 tokens at most; words fall into letters.
 _POSITIONS = 64
 
@@ -180,19 +188,134 @@ def siglip(folder: Path) -> None:
     SiglipImageProcessor(size=_SQUARE).save_pretrained(folder)
 
 
-def wav2vec2(folder: Path) -> None:
-    """Sound, which neither a text nor a picture encoder reads."""
-    from transformers import Wav2Vec2Config, Wav2Vec2Model
+def videomae(folder: Path) -> None:
+    """Clips of four frames, in tubes of two; no summary."""
+    from transformers import VideoMAEConfig, VideoMAEImageProcessorPil, VideoMAEModel
 
-    config = Wav2Vec2Config(
-        conv_dim=(16, 16),
-        conv_kernel=(10, 3),
-        conv_stride=(5, 2),
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=2,
+    config = VideoMAEConfig(num_frames=4, tubelet_size=2, **_PICTURE)
+    VideoMAEModel(config).save_pretrained(folder)
+    _clip_processor(VideoMAEImageProcessorPil, folder)
+
+
+def timesformer(folder: Path) -> None:
+    """Clips of three frames, with a class token."""
+    from transformers import TimesformerConfig, TimesformerModel, VideoMAEImageProcessorPil
+
+    TimesformerModel(TimesformerConfig(num_frames=3, **_PICTURE)).save_pretrained(folder)
+    _clip_processor(VideoMAEImageProcessorPil, folder)
+
+
+def _clip_processor(kind, folder: Path) -> None:
+    kind(size={"shortest_edge": 32}, crop_size=_SQUARE).save_pretrained(folder)
+
+
+def wav2vec2(folder: Path) -> None:
+    """Raw sound, padded and masked: its convolutions normalise each frame by itself."""
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+    config = Wav2Vec2Config(feat_extract_norm="layer", **_WAVE)
+    Wav2Vec2Model(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(sampling_rate=16_000, return_attention_mask=True).save_pretrained(
+        folder
+    )
+
+
+def hubert(folder: Path) -> None:
+    """Raw sound that must not be padded: its first layer normalises over time."""
+    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+    HubertModel(HubertConfig(feat_extract_norm="group", **_WAVE)).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(sampling_rate=16_000).save_pretrained(folder)
+
+
+def whisper(folder: Path) -> None:
+    """Log-mel of two seconds, through the encoder of an encoder-decoder."""
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+    config = WhisperConfig(
+        vocab_size=50,
+        num_mel_bins=20,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        max_source_positions=100,
+        max_target_positions=20,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    WhisperModel(config).save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=20, chunk_length=2).save_pretrained(folder)
+
+
+def ast(folder: Path) -> None:
+    """A spectrogram of two seconds in patches, behind two tokens that stand for all of it."""
+    from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
+
+    config = ASTConfig(
+        max_length=200,
+        num_mel_bins=32,
+        patch_size=16,
+        time_stride=10,
+        frequency_stride=10,
         **_SMALL,
     )
-    Wav2Vec2Model(config).save_pretrained(folder)
+    ASTModel(config).save_pretrained(folder)
+    ASTFeatureExtractor(num_mel_bins=32, max_length=200).save_pretrained(folder)
+
+
+def clap(folder: Path, fusion: bool = False) -> None:
+    """Texts and sounds of one second in one space of another width than either tower."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import (
+        ClapConfig,
+        ClapFeatureExtractor,
+        ClapModel,
+        ClapProcessor,
+        RobertaTokenizer,
+    )
+
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    vocab = {token: i for i, token in enumerate([*special, *sorted(ByteLevel.alphabet())])}
+    audio = {
+        "spec_size": 64,
+        "num_mel_bins": 16,
+        "patch_size": 4,
+        "patch_stride": [4, 4],
+        "patch_embeds_hidden_size": 8,
+        "hidden_size": 16,
+        "depths": [1, 1],
+        "num_attention_heads": [2, 2],
+        "num_hidden_layers": 2,
+        "window_size": 4,
+        "enable_fusion": fusion,
+        "projection_dim": 12,
+        "num_classes": 2,
+    }
+    text = {**_SMALL, "vocab_size": 300, "max_position_embeddings": 64, "projection_dim": 12}
+    config = ClapConfig(text_config=text, audio_config=audio, projection_dim=12)
+    ClapModel(config).save_pretrained(folder)
+    sounds = ClapFeatureExtractor(
+        feature_size=16,
+        sampling_rate=16_000,
+        max_length_s=1,
+        fft_window_size=1024,
+        hop_length=160,
+        frequency_max=8_000,
+        truncation="fusion" if fusion else "rand_trunc",
+        padding="repeatpad",
+    )
+    ClapProcessor(sounds, RobertaTokenizer(vocab=vocab, merges=[])).save_pretrained(folder)
+
+
+def clap_fusion(folder: Path) -> None:
+    """CLAP whose long sounds would be looked at in parts that are drawn at random."""
+    clap(folder, fusion=True)
 
 
 def _word_pieces(folder: Path) -> int:
@@ -208,4 +331,7 @@ def _word_pieces(folder: Path) -> int:
 TEXT = {"bert": bert, "roberta": roberta, "gpt2": gpt2, "t5": t5, "bart": bart}
 PICTURES = {"vit": vit, "dinov2": dinov2, "convnext": convnext, "resnet": resnet, "swin": swin}
 DUAL = {"clip": clip, "siglip": siglip}
-BUILDERS = {**TEXT, **PICTURES, **DUAL, "wav2vec2": wav2vec2}
+VIDEO = {"videomae": videomae, "timesformer": timesformer}
+SOUND = {"wav2vec2": wav2vec2, "hubert": hubert, "whisper": whisper, "ast": ast}
+SPOKEN = {"clap": clap, "clap_fusion": clap_fusion}
+BUILDERS = {**TEXT, **PICTURES, **DUAL, **VIDEO, **SOUND, **SPOKEN}

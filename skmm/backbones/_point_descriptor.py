@@ -1,0 +1,216 @@
+"""Statistics of the geometry of a point cloud: a descriptor that nothing has to be learned for."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skmm.backbones._clouds import pad_clouds, place, some_points
+from skmm.backbones._point_geometry import (
+    LOCAL_NAMES,
+    SCALES,
+    local_geometry,
+    squared_distances,
+)
+from skmm.backbones._protocol import Backbone, Encoded
+
+__all__ = ["PointDescriptor"]
+
+_QUANTILES = (0.1, 0.5, 0.9)
+_N_BINS = 16
+_LONGEST = 3.2  # of the histogram of distances, in units of the cloud's size
+_RADII = tuple(i / 8 for i in range(9))
+_EXTENTS = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+class PointDescriptor(Backbone):
+    """Multi-scale geometric statistics of point clouds. It has no weights.
+
+    Neighbourhoods of three sizes around each point are described by the eigenvalues of their
+    covariance (linear, planar, spherical [1]_), by where their mean lies, and by how many points
+    they hold; mean, standard deviation and quantiles over the points stand for the cloud. Beside
+    them: the histogram of the distances between all pairs of points (the shape distribution D2
+    [2]_), quantiles of the distance from the centre, and the proportions of the cloud's extents
+    along its main axes. Further columns of the points are summarised by their distribution.
+
+    All that stays the same when a cloud is turned. Without ``rotation_invariant`` the descriptor
+    also says which way it stands: quantiles of x, y and z, the covariance, and the mean direction
+    of its neighbourhoods.
+
+    Parameters
+    ----------
+    n_features : int, default=0
+        Columns of a point after its coordinates.
+    n_points : int, default=1024
+        Points that are looked at, chosen by their content; time grows with the square.
+    rotation_invariant : bool, default=False
+        Whether to leave out what changes when the cloud is turned.
+    center : bool, default=True
+        False adds the position of the cloud (its distance from the origin, if
+        ``rotation_invariant``).
+    scale : bool, default=True
+        False adds the size of the cloud, its root mean square radius.
+
+    Attributes
+    ----------
+    width : int
+        Length of the descriptor, which is the only token of a cloud, too.
+
+    References
+    ----------
+    .. [1] Weinmann, Jutzi, Hinz, Mallet, "Semantic point cloud interpretation based on optimal
+       neighborhoods, relevant features and efficient classifiers", ISPRS Journal 2015.
+    .. [2] Osada, Funkhouser, Chazelle, Dobkin, "Shape distributions", ACM Transactions on
+       Graphics 2002.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm.backbones import PointDescriptor
+    >>> model = PointDescriptor(rotation_invariant=True)
+    >>> clouds = [np.random.default_rng(0).normal(size=(n, 3)) for n in (50, 1)]
+    >>> model(**model.collate(clouds)).pooled.shape
+    torch.Size([2, 118])
+    """
+
+    def __init__(
+        self,
+        n_features: int = 0,
+        *,
+        n_points: int = 1024,
+        rotation_invariant: bool = False,
+        center: bool = True,
+        scale: bool = True,
+    ):
+        super().__init__()
+        self.n_features = n_features
+        self.n_points = n_points
+        self.rotation_invariant = rotation_invariant
+        self.center = center
+        self.scale = scale
+        n_local = len(SCALES) * len(LOCAL_NAMES)
+        n_statistics = 2 + len(_QUANTILES)
+        self.width = n_local * n_statistics + _N_BINS + len(_RADII) + 3
+        self.width += n_features * n_statistics
+        if not rotation_invariant:
+            self.width += 3 * len(_EXTENTS) + 6 + 6 * len(SCALES)
+        if not center:
+            self.width += 1 if rotation_invariant else 3
+        self.width += int(not scale)
+
+    def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """Choose points, and take position and size out of them.
+
+        Parameters
+        ----------
+        cells : sequence of ndarray of shape (n_points, 3 + n_features)
+            Clouds of at least one point.
+
+        Returns
+        -------
+        tensors : dict of str to Tensor
+            ``points``, float32 of shape (n_cells, n_longest, 3 + n_features); ``mask``, bool;
+            ``placement``, float32 of shape (n_cells, 4), centre and size.
+        """
+        placed = [place(some_points(cell, self.n_points)) for cell in cells]
+        points, mask = pad_clouds([part.points for part in placed], 3 + self.n_features)
+        placement = np.array([[*part.center, part.size] for part in placed], dtype=np.float32)
+        return {
+            "points": points,
+            "mask": mask,
+            "placement": torch.from_numpy(placement.reshape(len(placed), 4)),
+        }
+
+    def forward(  # type: ignore[override]
+        self, *, points: Tensor, mask: Tensor, placement: Tensor
+    ) -> Encoded:
+        """Describe clouds.
+
+        Parameters
+        ----------
+        points : Tensor of shape (n_cells, n_longest, 3 + n_features)
+            Clouds, from their centres and in units of their sizes.
+        mask : BoolTensor of shape (n_cells, n_longest)
+            Which points are there.
+        placement : Tensor of shape (n_cells, 4)
+            Centre and size.
+
+        Returns
+        -------
+        encoded : Encoded
+            One token a cloud, its descriptor.
+        """
+        # One by one: a cloud is a few large operations, and padding costs as much as points.
+        rows = [
+            self._describe(cloud[:n], where)
+            for cloud, n, where in zip(points, mask.sum(1).tolist(), placement, strict=True)
+        ]
+        pooled = torch.stack(rows) if rows else points.new_zeros(0, self.width)
+        token = torch.ones(len(pooled), 1, dtype=torch.bool, device=pooled.device)
+        return Encoded(pooled[:, None], token, pooled)
+
+    def _describe(self, cloud: Tensor, placement: Tensor) -> Tensor:
+        xyz, features = cloud[:, :3], cloud[:, 3:]
+        squared = squared_distances(xyz)
+        local, covariances = local_geometry(xyz, squared)
+        moments = xyz.T @ xyz / len(xyz)  # of trace 1, or 0 for a single point
+        axes = torch.linalg.eigvalsh(moments).clamp(min=0.0).sqrt()
+        parts = [
+            _statistics(local.flatten(1)),
+            _distance_histogram(squared),
+            _quantiles(xyz.norm(dim=1, keepdim=True), _RADII),
+            axes,
+            _statistics(features),
+        ]
+        if not self.rotation_invariant:
+            upper = torch.triu_indices(3, 3, device=xyz.device)
+            parts += [
+                _quantiles(xyz, _EXTENTS),
+                moments[upper[0], upper[1]],
+                covariances.mean(0).flatten(),
+            ]
+        if not self.center:
+            position = placement[:3]
+            parts.append(position.norm()[None] if self.rotation_invariant else position)
+        if not self.scale:
+            parts.append(placement[3:])
+        return torch.cat(parts)
+
+
+def _statistics(columns: Tensor) -> Tensor:
+    """Mean, standard deviation and quantiles of each column."""
+    mean = columns.mean(dim=0)
+    spread = (columns - mean).square().mean(dim=0).sqrt()
+    return torch.cat([mean, spread, _quantiles(columns, _QUANTILES)])
+
+
+def _quantiles(columns: Tensor, shares: Sequence[float]) -> Tensor:
+    """Quantiles of each column, one share after the other."""
+    ordered = columns.sort(dim=0).values
+    at = torch.tensor(shares, device=columns.device) * (len(columns) - 1)
+    below = at.floor().long()
+    above = (below + 1).clamp(max=len(columns) - 1)
+    between = (at - below)[:, None]
+    return (ordered[below] * (1 - between) + ordered[above] * between).flatten()
+
+
+def _distance_histogram(squared: Tensor) -> Tensor:
+    """Share of the pairs of points in each bin of distance, (n_bins,).
+
+    A distance counts in the two bins whose centres it lies between, by how near it is to them,
+    so that a distance on an edge does not jump from one bin to the other by a rounding error.
+    """
+    n = len(squared)
+    if n < 2:
+        return squared.new_zeros(_N_BINS)
+    first, second = torch.triu_indices(n, n, 1, device=squared.device)
+    places = squared[first, second].sqrt() * (_N_BINS / _LONGEST) - 0.5
+    places = places.clamp(0.0, _N_BINS - 1.0)
+    below = places.floor()
+    above_share = places - below
+    below = below.long()
+    counts = torch.zeros(_N_BINS + 1, dtype=squared.dtype, device=squared.device)
+    counts.index_add_(0, below, 1.0 - above_share)
+    counts.index_add_(0, below + 1, above_share)
+    return counts[:_N_BINS] / len(places)

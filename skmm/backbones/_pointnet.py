@@ -1,0 +1,213 @@
+"""PointNet with its alignment nets, trained from scratch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skmm.backbones._cloud_inputs import CloudInputs
+from skmm.backbones._clouds import pad_clouds
+from skmm.backbones._pooling import pool_tokens
+from skmm.backbones._protocol import Backbone, Encoded
+
+__all__ = ["PointNet"]
+
+_N_CHUNK = 64  # clouds that go through at once where no gradient asks for all of them
+_ORTHOGONALITY = 1e-3  # weight of the penalty, as published
+
+
+class PointNet(Backbone):
+    """PointNet over point clouds of any size, to be trained from scratch.
+
+    The same small network looks at every point, and the largest value of each of its outputs over
+    the points is the vector of the cloud [1]_: the order of the points cannot matter. Two
+    alignment nets look at the whole cloud first and say how to transform it: one its coordinates,
+    one the features of its points. Both start as the identity. A penalty keeps the second
+    transform nearly orthogonal; it enters with the gradient, whichever loss the network is
+    trained on, and is not part of the loss that is reported.
+
+    Unlike as published, layers are normalised over the features of each point [2]_ and not over
+    the batch, so that a cloud's vector depends neither on its batch nor on padding. Weights are
+    drawn from torch's current generator.
+
+    Parameters
+    ----------
+    inputs : CloudInputs
+        Fitted on the training clouds.
+    n_components : int, default=128
+        Length of the tokens and of the pooled vector.
+
+    Attributes
+    ----------
+    width : int
+        ``n_components``. A token is a point.
+
+    References
+    ----------
+    .. [1] Qi, Su, Mo, Guibas, "PointNet: deep learning on point sets for 3D classification and
+       segmentation", CVPR 2017.
+    .. [2] Ba, Kiros, Hinton, "Layer normalization", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm.backbones import CloudInputs, PointNet
+    >>> clouds = [np.random.default_rng(0).normal(size=(n, 3)) for n in (50, 20)]
+    >>> inputs = CloudInputs(n_points=40, rotation_invariant=False, center=True, scale=True)
+    >>> model = PointNet(inputs.fit(clouds), n_components=16)
+    >>> encoded = model(**model.collate(clouds))
+    >>> encoded.tokens.shape, encoded.mask.sum(dim=1).tolist(), encoded.pooled.shape
+    (torch.Size([2, 40, 16]), [40, 20], torch.Size([2, 16]))
+    """
+
+    def __init__(self, inputs: CloudInputs, *, n_components: int = 128):
+        super().__init__()
+        self.inputs = inputs
+        self.width = n_components
+        # Invariants have no axes that could be aligned.
+        self.align_points = None if inputs.rotation_invariant else AlignmentNet(inputs.n_columns, 3)
+        self.first = _shared_layers(inputs.n_columns, 64, 64)
+        self.align_features = AlignmentNet(64, 64)
+        self.second = _shared_layers(64, 64, 128)
+        self.project = nn.Linear(128, n_components)
+
+    def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """Turn clouds into inputs.
+
+        Parameters
+        ----------
+        cells : sequence of ndarray of shape (n_points, 3 + n_features)
+            Clouds of at least one point.
+
+        Returns
+        -------
+        tensors : dict of str to Tensor
+            ``points``, float32 of shape (n_cells, n_longest, n_columns), and ``mask``, bool.
+        """
+        points, mask = pad_clouds(
+            [self.inputs.columns(cell) for cell in cells], self.inputs.n_columns
+        )
+        return {"points": points, "mask": mask}
+
+    def forward(self, *, points: Tensor, mask: Tensor) -> Encoded:  # type: ignore[override]
+        """Encode clouds.
+
+        Parameters
+        ----------
+        points : Tensor of shape (n_cells, n_longest, n_columns)
+            Inputs.
+        mask : BoolTensor of shape (n_cells, n_longest)
+            Which points are there.
+
+        Returns
+        -------
+        encoded : Encoded
+            A token for every point.
+        """
+        if torch.is_grad_enabled() or len(points) <= _N_CHUNK:
+            return self._encode(points, mask)
+        parts = zip(points.split(_N_CHUNK), mask.split(_N_CHUNK), strict=True)
+        chunks = [self._encode(*part) for part in parts]
+        return Encoded(*(torch.cat(part) for part in zip(*chunks, strict=True)))
+
+    def reconstruction_target(self, *, points: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        """Give where the points are, in coarse.
+
+        Parameters
+        ----------
+        points : Tensor of shape (n_cells, n_longest, n_columns)
+            Inputs.
+        mask : BoolTensor of shape (n_cells, n_longest)
+            Which points are there.
+
+        Returns
+        -------
+        target : Tensor of shape (n_cells, n_targets)
+            See :meth:`CloudInputs.reconstruction_target`.
+        """
+        return self.inputs.reconstruction_target(points, mask)
+
+    def _encode(self, points: Tensor, mask: Tensor) -> Encoded:
+        if self.align_points is not None:
+            turned = points[..., :3] @ self.align_points(points, mask)
+            points = torch.cat([turned, points[..., 3:]], dim=2)
+        x = self.first(points)
+        transform = self.align_features(x, mask)
+        x = x @ transform
+        if self.training and torch.is_grad_enabled():
+            x = _WithPenalty.apply(x, _ORTHOGONALITY * _from_orthogonal(transform))
+        tokens = self.project(self.second(x))
+        return Encoded(tokens, mask, pool_tokens(tokens, mask, "max"))
+
+
+class AlignmentNet(nn.Module):
+    """Says how to transform the points of a cloud (the T-Net of PointNet).
+
+    Parameters
+    ----------
+    n_columns : int
+        Columns of its input.
+    n_transformed : int
+        Rows and columns of the transform.
+    """
+
+    def __init__(self, n_columns: int, n_transformed: int):
+        super().__init__()
+        self.points = _shared_layers(n_columns, 64, 128, 256)
+        self.cloud = _shared_layers(256, 128)
+        self.transform = nn.Linear(128, n_transformed**2)
+        self.n_transformed = n_transformed
+        nn.init.zeros_(self.transform.weight)
+        with torch.no_grad():
+            self.transform.bias.copy_(torch.eye(n_transformed).flatten())
+
+    def forward(self, points: Tensor, mask: Tensor) -> Tensor:
+        """Give a matrix for each cloud.
+
+        Parameters
+        ----------
+        points : Tensor of shape (n_cells, n_longest, n_columns)
+            Its points.
+        mask : BoolTensor of shape (n_cells, n_longest)
+            Which of them are there.
+
+        Returns
+        -------
+        transform : Tensor of shape (n_cells, n_transformed, n_transformed)
+            To be multiplied with from the right.
+        """
+        cloud = self.cloud(pool_tokens(self.points(points), mask, "max"))
+        return self.transform(cloud).view(-1, self.n_transformed, self.n_transformed)
+
+
+class _WithPenalty(torch.autograd.Function):
+    """Hands a tensor on, and adds the gradient of a penalty when gradients come back.
+
+    Who trains the network knows its own loss alone. So the penalty meets it on the way back, once
+    for every time the network was used, with the weight it would have as a term of that loss.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, penalty: Tensor) -> Tensor:
+        ctx.like = penalty.detach()
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        return gradient, torch.ones_like(ctx.like)
+
+
+def _from_orthogonal(transform: Tensor) -> Tensor:
+    """Mean squared distance of ``A @ A.T`` from the identity (Frobenius norm)."""
+    identity = torch.eye(transform.shape[1], device=transform.device, dtype=transform.dtype)
+    return (transform @ transform.mT - identity).square().sum(dim=(1, 2)).mean()
+
+
+def _shared_layers(*widths: int) -> nn.Sequential:
+    """Layers that look at each point for itself."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(n_in, n_out), nn.LayerNorm(n_out), nn.ReLU()]
+    return nn.Sequential(*layers)
