@@ -1,13 +1,13 @@
-"""Pictures of any size to one tensor of one size."""
+"""Pictures of any size to one size: stacked in a tensor, or one after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["stack_pictures"]
+__all__ = ["resized", "stack_pictures"]
 
 
 def stack_pictures(
@@ -45,3 +45,24 @@ def stack_pictures(
         size = (image_size, image_size)
         stacked[i] = np.asarray(picture.resize(size, Image.Resampling.BICUBIC, box=box))
     return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
+
+
+def resized(pictures: Iterable[np.ndarray], image_size: int) -> list[np.ndarray]:
+    """Resize pictures as ``stack_pictures`` does, each of them before the next is asked for.
+
+    Parameters
+    ----------
+    pictures : iterable of ndarray of shape (height, width, 3), uint8
+        Frames of a video, say, that are too large to be held together.
+    image_size : int
+        Side of the results in pixels.
+
+    Returns
+    -------
+    small : list of ndarray of shape (image_size, image_size, 3), uint8
+        They go through ``stack_pictures`` unchanged.
+    """
+    return [
+        stack_pictures([picture], image_size)[0].permute(1, 2, 0).contiguous().numpy()
+        for picture in pictures
+    ]

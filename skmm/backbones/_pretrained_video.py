@@ -1,0 +1,71 @@
+"""Video models of transformers: clips of a fixed number of frames, one vector a patch in time."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from skmm.backbones._pretrained_image import PictureRecipe
+from skmm.backbones._transformers import reading
+
+__all__ = ["VideoRecipe"]
+
+# Their first token was trained to stand for the whole clip.
+_CLS_PUBLISHED = {"timesformer", "vivit"}
+_POOLINGS = ("mean", "max", "cls")
+
+
+class VideoRecipe(PictureRecipe):
+    """All of a video checkpoint but its weights: config, preprocessing, the way to pool.
+
+    A cell is an iterable of frames, from which as many as the model takes are spread evenly; a
+    shorter cell repeats its frames.
+
+    Parameters
+    ----------
+    folder : Path
+        The checkpoint's.
+    name : str
+        Its name, for messages.
+    """
+
+    def settings(
+        self, pooling: str, normalize: bool | str, max_length: int | None
+    ) -> dict[str, Any]:
+        """Resolve every ``"auto"``; see ``PictureRecipe.settings``."""
+        settings = super().settings(pooling, normalize, max_length)
+        return {**settings, "n_frames": int(self.config.num_frames)}
+
+    def sample(self) -> dict[str, Tensor]:
+        """Give the smallest input, to see what the model makes of it."""
+        with reading(self.name, "image processor"):
+            return self._prepare([[np.zeros((32, 32, 3), np.uint8)]])
+
+    def _prepare(self, clips: Sequence[Iterable[np.ndarray]]) -> dict[str, Tensor]:
+        n_frames = int(self.config.num_frames)
+        batch = self.processor(
+            [_spread(list(clip), n_frames) for clip in clips],
+            input_data_format="channels_last",
+            return_tensors="pt",
+        )
+        # (n_clips, n_frames, 3, height, width)
+        return {key: value for key, value in batch.items() if isinstance(value, Tensor)}
+
+    def _pooling(self, pooling: str) -> str:
+        kind = self.config.model_type
+        if pooling == "auto":
+            return "cls" if kind in _CLS_PUBLISHED else "mean"
+        if pooling not in _POOLINGS or (pooling == "cls" and kind not in _CLS_PUBLISHED):
+            raise ValueError(
+                f"pooling={pooling!r} does not suit {self.name!r}: a {kind!r} model has no such"
+                " vector. Use pooling='mean'."
+            )
+        return pooling
+
+
+def _spread(frames: list[np.ndarray], n_wanted: int) -> list[np.ndarray]:
+    """Frames in the middle of ``n_wanted`` equal parts of a clip."""
+    if not frames:
+        raise ValueError("a clip needs at least one frame")
+    return [frames[(2 * k + 1) * len(frames) // (2 * n_wanted)] for k in range(n_wanted)]

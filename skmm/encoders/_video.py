@@ -1,0 +1,331 @@
+"""Videos to vectors."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import nn
+
+from skmm._column import Column
+from skmm._constraints import (
+    BATCH_SIZE,
+    DEVICE,
+    DTYPE,
+    LEARNING_RATE,
+    ON_ERROR,
+    POSITIVE_INT,
+    POSITIVE_REAL,
+    RANDOM_STATE,
+    STORE,
+    VERBOSE,
+    HasMethods,
+    StrOptions,
+)
+from skmm.backbones import FrameEncoder, PictureCNN, PictureModule
+from skmm.backbones._pictures import resized
+from skmm.encoders._cells import CellEncoder
+from skmm.encoders._engine import Engine
+from skmm.encoders._parts import PartsEngine
+from skmm.encoders._pretrained import PretrainedEngine
+from skmm.readers import digest_video, load_video, read_video
+
+__all__ = ["VideoEncoder"]
+
+# Raised when code of ours changes which frames are taken, or what they look like.
+_FORMAT = 1
+
+
+class VideoEncoder(CellEncoder):
+    """Encode videos with a pretrained image or video model or a small network.
+
+    A cell is a path or the bytes of a video file in any format that FFmpeg reads (extra
+    ``video``), an array of frames ``(n_frames, height, width, 1 or 3 or 4)``, uint8, uint16 or
+    float in [0, 1], or a list of pictures as ImageEncoder takes them. A still picture is a video
+    of one frame; a stack of slices is a video of grey frames. The sound of the same file is
+    another modality: give its column to an AudioEncoder too.
+
+    A file is decoded from its start, a frame at a time, and of the frames only those that are
+    sampled are looked at: a long film takes no more memory than a short clip.
+
+    Parameters
+    ----------
+    model : str, path or nn.Module, default="efficientnet-lite0"
+        What looks at the video:
+
+        - a vision model as :class:`ImageEncoder` takes it (folder, packaged weights, name on the
+          hub): it looks at single frames, whose vectors are pooled. Frozen; nothing is trained.
+        - a video model that ``transformers`` loads from safetensors (VideoMAE, TimeSformer), by
+          folder or name: it looks at clips of as many frames as it was trained on. Frozen.
+        - ``"cnn"``: a small residual network over frames and a pooling over time, trained from
+          scratch: inside a joint fusion with its head, alone with ``y`` through a linear head
+          that is then dropped, or without ``y`` by reconstructing the first, the middle and the
+          last frame in small.
+        - an ``nn.Module``, trained like ``"cnn"`` and in its place: from float pictures
+          ``(n, 3, image_size, image_size)`` in [0, 1] to ``(n, width)``,
+          ``(n, n_tokens, width)`` or ``(n, width, height, width)``.
+    sampling : {"uniform", "rate", "keyframes"}, default="uniform"
+        Which frames are looked at: those in the middle of ``n_frames`` equal parts of the video;
+        ``frame_rate`` a second; or the key frames, which a file stores whole. Arrays and lists
+        have no clock and no key frames: only ``"uniform"`` suits them.
+    n_frames : int, default=8
+        Number of frames for ``"uniform"``; all of a shorter video. A video model has its own
+        number, and repeats frames of a shorter video.
+    frame_rate : float, default=None
+        Frames per second for ``"rate"``. A video model looks at clip after clip of the frames
+        that ``"rate"`` or ``"keyframes"`` give, and the clips' vectors are pooled.
+    temporal_pooling : {"mean", "max", "gru", "attention"}, default="mean"
+        How the vectors of frames, or of clips, become one. ``"mean"`` and ``"max"`` do not know
+        the order of frames; ``"gru"`` and ``"attention"`` do, and have to be trained, so they
+        need ``"cnn"`` or a module.
+    pooling : {"auto", "mean", "max", "cls", "pooler"}, default="auto"
+        How a pretrained model's patches become one vector; ``"auto"`` is what suits the
+        kind of model.
+    normalize : {"auto"} or bool, default="auto"
+        Whether a pretrained model's vectors, of a frame or a clip, are scaled to length one;
+        ``"auto"`` as published.
+    image_size : int, default=64
+        Height and width in pixels to which frames are brought for a network that is trained
+        here. A pretrained model has its own.
+    n_components : int, default=128
+        Width of the vectors of ``"cnn"``.
+    max_epochs : int, default=10
+        Passes over the training videos when a network is trained alone.
+    learning_rate : float, default=1e-3
+        Step size when a network is trained alone.
+    batch_size : int, default=32
+        Frames that go through a pretrained image model at once; clips or videos through another.
+    on_error : {"raise", "missing"}, default="raise"
+        What to do with a video that is unreadable, truncated, or no video: raise
+        ``MediaDecodeError`` with its row and column, or warn and count it as absent.
+    device : str, default="auto"
+        Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Precision of a pretrained model's matrix products (autocast); ``"auto"`` is bfloat16
+        on a GPU that has it, else float32. The result is float32.
+    store : path, EmbeddingStore, False or None, default=None
+        Where vectors of a pretrained model are kept; see :func:`skmm.set_config`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of what is trained here.
+    verbose : bool or int, default=0
+        Whether to report progress.
+
+    Attributes
+    ----------
+    n_outputs_ : int
+        Width of the result.
+    checkpoint_ : dict or None
+        ``name``, ``source`` and ``digest`` of the pretrained weights. A pickle holds this
+        instead of the weights, and other weights are refused.
+    loss_curve_ : list of float
+        Mean loss of every epoch, if a network was trained alone.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of str
+        Names of the columns seen in ``fit``, if it saw names.
+
+    Notes
+    -----
+    ``transform_sequence`` gives one token a frame, or a clip; of a video model with
+    ``sampling="uniform"``, one token a patch in time.
+
+    References
+    ----------
+    Wang et al. (2016), "Temporal segment networks", ECCV, for frames from equal parts. Tong et
+    al. (2022), "VideoMAE", NeurIPS. Bertasius et al. (2021), "Is space-time attention all you
+    need for video understanding?", ICML (TimeSformer).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from skmm import VideoEncoder
+    >>> there = np.eye(6, dtype=np.uint8)[:, None, :, None] * np.full((1, 6, 1, 1), 255, np.uint8)
+    >>> back = there[::-1]
+    >>> X = pd.DataFrame({"clip": [there, back, there, back, None]})
+
+    A bar that moves to the right and one that moves to the left have the same frames; a network
+    that reads them in order, trained here, can tell the two apart.
+
+    >>> encoder = VideoEncoder(
+    ...     "cnn",
+    ...     temporal_pooling="gru",
+    ...     image_size=8,
+    ...     n_components=8,
+    ...     max_epochs=2,
+    ...     random_state=0,
+    ... )
+    >>> features = encoder.fit_transform(X, ["right", "left", "right", "left", "left"])
+    >>> features.shape
+    (5, 8)
+    >>> np.isnan(features).any(axis=1).tolist()
+    [False, False, False, False, True]
+    """
+
+    modality: ClassVar[str] = "video"
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "model": [str, HasMethods("__fspath__"), nn.Module],
+        "sampling": [StrOptions({"uniform", "rate", "keyframes"})],
+        "n_frames": POSITIVE_INT,
+        "frame_rate": [*POSITIVE_REAL, None],
+        "temporal_pooling": [StrOptions({"mean", "max", "gru", "attention"})],
+        "pooling": [StrOptions({"auto", "mean", "max", "cls", "pooler"})],
+        "normalize": [StrOptions({"auto"}), "boolean"],
+        "image_size": POSITIVE_INT,
+        "n_components": POSITIVE_INT,
+        "max_epochs": POSITIVE_INT,
+        "learning_rate": LEARNING_RATE,
+        "batch_size": BATCH_SIZE,
+        "on_error": ON_ERROR,
+        "device": DEVICE,
+        "dtype": DTYPE,
+        "store": STORE,
+        "random_state": RANDOM_STATE,
+        "verbose": VERBOSE,
+    }
+
+    def __init__(
+        self,
+        model: Any = "efficientnet-lite0",
+        *,
+        sampling: str = "uniform",
+        n_frames: int = 8,
+        frame_rate: float | None = None,
+        temporal_pooling: str = "mean",
+        pooling: str = "auto",
+        normalize: Any = "auto",
+        image_size: int = 64,
+        n_components: int = 128,
+        max_epochs: int = 10,
+        learning_rate: float = 1e-3,
+        batch_size: int = 32,
+        on_error: str = "raise",
+        device: str = "auto",
+        dtype: str = "auto",
+        store: Any = None,
+        random_state: Any = None,
+        verbose: Any = 0,
+    ):
+        self.model = model
+        self.sampling = sampling
+        self.n_frames = n_frames
+        self.frame_rate = frame_rate
+        self.temporal_pooling = temporal_pooling
+        self.pooling = pooling
+        self.normalize = normalize
+        self.image_size = image_size
+        self.n_components = n_components
+        self.max_epochs = max_epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.on_error = on_error
+        self.device = device
+        self.dtype = dtype
+        self.store = store
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether the model is a network that has to be trained with a head."""
+        return isinstance(self.model, nn.Module) or self.model == "cnn"
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        name = type(self).__name__
+        if self.sampling == "rate" and self.frame_rate is None:
+            raise ValueError(
+                f"{name}: sampling='rate' needs frame_rate, the number of frames to take per"
+                " second, got None."
+            )
+        if self.temporal_pooling in ("gru", "attention") and not self.needs_training:
+            raise ValueError(
+                f"{name}: temporal_pooling={self.temporal_pooling!r} has to be trained, and"
+                f" model={str(self.model)!r} is frozen. Use model='cnn', or temporal_pooling='mean'"
+                " or 'max'."
+            )
+
+    def _make_engine(self, columns: list[Column], y: Any) -> Engine:
+        engine = PretrainedEngine(self, "video")
+        self._n_clip_frames: int | None = engine.description.get("n_frames")
+        if self._n_clip_frames is None:
+            # Its own modality: the weights are shared with an ImageEncoder that has the same.
+            engine = PretrainedEngine(self, "image")
+        elif self.sampling == "uniform":
+            return engine
+        return PartsEngine(engine, self.temporal_pooling, owner=type(self).__name__)
+
+    def _make_backbone(self, cells: Sequence[list[np.ndarray]]) -> Any:
+        if isinstance(self.model, nn.Module):
+            # A copy: training must not touch the parameter.
+            pictures: Any = PictureModule(copy.deepcopy(self.model), image_size=self.image_size)
+            pictures.measure(cells[0][0])
+        else:
+            pictures = PictureCNN(image_size=self.image_size, n_components=self.n_components)
+        return FrameEncoder(pictures, temporal_pooling=self.temporal_pooling)
+
+    def _read(self, cell: Any) -> Any:
+        return self._arranged(read_video(cell, **self._sampled()))
+
+    def _digest(self, cell: Any) -> bytes:
+        return digest_video(cell)
+
+    def _read_with_digest(self, cell: Any) -> tuple[bytes, Any]:
+        digest, frames = load_video(cell, **self._sampled())
+        return digest, self._arranged(frames)
+
+    def _sampled(self) -> dict[str, Any]:
+        """Which frames are taken: what the reader is told."""
+        if self.sampling == "rate":
+            return {"sampling": "rate", "frame_rate": float(self.frame_rate or 0)}
+        if self.sampling == "keyframes":
+            return {"sampling": "keyframes"}
+        own = None if self.needs_training else self._n_clip_frames
+        return {"sampling": "uniform", "n_frames": int(own or self.n_frames)}
+
+    def _arranged(self, frames: Any) -> Any:
+        """Bring frames into the form that the engine takes."""
+        if self.needs_training:
+            return resized(frames, self.image_size)
+        if self._n_clip_frames is None:
+            return frames
+        if isinstance(self._engine, PartsEngine):
+            return _Clips(frames, self._n_clip_frames)
+        return list(frames)
+
+    def _reading(self) -> dict[str, Any]:
+        # Another decoder gives other pixels. Asked by name: arrays need no PyAV.
+        versions = {"av": _version("av"), "pillow": _version("pillow")}
+        return {"format": _FORMAT, **self._sampled(), **versions}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # A number is no video: scikit-learn's matrices are not input of this encoder.
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+class _Clips:
+    """Frames in groups of as many as a video model takes; the last group may be shorter."""
+
+    def __init__(self, frames: Any, n_frames: int):
+        self._frames = frames
+        self._n_frames = n_frames
+
+    def __iter__(self) -> Iterator[list[np.ndarray]]:
+        clip: list[np.ndarray] = []
+        for frame in self._frames:
+            clip.append(frame)
+            if len(clip) == self._n_frames:
+                yield clip
+                clip = []
+        if clip:
+            yield clip
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,314 @@
+"""Video cells: a file by path or bytes, an array of frames, a list of pictures.
+
+Whatever the cell, a few frames of it are wanted, and only they are ever decoded into memory: a
+reader gives an object that decodes them one after the other, as often as it is asked to.
+"""
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from skmm.exceptions import CellTypeError, MediaDecodeError
+from skmm.readers._image import read_image
+from skmm.readers._pictures import digest_pictures, is_pictures, load_pictures
+from skmm.readers._source import (
+    digest_file,
+    hasher,
+    is_source,
+    open_file,
+    shorten,
+    source_bytes,
+)
+from skmm.readers._video_file import Survey, decode_frames, every, spread, survey_video
+
+__all__ = ["Frames", "digest_video", "load_video", "read_video"]
+
+
+class Frames:
+    """The frames taken from one video: iterate over them, any number of times.
+
+    Each is an ndarray of shape (height, width, 3), uint8, in the order of the video. It is
+    decoded when its turn comes, so ``MediaDecodeError`` may be raised on the way.
+    """
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        raise NotImplementedError
+
+
+def read_video(
+    cell: object,
+    *,
+    sampling: str = "uniform",
+    n_frames: int = 8,
+    frame_rate: float | None = None,
+) -> Any:
+    """Open a video and say which of its frames are taken.
+
+    Parameters
+    ----------
+    cell : str, path-like, bytes, bytearray, memoryview, array, or list
+        A path, or the content of a video file in any format that FFmpeg reads; a still picture is
+        a video of one frame. An array ``(n_frames, height, width, channels)``, or
+        ``(n_frames, 1 or 3, height, width)``; a frame holds what :func:`read_image` takes. A list
+        of pictures, each a cell of :func:`read_image`.
+    sampling : {"uniform", "rate", "keyframes"}, default="uniform"
+        Which frames: those in the middle of ``n_frames`` equal parts; ``frame_rate`` a second,
+        the first one included; or those that a file stores whole, which are found fastest. An
+        array or a list has no clock and no key frames: ``"uniform"`` alone suits it.
+    n_frames : int, default=8
+        Number of frames for ``"uniform"``; all of a shorter video.
+    frame_rate : float, default=None
+        Frames per second for ``"rate"``. A video with fewer gives each frame once.
+
+    Returns
+    -------
+    frames : iterable of ndarray of shape (height, width, 3), uint8
+        RGB, turned as a file's rotation asks, transparent parts over white. One frame is in
+        memory at a time, whatever the length of the video.
+
+    Raises
+    ------
+    CellTypeError
+        If the cell is no video, or cannot be sampled in this way.
+    MediaDecodeError
+        If a file is missing, has no video stream or no frame, or ends before its header says. A
+        broken packet on the way is left out, as players do; the file is refused if a tenth is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm.readers import read_video
+    >>> clip = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)
+    >>> [int(frame[0, 0, 0]) for frame in read_video(clip, n_frames=3)]
+    [1, 3, 5]
+    """
+    return _load(cell, sampling, n_frames, frame_rate, named=False)[1]
+
+
+def digest_video(cell: object) -> bytes:
+    """Name the content of a video cell.
+
+    Parameters
+    ----------
+    cell : str, path-like, bytes, bytearray, memoryview, array, or list
+        As :func:`read_video` takes it.
+
+    Returns
+    -------
+    digest : bytes
+        16 bytes: of a file's bytes, under whatever path or none; of an array's dtype, shape and
+        values; of the pictures of a list, in their order.
+
+    Raises
+    ------
+    CellTypeError, MediaDecodeError
+        As :func:`read_video` does, save that the bytes of a file are not looked into.
+    """
+    if is_source(cell):
+        with _opened(cell) as file:
+            return digest_file(file)
+    if is_pictures(cell):
+        return digest_pictures(cell)  # type: ignore[arg-type]
+    return _digest_array(_array(cell))
+
+
+def load_video(
+    cell: object,
+    *,
+    sampling: str = "uniform",
+    n_frames: int = 8,
+    frame_rate: float | None = None,
+) -> tuple[bytes, Any]:
+    """Digest a video, and give the frames of that very content.
+
+    A file is not held open and not in memory between the two. If it has changed by the time its
+    frames are decoded, they are refused.
+
+    Parameters
+    ----------
+    cell : str, path-like, bytes, bytearray, memoryview, array, or list
+        As :func:`read_video` takes it.
+    sampling : {"uniform", "rate", "keyframes"}, default="uniform"
+        As in :func:`read_video`. It does not enter the digest, nor do the next two.
+    n_frames : int, default=8
+        As in :func:`read_video`.
+    frame_rate : float, default=None
+        As in :func:`read_video`.
+
+    Returns
+    -------
+    digest : bytes
+        16 bytes, equal to ``digest_video(cell)``.
+    frames : iterable of ndarray of shape (height, width, 3), uint8
+        Equal to those of ``read_video(cell)`` under the same options.
+    """
+    return _load(cell, sampling, n_frames, frame_rate, named=True)
+
+
+def _load(
+    cell: object, sampling: str, n_frames: int, frame_rate: float | None, *, named: bool
+) -> tuple[bytes, Any]:
+    """Give digest and frames; the digest may be left out, for it costs a look at all bytes."""
+    if sampling == "rate" and frame_rate is None:
+        raise ValueError("sampling='rate' needs frame_rate, the frames to take per second.")
+    if is_source(cell):
+        return _load_file(cell, (sampling, n_frames, frame_rate), named=named)
+    listed = is_pictures(cell)
+    array = None if listed else _array(cell)
+    if sampling != "uniform":
+        what = "a list of pictures" if listed else "an array of frames"
+        raise CellTypeError(
+            f"Cannot take frames by sampling={sampling!r} from {what}, which has no clock and no"
+            " key frames. Use sampling='uniform'; it takes all if n_frames is large enough."
+        )
+    if array is None:
+        digest, pictures = load_pictures(cell)  # type: ignore[arg-type]
+        return digest, pictures[_middles(len(pictures), n_frames)]
+    frames = _ArrayFrames(array, _middles(len(array), n_frames))
+    if array.dtype.kind != "u":
+        for _ in frames:  # values out of range are told here, where the cell is known
+            pass
+    return _digest_array(array) if named else b"", frames
+
+
+def _middles(n: int, n_wanted: int) -> list[int]:
+    return [int(time) for time in spread(Survey(n, [], Fraction(1)), n_wanted)]
+
+
+# --- arrays -------------------------------------------------------------------------------
+
+
+class _ArrayFrames(Frames):
+    def __init__(self, array: np.ndarray, picked: Sequence[int]):
+        self._array = array
+        self._picked = picked
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for i in self._picked:
+            yield read_image(self._array[i])
+
+
+def _array(cell: object) -> np.ndarray:
+    if not hasattr(type(cell), "__array__") or isinstance(cell, np.generic):
+        way = "Give a path, bytes, an array of frames, or a list of pictures."
+        if hasattr(cell, "read"):
+            way = "It can be read only once: put its path or its bytes into the cell."
+        elif isinstance(cell, list | tuple):
+            way = "Convert it first: numpy.asarray(cell, dtype=numpy.uint8)."
+        raise CellTypeError(f"Cannot read a video from a cell of type {type(cell).__name__}. {way}")
+    try:
+        array = np.asarray(cell)
+    except Exception as error:  # torch: on the GPU, or with a gradient, or bfloat16
+        raise CellTypeError(
+            f"Cannot read a video from a {type(cell).__name__} that numpy cannot take ({error})."
+            " For a torch tensor use cell.detach().cpu().float().numpy()."
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise CellTypeError(
+            f"Cannot read a video from an array of dtype {array.dtype}."
+            " Use uint8, uint16, bool, or float in [0, 1]."
+        )
+    _check_shape(array.shape)
+    return array
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    trouble = f"Cannot read a video from an array of shape {shape}"
+    if len(shape) == 4 and shape[0] == 0:
+        raise MediaDecodeError(f"{trouble}: it holds no frame. Put None where there is no video.")
+    if len(shape) == 4 and (shape[3] in (1, 3, 4) or shape[1] in (1, 3)) and 0 not in shape:
+        return
+    way = "Use (n_frames, height, width, channels) with 1, 3 or 4 channels."
+    if len(shape) == 3:
+        way = "Grey frames or slices need an axis for their channel: cell[..., None]."
+    elif len(shape) == 4 and shape[0] in (1, 3):
+        way = "If its channels come first, use numpy.moveaxis(cell, 0, -1)."
+    raise CellTypeError(f"{trouble}. {way}")
+
+
+def _digest_array(array: np.ndarray) -> bytes:
+    h = hasher("frames")
+    h.update(f"{array.dtype.str} {array.shape}\0".encode())
+    for frame in array:  # one by one: an array on disk is never copied whole
+        h.update(np.ascontiguousarray(frame).reshape(-1).view(np.uint8).data)
+    return h.digest()
+
+
+# --- files --------------------------------------------------------------------------------
+
+
+class _FileFrames(Frames):
+    def __init__(self, cell: Any, stamp: tuple[int, ...], survey: Survey, how: tuple[Any, ...]):
+        self._cell = cell
+        self._stamp = stamp
+        self._survey = survey
+        self._how = how
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        with _opened(self._cell) as file, _told(self._cell):
+            self._check_unchanged(file)
+            yield from decode_frames(file, self._survey, self._wanted())
+            self._check_unchanged(file)
+
+    def _wanted(self) -> Any:
+        sampling, n_frames, frame_rate = self._how
+        if sampling == "keyframes":
+            return None
+        if sampling == "rate":
+            return every(self._survey, frame_rate)
+        return spread(self._survey, n_frames)
+
+    def _check_unchanged(self, file: BinaryIO) -> None:
+        if _stamp(file) != self._stamp:
+            raise MediaDecodeError("it changed while being read")
+
+
+def _load_file(cell: object, how: tuple[Any, ...], *, named: bool) -> tuple[bytes, Frames]:
+    with _opened(cell) as file:
+        stamp = _stamp(file)
+        digest = digest_file(file) if named else b""
+        file.seek(0)
+        with _told(cell):
+            survey = survey_video(file)
+            if how[0] == "rate" and not survey.still:
+                next(every(survey, how[2]))  # that there is a clock
+    # What the cell names must not be held open, and bytes that may be changed are copied.
+    kept = bytes(cell) if isinstance(cell, bytearray | memoryview) else cell
+    return digest, _FileFrames(kept, stamp, survey, how)
+
+
+@contextmanager
+def _opened(cell: Any) -> Iterator[Any]:
+    if isinstance(cell, str | os.PathLike):
+        with open_file(cell, kind="video") as file:
+            yield file
+    else:
+        yield io.BytesIO(source_bytes(cell, kind="video"))
+
+
+def _stamp(file: BinaryIO) -> tuple[int, ...]:
+    """Something that another content under the same path does not have."""
+    if isinstance(file, io.BytesIO):
+        return ()
+    status = os.fstat(file.fileno())
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+@contextmanager
+def _told(cell: Any) -> Iterator[None]:
+    """Put the name of the cell in front of a reason."""
+    try:
+        yield
+    except MediaDecodeError as error:
+        named = shorten(cell)
+        if not isinstance(cell, str | os.PathLike):
+            data = bytes(cell[:8])
+            named = f"in {len(cell)} bytes that begin with {data!r}"
+        raise MediaDecodeError(
+            f"Cannot decode the video {named}: {str(error).rstrip('.')}."
+        ) from error
