@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from skmm._config import config_context, get_config, set_config
     from skmm._modality import infer_modalities
     from skmm._versions import show_versions
-    from skmm.encoders import ImageEncoder, ModuleEncoder, TabularEncoder, TextEncoder
+    from skmm.encoders import (
+        AudioEncoder,
+        ImageEncoder,
+        ModuleEncoder,
+        PointCloudEncoder,
+        TabularEncoder,
+        TextEncoder,
+        TimeSeriesEncoder,
+        VideoEncoder,
+    )
     from skmm.fusion import (
         EarlyFusion,
         JointFusionClassifier,
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "AudioEncoder",
     "EarlyFusion",
     "ImageEncoder",
     "JointFusionClassifier",
@@ -36,8 +46,11 @@ __all__ = [
     "LateFusionClassifier",
     "LateFusionRegressor",
     "ModuleEncoder",
+    "PointCloudEncoder",
     "TabularEncoder",
     "TextEncoder",
+    "TimeSeriesEncoder",
+    "VideoEncoder",
     "config_context",
     "datasets",
     "encoders",
@@ -56,6 +69,7 @@ _FOLDERS = ("datasets", "encoders", "exceptions", "fusion", "testing")
 # Public name -> the module that defines it. One place less to forget than it seems:
 # tests/test_import.py holds this table, __all__ and the imports above equal.
 _HOME = {
+    "AudioEncoder": "skmm.encoders",
     "EarlyFusion": "skmm.fusion",
     "ImageEncoder": "skmm.encoders",
     "JointFusionClassifier": "skmm.fusion",
@@ -63,8 +77,11 @@ _HOME = {
     "LateFusionClassifier": "skmm.fusion",
     "LateFusionRegressor": "skmm.fusion",
     "ModuleEncoder": "skmm.encoders",
+    "PointCloudEncoder": "skmm.encoders",
     "TabularEncoder": "skmm.encoders",
     "TextEncoder": "skmm.encoders",
+    "TimeSeriesEncoder": "skmm.encoders",
+    "VideoEncoder": "skmm.encoders",
     "config_context": "skmm._config",
     "get_config": "skmm._config",
     "infer_modalities": "skmm._modality",

@@ -32,7 +32,7 @@ _SUFFIXES = {
         " pnm tga ico",
         "audio": "wav wave mp3 flac ogg oga opus m4a aac wma aif aiff amr",
         "video": "mp4 m4v mov avi mkv webm mpg mpeg wmv flv 3gp ogv",
-        "pointcloud": "ply pcd las laz off xyz",
+        "pointcloud": "ply pcd las laz obj off stl xyz",
     }.items()
     for suffix in suffixes.split()
 }
@@ -91,9 +91,21 @@ def cell_kind(cell: Any) -> str | None:
     # By name: pillow and torch are not imported to ask.
     if any(t.__module__ == "PIL.Image" and t.__name__ == "Image" for t in type(cell).__mro__):
         return "image"
+    if _are_pictures(cell):
+        return "image"
     if hasattr(type(cell), "__array__") or isinstance(cell, list | tuple):
         return array_kind(*shape_and_dtype(cell))
     return None
+
+
+def _are_pictures(cell: Any) -> bool:
+    """Whether a cell is a list of pictures, none of them spelled as a list of numbers."""
+    listed = isinstance(cell, list | tuple)
+    if isinstance(cell, np.ndarray):
+        listed = cell.dtype == object and cell.ndim == 1
+    if not listed or not len(cell):
+        return False
+    return all(not isinstance(item, list | tuple) and cell_kind(item) == "image" for item in cell)
 
 
 def bytes_kind(head: bytes) -> str | None:

@@ -66,7 +66,8 @@ def infer_modalities(X: Any) -> dict[str, str]:
         - ``"image"``, ``"audio"``, ``"video"``, ``"pointcloud"``: paths or URLs by their suffix,
           bytes by the signature they begin with, PIL images; arrays of shape
           ``(height, width)`` if 8- or 16-bit unsigned or bool, ``(height, width, 1 or 3 or 4)``
-          or ``(1 or 3, height, width)`` are images, arrays of 4 dimensions videos;
+          or ``(1 or 3, height, width)`` are images, arrays of 4 dimensions videos; a list of
+          images is ``"image"`` too;
         - ``"vector"``: arrays or lists of numbers, of one dimension and one length throughout;
         - ``"timeseries"``: such arrays of several lengths, and arrays ``(n_timestamps,
           n_channels)``, unless a word of the column's name (points, cloud, pointcloud, lidar,

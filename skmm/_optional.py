@@ -20,6 +20,8 @@ _EXTRAS = {
     "polars": "polars",
     "soundfile": "audio",
     "av": "video",
+    "trimesh": "points",
+    "pypcd4": "points",
 }
 
 

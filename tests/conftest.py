@@ -13,7 +13,9 @@ sys.path.insert(0, str(Path(__file__).with_name("helpers")))
 _KINDS = (
     *("bert", "roberta", "gpt2", "t5", "bart"),
     *("vit", "dinov2", "convnext", "resnet", "swin"),
-    *("clip", "siglip", "wav2vec2"),
+    *("videomae", "timesformer"),
+    *("clip", "siglip"),
+    *("wav2vec2", "hubert", "whisper", "ast", "clap", "clap_fusion"),
 )
 
 

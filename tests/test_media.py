@@ -32,6 +32,7 @@ from skmm._media import bytes_kind, cell_kind, describe, path_kind
         ("a.mkv", "video"),
         ("a.ply", "pointcloud"),
         ("a.las", "pointcloud"),
+        ("a.obj", "pointcloud"),
         ("", None),
         ("a", None),
         ("a.txt", None),
@@ -210,3 +211,30 @@ def test_pil_images():
 def test_what_belongs_nowhere_is_described(cell, spelled):
     assert cell_kind(cell) is None
     assert describe(cell) == spelled
+
+
+def object_array(*cells):
+    array = np.empty(len(cells), dtype=object)
+    array[:] = cells
+    return array
+
+
+@pytest.mark.parametrize(
+    ("cell", "kind"),
+    [
+        (["a.jpg", "b.png"], "image"),
+        (("a.jpg",), "image"),
+        ([Path("a.jpg"), Image.new("L", (2, 2)), np.zeros((4, 5), "u1")], "image"),
+        ([np.zeros((4, 5, 3), "u1"), np.zeros((4, 5, 3), "u1")], "image"),
+        (object_array("a.jpg", "b.jpg"), "image"),
+        # Nested numbers stay one array, and other media have no lists.
+        ([[0, 1], [2, 3]], "2-D array"),
+        ([[[0, 1, 2]], [[0, 1, 2]]], "image"),
+        ([np.zeros((4, 5)), np.zeros((4, 5))], None),
+        (["a.jpg", "b.wav"], None),
+        (["a word"], None),
+        ([], "1-D array"),
+    ],
+)
+def test_lists_of_pictures(cell, kind):
+    assert cell_kind(cell) == kind

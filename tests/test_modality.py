@@ -71,6 +71,8 @@ CASES = {
     "grey arrays": ([np.zeros((4, 5), "u1"), None, np.zeros((6, 5), "u1")], "image"),
     "colour arrays": ([np.zeros((4, 5, 3), "u1"), np.zeros((4, 5, 4), "u1")], "image"),
     "float colour arrays": ([np.zeros((4, 5, 3)), np.zeros((6, 5, 3))], "image"),
+    "lists of pictures": ([["a.jpg", "b.png"], None, [PNG], "c.jpg"], "image"),
+    "lists of arrays": ([[np.zeros((4, 5, 3), "u1")] * 2, None, [np.zeros((4, 5), "u1")]], "image"),
     "clips": ([np.zeros((2, 4, 5, 3), "u1"), None], "video"),
     "vectors": ([np.zeros(5), None, np.ones(5)], "vector"),
     "lists of one length": ([[0.1, 0.2], None, [0.3, 0.4]], "vector"),

@@ -3,23 +3,47 @@
 A module reads cells with ``collate`` and gives tokens, a mask and a pooled vector.
 """
 
+from skmm.backbones._audio_module import SoundModule
+from skmm.backbones._audio_resnet import SoundCNN
+from skmm.backbones._cloud_inputs import CloudInputs
 from skmm.backbones._cnn import PictureCNN
 from skmm.backbones._efficientnet_lite import EfficientNetLite0
+from skmm.backbones._frames import FrameEncoder
 from skmm.backbones._gru import WordGRU
+from skmm.backbones._inception_time import InceptionTime
+from skmm.backbones._mfcc import MFCC
+from skmm.backbones._minirocket import MiniRocket
 from skmm.backbones._module import ModuleBackbone, PictureModule, stack_cells
+from skmm.backbones._point_descriptor import PointDescriptor
+from skmm.backbones._point_module import PointModule
+from skmm.backbones._pointnet import PointNet
 from skmm.backbones._protocol import Backbone, Encoded
+from skmm.backbones._series import SeriesModule
+from skmm.backbones._series_gru import SeriesGRU
 from skmm.backbones._tokens import FeatureTokens
 from skmm.backbones._vocabulary import Vocabulary
 from skmm.backbones._weights import load_weights
 
 __all__ = [
+    "MFCC",
     "Backbone",
+    "CloudInputs",
     "EfficientNetLite0",
     "Encoded",
     "FeatureTokens",
+    "FrameEncoder",
+    "InceptionTime",
+    "MiniRocket",
     "ModuleBackbone",
     "PictureCNN",
     "PictureModule",
+    "PointDescriptor",
+    "PointModule",
+    "PointNet",
+    "SeriesGRU",
+    "SeriesModule",
+    "SoundCNN",
+    "SoundModule",
     "Vocabulary",
     "WordGRU",
     "load_weights",

@@ -15,12 +15,12 @@ def pool_tokens(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
         Floats; values where the mask is False do not matter.
     mask : BoolTensor of shape (n_cells, n_tokens)
         True where the token exists.
-    pooling : {"mean", "max", "cls", "last"}
-        How.
+    pooling : {"mean", "max", "statistics", "cls", "last"}
+        How. ``"statistics"`` are the mean and the standard deviation side by side.
 
     Returns
     -------
-    pooled : Tensor of shape (n_cells, width)
+    pooled : Tensor of shape (n_cells, width), twice as wide for "statistics"
         Zeros for a cell without any token.
 
     Examples
@@ -32,9 +32,12 @@ def pool_tokens(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
     tensor([[2.]])
     """
     seen = mask.unsqueeze(-1)  # (n, t, 1)
-    if pooling == "mean":
-        total = torch.where(seen, tokens, 0.0).sum(1)
-        pooled = total / seen.sum(1).clamp(min=1)
+    if pooling in ("mean", "statistics"):
+        count = seen.sum(1).clamp(min=1)
+        pooled = torch.where(seen, tokens, 0.0).sum(1) / count
+        if pooling == "statistics":
+            apart = torch.where(seen, tokens - pooled.unsqueeze(1), 0.0)
+            pooled = torch.cat([pooled, (apart.square().sum(1) / count).sqrt()], dim=-1)
     elif pooling == "max":
         pooled = torch.where(seen, tokens, -torch.inf).amax(1)
     elif pooling == "cls":

@@ -8,16 +8,21 @@ Recipes and towers are kept, since an encoder and each of its clones asks for th
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
+from skmm.backbones._pretrained_audio import SoundRecipe
 from skmm.backbones._pretrained_image import PictureRecipe
 from skmm.backbones._pretrained_lite import LiteRecipe
+from skmm.backbones._pretrained_speech import VoiceRecipe, WhisperRecipe
 from skmm.backbones._pretrained_text import TextRecipe
+from skmm.backbones._pretrained_video import VideoRecipe
 from skmm.backbones._protocol import Backbone
+from skmm.backbones._transformers import is_video_model, read_config
 
 __all__ = ["describe", "load_backbone", "load_count"]
 
@@ -73,6 +78,7 @@ _RECIPES = _Shelf(16)
 # A handful: models are large, and who compares more of them does so one after another.
 _TOWERS = _Shelf(4)
 _COMPILED = _Shelf(4)
+_PACKAGED_SOUND = {"ge2e": VoiceRecipe, "whisper-tiny.en": WhisperRecipe}
 
 
 def load_count() -> int:
@@ -85,7 +91,7 @@ def describe(
     modality: str,
     pooling: str = "auto",
     normalize: bool | str = "auto",
-    max_length: int | None = None,
+    max_length: float | None = None,
 ) -> dict[str, Any]:
     """Tell all that changes the output beside the files, without loading weights.
 
@@ -93,14 +99,15 @@ def describe(
     ----------
     checkpoint : Checkpoint
         What ``resolve_checkpoint`` gave.
-    modality : {"text", "image"}
+    modality : {"text", "image", "audio", "video"}
         What it is used for.
-    pooling : {"auto", "mean", "max", "cls", "pooler", "last"}, default="auto"
+    pooling : {"auto", "mean", "max", "statistics", "cls", "pooler", "last"}, default="auto"
         How tokens become one vector.
     normalize : "auto" or bool, default="auto"
         Whether that vector gets length 1.
-    max_length : int or None, default=None
-        Tokens after which a text is cut, None for the model's own limit.
+    max_length : int, float or None, default=None
+        Tokens after which a text is cut, or seconds of sound that go through the model at once;
+        None for the model's own limit.
 
     Returns
     -------
@@ -111,7 +118,7 @@ def describe(
     settings = _recipe(checkpoint, modality).settings(pooling, normalize, max_length)
     library = None
     if checkpoint.family == "transformers":
-        library = ".".join(version("transformers").split(".")[:2])
+        library = _transformers_version()
     return {**settings, "transformers": library}
 
 
@@ -121,7 +128,7 @@ def load_backbone(
     modality: str,
     pooling: str = "auto",
     normalize: bool | str = "auto",
-    max_length: int | None = None,
+    max_length: float | None = None,
     device: torch.device,
     dtype: torch.dtype,
     compile: bool = False,
@@ -132,14 +139,15 @@ def load_backbone(
     ----------
     checkpoint : Checkpoint
         What ``resolve_checkpoint`` gave.
-    modality : {"text", "image"}
+    modality : {"text", "image", "audio", "video"}
         What it is used for.
-    pooling : {"auto", "mean", "max", "cls", "pooler", "last"}, default="auto"
+    pooling : {"auto", "mean", "max", "statistics", "cls", "pooler", "last"}, default="auto"
         How tokens become one vector.
     normalize : "auto" or bool, default="auto"
         Whether that vector gets length 1.
-    max_length : int or None, default=None
-        Tokens after which a text is cut, None for the model's own limit.
+    max_length : int, float or None, default=None
+        Tokens after which a text is cut, or seconds of sound that go through the model at once;
+        None for the model's own limit.
     device : torch.device
         Where the weights are; they are shared, so never move the backbone.
     dtype : torch.dtype
@@ -173,16 +181,33 @@ def load_backbone(
     return recipe.backbone(tower, settings).eval()
 
 
+@cache
+def _transformers_version() -> str:
+    """Major and minor; to ask takes milliseconds."""
+    return ".".join(version("transformers").split(".")[:2])
+
+
 def _recipe(checkpoint: _Checkpoint, modality: str) -> Any:
     def read() -> Any:
         checkpoint.verify()
         if checkpoint.family == "efficientnet-lite0":
             recipe: Any = LiteRecipe(checkpoint.path, checkpoint.name)
+        elif checkpoint.family in _PACKAGED_SOUND:
+            recipe = _PACKAGED_SOUND[checkpoint.family](checkpoint.path, checkpoint.name)
+        elif modality == "audio":
+            recipe = SoundRecipe(checkpoint.path, checkpoint.name)
         elif modality == "text":
             recipe = TextRecipe(checkpoint.path, checkpoint.name)
+        elif modality == "video" and _is_of_clips(checkpoint):
+            recipe = VideoRecipe(checkpoint.path, checkpoint.name)
         else:
             recipe = PictureRecipe(checkpoint.path, checkpoint.name)
         checkpoint.verify()
         return recipe
 
     return _RECIPES.get((checkpoint.digest, checkpoint.family, modality), read)
+
+
+def _is_of_clips(checkpoint: _Checkpoint) -> bool:
+    """Whether a model for videos looks at clips, as against single frames."""
+    return is_video_model(read_config(checkpoint.path, checkpoint.name))

@@ -20,6 +20,7 @@ from skmm.exceptions import CheckpointError, MissingExtraError
 __all__ = [
     "Tower",
     "is_dual",
+    "is_video_model",
     "load_tower",
     "modalities_of",
     "outline",
@@ -34,6 +35,11 @@ _NEEDED_BY = "A pretrained model"
 _LOCAL = {"trust_remote_code": False, "local_files_only": True}
 # These apply the last layer norm to the pooled vector alone, so their tokens lack it.
 _LATE_NORM = {"altclip", "chinese_clip", "clip", "clipseg", "metaclip_2", "owlv2", "owlvit"}
+# Of the models that read sound, those whose input and masks are understood here.
+_RAW_SOUND = {"data2vec-audio", "hubert", "unispeech", "unispeech-sat", "wav2vec2", "wavlm"}
+_SOUND = {*_RAW_SOUND, "audio-spectrogram-transformer", "whisper"}
+# Missing weights that do no harm: the pooler is then not used, the other hides frames in training.
+_DISPENSABLE = {"pooler", "masked_spec_embed"}
 # The library's verbosity is global: who turns it down must be alone until it is back.
 _LIBRARY = threading.RLock()
 
@@ -88,12 +94,15 @@ def read_config(folder: Path, name: str) -> Any:
 
 
 def modalities_of(config: Any, name: str) -> frozenset[str]:
-    """Which of ``"text"`` and ``"image"`` a model reads; both for CLIP and its like."""
+    """Which of ``"text"``, ``"image"`` and ``"video"`` a model reads; two for CLIP and its like."""
     model = _model_class(config, name)
     if is_dual(config, name):
-        return frozenset({"text", "image"})
-    if model.main_input_name == "pixel_values" and not hasattr(config, "num_frames"):
-        return frozenset({"image"})
+        other = "image" if hasattr(model, "get_image_features") else "audio"
+        return frozenset({"text", other})
+    if config.model_type in _SOUND:
+        return frozenset({"audio"})
+    if model.main_input_name == "pixel_values":
+        return frozenset({"video" if is_video_model(config) else "image"})
     # A generator that reads pictures takes input_ids too, but is no encoder of texts.
     others = any(hasattr(config, part) for part in ("vision_config", "audio_config"))
     if model.main_input_name == "input_ids" and not others:
@@ -101,10 +110,16 @@ def modalities_of(config: Any, name: str) -> frozenset[str]:
     return frozenset()
 
 
+def is_video_model(config: Any) -> bool:
+    """Whether a model of pictures takes several of them at once, as a clip."""
+    return hasattr(config, "num_frames")
+
+
 def is_dual(config: Any, name: str) -> bool:
-    """Whether texts and pictures are encoded by two towers into one space."""
+    """Whether texts and pictures, or texts and sounds, are encoded into one space."""
     model = _model_class(config, name)
-    return hasattr(model, "get_text_features") and hasattr(model, "get_image_features")
+    others = ("get_image_features", "get_audio_features")
+    return hasattr(model, "get_text_features") and any(hasattr(model, other) for other in others)
 
 
 def _model_class(config: Any, name: str) -> Any:
@@ -125,7 +140,7 @@ class Tower(nn.Module):
     ----------
     model : PreTrainedModel
         What the library loaded.
-    modality : {"text", "image"}
+    modality : {"text", "image", "audio"}
         The half that is used.
     dual : bool
         Whether the model has two halves.
@@ -143,9 +158,10 @@ class Tower(nn.Module):
         self.dual = dual
         self.has_pooler = True
         if dual:
-            other = "vision_model" if modality == "text" else "text_model"
-            if hasattr(model, other):
-                setattr(model, other, None)  # half of the memory, never used
+            others = ("vision_model", "audio_model") if modality == "text" else ("text_model",)
+            for other in others:
+                if hasattr(model, other):
+                    setattr(model, other, None)  # half of the memory, never used
         self._accepted = set(inspect.signature(self._encoder()).parameters)
 
     def forward(self, **tensors: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -190,6 +206,8 @@ class Tower(nn.Module):
             head = getattr(self.model, "text_projection", None)
             if head is None:  # SigLIP keeps it inside
                 head = getattr(self.model.text_model, "head", None)
+        elif self.modality == "audio":
+            head = self.model.audio_projection
         else:
             head = getattr(self.model, "visual_projection", None)
             if self.model.config.model_type in _LATE_NORM:
@@ -199,7 +217,7 @@ class Tower(nn.Module):
 
 def tower_width(config: Any, modality: str) -> int | None:
     """Length of a vector as the config declares it, None where it does not."""
-    if not (hasattr(config, "text_config") and hasattr(config, "vision_config")):
+    if not any(hasattr(config, part) for part in ("vision_config", "audio_config")):
         return getattr(config, "hidden_size", None)
     if config.model_type.startswith("siglip"):
         if modality == "image":
@@ -259,7 +277,7 @@ def load_tower(
         The checkpoint's name, for messages.
     config : PreTrainedConfig
         What ``read_config`` gave.
-    modality : {"text", "image"}
+    modality : {"text", "image", "audio"}
         Which half of a dual model is kept.
     device : torch.device
         Where the weights go.
@@ -285,7 +303,7 @@ def load_tower(
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **_LOCAL
         )
     missing = sorted(info["missing_keys"])
-    lost = [key for key in missing if key.partition(".")[0] != "pooler"]
+    lost = [key for key in missing if key.partition(".")[0] not in _DISPENSABLE]
     if lost or info["error_msgs"]:
         shown = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
         raise CheckpointError(

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 from torch import nn
 
 from skmm._column import Column
@@ -21,11 +20,21 @@ from skmm._constraints import (
     HasMethods,
     StrOptions,
 )
-from skmm.backbones import PictureCNN, PictureModule
+from skmm.backbones import FrameEncoder, PictureCNN, PictureModule
+from skmm.backbones._pictures import resized
 from skmm.encoders._cells import CellEncoder
 from skmm.encoders._engine import Engine
+from skmm.encoders._parts import PartsEngine
 from skmm.encoders._pretrained import PretrainedEngine
-from skmm.readers import digest_image, load_image, read_image
+from skmm.exceptions import CellTypeError
+from skmm.readers import (
+    digest_image,
+    digest_pictures,
+    is_pictures,
+    load_image,
+    load_pictures,
+    read_image,
+)
 
 __all__ = ["ImageEncoder"]
 
@@ -36,6 +45,10 @@ class ImageEncoder(CellEncoder):
     A cell is a path, the bytes of a file, a PIL image, or an array: grey ``(height, width)``
     or colour ``(height, width, 3 or 4)``, uint8, uint16, or float in [0, 1]. Transparency is
     laid over white, the camera's rotation is applied, 16 bits are scaled to 8.
+
+    A cell may also be a list of pictures, such as all photos of a house. Its vector is the mean
+    of theirs; as a sequence it has one token for each picture. Where any cell seen in ``fit`` is
+    a list, a cell that holds a single picture counts as a list of one.
 
     Parameters
     ----------
@@ -192,24 +205,46 @@ class ImageEncoder(CellEncoder):
         return isinstance(self.model, nn.Module) or self.model == "cnn"
 
     def _make_engine(self, columns: list[Column], y: Any) -> Engine:
-        return PretrainedEngine(self, "image")
+        engine = PretrainedEngine(self, "image")
+        self._image_side: int | None = engine.description["image_size"]
+        return PartsEngine(engine, owner=type(self).__name__) if self._takes_lists else engine
 
-    def _make_backbone(self, cells: Sequence[np.ndarray]) -> Any:
+    def _make_backbone(self, cells: Sequence[Any]) -> Any:
+        network: Any = PictureCNN(image_size=self.image_size, n_components=self.n_components)
         if isinstance(self.model, nn.Module):
             # A copy: training must not touch the parameter.
             network = PictureModule(copy.deepcopy(self.model), image_size=self.image_size)
-            network.measure(cells[0])
-            return network
-        return PictureCNN(image_size=self.image_size, n_components=self.n_components)
+            network.measure(cells[0][0] if self._takes_lists else cells[0])
+        return FrameEncoder(network) if self._takes_lists else network
 
-    def _read(self, cell: Any) -> np.ndarray:
+    def _check_columns(self, X: Any, *, reset: bool) -> list[Column]:
+        columns = super()._check_columns(X, reset=reset)
+        if reset:
+            self._takes_lists = any(
+                is_pictures(cell) for column in columns for cell in column.values[~column.missing]
+            )
+        return columns
+
+    def _read(self, cell: Any) -> Any:
+        if self._takes_lists or is_pictures(cell):
+            return self._read_with_digest(cell)[1]
         return read_image(cell, draft=self._draft_size())
 
     def _digest(self, cell: Any) -> bytes:
-        return digest_image(cell)
+        return digest_pictures(cell) if is_pictures(cell) else digest_image(cell)
 
-    def _read_with_digest(self, cell: Any) -> tuple[bytes, np.ndarray]:
-        return load_image(cell, draft=self._draft_size())
+    def _read_with_digest(self, cell: Any) -> tuple[bytes, Any]:
+        draft = self._draft_size()
+        if not is_pictures(cell):
+            digest, picture = load_image(cell, draft=draft)
+            return digest, [picture] if self._takes_lists else picture
+        if not self._takes_lists:
+            raise CellTypeError(
+                "Cannot read a list of pictures after fit has seen single ones alone. Fit on a"
+                " column in which a cell is a list, if only of one picture."
+            )
+        digest, pictures = load_pictures(cell, draft=draft)
+        return digest, resized(pictures, self.image_size) if self.needs_training else pictures
 
     def _reading(self) -> dict[str, Any]:
         return {"draft": self._draft_size()}
@@ -220,8 +255,7 @@ class ImageEncoder(CellEncoder):
             return None
         if self.needs_training:
             return self.image_size
-        engine: Any = self._engine
-        return engine.description["image_size"]
+        return self._image_side
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

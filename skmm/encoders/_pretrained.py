@@ -28,7 +28,7 @@ class PretrainedEngine(BackboneEngine):
     Parameters
     ----------
     encoder : TextEncoder or ImageEncoder
-        Whose ``model``, ``pooling``, ``normalize`` and ``max_length`` are used.
+        Whose ``model``, ``pooling``, ``normalize`` and ``max_length`` (or ``window``) are used.
     modality : {"text", "image"}
         What the checkpoint must be for.
     """
@@ -39,7 +39,7 @@ class PretrainedEngine(BackboneEngine):
         self.options = {
             "pooling": encoder.pooling,
             "normalize": encoder.normalize,
-            "max_length": getattr(encoder, "max_length", None),
+            "max_length": getattr(encoder, "max_length", getattr(encoder, "window", None)),
         }
         self.owner = type(encoder).__name__
         checkpoint = self._resolve()

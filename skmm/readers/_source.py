@@ -9,19 +9,30 @@ import os
 import re
 import reprlib
 import stat
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
 
-__all__ = ["digest_bytes", "hasher", "is_source", "shorten", "source_bytes", "with_position"]
+__all__ = [
+    "digest_bytes",
+    "digest_file",
+    "hasher",
+    "is_source",
+    "open_file",
+    "shorten",
+    "source_bytes",
+    "with_position",
+]
 
 # Two letters at least: "C:\photo.jpg" is a path.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:[a-z]")
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
+
+_PIECE = 1 << 20  # bytes
 
 _CellError = TypeVar("_CellError", bound=CellTypeError | MediaDecodeError)
 
@@ -58,6 +69,25 @@ def digest_bytes(data: bytes) -> bytes:
     """
     h = hasher("bytes")
     h.update(data)
+    return h.digest()
+
+
+def digest_file(file: BinaryIO) -> bytes:
+    """Name the content of an open file, which need not fit into memory.
+
+    Parameters
+    ----------
+    file : file object
+        Binary; read from where it stands to its end.
+
+    Returns
+    -------
+    digest : bytes
+        16 bytes, those that :func:`digest_bytes` gives for the same content.
+    """
+    h = hasher("bytes")
+    while piece := file.read(_PIECE):
+        h.update(piece)
     return h.digest()
 
 
@@ -134,6 +164,35 @@ its bytes into the cell.
 
 
 def _file_bytes(path: "str | os.PathLike[str]", kind: str) -> bytes:
+    with open_file(path, kind=kind) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise MediaDecodeError(
+                f"Cannot read a {kind} from {shorten(path)}: {error.strerror or error}."
+            ) from error
+
+
+def open_file(path: "str | os.PathLike[str]", *, kind: str = "file") -> BinaryIO:
+    """Open the file that a cell names, for readers that take it in pieces.
+
+    Parameters
+    ----------
+    path : str or path-like
+        As :func:`source_bytes` takes it.
+    kind : str, default="file"
+        What the file should be, for messages.
+
+    Returns
+    -------
+    file : file object
+        Binary, at its start; the caller closes it.
+
+    Raises
+    ------
+    MediaDecodeError
+        As :func:`source_bytes` does.
+    """
     trouble = f"Cannot read a {kind} from {shorten(path)}: "
     text = os.fspath(path)
     if isinstance(text, str) and _URL.match(text):
@@ -147,8 +206,7 @@ def _file_bytes(path: "str | os.PathLike[str]", kind: str) -> bytes:
         if not stat.S_ISREG(mode):
             what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
             raise MediaDecodeError(f"{trouble}it is {what}. Give the path of one file.")
-        with open(path, "rb") as file:
-            return file.read()
+        return open(path, "rb")
     except FileNotFoundError as error:
         raise MediaDecodeError(
             f"{trouble}there is no such file. Relative paths start at the working directory."

@@ -23,6 +23,8 @@ _VARIATIONS: tuple[dict[str, Any], ...] = (
     {"normalize": False},
     {"max_length": 3},
     {"image_size": 12},
+    {"n_frames": 2},
+    {"temporal_pooling": "max"},
     {"n_components": 2},
     {"dtype": "bfloat16"},
 )

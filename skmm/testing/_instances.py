@@ -11,7 +11,16 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
-from skmm.encoders import ImageEncoder, ModuleEncoder, TabularEncoder, TextEncoder
+from skmm.encoders import (
+    AudioEncoder,
+    ImageEncoder,
+    ModuleEncoder,
+    PointCloudEncoder,
+    TabularEncoder,
+    TextEncoder,
+    TimeSeriesEncoder,
+    VideoEncoder,
+)
 from skmm.fusion import (
     EarlyFusion,
     JointFusionClassifier,
@@ -61,6 +70,16 @@ def _image() -> list[Any]:
     ]
 
 
+def _audio() -> list[Any]:
+    heard: dict[str, Any] = {"sampling_rate": 16_000, **_TRAINED}
+    network = nn.Sequential(nn.AdaptiveAvgPool1d(16), nn.Linear(16, 4))
+    return [
+        AudioEncoder("cnn", n_components=8, **heard),
+        AudioEncoder(network, **heard),
+        AudioEncoder(sampling_rate=16_000, window=0.05),
+    ]
+
+
 def _module() -> list[Any]:
     return [
         ModuleEncoder(nn.Linear(1, 3), trainable=True, **_TRAINED),
@@ -71,6 +90,35 @@ def _module() -> list[Any]:
 
 def _tabular() -> list[Any]:
     return [TabularEncoder("tokens", n_components=4, **_TRAINED), TabularEncoder()]
+
+
+def _time_series() -> list[Any]:
+    return [
+        TimeSeriesEncoder("gru", n_components=4, **_TRAINED),
+        TimeSeriesEncoder("inception", n_components=4, **_TRAINED),
+        TimeSeriesEncoder(nn.Linear(2, 4), **_TRAINED),
+        TimeSeriesEncoder(n_kernels=168, random_state=0),
+    ]
+
+
+def _video() -> list[Any]:
+    small: dict[str, Any] = {"image_size": 16, "n_components": 4, **_TRAINED}
+    return [
+        VideoEncoder("cnn", temporal_pooling="gru", **small),
+        VideoEncoder("cnn", temporal_pooling="attention", **small),
+        VideoEncoder(nn.Conv2d(3, 4, kernel_size=4, stride=4), n_frames=3, **small),
+    ]
+
+
+def _point_cloud() -> list[Any]:
+    small: dict[str, Any] = {"n_points": 24, **_TRAINED}
+    return [
+        PointCloudEncoder("pointnet", n_components=4, **small),
+        PointCloudEncoder("pointnet", n_components=4, rotation_invariant=True, **small),
+        PointCloudEncoder(nn.Linear(4, 4), **small),
+        PointCloudEncoder(n_points=24),
+        PointCloudEncoder(rotation_invariant=True, center=False, scale=False),
+    ]
 
 
 def _early() -> list[Any]:
@@ -108,6 +156,7 @@ def _joint_regressor() -> list[Any]:
 
 
 _TABLE: dict[type, Callable[[], list[Any]]] = {
+    AudioEncoder: _audio,
     EarlyFusion: _early,
     ImageEncoder: _image,
     JointFusionClassifier: _joint_classifier,
@@ -115,8 +164,11 @@ _TABLE: dict[type, Callable[[], list[Any]]] = {
     LateFusionClassifier: _late_classifier,
     LateFusionRegressor: _late_regressor,
     ModuleEncoder: _module,
+    PointCloudEncoder: _point_cloud,
     TabularEncoder: _tabular,
     TextEncoder: _text,
+    TimeSeriesEncoder: _time_series,
+    VideoEncoder: _video,
 }
 
 _BATCHES = (

@@ -29,7 +29,7 @@ def toy_cells(modality: str) -> pd.DataFrame:
 
     Parameters
     ----------
-    modality : {"text", "image", "tabular", "number"}
+    modality : {"text", "image", "audio", "video", "timeseries", "pointcloud", "tabular", "number"}
         What the cells hold; ``"number"`` is a column of numbers for a module.
 
     Returns
@@ -49,12 +49,34 @@ def toy_cells(modality: str) -> pd.DataFrame:
             for i, size in enumerate(sizes)
         ]
         columns = {"photo": pd.Series(pictures, dtype=object)}
+    elif modality == "video":
+        # Of several lengths and sizes, the shortest of one frame; grey and coloured.
+        clips = [rng.integers(0, 256, (1 + i, 12 + i, 18 - i, 1 + 2 * (i % 2))) for i in range(n)]
+        columns = {"clip": pd.Series([clip.astype(np.uint8) for clip in clips], dtype=object)}
+    elif modality == "audio":
+        # A second's tenth and more, each of a pitch and a loudness of its own.
+        seconds = [np.arange(1600 + 300 * i) / 16_000 for i in range(n)]
+        sounds = [
+            ((0.1 + 0.1 * i) * np.sin(2 * np.pi * 150 * (i + 1) * t)).astype(np.float32)
+            for i, t in enumerate(seconds)
+        ]
+        columns = {"clip": pd.Series(sounds, dtype=object)}
     elif modality == "tabular":
         columns = {
             "price": rng.normal(10.0, 3.0, n).round(2),
             "size": ["S", "M", "L", "S", "M", "L", "XL", "S"],
             "pieces": np.arange(n) % 3,
         }
+    elif modality == "timeseries":
+        # Of several lengths, the shortest of one timestamp; in two of them a value is unknown.
+        series = [rng.normal(i, 1.0 + i, (1 + 3 * i, 2)).astype(np.float32) for i in range(n)]
+        series[3][2, 0] = series[5][:4, 1] = np.nan
+        columns = {"motion": pd.Series(series, dtype=object)}
+    elif modality == "pointcloud":
+        # Of several sizes, the smallest of one point; with a feature, and a return that is absent.
+        clouds = [rng.normal(size=(1 + 5 * i, 4)) * [1, 2, 1 + i, 1] for i in range(n)]
+        clouds[3][2] = np.nan
+        columns = {"scan": pd.Series(clouds, dtype=object)}
     elif modality == "number":
         columns = {"value": rng.normal(size=n)}
     else:

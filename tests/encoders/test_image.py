@@ -12,25 +12,9 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
-from skmm import ImageEncoder, config_context
-from skmm.encoders import EmbeddingStore
+from skmm import ImageEncoder
 from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError, ModalityWarning
-
-
-@pytest.fixture(autouse=True)
-def _on_the_cpu():
-    """A GPU computes in half precision by default, and these tests compare digits."""
-    with config_context(device="cpu"):
-        yield
-
-
-@pytest.fixture
-def store(tmp_path):
-    """A store of the test's own, so that its counters are too."""
-    store = EmbeddingStore(tmp_path / "store")
-    with config_context(store=store.folder):
-        yield store
-    store.close()
+from skmm.testing import check_encoder
 
 
 @pytest.fixture
@@ -386,3 +370,113 @@ class TestFromScratch:
     def test_a_column_without_pictures(self):
         with pytest.raises(ValueError, match="'photo' is empty in every training row"):
             ImageEncoder("cnn").fit(column(None, None))
+
+
+class TestSeveralPicturesInACell:
+    """All photos of a house: a list, of any length, in one cell."""
+
+    @pytest.fixture
+    def photos(self):
+        rng = np.random.default_rng(0)
+        return [rng.integers(0, 256, (20 + i, 24, 3), dtype=np.uint8) for i in range(5)]
+
+    def test_the_mean_and_a_token_for_each(self, tiny_vit, photos, tmp_path):
+        path = tmp_path / "photo.png"
+        path.write_bytes(png(Image.fromarray(photos[1])))
+        as_array = np.empty(2, dtype=object)
+        as_array[:] = photos[2:4]
+        X = column(photos[:1], [photos[0], str(path)], None, tuple(photos), photos[4], as_array)
+        counts = [1, 2, 0, 5, 1, 2]
+        encoder = ImageEncoder(tiny_vit, store=False)
+        features = encoder.fit_transform(X)
+        tokens, mask = encoder.transform_sequence(X)
+        assert mask.sum(axis=1).tolist() == counts
+        singly = ImageEncoder(tiny_vit, store=False).fit_transform(column(*photos))
+        of_row = [[0], [0, 1], [], [0, 1, 2, 3, 4], [4], [2, 3]]
+        for row, members in enumerate(of_row):
+            if not members:
+                assert np.isnan(features[row]).all()
+                continue
+            np.testing.assert_allclose(features[row], singly[members].mean(axis=0), atol=1e-5)
+            np.testing.assert_allclose(tokens[row][mask[row]], singly[members], atol=1e-5)
+
+    @pytest.mark.parametrize("batch_size", [1, 2, 32])
+    def test_a_cell_does_not_depend_on_its_batch(self, tiny_vit, photos, batch_size):
+        X = column(photos[:3], photos[3:], photos[1:2])
+        encoder = ImageEncoder(tiny_vit, batch_size=batch_size, store=False).fit(X)
+        alone = np.concatenate([encoder.transform(X[i : i + 1]) for i in range(3)])
+        np.testing.assert_allclose(encoder.transform(X), alone, atol=1e-5)
+
+    def test_store(self, tiny_vit, photos, store):
+        X = column(photos, photos[:2], photos[1::-1], [*photos])
+        ImageEncoder(tiny_vit).fit_transform(X)
+        assert store.stats()["encoded"] == 3  # the fourth is the first
+        one = ImageEncoder(tiny_vit).fit_transform(column(photos[0]))
+        listed = ImageEncoder(tiny_vit).fit_transform(column(photos[:1]))
+        assert store.stats()["encoded"] == 5
+        np.testing.assert_allclose(one, listed, atol=1e-6)
+
+    def test_draft_reaches_the_pictures(self, tiny_vit, store):
+        rng = np.random.default_rng(0)
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (256, 256, 3), np.uint8)).save(file, "jpeg")
+        X = column([file.getvalue()])
+        full, quick = (
+            ImageEncoder(tiny_vit, draft=draft).fit_transform(X) for draft in (False, True)
+        )
+        single = ImageEncoder(tiny_vit, draft=True).fit_transform(column(file.getvalue()))
+        assert not np.allclose(full, quick, atol=1e-4)
+        np.testing.assert_allclose(quick, single, atol=1e-5)
+
+    @pytest.mark.parametrize("model", ["cnn", nn.Conv2d(3, 8, 4, stride=4)], ids=["cnn", "module"])
+    def test_trained_from_scratch(self, model):
+        """Two pictures of stripes: across or along, told from either of them."""
+        X, y = stripes(240, 0)
+        cells = [[a, a[::-1]] if i % 2 else [a] for i, a in enumerate(X["photo"])]
+        cells[0] = cells[0][0]
+        X = column(*cells)
+        encoder = ImageEncoder(model, max_epochs=12, learning_rate=0.01, **SMALL)
+        features = encoder.fit(X[:160], y[:160]).transform(X)
+        head = LogisticRegression(max_iter=1000).fit(features[:160], y[:160])
+        if model == "cnn":
+            assert head.score(features[160:], y[160:]) > 0.95
+        mask = encoder.transform_sequence(X[:4]).mask
+        assert mask.sum(axis=1).tolist() == [1, 2, 1, 2]
+
+    def test_a_list_after_single_pictures(self, tiny_vit, photos):
+        encoder = ImageEncoder(tiny_vit, store=False).fit(column(*photos))
+        with pytest.raises(CellTypeError, match="row 0: Cannot read a list .* Fit on a column"):
+            encoder.transform(column(photos))
+        encoder.fit(column(photos)).transform(column(photos[0], photos))
+        encoder.fit(column(photos[0])).transform(column(photos[0]))
+
+    def test_bad_lists(self, tiny_vit, photos):
+        encoder = ImageEncoder(tiny_vit, store=False).fit(column(photos))
+        with pytest.raises(MediaDecodeError, match="row 1: .*an empty list. Put None"):
+            encoder.transform(column(photos, []))
+        with pytest.raises(MediaDecodeError, match="row 0: Picture 2 of 2: .*no such file"):
+            encoder.transform(column([photos[0], "none.png"]))
+        with pytest.raises(MediaDecodeError, match="row 0: Picture 1 of 1: Cannot decode"):
+            encoder.transform(column([b"garbage"]))
+        for cell, message in (
+            ([photos[0], None], "Picture 2 of 2 is missing"),
+            ([photos[0], {}], "Picture 2 of 2: .*type dict"),
+            ([[0.1, 0.2]], "Convert it first"),
+        ):
+            with pytest.raises(CellTypeError, match=f"row 0: .*{message}"):
+                encoder.transform(column(cell))
+        encoder.set_params(on_error="missing")
+        with pytest.warns(ModalityWarning, match="counts 3 unreadable cells as absent"):
+            features = encoder.transform(column([], photos, [b"garbage"], [photos[0], "none.png"]))
+        assert np.isnan(features).all(axis=1).tolist() == [True, False, True, True]
+
+    def test_two_columns_of_lists(self, tiny_vit, photos):
+        X = column(photos[:2], photos[2:])
+        X["other"] = X["photo"].to_numpy()[::-1]
+        features = ImageEncoder(tiny_vit, store=False).fit_transform(X)
+        np.testing.assert_allclose(features[0, :16], features[1, 16:], atol=1e-5)
+
+    def test_check_encoder(self, tiny_vit, photos):
+        check_encoder(ImageEncoder(tiny_vit), column(*(photos[i:] for i in range(4))))
+        small = {"n_components": 4, "image_size": 16, "max_epochs": 1, "random_state": 0}
+        check_encoder(ImageEncoder("cnn", **small), column(*(photos[i:] for i in range(4))))

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.readers import digest_bytes, source_bytes, with_position
-from skmm.readers._source import hasher, is_source, shorten
+from skmm.readers import _source, digest_bytes, source_bytes, with_position
+from skmm.readers._source import digest_file, hasher, is_source, open_file, shorten
 
 DATA = b"\x89PNG and more"
 
@@ -176,3 +176,23 @@ def test_position_keeps_the_class():
     error = with_position(CellTypeError("Broken."), column="photo", row=7)
     assert type(error) is CellTypeError
     assert str(error) == "Column 'photo', row 7: Broken."
+
+
+def test_a_file_in_pieces_has_the_digest_of_its_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(_source, "_PIECE", 7)
+    path = tmp_path / "file"
+    for n in (0, 1, 7, 8, 100):
+        path.write_bytes(bytes(range(n)))
+        with open_file(path) as file:
+            assert digest_file(file) == digest_bytes(bytes(range(n)))
+
+
+def test_what_cannot_be_opened(tmp_path):
+    for path, reason in {
+        tmp_path: "it is a directory",
+        tmp_path / "none": "there is no such file",
+        "https://example.org/a": "URLs are not fetched",
+        "a\0b": "this cannot be a path",
+    }.items():
+        with pytest.raises(MediaDecodeError, match=f"Cannot read a film from .*{reason}"):
+            open_file(path, kind="film")

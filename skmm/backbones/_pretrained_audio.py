@@ -1,0 +1,300 @@
+"""Sounds through any pretrained model of sound: one vector a frame and one a sound."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skmm.backbones._pooling import pool_tokens
+from skmm.backbones._protocol import Backbone, Encoded
+from skmm.backbones._sounds import beside_deviation, frame_mask
+from skmm.backbones._transformers import (
+    Tower,
+    load_tower,
+    read_config,
+    reading,
+    tower_width,
+    try_out,
+)
+from skmm.exceptions import CheckpointError
+
+__all__ = ["PretrainedSound", "SoundRecipe", "resolved_pooling"]
+
+_POOLINGS = ("mean", "max", "statistics")
+_FBANK_RATE = 100  # frames a second of the spectrogram of AST
+_FBANK_LENGTH = 0.025  # seconds that a frame of it looks at
+
+Heard = tuple[Tensor, Tensor, Tensor | None]  # tokens, mask, the model's own summary
+
+
+class PretrainedSound(Backbone):
+    """A pretrained model of sound with its preprocessing and a way to pool.
+
+    The weights may be shared with other instances, so they stay frozen, in eval mode and where
+    they are.
+
+    Parameters
+    ----------
+    tower : Module
+        The model.
+    prepare : callable
+        Its preprocessing: a sequence of sounds to tensors.
+    hear : callable
+        From ``tower`` and those tensors to tokens, their mask, and the model's own summary if
+        it has one.
+    pooling : {"mean", "max", "statistics", "pooler"}
+        How the tokens of a sound become one vector; "pooler" is the model's own summary.
+    normalize : bool
+        Whether that vector gets length 1.
+    width : int
+        Length of the vectors, with "statistics" twice that of the model's.
+    """
+
+    def __init__(
+        self,
+        tower: nn.Module,
+        prepare: Callable[[Sequence[np.ndarray]], dict[str, Tensor]],
+        hear: Callable[..., Heard],
+        *,
+        pooling: str,
+        normalize: bool,
+        width: int,
+    ):
+        super().__init__()
+        self.tower = tower
+        self.prepare = prepare
+        self.hear = hear
+        self.pooling = pooling
+        self.normalize = normalize
+        self.width = width
+
+    def train(self, mode: bool = True) -> "PretrainedSound":
+        """Stay in eval mode: the weights are frozen, and shared."""
+        return super().train(False)
+
+    def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """Turn sounds into what the model was trained on."""
+        return self.prepare(cells)
+
+    def forward(self, **tensors: Tensor) -> Encoded:
+        """Encode a batch.
+
+        Parameters
+        ----------
+        **tensors : Tensor of shape (n_sounds, ...)
+            What ``collate`` gave.
+
+        Returns
+        -------
+        encoded : Encoded
+            In float32, whatever the type of the weights. With statistics, a token's distance
+            from the mean token stands behind it.
+        """
+        tokens, mask, summary = self.hear(self.tower, **tensors)
+        tokens = tokens.float()
+        if self.pooling == "pooler":
+            assert summary is not None  # the recipe has checked it
+            pooled = summary.float()
+        else:
+            pooled = pool_tokens(tokens, mask, self.pooling)
+        if self.pooling == "statistics":
+            tokens = beside_deviation(tokens, pooled)
+        if self.normalize:
+            pooled = F.normalize(pooled, dim=-1)
+        return Encoded(tokens, mask, pooled)
+
+
+class SoundRecipe:
+    """All of an audio checkpoint but its weights: config, preprocessing, the way to pool.
+
+    Parameters
+    ----------
+    folder : Path
+        The checkpoint's.
+    name : str
+        Its name, for messages.
+    """
+
+    def __init__(self, folder: Path, name: str):
+        self.name = name
+        self.folder = folder
+        self.config = read_config(folder, name)
+        self.kind = self.config.model_type
+        if getattr(self.config, "add_adapter", False):
+            raise CheckpointError(
+                f"{name!r} has an adapter behind its encoder, which skmm cannot use. Take the"
+                " checkpoint without it."
+            )
+        with reading(name, "feature extractor") as transformers:
+            self.extractor = transformers.AutoFeatureExtractor.from_pretrained(
+                folder, trust_remote_code=False, local_files_only=True
+            )
+        self.rate = int(self.extractor.sampling_rate)
+        width = tower_width(self.config, "audio")
+        if width is None:
+            raise CheckpointError(
+                f"The config of {name!r} ({self.kind}) does not say how long its vectors are, so"
+                " it cannot be used. Use another checkpoint."
+            )
+        self.width: int = width
+
+    def settings(
+        self, pooling: str, normalize: bool | str, max_length: float | None
+    ) -> dict[str, Any]:
+        """Resolve every ``"auto"``.
+
+        Parameters
+        ----------
+        pooling : {"auto", "mean", "max", "statistics", "pooler"}
+            As the user gave it.
+        normalize : "auto" or bool
+            As the user gave it; sounds are not normalised by themselves.
+        max_length : float or None
+            Seconds that go through the model at once; it may take less.
+
+        Returns
+        -------
+        settings : dict
+            Of JSON types: all that changes the output beside the files themselves. ``rate`` and
+            ``window`` say what a cell has to be: samples per second, and seconds at most.
+        """
+        has_pooler = self.kind in ("audio-spectrogram-transformer", "clap")
+        pooling = resolved_pooling(pooling, self.name, has_pooler)
+        limits = [seconds for seconds in (max_length, self._limit()) if seconds is not None]
+        return {
+            "pooling": pooling,
+            "normalize": False if normalize == "auto" else bool(normalize),
+            "max_length": max_length,
+            # That of AST computes its spectrogram by torchaudio, if that is there.
+            "processor": type(self.extractor).__name__,
+            "filters": hasattr(self.extractor, "mel_filters"),
+            "width": self.width * (2 if pooling == "statistics" else 1),
+            "rate": self.rate,
+            "window": min(limits, default=None),
+        }
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> Tower:
+        """Load the weights."""
+        tower = load_tower(self.folder, self.name, self.config, "audio", device, dtype)
+        sample = self._prepare([np.zeros(self.rate // 10, np.float32)])
+        del sample["lengths"]
+        return try_out(tower, self.name, sample, self.width)
+
+    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedSound:
+        """Put a way to pool around the weights."""
+        options = {key: settings[key] for key in ("pooling", "normalize", "width")}
+        return PretrainedSound(tower, self._prepare, self._hear, **options)
+
+    def _limit(self) -> float | None:
+        """Seconds that the model takes at most."""
+        if self.kind == "whisper":
+            return float(self.extractor.chunk_length)
+        if self.kind == "clap":
+            return self.extractor.nb_max_samples / self.rate
+        if self.kind == "audio-spectrogram-transformer":
+            return (self.config.max_length - 1) / _FBANK_RATE + _FBANK_LENGTH
+        return None
+
+    def _prepare(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        least = self._least_samples()
+        cells = [np.pad(cell, (0, max(0, least - len(cell)))) for cell in cells]
+        lengths = torch.tensor([len(cell) for cell in cells], dtype=torch.int64)
+        with reading(self.name, "feature extractor"):
+            state = np.random.get_state() if self.kind == "clap" else None
+            prepared = [
+                self.extractor(cell, sampling_rate=self.rate, return_tensors="pt") for cell in cells
+            ]
+            if state is not None:  # that of CLAP draws numbers, for sounds longer than a window
+                np.random.set_state(state)
+                for part in prepared:
+                    part["is_longer"] = torch.zeros(1, 1, dtype=torch.bool)
+        if not self._is_raw():
+            return {
+                **{key: torch.cat([part[key] for part in prepared]) for key in prepared[0]},
+                "lengths": lengths,
+            }
+        values = [part["input_values"][0] for part in prepared]
+        return {
+            "input_values": nn.utils.rnn.pad_sequence(values, batch_first=True),
+            "lengths": lengths,
+        }
+
+    def _hear(self, tower: nn.Module, *, lengths: Tensor, **tensors: Tensor) -> Heard:
+        if self._is_raw():
+            tokens = self._hear_raw(tower, tensors["input_values"], lengths)
+            return tokens, frame_mask(self._n_tokens(lengths), tokens.shape[1]), None
+        tokens, summary = tower(**tensors)
+        if self.kind == "whisper":
+            a_token = 2 * self.extractor.hop_length  # samples
+            return tokens, frame_mask(-(-lengths // a_token), tokens.shape[1]), summary
+        if self.kind == "clap":  # a short sound is repeated, so every patch hears it
+            return tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool), summary
+        tokens = tokens[:, 2:]  # behind two that stand for the whole sound
+        return tokens, self._patches_that_hear(lengths, tokens.shape[1]), summary
+
+    # --- models of the raw wave -----------------------------------------------------------
+
+    def _is_raw(self) -> bool:
+        return hasattr(self.config, "conv_kernel")
+
+    def _least_samples(self) -> int:
+        """Samples that give one token, so that the shortest sound has one."""
+        if not self._is_raw():
+            return math.ceil(_FBANK_LENGTH * self.rate)
+        n = 1
+        for kernel, stride in zip(
+            reversed(self.config.conv_kernel), reversed(self.config.conv_stride), strict=True
+        ):
+            n = (n - 1) * stride + kernel
+        return n
+
+    def _n_tokens(self, lengths: Tensor) -> Tensor:
+        for kernel, stride in zip(self.config.conv_kernel, self.config.conv_stride, strict=True):
+            lengths = (lengths - kernel) // stride + 1
+        return lengths
+
+    def _hear_raw(self, tower: nn.Module, values: Tensor, lengths: Tensor) -> Tensor:
+        if self._takes_mask():
+            mask = frame_mask(lengths, values.shape[1]).long()
+            return tower(input_values=values, attention_mask=mask)[0]
+        # Their first layer normalises over time, padding included: each length goes by itself.
+        tokens = values.new_zeros(len(values), int(self._n_tokens(lengths).max()), self.width)
+        for length in lengths.unique().tolist():
+            rows = lengths == length
+            heard = tower(input_values=values[rows, :length])[0].to(tokens.dtype)
+            tokens[rows, : heard.shape[1]] = heard
+        return tokens
+
+    def _takes_mask(self) -> bool:
+        return bool(self.extractor.return_attention_mask) and (
+            getattr(self.config, "feat_extract_norm", "layer") == "layer"
+        )
+
+    # --- models of pictures of a spectrogram ------------------------------------------------
+
+    def _patches_that_hear(self, lengths: Tensor, n_tokens: int) -> Tensor:
+        """Mask of the patches of AST that are not all padding, band by band."""
+        config = self.config
+        n_steps = (config.max_length - config.patch_size) // config.time_stride + 1
+        n_frames = (lengths - _FBANK_LENGTH * self.rate) // (self.rate / _FBANK_RATE) + 1
+        begins = torch.arange(n_steps, device=lengths.device) * config.time_stride
+        hearing = begins < n_frames.clamp(min=1)[:, None]  # (n, n_steps)
+        return hearing.repeat(1, n_tokens // n_steps)
+
+
+def resolved_pooling(pooling: str, name: str, has_pooler: bool) -> str:
+    """Resolve ``"auto"``, and refuse what a model of sound does not have."""
+    if pooling == "auto":
+        return "pooler" if has_pooler else "mean"
+    allowed = (*_POOLINGS, "pooler") if has_pooler else _POOLINGS
+    if pooling not in allowed:
+        raise ValueError(
+            f"pooling={pooling!r} does not suit {name!r}. Use 'auto',"
+            f" {', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}."
+        )
+    return pooling

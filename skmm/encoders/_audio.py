@@ -1,0 +1,263 @@
+"""Sounds to vectors."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import nn
+
+from skmm._column import Column
+from skmm._constraints import (
+    BATCH_SIZE,
+    DEVICE,
+    DTYPE,
+    LEARNING_RATE,
+    ON_ERROR,
+    POSITIVE_INT,
+    POSITIVE_REAL,
+    RANDOM_STATE,
+    STORE,
+    VERBOSE,
+    HasMethods,
+    StrOptions,
+)
+from skmm.backbones import SoundCNN, SoundModule
+from skmm.encoders._cells import CellEncoder
+from skmm.encoders._engine import Engine
+from skmm.encoders._pretrained import PretrainedEngine
+from skmm.encoders._windows import MfccEngine, WindowsEngine
+from skmm.readers import digest_audio, load_audio, read_audio
+
+__all__ = ["AudioEncoder"]
+
+_RATE = 16_000  # of what is not pretrained
+# Another version of what decodes and resamples may give other samples.
+_DECODERS = ("av", "scipy", "soundfile")
+
+
+class AudioEncoder(CellEncoder):
+    """Encode sounds with cepstral coefficients, a pretrained model or a small network.
+
+    A cell is a path, the bytes of a file, or an array of float, int16 or int32 samples, of shape
+    ``(n_samples,)`` or ``(n_samples, n_channels)``. Files are wav, flac, ogg, mp3 and whatever
+    else soundfile reads (extra ``audio``); m4a, aac and the sound of a video need PyAV (extra
+    ``video``). Channels are averaged, and every sound is brought to the rate that the model wants.
+
+    Parameters
+    ----------
+    model : str, path or nn.Module, default="mfcc"
+        What listens:
+
+        - ``"mfcc"``: mel-frequency cepstral coefficients and their differences. Nothing is
+          trained and nothing downloaded.
+        - a folder, the name of packaged weights (``"whisper-tiny.en"``, the encoder of a speech
+          recogniser; ``"ge2e"``, which tells speakers apart) or a name on the Hugging Face hub
+          (extra ``hub``), looked for in this order: wav2vec 2.0 and its like, HuBERT, WavLM,
+          the encoder of Whisper, AST, or the audio half of CLAP, from safetensors. Frozen;
+          nothing is trained.
+        - ``"cnn"``: a small residual network over log-mel spectrograms, trained from scratch:
+          inside a joint fusion with its head, alone with ``y`` through a linear head that is
+          then dropped, or without ``y`` by reconstructing the spectrogram in small.
+        - an ``nn.Module``, trained like ``"cnn"``: from floats ``(n, n_samples)`` at 16 kHz to
+          ``(n, width)`` or ``(n, n_tokens, width)``. ``n_samples`` is that of the longest
+          training sound; others are padded with silence or cut.
+    pooling : {"auto", "mean", "max", "statistics", "pooler"}, default="auto"
+        How the frames of ``"mfcc"`` or of a pretrained model become one vector. ``"statistics"``
+        puts mean and standard deviation side by side, which doubles the width; ``"pooler"`` is
+        a model's own summary (AST, CLAP). ``"auto"`` is the statistics for ``"mfcc"``, else the
+        model's own summary if it has one, else the mean.
+    normalize : {"auto"} or bool, default="auto"
+        Whether vectors are scaled to length one; ``"auto"`` as published, which is only so
+        for ``"ge2e"``.
+    sampling_rate : int, default=None
+        Samples per second of cells that are arrays, which do not say it themselves. Files do.
+    window : float, default=30.0
+        Seconds that go through a frozen model at once, unless it takes less. A longer recording
+        is read and encoded window by window, and never lies in memory as a whole.
+        ``"whisper-tiny.en"`` pads every sound to this length: 30 s as in its training, a few
+        seconds for short sounds in a fraction of the time. A network that is trained here
+        hears the first window of a recording.
+    n_components : int, default=128
+        Width of the vectors of ``"cnn"``.
+    max_epochs : int, default=10
+        Passes over the training sounds when a network is trained alone.
+    learning_rate : float, default=1e-3
+        Step size when a network is trained alone.
+    batch_size : int, default=16
+        Windows that go through the model at once.
+    on_error : {"raise", "missing"}, default="raise"
+        What to do with an unreadable sound: raise ``MediaDecodeError`` with its row and column,
+        or warn and count it as absent.
+    device : str, default="auto"
+        Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+    dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Precision of a pretrained model; ``"auto"`` is bfloat16 on a GPU that has it, else
+        float32. The result is float32.
+    store : path, EmbeddingStore, False or None, default=None
+        Where vectors of a frozen model are kept; see :func:`skmm.set_config`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of what is trained here.
+    verbose : bool or int, default=0
+        Whether to report progress.
+
+    Attributes
+    ----------
+    n_outputs_ : int
+        Width of the result.
+    checkpoint_ : dict or None
+        ``name``, ``source`` and ``digest`` of the pretrained weights. A pickle holds this
+        instead of the weights, and other weights are refused.
+    loss_curve_ : list of float
+        Mean loss of every epoch, if a network was trained alone.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of str
+        Names of the columns seen in ``fit``, if it saw names.
+
+    Notes
+    -----
+    A sound without samples, with NaN or infinite values, or with less than its header declares
+    is unreadable. As a sequence (``transform_sequence``) a sound is one token a frame; with
+    ``pooling="statistics"`` the frame's distance from the mean frame stands behind it.
+
+    References
+    ----------
+    Davis and Mermelstein (1980), "Comparison of parametric representations for monosyllabic word
+    recognition", IEEE TASSP. Radford et al. (2023), "Robust speech recognition via large-scale
+    weak supervision", ICML. Wan et al. (2018), "Generalized end-to-end loss for speaker
+    verification", ICASSP. Kong et al. (2020), "PANNs", IEEE/ACM TASLP, for ``"cnn"``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from skmm import AudioEncoder
+    >>> seconds = np.arange(8000) / 16000
+    >>> tones = [np.sin(2 * np.pi * hertz * seconds) for hertz in (220, 440, 880)]
+    >>> X = pd.DataFrame({"clip": [*tones, None]})
+
+    Mean and standard deviation of 60 coefficients; the missing clip stays missing.
+
+    >>> features = AudioEncoder(sampling_rate=16_000).fit_transform(X)
+    >>> features.shape
+    (4, 120)
+    >>> np.isnan(features).any(axis=1).tolist()
+    [False, False, False, True]
+    """
+
+    modality: ClassVar[str] = "audio"
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "model": [str, HasMethods("__fspath__"), nn.Module],
+        "pooling": [StrOptions({"auto", "mean", "max", "statistics", "pooler"})],
+        "normalize": [StrOptions({"auto"}), "boolean"],
+        "sampling_rate": [*POSITIVE_INT, None],
+        "window": POSITIVE_REAL,
+        "n_components": POSITIVE_INT,
+        "max_epochs": POSITIVE_INT,
+        "learning_rate": LEARNING_RATE,
+        "batch_size": BATCH_SIZE,
+        "on_error": ON_ERROR,
+        "device": DEVICE,
+        "dtype": DTYPE,
+        "store": STORE,
+        "random_state": RANDOM_STATE,
+        "verbose": VERBOSE,
+    }
+
+    def __init__(
+        self,
+        model: Any = "mfcc",
+        *,
+        pooling: str = "auto",
+        normalize: Any = "auto",
+        sampling_rate: int | None = None,
+        window: float = 30.0,
+        n_components: int = 128,
+        max_epochs: int = 10,
+        learning_rate: float = 1e-3,
+        batch_size: int = 16,
+        on_error: str = "raise",
+        device: str = "auto",
+        dtype: str = "auto",
+        store: Any = None,
+        random_state: Any = None,
+        verbose: Any = 0,
+    ):
+        self.model = model
+        self.pooling = pooling
+        self.normalize = normalize
+        self.sampling_rate = sampling_rate
+        self.window = window
+        self.n_components = n_components
+        self.max_epochs = max_epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.on_error = on_error
+        self.device = device
+        self.dtype = dtype
+        self.store = store
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether the model is a network that has to be trained with a head."""
+        return isinstance(self.model, nn.Module) or self.model == "cnn"
+
+    def _make_engine(self, columns: list[Column], y: Any) -> Engine:
+        if self.model == "mfcc":
+            frozen: Any = MfccEngine(self.pooling, self.normalize)
+        else:
+            frozen = PretrainedEngine(self, "audio")
+        return WindowsEngine(frozen, owner=type(self).__name__)
+
+    def _make_backbone(self, cells: Sequence[np.ndarray]) -> Any:
+        if isinstance(self.model, nn.Module):
+            # A copy: training must not touch the parameter.
+            n_samples = max(len(cell) for cell in cells)
+            network = SoundModule(copy.deepcopy(self.model), n_samples=n_samples)
+            network.measure(cells[0])
+            return network
+        return SoundCNN(self.n_components)
+
+    def _read(self, cell: Any) -> Any:
+        return self._heard(read_audio(cell, **self._target()))
+
+    def _digest(self, cell: Any) -> bytes:
+        return digest_audio(cell)
+
+    def _read_with_digest(self, cell: Any) -> tuple[bytes, Any]:
+        digest, windows = load_audio(cell, **self._target())
+        return digest, self._heard(windows)
+
+    def _heard(self, windows: Iterator[np.ndarray]) -> Any:
+        """What the model is given: all windows, or the first one where it is trained here."""
+        return next(windows) if self.needs_training else windows
+
+    def _target(self) -> dict[str, Any]:
+        """What a cell is decoded to."""
+        rate, window = _RATE, self.window
+        if not self.needs_training:
+            engine: Any = self._engine
+            described = engine.engine.description
+            rate, limit = described["rate"], described["window"]
+            window = window if limit is None else min(window, limit)
+        return {"rate": rate, "array_rate": self.sampling_rate, "window": window}
+
+    def _reading(self) -> dict[str, Any]:
+        return {**self._target(), **{name: _version(name) for name in _DECODERS}}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # A number is no sound: scikit-learn's matrices are not input of this encoder.
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

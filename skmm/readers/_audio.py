@@ -1,0 +1,384 @@
+"""Sound cells: path, bytes or array, all to one channel at the rate that a model wants.
+
+A recording of any length is decoded window by window, so that an hour of sound never lies in
+memory at once.
+"""
+
+import io
+import math
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from functools import lru_cache
+from typing import BinaryIO
+
+import numpy as np
+
+from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
+from skmm.readers._sound import reason_of, sound_blocks
+from skmm.readers._source import (
+    digest_bytes,
+    digest_file,
+    hasher,
+    is_source,
+    open_file,
+    shorten,
+    source_bytes,
+)
+
+__all__ = ["digest_audio", "load_audio", "read_audio"]
+
+_TROUBLE = "Cannot read a sound from"
+# A file of more bytes is read piece by piece, from the disk.
+_IN_MEMORY = 1 << 25
+_PIECE = 1 << 18
+_REACH = 10  # half length of the resampling filter, in samples of the slower rate
+_FULL_SCALE = {"int16": 2.0**15, "int32": 2.0**31}
+_MANY_CHANNELS = 64
+_HIGHEST_RATE = 1_000_000
+
+
+class _LongFile(str):
+    """Path of a file that is too long to be held in memory."""
+
+
+def read_audio(
+    cell: object,
+    *,
+    rate: int = 16_000,
+    array_rate: int | None = None,
+    window: float | None = None,
+) -> Iterator[np.ndarray]:
+    """Decode a sound, window by window.
+
+    Parameters
+    ----------
+    cell : str, path-like, bytes, bytearray, memoryview or array
+        A path, the content of a sound or video file, or the samples themselves: float, int16
+        or int32 of shape ``(n_samples,)`` or ``(n_samples, n_channels)``. Anything with
+        ``__array__`` (a torch tensor on the CPU) counts as an array.
+    rate : int, default=16000
+        Samples per second of the result.
+    array_rate : int, default=None
+        Samples per second of a cell that is an array; a file says its own.
+    window : float, default=None
+        Seconds after which a new window begins. None gives the whole sound at once.
+
+    Returns
+    -------
+    windows : iterator of ndarray of shape (n_samples,), float32
+        The mean of the channels, integers scaled to [-1, 1]. The last window is shorter than
+        the others. The first one is decoded at once, so most of what is wrong with a cell is
+        told here and not by the iterator.
+
+    Raises
+    ------
+    CellTypeError
+        If the cell is no sound, or an array whose shape, dtype or rate is not known.
+    MediaDecodeError
+        If a file is missing, truncated or no sound; if the sound has no samples, or values
+        that are not finite.
+
+    Notes
+    -----
+    Other rates are brought to ``rate`` by a polyphase filter (``scipy.signal.resample_poly``),
+    the windows being cut afterwards: they lie side by side as if the whole sound had been
+    resampled at once. A wav or aiff file that ends before its header says is refused; an mp3
+    or ogg stream does not say how long it is, and is read to its end.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skmm.readers import read_audio
+    >>> second = np.zeros(8000)
+    >>> [len(samples) for samples in read_audio(second, array_rate=8000)]
+    [16000]
+    >>> [len(samples) for samples in read_audio(second, array_rate=8000, window=0.4)]
+    [6400, 6400, 3200]
+    """
+    return _decode(_taken(cell), cell, rate, array_rate, window)
+
+
+def digest_audio(cell: object) -> bytes:
+    """Name the content of a sound cell.
+
+    Parameters
+    ----------
+    cell : str, path-like, bytes, bytearray, memoryview or array
+        As :func:`read_audio` takes it.
+
+    Returns
+    -------
+    digest : bytes
+        16 bytes. A file has the digest of its bytes, under whatever path or none; an array that
+        of its dtype, shape and values. The rate of an array is not part of it.
+
+    Raises
+    ------
+    CellTypeError, MediaDecodeError
+        As :func:`read_audio` does, save that the bytes of a file are not decoded.
+    """
+    return _digest(_taken(cell))
+
+
+def load_audio(
+    cell: object,
+    *,
+    rate: int = 16_000,
+    array_rate: int | None = None,
+    window: float | None = None,
+) -> tuple[bytes, Iterator[np.ndarray]]:
+    """Digest and decode a sound from one look at the cell.
+
+    Parameters
+    ----------
+    cell : str, path-like, bytes, bytearray, memoryview or array
+        As :func:`read_audio` takes it.
+    rate, array_rate, window : int, int or None, float or None
+        As in :func:`read_audio`. They do not enter the digest.
+
+    Returns
+    -------
+    digest : bytes
+        16 bytes, equal to ``digest_audio(cell)``.
+    windows : iterator of ndarray of shape (n_samples,), float32
+        As of ``read_audio(cell)``. It raises ``MediaDecodeError`` if a file that is too long to
+        be held in memory has changed since the digest was taken.
+    """
+    taken = _taken(cell)
+    stamp = _stamp(taken)
+    digest = _digest(taken)
+    return digest, _unchanged(_decode(taken, cell, rate, array_rate, window), taken, stamp, cell)
+
+
+def _taken(cell: object) -> "bytes | _LongFile | np.ndarray":
+    """Reduce a cell to file bytes, the path of a long file, or a numeric array."""
+    if is_source(cell):
+        if isinstance(cell, str | os.PathLike) and _is_long(cell):
+            return _LongFile(os.fsdecode(cell))
+        return source_bytes(cell, kind="sound")
+    if hasattr(type(cell), "__array__") and not isinstance(cell, np.generic):
+        return _array(cell)
+    if hasattr(cell, "read"):
+        source_bytes(cell, kind="sound")  # words the refusal of open files
+    way = "Give a path, bytes or an array."
+    if isinstance(cell, list | tuple):
+        way = "Convert it first: numpy.asarray(cell, dtype=numpy.float32)."
+    raise CellTypeError(f"{_TROUBLE} a cell of type {type(cell).__name__}. {way}")
+
+
+def _is_long(path: "str | os.PathLike[str]") -> bool:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return False  # the reader of bytes says what is wrong with it
+    return stat.S_ISREG(status.st_mode) and status.st_size > _IN_MEMORY
+
+
+def _array(cell: object) -> np.ndarray:
+    try:
+        array = np.asarray(cell)
+    except Exception as error:  # torch: on the GPU, or with a gradient, or bfloat16
+        raise CellTypeError(
+            f"{_TROUBLE} a {type(cell).__name__} that numpy cannot take ({error}). For a torch"
+            " tensor use cell.detach().cpu().float().numpy()."
+        ) from error
+    if array.dtype.kind != "f" and array.dtype.name not in _FULL_SCALE:
+        raise CellTypeError(
+            f"{_TROUBLE} an array of dtype {array.dtype}, whose full scale is unknown. Use float,"
+            " int16 or int32."
+        )
+    if array.ndim not in (1, 2):
+        raise CellTypeError(
+            f"{_TROUBLE} an array of shape {array.shape}. Use (n_samples,) or"
+            " (n_samples, n_channels)."
+        )
+    if array.ndim == 2 and array.shape[1] > min(len(array), _MANY_CHANNELS) > 0:
+        raise CellTypeError(
+            f"{_TROUBLE} an array of shape {array.shape}, which means {array.shape[1]} channels."
+            " If its channels come first, use cell.T."
+        )
+    return array
+
+
+def _digest(taken: "bytes | _LongFile | np.ndarray") -> bytes:
+    if isinstance(taken, bytes):
+        return digest_bytes(taken)
+    if isinstance(taken, np.ndarray):
+        h = hasher("array")
+        h.update(f"{taken.dtype.str} {taken.shape}\0".encode())
+        h.update(np.ascontiguousarray(taken).reshape(-1).view(np.uint8).data)
+        return h.digest()
+    with open_file(taken, kind="sound") as file:
+        return digest_file(file)
+
+
+def _stamp(taken: object) -> object:
+    if not isinstance(taken, _LongFile):
+        return None
+    try:
+        status = os.stat(taken)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
+
+
+def _unchanged(
+    windows: Iterator[np.ndarray], taken: object, stamp: object, cell: object
+) -> Iterator[np.ndarray]:
+    yield from windows
+    if _stamp(taken) != stamp:
+        raise MediaDecodeError(f"{_TROUBLE} {shorten(cell)}: it changed while it was read.")
+
+
+def _decode(
+    taken: "bytes | _LongFile | np.ndarray",
+    cell: object,
+    rate: int,
+    array_rate: int | None,
+    window: float | None,
+) -> Iterator[np.ndarray]:
+    if isinstance(taken, np.ndarray):
+        pieces = _pieces_of_array(taken, rate, array_rate)
+    else:
+        pieces = _pieces_of_file(taken, rate)
+    length = None if window is None else max(1, round(window * rate))
+    windows = _named(_windows(pieces, length), cell)
+    first = next(windows, None)
+    if first is None:
+        raise MediaDecodeError(f"Cannot decode the sound {_name(cell)}: it has no samples.")
+    return _chained(first, windows)
+
+
+def _chained(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    yield first
+    del first
+    yield from rest
+
+
+def _named(windows: Iterator[np.ndarray], cell: object) -> Iterator[np.ndarray]:
+    """Name the cell in whatever goes wrong; a value that is not finite does."""
+    try:
+        for samples in windows:
+            if not np.isfinite(samples).all():
+                raise MediaDecodeError("it has values that are NaN, infinite or beyond float32")
+            yield samples
+    except (MissingExtraError, MemoryError):
+        raise  # says nothing about the sound
+    except Exception as error:  # each library has its own classes, and no list of them is complete
+        raise MediaDecodeError(
+            f"Cannot decode the sound {_name(cell)}: {reason_of(error)}."
+        ) from error
+
+
+def _name(cell: object) -> str:
+    if isinstance(cell, bytes | bytearray | memoryview):
+        data = bytes(cell[:8])
+        return f"in {memoryview(cell).nbytes} bytes that begin with {data!r}"
+    if is_source(cell):
+        return shorten(cell)
+    return f"in a {type(cell).__name__} of shape {np.asarray(cell).shape}"
+
+
+def _pieces_of_array(array: np.ndarray, rate: int, array_rate: int | None) -> Iterator[np.ndarray]:
+    if array_rate is None:
+        raise CellTypeError(
+            f"{_TROUBLE} an array whose rate is not known. Set sampling_rate to its samples per"
+            " second."
+        )
+    scale = _FULL_SCALE.get(array.dtype.name, 1.0)
+
+    def pieces() -> Iterator[np.ndarray]:
+        for start in range(0, len(array), _PIECE):
+            piece = array[start : start + _PIECE].astype(np.float64)
+            mono = piece if piece.ndim == 1 else piece.mean(axis=1)
+            with np.errstate(over="ignore"):  # refused where it becomes infinite
+                single = (mono / scale).astype(np.float32)
+            yield single  # outside: a generator may go on in another thread
+
+    return _resampled(pieces(), array_rate, rate)
+
+
+def _pieces_of_file(taken: "bytes | _LongFile", rate: int) -> Iterator[np.ndarray]:
+    opened: BinaryIO = (
+        io.BytesIO(taken) if isinstance(taken, bytes) else open_file(taken, kind="sound")
+    )
+    with opened as file, closing(sound_blocks(file)) as blocks:
+        file_rate = next(blocks, None)
+        if file_rate is not None:
+            yield from _resampled(blocks, file_rate, rate)
+
+
+def _resampled(pieces: Iterable[np.ndarray], rate: int, target: int) -> Iterator[np.ndarray]:
+    """Resample piece by piece, to the same samples as all of it at once.
+
+    The filter looks at a stretch on either side, so each piece is resampled together with the
+    end of the one before and the beginning of the one after, whose results are thrown away.
+    """
+    if rate == target:
+        yield from pieces
+        return
+    if not 0 < rate <= _HIGHEST_RATE:  # of a damaged header; the filter would fill the memory
+        raise MediaDecodeError(f"it declares {rate} samples per second")
+    common = math.gcd(rate, target)
+    up, down = target // common, rate // common
+    # In samples of the input; whole multiples of down have whole numbers of samples as results.
+    reach = -(-(_REACH * max(up, down) // up + 1) // down) * down
+    held, done = np.zeros(0, np.float32), 0
+    for piece in _gathered(pieces, _PIECE):  # a call of the filter costs more than a short piece
+        held = np.concatenate([held, piece])
+        ready = (len(held) - done - reach) // down * down
+        if ready <= 0:
+            continue
+        until = done + ready
+        samples = _filtered(held[: until + reach], up, down)
+        yield samples[done * up // down : until * up // down]
+        kept = min(until, reach)
+        held, done = held[until - kept :], kept
+    if len(held) > done:
+        yield _filtered(held, up, down)[done * up // down :]
+
+
+def _gathered(pieces: Iterable[np.ndarray], least: int) -> Iterator[np.ndarray]:
+    """Lay short pieces together, the last one excepted."""
+    held: list[np.ndarray] = []
+    n_held = 0
+    for piece in pieces:
+        held.append(piece)
+        n_held += len(piece)
+        if n_held >= least:
+            yield np.concatenate(held)
+            held, n_held = [], 0
+    if n_held:
+        yield np.concatenate(held)
+
+
+def _filtered(samples: np.ndarray, up: int, down: int) -> np.ndarray:
+    from scipy.signal import resample_poly
+
+    return resample_poly(samples, up, down, window=_filter(max(up, down)))
+
+
+@lru_cache(maxsize=8)
+def _filter(most: int) -> np.ndarray:
+    """Low-pass filter of ``resample_poly``, which would design it again at every call."""
+    from scipy.signal import firwin
+
+    return firwin(2 * _REACH * most + 1, 1.0 / most, window=("kaiser", 5.0)).astype(np.float32)
+
+
+def _windows(pieces: Iterable[np.ndarray], length: int | None) -> Iterator[np.ndarray]:
+    """Cut the pieces, laid end to end, into windows of one length; None gives one window."""
+    held: list[np.ndarray] = []
+    n_held = 0
+    for piece in pieces:
+        held.append(piece)
+        n_held += len(piece)
+        if length is not None and n_held >= length:
+            joined = np.concatenate(held)
+            whole = n_held // length * length
+            yield from np.split(joined[:whole], whole // length)
+            held, n_held = [joined[whole:]], n_held - whole
+    if n_held:
+        yield np.concatenate(held)

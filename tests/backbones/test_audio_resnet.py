@@ -1,0 +1,113 @@
+"""The network over spectrograms: independent of the batch, and able to learn."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skmm.backbones import SoundCNN
+from skmm.backbones._audio_resnet import _MaskedNorm
+
+RATE = 16_000
+
+
+@pytest.fixture
+def sounds():
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=n).astype(np.float32) for n in (8_000, 16_000, 1, 8_159, 2_400)]
+
+
+@pytest.fixture
+def model():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return SoundCNN(32).eval()
+
+
+def test_a_batch_never_changes_a_cell(model, sounds):
+    with torch.no_grad():
+        together = model(**model.collate(sounds))
+        assert together.tokens.shape == (*together.mask.shape, 32)
+        # 16 frames a token, 100 frames a second and one more.
+        assert together.mask.sum(1).tolist() == [4, 7, 1, 4, 1]
+        for i, sound in enumerate(sounds):
+            alone = model(**model.collate([sound]))
+            np.testing.assert_allclose(together.pooled[i], alone.pooled[0], atol=1e-4)
+            np.testing.assert_allclose(
+                together.tokens[i][together.mask[i]], alone.tokens[0], atol=1e-4
+            )
+        # Rows of a tensor that is padded further still, as a joint net cuts them.
+        tensors = model.collate(sounds)
+        rows = model(**{name: tensor[[0, 4]] for name, tensor in tensors.items()})
+        np.testing.assert_allclose(rows.pooled, together.pooled[[0, 4]], atol=1e-4)
+
+
+def test_the_norm_is_torchs_where_nothing_is_masked():
+    x = torch.randn(3, 16, 5, 7)
+    mine, torchs = _MaskedNorm(16), nn.GroupNorm(2, 16)
+    with torch.no_grad():
+        for name in ("weight", "bias"):
+            getattr(mine, name).normal_()
+            getattr(torchs, name).copy_(getattr(mine, name).flatten())
+    mask = torch.ones(3, 7, dtype=torch.bool)
+    np.testing.assert_allclose(mine(x, mask).detach(), torchs(x).detach(), atol=1e-5)
+    mask[1, 4:] = False
+    expected = torchs(x[1:2, ..., :4]).detach()
+    np.testing.assert_allclose(mine(x, mask)[1:2, ..., :4].detach(), expected, atol=1e-5)
+    assert not mine(x, mask)[1, ..., 4:].any()
+
+
+def test_loudness_does_not_matter(model, sounds):
+    tensors = [model.collate([gain * sounds[0]])["frames"] for gain in (1.0, 0.01)]
+    assert tensors[0].dtype == torch.int8
+    assert (tensors[0] - tensors[1]).abs().max() <= 1
+
+
+def test_absent_rows_are_harmless(model, sounds):
+    """A joint fusion gives zeros for a cell that is absent, and does not look at the result."""
+    tensors = {
+        name: torch.cat([t, torch.zeros_like(t[:1])]) for name, t in model.collate(sounds).items()
+    }
+    with torch.no_grad():
+        encoded = model(**tensors)
+        assert torch.isfinite(encoded.pooled).all()
+        empty = model(**{name: t[-1:] for name, t in tensors.items()})
+        assert torch.isfinite(empty.pooled).all()
+
+
+def test_gradients_reach_every_weight(model, sounds):
+    model.train()
+    model(**model.collate(sounds)).pooled.square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_hides_something_in_training_alone(model, sounds):
+    tensors = model.collate(sounds[:1])
+    with torch.no_grad():
+        assert torch.equal(model(**tensors).pooled, model(**tensors).pooled)
+        model.train()
+        assert not torch.equal(model(**tensors).pooled, model(**tensors).pooled)
+        model.hidden_share = 0.0
+        assert torch.equal(model(**tensors).pooled, model.eval()(**tensors).pooled)
+
+
+def test_reconstruction_target_is_the_spectrogram_in_small(model):
+    """A sweep: the loudest of 8 bands rises with the 8 stretches, in sounds of any length."""
+    for n in (8_000, 30_000):
+        t = np.linspace(0, 1, n)
+        sweep = np.sin(2 * np.pi * np.cumsum(100 * 70**t) / RATE).astype(np.float32)
+        padded = model.collate([sweep, np.ones(40_000, np.float32)])
+        target = model.reconstruction_target(**padded)
+        assert target.shape == (2, 64) and target.abs().max() <= 1
+        loudest = target[0].reshape(8, 8).argmax(dim=1)  # (stretches, bands)
+        assert (loudest.diff() >= 0).all() and loudest[0] == 0 and loudest[-1] >= 6
+        alone = model.reconstruction_target(**model.collate([sweep]))
+        np.testing.assert_allclose(alone[0], target[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"n_components": 0}, {"n_mels": 40}])
+def test_unusable_sizes(options):
+    with pytest.raises(ValueError, match="SoundCNN: n_components must be positive and n_mels"):
+        SoundCNN(**options)

@@ -1,0 +1,88 @@
+"""Spectrograms against independent computations."""
+
+import numpy as np
+import pytest
+import scipy.fft
+import scipy.signal
+import torch
+
+from skmm.backbones._mel import dct_matrix, delta, log_mel, mel_filters, mel_spectrogram
+
+RATE = 16_000
+
+
+def hertz_of(mel):
+    """Slaney's scale, written from its definition, one number at a time."""
+    if mel < 15:
+        return mel * 200 / 3
+    return 1000 * 6.4 ** ((mel - 15) / 27)
+
+
+def triangles(n_mels, n_fft, rate):
+    low, high = 0.0, 15 + 27 * np.log(rate / 2 / 1000) / np.log(6.4)
+    corners = [hertz_of(m) for m in np.linspace(low, high, n_mels + 2)]
+    filters = np.zeros((n_mels, n_fft // 2 + 1))
+    for i, (left, top, right) in enumerate(zip(corners, corners[1:], corners[2:], strict=False)):
+        for j in range(n_fft // 2 + 1):
+            f = j * rate / n_fft
+            height = min((f - left) / (top - left), (right - f) / (right - top))
+            filters[i, j] = max(0.0, height) * 2 / (right - left)
+    return filters
+
+
+@pytest.mark.parametrize(
+    ("n_mels", "n_fft", "rate"), [(40, 400, RATE), (80, 400, RATE), (64, 960, 48_000)]
+)
+def test_filters_by_their_definition(n_mels, n_fft, rate):
+    filters = mel_filters(n_mels, n_fft, rate)
+    np.testing.assert_allclose(filters, triangles(n_mels, n_fft, rate), atol=1e-6)
+
+
+@pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
+def test_spectrogram_against_scipy(pad_mode):
+    sound = np.random.default_rng(0).normal(size=5_003).astype(np.float32)
+    power = mel_spectrogram(torch.from_numpy(sound), n_mels=40, pad_mode=pad_mode)
+    padded = np.pad(sound, 200, mode=pad_mode)
+    window = scipy.signal.get_window("hann", 400)
+    frames = np.stack([padded[i : i + 400] * window for i in range(0, len(padded) - 399, 160)])
+    expected = triangles(40, 400, RATE) @ np.abs(scipy.fft.rfft(frames)).T ** 2
+    assert power.shape == (40, 1 + 5_003 // 160)
+    np.testing.assert_allclose(power, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_whisper_input_equals_its_feature_extractor():
+    pytest.importorskip("transformers", reason="the reference is in the extra 'hub'")
+    from transformers import WhisperFeatureExtractor
+
+    from skmm.backbones._pretrained_speech import whisper_input
+
+    rng = np.random.default_rng(0)
+    sounds = [(0.1 * rng.normal(size=n)).astype(np.float32) for n in (1, 4_000, 50_000)]
+    expected = WhisperFeatureExtractor()(sounds, sampling_rate=RATE, return_tensors="np")
+    prepared = whisper_input(sounds)
+    assert prepared["lengths"].tolist() == [1, 4_000, 50_000]
+    np.testing.assert_allclose(prepared["mel"], expected["input_features"], atol=1e-4)
+    shorter = whisper_input(sounds[:2], seconds=0.25)["mel"]
+    assert shorter.shape == (2, 80, 26)  # whole tokens, of two frames each
+
+
+def test_log_mel_is_cut_below_the_loudest():
+    power = torch.tensor([[1.0, 1e-3], [1e-9, 0.0]])
+    np.testing.assert_allclose(log_mel(power), [[0, -3], [-8, -8]], atol=1e-5)
+    np.testing.assert_allclose(log_mel(power, span=2.0), [[0, -2], [-2, -2]], atol=1e-5)
+    np.testing.assert_allclose(log_mel(torch.zeros(2, 2)), -10, atol=1e-5)
+
+
+def test_cosine_transform_against_scipy():
+    x = np.random.default_rng(0).normal(size=(40, 7))
+    expected = scipy.fft.dct(x, axis=0, norm="ortho")[:20]
+    np.testing.assert_allclose(dct_matrix(20, 40).numpy() @ x, expected, atol=1e-6)
+
+
+def test_delta_is_the_slope():
+    frames = torch.arange(10.0)[None] * 3 + 1
+    np.testing.assert_allclose(delta(frames)[0, 2:-2], 3.0, atol=1e-5)
+    x = np.random.default_rng(0).normal(size=20)
+    expected = [np.polyfit(np.arange(-2, 3), x[i - 2 : i + 3], 1)[0] for i in range(2, 18)]
+    np.testing.assert_allclose(delta(torch.from_numpy(x)[None])[0, 2:-2], expected, atol=1e-8)
+    np.testing.assert_allclose(delta(torch.ones(3, 1)), 0.0, atol=1e-6)

@@ -1,0 +1,188 @@
+"""Sounds through pretrained models: equal to the library's own way, whatever the batch."""
+
+import numpy as np
+import pytest
+import torch
+
+from skmm.encoders._checkpoint import resolve_checkpoint
+from skmm.exceptions import CheckpointError
+
+pytest.importorskip("transformers", reason="pretrained models need the extra 'hub'")
+
+KINDS = ["wav2vec2", "hubert", "whisper", "ast", "clap", "clap_fusion"]
+RATE = 16_000
+
+
+@pytest.fixture
+def sounds():
+    """Of unequal lengths, the shortest of one sample, none longer than a second."""
+    rng = np.random.default_rng(0)
+    lengths = [RATE // 2, RATE, 4001, 1, 4001, 600]
+    return [(0.1 * rng.normal(size=n)).astype(np.float32) for n in lengths]
+
+
+def model_and_extractor(folder):
+    from transformers import AutoFeatureExtractor, AutoModel
+
+    return AutoModel.from_pretrained(folder).eval(), AutoFeatureExtractor.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pooling", ["auto", "mean", "max", "statistics"])
+def test_a_batch_never_changes_a_cell(
+    kind, pooling, sounds, tiny_checkpoint, open_backbone, encode
+):
+    backbone = open_backbone(tiny_checkpoint(kind), "audio", pooling=pooling)
+    together = encode(backbone, sounds)
+    assert together.pooled.shape == (len(sounds), backbone.width)
+    assert together.tokens.shape == (*together.mask.shape, backbone.width)
+    assert together.mask.any(dim=1).all() and torch.isfinite(together.pooled).all()
+    for i, sound in enumerate(sounds):
+        alone = encode(backbone, [sound])
+        np.testing.assert_allclose(alone.pooled[0], together.pooled[i], atol=2e-5)
+        n = int(alone.mask.sum())
+        assert int(together.mask[i].sum()) == n
+        np.testing.assert_allclose(
+            alone.tokens[0][alone.mask[0]], together.tokens[i][together.mask[i]], atol=2e-5
+        )
+    assert not np.allclose(together.pooled[0], together.pooled[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "hubert"])
+def test_raw_waves_as_the_library_does(kind, sounds, tiny_checkpoint, open_backbone, encode):
+    model, extractor = model_and_extractor(tiny_checkpoint(kind))
+    encoded = encode(open_backbone(tiny_checkpoint(kind), "audio"), sounds[:2])
+    for i, sound in enumerate(sounds[:2]):
+        values = extractor(sound, sampling_rate=RATE, return_tensors="pt").input_values
+        with torch.no_grad():
+            frames = model(values).last_hidden_state[0]
+        np.testing.assert_allclose(encoded.tokens[i][encoded.mask[i]], frames, atol=1e-5)
+        np.testing.assert_allclose(encoded.pooled[i], frames.mean(0), atol=1e-5)
+
+
+def test_whisper_as_the_library_does(sounds, tiny_whisper, open_backbone, encode):
+    model, extractor = model_and_extractor(tiny_whisper)
+    features = extractor(sounds, sampling_rate=RATE, return_tensors="pt").input_features
+    with torch.no_grad():
+        frames = model.encoder(features).last_hidden_state
+    encoded = encode(open_backbone(tiny_whisper, "audio"), sounds)
+    np.testing.assert_allclose(encoded.tokens, frames, atol=1e-5)
+    # 50 frames a second; the padding to two seconds is heard by none of those that count.
+    assert encoded.mask.sum(1).tolist() == [25, 50, 13, 2, 13, 2]
+    np.testing.assert_allclose(encoded.pooled[0], frames[0, :25].mean(0), atol=1e-5)
+
+
+def test_ast_as_the_library_does(sounds, tiny_ast, open_backbone, encode):
+    model, extractor = model_and_extractor(tiny_ast)
+    values = extractor(sounds[:3], sampling_rate=RATE, return_tensors="pt").input_values
+    with torch.no_grad():
+        output = model(values)
+    encoded = encode(open_backbone(tiny_ast, "audio"), sounds[:3])
+    np.testing.assert_allclose(encoded.pooled, output.pooler_output, atol=1e-5)
+    np.testing.assert_allclose(encoded.tokens, output.last_hidden_state[:, 2:], atol=1e-5)
+    # Patches begin every 100 ms, in two bands; the last of half a second begins at 400 ms.
+    assert encoded.mask.sum(1).tolist() == [2 * 5, 2 * 10, 2 * 3]
+    mean = open_backbone(tiny_ast, "audio", pooling="mean")
+    first = encoded.tokens[0][encoded.mask[0]].mean(0)
+    np.testing.assert_allclose(encode(mean, sounds[:1]).pooled[0], first, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["clap", "clap_fusion"])
+def test_clap_as_the_library_does(kind, sounds, tiny_checkpoint, open_backbone, encode):
+    model, extractor = model_and_extractor(tiny_checkpoint(kind))
+    before = np.random.get_state()[1].copy()
+    encoded = encode(open_backbone(tiny_checkpoint(kind), "audio"), sounds[:2])
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+    inputs = extractor(sounds[:2], sampling_rate=RATE, return_tensors="pt")
+    inputs["is_longer"] = torch.zeros(2, 1, dtype=torch.bool)
+    with torch.no_grad():
+        output = model.get_audio_features(**inputs)
+    np.testing.assert_allclose(encoded.pooled, output.pooler_output, atol=1e-5)
+    assert encoded.pooled.shape == (2, 12) and encoded.mask.all()
+
+
+def test_one_clap_for_texts_and_sounds(tiny_clap, sounds, open_backbone, encode):
+    from transformers import AutoModel, AutoTokenizer
+
+    texts = encode(open_backbone(tiny_clap, "text"), ["a dog"]).pooled
+    with torch.no_grad():
+        expected = AutoModel.from_pretrained(tiny_clap).get_text_features(
+            **AutoTokenizer.from_pretrained(tiny_clap)(["a dog"], return_tensors="pt")
+        )
+    np.testing.assert_allclose(texts, expected.pooler_output, atol=1e-5)
+    assert encode(open_backbone(tiny_clap, "audio"), sounds[:1]).pooled.shape == texts.shape
+
+
+def test_statistics_are_mean_and_deviation(sounds, tiny_hubert, open_backbone, encode):
+    frames = encode(open_backbone(tiny_hubert, "audio"), sounds[:1]).tokens[0]
+    backbone = open_backbone(tiny_hubert, "audio", pooling="statistics")
+    assert backbone.width == 32
+    pooled = encode(backbone, sounds[:1]).pooled[0]
+    expected = torch.cat([frames.mean(0), frames.std(0, unbiased=False)])
+    np.testing.assert_allclose(pooled, expected, atol=1e-5)
+
+
+def test_normalize(sounds, tiny_wav2vec2, open_backbone, encode):
+    pooled = encode(open_backbone(tiny_wav2vec2, "audio", normalize=True), sounds).pooled
+    np.testing.assert_allclose(pooled.norm(dim=1), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "window", "expected"),
+    [
+        ("wav2vec2", None, None),
+        ("wav2vec2", 5.0, 5.0),
+        ("whisper", 30.0, 2.0),
+        ("whisper", 1.0, 1.0),
+        ("ast", 30.0, 2.015),
+        ("clap", 30.0, 1.0),
+    ],
+)
+def test_description(kind, window, expected, tiny_checkpoint, describe_model):
+    told = describe_model(tiny_checkpoint(kind), "audio", max_length=window)
+    assert told["window"] == (None if expected is None else pytest.approx(expected))
+    assert told["rate"] == RATE
+    assert told["pooling"] == ("pooler" if kind in ("ast", "clap") else "mean")
+    assert told["normalize"] is False
+
+
+def test_pooling_that_a_model_does_not_have(tiny_hubert, describe_model):
+    with pytest.raises(ValueError, match="pooling='pooler' does not suit .*'mean', 'max' or 'stat"):
+        describe_model(tiny_hubert, "audio", pooling="pooler")
+
+
+def test_the_wrong_modality(tiny_whisper, tiny_bert, tiny_clap):
+    with pytest.raises(CheckpointError, match="'whisper' model, which encodes audio, not text"):
+        resolve_checkpoint(tiny_whisper, modality="text", needed_by="TextEncoder")
+    with pytest.raises(CheckpointError, match="Give AudioEncoder an audio model"):
+        resolve_checkpoint(tiny_bert, modality="audio", needed_by="AudioEncoder")
+    with pytest.raises(CheckpointError, match="encodes audio and text, not image"):
+        resolve_checkpoint(tiny_clap, modality="image", needed_by="ImageEncoder")
+
+
+def test_a_model_with_an_adapter(copied_checkpoint, describe_model):
+    folder = copied_checkpoint("wav2vec2")
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"add_adapter": false', '"add_adapter": true'))
+    with pytest.raises(CheckpointError, match="has an adapter"):
+        describe_model(folder, "audio")
+
+
+def test_a_checkpoint_of_a_recogniser_lacks_what_hides_frames(copied_checkpoint, open_backbone):
+    """Of many published ones the vector that hides frames in training was never saved."""
+    from safetensors.torch import load_file, save_file
+
+    folder = copied_checkpoint("wav2vec2")
+    weights = load_file(folder / "model.safetensors")
+    del weights["masked_spec_embed"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    open_backbone(folder, "audio")
+    weights.pop("encoder.layer_norm.weight")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"incomplete: they lack encoder\.layer_norm"):
+        open_backbone(folder, "audio")
+
+
+def test_frozen(tiny_wav2vec2, open_backbone):
+    backbone = open_backbone(tiny_wav2vec2, "audio").train()
+    assert not backbone.training and not any(p.requires_grad for p in backbone.parameters())
