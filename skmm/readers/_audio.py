@@ -36,7 +36,7 @@ _PIECE = 1 << 18
 _REACH = 10  # half length of the resampling filter, in samples of the slower rate
 _FULL_SCALE = {"int16": 2.0**15, "int32": 2.0**31}
 _MANY_CHANNELS = 64
-_HIGHEST_RATE = 1_000_000
+_RATES = (100, 1_000_000)  # samples per second that are believed
 
 
 class _LongFile(str):
@@ -84,8 +84,8 @@ def read_audio(
     -----
     Other rates are brought to ``rate`` by a polyphase filter (``scipy.signal.resample_poly``),
     the windows being cut afterwards: they lie side by side as if the whole sound had been
-    resampled at once. A wav or aiff file that ends before its header says is refused; an mp3
-    or ogg stream does not say how long it is, and is read to its end.
+    resampled at once. A file that ends before its header says is refused. Not every mp3 says
+    how long it is; one that does not is read to its end.
 
     Examples
     --------
@@ -319,7 +319,7 @@ def _resampled(pieces: Iterable[np.ndarray], rate: int, target: int) -> Iterator
     if rate == target:
         yield from pieces
         return
-    if not 0 < rate <= _HIGHEST_RATE:  # of a damaged header; the filter would fill the memory
+    if not _RATES[0] <= rate <= _RATES[1]:  # of a damaged header; it would fill the memory
         raise MediaDecodeError(f"it declares {rate} samples per second")
     common = math.gcd(rate, target)
     up, down = target // common, rate // common

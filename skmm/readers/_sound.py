@@ -7,8 +7,7 @@ aac, the sound of a video). Neither ever sees a file's name, so a wrong suffix m
 import io
 import struct
 from collections.abc import Generator, Iterator
-from contextlib import closing
-from types import SimpleNamespace
+from contextlib import closing, suppress
 from typing import Any, BinaryIO
 
 from skmm._optional import import_optional, is_installed
@@ -20,6 +19,8 @@ _NEEDED_BY = "Reading a sound file"
 _BLOCK = 1 << 16  # samples of each channel
 # What programs write that do not know the length in advance: ffmpeg the largest number, sox this.
 _UNKNOWN = 0x7FFFF000
+# An mp3 may count samples that its encoder added, or estimate its length: two frames, a hundredth.
+_SLACK, _SLACK_SHARE = 2 * 1152, 0.01
 _MALFORMED = 3  # libsndfile's number for a format that it knows, and a file that is broken
 # Nothing that the bytes refer to (playlists name other files) is ever opened.
 _CLOSED = {"protocol_whitelist": "none"}
@@ -48,12 +49,15 @@ def sound_blocks(file: BinaryIO) -> Generator[Any, None, None]:
     """
     head = file.read(16)
     _check_length(file, head)
-    file.seek(0)
-    try:
-        yield from _by_soundfile(file)
-        return
-    except _UnknownFormatError as error:
-        reason = str(error)
+    reason = ""
+    # Of an mp3 without a tag libsndfile guesses the length, and stops there.
+    if not (_is_untagged_mp3(file, head) and is_installed("av")):
+        file.seek(0)
+        try:
+            yield from _by_soundfile(file)
+            return
+        except _UnknownFormatError as error:
+            reason = str(error)
     if not is_installed("av") and not _is_container(head):
         raise MediaDecodeError(f"it is in no format that soundfile reads ({reason})")
     file.seek(0)
@@ -64,32 +68,46 @@ class _UnknownFormatError(Exception):
     """soundfile does not know a file's format, so another library has its turn."""
 
 
-def _nameless(file: BinaryIO) -> Any:
-    return SimpleNamespace(
-        read=file.read,
-        readinto=file.readinto,  # type: ignore[attr-defined]
-        seek=file.seek,
-        tell=file.tell,
-    )
+class _Nameless:
+    """A file without its name; a damaged header may ask for places that are in no file."""
+
+    def __init__(self, file: Any):
+        self.read = file.read
+        self.readinto = file.readinto
+        self.tell = file.tell
+        self._seek = file.seek
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with suppress(OSError, ValueError):  # whoever asked sees that it is not there
+            self._seek(offset, whence)
+        return self.tell()
 
 
 def _by_soundfile(file: BinaryIO) -> Iterator[Any]:
     soundfile = import_optional("soundfile", needed_by=_NEEDED_BY)
     try:
-        sound = soundfile.SoundFile(_nameless(file))
+        sound = soundfile.SoundFile(_Nameless(file))
     except soundfile.LibsndfileError as error:
         if error.code == _MALFORMED:  # another library would give the part that is there
             raise
         raise _UnknownFormatError(error.error_string.rstrip(".")) from error
     with closing(sound):
         yield sound.samplerate
-        for block in sound.blocks(_BLOCK, dtype="float32", always_2d=True):
+        n_read = 0
+        # Not by its method blocks(), which believes the header: behind the end of a truncated mp3
+        # it repeats what came before.
+        while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
+            n_read += len(block)
             yield block.mean(axis=1)
+    if sound.frames - n_read > max(_SLACK, _SLACK_SHARE * sound.frames):
+        raise MediaDecodeError(
+            f"it is truncated: {n_read} samples are there, of {sound.frames} that it declares"
+        )
 
 
 def _by_av(file: BinaryIO) -> Iterator[Any]:
     av = import_optional("av", needed_by=_NEEDED_BY)
-    with av.open(_nameless(file), options=_CLOSED) as container:
+    with av.open(_Nameless(file), container_options=_CLOSED) as container:
         if not container.streams.audio:
             raise MediaDecodeError("it has no sound")
         rate, resampler = None, None
@@ -114,6 +132,17 @@ def _is_container(head: bytes) -> bool:
         or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
         or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0)  # AAC
     )
+
+
+def _is_untagged_mp3(file: BinaryIO, head: bytes) -> bool:
+    """Whether a file is an mp3 whose first frame does not tell how many there are."""
+    begin = 0
+    if head[:3] == b"ID3":  # its size comes in four bytes of seven bits
+        begin = 10 + sum(byte << 7 * (3 - i) for i, byte in enumerate(head[6:10]))
+    file.seek(begin)
+    frame = file.read(200)
+    is_mp3 = len(frame) > 1 and frame[0] == 0xFF and frame[1] & 0xE6 == 0xE2
+    return is_mp3 and not any(tag in frame for tag in (b"Xing", b"Info", b"VBRI"))
 
 
 def _check_length(file: BinaryIO, head: bytes) -> None:

@@ -237,6 +237,7 @@ class TestPackaged:
             (tmp_path / "pkg").mkdir()
             for name, content in files.items():
                 (tmp_path / "pkg" / name).write_bytes(content)
+            monkeypatch.setattr(_checkpoint, "_FOUND", {})  # by other tests
             monkeypatch.setattr(metadata, "distribution", lambda name: Distribution())
 
         return install
@@ -258,6 +259,7 @@ class TestPackaged:
         def absent(name):
             raise metadata.PackageNotFoundError(name)
 
+        monkeypatch.setattr(_checkpoint, "_FOUND", {})  # by other tests
         monkeypatch.setattr(metadata, "distribution", absent)
 
     def test_absent_image_package(self, nothing_installed, hub):
