@@ -48,13 +48,13 @@ class CellPass:
         self.runtime = runtime
         self.sequence = sequence
         self.store: Any = NullStore()
-        self._base: Any = None  # None: nothing of this model is kept
+        self._base: bytes | None = None  # None: nothing of this model is kept
         fingerprint = self.engine.fingerprint(runtime)
         if fingerprint is not None:
             self.store = resolve_store(encoder.store)
             facts = json.dumps(encoder._reading(), sort_keys=True)
             told = f"{fingerprint}|reading={facts}|sequence={sequence}"
-            self._base = hashlib.blake2b(told.encode(), digest_size=16)
+            self._base = hashlib.blake2b(told.encode(), digest_size=16).digest()
         self._run = FittingRunner(
             self.engine, runtime, sequence=sequence, name=type(encoder).__name__
         )
@@ -90,9 +90,8 @@ class CellPass:
         return None if digest is None else self._keyed(digest)
 
     def _keyed(self, digest: bytes) -> bytes:
-        key = self._base.copy()
-        key.update(digest)
-        return key.digest()
+        assert self._base is not None
+        return self._base + digest  # who encoded, and what
 
     def _plan(self, missing: dict[bytes, Places]) -> Iterator[list[bytes]]:
         keys = list(missing)

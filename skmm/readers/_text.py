@@ -11,6 +11,9 @@ __all__ = ["digest_text", "read_text"]
 _EXACT = 2.0**53
 
 
+_HASHER = hasher("text")
+
+
 def read_text(cell: object) -> str:
     """Read a text cell.
 
@@ -86,7 +89,7 @@ def digest_text(cell: object) -> bytes:
     >>> digest_text("3") == digest_text(3.0), digest_text("a") == digest_text("A")
     (True, False)
     """
-    h = hasher("text")
+    h = _HASHER.copy()  # quicker than a new one, and texts are many
     # Lone surrogates do turn up in scraped text and must not stop a digest.
     h.update(read_text(cell).encode("utf-8", "surrogatepass"))
     return h.digest()
