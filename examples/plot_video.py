@@ -49,11 +49,12 @@ X = pd.DataFrame({"clip": [clip(*row) for row in truth.itertuples(index=False)]}
 train, test = slice(0, 240), slice(240, n)
 
 figure, axes = plt.subplots(2, 6, figsize=(7.5, 2.6), layout="constrained")
-for row, axes_of_row in enumerate(axes):
+for direction, axes_of_row in zip(["left", "right"], axes, strict=True):
+    row = truth.index[truth["direction"] == direction][0]
     for k, axis in enumerate(axes_of_row):
         axis.imshow(X["clip"][row][k])
         axis.set(xticks=[], yticks=[])
-    axes_of_row[0].set_ylabel(f"{truth['colour'][row]},\n{truth['direction'][row]}")
+    axes_of_row[0].set_ylabel(f"{truth['colour'][row]},\n{direction}")
 figure.suptitle("The first frames of two clips")
 
 # %%
@@ -84,7 +85,7 @@ print(scores.round(2).to_string())
 # videos differ in what they show or in what happens; the mean over a pretrained image model, which
 # needs no training, answers only the first question.
 
-figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
+figure, axis = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
 places = np.arange(len(scores))
 for shift, question, color in ((-0.2, "colour", "C0"), (0.2, "direction", "C1")):
     bars = axis.bar(places + shift, scores[question], 0.36, color=color, label=f"which {question}?")
@@ -92,6 +93,6 @@ for shift, question, color in ((-0.2, "colour", "C0"), (0.2, "direction", "C1"))
 axis.axhline(0.5, color="0.4", linewidth=1, linestyle="--")
 axis.set(xticks=places, xticklabels=scores.index, ylim=(0, 1.15), ylabel="accuracy")
 axis.set(xlabel="temporal_pooling", title="Only what knows the order sees the direction")
-axis.legend(frameon=False, loc="upper left", ncols=2)
+axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 axis.spines[["top", "right"]].set_visible(False)
 plt.show()
