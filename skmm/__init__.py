@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from skmm.fusion import (
         EarlyFusion,
         JointFusionClassifier,
+        JointFusionMultiTask,
         JointFusionRegressor,
         LateFusionClassifier,
         LateFusionRegressor,
@@ -42,6 +43,7 @@ __all__ = [
     "EarlyFusion",
     "ImageEncoder",
     "JointFusionClassifier",
+    "JointFusionMultiTask",
     "JointFusionRegressor",
     "LateFusionClassifier",
     "LateFusionRegressor",
@@ -73,6 +75,7 @@ _HOME = {
     "EarlyFusion": "skmm.fusion",
     "ImageEncoder": "skmm.encoders",
     "JointFusionClassifier": "skmm.fusion",
+    "JointFusionMultiTask": "skmm.fusion",
     "JointFusionRegressor": "skmm.fusion",
     "LateFusionClassifier": "skmm.fusion",
     "LateFusionRegressor": "skmm.fusion",

@@ -16,6 +16,7 @@ import pandas as pd
 
 __all__ = [
     "Column",
+    "add_absent_columns",
     "column_names",
     "columns_of",
     "is_missing",
@@ -282,6 +283,24 @@ def columns_of(X: Any, key: Any) -> list[Column]:
     names = _names(X)
     _, positions = _positions(X, key)
     return [to_column(names[p], _pick(X, [p], scalar=True)) for p in positions]
+
+
+def add_absent_columns(X: Any, names: Sequence[str]) -> Any:
+    """Give a frame a column of missing cells, in its place, for each name that it lacks.
+
+    What has no column names comes back as it is.
+    """
+    known = list(getattr(X, "columns", names))
+    lacking = [name for name in names if name not in known]
+    if not lacking or len(set(known)) < len(known):
+        return X
+    order = known.copy()
+    for position, name in enumerate(names):
+        if name in lacking:
+            order.insert(position, name)
+    if isinstance(X, pd.DataFrame):
+        return X.reindex(columns=order)
+    return X.with_columns(**dict.fromkeys(lacking)).select(order)
 
 
 def column_names(X: Any, key: Any = slice(None)) -> list[str]:

@@ -22,6 +22,7 @@ _PACKAGES = (
     "joblib",
     "transformers",
     "safetensors",
+    "peft",
     "matplotlib",
     "soundfile",
     "av",

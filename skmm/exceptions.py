@@ -7,6 +7,7 @@ __all__ = [
     "CellTypeError",
     "CheckpointError",
     "ConvergenceError",
+    "FusionWarning",
     "MediaDecodeError",
     "MissingExtraError",
     "ModalityMissingError",
@@ -59,6 +60,10 @@ class MissingExtraError(ImportError):
 
 class ConvergenceError(ValueError):
     """Training met a loss that is not a number."""
+
+
+class FusionWarning(UserWarning):
+    """A fusion is not shown to do better than its best single modality."""
 
 
 class ModalityWarning(UserWarning):

@@ -12,6 +12,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skmm._column import (
     Column,
+    add_absent_columns,
     column_names,
     is_missing,
     n_rows,
@@ -581,6 +582,29 @@ def test_a_name_where_there_are_none():
 def test_keys_that_pick_nothing(container, key, message):
     with pytest.raises(ValueError, match=message):
         take_columns(FRAMES[container], key)
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_columns_that_a_frame_lacks(container):
+    make = pd.DataFrame if container == "pandas" else pl.DataFrame
+    frame = make({"b": [1, 2], "d": ["x", "y"]})
+    full = add_absent_columns(frame, ["a", "b", "c", "d"])
+    assert list(full.columns) == ["a", "b", "c", "d"] and list(frame.columns) == ["b", "d"]
+    a, b, c, d = to_columns(full)
+    assert a.missing.all() and c.missing.all()
+    assert b.values.tolist() == [1, 2] and d.values.tolist() == ["x", "y"]
+    # What is not known stays, and nothing is done without need.
+    assert list(add_absent_columns(frame, ["d", "e"]).columns) == ["b", "e", "d"]
+    assert add_absent_columns(frame, ["d"]) is frame
+
+
+def test_absent_columns_of_what_has_no_names_or_the_same_twice():
+    array = np.zeros((2, 2))
+    assert add_absent_columns(array, ["a"]) is array
+    twice = pd.DataFrame([[1, 2]], columns=["a", "a"])
+    assert add_absent_columns(twice, ["a", "b"]) is twice
+    nothing = add_absent_columns(pd.DataFrame(index=["r", "s"]), ["a"])
+    assert nothing.shape == (2, 1) and nothing.index.tolist() == ["r", "s"]
 
 
 # ---- house ---------------------------------------------------------------------------------

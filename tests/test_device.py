@@ -238,7 +238,8 @@ class TestHelperThreads:
     def test_keep_to_one_thread(self, cores, inside):
         with (
             shared_threads() if inside else nothing(),
-            ThreadPoolExecutor(2, initializer=keep_to_one_thread) as pool,
+            # One: a second thread might still be starting when the numbers are looked at.
+            ThreadPoolExecutor(1, initializer=keep_to_one_thread) as pool,
         ):
             assert list(pool.map(lambda _: torch.get_num_threads(), range(8))) == [1] * 8
             assert torch.get_num_threads() == cores

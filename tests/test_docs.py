@@ -5,6 +5,7 @@ this file checks what they cannot.
 """
 
 import ast
+import builtins
 import importlib
 import inspect
 import re
@@ -27,6 +28,7 @@ PUBLIC_MODULES = (
     "skmm",
     "skmm.encoders",
     "skmm.fusion",
+    "skmm.inspection",
     "skmm.datasets",
     "skmm.testing",
     "skmm.exceptions",
@@ -228,6 +230,8 @@ def wrong_calls(code: str) -> list[str]:
         if isinstance(node, ast.ImportFrom) and not str(node.module).startswith("skmm")
         for alias in node.names
     }
+    foreign |= {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    foreign |= set(dir(builtins))
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func).removeprefix("skmm.")

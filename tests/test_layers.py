@@ -44,6 +44,7 @@ ROOMS = {
     "backbones": Room({"exceptions", "_optional"}, {"torch", "numpy", "PIL"}),
     "encoders": Room(GROUND | {"_device", "readers", "backbones"}, SCIENCE | {"torch", "PIL"}),
     "fusion": Room(GROUND | {"_device", "_modality", "nets"}, SCIENCE | {"torch", "skorch"}),
+    "inspection": Room({"exceptions", "_constraints", "_optional", "_column"}, SCIENCE),
     "_auto": Room(GROUND | {"_modality", "encoders", "fusion"}, {"sklearn"}),
     "testing": Room(GROUND | WORKSHOPS | {"_auto", "datasets"}, SCIENCE | {"torch", "PIL"}),
 }

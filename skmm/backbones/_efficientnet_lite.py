@@ -72,6 +72,7 @@ class EfficientNetLite0(Backbone):
     """
 
     width = _HEAD_CHANNELS
+    stages = tuple(repeats for repeats, *_ in _STAGES)
 
     separable = True
 

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,10 +19,13 @@ class _LiteTower(nn.Module):
     """The network, with the output that a tower gives."""
 
     has_pooler = True
+    # The smallest input: it takes pictures of any size.
+    blank: ClassVar[dict[str, Tensor]] = {"pictures": torch.zeros(1, 3, 32, 32)}
 
     def __init__(self, model: EfficientNetLite0):
         super().__init__()
         self.model = model
+        self.stages = model.stages
 
     def forward(self, *, pictures: Tensor) -> tuple[Tensor, Tensor]:
         encoded = self.model(pictures=pictures)

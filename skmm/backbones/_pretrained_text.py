@@ -222,13 +222,9 @@ class PretrainedText(Backbone):
         encoded : Encoded
             In float32, whatever the type of the weights.
         """
-        mask = attention_mask.bool()
-        if self.tokenizer.masked:
-            # A row without a token would be a softmax over nothing: let it see its padding.
-            attended = attention_mask.clone()
-            attended[:, 0] = torch.where(mask.any(1), attended[:, 0], 1)
-            others["attention_mask"] = attended
-        tokens, summary = self.tower(input_ids=input_ids, **others)
+        tokens, summary, mask = self.through_tower(
+            input_ids=input_ids, attention_mask=attention_mask, **others
+        )
         tokens = tokens.float()
         if self.pooling == "pooler":
             assert summary is not None  # the recipe has checked it
@@ -238,6 +234,25 @@ class PretrainedText(Backbone):
         if self.normalize:
             pooled = F.normalize(pooled, dim=-1)
         return Encoded(tokens, mask, pooled)
+
+    def through_tower(
+        self, *, input_ids: Tensor, attention_mask: Tensor, **others: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return what the model itself gives, tokens and its own summary, and the mask.
+
+        Parameters
+        ----------
+        input_ids, attention_mask, **others : LongTensor of shape (n_texts, n_tokens)
+            As for ``forward``.
+        """
+        mask = attention_mask.bool()
+        if self.tokenizer.masked:
+            # A row without a token would be a softmax over nothing: let it see its padding.
+            attended = attention_mask.clone()
+            attended[:, 0] = torch.where(mask.any(1), attended[:, 0], 1)
+            others["attention_mask"] = attended
+        tokens, summary = self.tower(input_ids=input_ids, **others)
+        return tokens, summary, mask
 
 
 class TextRecipe:

@@ -79,6 +79,10 @@ class AudioEncoder(CellEncoder):
         ``"whisper-tiny.en"`` pads every sound to this length: 30 s as in its training, a few
         seconds for short sounds in a fraction of the time. A network that is trained here
         hears the first window of a recording.
+    augment : callable, default=None
+        Changes a sound in the training of a network, as ``augment(cell, rng)`` with a numpy
+        ``Generator``, anew in each epoch; ``cell`` is an array (n_samples,), float32, and so is
+        what comes back. Prediction never sees it, nor does a frozen model.
     n_components : int, default=128
         Width of the vectors of ``"cnn"``.
     max_epochs : int, default=10
@@ -154,6 +158,7 @@ class AudioEncoder(CellEncoder):
         "normalize": [StrOptions({"auto"}), "boolean"],
         "sampling_rate": [*POSITIVE_INT, None],
         "window": POSITIVE_REAL,
+        "augment": [callable, None],
         "n_components": POSITIVE_INT,
         "max_epochs": POSITIVE_INT,
         "learning_rate": LEARNING_RATE,
@@ -174,6 +179,7 @@ class AudioEncoder(CellEncoder):
         normalize: Any = "auto",
         sampling_rate: int | None = None,
         window: float = 30.0,
+        augment: Any = None,
         n_components: int = 128,
         max_epochs: int = 10,
         learning_rate: float = 1e-3,
@@ -190,6 +196,7 @@ class AudioEncoder(CellEncoder):
         self.normalize = normalize
         self.sampling_rate = sampling_rate
         self.window = window
+        self.augment = augment
         self.n_components = n_components
         self.max_epochs = max_epochs
         self.learning_rate = learning_rate

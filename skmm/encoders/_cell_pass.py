@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from skmm.encoders._ahead import prepared_batches
-from skmm.encoders._engine import Runtime
+from skmm.encoders._engine import Engine, Runtime
 from skmm.encoders._memory import FittingRunner
 from skmm.encoders._pass import Answer, Places, encode_once
 from skmm.encoders._reading import CellReader, Place, places_of
@@ -39,11 +39,21 @@ class CellPass:
         How the pass runs.
     sequence : bool
         Whether tokens are asked for.
+    engine : Engine or None, default=None
+        What the cells go through; None is all of the encoder's.
     """
 
-    def __init__(self, encoder: Any, reader: CellReader, runtime: Runtime, *, sequence: bool):
+    def __init__(
+        self,
+        encoder: Any,
+        reader: CellReader,
+        runtime: Runtime,
+        *,
+        sequence: bool,
+        engine: Engine | None = None,
+    ):
         self.encoder = encoder
-        self.engine = encoder._engine
+        self.engine = encoder._engine if engine is None else engine
         self.reader = reader
         self.runtime = runtime
         self.sequence = sequence

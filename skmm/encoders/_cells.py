@@ -11,9 +11,11 @@ from torch import nn
 
 from skmm._column import Column
 from skmm._device import n_decoding_threads, resolve_device, seeded, shared_threads
+from skmm.encoders._above import arrays_above, inputs_above, run_below
 from skmm.encoders._base import BaseEncoder, TokenSequence
 from skmm.encoders._cell_pass import CellPass
 from skmm.encoders._engine import Engine, Runtime
+from skmm.encoders._fine_tune import make_tuned
 from skmm.encoders._progress import Progress
 from skmm.encoders._reading import CellReader, Place, places_of
 from skmm.encoders._side_by_side import SideBySide
@@ -73,25 +75,39 @@ class CellEncoder(BaseEncoder):
     def _fit_columns(self, columns: list[Column], y: Any) -> None:
         if self.needs_training:
             with seeded(self._seed()):
-                cells, rows = self._training_cells(columns)
-                backbone = self._make_backbone(cells)
-                target = None if y is None else np.asarray(y)[rows]
-                self.loss_curve_ = train_backbone(
-                    backbone,
-                    backbone.collate(cells),
-                    target,
-                    max_epochs=self.max_epochs,
-                    learning_rate=self.learning_rate,
-                    batch_size=self.batch_size,
-                    device=resolve_device(self.device),
-                    owner=type(self).__name__,
-                    verbose=self.verbose,
-                )
-            self._engine: Engine = TrainedEngine(backbone)
+                self._train_alone(columns, y)
         else:
-            self._engine = self._make_engine(columns, y)
+            self._engine: Any = self._make_engine(columns, y)
         self.n_outputs_ = self._engine.n_outputs * len(columns)
         self.checkpoint_ = getattr(self._engine, "identity", None)
+
+    def _train_alone(self, columns: list[Column], y: Any) -> None:
+        if self._is_tuned:
+            self._engine = self._untrained_engine(columns)
+            tensors, kept = self._inputs_of(columns, list(places_of(columns)))
+            if not kept:
+                raise self._nothing_to_train_on(columns)
+        else:
+            cells, kept = self._training_cells(columns)
+            self._engine = TrainedEngine(self._make_backbone(cells))
+            tensors = self._engine.backbone.collate(cells)
+            del cells
+
+        def renew(seed: int) -> dict[str, torch.Tensor]:
+            return self._inputs_of(columns, kept, seed=(seed,))[0]
+
+        self.loss_curve_ = train_backbone(
+            self._engine.backbone,
+            tensors,
+            None if y is None else np.asarray(y)[[row for _, row in kept]],
+            max_epochs=self.max_epochs,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            device=resolve_device(self.device),
+            owner=type(self).__name__,
+            verbose=self.verbose,
+            renew=renew if self.augments else None,
+        )
 
     def _encode_columns(self, columns: list[Column]) -> np.ndarray:
         n = len(columns[0].values)
@@ -150,20 +166,21 @@ class CellEncoder(BaseEncoder):
         """
         self._validate_params()
         columns = self._check_columns(X, reset=True)
-        cells, _ = self._training_cells(columns)
-        backbone = self._make_backbone(cells)
-        self._engine = TrainedEngine(backbone)
+        self._engine = self._untrained_engine(columns)
         self.n_outputs_ = self._engine.n_outputs * len(columns)
-        self.checkpoint_ = None
-        return SideBySide(backbone, len(columns))
+        self.checkpoint_ = getattr(self._engine, "identity", None)
+        return SideBySide(self._engine.backbone, len(columns))
 
-    def training_tensors(self, X: Any) -> dict[str, torch.Tensor]:
+    def training_tensors(self, X: Any, seed: int | None = None) -> dict[str, torch.Tensor]:
         """Return the network's inputs, a row a row of ``X``.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
             Cells; absent ones become zeros that the network is told to ignore.
+        seed : int or None, default=None
+            If given, ``augment`` changes each cell, in a way that the seed determines. Asked
+            for in each epoch of an encoder that ``augments``; None leaves cells as they are.
 
         Returns
         -------
@@ -173,14 +190,15 @@ class CellEncoder(BaseEncoder):
         columns = self._check_columns(X, reset=False)
         tensors: dict[str, torch.Tensor] = {}
         for c, column in enumerate(columns):
-            places = [(c, int(row)) for row in np.flatnonzero(~column.missing)]
-            cells, kept = self._read_all(columns, places)
+            self._engine.follow(self)
+            # One column at a time: its tensors are padded to its own longest cell.
+            collated, kept = self._inputs_of(
+                [column], list(places_of([column])), seed=None if seed is None else (seed, c)
+            )
             rows = torch.as_tensor([row for _, row in kept], dtype=torch.int64)
             present = torch.zeros(len(column.values), dtype=torch.bool)
             present[rows] = True
             tensors[f"{c}/present"] = present
-            # A column without a cell has no tensors: nothing of it enters the network.
-            collated = self._engine.backbone.collate(cells) if cells else {}  # type: ignore[attr-defined]
             for name, values in collated.items():
                 full = values.new_zeros((len(column.values), *values.shape[1:]))
                 full[rows] = values
@@ -201,8 +219,41 @@ class CellEncoder(BaseEncoder):
             The fitted encoder.
         """
         backbone: Any = network.backbone
-        self._engine = TrainedEngine(backbone.eval())
+        self._engine.backbone = backbone.eval()
         return self
+
+    @property
+    def _is_tuned(self) -> bool:
+        """Whether weights of a checkpoint are trained on, as ``fine_tune`` says."""
+        return False
+
+    @property
+    def augments(self) -> bool:
+        """Whether cells change from epoch to epoch of a training."""
+        return getattr(self, "augment", None) is not None and self.needs_training
+
+    def _untrained_engine(self, columns: list[Column]) -> Any:
+        """Build what is going to be trained, from the training cells or from a checkpoint."""
+        if self._is_tuned:
+            return make_tuned(self, self.modality, resolve_device(self.device))
+        return TrainedEngine(self._make_backbone(self._training_cells(columns)[0]))
+
+    def _inputs_of(
+        self, columns: list[Column], places: list[Place], *, seed: tuple[int, ...] | None = None
+    ) -> tuple[dict[str, torch.Tensor], list[Place]]:
+        """Inputs of the network for the cells at these places, and the places that are readable.
+
+        A column without a cell has none: nothing of it enters the network.
+        """
+        engine = self._engine
+        if engine.below is not None and seed is None:
+            return inputs_above(self, columns, places)
+        cells, kept = self._read_all(columns, places, seed=seed)
+        if not cells:
+            return {}, kept
+        if engine.below is not None:
+            return engine.backbone.stacked(run_below(self, cells), cells), kept
+        return engine.backbone.collate(cells), kept
 
     # --- cells ----------------------------------------------------------------------------
 
@@ -213,10 +264,21 @@ class CellEncoder(BaseEncoder):
 
         ``counted=False`` leaves the look-up out of the store's counters of what users ask.
         """
-        runtime = Runtime.of(self)
         self._engine.follow(self)
+        below = self._engine.below
+        if below is None:
+            yield from self._passed(columns, self._engine, sequence=sequence, counted=counted)
+        else:
+            lower = self._passed(columns, below, sequence=True, counted=counted)
+            yield from arrays_above(self, columns, lower, sequence=sequence)
+
+    def _passed(
+        self, columns: list[Column], engine: Engine, *, sequence: bool, counted: bool = True
+    ) -> Iterator[tuple[Place, np.ndarray]]:
+        """Yield (place, array) of what an engine, or the store, gives for the cells."""
+        runtime = Runtime.of(self)
         reader = CellReader(self, columns)
-        work = CellPass(self, reader, runtime, sequence=sequence)
+        work = CellPass(self, reader, runtime, sequence=sequence, engine=engine)
         n_cells = sum(int((~column.missing).sum()) for column in columns)
         with (
             Progress(type(self).__name__, n_cells, self.verbose) as progress,
@@ -235,21 +297,31 @@ class CellEncoder(BaseEncoder):
         """How many threads read cells ahead of the model."""
         return n_decoding_threads()
 
-    def _training_cells(self, columns: list[Column]) -> tuple[list[Any], np.ndarray]:
-        """Decoded training cells of all columns, and the row of each."""
+    def _training_cells(self, columns: list[Column]) -> tuple[list[Any], list[Place]]:
+        """Decoded training cells of all columns, and the place of each."""
         cells, kept = self._read_all(columns, places_of(columns))
         if not cells:
-            names = ", ".join(repr(column.name) for column in columns)
-            raise ValueError(
-                f"{type(self).__name__} has no cell to train on: column {names} is empty in every"
-                " training row. Drop the column, or use a pretrained model."
-            )
-        return cells, np.array([row for _, row in kept])
+            raise self._nothing_to_train_on(columns)
+        return cells, kept
+
+    def _nothing_to_train_on(self, columns: list[Column]) -> ValueError:
+        names = ", ".join(repr(column.name) for column in columns)
+        return ValueError(
+            f"{type(self).__name__} has no cell to train on: column {names} is empty in every"
+            " training row. Drop the column, or use a pretrained model."
+        )
 
     def _read_all(
-        self, columns: list[Column], places: Iterable[Place]
+        self,
+        columns: list[Column],
+        places: Iterable[Place],
+        *,
+        seed: tuple[int, ...] | None = None,
     ) -> tuple[list[Any], list[Place]]:
-        """Decode cells; those that cannot be are warned of and left out."""
+        """Decode cells; those that cannot be are warned of and left out.
+
+        With a seed, ``augment`` changes them.
+        """
         reader = CellReader(self, columns)
         cells, kept = [], []
         for place in places:
@@ -257,10 +329,17 @@ class CellEncoder(BaseEncoder):
             if cell is None:
                 reader.unreadable.append(place)
             else:
-                cells.append(cell)
+                cells.append(cell if seed is None else self._augmented(cell, (*seed, *place)))
                 kept.append(place)
         reader.warn()
         return cells, kept
+
+    def _augmented(self, cell: Any, seed: tuple[int, ...]) -> Any:
+        # A generator for each cell: what happens to one does not depend on the others.
+        rng = np.random.default_rng(seed)
+        if isinstance(cell, list):  # of pictures
+            return [self.augment(part, rng) for part in cell]
+        return self.augment(cell, rng)
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))

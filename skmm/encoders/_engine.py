@@ -15,7 +15,7 @@ import torch
 
 from skmm._device import resolve_device, resolve_dtype
 
-__all__ = ["BackboneEngine", "Engine", "Runtime"]
+__all__ = ["BackboneEngine", "Engine", "Runtime", "precision"]
 
 
 class Runtime(NamedTuple):
@@ -43,10 +43,14 @@ class Engine(ABC):
         Width of a vector and of a token.
     trainable : bool
         Whether the engine is a network that is trained with the head it stands under.
+    below : Engine or None
+        Encodes the part of the model that is frozen, and goes through the store; this engine
+        goes on from there.
     """
 
     n_outputs: int
     trainable = False
+    below: Any = None
 
     def fingerprint(self, runtime: Runtime) -> str | None:
         """All that changes the output, or None if outputs are not to be kept."""
@@ -119,7 +123,7 @@ class BackboneEngine(Engine):
             name: tensor.to(runtime.device, non_blocking=True) for name, tensor in prepared.items()
         }
         backbone.eval()
-        with torch.inference_mode(), _precision(runtime):
+        with torch.inference_mode(), precision(runtime):
             encoded = backbone(**tensors)
         if not sequence:
             return list(encoded.pooled.float().cpu().numpy())
@@ -127,8 +131,21 @@ class BackboneEngine(Engine):
         return [row[mask] for row, mask in zip(tokens, masks, strict=True)]
 
 
-def _precision(runtime: Runtime) -> Any:
+def precision(runtime: Runtime) -> Any:
     """Autocast: matrix products in half precision, sums, norms and softmax in full."""
     if runtime.dtype == torch.float32:
         return nullcontext()
     return torch.autocast(runtime.device.type, dtype=runtime.dtype)
+
+
+def on_device(module: Any, device: torch.device) -> Any:
+    """Move a module if it is elsewhere, and return it.
+
+    One that is there already is not touched: threads that prepare batches ask for the module
+    while it runs, and moving a recurrent network, even to where it is, takes its weights apart.
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        here = tensor.device
+        if here.type != device.type or device.index not in (None, here.index):
+            return module.to(device)
+    return module

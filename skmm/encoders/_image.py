@@ -57,7 +57,7 @@ class ImageEncoder(CellEncoder):
 
         - a folder, the name of packaged weights (extra ``weights``) or a name on the
           Hugging Face hub (extra ``hub``), looked for in this order: any vision model that
-          ``transformers`` loads from safetensors. Frozen; nothing is trained.
+          ``transformers`` loads from safetensors. Frozen, unless ``fine_tune`` says otherwise.
         - ``"cnn"``: a small residual network, trained from scratch: inside a joint fusion
           with its head, alone with ``y`` through a linear head that is then dropped, or
           without ``y`` by reconstructing the picture in small.
@@ -73,6 +73,25 @@ class ImageEncoder(CellEncoder):
         Whether JPEG files are decoded at 1/2, 1/4 or 1/8 of their size, if that is no smaller
         than what the model looks at. Faster, with slightly other pixels, so these vectors are
         kept apart.
+    fine_tune : {"frozen", "last", "lora", "full"} or int, default="frozen"
+        Which weights of a pretrained model are trained, inside a joint fusion with its head or
+        alone with ``y`` through a linear head that is then dropped:
+
+        - ``"frozen"``: none; pictures are encoded once and their vectors stored;
+        - ``"last"``, or a number: the last block of its transformer, or stage of its
+          convolutions, or so many. What lies below stays frozen, is encoded once and stored,
+          so an epoch costs only the top;
+        - ``"lora"``: low-rank adapters [1]_ beside the linear layers (extra ``lora``);
+        - ``"full"``: all.
+
+        Networks from scratch are always trained.
+    lora_params : dict, default=None
+        Parameters of ``peft.LoraConfig`` for ``"lora"``; rank 8, ``lora_alpha`` 16 and all
+        linear layers of the transformer if not told.
+    augment : callable, default=None
+        Changes a picture in training, as ``augment(cell, rng)`` with a numpy ``Generator``,
+        anew in each epoch; ``cell`` is an array (height, width, 3), uint8, and so is what comes
+        back. Prediction never sees it, nor does a frozen model.
     image_size : int, default=64
         Height and width in pixels to which pictures are brought for a network that is trained
         here. A pretrained model has its own.
@@ -81,7 +100,8 @@ class ImageEncoder(CellEncoder):
     max_epochs : int, default=10
         Passes over the training pictures when a network is trained alone.
     learning_rate : float, default=1e-3
-        Step size when a network is trained alone.
+        Step size when a network is trained alone. Pretrained weights take smaller steps: 5e-5
+        for the last blocks, 2e-5 for all, 2e-4 for adapters.
     batch_size : int, default=32
         Pictures that go through the model at once.
     on_error : {"raise", "missing"}, default="raise"
@@ -119,6 +139,8 @@ class ImageEncoder(CellEncoder):
 
     References
     ----------
+    .. [1] Hu et al. (2022), "LoRA: low-rank adaptation of large language models", ICLR.
+
     Tan and Le (2019), "EfficientNet", ICML, in its Lite variant. He et al. (2016), "Deep
     residual learning for image recognition", CVPR, for ``"cnn"``.
 
@@ -148,6 +170,9 @@ class ImageEncoder(CellEncoder):
         "pooling": [StrOptions({"auto", "mean", "max", "cls", "pooler"})],
         "normalize": [StrOptions({"auto"}), "boolean"],
         "draft": ["boolean"],
+        "fine_tune": [StrOptions({"frozen", "last", "lora", "full"}), *POSITIVE_INT],
+        "lora_params": [dict, None],
+        "augment": [callable, None],
         "image_size": POSITIVE_INT,
         "n_components": POSITIVE_INT,
         "max_epochs": POSITIVE_INT,
@@ -169,6 +194,9 @@ class ImageEncoder(CellEncoder):
         pooling: str = "auto",
         normalize: Any = "auto",
         draft: bool = False,
+        fine_tune: Any = "frozen",
+        lora_params: dict[str, Any] | None = None,
+        augment: Any = None,
         image_size: int = 64,
         n_components: int = 128,
         max_epochs: int = 10,
@@ -186,6 +214,9 @@ class ImageEncoder(CellEncoder):
         self.pooling = pooling
         self.normalize = normalize
         self.draft = draft
+        self.fine_tune = fine_tune
+        self.lora_params = lora_params
+        self.augment = augment
         self.image_size = image_size
         self.n_components = n_components
         self.max_epochs = max_epochs
@@ -202,12 +233,31 @@ class ImageEncoder(CellEncoder):
     @property
     def needs_training(self) -> bool:
         """Whether the model is a network that has to be trained with a head."""
+        return self._is_from_scratch or self._is_tuned
+
+    @property
+    def _is_from_scratch(self) -> bool:
         return isinstance(self.model, nn.Module) or self.model == "cnn"
+
+    @property
+    def _is_tuned(self) -> bool:
+        return self.fine_tune != "frozen" and not self._is_from_scratch
 
     def _make_engine(self, columns: list[Column], y: Any) -> Engine:
         engine = PretrainedEngine(self, "image")
         self._image_side: int | None = engine.description["image_size"]
         return PartsEngine(engine, owner=type(self).__name__) if self._takes_lists else engine
+
+    def _untrained_engine(self, columns: list[Column]) -> Any:
+        if self._is_tuned and self._takes_lists:
+            raise ValueError(
+                f"{type(self).__name__}: fine_tune={self.fine_tune!r} is for single pictures, and"
+                " a cell holds a list of them. Use fine_tune='frozen', or one picture a cell."
+            )
+        engine = super()._untrained_engine(columns)
+        if self._is_tuned:
+            self._image_side = engine.backbone.source.description["image_size"]
+        return engine
 
     def _make_backbone(self, cells: Sequence[Any]) -> Any:
         network: Any = PictureCNN(image_size=self.image_size, n_components=self.n_components)
@@ -244,7 +294,7 @@ class ImageEncoder(CellEncoder):
                 " column in which a cell is a list, if only of one picture."
             )
         digest, pictures = load_pictures(cell, draft=draft)
-        return digest, resized(pictures, self.image_size) if self.needs_training else pictures
+        return digest, resized(pictures, self.image_size) if self._is_from_scratch else pictures
 
     def _reading(self) -> dict[str, Any]:
         return {"draft": self._draft_size()}
@@ -253,9 +303,7 @@ class ImageEncoder(CellEncoder):
         """Side in pixels that a decoded picture must have at least; None decodes in full."""
         if not self.draft:
             return None
-        if self.needs_training:
-            return self.image_size
-        return self._image_side
+        return self.image_size if self._is_from_scratch else self._image_side
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -23,7 +23,7 @@ from skmm._constraints import (
 from skmm.backbones import ModuleBackbone, stack_cells
 from skmm.encoders._cells import CellEncoder
 from skmm.encoders._content import code_digest, digest_decoded, module_digest
-from skmm.encoders._engine import BackboneEngine, Engine, Runtime
+from skmm.encoders._engine import BackboneEngine, Engine, Runtime, on_device
 from skmm.encoders._reading import CellReader, places_of
 from skmm.exceptions import CellTypeError
 
@@ -223,7 +223,7 @@ class _ModuleEngine(BackboneEngine):
         )
 
     def _backbone(self, runtime: Runtime) -> Any:
-        return self.backbone.to(runtime.device)
+        return on_device(self.backbone, runtime.device)
 
     def __getstate__(self) -> dict[str, Any]:
         self.backbone.cpu()

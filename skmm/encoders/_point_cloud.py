@@ -24,7 +24,7 @@ from skmm._constraints import (
 from skmm.backbones import CloudInputs, PointDescriptor, PointModule, PointNet
 from skmm.encoders._cells import CellEncoder
 from skmm.encoders._engine import BackboneEngine, Engine, Runtime
-from skmm.encoders._reading import places_of
+from skmm.encoders._reading import Place, places_of
 from skmm.exceptions import CellTypeError, MediaDecodeError
 from skmm.readers import digest_points, load_points, read_points
 
@@ -223,7 +223,7 @@ class PointCloudEncoder(CellEncoder):
         names = ("rotation_invariant", "center", "scale")
         return {name: bool(getattr(self, name)) for name in names}
 
-    def _training_cells(self, columns: list[Column]) -> tuple[list[Any], np.ndarray]:
+    def _training_cells(self, columns: list[Column]) -> tuple[list[Any], list[Place]]:
         self._learn_n_features(columns)
         return super()._training_cells(columns)
 

@@ -19,6 +19,11 @@ class SideBySide(nn.Module):
         Shared by the columns.
     n_columns : int
         How many.
+
+    Attributes
+    ----------
+    step_size : float or None
+        Step size of an optimizer that suits the weights; None leaves it to the trainer.
     """
 
     def __init__(self, backbone: Any, n_columns: int):
@@ -26,6 +31,7 @@ class SideBySide(nn.Module):
         self.backbone = backbone
         self.n_columns = n_columns
         self.width = backbone.width
+        self.step_size: float | None = getattr(backbone, "step_size", None)
 
     def forward(self, **tensors: torch.Tensor) -> Any:
         """Encode ``{"<column>/<name>": tensor}``; an absent cell's tokens are masked.

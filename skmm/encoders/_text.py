@@ -37,7 +37,7 @@ class TextEncoder(CellEncoder):
 
         - a folder, the name of packaged weights (extra ``weights``) or a name on the
           Hugging Face hub (extra ``hub``), looked for in this order: any text model that
-          ``transformers`` loads from safetensors. Frozen; nothing is trained.
+          ``transformers`` loads from safetensors. Frozen, unless ``fine_tune`` says otherwise.
         - ``"tfidf"``: TF-IDF and a truncated SVD, learned from the training texts. Needs
           no download.
         - ``"gru"``: a bidirectional GRU over a vocabulary of its own, trained from scratch:
@@ -50,12 +50,31 @@ class TextEncoder(CellEncoder):
         Whether a pretrained model's vectors are scaled to length one; ``"auto"`` as published.
     max_length : int, default=None
         Tokens after which a text is cut; None is the model's own limit.
+    fine_tune : {"frozen", "last", "lora", "full"} or int, default="frozen"
+        Which weights of a pretrained model are trained, inside a joint fusion with its head or
+        alone with ``y`` through a linear head that is then dropped:
+
+        - ``"frozen"``: none; texts are encoded once and their vectors stored;
+        - ``"last"``, or a number: the last layer of its transformer, or so many. What lies
+          below stays frozen, is encoded once and stored, so an epoch costs only the top;
+        - ``"lora"``: low-rank adapters [1]_ beside the linear layers (extra ``lora``);
+        - ``"full"``: all.
+
+        Networks from scratch are always trained, and ``"tfidf"`` never is.
+    lora_params : dict, default=None
+        Parameters of ``peft.LoraConfig`` for ``"lora"``; rank 8, ``lora_alpha`` 16 and all
+        linear layers of the transformer if not told.
+    augment : callable, default=None
+        Changes a text in training, as ``augment(cell, rng)`` with a numpy ``Generator``, anew
+        in each epoch; ``cell`` is a ``str``, and so is what comes back. Prediction never sees
+        it, nor does a frozen model.
     n_components : int, default=128
         Width of the vectors of ``"tfidf"`` and ``"gru"``. A pretrained model has its own.
     max_epochs : int, default=10
-        Passes over the training texts when ``"gru"`` is trained alone.
+        Passes over the training texts when a network is trained alone.
     learning_rate : float, default=1e-3
-        Step size when ``"gru"`` is trained alone.
+        Step size when a network is trained alone. Pretrained weights take smaller steps: 5e-5
+        for the last layers, 2e-5 for all, 2e-4 for adapters.
     batch_size : int, default=64
         Texts that go through the model at once, in order of length. Of texts beyond 64 tokens
         fewer: a batch has at most ``64 * batch_size`` tokens, padding included.
@@ -86,7 +105,7 @@ class TextEncoder(CellEncoder):
         ``name``, ``source`` and ``digest`` of the pretrained weights. A pickle holds this
         instead of the weights, and other weights are refused.
     loss_curve_ : list of float
-        Mean loss of every epoch, if ``"gru"`` was trained alone.
+        Mean loss of every epoch, if a network was trained alone.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
@@ -94,6 +113,8 @@ class TextEncoder(CellEncoder):
 
     References
     ----------
+    .. [1] Hu et al. (2022), "LoRA: low-rank adaptation of large language models", ICLR.
+
     Reimers and Gurevych (2019), "Sentence-BERT", EMNLP. Deerwester et al. (1990), "Indexing
     by latent semantic analysis", JASIS. Cho et al. (2014), "Learning phrase representations
     using RNN encoder-decoder", EMNLP.
@@ -121,6 +142,9 @@ class TextEncoder(CellEncoder):
         "pooling": [StrOptions({"auto", "mean", "max", "cls", "pooler"})],
         "normalize": [StrOptions({"auto"}), "boolean"],
         "max_length": [*POSITIVE_INT, None],
+        "fine_tune": [StrOptions({"frozen", "last", "lora", "full"}), *POSITIVE_INT],
+        "lora_params": [dict, None],
+        "augment": [callable, None],
         "n_components": POSITIVE_INT,
         "max_epochs": POSITIVE_INT,
         "learning_rate": LEARNING_RATE,
@@ -141,6 +165,9 @@ class TextEncoder(CellEncoder):
         pooling: str = "auto",
         normalize: Any = "auto",
         max_length: int | None = None,
+        fine_tune: Any = "frozen",
+        lora_params: dict[str, Any] | None = None,
+        augment: Any = None,
         n_components: int = 128,
         max_epochs: int = 10,
         learning_rate: float = 1e-3,
@@ -157,6 +184,9 @@ class TextEncoder(CellEncoder):
         self.pooling = pooling
         self.normalize = normalize
         self.max_length = max_length
+        self.fine_tune = fine_tune
+        self.lora_params = lora_params
+        self.augment = augment
         self.n_components = n_components
         self.max_epochs = max_epochs
         self.learning_rate = learning_rate
@@ -172,7 +202,11 @@ class TextEncoder(CellEncoder):
     @property
     def needs_training(self) -> bool:
         """Whether the model is a network that has to be trained with a head."""
-        return self.model == "gru"
+        return self.model == "gru" or self._is_tuned
+
+    @property
+    def _is_tuned(self) -> bool:
+        return self.fine_tune != "frozen" and self.model not in ("gru", "tfidf")
 
     def _make_engine(self, columns: list[Column], y: Any) -> Engine:
         if self.model != "tfidf":

@@ -21,6 +21,7 @@ from skmm._constraints import (
 from skmm.backbones import InceptionTime, MiniRocket, SeriesGRU, SeriesModule
 from skmm.encoders._cells import CellEncoder
 from skmm.encoders._engine import Engine
+from skmm.encoders._reading import Place
 from skmm.encoders._trained import TrainedEngine
 from skmm.exceptions import CellTypeError, MediaDecodeError
 from skmm.readers import digest_series, load_series, read_series
@@ -189,7 +190,7 @@ class TimeSeriesEncoder(CellEncoder):
         network.fit_scale(cells)
         return network
 
-    def _training_cells(self, columns: list[Column]) -> tuple[list[Any], np.ndarray]:
+    def _training_cells(self, columns: list[Column]) -> tuple[list[Any], list[Place]]:
         self.n_channels_ = _n_channels(columns, self.max_length)
         return super()._training_cells(columns)
 

@@ -9,8 +9,8 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.multiclass import type_of_target
 from torch import nn
 
-from skmm._device import one_thread
-from skmm.encoders._engine import BackboneEngine, Runtime
+from skmm._device import one_thread, shared_threads
+from skmm.encoders._engine import BackboneEngine, Runtime, on_device
 from skmm.encoders._progress import Progress
 from skmm.exceptions import ConvergenceError
 
@@ -35,7 +35,7 @@ class TrainedEngine(BackboneEngine):
         self.n_outputs = backbone.width
 
     def _backbone(self, runtime: Runtime) -> Any:
-        return self.backbone.to(runtime.device)
+        return on_device(self.backbone, runtime.device)
 
     def run(self, prepared: Any, runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
         runtime = runtime._replace(dtype=torch.float32)  # as it was trained
@@ -58,6 +58,7 @@ def train_backbone(
     device: torch.device,
     owner: str,
     verbose: bool | int,
+    renew: Callable[[int], Tensors] | None = None,
 ) -> list[float]:
     """Train a network with a linear head on top, or to reproduce its input without ``y``.
 
@@ -79,6 +80,8 @@ def train_backbone(
         The encoder's class, for what ``verbose`` shows.
     verbose : bool or int
         Whether to report progress.
+    renew : callable or None, default=None
+        From a seed to inputs that are used for one epoch in place of ``tensors``.
 
     Returns
     -------
@@ -91,11 +94,19 @@ def train_backbone(
     target, n_outputs, loss_of = _supervision(backbone, tensors, y, device)
     head = nn.Linear(backbone.width, n_outputs).to(device)
     parameters = [*backbone.parameters(), *head.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    own = getattr(backbone, "step_size", None)  # of weights that know something already
+    groups: list[dict[str, Any]] = [{"params": parameters}]
+    if own is not None:
+        groups = [{"params": parameters[:-2], "lr": own}, {"params": parameters[-2:]}]
+    optimizer = torch.optim.Adam(groups, lr=learning_rate)
     losses = []
     progress = Progress(f"{owner}, training", max_epochs * n, verbose)
-    with one_thread(), progress:
+    # A second thread costs a small network more than it gives.
+    with one_thread() if own is None else shared_threads(), progress:
         for _ in range(max_epochs):
+            if renew is not None:
+                fresh = renew(int(torch.randint(2**31 - 1, ())))
+                tensors = {name: tensor.to(device) for name, tensor in fresh.items()}
             total = torch.zeros((), device=device)
             # Of nearly one size: a last batch of one row is noise, and batch norms refuse it.
             for rows in torch.randperm(n).to(device).tensor_split(-(-n // batch_size)):

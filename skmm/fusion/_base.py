@@ -10,7 +10,7 @@ from sklearn import get_config
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
-from skmm._column import n_rows
+from skmm._column import add_absent_columns, n_rows
 from skmm._constraints import BaseComposition, StrOptions, VisualBlock
 from skmm.exceptions import ModalityMissingError, ModalityWarning
 from skmm.fusion._modalities import Modality, resolve_modalities
@@ -30,10 +30,12 @@ class BaseFusion(BaseComposition, metaclass=ABCMeta):
 
     modalities: Any
     all_missing: str
+    missing_columns: str
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "modalities": [StrOptions({"auto"}), list, tuple],
         "all_missing": [StrOptions({"prior", "raise"})],
+        "missing_columns": [StrOptions({"raise", "absent"})],
     }
 
     # --- parameters, as ColumnTransformer has them ---------------------------------------
@@ -99,6 +101,8 @@ class BaseFusion(BaseComposition, metaclass=ABCMeta):
     def _check_frame(self, X: Any, *, reset: bool) -> Any:
         """Check the container; remember or compare its columns."""
         name = type(self).__name__
+        if self.missing_columns == "absent" and not reset:
+            X = add_absent_columns(X, getattr(self, "feature_names_in_", ()))
         if sparse.issparse(X):
             raise TypeError(
                 f"Sparse data was passed to {name}, which takes a frame of cells. Use"

@@ -10,7 +10,7 @@ from skmm._column import Column, column_names, columns_of, n_rows, take_columns,
 from skmm.fusion._clone import seeded_clone
 from skmm.fusion._modalities import Modality, presence
 
-__all__ = ["Block", "BlockValues", "params_of_rows"]
+__all__ = ["Block", "BlockValues", "Noted", "params_of_rows"]
 
 # More numbers than this in one block are a sparse matrix made dense by accident.
 _LARGEST_DENSE = 500_000_000
@@ -37,7 +37,7 @@ class BlockValues:
         """Why nothing can be learned from these training rows, None if something can."""
         if not self.present.any():
             return "is absent in every training row"
-        return None if self.values.shape[1] else "has no features"
+        return None if self.values.shape[-1] else "has no features"
 
     def scale(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each feature, over the rows that have it.
@@ -127,7 +127,7 @@ class Block:
         self, own: Any, y: np.ndarray | None, params: Mapping[str, Any]
     ) -> np.ndarray:
         self.transformer = seeded_clone(self.middle, self.seed)
-        with _Noted(self.name, "fit"):
+        with Noted(self.name, "fit"):
             if hasattr(self.transformer, "fit_transform"):
                 features = self.transformer.fit_transform(own, y, **params)
             else:
@@ -151,7 +151,7 @@ class Block:
         if self.is_passthrough:
             features = self._as_numbers(cells, rows)
         else:
-            with _Noted(self.name, "transform"):
+            with Noted(self.name, "transform"):
                 features = self.transformer.transform(self._rows(X, rows, len(present)))
             features = _dense(features, self.name, len(rows))
         if features.shape[1] != self.n_features:
@@ -238,8 +238,16 @@ def params_of_rows(params: Mapping[str, Any], rows: np.ndarray, n: int) -> dict[
     }
 
 
-class _Noted:
-    """Adds to an error which modality it came from, and what may help."""
+class Noted:
+    """Adds to an error which modality it came from, and what may help.
+
+    Parameters
+    ----------
+    name : str
+        Of the modality.
+    verb : str
+        What its transformer was doing.
+    """
 
     def __init__(self, name: str, verb: str):
         self.note = f"In {verb} of modality {name!r} of the fusion."

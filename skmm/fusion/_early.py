@@ -40,6 +40,9 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseFusion):
     all_missing : {"prior", "raise"}, default="prior"
         What to do with a row that lacks every modality: ``"prior"`` gives it the features of
         the average row and all markers, ``"raise"`` raises ``ModalityMissingError``.
+    missing_columns : {"raise", "absent"}, default="raise"
+        What to do with a frame that lacks a column of the training frame: raise, or count it as
+        absent in every row.
 
     Attributes
     ----------
@@ -87,11 +90,13 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseFusion):
         scaling: str | None = "standard",
         add_indicator: bool = True,
         all_missing: str = "prior",
+        missing_columns: str = "raise",
     ):
         self.modalities = modalities
         self.scaling = scaling
         self.add_indicator = add_indicator
         self.all_missing = all_missing
+        self.missing_columns = missing_columns
 
     @with_callbacks
     def fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self:

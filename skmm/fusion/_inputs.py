@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from skmm.fusion._block import Block, BlockValues
 from skmm.fusion._clone import seeded_clone
 from skmm.fusion._module import SEPARATOR
+from skmm.fusion._tokens import TokenValues
 
 __all__ = ["JointInputs"]
 
@@ -79,6 +80,23 @@ class JointInputs:
                 tensors |= self._feature_tensors(block, block.transform(X))
         return tensors
 
+    @property
+    def augments(self) -> bool:
+        """Whether an encoder changes its cells from epoch to epoch."""
+        return any(self._augments(block) for block in self.blocks)
+
+    def augmented(self, X: Any, seed: int) -> dict[str, Tensor]:
+        """Tensors of the encoders that augment, their cells changed as the seed tells."""
+        tensors: dict[str, Tensor] = {}
+        for block in self.blocks:
+            if self._augments(block):
+                tensors |= self._network_tensors(block, X, seed=seed)
+        return tensors
+
+    @staticmethod
+    def _augments(block: Block) -> bool:
+        return _is_trained(block.middle) and getattr(block.transformer, "augments", False)
+
     def present(self, tensors: dict[str, Tensor]) -> np.ndarray:
         """Return which modalities each row has, (n_samples, n_modalities) bool."""
         columns = [tensors[f"{block.name}{SEPARATOR}present"] for block in self.blocks]
@@ -87,6 +105,13 @@ class JointInputs:
     def _feature_tensors(self, block: Block, value: BlockValues) -> dict[str, Tensor]:
         # What lies far outside training would drown the rest; what is NaN is masked, or the
         # part of a modality that is lacking: the average stands there.
+        if isinstance(value, TokenValues):
+            value.standardise(block.mean, block.deviation, _FARTHEST)
+            return {
+                f"{block.name}{SEPARATOR}values": torch.from_numpy(value.values),
+                f"{block.name}{SEPARATOR}mask": torch.from_numpy(value.mask),
+                f"{block.name}{SEPARATOR}present": torch.from_numpy(value.present),
+            }
         with np.errstate(over="ignore"):
             scaled = (value.values - block.mean) / block.deviation
         scaled = np.nan_to_num(np.clip(scaled, -_FARTHEST, _FARTHEST)).astype(np.float32)
@@ -95,9 +120,9 @@ class JointInputs:
             f"{block.name}{SEPARATOR}present": torch.from_numpy(value.present.copy()),
         }
 
-    def _network_tensors(self, block: Block, X: Any) -> dict[str, Tensor]:
+    def _network_tensors(self, block: Block, X: Any, **augmentation: int) -> dict[str, Tensor]:
         own, present = block.select(X)
-        tensors = block.transformer.training_tensors(own)
+        tensors = block.transformer.training_tensors(own, **augmentation)
         readable = [t for name, t in tensors.items() if name.endswith("/present")]
         mask = torch.from_numpy(present.copy())
         if readable:  # a cell may turn out unreadable and then counts as absent

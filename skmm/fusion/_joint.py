@@ -1,7 +1,6 @@
 """Joint fusion: one network over all modalities. What both tasks share."""
 
 import copy
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Self
@@ -9,67 +8,70 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.model_selection import train_test_split
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skmm._constraints import (
-    BATCH_SIZE,
-    DEVICE,
     FRACTION,
-    LEARNING_RATE,
-    NON_NEGATIVE,
-    OPEN_FRACTION,
     POSITIVE_INT,
     RANDOM_STATE,
     VERBOSE,
     StrOptions,
     check_sample_weight,
 )
-from skmm._device import one_thread, resolve_device, seeded
-from skmm.exceptions import ConvergenceError
+from skmm._device import resolve_device, seeded
 from skmm.fusion._base import BaseFusion
 from skmm.fusion._block import Block
 from skmm.fusion._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm.fusion._inputs import JointInputs
+from skmm.fusion._modalities import Modality
 from skmm.fusion._module import JointModule
-from skmm.fusion._net import SAMPLE_WEIGHT, Report, TensorDataset, make_net
+from skmm.fusion._net import Report
+from skmm.fusion._sequence import SequenceBlock
+from skmm.fusion._stand_in import make_stand_in
+from skmm.fusion._training import TrainingMixin
 from skmm.nets import STRATEGIES, make_fusion
 
 __all__ = ["BaseJointFusion"]
 
-# Below this many rows a held-out part says nothing: training goes on for all epochs.
-_FEWEST_TO_HOLD_OUT = 40
 # Options of ours that a strategy takes; a module of the user's gets strategy_params alone.
-_OPTIONS = {"attention": ("n_heads", "n_layers"), "low_rank": ("rank",)}
+_OPTIONS = {
+    "attention": ("n_heads", "n_layers"),
+    "bilinear": ("rank",),
+    "bottleneck": ("n_heads",),
+    "cross_attention": ("n_heads", "n_layers"),
+    "low_rank": ("rank",),
+}
 
 
 class BaseJointFusion(
-    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseFusion
+    TrainingMixin,
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseFusion,
 ):
     """A network over the modalities' features, and over encoders that are trained with it."""
 
+    _code: Any  # of the target: ClassCode, LabelCode, ValueCode or TaskCodes
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseFusion._parameter_constraints,
+        **TrainingMixin._training_constraints,
         "strategy": [StrOptions(set(STRATEGIES)), nn.Module, callable],
         "strategy_params": [dict, None],
+        "granularity": [StrOptions({"pooled", "sequence"})],
+        "max_tokens": [*POSITIVE_INT, None],
         "n_components": POSITIVE_INT,
         "n_heads": POSITIVE_INT,
         "n_layers": POSITIVE_INT,
         "rank": POSITIVE_INT,
         "dropout": FRACTION,
         "modality_dropout": FRACTION,
-        "max_epochs": POSITIVE_INT,
-        "batch_size": BATCH_SIZE,
-        "learning_rate": [*LEARNING_RATE, StrOptions({"auto"})],
-        "weight_decay": NON_NEGATIVE,
-        "early_stopping": ["boolean"],
-        "validation_fraction": OPEN_FRACTION,
-        "n_iter_no_change": POSITIVE_INT,
-        "callbacks": [list, tuple, None],
+        "missing": [StrOptions({"mask", "token", "impute", "zero"})],
+        "loss_params": [dict, None],
         "warm_start": ["boolean"],
-        "device": DEVICE,
         "random_state": RANDOM_STATE,
         "verbose": VERBOSE,
     }
@@ -78,31 +80,11 @@ class BaseJointFusion(
 
     @abstractmethod
     def _encode_target(self, X: Any, y: Any, *, anew: bool, classes: Any = None) -> np.ndarray:
-        """Check ``y``; what the loss compares with.
+        """Check ``y``; sets ``_code``, which knows what the net's outputs mean for it.
 
         ``anew`` learns the classes (those that ``partial_fit`` was told, if any) or the number
         of targets from it; else they are known.
         """
-
-    @abstractmethod
-    def _target_tensor(self, target: np.ndarray) -> Tensor:
-        """Target as a tensor."""
-
-    @abstractmethod
-    def _target_as_given(self, target: np.ndarray) -> np.ndarray:
-        """Target as the user wrote it, for the transformers."""
-
-    @abstractmethod
-    def _n_net_outputs(self) -> int:
-        """Width of the net's output."""
-
-    @abstractmethod
-    def _criterion(self) -> nn.Module:
-        """Loss of each row."""
-
-    @abstractmethod
-    def _learn_target(self, target: np.ndarray, sample_weight: np.ndarray | None) -> None:
-        """Learn prior and scale; not called where training goes on."""
 
     def _loss_weights(
         self, target: np.ndarray, sample_weight: np.ndarray | None
@@ -110,9 +92,9 @@ class BaseJointFusion(
         """Weights of the rows in the loss."""
         return sample_weight
 
-    @abstractmethod
-    def _strata(self, target: np.ndarray) -> np.ndarray | None:
-        """Groups that a held-out part should hold in the same shares."""
+    def _criterion(self) -> nn.Module:
+        """Loss of each row."""
+        return self._code.criterion()
 
     # --- fit --------------------------------------------------------------------------------
 
@@ -124,8 +106,8 @@ class BaseJointFusion(
         ----------
         X : DataFrame of shape (n_samples, n_columns)
             Cells; any row may lack any modality.
-        y : array-like of shape (n_samples,)
-            Target.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Target: classes, labels or values; of several tasks a DataFrame.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows in the loss. The transformers see rows of weight 0 too.
 
@@ -152,7 +134,7 @@ class BaseJointFusion(
                 self._dataset(inputs, target, weights, held_out) if len(held_out) else None,
                 max_epochs=self.max_epochs,
             )
-            self._train(self._dataset(inputs, target, weights, rows))
+            self._train(self._dataset(inputs, target, weights, rows, X))
         self._net_is_open = False  # done: partial_fit builds another
         return self
 
@@ -171,7 +153,7 @@ class BaseJointFusion(
                 self._new_net(copy.deepcopy(list(self.callbacks or [])), None, max_epochs=1)
                 self._net_is_open = True
             rows = np.arange(len(target)) if weights is None else np.flatnonzero(weights)
-            self._train(self._dataset(inputs, target, weights, rows))
+            self._train(self._dataset(inputs, target, weights, rows, X))
         return self
 
     def _check_training(
@@ -183,7 +165,7 @@ class BaseJointFusion(
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, X)
         if anew:
-            self._learn_target(target, sample_weight)
+            self._code.learn(target, sample_weight)
         weights = self._loss_weights(target, sample_weight)
         if weights is not None and not weights.any():
             raise ValueError(
@@ -203,13 +185,14 @@ class BaseJointFusion(
         """
         if goes_on:
             return self._inputs.tensors(X)
-        inputs = JointInputs([Block(modality, seed) for modality in self._resolve(X)])
-        inputs.fit_frozen(X, self._target_as_given(target))
+        blocks = [self._make_block(modality, seed) for modality in self._resolve(X)]
+        inputs = JointInputs(blocks)
+        inputs.fit_frozen(X, self._code.as_given(target))
         return inputs
 
     def _start(self, X: Any, target: np.ndarray, inputs: JointInputs) -> dict[str, Tensor]:
         """Start the networks that are trained, and build the one above them."""
-        tensors, networks = inputs.fit(X, self._target_as_given(target))
+        tensors, networks = inputs.fit(X, self._code.as_given(target))
         inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)
         self._refuse_empty(inputs.present(tensors))
         widths = {block.name: inputs.widths[block.name] for block in inputs.blocks}
@@ -218,14 +201,25 @@ class BaseJointFusion(
             networks,
             self._make_fusion(widths),
             self.n_components,
-            self._n_net_outputs(),
+            self._code.n_outputs,
             modality_dropout=self.modality_dropout,
             dropout=self.dropout,
+            granularity=self.granularity,
+            max_tokens=self.max_tokens,
+            stand_in=make_stand_in(self.missing, widths, self.n_components, self.dropout),
         )
+        own_head = self._code.head(self.n_components, self.dropout)
+        if own_head is not None:
+            module.head = own_head
         self._inputs, self.module_ = inputs, module
         self._n_features_out = self.n_components
         self.history_: list[dict[str, float]] = []
         return tensors
+
+    def _make_block(self, modality: Modality, seed: int) -> Block:
+        if self.granularity == "sequence":
+            return SequenceBlock(modality, seed, max_tokens=self.max_tokens)
+        return Block(modality, seed)
 
     def _make_fusion(self, widths: dict[str, int]) -> nn.Module:
         options = dict(self.strategy_params or {})
@@ -235,78 +229,6 @@ class BaseJointFusion(
         return make_fusion(
             self.strategy, widths, self.n_components, dropout=self.dropout, **options
         )
-
-    def _dataset(
-        self,
-        inputs: dict[str, Tensor],
-        target: np.ndarray,
-        weights: np.ndarray | None,
-        rows: np.ndarray,
-    ) -> TensorDataset:
-        """Rows to train or to look at, on the device."""
-        if weights is not None:
-            inputs = {**inputs, SAMPLE_WEIGHT: torch.as_tensor(weights, dtype=torch.float32)}
-        device, chosen = resolve_device(self.device), torch.as_tensor(rows)
-        return TensorDataset(
-            {name: tensor[chosen].to(device) for name, tensor in inputs.items()},
-            self._target_tensor(target)[chosen].to(device),
-        )
-
-    def _step_size(self) -> float:
-        if self.learning_rate != "auto":
-            return float(self.learning_rate)
-        return 3e-4 if self.strategy == "attention" else 1e-3
-
-    def _new_net(
-        self, callbacks: list[Any], valid: TensorDataset | None, *, max_epochs: int
-    ) -> None:
-        self.net_ = make_net(
-            self.module_,
-            self._criterion(),
-            valid=valid,
-            max_epochs=max_epochs,
-            batch_size=self.batch_size,
-            learning_rate=self._step_size(),
-            weight_decay=self.weight_decay,
-            n_iter_no_change=self.n_iter_no_change,
-            callbacks=callbacks,
-            device=resolve_device(self.device),
-            verbose=self.verbose,
-        )
-
-    def _train(self, train: TensorDataset) -> None:
-        """Train, and take over what was learned."""
-        n_before = len(self.net_.history)
-        self.module_.to(self.net_.device)  # a pickle in between has moved it to the CPU
-        try:
-            with one_thread():
-                self.net_.train(train)
-        except ConvergenceError:
-            del self.module_, self.net_  # not fitted, and nothing to go on with
-            raise
-        self.module_.eval()
-        self.history_ = self.history_ + [
-            {key: epoch[key] for key in ("train_loss", "valid_loss") if key in epoch}
-            for epoch in self.net_.history[n_before:]
-        ]
-        self.n_iter_ = len(self.history_)
-        for block in self._inputs.blocks:
-            if block.name in self.module_.encoder_names:
-                block.transformer.end_training(self.module_.encoder_of(block.name))
-        self.modalities_ = [block.triple for block in self._inputs.blocks]
-
-    def _hold_out(self, rows: np.ndarray, target: np.ndarray, seed: int) -> np.ndarray:
-        """Which of the rows early stopping looks at; none without it."""
-        n = len(rows)
-        if not self.early_stopping or n < _FEWEST_TO_HOLD_OUT:
-            return rows[:0]
-        n_held = min(math.ceil(n * self.validation_fraction), n - 1)
-        strata = self._strata(target[rows])
-        if strata is not None:
-            counts = np.unique(strata, return_counts=True)[1]
-            if counts.min() < 2 or not len(counts) <= n_held <= n - len(counts):
-                strata = None  # too few of some class to be in both parts
-        return train_test_split(rows, test_size=n_held, stratify=strata, random_state=seed)[1]
 
     # --- predict ----------------------------------------------------------------------------
 
@@ -322,8 +244,9 @@ class BaseJointFusion(
         inputs = self._inputs.tensors(X)
         present = self._inputs.present(inputs)
         self._refuse_empty(present)
-        for start in range(0, len(present), 4096):
-            rows = slice(start, start + 4096)
+        step = self.module_.rows_at_once
+        for start in range(0, len(present), step):
+            rows = slice(start, start + step)
             batch = {name: tensor[rows].to(device) for name, tensor in inputs.items()}
             yield rows, batch, np.logical_not(present[rows].any(axis=1))
 
@@ -332,7 +255,7 @@ class BaseJointFusion(
         results, empty = [], []
         for _, batch, lacking in self._batches(X):
             # Around the net alone: encoders behind ``_batches`` may use all threads.
-            with one_thread(), torch.inference_mode():
+            with self._threads(), torch.inference_mode():
                 results.append(part(**batch).cpu().numpy())
             empty.append(lacking)
         return np.concatenate(results), np.concatenate(empty)
@@ -358,6 +281,36 @@ class BaseJointFusion(
         """
         check_is_fitted(self, "module_")
         return self._through(X, self.module_.represent)[0]
+
+    def encoder_for(self, name: str) -> Any:
+        """Return the fitted transformer of a modality, with what it learned under this head.
+
+        It is the fusion's own, not a copy: do not fit it again.
+
+        Parameters
+        ----------
+        name : str
+            Name of the modality.
+
+        Returns
+        -------
+        encoder : transformer
+            Fitted on the modality's columns.
+
+        Raises
+        ------
+        ValueError
+            If there is no such modality, or its cells are passed through.
+        """
+        check_is_fitted(self, "module_")
+        encoders = {own: middle for own, middle, _ in self.modalities_}
+        encoder = encoders.get(name)
+        if encoder is None or isinstance(encoder, str):
+            able = [own for own, middle in encoders.items() if not isinstance(middle, str)]
+            raise ValueError(
+                f"{type(self).__name__} has no encoder for {name!r}. It has one for each of {able}."
+            )
+        return encoder
 
     # --- copies, pickles and tags -----------------------------------------------------------
 

@@ -3,21 +3,38 @@
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
-from scipy.special import softmax
 from sklearn.base import ClassifierMixin
-from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
-from torch import Tensor, nn
+from sklearn.utils import Tags
+from sklearn.utils.metaestimators import available_if
+from torch import nn
 
 from skmm._constraints import StrOptions
+from skmm.fusion._class_code import ClassCode
 from skmm.fusion._joint import BaseJointFusion
-from skmm.fusion._target import class_indices
+from skmm.fusion._label_code import LabelCode, is_indicator
+from skmm.nets import LOSSES
 
 __all__ = ["JointFusionClassifier"]
 
 
+def _has_probabilities(fusion: Any) -> bool:
+    if isinstance(fusion.loss, str) and fusion.loss == "max_margin":
+        raise AttributeError(
+            f"{type(fusion).__name__} gives no probabilities with loss='max_margin': its margins"
+            " are none. Wrap it in sklearn.calibration.CalibratedClassifierCV, or use another loss."
+        )
+    return True
+
+
+def _has_margins(fusion: Any) -> bool:
+    return isinstance(fusion.loss, str) and fusion.loss == "max_margin"
+
+
 class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     """Train one network over all modalities to classify.
+
+    ``y`` holds a class for each row, or is a matrix of 0 and 1 that says which labels a row has
+    (sigmoid outputs; scored as everywhere in scikit-learn by rows that are right in every label).
 
     Features of frozen encoders, tables and passed-through columns are standardised and go in
     as they are, encoded once. An encoder whose model is trained from scratch (``"cnn"``,
@@ -37,37 +54,68 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         How modalities are fused:
 
         - ``"concat"``: projected, side by side, then a hidden layer;
-        - ``"mean"``, ``"max"``: projected into one space, then the mean or maximum of those
-          that are present;
-        - ``"gated"``: gated multimodal unit [1]_;
-        - ``"attention"``: a transformer over modality tokens [2]_;
+        - ``"mean"``, ``"max"``, ``"sum"`` of those present, projected into one space;
+        - ``"gated"``: gated multimodal unit [1]_; ``"cross_gated"``: gated by each other;
+        - ``"attention"``: a transformer over modality tokens [2]_; ``"cross_attention"``: every
+          modality attends to every other; ``"bottleneck"``: through a few shared tokens;
         - ``"low_rank"``: low-rank tensor fusion [3]_, all products across modalities;
+          ``"bilinear"``: products of pairs; ``"film"``: one modality modulates the others;
         - a class or function called as ``strategy(n_features, n_components, dropout=...,
           **strategy_params)``, or an ``nn.Module``, of which a copy is trained; from
           dictionaries of tokens and masks to ``(n, n_components)``, see ``skmm.nets``.
     strategy_params : dict, default=None
         Further arguments of the strategy.
+    granularity : {"pooled", "sequence"}, default="pooled"
+        What of a modality goes in: ``"pooled"`` one vector; ``"sequence"`` the vectors of its
+        words, patches, frames, segments or points, where its encoder gives them, and one vector
+        otherwise (pipelines, numbers). Strategies without attention take their mean, so choose
+        ``"attention"``, ``"cross_attention"`` or ``"bottleneck"``. Sequences of all training rows
+        live on the device, float32 of shape (rows, longest sequence, width of a token): 10,000
+        rows of 200 words of 384 numbers are 3 GB.
+    max_tokens : int, default=None
+        Of ``"sequence"``: most tokens of a row that are kept of each modality, evenly spaced over
+        the sequence, its first and last token among them. None keeps all.
     n_components : int, default=128
         Width of the fused representation.
     n_heads : int, default=4
-        Attention heads of ``"attention"``.
+        Attention heads of ``"attention"``, ``"cross_attention"`` and ``"bottleneck"``.
     n_layers : int, default=1
-        Layers of ``"attention"``.
+        Layers of ``"attention"`` and ``"cross_attention"``.
     rank : int, default=8
-        Rank of ``"low_rank"``.
+        Rank of ``"low_rank"`` and ``"bilinear"``.
     dropout : float, default=0.2
         Share of hidden units that is zeroed in training.
     modality_dropout : float, default=0.1
         Probability that a row loses a modality in training; never the last one it has.
+    missing : {"mask", "token", "impute", "zero"}, default="mask"
+        What stands for a modality that a row lacks, or that modality dropout hides:
+
+        - ``"mask"``: nothing, it is left out;
+        - ``"token"``: a vector that is learned, one a modality, taken for present [4]_;
+        - ``"impute"``: its average token as a small network predicts it from the modalities
+          that are there [5]_; its mean squared error over rows that have both is added to the
+          loss, with weight 1, and trains that network alone;
+        - ``"zero"``: zeros, the average of standardised features, taken for present.
     max_epochs : int, default=100
         Most passes over the training rows.
     batch_size : int, default=32
         Rows per step.
+    accumulate : int, default=1
+        Batches whose gradients are added up to one step: of the memory of one, the steps of
+        ``accumulate * batch_size`` rows.
     learning_rate : float or "auto", default="auto"
-        Step size of AdamW. ``"auto"`` is 3e-4 for ``"attention"``, whose layers want small
+        Step size of AdamW. ``"auto"`` is 3e-4 with ``"attention"`` layers, which want small
         steps, else 1e-3.
+    encoder_learning_rate : float or "auto", default="auto"
+        Step size of the encoders that are trained with the network. ``"auto"`` is, for
+        pretrained ones, 5e-5 for the last blocks, 2e-5 for all and 2e-4 for adapters; from
+        scratch that of the network.
+    warmup : float, default=0
+        Epochs in which all step sizes grow evenly from nothing, such as 1 or 0.5.
     weight_decay : float, default=1e-2
         Decoupled weight decay of AdamW.
+    max_grad_norm : float, default=None
+        Norm to which the gradient of a step is shortened where it is longer; None leaves it.
     early_stopping : bool, default=True
         Whether to hold out a part of the training rows, stop when its loss no longer falls,
         and go back to the best epoch. With fewer than 40 rows nothing is held out.
@@ -75,17 +123,39 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         Share of the rows held out.
     n_iter_no_change : int, default=10
         Epochs without a better loss after which training stops.
+    loss : str or nn.Module, default="cross_entropy"
+        What the network is trained to make small:
+
+        - ``"cross_entropy"``;
+        - ``"focal"``: what is already right counts little [6]_; parameter ``gamma`` (2.0);
+        - ``"label_smoothing"``: a target that is not quite sure [7]_; ``smoothing`` (0.1);
+        - ``"max_margin"``: a lead of the truth over the strongest rival [8]_; ``margin`` (1.0).
+          It gives scores by ``decision_function`` and no probabilities;
+        - ``"ordinal"``: classes in an order, by one score with thresholds [9]_; ``order``, a list
+          of the classes from lowest to highest, is needed where they are no numbers;
+        - an ``nn.Module``, of which a copy is used: from outputs ``(n, n_classes)`` before softmax
+          and classes ``(n,)``, or labels ``(n, n_labels)`` before sigmoid, to a loss for each row
+          (``reduction="none"``).
+    loss_params : dict, default=None
+        Parameters of a named loss.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes in the loss.
+        Weights of the classes in the loss. For labels, a dict from positions of labels to weights,
+        or ``"balanced"``: of each label, presence and absence weigh the same in sum.
     callbacks : list of skorch callbacks, default=None
         Added to the training; copies are used.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality gets the share of each class in training, or
         ``ModalityMissingError`` is raised.
+    missing_columns : {"raise", "absent"}, default="raise"
+        What to do with a frame that lacks a column of the training frame: raise, or count it as
+        absent in every row.
     warm_start : bool, default=False
         Whether a second ``fit`` goes on with the fitted transformers and weights.
     device : str, default="auto"
         Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+    dtype : {"auto", "float32", "bfloat16"}, default="auto"
+        Precision of matrix products in training (autocast). ``"auto"`` is bfloat16 on a GPU that
+        has it where an encoder is trained with the network, else float32.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order, dropout and the held-out part.
     verbose : bool or int, default=0
@@ -94,7 +164,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Classes.
+        Classes; for labels their positions.
     modalities_ : list of (name, transformer, columns)
         Fitted transformers, those trained with the network included.
     module_ : nn.Module
@@ -116,6 +186,16 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     .. [2] Vaswani et al. (2017), "Attention is all you need", NeurIPS.
     .. [3] Liu et al. (2018), "Efficient low-rank multimodal fusion with modality-specific
        factors", ACL.
+    .. [4] Ramazanova, Pardo, Alwassel, Ghanem (2024), "Exploring missing modality in multimodal
+       egocentric datasets", arXiv:2401.11470.
+    .. [5] Zhao, Li, Jin (2021), "Missing modality imagination network for emotion recognition with
+       uncertain missing modalities", ACL; one network in place of their cascade, without cycles.
+    .. [6] Lin, Goyal, Girshick, He, Dollár (2017), "Focal loss for dense object detection", ICCV.
+    .. [7] Szegedy, Vanhoucke, Ioffe, Shlens, Wojna (2016), "Rethinking the Inception architecture
+       for computer vision", CVPR.
+    .. [8] Crammer, Singer (2001), "On the algorithmic implementation of multiclass kernel-based
+       vector machines", JMLR 2.
+    .. [9] McCullagh (1980), "Regression models for ordinal data", JRSS B 42.
 
     Examples
     --------
@@ -135,6 +215,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseJointFusion._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "loss": [StrOptions(set(LOSSES["classes"])), nn.Module],
     }
 
     def __init__(
@@ -143,48 +224,70 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         *,
         strategy: Any = "concat",
         strategy_params: dict[str, Any] | None = None,
+        granularity: str = "pooled",
+        max_tokens: int | None = None,
         n_components: int = 128,
         n_heads: int = 4,
         n_layers: int = 1,
         rank: int = 8,
         dropout: float = 0.2,
         modality_dropout: float = 0.1,
+        missing: str = "mask",
         max_epochs: int = 100,
         batch_size: int = 32,
+        accumulate: int = 1,
         learning_rate: float | str = "auto",
+        encoder_learning_rate: float | str = "auto",
+        warmup: float = 0,
         weight_decay: float = 1e-2,
+        max_grad_norm: float | None = None,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        loss: Any = "cross_entropy",
+        loss_params: dict[str, Any] | None = None,
         class_weight: Any = None,
         callbacks: Any = None,
         all_missing: str = "prior",
+        missing_columns: str = "raise",
         warm_start: bool = False,
         device: str = "auto",
+        dtype: str = "auto",
         random_state: Any = None,
         verbose: Any = 0,
     ):
         self.modalities = modalities
         self.strategy = strategy
         self.strategy_params = strategy_params
+        self.granularity = granularity
+        self.max_tokens = max_tokens
         self.n_components = n_components
         self.n_heads = n_heads
         self.n_layers = n_layers
         self.rank = rank
         self.dropout = dropout
         self.modality_dropout = modality_dropout
+        self.missing = missing
         self.max_epochs = max_epochs
         self.batch_size = batch_size
+        self.accumulate = accumulate
         self.learning_rate = learning_rate
+        self.encoder_learning_rate = encoder_learning_rate
+        self.warmup = warmup
         self.weight_decay = weight_decay
+        self.max_grad_norm = max_grad_norm
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.loss = loss
+        self.loss_params = loss_params
         self.class_weight = class_weight
         self.callbacks = callbacks
         self.all_missing = all_missing
+        self.missing_columns = missing_columns
         self.warm_start = warm_start
         self.device = device
+        self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
 
@@ -197,8 +300,8 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         ----------
         X : DataFrame of shape (n_samples, n_columns)
             Cells; any row may lack any modality.
-        y : array-like of shape (n_samples,)
-            Classes.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Classes, or which labels each row has.
         classes : array-like of shape (n_classes,), default=None
             All classes there will be; needed in the first call if its ``y`` lacks some.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -226,14 +329,15 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
 
         Returns
         -------
-        classes : ndarray of shape (n_samples,)
-            Most probable class.
+        classes : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Most probable class; or 1 for labels that are more probable than not.
         """
-        best = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[best]
+        outputs, empty = self._outputs(X)
+        return self._code.decide(outputs, empty)
 
+    @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict probabilities.
+        """Predict probabilities; not there with ``loss="max_margin"``.
 
         Parameters
         ----------
@@ -243,54 +347,52 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
+            In the order of ``classes_``. Those of labels do not add up to 1.
         """
         outputs, empty = self._outputs(X)
-        probabilities = softmax(outputs, axis=1)
-        probabilities[empty] = self._prior
-        return probabilities
+        return self._code.probabilities(outputs, empty)
+
+    @available_if(_has_margins)
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Score the classes; only there with ``loss="max_margin"``.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,), (n_samples, n_classes) or (n_samples, n_labels)
+            Of two classes the lead of the second. A row that lacks every modality has the
+            logarithm of each class's share in training.
+        """
+        outputs, empty = self._outputs(X)
+        return self._code.margins(outputs, empty)
 
     def _encode_target(self, X: Any, y: Any, *, anew: bool, classes: Any = None) -> np.ndarray:
-        owner = type(self).__name__
-        announced = None if classes is None else np.unique(classes)
-        if not anew and announced is not None and not np.array_equal(announced, self.classes_):
-            raise ValueError(
-                f"{owner}: classes are {announced.tolist()}, but were {self.classes_.tolist()}"
-                " before. Leave them out, or fit anew."
-            )
-        known = announced if anew else self.classes_
-        self.classes_, indices = class_indices(X, y, owner, known=known)
-        return indices
-
-    def _learn_target(self, target: np.ndarray, sample_weight: np.ndarray | None) -> None:
-        shares = np.bincount(target, weights=sample_weight, minlength=len(self.classes_))
-        self._prior = shares / shares.sum()
+        code = (
+            self._code
+            if not anew
+            else (LabelCode if is_indicator(y) else ClassCode)(type(self).__name__)
+        )
+        code.set_loss(self.loss, self.loss_params)
+        target = code.encode(X, y, anew=anew, classes=classes)
+        self._code, self.classes_ = code, code.classes
+        return target
 
     def _loss_weights(
         self, target: np.ndarray, sample_weight: np.ndarray | None
     ) -> np.ndarray | None:
+        if isinstance(self._code, LabelCode):
+            self._code.set_class_weight(target, self.class_weight)
+            return sample_weight
         if self.class_weight is None:
             return sample_weight
-        if isinstance(self.class_weight, dict):
-            by_class = compute_class_weight(
-                self.class_weight, classes=self.classes_, y=self.classes_[target]
-            )
-            weights = by_class[target]
-        else:
-            weights = compute_sample_weight(self.class_weight, target)
+        weights = self._code.class_weights(target, self.class_weight)[target]
         return weights if sample_weight is None else weights * sample_weight
 
-    def _target_as_given(self, target: np.ndarray) -> np.ndarray:
-        return self.classes_[target]
-
-    def _target_tensor(self, target: np.ndarray) -> Tensor:
-        return torch.as_tensor(target, dtype=torch.int64)
-
-    def _n_net_outputs(self) -> int:
-        return len(self.classes_)
-
-    def _criterion(self) -> nn.Module:
-        return nn.CrossEntropyLoss(reduction="none")
-
-    def _strata(self, target: np.ndarray) -> np.ndarray | None:
-        return target
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

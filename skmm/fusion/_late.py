@@ -59,6 +59,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseFusion):
         final_estimator: Any = None,
         cv: Any = 5,
         all_missing: str = "prior",
+        missing_columns: str = "raise",
         n_jobs: int | None = None,
         random_state: Any = None,
     ):
@@ -69,6 +70,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseFusion):
         self.final_estimator = final_estimator
         self.cv = cv
         self.all_missing = all_missing
+        self.missing_columns = missing_columns
         self.n_jobs = n_jobs
         self.random_state = random_state
 

@@ -46,6 +46,9 @@ class LateFusionRegressor(RegressorMixin, BaseLateFusion):
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality gets the mean of the training target, or
         ``ModalityMissingError`` is raised.
+    missing_columns : {"raise", "absent"}, default="raise"
+        What to do with a frame that lacks a column of the training frame: raise, or count it as
+        absent in every row.
     n_jobs : int, default=None
         Workers that fit modalities and folds.
     random_state : int, RandomState instance or None, default=None

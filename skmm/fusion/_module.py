@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
+from skmm.fusion._stand_in import StandIn
+from skmm.fusion._tokens import thinned
 from skmm.nets import Head, ModalityDropout
 
 __all__ = ["SEPARATOR", "JointModule"]
@@ -30,6 +33,12 @@ class JointModule(nn.Module):
         Probability that a row loses a modality in training.
     dropout : float
         Of the head.
+    granularity : {"pooled", "sequence"}, default="pooled"
+        Whether the encoders' vectors or their tokens are fused. Features bring their own.
+    max_tokens : int or None, default=None
+        Most tokens of an encoder that are kept.
+    stand_in : StandIn or None, default=None
+        What is put in place of an absent modality; None masks it.
     """
 
     def __init__(
@@ -42,6 +51,9 @@ class JointModule(nn.Module):
         *,
         modality_dropout: float,
         dropout: float,
+        granularity: str = "pooled",
+        max_tokens: int | None = None,
+        stand_in: StandIn | None = None,
     ):
         super().__init__()
         self.modalities = list(modalities)
@@ -50,8 +62,19 @@ class JointModule(nn.Module):
         self.encoder_names = list(encoders)
         self.encoders = nn.ModuleList(encoders.values())
         self.modality_dropout = ModalityDropout(modality_dropout)
+        self.granularity = granularity
+        self.max_tokens = max_tokens
+        self.stand_in = stand_in
         self.fusion = fusion
         self.head = Head(n_components, n_outputs, dropout=dropout)
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows go through together where nothing is learned.
+
+        The attention of one row over its tokens takes their number squared.
+        """
+        return 4096 if self.granularity == "pooled" else 128
 
     def represent(self, **inputs: Tensor) -> Tensor:
         """Return the fused vectors, (n_rows, n_components).
@@ -59,9 +82,26 @@ class JointModule(nn.Module):
         Parameters
         ----------
         **inputs : Tensor
-            ``<modality>|values`` (n_rows, n_features) or the tensors of its encoder, and
+            ``<modality>|values`` (n_rows, n_features), or (n_rows, n_tokens, n_features) with
+            ``<modality>|mask`` (n_rows, n_tokens), or the tensors of its encoder; and
             ``<modality>|present`` (n_rows,).
         """
+        tokens, known = self.gather(**inputs)
+        masks = self.modality_dropout(known)
+        if self.stand_in is not None:
+            tokens, masks = self.stand_in(tokens, masks, known)
+        fused = self.fusion(tokens, masks)
+        n_rows = len(next(iter(masks.values())))
+        if fused.shape != (n_rows, self.n_components):
+            raise ValueError(
+                f"strategy {type(self.fusion).__name__} gave a tensor of shape"
+                f" {tuple(fused.shape)} for {n_rows} rows, but n_components is"
+                f" {self.n_components}. Make the two the same."
+            )
+        return fused
+
+    def gather(self, **inputs: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return tokens (n_rows, n_tokens, width) and masks (n_rows, n_tokens) by modality."""
         tokens, masks = {}, {}
         for name in self.modalities:
             own = {
@@ -71,20 +111,27 @@ class JointModule(nn.Module):
             }
             present = own.pop("present")
             if name in self.encoder_names:
-                encoder = self.encoders[self.encoder_names.index(name)]
-                vectors = encoder(**own).pooled
+                values, mask = self._encode(self.encoder_of(name), own)
             else:
-                vectors = own["values"]
-            tokens[name] = vectors[:, None]  # (n_rows, 1 token, width)
-            masks[name] = present[:, None]
-        fused = self.fusion(tokens, self.modality_dropout(masks))
-        if fused.shape != (len(present), self.n_components):
-            raise ValueError(
-                f"strategy {type(self.fusion).__name__} gave a tensor of shape"
-                f" {tuple(fused.shape)} for {len(present)} rows, but n_components is"
-                f" {self.n_components}. Make the two the same."
-            )
-        return fused
+                values, mask = own["values"], own.get("mask")
+            tokens[name] = values if values.ndim == 3 else values[:, None]  # one token
+            masks[name] = present[:, None].expand(tokens[name].shape[:2])
+            if mask is not None:
+                masks[name] = masks[name] & mask
+        return tokens, masks
+
+    def _encode(self, encoder: nn.Module, own: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        encoded = encoder(**own)
+        if self.granularity == "pooled":
+            return encoded.pooled, None
+        tokens, mask = encoded.tokens, encoded.mask
+        if mask is None:
+            mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        return thinned(tokens, mask, self.max_tokens)
+
+    def take_auxiliary(self) -> Tensor | None:
+        """Return what is added to the loss of each row of the last training batch, if anything."""
+        return None if self.stand_in is None else self.stand_in.take_auxiliary()
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Return the outputs, (n_rows, n_outputs); weights of rows are not looked at."""

@@ -1,10 +1,6 @@
-"""The only file that imports skorch: how a joint net is trained.
+"""The only file that imports skorch: how a joint net is trained."""
 
-Data are tensors on the device before training starts and are cut into batches there; a
-``DataLoader`` that collates sample by sample would cost about as much as the training.
-"""
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -13,9 +9,10 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 from skorch.helper import predefined_split
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.nn.utils import clip_grad_norm_
 
 from skmm.exceptions import ConvergenceError
+from skmm.fusion._rows import BatchIterator, TensorDataset
 
 __all__ = ["SAMPLE_WEIGHT", "JointNet", "TensorDataset", "make_net"]
 
@@ -23,65 +20,100 @@ __all__ = ["SAMPLE_WEIGHT", "JointNet", "TensorDataset", "make_net"]
 SAMPLE_WEIGHT = "|sample_weight"
 
 
-class TensorDataset(Dataset):
-    """Tensors of all rows; a batch is gathered at once, by an index tensor.
-
-    Parameters
-    ----------
-    inputs : mapping of str to Tensor
-        First axis ``n_samples``.
-    target : Tensor
-        First axis ``n_samples``.
-    """
-
-    def __init__(self, inputs: Mapping[str, Tensor], target: Tensor):
-        self.inputs = dict(inputs)
-        self.target = target
-
-    def __len__(self) -> int:
-        return len(self.target)
-
-    def __getitem__(self, rows: Any) -> tuple[dict[str, Tensor], Tensor]:
-        return {name: tensor[rows] for name, tensor in self.inputs.items()}, self.target[rows]
-
-
-class BatchIterator:
-    """Stands where skorch expects a ``DataLoader``.
-
-    Parameters
-    ----------
-    dataset : TensorDataset
-        Data.
-    batch_size : int
-        Rows per batch.
-    shuffle : bool, default=False
-        Whether to draw a new order for every pass.
-    """
-
-    def __init__(self, dataset: TensorDataset, batch_size: int, shuffle: bool = False, **_: Any):
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-
-    def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        n = len(self.dataset)
-        if not self.shuffle:
-            for start in range(0, n, self.batch_size):
-                yield self.dataset[start : start + self.batch_size]
-            return
-        # Drawn on the CPU, so that the order is the same on every device.
-        order = torch.randperm(n).to(self.dataset.target.device)
-        for rows in order.split(self.batch_size):
-            yield self.dataset[rows]
-
-
 class JointNet(NeuralNet):
-    """A skorch net whose loss is a mean over rows, weighted where rows have weights."""
+    """A skorch net whose loss is a mean over rows, weighted where rows have weights.
+
+    Parameters
+    ----------
+    *args : object
+        Of ``NeuralNet``.
+    rows_at_once : int or None, default=None
+        Rows of a step that go through the module together; their gradients are added up.
+    max_grad_norm : float or None, default=None
+        Norm to which the gradient of a step is shortened if it is longer.
+    half : bool, default=False
+        Whether matrix products are computed in bfloat16.
+    **kwargs : object
+        Of ``NeuralNet``.
+    """
 
     _stopped_by_callback = _interrupted = False
+
+    def __init__(
+        self,
+        *args: Any,
+        rows_at_once: int | None = None,
+        max_grad_norm: float | None = None,
+        half: bool = False,
+        **kwargs: Any,
+    ):
+        self.rows_at_once = rows_at_once
+        self.max_grad_norm = max_grad_norm
+        self.half = half
+        super().__init__(*args, **kwargs)
+
+    def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, **kwargs: Any) -> None:
+        """Ask for the inputs that change from epoch to epoch."""
+        super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
+        if dataset_train is not None and dataset_train.renew is not None:
+            dataset_train.inputs |= dataset_train.renew()
+
+    def train_step_single(
+        self, batch: tuple[dict[str, Tensor], Tensor], **fit_params: Any
+    ) -> dict[str, Tensor]:
+        """Compute the gradient of a step, part by part.
+
+        Parameters
+        ----------
+        batch : (dict of str to Tensor, Tensor)
+            Inputs and target.
+        **fit_params : dict
+            Not used.
+
+        Returns
+        -------
+        step : dict
+            ``loss`` and ``y_pred``.
+        """
+        self._set_training(True)
+        inputs, target = batch
+        n = len(target)
+        outputs, losses = [], []
+        for start in range(0, n, self.rows_at_once or n):
+            rows = slice(start, start + (self.rows_at_once or n))
+            part, truth = {name: t[rows] for name, t in inputs.items()}, target[rows]
+            outputs.append(self.infer(part))
+            loss = self.get_loss(outputs[-1], truth, X=part, training=True)
+            if len(truth) < n:
+                loss = loss * (len(truth) / n)
+            loss.backward()
+            losses.append(loss.detach())
+        if self.max_grad_norm is not None:
+            clip_grad_norm_(self.module_.parameters(), self.max_grad_norm)
+        if len(losses) == 1:
+            return {"loss": losses[0], "y_pred": outputs[0]}
+        return {"loss": torch.stack(losses).sum(), "y_pred": torch.cat(outputs)}
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Run the module.
+
+        Parameters
+        ----------
+        x : dict of str to Tensor
+            Inputs.
+        **fit_params : dict
+            Not used.
+
+        Returns
+        -------
+        outputs : Tensor
+            In full precision.
+        """
+        if not self.half:
+            return super().infer(x, **fit_params)
+        with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16):
+            outputs = super().infer(x, **fit_params)
+        return outputs.float()
 
     def get_loss(
         self, y_pred: Tensor, y_true: Tensor, X: Any = None, *args: Any, **kwargs: Any
@@ -107,6 +139,9 @@ class JointNet(NeuralNet):
         losses = self.criterion_(y_pred, y_true)
         if losses.ndim > 1:
             losses = losses.mean(dim=1)
+        if self.module_.training and hasattr(self.module_, "take_auxiliary"):
+            auxiliary = self.module_.take_auxiliary()
+            losses = losses if auxiliary is None else losses + auxiliary
         weight = X.get(SAMPLE_WEIGHT)
         # Not divided by the weights of the batch: a heavy row would then count less in a
         # batch with other heavy rows.
@@ -183,6 +218,42 @@ class StopAtNaN(Callback):
             )
 
 
+class Warmup(Callback):
+    """Lets the step sizes grow from nothing to what they are, in equal steps.
+
+    Parameters
+    ----------
+    n_epochs : float
+        How long.
+    """
+
+    def __init__(self, n_epochs: float):
+        self.n_epochs = n_epochs
+
+    def initialize(self) -> "Warmup":
+        """Begin at the first step."""
+        self.epochs_ = 0.0
+        self.rates_: list[float] | None = None
+        return self
+
+    def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, **kwargs: Any) -> None:
+        """Look how many steps this epoch has."""
+        iterator = net.get_iterator(dataset_train, training=True)
+        self.share_ = 1.0 / max(len(iterator), 1)
+
+    def on_batch_begin(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
+        """Set the step sizes of a step; after the warm-up they are others' affair."""
+        if not training or self.epochs_ >= self.n_epochs:
+            return
+        groups = net.optimizer_.param_groups
+        self.rates_ = self.rates_ or [group["lr"] for group in groups]
+        self.epochs_ += self.share_
+        # Rounding must not leave the last step a little short.
+        factor = min(1.0, (self.epochs_ + 1e-9) / self.n_epochs)
+        for group, rate in zip(groups, self.rates_, strict=True):
+            group["lr"] = rate * factor
+
+
 class Report(Callback):
     """Tells scikit-learn's callbacks of every epoch, and ends the training if one says so.
 
@@ -218,6 +289,11 @@ def make_net(
     callbacks: Any,
     device: torch.device,
     verbose: Any,
+    accumulate: int = 1,
+    encoder_learning_rates: Sequence[float | None] = (),
+    warmup: float = 0.0,
+    max_grad_norm: float | None = None,
+    half: bool = False,
 ) -> JointNet:
     """Build the net that trains a joint fusion.
 
@@ -237,6 +313,12 @@ def make_net(
         Where the data are.
     verbose : int
         Whether skorch prints a line an epoch.
+    accumulate, warmup, max_grad_norm : number
+        As in the joint fusions.
+    encoder_learning_rates : sequence of float or None, default=()
+        Of each of the module's encoders; None is the step size of the rest.
+    half : bool, default=False
+        Whether matrix products are computed in bfloat16.
 
     Returns
     -------
@@ -248,11 +330,22 @@ def make_net(
     if valid is not None:
         stopping = EarlyStopping(patience=n_iter_no_change, load_best=True, sink=_silent)
         own.append(("skmm_early_stopping", stopping))
+    if warmup:
+        own.append(("skmm_warmup", Warmup(warmup)))
+    groups = [
+        (f"encoders.{i}.*", {"lr": rate})
+        for i, rate in enumerate(encoder_learning_rates)
+        if rate is not None
+    ]
     net = JointNet(
         module,
+        rows_at_once=batch_size if accumulate > 1 else None,
+        max_grad_norm=max_grad_norm,
+        half=half,
         criterion=criterion,
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=weight_decay,
+        optimizer__param_groups=groups,
         # One fused step over all weights: fewer, larger operations, on every device.
         optimizer__fused=True,
         lr=learning_rate,
@@ -260,8 +353,9 @@ def make_net(
         batch_size=batch_size,
         iterator_train=BatchIterator,
         iterator_train__shuffle=True,
+        iterator_train__batch_size=batch_size * accumulate,
         iterator_valid=BatchIterator,
-        iterator_valid__batch_size=4096,
+        iterator_valid__batch_size=getattr(module, "rows_at_once", 4096),
         train_split=None if valid is None else predefined_split(valid),
         callbacks=[*own, *callbacks],
         device=device,

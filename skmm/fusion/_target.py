@@ -6,10 +6,12 @@ import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array
+from torch import nn
 
 from skmm._column import is_missing
+from skmm.nets import make_loss
 
-__all__ = ["class_indices", "regression_target"]
+__all__ = ["class_indices", "regression_target", "row_loss"]
 
 
 def class_indices(
@@ -90,6 +92,14 @@ def regression_target(X: Any, y: Any, owner: str, *, multi_output: bool = False)
     check_consistent_length(X, y)
     _refuse_missing(y, owner)
     return y
+
+
+def row_loss(owner: str, loss: Any, kind: str, params: dict[str, Any]) -> nn.Module:
+    """Build the loss of each row; errors name the ``owner``."""
+    try:
+        return make_loss(loss, kind, **params)
+    except ValueError as error:
+        raise ValueError(f"{owner}: {error}") from None
 
 
 def _given(y: Any, owner: str) -> Any:

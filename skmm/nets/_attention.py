@@ -66,17 +66,7 @@ class AttentionFusion(FusionModule):
         n_layers: int = 2,
     ):
         super().__init__(n_features, n_components)
-        if n_components < 2:
-            raise ValueError(
-                f"{type(self).__name__}: n_components must be at least 2, got {n_components}, as"
-                " its layers normalise over them."
-            )
-        if n_components % n_heads:
-            raise ValueError(
-                f"{type(self).__name__}: n_components={n_components} is not a multiple of"
-                f" n_heads={n_heads}. Choose n_components={-(-n_components // n_heads) * n_heads}"
-                " or another n_heads."
-            )
+        self._check_heads(n_heads)
         self.projections = nn.ModuleList(
             Projection(self.n_features[name], n_components, activation=nn.Identity())
             for name in self.modalities

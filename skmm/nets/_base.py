@@ -112,6 +112,22 @@ class FusionModule(ABC, nn.Module):
                 f" {tuple(block.shape[:2])}, got {mask.dtype} of shape {tuple(mask.shape)}."
             )
 
+    def _check_heads(self, n_heads: int) -> None:
+        """Refuse a width that attention heads and a layer normalisation cannot share."""
+        if n_heads < 1:
+            raise ValueError(f"{type(self).__name__}: n_heads must be at least 1, got {n_heads}.")
+        if self.n_components < 2:
+            raise ValueError(
+                f"{type(self).__name__}: n_components must be at least 2, got"
+                f" {self.n_components}, as its layers normalise over them."
+            )
+        if self.n_components % n_heads:
+            raise ValueError(
+                f"{type(self).__name__}: n_components={self.n_components} is not a multiple of"
+                f" n_heads={n_heads}. Choose n_components="
+                f"{-(-self.n_components // n_heads) * n_heads} or another n_heads."
+            )
+
     @staticmethod
     def _pool(tokens: list[Tensor], masks: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         """Mean token of each modality, and which modalities each row has.

@@ -9,11 +9,17 @@ from torch import nn
 
 from skmm.nets._attention import AttentionFusion
 from skmm.nets._base import FusionModule
+from skmm.nets._bilinear import BilinearFusion
+from skmm.nets._bottleneck import BottleneckFusion
 from skmm.nets._concat import ConcatFusion
+from skmm.nets._cross_attention import CrossAttentionFusion
+from skmm.nets._cross_gated import CrossGatedFusion
+from skmm.nets._film import FilmFusion
 from skmm.nets._gated import GatedFusion
 from skmm.nets._low_rank import LowRankFusion
 from skmm.nets._max import MaxFusion
 from skmm.nets._mean import MeanFusion
+from skmm.nets._sum import SumFusion
 
 __all__ = ["STRATEGIES", "make_fusion"]
 
@@ -21,9 +27,15 @@ STRATEGIES: dict[str, type[FusionModule]] = {
     "concat": ConcatFusion,
     "mean": MeanFusion,
     "max": MaxFusion,
+    "sum": SumFusion,
     "gated": GatedFusion,
-    "attention": AttentionFusion,
+    "cross_gated": CrossGatedFusion,
+    "film": FilmFusion,
+    "bilinear": BilinearFusion,
     "low_rank": LowRankFusion,
+    "attention": AttentionFusion,
+    "cross_attention": CrossAttentionFusion,
+    "bottleneck": BottleneckFusion,
 }
 
 

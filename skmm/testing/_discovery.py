@@ -32,8 +32,8 @@ def all_estimators(kind: str | None = None) -> list[tuple[str, type]]:
     Examples
     --------
     >>> from skmm.testing import all_estimators
-    >>> [name for name, _ in all_estimators("encoder")]
-    ['ImageEncoder', 'ModuleEncoder', 'TabularEncoder', 'TextEncoder']
+    >>> [name for name, _ in all_estimators("encoder")][:3]
+    ['AudioEncoder', 'ImageEncoder', 'ModuleEncoder']
     """
     if kind is not None and kind not in _FOLDERS:
         raise ValueError(f"kind must be one of {sorted(_FOLDERS)} or None, got {kind!r}.")

@@ -42,7 +42,9 @@ class FusionCase:
     def __init__(self, fusion: Any):
         self.fusion = clone(fusion).set_params(modalities=triples())
         self.X, classes, values = fusion_frame()
-        self.y = values if is_regressor(fusion) else classes
+        self.y: Any = values if is_regressor(fusion) else classes
+        if hasattr(fusion, "tasks"):
+            self.y = pd.DataFrame({"class": classes, "value": values}, index=self.X.index)
 
     def __str__(self) -> str:
         return type(self.fusion).__name__
@@ -55,6 +57,11 @@ class FusionCase:
     @property
     def prior(self) -> np.ndarray | None:
         """What is known without any modality: shares of the classes, or the mean."""
+        if hasattr(self.fusion, "tasks"):
+            shares = self.y["class"].value_counts(normalize=True).sort_index()
+            return np.array([*shares, self.y["value"].mean()])
+        if hasattr(self.fusion, "decision_function"):
+            return None  # scores are in no unit
         if is_classifier(self.fusion):
             return np.unique(self.y, return_counts=True)[1] / self.n
         return np.array([self.y.mean()]) if is_regressor(self.fusion) else None
@@ -74,8 +81,11 @@ class FusionCase:
         return self.ask(self.X)
 
     def ask(self, X: Any, fusion: Any = None) -> np.ndarray:
-        """Probabilities, else predictions, else features, as floats (n_samples, n_outputs)."""
+        """Probabilities, scores, predictions or features, as floats (n_samples, n_outputs)."""
         fusion = self.fitted if fusion is None else fusion
-        verbs = ("predict_proba", "predict", "transform")
+        if hasattr(fusion, "tasks"):  # probabilities by task, and values
+            values = np.asarray(fusion.predict(X)["value"], dtype=float)
+            return np.column_stack([*fusion.predict_proba(X).values(), values])
+        verbs = ("predict_proba", "decision_function", "predict", "transform")
         verb = next(verb for verb in verbs if hasattr(fusion, verb))
         return np.asarray(getattr(fusion, verb)(X), dtype=float).reshape(len(X), -1)

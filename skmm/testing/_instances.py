@@ -24,6 +24,7 @@ from skmm.encoders import (
 from skmm.fusion import (
     EarlyFusion,
     JointFusionClassifier,
+    JointFusionMultiTask,
     JointFusionRegressor,
     LateFusionClassifier,
     LateFusionRegressor,
@@ -147,7 +148,14 @@ def _late_regressor() -> list[Any]:
 
 def _joint_classifier() -> list[Any]:
     strategies = ("concat", "mean", "max", "gated", "attention", "low_rank")
-    return [JointFusionClassifier(strategy=strategy, **_JOINT) for strategy in strategies]
+    return [
+        *(JointFusionClassifier(strategy=strategy, **_JOINT) for strategy in strategies),
+        JointFusionClassifier(loss="max_margin", **_JOINT),
+    ]
+
+
+def _joint_multi_task() -> list[Any]:
+    return [JointFusionMultiTask(loss_weights=w, **_JOINT) for w in ("equal", "uncertainty")]
 
 
 def _joint_regressor() -> list[Any]:
@@ -160,6 +168,7 @@ _TABLE: dict[type, Callable[[], list[Any]]] = {
     EarlyFusion: _early,
     ImageEncoder: _image,
     JointFusionClassifier: _joint_classifier,
+    JointFusionMultiTask: _joint_multi_task,
     JointFusionRegressor: _joint_regressor,
     LateFusionClassifier: _late_classifier,
     LateFusionRegressor: _late_regressor,
@@ -192,6 +201,7 @@ _WEIGHT_EQUIVALENCE = "check_sample_weight_equivalence_on_dense_data"
 # (class, whether an instance is meant, check of scikit-learn, why it may fail)
 EXPECTED_FAILED_CHECKS: list[tuple[type, Callable[[Any], bool], str, str]] = [
     (JointFusionClassifier, lambda e: True, _WEIGHT_EQUIVALENCE, _BATCHES),
+    (JointFusionMultiTask, lambda e: True, _WEIGHT_EQUIVALENCE, _BATCHES),
     (JointFusionRegressor, lambda e: True, _WEIGHT_EQUIVALENCE, _BATCHES),
     (LateFusionClassifier, lambda e: e.rule == "stacking", _WEIGHT_EQUIVALENCE, _FOLDS),
     (LateFusionRegressor, lambda e: e.rule == "stacking", _WEIGHT_EQUIVALENCE, _FOLDS),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from skmm.encoders._ahead import iterated_ahead, prepared_batches
-from skmm.encoders._engine import Engine, Runtime
+from skmm.encoders._engine import Engine, Runtime, on_device
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32, 4)
 
@@ -132,3 +132,12 @@ def test_iterated_ahead_runs_elsewhere_and_keeps_order_and_errors():
             got.append(thing)
     assert got == list(range(5))
     assert threading.current_thread().name not in where
+
+
+def test_a_module_that_is_there_is_not_moved_while_another_thread_runs_it():
+    """``Module.to`` takes the weights of a recurrent network apart, even if it moves nothing."""
+    network = torch.nn.GRU(2, 2)
+    weights = network._flat_weights
+    assert on_device(network, torch.device("cpu")) is network
+    assert network._flat_weights is weights
+    assert on_device(network, torch.device("meta")).weight_ih_l0.device.type == "meta"

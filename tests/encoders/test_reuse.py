@@ -162,6 +162,8 @@ RUNTIME = {
     "max_epochs": [1, 10],
     "learning_rate": [1e-3, 0.1],
 }
+# Of a model that is not trained nothing of this is looked at.
+TUNING = {"lora_params": [None, {"r": 2}], "augment": [None, doubled]}
 # Another precision differs in the last digits, or more.
 DTYPE = ["float32", "bfloat16"]
 
@@ -196,8 +198,9 @@ CASES = {
             "dtype": DTYPE,
             "compile": [False, True],
         },
-        keeps={**RUNTIME, "n_components": [2, 128]},
+        keeps={**RUNTIME, "n_components": [2, 128], **TUNING},
         cells=["a", "two hats", "a warm red coat", "shoes that fell apart", "", "A"],
+        fixed={"fine_tune": "frozen"},  # others are held to this in test_fine_tune.py
     ),
     "image": Case(
         ImageEncoder,
@@ -210,8 +213,9 @@ CASES = {
             "dtype": DTYPE,
             "compile": [False, True],
         },
-        keeps={**RUNTIME, "n_components": [2, 128], "image_size": [16, 64]},
+        keeps={**RUNTIME, "n_components": [2, 128], "image_size": [16, 64], **TUNING},
         cells=PICTURES,
+        fixed={"fine_tune": "frozen"},
     ),
     "module": Case(
         ModuleEncoder,
@@ -234,7 +238,7 @@ CASES = {
             "window": [30.0, 0.2],
             "dtype": DTYPE,
         },
-        keeps={**RUNTIME, "n_components": [2, 128]},
+        keeps={**RUNTIME, "n_components": [2, 128], "augment": [None, doubled]},
         cells=SOUNDS,
         fixed={"model": "mfcc"},
     ),
@@ -249,7 +253,7 @@ CASES = {
             "window": [30.0, 0.2],
             "dtype": DTYPE,
         },
-        keeps={**RUNTIME, "n_components": [2, 128]},
+        keeps={**RUNTIME, "n_components": [2, 128], "augment": [None, doubled]},
         cells=SOUNDS,
     ),
     "video": Case(

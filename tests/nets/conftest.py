@@ -1,4 +1,4 @@
-"""Batches with missing modalities, and the data that only a product explains."""
+"""Batches with missing modalities, and data that only a product or a single token explains."""
 
 import pytest
 import torch
@@ -41,24 +41,54 @@ def xor_rows(n_rows):
     return dict(zip("ab", blocks, strict=True)), masks, (signs.prod(1) > 0).long()
 
 
+def marked_word_rows(n_rows, n_words=3):
+    """Words with a yes or no each; the label is that of the word which the picture marks."""
+    label = torch.randint(0, 2, (n_rows,))
+    marked = torch.randint(0, n_words, (n_rows,))
+    keys = torch.stack([torch.eye(n_words)[torch.randperm(n_words)] for _ in range(n_rows)])
+    answers = torch.randint(0, 2, (n_rows, n_words))
+    answers = torch.where(keys.argmax(-1) == marked[:, None], label[:, None], answers)
+    words = torch.cat([keys, (answers * 2.0 - 1)[..., None]], dim=-1)
+    tokens = {"a": torch.eye(n_words)[marked][:, None], "b": words}
+    masks = {name: torch.ones(t.shape[:2], dtype=torch.bool) for name, t in tokens.items()}
+    return tokens, masks, label
+
+
+def accuracy_on_new_rows(rows, fusion, n_components, *, steps=150, lr=0.01):
+    """Accuracy of a fusion and a linear head that are trained on 300 rows."""
+    tokens, masks, label = rows(300)
+    head = torch.nn.Linear(n_components, 2)
+    optimizer = torch.optim.Adam([*fusion.parameters(), *head.parameters()], lr=lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(head(fusion(tokens, masks)), label)
+        loss.backward()
+        optimizer.step()
+    tokens, masks, label = rows(1000)
+    with torch.no_grad():
+        predicted = head(fusion.eval()(tokens, masks)).argmax(1)
+    return (predicted == label).float().mean().item()
+
+
 @pytest.fixture
 def xor_accuracy():
     """Accuracy on new rows of a fusion and a linear head trained on XOR."""
 
-    def train(fusion_class, *, steps=150, **options):
+    def train(fusion_class, *, n_components=16, **options):
         torch.manual_seed(0)
-        tokens, masks, label = xor_rows(300)
-        fusion = fusion_class({"a": 4, "b": 4}, 16, **options)
-        head = torch.nn.Linear(16, 2)
-        optimizer = torch.optim.Adam([*fusion.parameters(), *head.parameters()], lr=0.01)
-        for _ in range(steps):
-            optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(head(fusion(tokens, masks)), label)
-            loss.backward()
-            optimizer.step()
-        tokens, masks, label = xor_rows(1000)
-        with torch.no_grad():
-            predicted = head(fusion.eval()(tokens, masks)).argmax(1)
-        return (predicted == label).float().mean().item()
+        fusion = fusion_class({"a": 4, "b": 4}, n_components, **options)
+        return accuracy_on_new_rows(xor_rows, fusion, n_components)
+
+    return train
+
+
+@pytest.fixture
+def marked_word_accuracy():
+    """Accuracy on new rows where the answer is that of one word, which a picture marks."""
+
+    def train(fusion_class, **options):
+        torch.manual_seed(0)
+        fusion = fusion_class({"a": 3, "b": 4}, 16, **options)
+        return accuracy_on_new_rows(marked_word_rows, fusion, 16)
 
     return train

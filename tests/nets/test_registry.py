@@ -21,6 +21,8 @@ def test_by_name(name):
 def test_options_arrive():
     assert make_fusion("low_rank", WIDTHS, 8, rank=3).rank == 3
     assert len(make_fusion("attention", WIDTHS, 8, n_layers=5, n_heads=2).layers) == 5
+    assert make_fusion("film", WIDTHS, 8, condition="b").condition == "b"
+    assert len(make_fusion("bottleneck", WIDTHS, 8, n_bottlenecks=3).bottlenecks) == 3
 
 
 def test_by_class_and_function():

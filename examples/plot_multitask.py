@@ -1,0 +1,96 @@
+"""
+A task with few targets learns from one with many
+=================================================
+
+*A hundred rows have the label that counts. Does it help that all have a rating?*
+
+Somebody has to read a report to say whether it is urgent, so few rows have that label. The rating
+that its author gave is there for all. Both come from the same picture of the matter, which a
+network for both tasks has to find only once.
+"""
+
+# %%
+# Data with a known answer
+# ------------------------
+# Two modalities of twenty numbers each hold a latent. A report is urgent where the latent is
+# positive; the rating is the latent with noise.
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from sklearn.metrics import accuracy_score
+
+from skmm import JointFusionMultiTask
+
+TRAIN = 800
+
+
+def make_reports(n_labelled, related=True, seed=0, n=1600):
+    """Frame and targets; only ``n_labelled`` training rows have the label."""
+    rng = np.random.default_rng(seed)
+    cells = rng.normal(size=(n, 40))
+    latent, other = (cells @ rng.normal(size=40) / 6 for _ in range(2))
+    X = pd.DataFrame({"text": list(cells[:, :20]), "photo": list(cells[:, 20:])})
+    y = pd.DataFrame({"urgent": np.where(latent > 0, "yes", "no").astype(object)})
+    y["rating"] = (latent if related else other) + 0.3 * rng.normal(size=n)
+    unlabelled = rng.permutation(TRAIN)[n_labelled:]
+    y.loc[unlabelled, "urgent"] = None
+    return X, y
+
+
+X, y = make_reports(100)
+y.head()
+
+# %%
+# One task, two tasks
+# -------------------
+# Rows without any target are not trained on, so the network for the one task sees 100 rows and
+# the other 800. The first one gets more epochs for as many steps.
+
+MODALITIES = [("text", "passthrough", ["text"]), ("photo", "passthrough", ["photo"])]
+ALONE = {"urgent": "classification"}
+BOTH = {**ALONE, "rating": "regression"}
+
+
+def accuracy(tasks, n_labelled, **options):
+    """Mean accuracy of ``urgent`` on new rows, over two draws."""
+    scores = []
+    for seed in range(2):
+        X, y = make_reports(n_labelled, seed=seed, **options)
+        steps = TRAIN if "rating" in tasks else n_labelled
+        fusion = JointFusionMultiTask(
+            MODALITIES,
+            tasks=tasks,
+            n_components=16,
+            max_epochs=15 * TRAIN // steps,
+            learning_rate=3e-3,
+            early_stopping=False,
+            random_state=seed,
+        )
+        fusion.fit(X[:TRAIN], y[:TRAIN])
+        predicted = fusion.predict(X[TRAIN:])
+        scores.append(accuracy_score(y["urgent"][TRAIN:], predicted["urgent"]))
+    return np.mean(scores)
+
+
+numbers = [25, 100, 400]
+curves = {
+    "urgent alone": [accuracy(ALONE, n) for n in numbers],
+    "with the rating": [accuracy(BOTH, n) for n in numbers],
+    "with a rating of something else": [accuracy(BOTH, n, related=False) for n in numbers],
+}
+print(pd.DataFrame(curves, index=numbers).round(2))
+
+# %%
+for name, scores in curves.items():
+    plt.plot(numbers, scores, marker="o", label=name)
+plt.xscale("log")
+plt.xticks(numbers, numbers)
+plt.xlabel("rows with the label")
+plt.ylabel("accuracy on new rows")
+plt.legend()
+plt.show()
+
+# %%
+# The fewer labels there are, the more the rating helps. A rating of something else has nothing to
+# say about urgency: whether a second task helps is to be measured, not taken for granted.

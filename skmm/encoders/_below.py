@@ -1,0 +1,95 @@
+"""Pretrained models up to their last blocks: the part that stays frozen, encoded once."""
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+
+from skmm.backbones._splitting import Lower, around
+from skmm.encoders._engine import Runtime, precision
+from skmm.encoders._pretrained import PretrainedEngine
+
+__all__ = ["LowerEngine", "hidden_of"]
+
+Tensors = dict[str, torch.Tensor]
+
+# Raised when code of ours changes where a model is cut.
+_FORMAT = 1
+
+
+class LowerEngine(PretrainedEngine):
+    """The frozen part of a checkpoint below its last blocks, whose results are stored.
+
+    Parameters
+    ----------
+    encoder : TextEncoder or ImageEncoder
+        As for ``PretrainedEngine``.
+    modality : {"text", "image"}
+        What the checkpoint must be for.
+    n_blocks : int
+        How many blocks are left out.
+    """
+
+    def __init__(self, encoder: Any, modality: str, n_blocks: int):
+        super().__init__(encoder, modality)
+        self.n_blocks = n_blocks
+        self._lower: tuple[Runtime, Any] | None = None
+
+    def follow(self, encoder: Any) -> None:
+        super().follow(encoder)
+        self._lower = None
+
+    def fingerprint(self, runtime: Runtime) -> str | None:
+        """Facts of the checkpoint and of the cut; how tokens are pooled comes after it."""
+        told = super().fingerprint(runtime._replace(compile=False))
+        assert told is not None
+        facts = json.loads(told)
+        for name in ("pooling", "normalize", "width"):
+            facts["description"].pop(name)
+        return json.dumps({**facts, "below": self.n_blocks, "cut": _FORMAT}, sort_keys=True)
+
+    def _backbone(self, runtime: Runtime) -> Any:
+        ready = self._lower
+        if ready is None or ready[0] != runtime:
+            whole = super()._backbone(runtime._replace(compile=False))
+            lower = around(whole, Lower(whole.tower, self.n_blocks).eval())
+            self._lower = ready = (runtime, lower)
+        return ready[1]
+
+    def run(self, prepared: Any, runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
+        """Encode a batch as far as the cut: the tokens of each cell, or its map."""
+        backbone = self._backbone(runtime)
+        tensors = {name: t.to(runtime.device, non_blocking=True) for name, t in prepared.items()}
+        with torch.inference_mode(), precision(runtime):
+            hidden, mask = hidden_of(backbone, tensors)
+        arrays = list(hidden.float().cpu().numpy())
+        if mask is None:
+            return arrays
+        return [a[:n] for a, n in zip(arrays, mask.sum(1).tolist(), strict=True)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_lower": None}
+
+
+def hidden_of(backbone: Any, tensors: Tensors) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What a model's lower part gives.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        With a ``Lower`` for its tower.
+    tensors : dict of str to Tensor
+        What it collated.
+
+    Returns
+    -------
+    hidden : Tensor of shape (n_cells, ...)
+        Input of the first block that is left out.
+    mask : BoolTensor of shape (n_cells, n_tokens) or None
+        Which tokens are to be kept; None keeps everything.
+    """
+    if not hasattr(backbone, "tokenizer"):
+        return backbone.tower(**tensors)[0], None
+    hidden, _, mask = backbone.through_tower(**tensors)
+    return hidden, mask if backbone.tokenizer.masked else None

@@ -1,0 +1,334 @@
+"""Pretrained weights that are trained on: which of them, and where all others come from."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from skmm.backbones import Backbone, Encoded
+from skmm.backbones._splitting import (
+    Lower,
+    Upper,
+    add_lora,
+    around,
+    block_count,
+    put_parameter,
+    reached_by_gradient,
+    structure_of,
+)
+from skmm.encoders._below import LowerEngine, hidden_of
+from skmm.encoders._engine import Runtime
+from skmm.encoders._pretrained import PretrainedEngine
+from skmm.encoders._trained import TrainedEngine
+from skmm.exceptions import CheckpointError
+
+__all__ = ["TunedEngine", "make_tuned"]
+
+Tensors = dict[str, torch.Tensor]
+
+# What has learned a language or to see forgets it at larger steps; adapters start from nothing.
+_STEP_SIZES = {"blocks": 5e-5, "full": 2e-5, "lora": 2e-4}
+_LONGER = "some more words, so that the other one is padded"
+
+
+def make_tuned(encoder: Any, modality: str, device: torch.device) -> "TunedEngine":
+    """Build the engine of an encoder whose ``fine_tune`` is not ``"frozen"``.
+
+    Parameters
+    ----------
+    encoder : TextEncoder or ImageEncoder
+        Whose ``model``, ``fine_tune`` and ``lora_params`` are used.
+    modality : {"text", "image"}
+        What the checkpoint must be for.
+    device : torch.device
+        Where its weights go.
+
+    Returns
+    -------
+    engine : TunedEngine
+        Its weights are those of the checkpoint.
+    """
+    n_blocks, kind = None, encoder.fine_tune
+    if kind == "last" or not isinstance(kind, str):
+        kind, n_blocks = "blocks", 1 if kind == "last" else int(kind)
+    source = PretrainedEngine(encoder, modality)
+    lora = dict(encoder.lora_params or {})
+    backbone = TunedBackbone(source, kind, n_blocks=n_blocks, lora=lora, device=device)
+    below = None if n_blocks is None else LowerEngine(encoder, modality, n_blocks)
+    return TunedEngine(backbone, below)
+
+
+class TunedBackbone(Backbone):
+    """A pretrained model some of whose weights are trained.
+
+    Only those are parameters of this module, and only those are in its pickle. The others are
+    shared with everybody in the process who uses the checkpoint.
+
+    Parameters
+    ----------
+    source : PretrainedEngine
+        Where the checkpoint is found, and found again.
+    kind : {"blocks", "lora", "full"}
+        What is trained.
+    n_blocks : int or None
+        How many of the last blocks.
+    lora : mapping
+        For ``peft.LoraConfig``.
+    device : torch.device
+        Where the weights go at first.
+
+    Attributes
+    ----------
+    step_size : float
+        Step size of the optimizer that suits these weights.
+    """
+
+    def __init__(
+        self,
+        source: PretrainedEngine,
+        kind: str,
+        *,
+        n_blocks: int | None,
+        lora: Mapping[str, Any],
+        device: torch.device,
+    ):
+        super().__init__()
+        self.source = source
+        self.kind = kind
+        self.n_blocks = n_blocks
+        self.lora = dict(lora)
+        self.width = source.n_outputs
+        self.step_size = _STEP_SIZES[kind]
+        self._bound: tuple[torch.device, Any] | None = None
+        with torch.inference_mode(False), torch.enable_grad():
+            chosen = self._adapters(device) if kind == "lora" else self._own_weights(device)
+        self.names = list(chosen)
+        self.weights = nn.ParameterList(chosen.values())
+
+    # --- which weights are trained --------------------------------------------------------
+
+    def _adapters(self, device: torch.device) -> dict[str, nn.Parameter]:
+        tower = structure_of(self.pretrained(device).tower)
+        names = add_lora(tower, self.lora, needed_by=self.source.owner)
+        weights = dict(tower.named_parameters())
+        return {name: weights[name] for name in names}
+
+    def _own_weights(self, device: torch.device) -> dict[str, nn.Parameter]:
+        """Copies of the weights that the output depends on, of those that are not below."""
+        pretrained = self.pretrained(device)
+        tower = pretrained.tower
+        sample = {k: v.to(device) for k, v in pretrained.collate(self._sample()).items()}
+        if self.n_blocks is not None:
+            self._check_count(block_count(tower))
+            try:
+                sample = self._checked_split(pretrained, sample)
+            except CheckpointError:
+                raise
+            except Exception as error:  # whatever a model says that is not run as a whole
+                raise self._no_split(f"{type(error).__name__}: {error}") from error
+
+        def run(part: Any) -> torch.Tensor:
+            encoded = part(**sample)
+            return encoded.pooled.sum() + encoded.tokens.sum()
+
+        names = reached_by_gradient(lambda new: self._part(pretrained, new), tower, run)
+        weights = dict(tower.named_parameters())
+        return {name: nn.Parameter(weights[name].detach().clone()) for name in names}
+
+    def _check_count(self, n: int) -> None:
+        assert self.n_blocks is not None
+        if self.n_blocks > n:
+            raise ValueError(
+                f"{self.source.owner}: fine_tune={self.n_blocks}, but {str(self.source.model)!r}"
+                f" has {n} {'block' if n == 1 else 'blocks'}. Give at most {n}, or"
+                " fine_tune='full'."
+            )
+
+    def _checked_split(self, pretrained: Any, sample: Tensors) -> Tensors:
+        """Inputs of the last blocks; cut in two, the model must give what it gives whole."""
+        lower = around(pretrained, Lower(pretrained.tower, self.n_blocks or 1).eval())
+        with torch.no_grad():
+            hidden = hidden_of(lower, sample)[0]
+            inputs = {**(sample if self.source.modality == "text" else {}), "hidden": hidden}
+            whole, parts = pretrained(**sample), self._part(pretrained, {}).eval()(**inputs)
+        mask = whole.mask[..., None]
+        scale = float(whole.tokens.abs().max()) + 1e-6
+        for one, other in ((whole.pooled, parts.pooled), (whole.tokens, parts.tokens)):
+            apart = (one - other).abs() if one.ndim == 2 else ((one - other) * mask).abs()
+            if not float(apart.max()) <= 1e-3 * scale:
+                raise self._no_split("its blocks look at more than what the ones below them give")
+        return inputs
+
+    def _no_split(self, reason: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self.source.owner}: fine_tune={self.n_blocks} cannot cut {str(self.source.model)!r}"
+            f" below its last blocks ({reason}). Use fine_tune='lora' or 'full'."
+        )
+
+    def _sample(self) -> list[Any]:
+        if self.source.modality == "text":
+            return ["a", _LONGER]
+        noise = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3))
+        return list(noise.astype(np.uint8))
+
+    # --- the model, put together -----------------------------------------------------------
+
+    def pretrained(self, device: torch.device | None = None) -> Any:
+        """Return the frozen model, as it is shared; never to be changed."""
+        device = self.weights[0].device if device is None else device
+        with torch.inference_mode(False):  # its weights have to stand beside trained ones
+            return self.source._backbone(Runtime(device, torch.float32, 1))
+
+    def _part(self, pretrained: Any, replaced: Mapping[int, torch.Tensor]) -> Any:
+        tower = structure_of(pretrained.tower, replaced)
+        if self.n_blocks is not None:
+            blank: Tensors = {}
+            if self.source.modality != "text":
+                known = getattr(pretrained.tower, "blank", None)
+                blank = known or pretrained.collate(self._sample()[:1])
+            tower = Upper(tower, self.n_blocks, blank)
+        return around(pretrained, tower)
+
+    def _bind(self, device: torch.device) -> Any:
+        pretrained = self.pretrained(device)
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+            if self.kind == "lora":
+                tower = structure_of(pretrained.tower)
+                add_lora(tower, self.lora, needed_by=self.source.owner)
+                for name, weight in zip(self.names, self.weights, strict=True):
+                    put_parameter(tower, name, weight)
+                return around(pretrained, tower)
+            frozen = dict(pretrained.tower.named_parameters())
+            pairs = zip(self.names, self.weights, strict=True)
+            return self._part(pretrained, {id(frozen[name]): weight for name, weight in pairs})
+
+    def _model(self) -> Any:
+        """The model on the device of the trained weights, in the mode of this module."""
+        device = self.weights[0].device
+        bound = self._bound
+        if bound is None or bound[0] != device:
+            # In a tuple, so that it is no part of this module: its weights are others'.
+            bound = (device, self._bind(device))
+            _set_mode(bound[1], self.training)
+            self._bound = bound
+        return bound[1]
+
+    def train(self, mode: bool = True) -> "TunedBackbone":
+        """Switch dropout; batch normalisation keeps the checkpoint's statistics."""
+        super().train(mode)
+        if self._bound is not None:
+            _set_mode(self._bound[1], mode)
+        return self
+
+    # --- what a backbone does --------------------------------------------------------------
+
+    def collate(self, cells: Sequence[Any]) -> Tensors:
+        """Turn decoded cells into tensors, as the checkpoint wants them."""
+        return self.pretrained().collate(cells)
+
+    def stacked(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> Tensors:
+        """Inputs of the last blocks, from what the part below them gave for each cell.
+
+        Parameters
+        ----------
+        arrays : sequence of ndarray
+            Of ``LowerEngine``.
+        cells : sequence of str
+            The texts; pictures are not needed again.
+
+        Returns
+        -------
+        tensors : dict of str to Tensor
+            First axis: cells.
+        """
+        if self.source.modality != "text":
+            if len({array.shape for array in arrays}) > 1:
+                raise ValueError(
+                    f"{self.source.owner}: {str(self.source.model)!r} leaves pictures their size,"
+                    " so they cannot be stacked. Use fine_tune='frozen'."
+                )
+            return {"hidden": torch.from_numpy(np.stack(arrays))}
+        tensors = self.pretrained().collate(cells)
+        hidden = torch.zeros(*tensors["input_ids"].shape, arrays[0].shape[-1])
+        for row, array in enumerate(arrays):
+            hidden[row, : len(array)] = torch.from_numpy(np.array(array))
+        return {**tensors, "hidden": hidden}
+
+    def forward(self, **tensors: torch.Tensor) -> Encoded:
+        """Encode what ``collate``, or with ``n_blocks`` what ``stacked`` gave."""
+        model = self._model()
+        mask = tensors.get("attention_mask")
+        if mask is not None and model.tokenizer.masked:
+            # Tensors of a whole column are padded to its longest text, far beyond most.
+            longest = max(int(mask.sum(1).max()), 1) if len(mask) else 1
+            tensors = {name: tensor[:, :longest] for name, tensor in tensors.items()}
+        encoded = model(**tensors)
+        return Encoded(encoded.tokens, encoded.mask, encoded.pooled.float())
+
+    def reconstruction_target(self, **tensors: torch.Tensor) -> torch.Tensor:
+        """Refuse: a pretrained model is trained towards something."""
+        raise ValueError(
+            f"{self.source.owner} with fine_tune needs y, or a joint fusion around it. Give y, or"
+            " use fine_tune='frozen'."
+        )
+
+    # --- copies and pickles ----------------------------------------------------------------
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "TunedBackbone":
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        new.__dict__.update(copy.deepcopy({**self.__dict__, "_bound": None}, memo))
+        return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "_bound": None}
+        state["_modules"] = {}
+        state["_arrays"] = [weight.detach().cpu().numpy() for weight in self.weights]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        arrays = state.pop("_arrays")
+        super().__setstate__(state)
+        self.weights = nn.ParameterList(nn.Parameter(torch.tensor(array)) for array in arrays)
+
+
+class TunedEngine(TrainedEngine):
+    """A pretrained model that was trained on, over what is stored of its frozen part.
+
+    Parameters
+    ----------
+    backbone : TunedBackbone
+        The model.
+    below : LowerEngine or None
+        Encodes what ``backbone`` goes on from; None if it starts from the cells.
+    """
+
+    backbone: TunedBackbone
+
+    def __init__(self, backbone: TunedBackbone, below: LowerEngine | None):
+        super().__init__(backbone)
+        self.below = below
+        self.identity = backbone.source.identity
+
+    def follow(self, encoder: Any) -> None:
+        """Take the frozen weights from another name or folder; they must be the same weights."""
+        for engine in (self.backbone.source, self.below):
+            if engine is not None:
+                engine.follow(encoder)
+                engine.checked()
+
+    @property
+    def wants_cells(self) -> bool:
+        """Whether the cells are needed beside what ``below`` gave for them."""
+        return self.backbone.source.modality == "text"
+
+
+def _set_mode(model: Any, mode: bool) -> None:
+    model.tower.train(mode)
+    for module in model.tower.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()

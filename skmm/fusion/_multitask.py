@@ -1,0 +1,369 @@
+"""Joint fusion for several tasks at once, whose targets may be missing."""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import Tags
+from sklearn.utils.metaestimators import available_if
+
+from skmm._constraints import NON_NEGATIVE, StrOptions, check_sample_weight
+from skmm.fusion._task_codes import score_task, task_columns
+from skmm.fusion._task_fusion import BaseTaskFusion
+
+__all__ = ["JointFusionMultiTask"]
+
+
+def _has_classes(fusion: Any) -> bool:
+    tasks = getattr(fusion, "tasks_", fusion.tasks)
+    return isinstance(tasks, str) or "classification" in tasks.values()
+
+
+class JointFusionMultiTask(BaseTaskFusion):
+    """Train one network over all modalities for several tasks, some of whose targets are missing.
+
+    ``y`` is a DataFrame with a column for each task. The tasks share all but the last layer, so
+    that a task with few targets can learn from one with many. A row may lack any target, or all of
+    them: what is missing is left out of the loss. Each task weighs the same, whether many rows
+    have its target or few, unless ``loss_weights`` says otherwise. Modalities are handled as in
+    :class:`JointFusionClassifier`; their transformers are fitted without ``y``.
+
+    Early stopping looks at the weighted sum of the tasks' losses in the held-out rows, with equal
+    weights where these are learned.
+
+    Parameters
+    ----------
+    modalities : list of (name, transformer, columns) or "auto", default="auto"
+        As in ``ColumnTransformer``. ``transformer`` is any scikit-learn transformer or
+        pipeline, ``"drop"``, ``"passthrough"`` (numbers, or cells that are vectors of one
+        length), or a modality such as ``"image"`` or ``"text"`` for its default encoder.
+        ``"auto"`` infers the modalities from the training frame.
+    tasks : dict of name to {"classification", "regression"}, or "auto", default="auto"
+        What is predicted: columns of ``y``; others are not looked at. ``"auto"`` takes all columns,
+        those that hold numbers for regressions.
+    strategy : str, nn.Module or callable, default="concat"
+        How modalities are fused; see :class:`JointFusionClassifier`.
+    strategy_params : dict, default=None
+        Further arguments of the strategy.
+    granularity : {"pooled", "sequence"}, default="pooled"
+        One vector of a modality, or its words, patches, ...; see :class:`JointFusionClassifier`.
+    max_tokens : int, default=None
+        Of ``"sequence"``: most tokens of a row that are kept of each modality; None keeps all.
+    n_components : int, default=128
+        Width of the fused representation.
+    n_heads : int, default=4
+        Attention heads of ``"attention"``, ``"cross_attention"`` and ``"bottleneck"``.
+    n_layers : int, default=1
+        Layers of ``"attention"`` and ``"cross_attention"``.
+    rank : int, default=8
+        Rank of ``"low_rank"`` and ``"bilinear"``.
+    dropout : float, default=0.2
+        Share of hidden units that is zeroed in training.
+    modality_dropout : float, default=0.1
+        Probability that a row loses a modality in training; never the last one it has.
+    missing : {"mask", "token", "impute", "zero"}, default="mask"
+        What stands for a modality that a row lacks; see :class:`JointFusionClassifier`.
+    max_epochs : int, default=100
+        Most passes over the training rows.
+    batch_size : int, default=32
+        Rows per step.
+    accumulate : int, default=1
+        Batches whose gradients are added up to one step.
+    learning_rate : float or "auto", default="auto"
+        Step size of AdamW. ``"auto"`` is 3e-4 with ``"attention"`` layers, which want small
+        steps, else 1e-3.
+    encoder_learning_rate : float or "auto", default="auto"
+        Step size of encoders that are trained here; see :class:`JointFusionClassifier`.
+    warmup : float, default=0
+        Epochs in which all step sizes grow evenly from nothing.
+    weight_decay : float, default=1e-2
+        Decoupled weight decay of AdamW.
+    max_grad_norm : float, default=None
+        Norm to which longer gradients are shortened; None leaves them.
+    early_stopping : bool, default=True
+        Whether to hold out a part of the training rows, stop when its loss no longer falls,
+        and go back to the best epoch. With fewer than 40 rows nothing is held out.
+    validation_fraction : float, default=0.1
+        Share of the rows held out.
+    n_iter_no_change : int, default=10
+        Epochs without a better loss after which training stops.
+    loss_weights : {"equal", "uncertainty", "gradnorm"} or dict, default="equal"
+        Weights of the tasks in the sum of their losses: 1 each; learned, by the noise of each
+        task [1]_; adapted after each batch, so that the tasks' gradients at the shared weights
+        have like norms [2]_; or a dict from tasks to numbers, 1 for those it does not name.
+    gradnorm_alpha : float, default=1.5
+        Of ``"gradnorm"``: how much more a task pulls whose loss lags behind; 0 for equal norms.
+    loss : dict of task to str or nn.Module, default=None
+        Losses of tasks that shall not have cross-entropy or squared error; those of
+        :class:`JointFusionClassifier` and :class:`JointFusionRegressor`.
+    loss_params : dict of task to dict, default=None
+        Parameters of named losses.
+    class_weight : dict of task to class_weight, "balanced" or None, default=None
+        Weights of the classes of each task, or ``"balanced"`` for all of them.
+    callbacks : list of skorch callbacks, default=None
+        Added to the training; copies are used.
+    all_missing : {"prior", "raise"}, default="prior"
+        A row that lacks every modality gets the share of each class and the mean of each value
+        in training, or ``ModalityMissingError`` is raised.
+    missing_columns : {"raise", "absent"}, default="raise"
+        What to do with a frame that lacks a column of the training frame: raise, or count it as
+        absent in every row.
+    warm_start : bool, default=False
+        Whether a second ``fit`` goes on with the fitted transformers and weights.
+    device : str, default="auto"
+        Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+    dtype : {"auto", "float32", "bfloat16"}, default="auto"
+        Precision of matrix products in training; see :class:`JointFusionClassifier`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of weights, order, dropout and the held-out part.
+    verbose : bool or int, default=0
+        Whether to print a line an epoch.
+
+    Attributes
+    ----------
+    tasks_ : dict of name to {"classification", "regression"}
+        Tasks, those of ``"auto"`` written out.
+    classes_ : dict of name to ndarray of shape (n_classes,)
+        Classes of the classifications.
+    loss_weights_ : dict of name to float
+        Weights of the tasks at the end of the training.
+    modalities_ : list of (name, transformer, columns)
+        Fitted transformers, those trained with the network included.
+    module_ : nn.Module
+        Trained network.
+    net_ : skorch.NeuralNet
+        What trained it; not in a pickle.
+    history_ : list of dict
+        ``train_loss`` and ``valid_loss`` of every epoch.
+    n_iter_ : int
+        Number of epochs.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of str
+        Names of the columns seen in ``fit``, if it saw names.
+
+    References
+    ----------
+    .. [1] Kendall, Gal, Cipolla (2018), "Multi-task learning using uncertainty to weigh losses for
+       scene geometry and semantics", CVPR.
+    .. [2] Chen, Badrinarayanan, Lee, Rabinovich (2018), "GradNorm: gradient normalization for
+       adaptive loss balancing in deep multitask networks", ICML.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmm import JointFusionMultiTask, TextEncoder
+    >>> from skmm.datasets import make_multimodal_classification
+    >>> X, y = make_multimodal_classification(n_samples=200, missing=0.1, random_state=0)
+    >>> targets = pd.DataFrame({"mood": y, "stars": 2.0 * y}, index=X.index)
+    >>> targets.loc[X.index[:150], "mood"] = None  # few rows have both
+    >>> fusion = JointFusionMultiTask(
+    ...     [("text", TextEncoder("tfidf", n_components=16), ["text"]),
+    ...      ("table", "tabular", ["tabular_number_0", "tabular_number_1"])],
+    ...     tasks={"mood": "classification", "stars": "regression"},
+    ...     max_epochs=5, random_state=0,
+    ... )
+    >>> list(fusion.fit(X, targets).predict(X).columns)
+    ['mood', 'stars']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseTaskFusion._parameter_constraints,
+        "tasks": [dict, StrOptions({"auto"})],
+        "loss_weights": [dict, StrOptions({"equal", "uncertainty", "gradnorm"})],
+        "gradnorm_alpha": NON_NEGATIVE,
+        "loss": [dict, None],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        modalities: Any = "auto",
+        *,
+        tasks: Any = "auto",
+        strategy: Any = "concat",
+        strategy_params: dict[str, Any] | None = None,
+        granularity: str = "pooled",
+        max_tokens: int | None = None,
+        n_components: int = 128,
+        n_heads: int = 4,
+        n_layers: int = 1,
+        rank: int = 8,
+        dropout: float = 0.2,
+        modality_dropout: float = 0.1,
+        missing: str = "mask",
+        max_epochs: int = 100,
+        batch_size: int = 32,
+        accumulate: int = 1,
+        learning_rate: float | str = "auto",
+        encoder_learning_rate: float | str = "auto",
+        warmup: float = 0,
+        weight_decay: float = 1e-2,
+        max_grad_norm: float | None = None,
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        loss_weights: Any = "equal",
+        gradnorm_alpha: float = 1.5,
+        loss: dict[Any, Any] | None = None,
+        loss_params: dict[str, Any] | None = None,
+        class_weight: Any = None,
+        callbacks: Any = None,
+        all_missing: str = "prior",
+        missing_columns: str = "raise",
+        warm_start: bool = False,
+        device: str = "auto",
+        dtype: str = "auto",
+        random_state: Any = None,
+        verbose: Any = 0,
+    ):
+        self.modalities = modalities
+        self.tasks = tasks
+        self.strategy = strategy
+        self.strategy_params = strategy_params
+        self.granularity = granularity
+        self.max_tokens = max_tokens
+        self.n_components = n_components
+        self.n_heads = n_heads
+        self.n_layers = n_layers
+        self.rank = rank
+        self.dropout = dropout
+        self.modality_dropout = modality_dropout
+        self.missing = missing
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.learning_rate = learning_rate
+        self.encoder_learning_rate = encoder_learning_rate
+        self.warmup = warmup
+        self.weight_decay = weight_decay
+        self.max_grad_norm = max_grad_norm
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.loss_weights = loss_weights
+        self.gradnorm_alpha = gradnorm_alpha
+        self.loss = loss
+        self.loss_params = loss_params
+        self.class_weight = class_weight
+        self.callbacks = callbacks
+        self.all_missing = all_missing
+        self.missing_columns = missing_columns
+        self.warm_start = warm_start
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train one more epoch on the rows given.
+
+        The first call fits the transformers and the scales of the targets, on its rows.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+        y : DataFrame of shape (n_samples, n_tasks)
+            Targets; any may be missing.
+        classes : dict of name to array-like of shape (n_classes,), default=None
+            All classes there will be of a task; needed in the first call if its ``y`` lacks some.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows in the loss.
+
+        Returns
+        -------
+        self : object
+            The fitted fusion.
+        """
+        wanted = self.class_weight
+        if "balanced" in (wanted.values() if isinstance(wanted, dict) else [wanted]):
+            raise ValueError(
+                f"{type(self).__name__}: class_weight='balanced' needs all rows at once. Give"
+                " partial_fit weights."
+            )
+        return self._fit_one_epoch(X, y, sample_weight, classes)
+
+    def predict(self, X: Any) -> pd.DataFrame:
+        """Predict the targets.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+
+        Returns
+        -------
+        targets : DataFrame of shape (n_samples, n_tasks)
+            Most probable classes and values, with the index of ``X`` if that is a pandas frame.
+        """
+        outputs, empty = self._outputs(X)
+        parts = self._code.split(outputs)
+        columns = [code.decide(parts[name], empty) for name, code in self._code.codes.items()]
+        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(outputs))
+        # By position first: names of tasks may be anything.
+        frame = pd.DataFrame(dict(enumerate(columns)), index=index)
+        frame.columns = pd.Index(list(self.tasks_), tupleize_cols=False)
+        return frame
+
+    @available_if(_has_classes)
+    def predict_proba(self, X: Any) -> dict[Any, np.ndarray]:
+        """Predict the probabilities of the classifications; not there without one.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+
+        Returns
+        -------
+        probabilities : dict of name to ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``; without the tasks whose loss is ``"max_margin"``.
+        """
+        outputs, empty = self._outputs(X)
+        parts = self._code.split(outputs)
+        return {
+            name: code.probabilities(parts[name], empty)
+            for name, code in self._code.codes.items()
+            if not code.is_value and code.has_probabilities
+        }
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the mean over tasks of accuracy and R2.
+
+        A task is scored on the rows that have its target. One with no such row, or a regression
+        with only one, is left out of the mean.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+        y : DataFrame of shape (n_samples, n_tasks)
+            Targets; any may be missing.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        score : float
+            At most 1.
+        """
+        predicted = self.predict(X)
+        columns = task_columns(X, y, self.tasks_, type(self).__name__)
+        weights = None if sample_weight is None else check_sample_weight(sample_weight, X)
+        scores = [
+            score_task(kind, columns[name], predicted.iloc[:, k].to_numpy(), weights)
+            for k, (name, kind) in enumerate(self.tasks_.items())
+        ]
+        if all(score is None for score in scores):
+            raise ValueError(
+                f"{type(self).__name__}: y has too few targets to score any task. Give rows that"
+                " have some."
+            )
+        return float(np.mean([score for score in scores if score is not None]))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.target_tags.multi_output = True
+        return tags

@@ -1,0 +1,292 @@
+"""Targets and outputs of a joint net with several tasks, whose targets may be missing."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import check_consistent_length
+from torch import Tensor, nn
+
+from skmm._column import Column, to_columns
+from skmm.fusion._class_code import ClassCode
+from skmm.fusion._value_code import ValueCode
+from skmm.nets import (
+    FixedWeights,
+    GradNormWeights,
+    Head,
+    TaskHeads,
+    TaskLoss,
+    UncertaintyWeights,
+)
+
+__all__ = ["TaskCodes", "resolve_tasks", "score_task", "task_columns"]
+
+_DEFAULT_LOSS = {"classification": "cross_entropy", "regression": "squared_error"}
+
+
+def task_columns(X: Any, y: Any, tasks: Any, owner: str) -> dict[Any, Column]:
+    """Columns of ``y`` that are targets of ``tasks``, by name.
+
+    Parameters
+    ----------
+    X : DataFrame or ndarray
+        Frame of as many rows; None to leave that out.
+    y : DataFrame, Series or array-like
+        Targets; columns without names are taken in the order of the tasks.
+    tasks : iterable of names, or "auto"
+        "auto" takes all columns, by number where they have no names.
+    owner : str
+        Class that asks, for messages.
+    """
+    if y is None:
+        raise ValueError(
+            f"{owner} requires y to be passed, but the target y is None. Give a DataFrame with a"
+            " column for each task."
+        )
+    if isinstance(y, dict):
+        raise TypeError(f"{owner}: y is a dict. Give a DataFrame with a column for each task.")
+    columns = to_columns(y)
+    check_consistent_length(*[c.values for c in columns[:1]], *([] if X is None else [X]))
+    automatic = isinstance(tasks, str)
+    names = list(range(len(columns))) if automatic else list(tasks)
+    if all(column.name is None for column in columns):
+        if len(columns) != len(names):
+            raise ValueError(
+                f"{owner}: y has {len(columns)} columns without names, but there are {len(names)}"
+                " tasks. Give a DataFrame with a column for each task."
+            )
+        return dict(zip(names, columns, strict=True))
+    by_name = {column.name: column for column in columns}
+    if len(by_name) < len(columns):
+        raise ValueError(
+            f"{owner}: two columns of y have one name; there are {[c.name for c in columns]}. Give"
+            " each its own."
+        )
+    for name in [] if automatic else names:
+        if name not in by_name:
+            raise ValueError(
+                f"{owner}: y has no column for task {name!r}; it has {list(by_name)}. Add it, all"
+                " missing if need be, or leave the task out."
+            )
+    return by_name if automatic else {name: by_name[name] for name in names}
+
+
+def score_task(
+    kind: str, column: Column, predicted: np.ndarray, sample_weight: np.ndarray | None
+) -> float | None:
+    """Accuracy or R2 on the rows that have the target, None where these are too few."""
+    known = ~column.missing
+    weights = None if sample_weight is None else sample_weight[known]
+    if known.sum() < 1 + (kind == "regression") or (weights is not None and not weights.any()):
+        return None
+    metric = accuracy_score if kind == "classification" else r2_score
+    return float(metric(known_cells(column), predicted[known], sample_weight=weights))
+
+
+def known_cells(column: Column) -> np.ndarray:
+    """Targets that are not missing, in the dtype that holds them."""
+    known = column.values[~column.missing]
+    return pd.Series(known, dtype=object).infer_objects().to_numpy()
+
+
+def resolve_tasks(tasks: Any, columns: Mapping[Any, Column], owner: str) -> dict[Any, str]:
+    """Kind of each task; of ``"auto"``, numbers are regressions and all else classes."""
+    if isinstance(tasks, str):
+        return {
+            name: "regression" if known_cells(column).dtype.kind in "iuf" else "classification"
+            for name, column in columns.items()
+        }
+    if not tasks:
+        raise ValueError(f"{owner}: tasks is empty. Name at least one column of y.")
+    for name, kind in tasks.items():
+        if kind not in _DEFAULT_LOSS:
+            raise ValueError(
+                f"{owner}: task {name!r} is {kind!r}. It must be 'classification' or 'regression'."
+            )
+    return dict(tasks)
+
+
+class TaskCodes:
+    """What a net's outputs mean, for several tasks side by side.
+
+    Parameters
+    ----------
+    owner : str
+        Who asks, for messages.
+    kinds : dict of name to {"classification", "regression"}
+        Tasks.
+    """
+
+    def __init__(self, owner: str, kinds: Mapping[Any, str]):
+        self.owner = owner
+        self.kinds = dict(kinds)
+        self.codes: dict[Any, Any] = {
+            name: (ClassCode if kind == "classification" else ValueCode)(f"{owner}, task {name!r}")
+            for name, kind in kinds.items()
+        }
+        self.balance_state: dict[str, Tensor] | None = None
+        self.initial: np.ndarray | None = None
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of the net's output."""
+        return sum(code.n_outputs for code in self.codes.values())
+
+    def set_losses(self, losses: Mapping[Any, Any], params: Mapping[Any, Any]) -> None:
+        """Take the losses of the next training."""
+        for name, code in self.codes.items():
+            code.set_loss(losses.get(name) or _DEFAULT_LOSS[self.kinds[name]], params.get(name))
+
+    def encode(
+        self, columns: Mapping[Any, Column], *, anew: bool, classes: Mapping[Any, Any]
+    ) -> np.ndarray:
+        """Check the targets; (n_samples, n_tasks), NaN where they are missing."""
+        n = len(next(iter(columns.values())).values)
+        target = np.full((n, len(self.codes)), np.nan)
+        for k, (name, code) in enumerate(self.codes.items()):
+            column = columns[name]
+            rows = np.flatnonzero(~column.missing)
+            if not len(rows) and not anew:
+                continue  # a batch of partial_fit without this task
+            if not len(rows) and classes.get(name) is None:
+                raise ValueError(
+                    f"{code.owner}: no row has a target. Give some, or leave the task out."
+                )
+            cells = known_cells(column)
+            if code.is_value:
+                self._refuse_no_number(code.owner, cells, rows)
+                target[rows, k] = code.encode(cells, cells, anew=anew)[:, 0]
+            else:
+                told = classes.get(name)
+                target[rows, k] = code.encode(cells, cells, anew=anew, classes=told)
+        return target
+
+    @staticmethod
+    def _refuse_no_number(owner: str, cells: np.ndarray, rows: np.ndarray) -> None:
+        if cells.dtype.kind not in "biuf":
+            strange = next((i for i, c in enumerate(cells) if isinstance(c, str)), 0)
+            raise ValueError(
+                f"{owner}: a regression, but y holds {cells[strange]!r} in row {rows[strange]} (by"
+                " position). Give numbers, or make the task a 'classification'."
+            )
+        infinite = np.isinf(cells.astype(float))
+        if infinite.any():
+            raise ValueError(
+                f"{owner}: Input y contains infinity, first in row"
+                f" {rows[np.flatnonzero(infinite)[0]]} (by position). Make it a number, or missing."
+            )
+
+    def _each(self, target: np.ndarray) -> Iterator[tuple[int, Any, np.ndarray, np.ndarray]]:
+        """Yield (position, code, which rows are known, their target as the code has it)."""
+        for k, code in enumerate(self.codes.values()):
+            known = ~np.isnan(target[:, k])
+            own = target[known, k]
+            yield k, code, known, own[:, None] if code.is_value else own.astype(np.int64)
+
+    def learn(self, target: np.ndarray, sample_weight: np.ndarray | None) -> None:
+        """Learn priors, scales, and how many rows have each target."""
+        weights = np.ones(len(target)) if sample_weight is None else sample_weight
+        self.shares = np.ones(len(self.codes))
+        total = weights[~np.isnan(target).all(axis=1)].sum()
+        for k, code, known, own in self._each(target):
+            if len(own) and not weights[known].any():
+                raise ValueError(
+                    f"{code.owner}: no row that has a target has a positive weight. Give one, or"
+                    " leave the task out."
+                )
+            if not len(own):  # classes that partial_fit was told, and no row of them yet
+                code.prior = np.full(len(code.classes), 1 / len(code.classes))
+                continue
+            code.learn(own, None if sample_weight is None else sample_weight[known])
+            self.shares[k] = weights[known].sum() / total
+
+    def set_class_weight(self, target: np.ndarray, class_weight: Any) -> None:
+        """Take weights of the classes, in the order of the net; and losses before training."""
+        self.class_weights: list[Tensor | None] = []
+        initial = []
+        for name, (_, code, _, own) in zip(self.codes, self._each(target), strict=True):
+            wanted = class_weight.get(name) if isinstance(class_weight, dict) else class_weight
+            if wanted is None or code.is_value:
+                self.class_weights.append(None)
+            else:
+                weights = code.in_net_order(code.class_weights(own, wanted))
+                self.class_weights.append(torch.as_tensor(weights, dtype=torch.float32))
+            initial.append(self._first_loss(code, own, self.class_weights[-1]))
+        if self.initial is None:
+            self.initial = np.array(initial)
+
+    @staticmethod
+    def _first_loss(code: Any, own: np.ndarray, class_weights: Tensor | None) -> float:
+        """Mean loss of a net that knows nothing of the rows yet."""
+        if not len(own):
+            return 1.0
+        outputs = torch.as_tensor(np.tile(code.first_outputs(), (len(own), 1))).float()
+        truth = code.tensor(own)
+        with torch.no_grad():
+            losses = code.criterion()(outputs, truth)
+        if class_weights is not None:
+            losses = losses * class_weights[truth]
+        return float(losses.mean())
+
+    def as_given(self, target: np.ndarray) -> None:
+        """Nothing: a transformer takes one target, and all rows must have it."""
+
+    def tensor(self, target: np.ndarray) -> Tensor:
+        """Targets as the loss takes them, (n_samples, n_tasks), NaN where missing."""
+        columns = torch.full(target.shape, torch.nan)
+        for k, code, known, own in self._each(target):
+            truth = code.tensor(own).float()
+            columns[torch.as_tensor(known), k] = truth[:, 0] if truth.ndim > 1 else truth
+        return columns
+
+    def strata(self, target: np.ndarray) -> np.ndarray | None:
+        """Groups by which targets are known and, if these are not too small, by a class."""
+        pattern = np.unique(~np.isnan(target), axis=0, return_inverse=True)[1].ravel()
+        for k, code in enumerate(self.codes.values()):
+            if not code.is_value:
+                finer = np.stack([pattern, np.nan_to_num(target[:, k], nan=-1)])
+                groups, counts = np.unique(finer, axis=1, return_inverse=True, return_counts=True)[
+                    1:
+                ]
+                return groups.ravel() if counts.min() >= 2 else pattern
+        return pattern if len(np.unique(pattern)) > 1 else None
+
+    def head(self, n_components: int, dropout: float) -> nn.Module | None:
+        """Heads side by side, if one linear map for all tasks is none."""
+        own = [code.head(n_components, dropout) for code in self.codes.values()]
+        if all(head is None for head in own):
+            return None
+        return TaskHeads(
+            Head(n_components, code.n_outputs, dropout=dropout) if head is None else head
+            for head, code in zip(own, self.codes.values(), strict=True)
+        )
+
+    def criterion(self, weights: Any = "equal", alpha: float = 1.5) -> TaskLoss:
+        """Loss of each row: the weighted sum of the tasks'."""
+        balance: FixedWeights | UncertaintyWeights | GradNormWeights
+        is_value = [code.is_value for code in self.codes.values()]
+        if weights == "uncertainty":
+            balance = UncertaintyWeights(is_value)
+        elif weights == "gradnorm":
+            balance = GradNormWeights(torch.as_tensor(self.initial), alpha)
+        else:
+            given = {} if weights == "equal" else weights
+            balance = FixedWeights(torch.tensor([float(given.get(name, 1)) for name in self.codes]))
+        if self.balance_state is not None and not isinstance(balance, FixedWeights):
+            balance.load_state_dict(self.balance_state, strict=False)
+        return TaskLoss(
+            [code.criterion() for code in self.codes.values()],
+            [code.n_outputs for code in self.codes.values()],
+            is_value,
+            torch.as_tensor(self.shares),
+            self.class_weights,
+            balance,
+        )
+
+    def split(self, outputs: np.ndarray) -> dict[Any, np.ndarray]:
+        """Outputs of each task, a copy of each."""
+        ends = np.cumsum([code.n_outputs for code in self.codes.values()])[:-1]
+        return dict(zip(self.codes, map(np.array, np.split(outputs, ends, axis=1)), strict=True))

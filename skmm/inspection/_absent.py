@@ -1,0 +1,73 @@
+"""Cells set to missing, in the container they come in. What comes in is never changed."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skmm._column import column_names, columns_of, is_missing, take_columns
+
+__all__ = ["column_positions", "has_cells", "remove_cells"]
+
+
+def column_positions(X: Any, key: Any) -> list[int]:
+    """Positions of the columns of ``X`` that a key, as ``take_columns`` takes it, picks."""
+    key = key(X) if callable(key) else key
+    numbers = list(range(len(column_names(X))))
+    # A frame of one row that holds the positions: what the key picks of it is the answer.
+    names = getattr(X, "columns", None)
+    probe = np.array([numbers]) if names is None else pd.DataFrame([numbers], columns=list(names))
+    return [int(position) for position in np.ravel(take_columns(probe, key))]
+
+
+def has_cells(X: Any, positions: list[int]) -> np.ndarray:
+    """Return which rows have a cell in at least one of the columns, (n_samples,) bool."""
+    return ~np.logical_and.reduce([column.missing for column in columns_of(X, positions)])
+
+
+def remove_cells(X: Any, positions: list[int], rows: np.ndarray) -> Any:
+    """Return ``X`` without some cells.
+
+    Parameters
+    ----------
+    X : pandas or polars DataFrame, or array-like of shape (n_samples, n_columns)
+        Data.
+    positions : list of int
+        Columns.
+    rows : ndarray of shape (n_samples,), bool
+        Where they are set to missing.
+
+    Returns
+    -------
+    X : same container
+        The other columns are shared with the one that came in. Whole numbers that lose a cell
+        become floats, as everywhere in pandas.
+    """
+    if not rows.any():
+        return X
+    if isinstance(X, pd.DataFrame):
+        frame = X.copy(deep=False)
+        for position in positions:
+            frame.isetitem(position, _without(X.iloc[:, position], rows).array)
+        return frame
+    if hasattr(X, "with_columns"):  # polars
+        series = [X.get_columns()[position] for position in positions]
+        keep = [type(s)(~rows) for s in series]
+        return X.with_columns(
+            [s.zip_with(k, s.clear(len(rows))) for s, k in zip(series, keep, strict=True)]
+        )
+    array = np.array(X)
+    if array.dtype.kind not in "fc":  # an array of whole numbers or of text holds no NaN
+        array = array.astype(float if array.dtype.kind in "biu" else object)
+    array[np.ix_(rows, np.asarray(positions))] = np.nan
+    return array
+
+
+def _without(series: pd.Series, rows: np.ndarray) -> pd.Series:
+    if series.dtype != object:
+        return series.mask(rows)
+    cells = series.to_numpy(dtype=object, copy=True)
+    # As the column writes it already: a OneHotEncoder tells None and NaN apart.
+    written = cells[is_missing(cells)]
+    cells[rows] = written[0] if len(written) else np.nan
+    return pd.Series(cells, index=series.index, name=series.name, dtype=object)

@@ -1,0 +1,247 @@
+"""Which modalities an estimator has, and the same estimator without some of them.
+
+An estimator has them where a fusion or a ``ColumnTransformer`` stands in it, at any depth; both
+keep (name, transformer, columns) triples and leave one out by ``set_params(<name>="drop")``.
+"""
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+
+from skmm._column import column_names
+from skmm.inspection._absent import column_positions
+
+__all__ = ["check_modalities", "keep_only", "modality_columns", "with_triples"]
+
+_OF_TRIPLES = ("modalities", "transformers")  # the parameters that hold triples
+_REMAINDER = "remainder"  # no transformer of a ColumnTransformer may have this name
+
+
+def _sites(estimator: Any) -> dict[str, Any]:
+    """Outermost parts that hold triples, by their parameter name, "" for the estimator itself."""
+    parts = {"": estimator, **estimator.get_params(deep=True)}
+    found = {path: part for path, part in parts.items() if _has_triples(part)}
+    return {
+        path: part
+        for path, part in found.items()
+        if not any(path != other and path.startswith(other and f"{other}__") for other in found)
+    }
+
+
+def _has_triples(part: Any) -> bool:
+    if isinstance(part, type) or not hasattr(part, "get_params"):
+        return False
+    return isinstance(part, ColumnTransformer) or "modalities" in part.get_params(deep=False)
+
+
+def _triples(site: Any) -> list[tuple[str, Any, Any]]:
+    return site.transformers if isinstance(site, ColumnTransformer) else site.modalities
+
+
+def _nested(path: str, name: str) -> str:
+    return f"{path}__{name}" if path else name
+
+
+def with_triples(estimator: Any, X: Any, y: Any, *, function: str) -> Any:
+    """Clone an estimator, with triples in place of every ``modalities="auto"``.
+
+    A fusion that is not fitted has to be fitted for that: it alone knows what it makes of the
+    frame.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted or not.
+    X, y : frame and target
+        What it would be fitted on.
+    function : str
+        The function that asks, for errors.
+
+    Returns
+    -------
+    estimator : estimator
+        Not fitted.
+    """
+    if not hasattr(estimator, "get_params"):
+        raise TypeError(f"{function}: estimator must be an estimator, got {estimator!r}.")
+    written = clone(estimator)
+    for path, site in _sites(estimator).items():
+        if isinstance(site, ColumnTransformer) or not isinstance(site.modalities, str):
+            continue
+        fitted = site if hasattr(site, "modalities_") else clone(site).fit(X, y)
+        names = column_names(X)
+        triples = [
+            # By position: columns of an array have no names to be found by.
+            (name, middle if isinstance(middle, str) else clone(middle), _located(names, columns))
+            for name, middle, columns in fitted.modalities_
+        ]
+        written.set_params(**{_nested(path, "modalities"): triples})
+    return written
+
+
+def _located(names: list[str], columns: Any) -> Any:
+    if isinstance(columns, list) and all(column in names for column in columns):
+        return [names.index(column) for column in columns]
+    return columns
+
+
+def modality_columns(estimator: Any, X: Any, *, function: str) -> dict[str, list[int]]:
+    """Find the modalities of an estimator in a frame.
+
+    Parameters
+    ----------
+    estimator : estimator
+        As :func:`with_triples` gives it.
+    X : DataFrame of shape (n_samples, n_columns)
+        The frame.
+    function : str
+        The function that asks, for errors.
+
+    Returns
+    -------
+    columns : dict of str to list of int
+        Positions of the columns of each modality that is not dropped and has columns.
+    """
+    sites = _sites(estimator)
+    if not sites:
+        raise ValueError(
+            f"{function}: {type(estimator).__name__} holds neither a fusion nor a"
+            " ColumnTransformer, so it has no modalities. Put one into it, or tell"
+            " missing_modality_curve which columns they are, as in"
+            " modalities={'photo': ['photo']}."
+        )
+    found = [_columns_of_site(site, X) for site in sites.values()]
+    if any(other != found[0] for other in found):
+        raise ValueError(
+            f"{function}: {type(estimator).__name__} holds several fusions with different"
+            f" modalities ({', '.join(map(repr, sites))}). Give each the same names and columns."
+        )
+    return found[0]
+
+
+def _columns_of_site(site: Any, X: Any) -> dict[str, list[int]]:
+    taken = {name: column_positions(X, columns) for name, _, columns in _triples(site)}
+    dropped = {name for name, middle, _ in _triples(site) if _is_drop(middle)}
+    columns = {name: own for name, own in taken.items() if own and name not in dropped}
+    if isinstance(site, ColumnTransformer) and not _is_drop(site.remainder):
+        used = {position for own in taken.values() for position in own}
+        rest = [p for p in range(len(column_names(X))) if p not in used]
+        columns |= {_REMAINDER: rest} if rest else {}
+    return columns
+
+
+def _is_drop(middle: Any) -> bool:
+    return isinstance(middle, str) and middle == "drop"
+
+
+def check_modalities(
+    modalities: Any, estimator: Any, X: Any, y: Any, *, function: str
+) -> dict[str, list[int]]:
+    """Columns of the modalities that were asked for.
+
+    Parameters
+    ----------
+    modalities : None, list of str or dict of str to columns
+        All of the estimator's, some of them, or any columns under names of one's own.
+    estimator : estimator
+        Fitted or not.
+    X, y : frame and target
+        What it would be fitted on.
+    function : str
+        The function that asks, for errors.
+
+    Returns
+    -------
+    columns : dict of str to list of int
+        Positions in ``X``.
+    """
+    if isinstance(modalities, Mapping):
+        columns = {name: column_positions(X, key) for name, key in modalities.items()}
+        empty = [name for name, own in columns.items() if not own]
+        if empty or not columns:
+            raise ValueError(
+                f"{function}: modalities must name at least one modality with at least one column"
+                f" each, got {modalities!r}."
+            )
+        return columns
+    own = modality_columns(with_triples(estimator, X, y, function=function), X, function=function)
+    if modalities is None:
+        return own
+    if isinstance(modalities, str) or not isinstance(modalities, Iterable):
+        raise TypeError(
+            f"{function}: modalities must be None, a list of names or a dict of names to columns,"
+            f" got {modalities!r}."
+        )
+    for name in modalities:
+        if name not in own:
+            near = difflib.get_close_matches(str(name), own, n=1)
+            hint = f": did you mean {near[0]!r}?" if near else "."
+            raise ValueError(
+                f"{function}: {type(estimator).__name__} has no modality {name!r}{hint} Its"
+                f" modalities are {', '.join(map(repr, own))}."
+            )
+    if not list(modalities):
+        raise ValueError(f"{function}: modalities is empty. Name one, or leave it out for all.")
+    return {name: own[name] for name in modalities}
+
+
+def keep_only(estimator: Any, names: Collection[str]) -> Any:
+    """Clone an estimator with all modalities dropped but those of the names given.
+
+    Parameters
+    ----------
+    estimator : estimator
+        As :func:`with_triples` gives it.
+    names : collection of str
+        What to keep.
+
+    Returns
+    -------
+    estimator : estimator
+        Not fitted.
+    """
+    kept = clone(estimator)
+    params: dict[str, Any] = {}
+    for path, site in _sites(estimator).items():
+        own = [name for name, _, _ in _triples(site)]
+        if isinstance(site, ColumnTransformer):
+            own.append(_REMAINDER)
+        params |= {_nested(path, name): "drop" for name in own if name not in names}
+    params |= _grids_without(kept, list(params))
+    return kept.set_params(**params) if params else kept
+
+
+def _grids_without(estimator: Any, dropped: list[str]) -> dict[str, Any]:
+    """Grids of the searches in an estimator, less what would bring dropped modalities back."""
+    grids = {}
+    for path, value in estimator.get_params(deep=True).items():
+        owner, _, parameter = path.rpartition("__")
+        if parameter not in ("param_grid", "param_distributions"):
+            continue
+        searched = _nested(owner, "estimator")
+        grids[path] = (
+            _less(value, searched, dropped)
+            if isinstance(value, Mapping)
+            else [_less(grid, searched, dropped) for grid in value]
+        )
+    return grids
+
+
+def _less(grid: Mapping[str, Any], searched: str, dropped: list[str]) -> dict[str, Any]:
+    kept = {}
+    for key, values in grid.items():
+        path = f"{searched}__{key}"
+        if any(d == path or path.startswith(f"{d}__") for d in dropped):
+            continue  # a parameter of what is not there
+        owners = [d.rpartition("__")[0] for d in dropped]
+        exchanged = {*owners, *(_nested(o, p) for o in owners for p in _OF_TRIPLES)}
+        if any(part == path or part.startswith(f"{path}__") for part in exchanged):
+            raise ValueError(
+                f"fusion_report: the search exchanges {key!r}, and with it the modalities, so that"
+                " none could be left out. Report on one fusion at a time."
+            )
+        kept[key] = values
+    return kept

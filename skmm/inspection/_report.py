@@ -1,0 +1,197 @@
+"""What a comparison of a fusion with its parts found."""
+
+import html
+from collections import Counter
+
+import pandas as pd
+
+from skmm.inspection._interval import compare, holm
+
+__all__ = ["FusionReport"]
+
+_INSIDE = "best single"  # the modality that a user without fusion would have chosen
+
+
+class FusionReport:
+    """Scores of a fusion, of each modality alone and of subsets, on the same folds.
+
+    Made by :func:`fusion_report`; printing it, or showing it in a notebook, says what was found.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        As :attr:`scores_`.
+    test_per_train : float
+        Rows in a test part per row in a training part, the mean over the splits.
+    score_name : str, default="score"
+        What the metric is called in sentences.
+    confidence_level : float, default=0.95
+        Of the intervals.
+
+    Attributes
+    ----------
+    scores_ : DataFrame
+        A row for each estimator and split: ``kind`` (``"fused"``, ``"best single"``,
+        ``"single"`` or ``"subset"``), ``modalities`` (joined by ``" + "``), ``n_modalities``,
+        ``split``, ``score``, ``fit_seconds`` and ``score_seconds``.
+    differences_ : DataFrame
+        A row for each estimator but the fused one: ``kind``, ``modalities``, ``difference`` (the
+        fused one less this one, mean over the splits), ``lower`` and ``upper`` (corrected
+        interval), ``p_value`` and ``p_holm`` (adjusted for all rows but ``"best single"``, which
+        is the one comparison that the report is made for).
+    summary_ : DataFrame
+        A row for each estimator: ``kind``, ``modalities``, ``n_modalities``, ``score`` and
+        ``deviation`` (mean and standard deviation over the splits), ``fit_seconds`` and
+        ``score_seconds`` (medians over the splits).
+    pays_ : bool
+        Whether the interval of the fused one less the best single modality is above 0.
+    verdict_ : str
+        The same in words.
+
+    See Also
+    --------
+    fusion_report : Makes it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmm.inspection import FusionReport
+    >>> kinds = {"single": ["a", "b"], "best single": ["a"], "fused": ["a + b"]}
+    >>> scores = pd.DataFrame([
+    ...     (kind, name, name.count("+") + 1, split, 0.5 + 0.3 * (kind == "fused") + split / 50)
+    ...     for kind, names in kinds.items() for name in names for split in range(3)
+    ... ], columns=["kind", "modalities", "n_modalities", "split", "score"])
+    >>> scores[["fit_seconds", "score_seconds"]] = 0.1
+    >>> FusionReport(scores, test_per_train=0.5).pays_
+    True
+    """
+
+    def __init__(
+        self,
+        scores: pd.DataFrame,
+        *,
+        test_per_train: float,
+        score_name: str = "score",
+        confidence_level: float = 0.95,
+    ):
+        self.test_per_train = test_per_train
+        self.score_name = score_name
+        self.confidence_level = confidence_level
+        self.scores_ = scores
+        self.summary_ = _summary(scores)
+        self.differences_ = _differences(scores, test_per_train, confidence_level)
+        self.pays_ = bool(self._against_best["lower"] > 0)
+        self.verdict_ = " ".join([self._judgement(), *self._idle_modalities()])
+
+    @property
+    def _against_best(self) -> pd.Series:
+        return self.differences_[self.differences_["kind"] == _INSIDE].iloc[0]
+
+    def _judgement(self) -> str:
+        best = self._against_best
+        if self.pays_:
+            opening = "Fusion pays"
+        elif best["upper"] < 0:
+            opening = "Fusion does harm"
+        else:
+            opening = "Fusion is not shown to pay"
+        mean = self.summary_.set_index("kind")["score"]
+        return (
+            f"{opening}: {self.score_name} {mean['fused']:.3f}, against {mean[_INSIDE]:.3f} of the"
+            f" best single modality ({self._chosen()}). The difference is"
+            f" {best['difference']:+.3f}, its {self.confidence_level:.0%} interval"
+            f" {best['lower']:+.3f} to {best['upper']:+.3f}."
+        )
+
+    def _chosen(self) -> str:
+        """Which modality was chosen, and how often."""
+        chosen = self.scores_.loc[self.scores_["kind"] == _INSIDE, "modalities"]
+        counts = Counter(chosen).most_common()
+        if len(counts) == 1:
+            return counts[0][0]
+        parts = ", ".join(f"{name} in {count}" for name, count in counts)
+        return f"{parts} of {len(chosen)} splits"
+
+    def _idle_modalities(self) -> list[str]:
+        """Say which modalities are not missed by the others."""
+        alone = self.scores_.loc[self.scores_["kind"] == "single", "modalities"]
+        names = list(alone.unique())
+        rest = {" + ".join(n for n in names if n != name): name for name in names}
+        found = self.differences_[self.differences_["kind"].isin(["single", "subset"])]
+        idle = [
+            rest[row["modalities"]]
+            for _, row in found.iterrows()
+            if row["modalities"] in rest and row["lower"] <= 0
+        ]
+        if not idle:
+            return []
+        if len(idle) == 1:
+            return [f"Nothing is shown to be lost without {idle[0]}."]
+        listed = ", ".join(sorted(idle, key=names.index))
+        return [f"Left out one at a time, none of these is shown to be missed: {listed}."]
+
+    def _table(self) -> pd.DataFrame:
+        """Summary and differences side by side, in words."""
+        table = self.summary_.merge(self.differences_, on=["kind", "modalities"], how="left")
+        interval = [
+            "" if pd.isna(row["difference"]) else "{difference:+.3f} [{lower:+.3f}, {upper:+.3f}]"
+            .format(**row)
+            for _, row in table.iterrows()
+        ]  # fmt: skip
+        return pd.DataFrame(
+            {
+                "": table["kind"],
+                "modalities": table["modalities"],
+                self.score_name: table["score"].map("{:.3f}".format),
+                "fused less this": interval,
+                "fit (s)": table["fit_seconds"].map("{:.3g}".format),
+            }
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.verdict_}\n\n{self._table().to_string(index=False)}"
+
+    def _repr_html_(self) -> str:
+        table = self._table().to_html(index=False, escape=True)
+        return f"<p>{html.escape(self.verdict_)}</p>\n{table}"
+
+
+def _summary(scores: pd.DataFrame) -> pd.DataFrame:
+    # The procedure "best single" may have chosen another modality in each split: one row.
+    by = scores.assign(
+        modalities=scores["modalities"].where(scores["kind"] != _INSIDE, "chosen inside")
+    ).groupby(["kind", "modalities"], sort=False)
+    summary = by.agg(
+        n_modalities=("n_modalities", "first"),
+        score=("score", "mean"),
+        deviation=("score", "std"),
+        fit_seconds=("fit_seconds", "median"),
+        score_seconds=("score_seconds", "median"),
+    ).reset_index()
+    order = {"fused": 0, _INSIDE: 1, "single": 2, "subset": 3}
+    return summary.sort_values(
+        ["kind", "n_modalities"], key=lambda s: s.map(order) if s.name == "kind" else s,
+        kind="stable", ignore_index=True,
+    )  # fmt: skip
+
+
+def _differences(
+    scores: pd.DataFrame, test_per_train: float, confidence_level: float
+) -> pd.DataFrame:
+    by_split = scores.assign(
+        modalities=scores["modalities"].where(scores["kind"] != _INSIDE, "chosen inside")
+    ).pivot_table("score", "split", ["kind", "modalities"], sort=False)
+    fused = by_split["fused"].to_numpy()[:, 0]
+    rows = []
+    for kind, modalities in _summary(scores)[["kind", "modalities"]].itertuples(index=False):
+        if kind != "fused":
+            differences = fused - by_split[kind, modalities].to_numpy()
+            comparison = compare(differences, test_per_train, confidence_level=confidence_level)
+            rows.append((kind, modalities, *comparison))
+    table = pd.DataFrame(
+        rows, columns=["kind", "modalities", "difference", "lower", "upper", "p_value"]
+    )
+    many = (table["kind"] != _INSIDE).to_numpy()
+    table["p_holm"] = table["p_value"]
+    table.loc[many, "p_holm"] = holm(table.loc[many, "p_value"].to_numpy())
+    return table

@@ -1,0 +1,244 @@
+"""Losses of single rows: what a joint network is trained with.
+
+A loss is called with outputs and target and reduces nothing. The target is
+
+- classes: int64 of shape (n_rows,), for outputs (n_rows, n_classes);
+- labels: float of shape (n_rows, n_labels), 0 or 1, for outputs of the same shape;
+- values: float of shape (n_rows, n_targets), for outputs of the same shape.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from skmm.nets._ordinal import OrdinalLoss
+
+__all__ = ["LOSSES", "FocalLoss", "MarginLoss", "RowLoss", "SmoothedLoss", "make_loss"]
+
+
+class FocalLoss(nn.Module):
+    """Cross-entropy in which what is already right counts little.
+
+    With the probability ``p`` of the truth it is ``-(1 - p) ** gamma * log(p)`` [1]_, for classes
+    by softmax, for labels by sigmoid.
+
+    Parameters
+    ----------
+    gamma : float, default=2.0
+        How little; 0 is cross-entropy.
+
+    References
+    ----------
+    .. [1] Lin, Goyal, Girshick, He, Dollár (2017), "Focal loss for dense object detection", ICCV.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import FocalLoss
+    >>> FocalLoss(gamma=2.0)(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))  # log(2) / 4
+    tensor([0.1733])
+    """
+
+    def __init__(self, gamma: float = 2.0):
+        super().__init__()
+        if not gamma >= 0:
+            raise ValueError(f"gamma of the focal loss must be at least 0, got {gamma!r}.")
+        self.gamma = gamma
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Return losses of the shape of ``target``."""
+        if target.is_floating_point():
+            log_truth = functional.logsigmoid(outputs * (2 * target - 1))
+        else:
+            log_truth = -functional.cross_entropy(outputs, target, reduction="none")
+        # Away from 0, where the slope of a root is infinite.
+        wrong = (-torch.expm1(log_truth)).clamp(min=1e-12)
+        return -(wrong**self.gamma) * log_truth
+
+
+class SmoothedLoss(nn.Module):
+    """Cross-entropy with a target that is not quite sure [1]_.
+
+    Parameters
+    ----------
+    smoothing : float, default=0.1
+        Share of the target that is spread over all classes, or over both sides of a label.
+
+    References
+    ----------
+    .. [1] Szegedy, Vanhoucke, Ioffe, Shlens, Wojna (2016), "Rethinking the Inception architecture
+       for computer vision", CVPR.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import SmoothedLoss
+    >>> SmoothedLoss(smoothing=0.2)(torch.tensor([[3.0, 0.0]]), torch.tensor([0]))
+    tensor([0.3486])
+    """
+
+    def __init__(self, smoothing: float = 0.1):
+        super().__init__()
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"smoothing must be at least 0 and below 1, got {smoothing!r}.")
+        self.smoothing = smoothing
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Return losses of the shape of ``target``."""
+        if target.is_floating_point():
+            soft = target * (1 - self.smoothing) + self.smoothing / 2
+            return functional.binary_cross_entropy_with_logits(outputs, soft, reduction="none")
+        return functional.cross_entropy(
+            outputs, target, reduction="none", label_smoothing=self.smoothing
+        )
+
+
+class MarginLoss(nn.Module):
+    """Hinge: the truth shall lead the strongest rival by a margin [1]_.
+
+    For labels the score shall be beyond the margin on the right side of 0.
+
+    Parameters
+    ----------
+    margin : float, default=1.0
+        Lead beyond which the loss is 0.
+
+    References
+    ----------
+    .. [1] Crammer, Singer (2001), "On the algorithmic implementation of multiclass kernel-based
+       vector machines", JMLR 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import MarginLoss
+    >>> MarginLoss()(torch.tensor([[0.5, 0.2, 0.0]]), torch.tensor([0]))
+    tensor([0.7000])
+    """
+
+    def __init__(self, margin: float = 1.0):
+        super().__init__()
+        if not margin > 0:
+            raise ValueError(f"margin must be positive, got {margin!r}.")
+        self.margin = margin
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Return losses of the shape of ``target``."""
+        if target.is_floating_point():
+            return functional.relu(self.margin - outputs * (2 * target - 1))
+        truth = target[:, None]
+        rival = outputs.scatter(1, truth, -torch.inf).amax(dim=1)
+        return functional.relu(self.margin - outputs.gather(1, truth)[:, 0] + rival)
+
+
+class RowLoss(nn.Module):
+    """A loss of the user's, of which a copy is used, held to one value a row or output.
+
+    Parameters
+    ----------
+    loss : nn.Module
+        Called with outputs and target; gives a Tensor of shape (n_rows,) or of the target's.
+    """
+
+    def __init__(self, loss: nn.Module):
+        super().__init__()
+        self.loss = copy.deepcopy(loss)
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Return losses of shape (n_rows,) or (n_rows, n_outputs)."""
+        losses = self.loss(outputs, target)
+        if losses.ndim not in (1, 2) or len(losses) != len(outputs):
+            raise ValueError(
+                f"loss {type(self.loss).__name__} gave a tensor of shape {tuple(losses.shape)} for"
+                f" {len(outputs)} rows, but must give a value for each row. Build it with"
+                " reduction='none'."
+            )
+        return losses
+
+
+def _plain(kind: type[nn.Module]) -> Callable[[], nn.Module]:
+    return lambda: kind(reduction="none")
+
+
+def _huber(delta: float = 1.0) -> nn.Module:
+    if not delta > 0:
+        raise ValueError(f"delta of the Huber loss must be positive, got {delta!r}.")
+    return nn.HuberLoss(delta=delta, reduction="none")
+
+
+# Kind of target -> name -> what builds the loss from its parameters.
+LOSSES: dict[str, dict[str, Callable[..., nn.Module]]] = {
+    "classes": {
+        "cross_entropy": _plain(nn.CrossEntropyLoss),
+        "focal": FocalLoss,
+        "label_smoothing": SmoothedLoss,
+        "max_margin": MarginLoss,
+        "ordinal": OrdinalLoss,
+    },
+    "labels": {
+        "cross_entropy": _plain(nn.BCEWithLogitsLoss),
+        "focal": FocalLoss,
+        "label_smoothing": SmoothedLoss,
+        "max_margin": MarginLoss,
+    },
+    "values": {
+        "squared_error": _plain(nn.MSELoss),
+        "huber": _huber,
+        "absolute_error": _plain(nn.L1Loss),
+    },
+}
+
+
+def make_loss(loss: str | nn.Module, kind: str, **params: Any) -> nn.Module:
+    """Build the loss of each row.
+
+    Parameters
+    ----------
+    loss : str or nn.Module
+        A name in ``LOSSES[kind]``, or a loss of which a copy is used.
+    kind : {"classes", "labels", "values"}
+        What the target is.
+    **params : object
+        Parameters of a named loss, such as ``gamma``.
+
+    Returns
+    -------
+    loss : nn.Module
+        From outputs and target to losses of shape (n_rows,) or (n_rows, n_outputs).
+
+    Examples
+    --------
+    >>> from skmm.nets import make_loss
+    >>> make_loss("focal", "classes", gamma=1.0).gamma
+    1.0
+    >>> make_loss("huber", "values", gamma=1.0)
+    Traceback (most recent call last):
+    ...
+    ValueError: loss 'huber' takes no parameter 'gamma'. It takes delta.
+    """
+    if isinstance(loss, nn.Module):
+        if params:
+            raise ValueError(
+                f"loss is a ready-made {type(loss).__name__}, which takes no loss_params, got"
+                f" {sorted(params)}. Build it with them."
+            )
+        return RowLoss(loss)
+    if loss not in LOSSES[kind]:
+        raise ValueError(
+            f"loss {loss!r} is none for {kind}. There are {sorted(LOSSES[kind])}, or give an"
+            " nn.Module."
+        )
+    factory = LOSSES[kind][loss]
+    known = list(inspect.signature(factory).parameters)
+    for name in params:
+        if name not in known:
+            raise ValueError(
+                f"loss {loss!r} takes no parameter {name!r}."
+                f" It takes {', '.join(known) if known else 'none'}."
+            )
+    return factory(**params)

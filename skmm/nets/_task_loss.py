@@ -1,0 +1,226 @@
+"""The loss of several tasks at once, some of whose targets are not known, and their weights."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["FixedWeights", "GradNormWeights", "TaskLoss", "UncertaintyWeights"]
+
+# The optimizer moves all it learns by about its learning rate a step, and a log-variance has
+# farther to go than a weight.
+_PACE = 10.0
+_GRADNORM_RATE = 0.025  # of the paper
+
+
+class FixedWeights(nn.Module):
+    """Tasks weigh what they are given.
+
+    Parameters
+    ----------
+    weights : Tensor of shape (n_tasks,)
+        Not negative.
+    """
+
+    weights: Tensor
+
+    def __init__(self, weights: Tensor):
+        super().__init__()
+        self.register_buffer("weights", weights.float())
+
+    def current(self) -> Tensor:
+        """Return the weights (n_tasks,)."""
+        return self.weights
+
+    def judged(self) -> Tensor:
+        """Return the weights (n_tasks,) in the loss that early stopping looks at."""
+        return self.weights
+
+    def forward(self, losses: Tensor, known: Tensor) -> Tensor:
+        """Return (n_rows,) from losses and what is known, both (n_rows, n_tasks)."""
+        return losses @ self.weights
+
+
+class UncertaintyWeights(nn.Module):
+    """Tasks weigh by their noise, which is learned [1]_.
+
+    With a log-variance ``s`` of each task, its loss ``L`` enters as ``exp(-s) * L + s / 2`` for
+    classes and as ``exp(-s) * L / 2 + s / 2`` for values.
+
+    Parameters
+    ----------
+    is_value : sequence of bool
+        Which tasks are of values.
+
+    References
+    ----------
+    .. [1] Kendall, Gal, Cipolla (2018), "Multi-task learning using uncertainty to weigh losses for
+       scene geometry and semantics", CVPR.
+    """
+
+    factor: Tensor
+
+    def __init__(self, is_value: Sequence[bool]):
+        super().__init__()
+        factor = torch.where(torch.tensor(list(is_value)), 0.5, 1.0)
+        self.register_buffer("factor", factor)
+        self.scaled = nn.Parameter(torch.zeros(len(factor)))
+
+    @property
+    def log_variances(self) -> Tensor:
+        """Logarithms of the noise variances (n_tasks,)."""
+        return _PACE * self.scaled
+
+    def current(self) -> Tensor:
+        """Return the weights (n_tasks,)."""
+        return self.factor * torch.exp(-self.log_variances.detach())
+
+    def judged(self) -> Tensor:
+        """Return ones: losses of two epochs are compared by the same weights."""
+        return torch.ones_like(self.factor)
+
+    def forward(self, losses: Tensor, known: Tensor) -> Tensor:
+        """Return (n_rows,) from losses and what is known, both (n_rows, n_tasks)."""
+        weighted = self.factor * torch.exp(-self.log_variances) * losses
+        return (weighted + self.log_variances / 2).sum(dim=1)
+
+
+class GradNormWeights(nn.Module):
+    """Tasks weigh so that their gradients pull alike, those that lag behind a bit more [1]_.
+
+    After each batch the weights ``w`` take a step down the slope of the sum over tasks of
+    ``abs(G - mean(G) * r ** alpha)``, where ``G`` is the norm of the gradient of ``w * L`` at the
+    shared weights and ``r`` how little the loss has fallen, relative to the mean of the tasks.
+    The slope is that at ``log(w)``, divided by ``mean(G)``: so weights stay positive, and the unit
+    of a loss does not matter. The weights add up to the number of tasks.
+
+    Parameters
+    ----------
+    initial : Tensor of shape (n_tasks,)
+        Loss of each task before training.
+    alpha : float, default=1.5
+        How much more a task pulls that lags behind.
+
+    References
+    ----------
+    .. [1] Chen, Badrinarayanan, Lee, Rabinovich (2018), "GradNorm: gradient normalization for
+       adaptive loss balancing in deep multitask networks", ICML.
+    """
+
+    initial: Tensor
+    weights: Tensor
+
+    def __init__(self, initial: Tensor, alpha: float = 1.5):
+        super().__init__()
+        self.alpha = alpha
+        self.register_buffer("initial", initial.float().clamp(min=1e-12))
+        self.register_buffer("weights", torch.ones(len(initial)))
+        self._shared: tuple[Tensor, ...] = ()
+
+    def watch(self, parameters: Iterable[Tensor]) -> None:
+        """Say which weights the tasks share; without any, the tasks keep weight 1."""
+        self._shared = tuple(p for p in parameters if p.requires_grad)
+
+    def current(self) -> Tensor:
+        """Return the weights (n_tasks,)."""
+        return self.weights
+
+    def judged(self) -> Tensor:
+        """Return ones: losses of two epochs are compared by the same weights."""
+        return torch.ones_like(self.weights)
+
+    def forward(self, losses: Tensor, known: Tensor) -> Tensor:
+        """Return (n_rows,) from losses and what is known, both (n_rows, n_tasks)."""
+        total = losses @ self.weights  # of before the step, as in the paper
+        there = torch.nonzero(known.any(dim=0))[:, 0]
+        if self._shared and losses.requires_grad and len(there) > 1:
+            self._step(losses[:, there].sum(dim=0) / known[:, there].sum(dim=0), there)
+        return total
+
+    def _step(self, losses: Tensor, there: Tensor) -> None:
+        """Move the weights of the tasks that this batch has targets of."""
+        norms = torch.stack([self._norm(loss) for loss in losses])
+        weights = self.weights[there]
+        pulls = weights * norms
+        if not torch.isfinite(pulls).all() or not pulls.any():
+            return
+        ratios = losses.detach() / self.initial[there]
+        goals = pulls.mean() * (ratios / ratios.mean().clamp(min=1e-12)) ** self.alpha
+        slope = torch.sign(pulls - goals) * pulls / pulls.mean()
+        moved = self.weights.clone()
+        moved[there] = weights * torch.exp(-_GRADNORM_RATE * slope)
+        self.weights = moved * (len(moved) / moved.sum())
+
+    def _norm(self, loss: Tensor) -> Tensor:
+        slopes = torch.autograd.grad(loss, self._shared, retain_graph=True, allow_unused=True)
+        squares = [slope.square().sum() for slope in slopes if slope is not None]
+        return torch.stack(squares).sum().sqrt() if squares else loss.new_zeros(())
+
+
+class TaskLoss(nn.Module):
+    """Weighted sum of the losses of several tasks.
+
+    A task counts the same whether many rows have its target or few: its losses are divided by
+    the share of the rows that do.
+
+    Parameters
+    ----------
+    losses : sequence of nn.Module
+        One a task, from outputs and target to losses of the rows.
+    widths : sequence of int
+        How many of the outputs are a task's.
+    is_value : sequence of bool
+        Whether a task's target is a value; else it is a class.
+    shares : Tensor of shape (n_tasks,)
+        Of the training rows that have the target.
+    class_weights : sequence of Tensor or None
+        Weights of a task's classes.
+    balance : FixedWeights, UncertaintyWeights or GradNormWeights
+        Weights of the tasks.
+    """
+
+    shares: Tensor
+
+    def __init__(
+        self,
+        losses: Sequence[nn.Module],
+        widths: Sequence[int],
+        is_value: Sequence[bool],
+        shares: Tensor,
+        class_weights: Sequence[Tensor | None],
+        balance: FixedWeights | UncertaintyWeights | GradNormWeights,
+    ):
+        super().__init__()
+        self.losses = nn.ModuleList(losses)
+        self.widths = list(widths)
+        self.is_value = list(is_value)
+        self.register_buffer("shares", shares.float())
+        for k, weights in enumerate(class_weights):
+            self.register_buffer(f"class_weights_{k}", weights)
+        self.balance = balance
+
+    def rows(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return losses, 0 where the target is not known, and what is; (n_rows, n_tasks) both."""
+        known = ~target.isnan()
+        columns = []
+        for k, own in enumerate(outputs.split(self.widths, dim=1)):
+            truth = torch.where(known[:, k], target[:, k], 0.0)
+            column = self._column(k, own, truth)
+            columns.append(torch.where(known[:, k], column, 0.0))
+        return torch.stack(columns, dim=1), known
+
+    def _column(self, k: int, outputs: Tensor, truth: Tensor) -> Tensor:
+        if self.is_value[k]:
+            losses = self.losses[k](outputs, truth[:, None])
+            return losses.mean(dim=1) if losses.ndim > 1 else losses
+        classes = truth.long()
+        losses = self.losses[k](outputs, classes)
+        weights = getattr(self, f"class_weights_{k}")
+        return losses if weights is None else losses * weights[classes]
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each row, (n_rows,), from a target (n_rows, n_tasks) with NaN."""
+        losses, known = self.rows(outputs, target)
+        if self.training:
+            return self.balance(losses / self.shares, known)
+        return (losses / self.shares) @ self.balance.judged()

@@ -1,0 +1,68 @@
+"""Co-attention against loops over rows, ordered pairs, tokens and heads."""
+
+import pytest
+import torch
+from attention_by_hand import attend, normed
+
+from skmm.nets import CrossAttentionFusion
+
+
+def stirred(*args, **options):
+    torch.manual_seed(0)
+    fusion = CrossAttentionFusion(*args, **options)
+    for parameter in fusion.parameters():  # biases and norms start at 0 and 1
+        torch.nn.init.normal_(parameter, std=0.5)
+    return fusion.eval()
+
+
+def read_layer(layer, x, source):
+    """One layer for one row without padding; a source of no tokens adds nothing."""
+    if len(source):
+        keys, values = layer.key_value(normed(layer.norm_source, source)).chunk(2, dim=1)
+        queries = layer.query(normed(layer.norm_query, x))
+        x = x + attend(queries, keys, values, layer.n_heads)[0] @ layer.out.weight.T
+    hidden = layer.hidden[0](normed(layer.norm_hidden, x))
+    return x + layer.hidden[3](torch.nn.functional.gelu(hidden))
+
+
+def encode_row(fusion, tokens, masks, row, pairs):
+    blocks = [
+        fusion.projections[i](tokens[name][row][masks[name][row]])
+        for i, name in enumerate(fusion.modalities)
+    ]
+    parts = []
+    for p, (reading, read) in enumerate(pairs):
+        x = blocks[reading]
+        for layer in fusion.stacks[p]:
+            x = read_layer(layer, x, blocks[read])
+        parts.append(x.mean(0) if len(x) else fusion.absent[p])
+    return fusion.mix(torch.cat(parts))
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_formula(make_batch, n_features, n_layers):
+    fusion = stirred(n_features, 8, n_heads=2, n_layers=n_layers)
+    tokens, masks = make_batch()
+    pairs = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]
+    expected = [encode_row(fusion, tokens, masks, row, pairs) for row in range(6)]
+    torch.testing.assert_close(fusion(tokens, masks), torch.stack(expected), atol=1e-5, rtol=1e-4)
+
+
+def test_a_single_modality_reads_itself():
+    fusion = stirred({"a": 3}, 8, n_heads=2)
+    tokens, mask = {"a": torch.randn(4, 5, 3)}, torch.rand(4, 5) < 0.7
+    mask[0] = False
+    expected = [encode_row(fusion, tokens, {"a": mask}, row, [(0, 0)]) for row in range(4)]
+    got = fusion(tokens, {"a": mask})
+    torch.testing.assert_close(got, torch.stack(expected), atol=1e-5, rtol=1e-4)
+
+
+def test_what_stands_for_an_absent_modality_is_learned(make_batch, n_features):
+    fusion = CrossAttentionFusion(n_features, 8)
+    fusion(*make_batch()).square().sum().backward()
+    assert (fusion.absent.grad != 0).any(dim=1).all()
+
+
+def test_layers_must_be_positive():
+    with pytest.raises(ValueError, match="n_layers must be at least 1, got 0"):
+        CrossAttentionFusion({"a": 2}, 4, n_layers=0)
