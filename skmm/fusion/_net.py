@@ -75,7 +75,8 @@ class JointNet(NeuralNet):
         step : dict
             ``loss`` and ``y_pred``.
         """
-        self._set_training(True)
+        if not (self.module_.training and self.criterion_.training):
+            self._set_training(True)  # goes through all layers, which a small net feels
         inputs, target = batch
         n = len(target)
         outputs, losses = [], []

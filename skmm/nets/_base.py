@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._parts import masked_mean
+from skmm.nets._parts import mean_of_zeroed, zeroed
 
 __all__ = ["FusionModule"]
 
@@ -95,8 +95,7 @@ class FusionModule(ABC, nn.Module):
                 )
             block, mask = tokens[name], masks[name]
             self._check_shapes(name, block, mask)
-            # Zeros, not NaN * 0: a product with the mask would let NaN and inf through.
-            ordered_tokens.append(torch.where(mask.unsqueeze(-1), block, 0.0))
+            ordered_tokens.append(zeroed(block, mask))
             ordered_masks.append(mask)
         return ordered_tokens, ordered_masks
 
@@ -134,5 +133,5 @@ class FusionModule(ABC, nn.Module):
 
         Returns the vectors, (n_rows, n_features) each, and a mask (n_rows, n_modalities).
         """
-        pooled = [masked_mean(block, mask) for block, mask in zip(tokens, masks, strict=True)]
+        pooled = [mean_of_zeroed(block, mask) for block, mask in zip(tokens, masks, strict=True)]
         return pooled, torch.stack([mask.any(dim=1) for mask in masks], dim=1)
