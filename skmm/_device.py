@@ -17,7 +17,9 @@ from skmm._config import get_config
 
 __all__ = [
     "keep_to_one_thread",
+    "lies_on",
     "n_decoding_threads",
+    "on_device",
     "one_thread",
     "resolve_device",
     "resolve_dtype",
@@ -79,6 +81,34 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
     return torch.float32
+
+
+def lies_on(tensor: torch.Tensor, device: torch.device) -> bool:
+    """Whether a tensor is where :func:`resolve_device` says; ``cuda`` means any GPU."""
+    return tensor.device.type == device.type and device.index in (None, tensor.device.index)
+
+
+def on_device(module: torch.nn.Module, device: torch.device) -> Any:
+    """Move a module if it is elsewhere.
+
+    One that is there already is not touched: threads that prepare batches ask for the module
+    while it runs, and moving a recurrent network, even to where it is, takes its weights apart.
+
+    Parameters
+    ----------
+    module : Module
+        Every parameter and buffer of it is looked at.
+    device : torch.device
+        Where it should be; ``cuda``, without an index, means any GPU.
+
+    Returns
+    -------
+    module : Module
+        The module itself.
+    """
+    if all(lies_on(tensor, device) for tensor in (*module.parameters(), *module.buffers())):
+        return module
+    return module.to(device)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ import torch
 from skmm import _device, config_context
 from skmm._device import (
     keep_to_one_thread,
+    lies_on,
     n_decoding_threads,
+    on_device,
     one_thread,
     resolve_device,
     resolve_dtype,
@@ -372,3 +375,26 @@ def test_seeded_leaves_the_users_generator_alone():
     assert torch.equal(torch.rand(2), expected)
     with seeded(7):
         assert torch.equal(torch.rand(3), first)
+
+
+def test_a_module_that_is_there_is_not_moved_while_another_thread_runs_it():
+    """``Module.to`` takes the weights of a recurrent network apart, even if it moves nothing."""
+    network = torch.nn.GRU(2, 2)
+    weights = network._flat_weights
+    assert on_device(network, torch.device("cpu")) is network
+    assert network._flat_weights is weights
+    assert on_device(network, torch.device("meta")).weight_ih_l0.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("here", "wanted", "there"),
+    [
+        ("cuda:0", "cuda", True),
+        ("cuda:1", "cuda:1", True),
+        ("cuda:0", "cuda:1", False),
+        ("cpu", "cuda", False),
+    ],
+)
+def test_a_device_without_a_number_is_any_of_its_kind(here, wanted, there):
+    tensor = SimpleNamespace(device=torch.device(here))  # there may be no such device to use
+    assert lies_on(tensor, torch.device(wanted)) is there

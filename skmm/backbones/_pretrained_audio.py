@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from skmm.backbones._pooling import pool_tokens
-from skmm.backbones._protocol import Backbone, Encoded
+from skmm.backbones._frozen import FrozenBackbone
+from skmm.backbones._protocol import Encoded
 from skmm.backbones._sounds import beside_deviation, frame_mask
 from skmm.backbones._transformers import (
     Tower,
@@ -32,7 +31,7 @@ _FBANK_LENGTH = 0.025  # seconds that a frame of it looks at
 Heard = tuple[Tensor, Tensor, Tensor | None]  # tokens, mask, the model's own summary
 
 
-class PretrainedSound(Backbone):
+class PretrainedSound(FrozenBackbone):
     """A pretrained model of sound with its preprocessing and a way to pool.
 
     The weights may be shared with other instances, so they stay frozen, in eval mode and where
@@ -65,17 +64,9 @@ class PretrainedSound(Backbone):
         normalize: bool,
         width: int,
     ):
-        super().__init__()
-        self.tower = tower
+        super().__init__(tower, pooling=pooling, normalize=normalize, width=width)
         self.prepare = prepare
         self.hear = hear
-        self.pooling = pooling
-        self.normalize = normalize
-        self.width = width
-
-    def train(self, mode: bool = True) -> "PretrainedSound":
-        """Stay in eval mode: the weights are frozen, and shared."""
-        return super().train(False)
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
         """Turn sounds into what the model was trained on."""
@@ -97,16 +88,10 @@ class PretrainedSound(Backbone):
         """
         tokens, mask, summary = self.hear(self.tower, **tensors)
         tokens = tokens.float()
-        if self.pooling == "pooler":
-            assert summary is not None  # the recipe has checked it
-            pooled = summary.float()
-        else:
-            pooled = pool_tokens(tokens, mask, self.pooling)
+        pooled = self.pooled(tokens, mask, summary)
         if self.pooling == "statistics":
             tokens = beside_deviation(tokens, pooled)
-        if self.normalize:
-            pooled = F.normalize(pooled, dim=-1)
-        return Encoded(tokens, mask, pooled)
+        return Encoded(tokens, mask, self.scaled(pooled))
 
 
 class SoundRecipe:

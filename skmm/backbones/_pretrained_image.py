@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from skmm.backbones._pooling import pool_tokens
-from skmm.backbones._protocol import Backbone, Encoded
+from skmm.backbones._frozen import FrozenBackbone
+from skmm.backbones._protocol import Encoded
 from skmm.backbones._transformers import (
     Tower,
     is_dual,
@@ -40,7 +39,7 @@ _CLS_PRESENT = {"beit", "clip", "clip_vision_model", "data2vec-vision", "dpt"}
 _POOLINGS = ("mean", "max", "cls", "pooler")
 
 
-class PretrainedPicture(Backbone):
+class PretrainedPicture(FrozenBackbone):
     """A pretrained vision model with its preprocessing and a way to pool.
 
     The weights may be shared with other instances, so they stay frozen, in eval mode and where
@@ -72,17 +71,9 @@ class PretrainedPicture(Backbone):
         width: int,
         separable: bool = True,
     ):
-        super().__init__()
+        super().__init__(tower, pooling=pooling, normalize=normalize, width=width)
         self.separable = separable
-        self.tower = tower
         self.prepare = prepare
-        self.pooling = pooling
-        self.normalize = normalize
-        self.width = width
-
-    def train(self, mode: bool = True) -> "PretrainedPicture":
-        """Stay in eval mode: the weights are frozen, and shared."""
-        return super().train(False)
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
         """Resize, crop and scale pictures as the model was trained on them."""
@@ -104,14 +95,7 @@ class PretrainedPicture(Backbone):
         tokens, summary = self.tower(**tensors)
         tokens = tokens.float()
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        if self.pooling == "pooler":
-            assert summary is not None  # the recipe has checked it
-            pooled = summary.float()
-        else:
-            pooled = pool_tokens(tokens, mask, self.pooling)
-        if self.normalize:
-            pooled = F.normalize(pooled, dim=-1)
-        return Encoded(tokens, mask, pooled)
+        return Encoded(tokens, mask, self.scaled(self.pooled(tokens, mask, summary)))
 
 
 class PictureRecipe:

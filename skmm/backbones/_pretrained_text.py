@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from skmm.backbones._pooling import pool_tokens
-from skmm.backbones._protocol import Backbone, Encoded
+from skmm.backbones._frozen import FrozenBackbone
+from skmm.backbones._protocol import Encoded
 from skmm.backbones._sentence_transformers import read_sentence_settings
 from skmm.backbones._transformers import (
     Tower,
@@ -139,7 +138,7 @@ class Tokenizer:
         ]
 
 
-class PretrainedText(Backbone):
+class PretrainedText(FrozenBackbone):
     """A pretrained text model with its tokenizer and a way to pool.
 
     The weights may be shared with other instances, so they stay frozen, in eval mode and where
@@ -159,7 +158,6 @@ class PretrainedText(Backbone):
         Tokens after which a text is cut.
     width : int
         Length of the vectors.
-
     """
 
     def __init__(
@@ -172,17 +170,9 @@ class PretrainedText(Backbone):
         max_length: int | None,
         width: int,
     ):
-        super().__init__()
-        self.tower = tower
+        super().__init__(tower, pooling=pooling, normalize=normalize, width=width)
         self.tokenizer = tokenizer
-        self.pooling = pooling
-        self.normalize = normalize
         self.max_length = max_length
-        self.width = width
-
-    def train(self, mode: bool = True) -> "PretrainedText":
-        """Stay in eval mode: the weights are frozen, and shared."""
-        return super().train(False)
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Count the tokens of texts, as ``collate`` will cut them.
@@ -226,14 +216,7 @@ class PretrainedText(Backbone):
             input_ids=input_ids, attention_mask=attention_mask, **others
         )
         tokens = tokens.float()
-        if self.pooling == "pooler":
-            assert summary is not None  # the recipe has checked it
-            pooled = torch.where(mask.any(1, keepdim=True), summary.float(), 0.0)
-        else:
-            pooled = pool_tokens(tokens, mask, self.pooling)
-        if self.normalize:
-            pooled = F.normalize(pooled, dim=-1)
-        return Encoded(tokens, mask, pooled)
+        return Encoded(tokens, mask, self.scaled(self.pooled(tokens, mask, summary)))
 
     def through_tower(
         self, *, input_ids: Tensor, attention_mask: Tensor, **others: Tensor

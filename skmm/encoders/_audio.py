@@ -152,6 +152,7 @@ class AudioEncoder(CellEncoder):
     """
 
     modality: ClassVar[str] = "audio"
+    takes_numbers: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "model": [str, HasMethods("__fspath__"), nn.Module],
         "pooling": [StrOptions({"auto", "mean", "max", "statistics", "pooler"})],
@@ -255,12 +256,6 @@ class AudioEncoder(CellEncoder):
 
     def _reading(self) -> dict[str, Any]:
         return {**self._target(), **{name: _version(name) for name in _DECODERS}}
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        # A number is no sound: scikit-learn's matrices are not input of this encoder.
-        tags.input_tags.two_d_array = False
-        return tags
 
 
 def _version(package: str) -> str | None:

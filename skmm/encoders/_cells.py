@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from torch import nn
 
 from skmm._column import Column
@@ -36,6 +36,8 @@ class CellEncoder(BaseEncoder):
     modality: ClassVar[str]
     # Text is read at once, to sort it by length; media are read batch by batch.
     reads_ahead: ClassVar[bool] = False
+    # A number is no picture: scikit-learn's matrices are not input of encoders of media.
+    takes_numbers: ClassVar[bool] = True
     # Cells that are looked up together. Sorting by length wants many, memory wants few.
     portion: ClassVar[int] = 1024
 
@@ -343,3 +345,8 @@ class CellEncoder(BaseEncoder):
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = self.takes_numbers
+        return tags

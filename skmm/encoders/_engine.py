@@ -136,16 +136,3 @@ def precision(runtime: Runtime) -> Any:
     if runtime.dtype == torch.float32:
         return nullcontext()
     return torch.autocast(runtime.device.type, dtype=runtime.dtype)
-
-
-def on_device(module: Any, device: torch.device) -> Any:
-    """Move a module if it is elsewhere, and return it.
-
-    One that is there already is not touched: threads that prepare batches ask for the module
-    while it runs, and moving a recurrent network, even to where it is, takes its weights apart.
-    """
-    for tensor in (*module.parameters(), *module.buffers()):
-        here = tensor.device
-        if here.type != device.type or device.index not in (None, here.index):
-            return module.to(device)
-    return module

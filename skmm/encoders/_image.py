@@ -165,6 +165,7 @@ class ImageEncoder(CellEncoder):
     """
 
     modality: ClassVar[str] = "image"
+    takes_numbers: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "model": [str, HasMethods("__fspath__"), nn.Module],
         "pooling": [StrOptions({"auto", "mean", "max", "cls", "pooler"})],
@@ -304,9 +305,3 @@ class ImageEncoder(CellEncoder):
         if not self.draft:
             return None
         return self.image_size if self._is_from_scratch else self._image_side
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        # A number is no picture: scikit-learn's matrices are not input of this encoder.
-        tags.input_tags.two_d_array = False
-        return tags

@@ -20,10 +20,11 @@ from skmm._constraints import (
     STORE,
     VERBOSE,
 )
+from skmm._device import on_device
 from skmm.backbones import ModuleBackbone, stack_cells
 from skmm.encoders._cells import CellEncoder
 from skmm.encoders._content import code_digest, digest_decoded, module_digest
-from skmm.encoders._engine import BackboneEngine, Engine, Runtime, on_device
+from skmm.encoders._engine import BackboneEngine, Engine, Runtime
 from skmm.encoders._reading import CellReader, places_of
 from skmm.exceptions import CellTypeError
 

@@ -7,7 +7,7 @@ no more memory than a batch of its windows.
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,7 +33,14 @@ class PartsEngine(Engine):
         each part: its vector.
     owner : str
         The encoder's class, for messages.
+
+    Attributes
+    ----------
+    keeps_tokens : bool
+        Whether a cell has, as a sequence, every token of its parts instead.
     """
+
+    keeps_tokens: ClassVar[bool] = False
 
     def __init__(self, engine: Engine, pooling: str = "mean", *, owner: str):
         self.engine = engine
@@ -58,15 +65,21 @@ class PartsEngine(Engine):
         An iterable that raises MediaDecodeError has that error in place of its array: who knows
         the cell's place in the frame raises it there, or counts the cell as absent.
         """
-        run = FittingRunner(self.engine, runtime, sequence=False, name=self.owner)
-        pools = [_Pool(self.pooling, keeps_all=sequence) for _ in prepared]
-        for owners, ready in iterated_ahead(self._batches(prepared, pools, runtime)):
-            for i, vector in zip(owners, run(ready, len(owners)), strict=True):
-                pools[i].add(vector)
+        by_token = sequence and self.keeps_tokens
+        run = FittingRunner(self.engine, runtime, sequence=by_token, name=self.owner)
+        pools = [self._pool(sequence=sequence) for _ in prepared]
+        cells = [pool.measured(cell) for pool, cell in zip(pools, prepared, strict=True)]
+        for owners, ready in iterated_ahead(self._batches(cells, pools, runtime)):
+            for i, array in zip(owners, run(ready, len(owners)), strict=True):
+                pools[i].add(array)
         return [pool.result() for pool in pools]
 
+    def _pool(self, *, sequence: bool) -> Any:
+        """Start what takes one cell's parts (``measured``), then their arrays, to the result."""
+        return _Pool(self.pooling, keeps_all=sequence)
+
     def _batches(
-        self, cells: list[Iterable[Any]], pools: list["_Pool"], runtime: Runtime
+        self, cells: list[Iterable[Any]], pools: list[Any], runtime: Runtime
     ) -> Iterator[tuple[list[int], Any]]:
         """Cut all parts of all cells into prepared batches, each with the cells they are of."""
         owners: list[int] = []
@@ -97,6 +110,9 @@ class _Pool:
         self._all: list[np.ndarray] | None = [] if keeps_all else None
         self._n = 0
         self._pooled: np.ndarray | None = None
+
+    def measured(self, parts: Iterable[Any]) -> Iterable[Any]:
+        return parts  # each weighs the same
 
     def add(self, vector: np.ndarray) -> None:
         self._n += 1

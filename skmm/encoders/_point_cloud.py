@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,8 +25,8 @@ from skmm._constraints import (
 from skmm.backbones import CloudInputs, PointDescriptor, PointModule, PointNet
 from skmm.encoders._cells import CellEncoder
 from skmm.encoders._engine import BackboneEngine, Engine, Runtime
-from skmm.encoders._reading import Place, places_of
-from skmm.exceptions import CellTypeError, MediaDecodeError
+from skmm.encoders._reading import Place, first_readable
+from skmm.exceptions import CellTypeError
 from skmm.readers import digest_points, load_points, read_points
 
 __all__ = ["PointCloudEncoder"]
@@ -144,6 +145,7 @@ class PointCloudEncoder(CellEncoder):
     """
 
     modality: ClassVar[str] = "pointcloud"
+    takes_numbers: ClassVar[bool] = False
     # Half precision has no digits for the difference of two points that are near each other.
     dtype: ClassVar[str] = "float32"
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -229,14 +231,9 @@ class PointCloudEncoder(CellEncoder):
 
     def _learn_n_features(self, columns: list[Column]) -> None:
         """Take the number of features of the first readable cloud for that of all."""
-        self.n_point_features_ = 0
-        for column, row in places_of(columns):
-            try:
-                cloud = read_points(columns[column].values[row], n_surface=self.n_points)
-            except (CellTypeError, MediaDecodeError):
-                continue  # told when all cells are read, or survived
-            self.n_point_features_ = cloud.shape[1] - 3 if self.use_features else 0
-            return
+        first = first_readable(columns, partial(read_points, n_surface=self.n_points))
+        has_features = self.use_features and first is not None
+        self.n_point_features_ = first.shape[1] - 3 if has_features else 0
 
     def _read(self, cell: Any) -> np.ndarray:
         return self._checked(read_points(cell, n_surface=self.n_points))
@@ -261,12 +258,6 @@ class PointCloudEncoder(CellEncoder):
                 " x, y and z alone."
             )
         return cloud
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        # A number is no cloud: scikit-learn's matrices are not input of this encoder.
-        tags.input_tags.two_d_array = False
-        return tags
 
 
 class _GeometricEngine(BackboneEngine):

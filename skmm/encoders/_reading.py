@@ -10,7 +10,7 @@ from skmm._column import Column
 from skmm.exceptions import CellTypeError, MediaDecodeError, ModalityWarning
 from skmm.readers import with_position
 
-__all__ = ["CellReader", "Place", "places_of"]
+__all__ = ["CellReader", "Place", "first_readable", "places_of"]
 
 Place = tuple[int, int]  # (column, row)
 
@@ -101,3 +101,16 @@ def places_of(columns: list[Column]) -> Iterator[Place]:
     for c, column in enumerate(columns):
         for row in np.flatnonzero(~column.missing):
             yield c, int(row)
+
+
+def first_readable(columns: list[Column], read: Callable[[Any], Any]) -> Any:
+    """Decode the first cell that can be; None if there is none.
+
+    Of the others nothing is said: they are told when all cells are read, or survived.
+    """
+    for c, row in places_of(columns):
+        try:
+            return read(columns[c].values[row])
+        except (CellTypeError, MediaDecodeError):
+            continue
+    return None

@@ -18,7 +18,7 @@ from skmm._constraints import (
     VERBOSE,
     StrOptions,
 )
-from skmm._device import resolve_device, seeded
+from skmm._device import on_device, resolve_device, seeded
 from skmm.backbones import Encoded, FeatureTokens
 from skmm.encoders._base import BaseEncoder, TokenSequence
 from skmm.encoders._table import TableReader
@@ -308,8 +308,8 @@ class TabularEncoder(BaseEncoder):
         }
 
     def _run_network(self, columns: list[Column]) -> Encoded:
-        device = resolve_device(self.device)
-        network = self._network.to(device).eval()
+        network = on_device(self._network, resolve_device(self.device)).eval()
+        device = next(network.parameters()).device  # of several GPUs, the same one
         tensors = self._tensors(columns)
         parts = []
         with torch.inference_mode():

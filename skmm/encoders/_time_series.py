@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,9 +22,9 @@ from skmm._constraints import (
 from skmm.backbones import InceptionTime, MiniRocket, SeriesGRU, SeriesModule
 from skmm.encoders._cells import CellEncoder
 from skmm.encoders._engine import Engine
-from skmm.encoders._reading import Place
+from skmm.encoders._reading import Place, first_readable
 from skmm.encoders._trained import TrainedEngine
-from skmm.exceptions import CellTypeError, MediaDecodeError
+from skmm.exceptions import CellTypeError
 from skmm.readers import digest_series, load_series, read_series
 
 __all__ = ["TimeSeriesEncoder"]
@@ -124,6 +125,7 @@ class TimeSeriesEncoder(CellEncoder):
     """
 
     modality: ClassVar[str] = "timeseries"
+    takes_numbers: ClassVar[bool] = False
     # Shares of timestamps above a threshold: half precision would move values across it.
     dtype: ClassVar[str] = "float32"
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -191,7 +193,9 @@ class TimeSeriesEncoder(CellEncoder):
         return network
 
     def _training_cells(self, columns: list[Column]) -> tuple[list[Any], list[Place]]:
-        self.n_channels_ = _n_channels(columns, self.max_length)
+        # Without a readable cell 0 of them, which is told when all are read.
+        first = first_readable(columns, partial(read_series, max_length=self.max_length))
+        self.n_channels_ = 0 if first is None else first.shape[1]
         return super()._training_cells(columns)
 
     def _read(self, cell: Any) -> np.ndarray:
@@ -216,25 +220,8 @@ class TimeSeriesEncoder(CellEncoder):
             )
         return series
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        # A number is no series: scikit-learn's matrices are not input of this encoder.
-        tags.input_tags.two_d_array = False
-        return tags
-
 
 class _FittedEngine(TrainedEngine):
     """A model that was fitted without a head, and is not trained with one."""
 
     trainable = False
-
-
-def _n_channels(columns: list[Column], max_length: int | None) -> int:
-    """Channels of the first readable cell; 0 if there is none, which is told when all are read."""
-    for column in columns:
-        for row in np.flatnonzero(~column.missing):
-            try:
-                return read_series(column.values[row], max_length=max_length).shape[1]
-            except (CellTypeError, MediaDecodeError):
-                continue
-    return 0

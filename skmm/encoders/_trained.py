@@ -9,8 +9,8 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.multiclass import type_of_target
 from torch import nn
 
-from skmm._device import one_thread, shared_threads
-from skmm.encoders._engine import BackboneEngine, Runtime, on_device
+from skmm._device import on_device, one_thread, shared_threads
+from skmm.encoders._engine import BackboneEngine, Runtime
 from skmm.encoders._progress import Progress
 from skmm.exceptions import ConvergenceError
 

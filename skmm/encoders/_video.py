@@ -164,6 +164,7 @@ class VideoEncoder(CellEncoder):
     """
 
     modality: ClassVar[str] = "video"
+    takes_numbers: ClassVar[bool] = False
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "model": [str, HasMethods("__fspath__"), nn.Module],
         "sampling": [StrOptions({"uniform", "rate", "keyframes"})],
@@ -298,12 +299,6 @@ class VideoEncoder(CellEncoder):
         # Another decoder gives other pixels. Asked by name: arrays need no PyAV.
         versions = {"av": _version("av"), "pillow": _version("pillow")}
         return {"format": _FORMAT, **self._sampled(), **versions}
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        # A number is no video: scikit-learn's matrices are not input of this encoder.
-        tags.input_tags.two_d_array = False
-        return tags
 
 
 class _Clips:

@@ -3,15 +3,13 @@
 import json
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from skmm.backbones import MFCC
-from skmm.encoders._ahead import iterated_ahead
 from skmm.encoders._engine import BackboneEngine, Runtime
-from skmm.encoders._memory import FittingRunner
 from skmm.encoders._parts import PartsEngine
 from skmm.exceptions import MediaDecodeError
 
@@ -72,6 +70,8 @@ class WindowsEngine(PartsEngine):
         The encoder's class, for messages.
     """
 
+    keeps_tokens: ClassVar[bool] = True
+
     def __init__(self, engine: Any, *, owner: str):
         super().__init__(engine, engine.description["pooling"], owner=owner)
         self.normalize = engine.description["normalize"]
@@ -82,14 +82,8 @@ class WindowsEngine(PartsEngine):
             return None
         return json.dumps({"format": _FORMAT, "windows": parts, "normalize": self.normalize})
 
-    def run(self, prepared: list[Any], runtime: Runtime, *, sequence: bool) -> list[Any]:
-        run = FittingRunner(self.engine, runtime, sequence=sequence, name=self.owner)
-        pools = [_Windows(self.pooling, self.normalize, sequence=sequence) for _ in prepared]
-        cells = [pool.measured(cell) for pool, cell in zip(pools, prepared, strict=True)]
-        for owners, ready in iterated_ahead(self._batches(cells, pools, runtime)):  # type: ignore[arg-type]
-            for i, array in zip(owners, run(ready, len(owners)), strict=True):
-                pools[i].add(array)
-        return [pool.result() for pool in pools]
+    def _pool(self, *, sequence: bool) -> "_Windows":
+        return _Windows(self.pooling, self.normalize, sequence=sequence)
 
 
 class _Windows:

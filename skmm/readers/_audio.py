@@ -18,9 +18,10 @@ import numpy as np
 from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
 from skmm.readers._sound import reason_of, sound_blocks
 from skmm.readers._source import (
+    array_of,
+    digest_array,
     digest_bytes,
     digest_file,
-    hasher,
     is_source,
     open_file,
     shorten,
@@ -177,13 +178,7 @@ def _is_long(path: "str | os.PathLike[str]") -> bool:
 
 
 def _array(cell: object) -> np.ndarray:
-    try:
-        array = np.asarray(cell)
-    except Exception as error:  # torch: on the GPU, or with a gradient, or bfloat16
-        raise CellTypeError(
-            f"{_TROUBLE} a {type(cell).__name__} that numpy cannot take ({error}). For a torch"
-            " tensor use cell.detach().cpu().float().numpy()."
-        ) from error
+    array = array_of(cell, "sound")
     if array.dtype.kind != "f" and array.dtype.name not in _FULL_SCALE:
         raise CellTypeError(
             f"{_TROUBLE} an array of dtype {array.dtype}, whose full scale is unknown. Use float,"
@@ -206,10 +201,7 @@ def _digest(taken: "bytes | _LongFile | np.ndarray") -> bytes:
     if isinstance(taken, bytes):
         return digest_bytes(taken)
     if isinstance(taken, np.ndarray):
-        h = hasher("array")
-        h.update(f"{taken.dtype.str} {taken.shape}\0".encode())
-        h.update(np.ascontiguousarray(taken).reshape(-1).view(np.uint8).data)
-        return h.digest()
+        return digest_array(taken)
     with open_file(taken, kind="sound") as file:
         return digest_file(file)
 

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.readers._source import digest_bytes, hasher, is_source, shorten, source_bytes
+from skmm.readers._source import (
+    array_of,
+    digest_array,
+    digest_bytes,
+    hasher,
+    is_source,
+    shorten,
+    source_bytes,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -158,13 +166,7 @@ def _is_pil(cell: object) -> bool:
 
 
 def _array(cell: object) -> np.ndarray:
-    try:
-        array = np.asarray(cell)
-    except Exception as error:  # torch: on the GPU, or with a gradient, or bfloat16
-        raise CellTypeError(
-            f"Cannot read a picture from a {type(cell).__name__} that numpy cannot take ({error})."
-            " For a torch tensor use cell.detach().cpu().float().numpy()."
-        ) from error
+    array = array_of(cell, "picture")
     if array.dtype.kind not in "biuf":
         raise CellTypeError(
             f"Cannot read a picture from an array of dtype {array.dtype}."
@@ -177,10 +179,7 @@ def _digest(taken: "bytes | Image.Image | np.ndarray") -> bytes:
     if isinstance(taken, bytes):
         return digest_bytes(taken)
     if isinstance(taken, np.ndarray):
-        h = hasher("array")
-        h.update(f"{taken.dtype.str} {taken.shape}\0".encode())
-        h.update(np.ascontiguousarray(taken).reshape(-1).view(np.uint8).data)
-        return h.digest()
+        return digest_array(taken)
     h = hasher("pil")
     palette = None
     if taken.palette is not None:

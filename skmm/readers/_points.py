@@ -10,7 +10,7 @@ import numpy as np
 
 from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
 from skmm.readers._point_files import decode_points, from_fields
-from skmm.readers._source import digest_bytes, hasher, is_source, shorten, source_bytes
+from skmm.readers._source import array_of, digest_bytes, hasher, is_source, shorten, source_bytes
 
 __all__ = ["digest_points", "load_points", "read_points"]
 
@@ -107,14 +107,8 @@ def _taken(cell: object) -> "bytes | np.ndarray":
             f"Cannot read a point cloud from a cell of type {type(cell).__name__}. Give an array"
             " (n_points, 3 + n_features), a path or bytes."
         )
-    try:
-        array = np.asarray(cell)
-    except Exception as error:  # ragged lists; torch: on the GPU, with a gradient, bfloat16
-        raise CellTypeError(
-            f"Cannot read a point cloud from a {type(cell).__name__} that numpy cannot take"
-            f" ({error}). Give an array (n_points, 3 + n_features)."
-        ) from error
-    return _checked(array)
+    way = "Give an array (n_points, 3 + n_features)."
+    return _checked(array_of(cell, "point cloud", way=way))
 
 
 def _checked(array: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.readers._source import hasher, is_source
+from skmm.readers._source import array_of, hasher, is_source
 
 __all__ = ["digest_series", "load_series", "read_series"]
 
@@ -163,16 +163,10 @@ def _array(cell: object) -> np.ndarray:
         return np.ma.filled(cell.astype(np.float64), np.nan)
     # numpy scalars have __array__ too, and no series is one number.
     if not isinstance(cell, np.generic):
-        try:
-            if hasattr(type(cell), "to_numpy"):  # pandas, polars
-                return np.asarray(cell.to_numpy())  # type: ignore[attr-defined]
-            if hasattr(type(cell), "__array__"):
-                return np.asarray(cell)
-        except Exception as error:  # torch: on the GPU, or with a gradient, or bfloat16
-            raise CellTypeError(
-                f"{_TROUBLE} a {type(cell).__name__} that numpy cannot take ({error})."
-                " For a torch tensor use cell.detach().cpu().float().numpy()."
-            ) from error
+        if hasattr(type(cell), "to_numpy"):  # pandas, polars
+            return array_of(cell, "time series", take=lambda cell: np.asarray(cell.to_numpy()))
+        if hasattr(type(cell), "__array__"):
+            return array_of(cell, "time series")
     way = "Give an array (n_timestamps, n_channels), a list of numbers, or a Series or DataFrame."
     if isinstance(cell, Real):
         way = "Put each series into one cell; a matrix with a series a row becomes list(matrix)."

@@ -1,7 +1,7 @@
 """From a cell to its bytes: a path is read, bytes are taken as they are, the rest is refused.
 
-What every reader needs stands here too: digests that cannot be confused with another kind of
-cell's, short spellings for messages, and the way to add row and column to an error.
+What every reader needs stands here too: arrays, digests that cannot be confused with another
+kind of cell's, short spellings for messages, and the way to add row and column to an error.
 """
 
 import hashlib
@@ -9,13 +9,16 @@ import os
 import re
 import reprlib
 import stat
-from typing import BinaryIO, TypeVar
+from collections.abc import Callable
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
 
 __all__ = [
+    "array_of",
+    "digest_array",
     "digest_bytes",
     "digest_file",
     "hasher",
@@ -89,6 +92,64 @@ def digest_file(file: BinaryIO) -> bytes:
     while piece := file.read(_PIECE):
         h.update(piece)
     return h.digest()
+
+
+def digest_array(array: np.ndarray) -> bytes:
+    """Name an array that is the content of a cell.
+
+    Parameters
+    ----------
+    array : ndarray
+        Of plain numbers.
+
+    Returns
+    -------
+    digest : bytes
+        16 bytes, of dtype, shape and values: how the array lies in memory is not part of it.
+    """
+    h = hasher("array")
+    h.update(f"{array.dtype.str} {array.shape}\0".encode())
+    h.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return h.digest()
+
+
+def array_of(
+    cell: Any,
+    kind: str,
+    *,
+    way: str = "For a torch tensor use cell.detach().cpu().float().numpy().",
+    take: Callable[[Any], Any] = np.asarray,
+) -> np.ndarray:
+    """Take a cell that says it is an array as one.
+
+    Parameters
+    ----------
+    cell : object
+        Anything that ``take`` may accept.
+    kind : str
+        What the array should be, for messages: ``"picture"``, ``"sound"``, ...
+    way : str
+        The way out, for messages.
+    take : callable, default=numpy.asarray
+        From the cell to an array.
+
+    Returns
+    -------
+    array : ndarray
+        Of any dtype and shape; it may share memory with the cell.
+
+    Raises
+    ------
+    CellTypeError
+        If numpy refuses the cell.
+    """
+    try:
+        return take(cell)
+    except Exception as error:  # ragged lists; torch: on the GPU, with a gradient, bfloat16
+        raise CellTypeError(
+            f"Cannot read a {kind} from a {type(cell).__name__} that numpy cannot take ({error})."
+            f" {way}"
+        ) from error
 
 
 def shorten(cell: object) -> str:

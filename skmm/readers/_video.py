@@ -17,6 +17,7 @@ from skmm.exceptions import CellTypeError, MediaDecodeError
 from skmm.readers._image import read_image
 from skmm.readers._pictures import digest_pictures, is_pictures, load_pictures
 from skmm.readers._source import (
+    array_of,
     digest_file,
     hasher,
     is_source,
@@ -201,13 +202,7 @@ def _array(cell: object) -> np.ndarray:
         elif isinstance(cell, list | tuple):
             way = "Convert it first: numpy.asarray(cell, dtype=numpy.uint8)."
         raise CellTypeError(f"Cannot read a video from a cell of type {type(cell).__name__}. {way}")
-    try:
-        array = np.asarray(cell)
-    except Exception as error:  # torch: on the GPU, or with a gradient, or bfloat16
-        raise CellTypeError(
-            f"Cannot read a video from a {type(cell).__name__} that numpy cannot take ({error})."
-            " For a torch tensor use cell.detach().cpu().float().numpy()."
-        ) from error
+    array = array_of(cell, "video")
     if array.dtype.kind not in "biuf":
         raise CellTypeError(
             f"Cannot read a video from an array of dtype {array.dtype}."

@@ -17,8 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skmm import AudioEncoder, JointFusionClassifier, config_context
-from skmm.encoders import EmbeddingStore
+from skmm import AudioEncoder, JointFusionClassifier
 from skmm.encoders._windows import _Windows
 from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError, ModalityWarning
 
@@ -26,22 +25,6 @@ soundfile = pytest.importorskip("soundfile", reason="sound files need the extra 
 
 RATE = 16_000
 KINDS = ["wav2vec2", "hubert", "whisper", "ast", "clap"]
-
-
-@pytest.fixture(autouse=True)
-def _on_the_cpu():
-    """A GPU computes in half precision by default, and these tests compare digits."""
-    with config_context(device="cpu"):
-        yield
-
-
-@pytest.fixture
-def store(tmp_path):
-    """A store of the test's own, so that its counters are too."""
-    store = EmbeddingStore(tmp_path / "store")
-    with config_context(store=store.folder):
-        yield store
-    store.close()
 
 
 def noise(seconds=0.5, seed=0):

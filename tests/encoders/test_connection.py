@@ -6,7 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-from processes import run, start
+from processes import run
+from sharing import check_sharing
 
 from skmm.encoders import EmbeddingStore, _connection, _mounts
 from skmm.exceptions import StoreWarning
@@ -25,21 +26,6 @@ sqlite3.connect = connect
 ON_NETWORK = """
 from bare_store import _connection
 _connection.is_on_network = lambda folder: True
-"""
-SHARE = """
-import sys
-import numpy as np
-from bare_store import EmbeddingStore
-store = EmbeddingStore(sys.argv[1])
-mine = 0
-for start in range(0, 60, 6):
-    keys = [i.to_bytes(4, "big") for i in range(start, start + 6)]
-    granted = store.claim(keys)
-    store.put_many({k: np.full(64, int.from_bytes(k, "big"), np.float32) for k in granted})
-    mine += len(granted)
-    for key, value in store.get_many(keys).items():
-        assert (value == int.from_bytes(key, "big")).all()
-print(mine)
 """
 
 
@@ -68,20 +54,8 @@ def one(value=1.0):
     return {b"k": np.full(3, value, np.float32)}
 
 
-def share(folder, *preambles):
-    """Let a process for each preamble claim and encode the same keys."""
-    workers = [start(code, SHARE, arguments=[folder]) for code in preambles]
-    answers = [worker.communicate(timeout=300)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * len(workers)
-    return [int(answer) for answer in answers]
-
-
-def check_shared(store, counts):
-    assert sum(counts) == 60  # nothing twice, nothing lost
-    found = store.get_many([i.to_bytes(4, "big") for i in range(60)])
-    assert len(found) == 60
-    for key, value in found.items():
-        assert (value == int.from_bytes(key, "big")).all()
+def check_shared(store, preambles):
+    check_sharing(store, preambles, n_keys=60, n_at_once=6)
     check = _connection.connect(store.folder).execute("PRAGMA integrity_check").fetchone()
     assert check == ("ok",)
 
@@ -162,7 +136,7 @@ class TestJournal:
 
 class TestProcesses:
     def test_without_shared_memory(self, no_shared_memory, store):
-        check_shared(store, share(store.folder, *[NO_SHARED_MEMORY] * 2))
+        check_shared(store, [NO_SHARED_MEMORY] * 2)
         assert journal(store) == "delete"
 
     def test_local_and_network_at_once(self, store):
@@ -171,13 +145,13 @@ class TestProcesses:
             patch.setattr(_connection, "is_on_network", lambda folder: True)
             store.stats()
             store.close()
-        check_shared(store, share(store.folder, ON_NETWORK, "", ON_NETWORK))
+        check_shared(store, [ON_NETWORK, "", ON_NETWORK])
         assert journal(store) == "delete"
 
     def test_a_wal_store_is_turned_back_once(self, store):
         store.put_many(one())
         store.close()
-        check_shared(store, share(store.folder, *[ON_NETWORK] * 3))
+        check_shared(store, [ON_NETWORK] * 3)
         assert b"k" in store.get_many([b"k"])
         assert journal(store) == "delete"
 

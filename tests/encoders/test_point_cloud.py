@@ -20,7 +20,6 @@ from skmm import (
     make_multimodal_pipeline,
 )
 from skmm.datasets import make_point_clouds
-from skmm.encoders import EmbeddingStore
 from skmm.exceptions import CellTypeError, MediaDecodeError, ModalityWarning
 
 
@@ -37,21 +36,6 @@ class Largest(nn.Module):
 
 MODELS = ["geometric", "pointnet", Largest()]
 IDS = ["geometric", "pointnet", "module"]
-
-
-@pytest.fixture(autouse=True)
-def _on_the_cpu():
-    with config_context(device="cpu"):
-        yield
-
-
-@pytest.fixture
-def store(tmp_path):
-    """A store of the test's own, so that its counters are too."""
-    store = EmbeddingStore(tmp_path / "store")
-    with config_context(store=store.folder):
-        yield store
-    store.close()
 
 
 @pytest.fixture

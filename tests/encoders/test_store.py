@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from processes import command, run, start
+from processes import command, run
+from sharing import check_sharing
 
 from skmm import TextEncoder, config_context, get_config, set_config
 from skmm.encoders import EmbeddingStore, _claims, _connection, _session, _store
@@ -326,25 +327,7 @@ def test_what_is_no_array_of_ours_is_a_miss(store):
 
 def test_eight_processes_on_one_store(store):
     """All write the same and read it while the others write."""
-    code = """
-import sys
-import numpy as np
-from bare_store import EmbeddingStore
-store = EmbeddingStore(sys.argv[1])
-mine = 0
-for start in range(0, 400, 20):
-    keys = [i.to_bytes(4, "big") for i in range(start, start + 20)]
-    granted = store.claim(keys)
-    store.put_many({k: np.full(64, int.from_bytes(k, "big"), np.float32) for k in granted})
-    mine += len(granted)
-    for key, value in store.get_many(keys).items():
-        assert (value == int.from_bytes(key, "big")).all()
-print(mine)
-"""
-    workers = [start(code, arguments=[store.folder]) for _ in range(8)]
-    counts = [int(worker.communicate(timeout=300)[0]) for worker in workers]
-    assert sum(counts) == 400  # nothing twice, nothing lost
-    assert len(store.get_many([i.to_bytes(4, "big") for i in range(400)])) == 400
+    check_sharing(store, [""] * 8, n_keys=400, n_at_once=20)
 
 
 def test_processes_that_make_the_same_store_at_once(tmp_path):
