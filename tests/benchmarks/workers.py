@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from itertools import product
 from logging import ERROR
 from pathlib import Path
 
@@ -29,8 +30,10 @@ from skmm.encoders import EmbeddingStore
 
 N_TEXTS, N_VECTORS, SECONDS_A_CELL, N_FOLDS, REPEATS = 2000, 400, 0.005, 5, 2
 GRID = {"head__C": np.logspace(-3, 1, 12).tolist()}
-CASES = [("none", 1), ("loky", 2), ("loky", 4), ("threading", 2), ("threading", 4)]
-CASES += [("dask", 2), ("dask", 4)]
+CASES = {
+    "pools of joblib": [("none", 1), *product(["loky", "threading"], [2, 4])],
+    "dask": [("dask", 2), ("dask", 4)],
+}
 BAR = 1.15
 
 
@@ -107,13 +110,13 @@ def sides(X, y, make, n_jobs, counts):
     return {"skmm": lambda: run("skmm", shared), "by hand": lambda: run("by hand", by_hand)}
 
 
-def measure(load):
+def measure(load, cases):
     X, y, make = load()
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
         # Have the main process load the weights, or the first side would pay for both.
         make(Path(folder)).set_params(store=False).fit_transform(X[:2])
-    for backend, n_jobs in CASES:
+    for backend, n_jobs in cases:
         print(f"{load.__name__}, {backend}, {n_jobs} workers", flush=True)
         counts = {}
         with pool(backend, n_jobs):
@@ -139,18 +142,20 @@ def main():
         " behind an encoder with an empty store (skmm), or on the matrix of the column encoded"
         " once in the main process (by hand): wall time of the whole, smaller is better. Pools"
         " have started and have imported skmm and transformers; in the first run their workers"
-        " load the weights, which the main process has. Dask's workers keep the memory that they"
-        " free (`MALLOC_TRIM_THRESHOLD_` unset)."
+        " load the weights, which the main process has. Dask's workers keep the"
+        " memory that they free (`MALLOC_TRIM_THRESHOLD_` unset)."
         f" {torch.get_num_threads()} torch threads in the main process,"
         f" {versions(['joblib', 'distributed'])}. Fastest of {REPEATS} interleaved runs.\n\n"
     )
-    # One at a time, if asked: each takes minutes.
-    if "texts" in (sys.argv[1:] or "texts"):
-        title = "Workers share the encoding: all-MiniLM-L6-v2"
-        write_section(title, "workers.py", text + measure(texts))
-    if "vectors" in (sys.argv[1:] or "vectors"):
-        title = f"Workers share the encoding: {SECONDS_A_CELL * 1000:g} ms of sleep a cell"
-        write_section(title, "workers.py", text + measure(vectors))
+    loads = {
+        "texts": (texts, "all-MiniLM-L6-v2"),
+        "vectors": (vectors, f"{SECONDS_A_CELL * 1000:g} ms of sleep a cell"),
+    }
+    # Some of them, if asked: each takes minutes.
+    for (load, model), (pools, cases) in product(loads.items(), CASES.items()):
+        if {load, pools.split()[0]} >= set(sys.argv[1:]):
+            title = f"Workers share the encoding: {model[1]}, {pools}"
+            write_section(title, "workers.py", text + measure(model[0], cases))
 
 
 if __name__ == "__main__":
