@@ -12,11 +12,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skmm import datasets, encoders, exceptions, fusion, testing
+    from skmm import (
+        alignment,
+        datasets,
+        encoders,
+        exceptions,
+        fusion,
+        inspection,
+        metrics,
+        model_selection,
+        retrieval,
+        testing,
+    )
     from skmm._auto import make_multimodal_pipeline
     from skmm._config import config_context, get_config, set_config
     from skmm._modality import infer_modalities
     from skmm._versions import show_versions
+    from skmm.alignment import (
+        AdversarialAlignment,
+        AutoencoderAlignment,
+        CCAAlignment,
+        ContrastiveAlignment,
+        PretrainedAlignment,
+    )
     from skmm.encoders import (
         AudioEncoder,
         ImageEncoder,
@@ -35,11 +53,17 @@ if TYPE_CHECKING:
         LateFusionClassifier,
         LateFusionRegressor,
     )
+    from skmm.retrieval import CrossModalRetriever, PrototypeClassifier, ZeroShotClassifier
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "AdversarialAlignment",
     "AudioEncoder",
+    "AutoencoderAlignment",
+    "CCAAlignment",
+    "ContrastiveAlignment",
+    "CrossModalRetriever",
     "EarlyFusion",
     "ImageEncoder",
     "JointFusionClassifier",
@@ -49,10 +73,14 @@ __all__ = [
     "LateFusionRegressor",
     "ModuleEncoder",
     "PointCloudEncoder",
+    "PretrainedAlignment",
+    "PrototypeClassifier",
     "TabularEncoder",
     "TextEncoder",
     "TimeSeriesEncoder",
     "VideoEncoder",
+    "ZeroShotClassifier",
+    "alignment",
     "config_context",
     "datasets",
     "encoders",
@@ -60,18 +88,38 @@ __all__ = [
     "fusion",
     "get_config",
     "infer_modalities",
+    "inspection",
     "make_multimodal_pipeline",
+    "metrics",
+    "model_selection",
+    "retrieval",
     "set_config",
     "show_versions",
     "testing",
 ]
 
-_FOLDERS = ("datasets", "encoders", "exceptions", "fusion", "testing")
+_FOLDERS = (
+    "alignment",
+    "datasets",
+    "encoders",
+    "exceptions",
+    "fusion",
+    "inspection",
+    "metrics",
+    "model_selection",
+    "retrieval",
+    "testing",
+)
 
 # Public name -> the module that defines it. One place less to forget than it seems:
 # tests/test_import.py holds this table, __all__ and the imports above equal.
 _HOME = {
+    "AdversarialAlignment": "skmm.alignment",
     "AudioEncoder": "skmm.encoders",
+    "AutoencoderAlignment": "skmm.alignment",
+    "CCAAlignment": "skmm.alignment",
+    "ContrastiveAlignment": "skmm.alignment",
+    "CrossModalRetriever": "skmm.retrieval",
     "EarlyFusion": "skmm.fusion",
     "ImageEncoder": "skmm.encoders",
     "JointFusionClassifier": "skmm.fusion",
@@ -81,10 +129,13 @@ _HOME = {
     "LateFusionRegressor": "skmm.fusion",
     "ModuleEncoder": "skmm.encoders",
     "PointCloudEncoder": "skmm.encoders",
+    "PretrainedAlignment": "skmm.alignment",
+    "PrototypeClassifier": "skmm.retrieval",
     "TabularEncoder": "skmm.encoders",
     "TextEncoder": "skmm.encoders",
     "TimeSeriesEncoder": "skmm.encoders",
     "VideoEncoder": "skmm.encoders",
+    "ZeroShotClassifier": "skmm.retrieval",
     "config_context": "skmm._config",
     "get_config": "skmm._config",
     "infer_modalities": "skmm._modality",

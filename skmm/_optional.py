@@ -23,6 +23,7 @@ _EXTRAS = {
     "av": "video",
     "trimesh": "points",
     "pypcd4": "points",
+    "faiss": "index",
 }
 
 

@@ -26,6 +26,7 @@ _PACKAGES = (
     "matplotlib",
     "soundfile",
     "av",
+    "faiss-cpu",
 )
 
 

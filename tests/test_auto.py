@@ -23,7 +23,7 @@ KINDS = {"a": "vector", "t": "tabular"}
 def test_classifier_learns_from_a_frame_it_has_not_been_told_of(fusion):
     X, y = make_multimodal_classification(300, modalities=KINDS, missing=0.1, random_state=0)
     model = make_multimodal_pipeline("classifier", fusion=fusion, random_state=0)
-    assert cross_val_score(model, X, y, cv=3).mean() > 0.8
+    assert cross_val_score(model, X, y, cv=3).mean() > 0.75
 
 
 @pytest.mark.parametrize("fusion", ["early", "late", "joint"])

@@ -20,7 +20,8 @@ from skmm._constraints import (
     StrOptions,
     check_sample_weight,
 )
-from skmm._device import resolve_device, seeded
+from skmm._device import lies_on, resolve_device, seeded
+from skmm.fusion._balanced import BalancedTrainingMixin
 from skmm.fusion._base import BaseFusion
 from skmm.fusion._block import Block
 from skmm.fusion._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
@@ -30,7 +31,6 @@ from skmm.fusion._module import JointModule
 from skmm.fusion._net import Report
 from skmm.fusion._sequence import SequenceBlock
 from skmm.fusion._stand_in import make_stand_in
-from skmm.fusion._training import TrainingMixin
 from skmm.nets import STRATEGIES, make_fusion
 
 __all__ = ["BaseJointFusion"]
@@ -46,7 +46,7 @@ _OPTIONS = {
 
 
 class BaseJointFusion(
-    TrainingMixin,
+    BalancedTrainingMixin,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -58,7 +58,7 @@ class BaseJointFusion(
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseFusion._parameter_constraints,
-        **TrainingMixin._training_constraints,
+        **BalancedTrainingMixin._training_constraints,
         "strategy": [StrOptions(set(STRATEGIES)), nn.Module, callable],
         "strategy_params": [dict, None],
         "granularity": [StrOptions({"pooled", "sequence"})],
@@ -160,6 +160,7 @@ class BaseJointFusion(
         self, X: Any, y: Any, sample_weight: Any, *, anew: bool, classes: Any = None
     ) -> tuple[Any, np.ndarray, np.ndarray | None]:
         """Frame, target and weights in the loss."""
+        self._balance_options()  # what is wrong with them is told before any cell is encoded
         X = self._check_frame(X, reset=anew)
         target = self._encode_target(X, y, anew=anew, classes=classes)
         if sample_weight is not None:
@@ -237,8 +238,9 @@ class BaseJointFusion(
         X = self._check_frame(X, reset=False)
         device = resolve_device(self.device)
         # To ask is quicker than to go through all modules, which takes as long as one row.
-        if next(self.module_.parameters()).device != device:
+        if not lies_on(next(self.module_.parameters()), device):
             self.module_.to(device)
+        device = next(self.module_.parameters()).device  # of several GPUs, the same one
         if self.module_.training:
             self.module_.eval()
         inputs = self._inputs.tensors(X)

@@ -9,28 +9,13 @@ from sklearn.utils.metaestimators import available_if
 from torch import nn
 
 from skmm._constraints import StrOptions
-from skmm.fusion._class_code import ClassCode
-from skmm.fusion._joint import BaseJointFusion
-from skmm.fusion._label_code import LabelCode, is_indicator
+from skmm.fusion._class_fusion import BaseClassFusion, has_margins, has_probabilities
 from skmm.nets import LOSSES
 
 __all__ = ["JointFusionClassifier"]
 
 
-def _has_probabilities(fusion: Any) -> bool:
-    if isinstance(fusion.loss, str) and fusion.loss == "max_margin":
-        raise AttributeError(
-            f"{type(fusion).__name__} gives no probabilities with loss='max_margin': its margins"
-            " are none. Wrap it in sklearn.calibration.CalibratedClassifierCV, or use another loss."
-        )
-    return True
-
-
-def _has_margins(fusion: Any) -> bool:
-    return isinstance(fusion.loss, str) and fusion.loss == "max_margin"
-
-
-class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
+class JointFusionClassifier(ClassifierMixin, BaseClassFusion):
     """Train one network over all modalities to classify.
 
     ``y`` holds a class for each row, or is a matrix of 0 and 1 that says which labels a row has
@@ -96,6 +81,26 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
           that are there [5]_; its mean squared error over rows that have both is added to the
           loss, with weight 1, and trains that network alone;
         - ``"zero"``: zeros, the average of standardised features, taken for present.
+    balance : {"gradient", "auxiliary"} or None, default=None
+        What is done against a modality that is learned quickly and so ends the learning of the
+        others. Either mode has a linear head for each modality, over its projection alone, in
+        training; a row that lacks the modality does not count for it:
+
+        - ``"gradient"``: in each batch the score of a modality is the mean of ``exp(-loss)`` of
+          its head, with cross-entropy the probability of the truth, and its ratio is that score
+          to the mean score of the others. Where that is above 1, the step of its own projection
+          and encoder is multiplied by ``1 - tanh(alpha * ratio)`` [10]_. The step and not the
+          gradient, whose size AdamW divides out. The heads teach nothing but themselves;
+        - ``"auxiliary"``: the losses of the heads are added to the loss, and teach projections
+          and encoders what each modality says alone [11]_.
+
+        ``train_loss`` holds the losses of the heads. A strategy of your own takes part by a method
+        ``own_layers``, see ``skmm.nets.FusionModule``, or by encoders that are trained.
+    balance_params : dict, default=None
+        Of ``"gradient"``: ``alpha`` (1.0), how strongly a modality is held back, and ``noise``
+        (0.0), deviation of the noise that is added to the gradients of the modalities' own
+        networks, in their own deviations (1 is what the paper does). Of ``"auxiliary"``:
+        ``weight`` (1.0) of the heads' losses.
     max_epochs : int, default=100
         Most passes over the training rows.
     batch_size : int, default=32
@@ -196,6 +201,10 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     .. [8] Crammer, Singer (2001), "On the algorithmic implementation of multiclass kernel-based
        vector machines", JMLR 2.
     .. [9] McCullagh (1980), "Regression models for ordinal data", JRSS B 42.
+    .. [10] Peng, Wei, Deng, Wang, Hu (2022), "Balanced multimodal learning via on-the-fly gradient
+       modulation", CVPR; heads of their own in place of parts of one linear head.
+    .. [11] Wang, Tran, Feiszli (2020), "What makes training multi-modal classification networks
+       hard?", CVPR; with one weight that is given, for all heads.
 
     Examples
     --------
@@ -211,9 +220,8 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     (200, 2)
     """
 
-    classes_: np.ndarray
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseJointFusion._parameter_constraints,
+        **BaseClassFusion._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "loss": [StrOptions(set(LOSSES["classes"])), nn.Module],
     }
@@ -233,6 +241,8 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         dropout: float = 0.2,
         modality_dropout: float = 0.1,
         missing: str = "mask",
+        balance: str | None = None,
+        balance_params: dict[str, Any] | None = None,
         max_epochs: int = 100,
         batch_size: int = 32,
         accumulate: int = 1,
@@ -268,6 +278,8 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         self.dropout = dropout
         self.modality_dropout = modality_dropout
         self.missing = missing
+        self.balance = balance
+        self.balance_params = balance_params
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.accumulate = accumulate
@@ -335,7 +347,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         outputs, empty = self._outputs(X)
         return self._code.decide(outputs, empty)
 
-    @available_if(_has_probabilities)
+    @available_if(has_probabilities)
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict probabilities; not there with ``loss="max_margin"``.
 
@@ -352,7 +364,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         outputs, empty = self._outputs(X)
         return self._code.probabilities(outputs, empty)
 
-    @available_if(_has_margins)
+    @available_if(has_margins)
     def decision_function(self, X: Any) -> np.ndarray:
         """Score the classes; only there with ``loss="max_margin"``.
 
@@ -369,28 +381,6 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         """
         outputs, empty = self._outputs(X)
         return self._code.margins(outputs, empty)
-
-    def _encode_target(self, X: Any, y: Any, *, anew: bool, classes: Any = None) -> np.ndarray:
-        code = (
-            self._code
-            if not anew
-            else (LabelCode if is_indicator(y) else ClassCode)(type(self).__name__)
-        )
-        code.set_loss(self.loss, self.loss_params)
-        target = code.encode(X, y, anew=anew, classes=classes)
-        self._code, self.classes_ = code, code.classes
-        return target
-
-    def _loss_weights(
-        self, target: np.ndarray, sample_weight: np.ndarray | None
-    ) -> np.ndarray | None:
-        if isinstance(self._code, LabelCode):
-            self._code.set_class_weight(target, self.class_weight)
-            return sample_weight
-        if self.class_weight is None:
-            return sample_weight
-        weights = self._code.class_weights(target, self.class_weight)[target]
-        return weights if sample_weight is None else weights * sample_weight
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

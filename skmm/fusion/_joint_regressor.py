@@ -22,7 +22,8 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
     as they are, encoded once. An encoder whose model is trained from scratch (``"cnn"``,
     ``"gru"``, ``"tokens"``, a module of your own) is trained with the network, from the raw
     cells. Absent modalities are masked: whatever stands in their place cannot reach the
-    output. The target is standardised for training.
+    output. Modality dropout hides modalities in training, so that a row may lack any of them
+    at prediction, also one that training never lacked. The target is standardised for training.
 
     Parameters
     ----------
@@ -32,8 +33,9 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         length), or a modality such as ``"image"`` or ``"text"`` for its default encoder.
         ``"auto"`` infers the modalities from the training frame.
     strategy : str, nn.Module or callable, default="concat"
-        How modalities are fused: ``"concat"``, ``"mean"``, ``"max"``, ``"gated"`` [1]_,
-        ``"attention"`` [2]_, ``"low_rank"`` [3]_, a class or function called as
+        How modalities are fused: ``"concat"``, ``"mean"``, ``"max"``, ``"sum"``, ``"gated"`` [1]_,
+        ``"cross_gated"``, ``"attention"`` [2]_, ``"cross_attention"``, ``"bottleneck"``,
+        ``"low_rank"`` [3]_, ``"bilinear"``, ``"film"``, a class or function called as
         ``strategy(n_features, n_components, dropout=..., **strategy_params)``, or an
         ``nn.Module``; see :class:`JointFusionClassifier`.
     strategy_params : dict, default=None
@@ -69,23 +71,36 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
           that are there [5]_; its mean squared error over rows that have both is added to the
           loss, with weight 1, and trains that network alone;
         - ``"zero"``: zeros, the average of standardised features, taken for present.
+    balance : {"gradient", "auxiliary"} or None, default=None
+        What is done against a modality that is learned quickly and so ends the learning of the
+        others: ``"gradient"`` shortens the steps of the modality that is ahead [7]_,
+        ``"auxiliary"`` adds the loss of a head for each modality [8]_; see
+        :class:`JointFusionClassifier`. The score that says who is ahead is ``exp(-loss)``: of a
+        squared error, ``exp(-r ** 2)`` with the residual ``r`` in standard deviations of the
+        target.
+    balance_params : dict, default=None
+        ``alpha`` (1.0) and ``noise`` (0.0) of ``"gradient"``, ``weight`` (1.0) of ``"auxiliary"``;
+        see :class:`JointFusionClassifier`.
     max_epochs : int, default=100
         Most passes over the training rows.
     batch_size : int, default=32
         Rows per step.
     accumulate : int, default=1
-        Batches whose gradients are added up to one step.
+        Batches whose gradients are added up to one step: of the memory of one, the steps of
+        ``accumulate * batch_size`` rows.
     learning_rate : float or "auto", default="auto"
         Step size of AdamW. ``"auto"`` is 3e-4 with ``"attention"`` layers, which want small
         steps, else 1e-3.
     encoder_learning_rate : float or "auto", default="auto"
-        Step size of encoders that are trained here; see :class:`JointFusionClassifier`.
+        Step size of the encoders that are trained with the network. ``"auto"`` is, for
+        pretrained ones, 5e-5 for the last blocks, 2e-5 for all and 2e-4 for adapters; from
+        scratch that of the network.
     warmup : float, default=0
-        Epochs in which all step sizes grow evenly from nothing.
+        Epochs in which all step sizes grow evenly from nothing, such as 1 or 0.5.
     weight_decay : float, default=1e-2
         Decoupled weight decay of AdamW.
     max_grad_norm : float, default=None
-        Norm to which longer gradients are shortened; None leaves them.
+        Norm to which the gradient of a step is shortened where it is longer; None leaves it.
     early_stopping : bool, default=True
         Whether to hold out a part of the training rows, stop when its loss no longer falls,
         and go back to the best epoch. With fewer than 40 rows nothing is held out.
@@ -113,7 +128,8 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
     device : str, default="auto"
         Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of matrix products in training; see :class:`JointFusionClassifier`.
+        Precision of matrix products in training (autocast). ``"auto"`` is bfloat16 on a GPU that
+        has it where an encoder is trained with the network, else float32.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order, dropout and the held-out part.
     verbose : bool or int, default=0
@@ -148,6 +164,10 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
        uncertain missing modalities", ACL; one network in place of their cascade, without cycles.
     .. [6] Huber (1964), "Robust estimation of a location parameter", Annals of Mathematical
        Statistics 35.
+    .. [7] Peng, Wei, Deng, Wang, Hu (2022), "Balanced multimodal learning via on-the-fly gradient
+       modulation", CVPR; there for classes only.
+    .. [8] Wang, Tran, Feiszli (2020), "What makes training multi-modal classification networks
+       hard?", CVPR; with one weight that is given, for all heads.
 
     Examples
     --------
@@ -183,6 +203,8 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         dropout: float = 0.3,
         modality_dropout: float = 0.1,
         missing: str = "mask",
+        balance: str | None = None,
+        balance_params: dict[str, Any] | None = None,
         max_epochs: int = 100,
         batch_size: int = 32,
         accumulate: int = 1,
@@ -217,6 +239,8 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         self.dropout = dropout
         self.modality_dropout = modality_dropout
         self.missing = missing
+        self.balance = balance
+        self.balance_params = balance_params
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.accumulate = accumulate

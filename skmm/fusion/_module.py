@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from skmm.fusion._balance import Balance
 from skmm.fusion._stand_in import StandIn
 from skmm.fusion._tokens import thinned
 from skmm.nets import Head, ModalityDropout
@@ -67,6 +68,7 @@ class JointModule(nn.Module):
         self.stand_in = stand_in
         self.fusion = fusion
         self.head = Head(n_components, n_outputs, dropout=dropout)
+        self.balance: Balance | None = None  # of the training alone
 
     @property
     def rows_at_once(self) -> int:
@@ -87,6 +89,8 @@ class JointModule(nn.Module):
             ``<modality>|present`` (n_rows,).
         """
         tokens, known = self.gather(**inputs)
+        if self.training and self.balance is not None:
+            self.balance.look(self.fusion, tokens, known)
         masks = self.modality_dropout(known)
         if self.stand_in is not None:
             tokens, masks = self.stand_in(tokens, masks, known)

@@ -48,7 +48,8 @@ class JointFusionMultiTask(BaseTaskFusion):
     granularity : {"pooled", "sequence"}, default="pooled"
         One vector of a modality, or its words, patches, ...; see :class:`JointFusionClassifier`.
     max_tokens : int, default=None
-        Of ``"sequence"``: most tokens of a row that are kept of each modality; None keeps all.
+        Of ``"sequence"``: most tokens of a row that are kept of each modality, evenly spaced over
+        the sequence, its first and last token among them. None keeps all.
     n_components : int, default=128
         Width of the fused representation.
     n_heads : int, default=4
@@ -62,24 +63,37 @@ class JointFusionMultiTask(BaseTaskFusion):
     modality_dropout : float, default=0.1
         Probability that a row loses a modality in training; never the last one it has.
     missing : {"mask", "token", "impute", "zero"}, default="mask"
-        What stands for a modality that a row lacks; see :class:`JointFusionClassifier`.
+        What stands for a modality that a row lacks, or that modality dropout hides: nothing, a
+        learned token, a guess from the others, or zeros; see :class:`JointFusionClassifier`.
+    balance : {"gradient", "auxiliary"} or None, default=None
+        What is done against a modality that is learned quickly and so ends the learning of the
+        others: ``"gradient"`` shortens the steps of the modality that is ahead [3]_,
+        ``"auxiliary"`` adds the loss of a head for each modality [4]_; see
+        :class:`JointFusionClassifier`. Each such head predicts all tasks; its loss weighs them as
+        the network's does, without teaching these weights, and the score that says who is ahead is
+        the mean of ``exp(-loss)`` over the tasks whose target a row has.
+    balance_params : dict, default=None
+        ``alpha`` (1.0) and ``noise`` (0.0) of ``"gradient"``, ``weight`` (1.0) of ``"auxiliary"``;
+        see :class:`JointFusionClassifier`.
     max_epochs : int, default=100
         Most passes over the training rows.
     batch_size : int, default=32
         Rows per step.
     accumulate : int, default=1
-        Batches whose gradients are added up to one step.
+        Batches whose gradients are added up to one step: of the memory of one, the steps of
+        ``accumulate * batch_size`` rows.
     learning_rate : float or "auto", default="auto"
         Step size of AdamW. ``"auto"`` is 3e-4 with ``"attention"`` layers, which want small
         steps, else 1e-3.
     encoder_learning_rate : float or "auto", default="auto"
-        Step size of encoders that are trained here; see :class:`JointFusionClassifier`.
+        Step size of the encoders that are trained with the network; see
+        :class:`JointFusionClassifier`.
     warmup : float, default=0
         Epochs in which all step sizes grow evenly from nothing.
     weight_decay : float, default=1e-2
         Decoupled weight decay of AdamW.
     max_grad_norm : float, default=None
-        Norm to which longer gradients are shortened; None leaves them.
+        Norm to which the gradient of a step is shortened where it is longer; None leaves it.
     early_stopping : bool, default=True
         Whether to hold out a part of the training rows, stop when its loss no longer falls,
         and go back to the best epoch. With fewer than 40 rows nothing is held out.
@@ -148,6 +162,10 @@ class JointFusionMultiTask(BaseTaskFusion):
        scene geometry and semantics", CVPR.
     .. [2] Chen, Badrinarayanan, Lee, Rabinovich (2018), "GradNorm: gradient normalization for
        adaptive loss balancing in deep multitask networks", ICML.
+    .. [3] Peng, Wei, Deng, Wang, Hu (2022), "Balanced multimodal learning via on-the-fly gradient
+       modulation", CVPR.
+    .. [4] Wang, Tran, Feiszli (2020), "What makes training multi-modal classification networks
+       hard?", CVPR.
 
     Examples
     --------
@@ -192,6 +210,8 @@ class JointFusionMultiTask(BaseTaskFusion):
         dropout: float = 0.2,
         modality_dropout: float = 0.1,
         missing: str = "mask",
+        balance: str | None = None,
+        balance_params: dict[str, Any] | None = None,
         max_epochs: int = 100,
         batch_size: int = 32,
         accumulate: int = 1,
@@ -230,6 +250,8 @@ class JointFusionMultiTask(BaseTaskFusion):
         self.dropout = dropout
         self.modality_dropout = modality_dropout
         self.missing = missing
+        self.balance = balance
+        self.balance_params = balance_params
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.accumulate = accumulate

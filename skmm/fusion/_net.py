@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from skmm.exceptions import ConvergenceError
+from skmm.fusion._balance import parameter_groups
 from skmm.fusion._rows import BatchIterator, TensorDataset
 
 __all__ = ["SAMPLE_WEIGHT", "JointNet", "TensorDataset", "make_net"]
@@ -89,11 +90,29 @@ class JointNet(NeuralNet):
                 loss = loss * (len(truth) / n)
             loss.backward()
             losses.append(loss.detach())
+        balance = self._balance()
+        if balance is not None and balance.modulates:
+            balance.shorten(self.optimizer_.param_groups)
         if self.max_grad_norm is not None:
             clip_grad_norm_(self.module_.parameters(), self.max_grad_norm)
         if len(losses) == 1:
             return {"loss": losses[0], "y_pred": outputs[0]}
         return {"loss": torch.stack(losses).sum(), "y_pred": torch.cat(outputs)}
+
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
+        """Take a step; where modalities are balanced, one that is ahead takes a shorter one."""
+        if self._balance() is None:
+            return super().train_step(batch, **fit_params)
+        rates = [group["lr"] for group in self.optimizer_.param_groups]
+        try:
+            return super().train_step(batch, **fit_params)
+        finally:  # `Balance.shorten` holds for a step
+            for group, rate in zip(self.optimizer_.param_groups, rates, strict=True):
+                group["lr"] = rate
+
+    def _balance(self) -> Any:
+        """What balances the modalities, None without."""
+        return getattr(self.module_, "balance", None)
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Run the module.
@@ -144,6 +163,9 @@ class JointNet(NeuralNet):
             auxiliary = self.module_.take_auxiliary()
             losses = losses if auxiliary is None else losses + auxiliary
         weight = X.get(SAMPLE_WEIGHT)
+        if self.module_.training and self._balance() is not None:
+            auxiliary = self._balance().losses(self.criterion_, y_true, weight)
+            losses = losses if auxiliary is None else losses + auxiliary
         # Not divided by the weights of the batch: a heavy row would then count less in a
         # batch with other heavy rows.
         return losses.mean() if weight is None else (losses * weight).mean()
@@ -333,11 +355,6 @@ def make_net(
         own.append(("skmm_early_stopping", stopping))
     if warmup:
         own.append(("skmm_warmup", Warmup(warmup)))
-    groups = [
-        (f"encoders.{i}.*", {"lr": rate})
-        for i, rate in enumerate(encoder_learning_rates)
-        if rate is not None
-    ]
     net = JointNet(
         module,
         rows_at_once=batch_size if accumulate > 1 else None,
@@ -346,7 +363,7 @@ def make_net(
         criterion=criterion,
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=weight_decay,
-        optimizer__param_groups=groups,
+        optimizer__param_groups=parameter_groups(module, encoder_learning_rates, learning_rate),
         # One fused step over all weights: fewer, larger operations, on every device.
         optimizer__fused=True,
         lr=learning_rate,

@@ -3,11 +3,23 @@
 Plain ``torch.nn``: nothing here knows of frames, estimators or the rest of skmm.
 """
 
+from skmm.nets._adversary import Discriminator, OrthogonalMap
 from skmm.nets._attention import AttentionFusion
+from skmm.nets._autoencoder import GivenLoss, SharedAutoencoder
 from skmm.nets._base import FusionModule
 from skmm.nets._bilinear import BilinearFusion
 from skmm.nets._bottleneck import BottleneckFusion
 from skmm.nets._concat import ConcatFusion
+from skmm.nets._contrastive import (
+    CONTRASTIVE_LOSSES,
+    ContrastiveLoss,
+    InfoNCELoss,
+    MaxMarginLoss,
+    SigLIPLoss,
+    TripletLoss,
+)
+from skmm.nets._contrastive_pairs import PairwiseContrast
+from skmm.nets._correlation import CorrelationLoss, CorrelationNet
 from skmm.nets._cross_attention import CrossAttentionFusion
 from skmm.nets._cross_gated import CrossGatedFusion
 from skmm.nets._dropout import ModalityDropout
@@ -19,40 +31,57 @@ from skmm.nets._max import MaxFusion
 from skmm.nets._mean import MeanFusion
 from skmm.nets._ordinal import OrdinalHead, OrdinalLoss
 from skmm.nets._parts import Head, Projection, masked_max, masked_mean, masked_softmax
+from skmm.nets._perceptron import Perceptron
 from skmm.nets._registry import STRATEGIES, make_fusion
 from skmm.nets._sum import SumFusion
 from skmm.nets._task_heads import TaskHeads
 from skmm.nets._task_loss import FixedWeights, GradNormWeights, TaskLoss, UncertaintyWeights
+from skmm.nets._unimodal import UnimodalHeads
 
 __all__ = [
+    "CONTRASTIVE_LOSSES",
     "LOSSES",
     "STRATEGIES",
     "AttentionFusion",
     "BilinearFusion",
     "BottleneckFusion",
     "ConcatFusion",
+    "ContrastiveLoss",
+    "CorrelationLoss",
+    "CorrelationNet",
     "CrossAttentionFusion",
     "CrossGatedFusion",
+    "Discriminator",
     "FilmFusion",
     "FixedWeights",
     "FocalLoss",
     "FusionModule",
     "GatedFusion",
+    "GivenLoss",
     "GradNormWeights",
     "Head",
+    "InfoNCELoss",
     "LowRankFusion",
     "MarginLoss",
     "MaxFusion",
+    "MaxMarginLoss",
     "MeanFusion",
     "ModalityDropout",
     "OrdinalHead",
     "OrdinalLoss",
+    "OrthogonalMap",
+    "PairwiseContrast",
+    "Perceptron",
     "Projection",
+    "SharedAutoencoder",
+    "SigLIPLoss",
     "SmoothedLoss",
     "SumFusion",
     "TaskHeads",
     "TaskLoss",
+    "TripletLoss",
     "UncertaintyWeights",
+    "UnimodalHeads",
     "make_fusion",
     "make_loss",
     "masked_max",

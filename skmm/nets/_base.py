@@ -79,6 +79,23 @@ class FusionModule(ABC, nn.Module):
         """
         return self._fuse(*self._in_order(tokens, masks))
 
+    def own_layers(self) -> dict[str, nn.Module]:
+        """Return the projection of each modality that has one, by name.
+
+        What a modality's mean token goes through before it meets the others: (n_rows, n_features)
+        to (n_rows, any width). By default the list ``projections``, in the order of
+        ``modalities``, where the network has such.
+
+        Returns
+        -------
+        layers : dict of str to nn.Module
+            None but this modality's values go through any of them.
+        """
+        own = getattr(self, "projections", None)
+        if not isinstance(own, nn.ModuleList) or len(own) != len(self.modalities):
+            return {}
+        return dict(zip(self.modalities, own, strict=True))
+
     @abstractmethod
     def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
         """Fuse tokens that are zero where masked, in the order of ``modalities``."""

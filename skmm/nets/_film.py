@@ -87,6 +87,17 @@ class FilmFusion(FusionModule):
         self.activation = nn.GELU()
         self.dropout = nn.Dropout(dropout)
 
+    def own_layers(self) -> dict[str, nn.Module]:
+        """Return the projection of each modality, by name.
+
+        Returns
+        -------
+        layers : dict of str to nn.Module
+            Those of the modulated modalities are not bent yet.
+        """
+        own = dict(zip(self.modulated, self.projections, strict=True))
+        return {**own, self.condition: self.project_condition}
+
     def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
         own = self.modalities.index(self.condition)
         exists = masks[own].any(dim=1, keepdim=True)

@@ -209,6 +209,16 @@ class TaskLoss(nn.Module):
             columns.append(torch.where(known[:, k], column, 0.0))
         return torch.stack(columns, dim=1), known
 
+    def alone(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return loss and score (n_rows,) of other outputs, which teach no weight of a task.
+
+        The score is the mean over known targets of the exponential of the negative loss.
+        """
+        losses, known = self.rows(outputs, target)
+        scores = torch.where(known, torch.exp(-losses.detach()), 0.0).sum(dim=1)
+        weighted = (losses / self.shares) @ self.balance.current()
+        return weighted, scores / known.sum(dim=1).clamp(min=1)
+
     def _column(self, k: int, outputs: Tensor, truth: Tensor) -> Tensor:
         if self.is_value[k]:
             losses = self.losses[k](outputs, truth[:, None])

@@ -4,11 +4,16 @@ import inspect
 
 from sklearn.base import BaseEstimator
 
-from skmm import encoders, fusion
+from skmm import alignment, encoders, fusion, retrieval
 
 __all__ = ["all_estimators"]
 
-_FOLDERS = {"encoder": encoders, "fusion": fusion}
+_FOLDERS = {
+    "alignment": alignment,
+    "encoder": encoders,
+    "fusion": fusion,
+    "retrieval": retrieval,
+}
 
 
 def all_estimators(kind: str | None = None) -> list[tuple[str, type]]:
@@ -16,7 +21,7 @@ def all_estimators(kind: str | None = None) -> list[tuple[str, type]]:
 
     Parameters
     ----------
-    kind : {"encoder", "fusion"}, default=None
+    kind : {"alignment", "encoder", "fusion", "retrieval"}, default=None
         Which ones; None for all.
 
     Returns

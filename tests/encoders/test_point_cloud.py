@@ -171,7 +171,7 @@ class TestCells:
             scores.append(
                 LogisticRegression().fit(features[:40], y[:40]).score(features[40:], y[40:])
             )
-        assert scores[0] > 0.95 and scores[1] < 0.75
+        assert scores[0] > 0.9 and scores[1] < 0.75
 
     def test_names_and_two_columns(self, cloud):
         X = column(cloud, None).assign(other=column(cloud[:9], cloud)["scan"])
@@ -286,7 +286,7 @@ class TestWorks:
         extents = np.sort([np.ptp(cloud, axis=0) for cloud in X["points"]], axis=1)
         assert score(extents, y, 200) < 0.65
         features = PointCloudEncoder(rotation_invariant=True).fit_transform(X)
-        assert score(features, y, 200) > 0.95
+        assert score(features, y, 200) > 0.9
 
     def test_rotation_invariance_pays_where_direction_means_nothing(self):
         options = {"n_points": (64, 200), "random_state": 0}

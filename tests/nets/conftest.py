@@ -89,6 +89,6 @@ def marked_word_accuracy():
     def train(fusion_class, **options):
         torch.manual_seed(0)
         fusion = fusion_class({"a": 3, "b": 4}, 16, **options)
-        return accuracy_on_new_rows(marked_word_rows, fusion, 16)
+        return accuracy_on_new_rows(marked_word_rows, fusion, 16, steps=220)
 
     return train

@@ -1,0 +1,15 @@
+"""Alignment: several modalities in one space, where what belongs together lies together."""
+
+from skmm.alignment._adversarial import AdversarialAlignment
+from skmm.alignment._autoencoder import AutoencoderAlignment
+from skmm.alignment._cca import CCAAlignment
+from skmm.alignment._contrastive import ContrastiveAlignment
+from skmm.alignment._pretrained import PretrainedAlignment
+
+__all__ = [
+    "AdversarialAlignment",
+    "AutoencoderAlignment",
+    "CCAAlignment",
+    "ContrastiveAlignment",
+    "PretrainedAlignment",
+]

@@ -1,0 +1,306 @@
+"""Alignment by an adversary who tries to tell the modalities apart."""
+
+import warnings
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from skmm._constraints import (
+    BATCH_SIZE,
+    DEVICE,
+    LEARNING_RATE,
+    NON_NEGATIVE,
+    POSITIVE_INT,
+    RANDOM_STATE,
+    Interval,
+)
+from skmm._device import one_thread, resolve_device, seeded
+from skmm.alignment._adversarial_game import Game, Whitening, Winner
+from skmm.alignment._blocks import BaseBlockAlignment
+
+__all__ = ["AdversarialAlignment"]
+
+_LARGEST = 64  # components, where none are asked for
+# Times the distance between rows of the target: beyond it, what is mapped lies elsewhere.
+_TOO_FAR = 1.15
+
+
+class AdversarialAlignment(BaseBlockAlignment):
+    """Rotate the space of each modality onto that of one of them, so that a judge is fooled.
+
+    Each modality is brought to its leading principal components at variance 1. A rotation of
+    these plays against a discriminator that is to tell mapped rows from rows of the target [1]_,
+    [2]_. With ``paired=False`` it does not look at which rows belong together, so that pictures and
+    sounds of two separate collections can be aligned, if they tell of the same things.
+
+    Parameters
+    ----------
+    modalities : list of (name, transformer, columns) or "auto", default="auto"
+        As in :class:`~skmm.fusion.EarlyFusion`; two or more.
+    n_components : int or None, default=None
+        Principal components of each modality, and length of the vectors. None is the smallest
+        number of directions in which a modality varies, at most 64.
+    target : str or None, default=None
+        Name of the modality onto whose space the others are mapped; None is the first.
+    paired : bool, default=True
+        Whether rows that have both modalities are known to be partners. If not, there have to be
+        some hundred rows of each modality at least, and their distribution must not be symmetric.
+    pair_weight : float, default=1.0
+        Weight of the squared distance of partners, beside the judge, for ``paired=True``.
+    n_init : int, default=8
+        Rotations that are tried, for ``paired=False``: the first one matches rows by their
+        distances to all others [3]_, the rest are drawn. The one whose rows lie nearest to the
+        target's in the end is kept.
+    n_steps : int, default=600
+        Steps of the rotation; the discriminator makes two for each.
+    batch_size : int, default=128
+        Rows of each modality a step.
+    learning_rate : float, default=1e-2
+        Of the rotation, at the first step; it goes down to 0.
+    orthogonality : float, default=0.1
+        How strongly a step is drawn back to a rotation, in [0, 0.5].
+    hidden_sizes : tuple of int, default=(64, 64)
+        Hidden layers of the discriminator.
+    n_refinements : int, default=5
+        Steps after the game, for ``paired=False``: a rotation is fitted (Procrustes) to the rows
+        that are mutual nearest neighbours by CSLS [1]_.
+    all_missing : {"prior", "raise"}, default="prior"
+        A row that lacks every modality: ``"prior"`` gives zeros, ``"raise"`` raises.
+    missing_columns : {"raise", "absent"}, default="raise"
+        What to do with a frame that lacks a column of the training frame.
+    device : str, default="auto"
+        Where the game is played: ``"auto"``, ``"cpu"``, ``"cuda"``.
+    random_state : int, RandomState instance or None, default=None
+        Draws starts, weights and batches.
+
+    Attributes
+    ----------
+    modalities_ : list of str
+        Names, in order.
+    transformers_ : list of (name, transformer, columns)
+        Fitted transformers.
+    rotations_ : dict of str to ndarray of shape (n_components, n_components)
+        Of each modality's components, from the right; that of the target is the identity.
+    n_components_ : int
+        Length of the vectors.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of str
+        Names of the columns seen in ``fit``, if it saw names.
+
+    See Also
+    --------
+    CCAAlignment : Linear too, from pairs alone.
+
+    Notes
+    -----
+    Without pairs the only witness is the shape of the two clouds of rows. A ball has none: of
+    normally distributed features any rotation is as good as another. A ``ConvergenceWarning``
+    says so where two starts end in different maps that fit equally well, and where no map brings
+    the clouds together.
+
+    References
+    ----------
+    .. [1] Lample, Conneau, Ranzato, Denoyer, Jégou (2018), "Word translation without parallel
+       data", ICLR.
+    .. [2] Ganin et al. (2016), "Domain-adversarial training of neural networks", JMLR 17.
+    .. [3] Artetxe, Labaka, Agirre (2018), "A robust self-learning method for fully unsupervised
+       cross-lingual mappings of word embeddings", ACL.
+
+    Examples
+    --------
+    Sounds of some things, scenes of others, and no pair:
+
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from skmm import AdversarialAlignment
+    >>> rng = np.random.default_rng(0)
+    >>> things = rng.normal(size=(6, 3))[rng.choice(6, size=1000, p=[.3, .2, .2, .1, .1, .1])]
+    >>> things += 0.2 * rng.normal(size=(1000, 3))
+    >>> sound, scene = things @ rng.normal(size=(3, 5)), things @ rng.normal(size=(3, 4))
+    >>> alone = pd.DataFrame({
+    ...     "sound": [*sound[:500], *[None] * 500], "scene": [*[None] * 500, *scene[500:]],
+    ... })
+    >>> alignment = AdversarialAlignment([
+    ...     ("scene", "passthrough", ["scene"]), ("sound", "passthrough", ["sound"]),
+    ... ], n_components=3, paired=False, n_steps=200, random_state=0).fit(alone)
+    >>> pairs = pd.DataFrame({"sound": list(sound[:100]), "scene": list(scene[:100])})
+    >>> vectors = [alignment.transform_modality(pairs, name) for name in ("sound", "scene")]
+    >>> bool((vectors[0] * vectors[1]).sum(axis=1).mean() > 0.9)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseBlockAlignment._parameter_constraints,
+        "n_components": [*POSITIVE_INT, None],
+        "target": [str, None],
+        "paired": ["boolean"],
+        "pair_weight": NON_NEGATIVE,
+        "n_init": POSITIVE_INT,
+        "n_steps": POSITIVE_INT,
+        "batch_size": BATCH_SIZE,
+        "learning_rate": LEARNING_RATE,
+        "orthogonality": [Interval(Real, 0, 0.5, closed="both")],
+        "hidden_sizes": [list, tuple],
+        "n_refinements": [Interval(Integral, 0, None, closed="left")],
+        "device": DEVICE,
+        "random_state": RANDOM_STATE,
+    }
+
+    def __init__(
+        self,
+        modalities: Any = "auto",
+        *,
+        n_components: int | None = None,
+        target: str | None = None,
+        paired: bool = True,
+        pair_weight: float = 1.0,
+        n_init: int = 8,
+        n_steps: int = 600,
+        batch_size: int = 128,
+        learning_rate: float = 1e-2,
+        orthogonality: float = 0.1,
+        hidden_sizes: Any = (64, 64),
+        n_refinements: int = 5,
+        all_missing: str = "prior",
+        missing_columns: str = "raise",
+        device: str = "auto",
+        random_state: Any = None,
+    ):
+        self.modalities = modalities
+        self.n_components = n_components
+        self.target = target
+        self.paired = paired
+        self.pair_weight = pair_weight
+        self.n_init = n_init
+        self.n_steps = n_steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.orthogonality = orthogonality
+        self.hidden_sizes = hidden_sizes
+        self.n_refinements = n_refinements
+        self.all_missing = all_missing
+        self.missing_columns = missing_columns
+        self.device = device
+        self.random_state = random_state
+
+    @property
+    def _needs_pairs(self) -> bool:  # type: ignore[override]
+        return self.paired
+
+    def _fit_blocks(
+        self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray], y: Any
+    ) -> None:
+        target, seed = self._target(list(blocks)), self._draw_seed()
+        self._refuse_unlinked(target, present)
+        self._whitenings = {name: Whitening(blocks[name][present[name]]) for name in blocks}
+        self.n_components_ = self._n_directions()
+        components = {}
+        for name, whitening in self._whitenings.items():
+            whitening.keep(self.n_components_)
+            components[name] = np.zeros((len(present[name]), self.n_components_))
+            components[name][present[name]] = whitening.forth(blocks[name][present[name]])
+        self.rotations_ = {}
+        for i, name in enumerate(blocks):
+            if name == target:
+                self.rotations_[name] = np.eye(self.n_components_)
+                continue
+            with seeded(((seed or 0) + i) % 2**31), one_thread():
+                self.rotations_[name] = self._rotation(name, target, components, present)
+
+    def _rotation(
+        self,
+        name: str,
+        target: str,
+        components: dict[str, np.ndarray],
+        present: dict[str, np.ndarray],
+    ) -> np.ndarray:
+        """Find the rotation of one modality's components onto those of the target."""
+        game = Game(
+            n_starts=self.n_init,
+            n_steps=self.n_steps,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            orthogonality=self.orthogonality,
+            hidden_sizes=tuple(self.hidden_sizes),
+            n_refinements=self.n_refinements,
+            device=resolve_device(self.device),
+            owner=type(self).__name__,
+        )
+        own, aim = components[name][present[name]], components[target][present[target]]
+        if self.paired:
+            both = present[name] & present[target]
+            pairs = components[name][both], components[target][both]
+            return game.with_pairs(own, aim, pairs, self.pair_weight)
+        winner = game.without_pairs(own, aim)
+        self._warn(name, target, winner)
+        return winner.rotation
+
+    # --- what cannot be learned -----------------------------------------------------------------
+
+    def _target(self, names: list[str]) -> str:
+        if self.target is None:
+            return names[0]
+        if self.target not in names:
+            raise ValueError(
+                f"{type(self).__name__}: target={self.target!r} is no usable modality. Give one of"
+                f" {', '.join(map(repr, names))}."
+            )
+        return self.target
+
+    def _refuse_unlinked(self, target: str, present: dict[str, np.ndarray]) -> None:
+        for name, mask in present.items():
+            n_both = int((mask & present[target]).sum())
+            if self.paired and n_both < 2:
+                raise ValueError(
+                    f"{type(self).__name__}: {n_both} training rows have modality {name!r} together"
+                    f" with the target {target!r}, and paired=True learns from such rows. Give"
+                    " another target, or set paired=False."
+                )
+
+    def _n_directions(self) -> int:
+        """How many components there are; raises if fewer than asked for."""
+        ranks = {name: whitening.rank for name, whitening in self._whitenings.items()}
+        limit = min(ranks.values())
+        if limit == 0 or (self.n_components or 1) > limit:
+            told = ", ".join(f"{name!r} {rank}" for name, rank in ranks.items())
+            raise ValueError(
+                f"{type(self).__name__}: n_components={self.n_components} is more than every"
+                f" modality has; over the training rows they vary in this many directions: {told}."
+                " Lower n_components, or give more rows or features."
+            )
+        return self.n_components or min(limit, _LARGEST)
+
+    def _warn(self, name: str, target: str, winner: Winner) -> None:
+        message = None
+        if winner.distance > _TOO_FAR * winner.usual_distance:
+            message = (
+                f"no rotation brought modality {name!r} onto {target!r}: mapped rows lie"
+                f" {winner.distance:.3g} from the nearest of the target, whose own lie"
+                f" {winner.usual_distance:.3g} apart. Raise n_init or n_steps, lower"
+                " n_components, or set paired=True if rows belong together."
+            )
+        elif winner.is_ambiguous:
+            message = (
+                f"two different rotations of modality {name!r} fit {target!r} equally well, so the"
+                " rows do not tell which is right. Lower n_components, give more rows, or set"
+                " paired=True if rows belong together."
+            )
+        if message:
+            warnings.warn(f"{type(self).__name__}: {message}", ConvergenceWarning, stacklevel=6)
+
+    # --- after fit ------------------------------------------------------------------------------
+
+    def _project(self, name: str, values: np.ndarray) -> np.ndarray:
+        return self._whitenings[name].forth(values) @ self.rotations_[name]
+
+    def _predict_block(
+        self, to: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
+    ) -> np.ndarray:
+        vectors = np.stack([self._project(name, values) for name, values in blocks.items()])
+        mask = np.stack(list(present.values()))[:, :, None]
+        mean = np.where(mask, vectors, 0.0).sum(axis=0) / mask.sum(axis=0)
+        # The inverse of a rotation is its transpose.
+        return self._whitenings[to].back(mean @ self.rotations_[to].T)

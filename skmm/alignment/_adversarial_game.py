@@ -1,0 +1,314 @@
+"""How a map between two spaces is found: starts, the game, refinement, the choice."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from skmm.exceptions import ConvergenceError
+from skmm.nets import Discriminator, OrthogonalMap
+
+__all__ = ["Game", "Whitening", "Winner", "procrustes"]
+
+_BLOCK = 4096
+_SMALLEST_VARIANCE = 1e-10  # of the largest: rounding of float32 features
+_FEW = 2000  # rows among which neighbours are looked for
+_N_NEIGHBORS = 10  # of whom CSLS takes the mean similarity
+_SMOOTHING = 0.1  # of the discriminator's targets
+_D_STEPS = 2  # of the discriminator for one of the map
+_D_STEP_SIZE = 2e-3
+_BETAS = (0.5, 0.999)
+# Maps that are as good as the best by this factor, and agree with it less than this, say that
+# the data do not tell which is right.
+_AS_GOOD = 1.02
+_SAME_MAP = 0.8
+
+
+class Whitening:
+    """Leading principal components of a modality, at variance 1.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows, n_features)
+        Rows that have the modality.
+    """
+
+    def __init__(self, values: np.ndarray):
+        n = len(values)
+        self.mean = values.mean(axis=0, dtype=np.float64)
+        total = np.zeros((values.shape[1], values.shape[1]))
+        for start in range(0, n, _BLOCK):
+            centred = values[start : start + _BLOCK] - self.mean
+            total += centred.T @ centred
+        variances, directions = np.linalg.eigh(total / n)
+        variances, directions = variances[::-1], directions[:, ::-1]
+        self.rank = int((variances > _SMALLEST_VARIANCE * max(variances[0], 0.0)).sum())
+        self._deviations, self._directions = np.sqrt(variances[: self.rank]), directions
+
+    def keep(self, n_components: int) -> None:
+        """Keep so many components."""
+        # The sign of a component is arbitrary: the largest weight is made positive.
+        directions = self._directions[:, :n_components]
+        largest = directions[np.abs(directions).argmax(axis=0), np.arange(n_components)]
+        self._directions = directions * np.where(largest < 0, -1.0, 1.0)
+        self._deviations = self._deviations[:n_components]
+
+    def forth(self, values: np.ndarray) -> np.ndarray:
+        """Features (n_rows, n_features) to components."""
+        return (values - self.mean) @ (self._directions / self._deviations)
+
+    def back(self, components: np.ndarray) -> np.ndarray:
+        """Components to features, those of the parts left out at their mean."""
+        return self.mean + components * self._deviations @ self._directions.T
+
+
+class Winner(NamedTuple):
+    """The map that was chosen.
+
+    Parameters
+    ----------
+    rotation : ndarray of shape (n_components, n_components)
+        From source to target, applied from the right.
+    distance : float
+        Mean distance from a mapped row to the nearest of the target, and back.
+    usual_distance : float
+        The same between two halves of the target.
+    is_ambiguous : bool
+        Whether another map did as well.
+    """
+
+    rotation: np.ndarray
+    distance: float
+    usual_distance: float
+    is_ambiguous: bool
+
+
+class Game:
+    """Finds the rotation that makes the rows of one space look like those of another.
+
+    Parameters
+    ----------
+    n_starts : int
+        Maps that play at the same time, each against its own discriminator.
+    n_steps : int
+        Steps of the maps.
+    batch_size : int
+        Rows of each space a step.
+    learning_rate : float
+        Of the maps.
+    orthogonality : float
+        How strongly maps are drawn towards rotations after each step.
+    hidden_sizes : tuple of int
+        Of the discriminators.
+    n_refinements : int
+        Procrustes steps over mutual neighbours, after the game without pairs.
+    device : torch.device
+        Where it is played.
+    owner : str
+        For messages.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_starts: int,
+        n_steps: int,
+        batch_size: int,
+        learning_rate: float,
+        orthogonality: float,
+        hidden_sizes: tuple[int, ...],
+        n_refinements: int,
+        device: torch.device,
+        owner: str,
+    ):
+        self.n_starts = n_starts
+        self.n_steps = n_steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.orthogonality = orthogonality
+        self.hidden_sizes = hidden_sizes
+        self.n_refinements = n_refinements
+        self.device = device
+        self.owner = owner
+
+    def without_pairs(self, source: np.ndarray, target: np.ndarray) -> Winner:
+        """Find the map from rows that nobody knows to belong together.
+
+        Draws from torch's current generator.
+        """
+        n, few_source, few_target = source.shape[1], _some(source), _some(target)
+        starts = self._starts(few_source, few_target)
+        maps = self._play(starts, source, target)
+        maps = [self._refined(rotation, few_source, few_target) for rotation in maps]
+        distances = [_chamfer(few_source @ rotation, few_target) for rotation in maps]
+        best = int(np.argmin(distances))
+        agreements = [float(np.trace(other.T @ maps[best])) / n for other in maps]
+        return Winner(
+            maps[best],
+            distances[best],
+            _chamfer(few_target[::2], few_target[1::2]),
+            any(
+                distance <= _AS_GOOD * distances[best] and agreement < _SAME_MAP
+                for distance, agreement in zip(distances, agreements, strict=True)
+            ),
+        )
+
+    def _starts(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Maps to begin with, (n_starts, n_components, n_components)."""
+        matched = torch.from_numpy(_start_by_distances(source, target))
+        starts, n = [matched], len(matched)
+        for i in range(1, self.n_starts):
+            if i % 2:  # a direction in which the rows are nearly symmetric may be matched backwards
+                across = torch.nn.functional.normalize(torch.randn(n, dtype=torch.float64), dim=0)
+                starts.append(matched - 2 * matched @ torch.outer(across, across))
+            else:
+                starts.append(torch.linalg.qr(torch.randn(n, n, dtype=torch.float64))[0])
+        return torch.stack(starts).numpy()
+
+    def with_pairs(
+        self, source: np.ndarray, target: np.ndarray, pairs: tuple[np.ndarray, np.ndarray], w: float
+    ) -> np.ndarray:
+        """Find the map where some rows, ``pairs``, are known to belong together."""
+        maps = self._play(procrustes(*pairs)[None], source, target, pairs, w)
+        return maps[0]
+
+    def _play(
+        self,
+        starts: np.ndarray,
+        source: np.ndarray,
+        target: np.ndarray,
+        pairs: tuple[np.ndarray, np.ndarray] | None = None,
+        pair_weight: float = 0.0,
+    ) -> list[np.ndarray]:
+        """Maps after the game, one for each start."""
+        n_maps, n = len(starts), source.shape[1]
+        maps = OrthogonalMap(torch.as_tensor(starts, dtype=torch.float32)).to(self.device)
+        judge = Discriminator(n_maps, n, hidden_sizes=self.hidden_sizes).to(self.device)
+        fooling = torch.optim.Adam(maps.parameters(), lr=self.learning_rate, betas=_BETAS)
+        judging = torch.optim.Adam(judge.parameters(), lr=_D_STEP_SIZE, betas=_BETAS)
+        draw_source, draw_target = self._drawer(source, n_maps), self._drawer(target, n_maps)
+        known = [torch.as_tensor(p, dtype=torch.float32).to(self.device) for p in pairs or ()]
+        truth = torch.cat([torch.zeros(self.batch_size), torch.ones(self.batch_size)])
+        truth = (truth * (1 - 2 * _SMOOTHING) + _SMOOTHING).expand(n_maps, -1).to(self.device)
+        for step in range(self.n_steps):
+            for group in fooling.param_groups:  # down to nothing, or the two circle for ever
+                group["lr"] = self.learning_rate * (1 - step / self.n_steps)
+            for _ in range(_D_STEPS):
+                both = torch.cat([maps(draw_source()).detach(), draw_target()], dim=1)
+                _step(judging, _entropy(judge(both), truth))
+            scores = judge(maps(draw_source()))
+            # What is taken for a row of the target has fooled the judge.
+            loss = _entropy(scores, truth[:, self.batch_size :])
+            if known:
+                loss = loss + pair_weight * (maps(known[0][None]) - known[1]).square().mean()
+            _step(fooling, loss)
+            maps.pull(self.orthogonality)
+        if not all(parameter.isfinite().all() for parameter in maps.parameters()):
+            raise ConvergenceError(
+                f"{self.owner}: the map has become infinite. Lower learning_rate, now"
+                f" {self.learning_rate}, or orthogonality, now {self.orthogonality}."
+            )
+        return list(maps.rotations().cpu().numpy().astype(np.float64))
+
+    def _drawer(self, values: np.ndarray, n_maps: int) -> Callable[[], Tensor]:
+        """Give rows for every map, (n_maps, batch_size, n_components), anew at each call."""
+        tensor = torch.as_tensor(values, dtype=torch.float32).to(self.device)
+
+        def draw() -> Tensor:
+            # On the CPU, so that the rows are the same on every device.
+            return tensor[torch.randint(len(tensor), (n_maps, self.batch_size)).to(self.device)]
+
+        return draw
+
+    def _refined(self, rotation: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Fit the rotation to the rows that are each other's neighbours, again and again."""
+        for _ in range(self.n_refinements):
+            own, found = _mutual_neighbors(source @ rotation, target)
+            if len(own) < source.shape[1]:
+                break
+            rotation = procrustes(source[own], target[found])
+        return rotation
+
+
+def procrustes(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Rotation that brings the rows of one matrix next to those of another.
+
+    Parameters
+    ----------
+    source, target : ndarray of shape (n_rows, n_components)
+        Row by row partners.
+
+    Returns
+    -------
+    rotation : ndarray of shape (n_components, n_components)
+        For ``source @ rotation``; Schönemann (1966).
+    """
+    left, _, right = np.linalg.svd(source.T @ target)
+    return left @ right
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def _entropy(scores: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy, its mean over rows and sum over maps, which do not share a gradient."""
+    return binary_cross_entropy_with_logits(scores, truth, reduction="sum") / truth.shape[1]
+
+
+def _some(values: np.ndarray) -> np.ndarray:
+    """At most ``_FEW`` rows, drawn from torch's generator."""
+    if len(values) <= _FEW:
+        return values
+    return values[np.sort(torch.randperm(len(values))[:_FEW].numpy())]
+
+
+def _start_by_distances(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Match rows by how far all others are from them, which no rotation changes.
+
+    As Artetxe, Labaka and Agirre (2018), "A robust self-learning method for fully unsupervised
+    cross-lingual mappings of word embeddings", ACL.
+    """
+    own, found = _mutual(-torch.cdist(_distance_profile(source), _distance_profile(target)))
+    return procrustes(source[own], target[found])
+
+
+def _distance_profile(values: np.ndarray) -> Tensor:
+    """Quantiles of the distances from each row to all, and to the centre; (n_rows, 65)."""
+    tensor = torch.from_numpy(values)
+    distances = torch.cdist(tensor, tensor).sort(dim=1)[0]
+    chosen = torch.linspace(0, len(tensor) - 1, 64).long()
+    return torch.cat([distances[:, chosen], tensor.norm(dim=1, keepdim=True)], dim=1)
+
+
+def _mutual_neighbors(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that are next to each other, by cross-domain similarity local scaling (CSLS).
+
+    Nearness counts against the usual nearness of both rows' neighbours, so that no row is
+    everybody's neighbour. Of squared distances, for the length of a vector means something here.
+    """
+    similarity = -0.5 * torch.cdist(torch.from_numpy(source), torch.from_numpy(target)).square()
+    k = min(_N_NEIGHBORS, *similarity.shape)
+    usual_source = similarity.topk(k, dim=1)[0].mean(dim=1, keepdim=True)
+    usual_target = similarity.topk(k, dim=0)[0].mean(dim=0, keepdim=True)
+    return _mutual(2 * similarity - usual_source - usual_target)
+
+
+def _mutual(similarity: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns that are most similar to each other."""
+    found, back = similarity.argmax(dim=1), similarity.argmax(dim=0)
+    own = torch.arange(len(found))
+    mutual = back[found] == own
+    return own[mutual].numpy(), found[mutual].numpy()
+
+
+def _chamfer(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean distance to the nearest row of the other matrix, both ways."""
+    distances = torch.cdist(torch.from_numpy(one), torch.from_numpy(other))
+    nearest = distances.amin(dim=1).mean() + distances.amin(dim=0).mean()
+    return float(nearest) / 2

@@ -1,0 +1,274 @@
+"""What every alignment does: a vector for each modality of a row, all in one space."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from itertools import permutations
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from skmm._column import column_names
+from skmm._constraints import POSITIVE_INT, VisualBlock
+from skmm.alignment._partial import whole_frame
+from skmm.alignment._recall import content_codes, recall
+from skmm.fusion._base import BaseFusion
+from skmm.fusion._block import Block
+from skmm.fusion._callbacks import CallbackSupportMixin
+
+__all__ = ["BaseAlignment", "Cells", "unit_length"]
+
+
+class Cells(NamedTuple):
+    """What a method sees of one modality of a frame.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_present, n_features), or dict of str to Tensor
+        Of the rows that have the modality.
+    present : ndarray of shape (n_samples,)
+        Which rows have it.
+    """
+
+    values: Any
+    present: np.ndarray
+
+
+class BaseAlignment(
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseFusion
+):
+    """Base of the transformers from several modalities into one space.
+
+    A subclass writes ``fit``, which ends with ``_set_modalities`` and sets ``n_components_``,
+    ``_read`` and ``_project``. For methods that work on ready features there is
+    ``BaseBlockAlignment``.
+    """
+
+    modalities_: list[str]
+    n_components_: int
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {**BaseFusion._parameter_constraints}
+
+    # --- written by a method ----------------------------------------------------------------
+
+    @abstractmethod
+    def _read(self, name: str, X: Any) -> Cells:
+        """What the frame holds of a modality; all columns of ``fit`` are there."""
+
+    @abstractmethod
+    def _project(self, name: str, values: Any) -> np.ndarray:
+        """Vectors (n_present, n_components) of rows that have the modality, of any length.
+
+        Finite; they are brought to unit length by the base.
+        """
+
+    # --- helpers of fit ---------------------------------------------------------------------
+
+    def _draw_seed(self) -> int | None:
+        """Seed of a fit; None for a method that draws nothing."""
+        if not hasattr(self, "random_state"):
+            return None
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _set_modalities(self, X: Any, blocks: Sequence[Block]) -> None:
+        """Remember the fitted transformers, and where their columns stand in the frame."""
+        names = column_names(X)
+        self.modalities_ = [block.name for block in blocks]
+        self.transformers_ = [block.triple for block in blocks]
+        self._places = {
+            block.name: [names.index(column) for column in block.input_names] for block in blocks
+        }
+
+    def _refuse_single(self, blocks: Sequence[Any], *, usable: bool) -> None:
+        """Refuse what leaves nothing to align."""
+        if len(blocks) < 2:
+            found = [block.name for block in blocks]
+            hint = "usable " if usable else ""
+            raise ValueError(
+                f"{type(self).__name__} aligns modalities with each other and found one {hint}"
+                f"modality only, {found[0]!r}, in X with n_features={self.n_features_in_}. Give at"
+                " least two triples whose columns hold cells."
+            )
+
+    def _refuse_unpaired(self, present: np.ndarray) -> None:
+        """Refuse training rows of which none has two modalities.
+
+        ``present`` has shape (n_samples, n_modalities).
+        """
+        n_paired = int((present.sum(axis=1) >= 2).sum())
+        if n_paired < 2:
+            raise ValueError(
+                f"{type(self).__name__} learns from rows that have two modalities or more, and"
+                f" {n_paired} of n_samples={len(present)} training rows do. Give at least two such"
+                " rows."
+            )
+
+    # --- vectors ----------------------------------------------------------------------------
+
+    def transform(self, X: Any) -> Any:
+        """Return the shared representation of each row.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+
+        Returns
+        -------
+        vectors : ndarray of shape (n_samples, n_components), float32
+            Mean of the unit vectors of the modalities that the row has. A row that has none gets
+            zeros, which point nowhere: their cosine similarity with everything is 0.
+        """
+        check_is_fitted(self)
+        X = self._check_frame(X, reset=False)
+        vectors = np.stack([self._vectors(name, X) for name in self.modalities_])
+        present = ~np.isnan(vectors[:, :, 0])  # (n_modalities, n_samples)
+        self._refuse_empty(present.T)
+        total = np.where(present[:, :, None], vectors, 0.0).sum(axis=0)
+        counts = np.maximum(present.sum(axis=0), 1)
+        return (total / counts[:, None]).astype(np.float32)
+
+    def transform_modality(self, X: Any, modality: str) -> np.ndarray:
+        """Return the vectors of one modality.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns), Series or list of cells
+            Only the columns of this modality are needed and looked at; of a modality of one
+            column the cells alone are enough.
+        modality : str
+            Name of the modality.
+
+        Returns
+        -------
+        vectors : ndarray of shape (n_samples, n_components), float32
+            Of unit length; NaN for a row that lacks the modality.
+
+        Raises
+        ------
+        ValueError
+            If there is no such modality, or a column of it is not in ``X``.
+        """
+        check_is_fitted(self)
+        self._check_name(modality)
+        return self._vectors(modality, self._frame_for([modality], X))
+
+    def score(self, X: Any, y: Any = None, *, k: int = 1) -> float:
+        """Return the mean recall at ``k`` over all ordered pairs of modalities.
+
+        Each row that has both modalities of a pair asks with the one for the other among all
+        such rows, by cosine similarity. Cells of equal content are each as good as the other.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; rows with fewer than two modalities do not count.
+        y : None
+            Not used.
+        k : int, default=1
+            How many of the most similar cells may be looked at.
+
+        Returns
+        -------
+        score : float
+            Between 0 and 1; ``k`` divided by the number of rows is chance.
+        """
+        check_is_fitted(self)
+        if not POSITIVE_INT[0].is_satisfied_by(k):
+            raise ValueError(
+                f"{type(self).__name__}.score: k must be an int of at least 1, got {k!r}."
+            )
+        X = self._check_frame(X, reset=False)
+        found = {name: self._read(name, X) for name in self.modalities_}
+        vectors = {name: self._scattered(name, cells) for name, cells in found.items()}
+        codes = {name: _scattered_codes(cells) for name, cells in found.items()}
+        recalls = []
+        for source, target in permutations(self.modalities_, 2):
+            both = found[source].present & found[target].present
+            if both.any():
+                pair = vectors[source][both], vectors[target][both]
+                recalls.append(recall(*pair, codes[target][both], k))
+        if not recalls:
+            raise ValueError(
+                f"{type(self).__name__}.score needs rows that have two modalities, and none of the"
+                f" {len(next(iter(codes.values())))} rows does. Give such rows."
+            )
+        return float(np.mean(recalls))
+
+    # --- inside -----------------------------------------------------------------------------
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components_
+
+    def _vectors(self, name: str, X: Any) -> np.ndarray:
+        return self._scattered(name, self._read(name, X))
+
+    def _scattered(self, name: str, cells: Cells) -> np.ndarray:
+        """Unit vectors (n_samples, n_components), NaN where the modality is absent."""
+        present = cells.present
+        vectors = np.full((len(present), self.n_components_), np.nan, dtype=np.float32)
+        if present.any():
+            vectors[present] = unit_length(self._project(name, cells.values))
+        return vectors
+
+    def _frame_for(self, modalities: Sequence[str], X: Any) -> Any:
+        """Return a frame like that of ``fit`` from one that holds these modalities."""
+        owner, n_columns = type(self).__name__, self.n_features_in_
+        needed = [place for name in modalities for place in self._places[name]]
+        names = getattr(self, "feature_names_in_", None)
+        known = None if names is None else list(names)
+        X = whole_frame(X, needed, known, n_columns, owner)
+        return self._check_frame(X, reset=False)
+
+    def _check_name(self, modality: Any) -> None:
+        if modality not in self.modalities_:
+            known = ", ".join(map(repr, self.modalities_))
+            raise ValueError(
+                f"{type(self).__name__} has no modality {modality!r}. Its modalities are {known}."
+            )
+
+    # --- shown and described ----------------------------------------------------------------
+
+    def _sk_visual_block_(self) -> Any:
+        if not hasattr(self, "transformers_"):
+            return super()._sk_visual_block_()
+        names, middles, columns = zip(*self.transformers_, strict=True)
+        details = [str(key) for key in columns]
+        return VisualBlock("parallel", list(middles), names=list(names), name_details=details)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def unit_length(vectors: np.ndarray) -> np.ndarray:
+    """Divide vectors by their lengths; what is zero stays zero.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n, n_components)
+        Finite.
+
+    Returns
+    -------
+    vectors : ndarray of shape (n, n_components), float32
+        Of length 1.
+    """
+    vectors = np.asarray(vectors, dtype=np.float64)
+    largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0.0)
+    # Relative to the largest number, for the square of 1e-200 is none.
+    vectors = vectors / np.where(largest > 0, largest, 1.0)
+    lengths = np.sqrt((vectors**2).sum(axis=1, keepdims=True))
+    return (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+
+
+def _scattered_codes(cells: Cells) -> np.ndarray:
+    """Content codes (n_samples,), -1 where the modality is absent."""
+    codes = np.full(len(cells.present), -1, dtype=np.int64)
+    if cells.present.any():
+        codes[cells.present] = content_codes(cells.values)
+    return codes

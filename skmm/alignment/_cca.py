@@ -1,0 +1,346 @@
+"""Alignment by canonical correlation."""
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.metrics.pairwise import PAIRWISE_KERNEL_FUNCTIONS
+
+from skmm._constraints import (
+    BATCH_SIZE,
+    DEVICE,
+    FRACTION,
+    LEARNING_RATE,
+    NON_NEGATIVE,
+    POSITIVE_INT,
+    POSITIVE_REAL,
+    RANDOM_STATE,
+    Interval,
+    StrOptions,
+)
+from skmm.alignment._blocks import BaseBlockAlignment
+from skmm.alignment._cca_maps import KernelMap, NetworkMap, as_given
+from skmm.alignment._cca_solver import (
+    View,
+    canonical_directions,
+    linked,
+    shared_by_pairs,
+    shrinkage,
+    variate_correlations,
+)
+from skmm.exceptions import ModalityWarning
+
+__all__ = ["CCAAlignment"]
+
+_LARGEST = 64  # components, where none are asked for
+_BLOCK = 4096  # rows that are projected together
+# Of all the variance of a kernel's features, as in Bach and Jordan (2002).
+_KERNEL_RIDGE = 0.01
+
+
+class CCAAlignment(BaseBlockAlignment):
+    """Find directions of each modality along which the modalities go together.
+
+    Canonical correlation analysis [1]_ of two modalities, and of more the MAXVAR generalisation
+    [2]_, [3]_: variates that every modality predicts as well as it can. It has one solution and
+    needs no step size; it is the baseline that a trained alignment should beat.
+
+    Parameters
+    ----------
+    modalities : list of (name, transformer, columns) or "auto", default="auto"
+        As in :class:`~skmm.fusion.EarlyFusion`; two or more.
+    n_components : int or None, default=None
+        Length of the vectors. None is as many directions as two modalities can share, at most 64.
+    kind : {"regularized", "cca", "kernel", "deep"}, default="regularized"
+        - ``"cca"``: as it is; with fewer rows than features it finds correlations in noise;
+        - ``"regularized"``: a ridge on each modality's covariance [4]_;
+        - ``"kernel"``: of kernel features [5]_, exact up to ``n_landmarks`` rows and by the
+          Nystroem approximation beyond;
+        - ``"deep"``: a network for each modality, trained for the correlation of their outputs
+          [6]_, [7]_, and a regularised analysis of these.
+    regularization : float or "auto", default="auto"
+        Share of the ridge, in [0, 1]: a covariance ``C`` becomes ``(1 - r) C + r v I`` with ``v``
+        the mean of its diagonal, for ``kind="kernel"`` the sum. ``"auto"`` is the shrinkage of
+        Ledoit and Wolf, and 0.01 for kernels. Not used by ``kind="cca"``.
+    correlation_power : float, default=1.0
+        Variates are multiplied by this power of their correlation, so that a direction that is
+        hardly shared weighs little in a search [8]_; 0 leaves them at unit variance.
+    kernel : str, default="rbf"
+        Name in scikit-learn's ``PAIRWISE_KERNEL_FUNCTIONS``. Features are standardised before.
+    gamma, degree, coef0 : float or None, default=None
+        Parameters of the kernel; None is scikit-learn's choice, for ``gamma`` one over the number
+        of features.
+    n_landmarks : int, default=500
+        Rows that span the features of a kernel; time grows with its third power.
+    hidden_sizes : tuple of int, default=(128,)
+        Hidden layers of each network, for ``kind="deep"``, as all that follows up to
+        ``weight_decay``.
+    dropout : float, default=0.0
+        Share of the hidden units that is zeroed in training.
+    max_epochs : int, default=50
+        Passes over the rows that have two modalities.
+    batch_size : int, default=1024
+        Rows a step, at most; the loss is a correlation within the batch.
+    learning_rate : float, default=1e-3
+        Of AdamW.
+    weight_decay : float, default=1e-2
+        Of AdamW.
+    all_missing : {"prior", "raise"}, default="prior"
+        A row that lacks every modality: ``"prior"`` gives zeros, ``"raise"`` raises.
+    missing_columns : {"raise", "absent"}, default="raise"
+        What to do with a frame that lacks a column of the training frame.
+    device : str, default="auto"
+        Where networks are trained: ``"auto"``, ``"cpu"``, ``"cuda"``.
+    random_state : int, RandomState instance or None, default=None
+        Draws landmarks and the networks' weights.
+
+    Attributes
+    ----------
+    modalities_ : list of str
+        Names, in order.
+    transformers_ : list of (name, transformer, columns)
+        Fitted transformers.
+    n_components_ : int
+        Length of the vectors.
+    correlations_ : ndarray of shape (n_components,)
+        Of each component, between two modalities over the training rows that have both; mean over
+        the pairs.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of str
+        Names of the columns seen in ``fit``, if it saw names.
+
+    See Also
+    --------
+    ContrastiveAlignment : Trained to tell partners from others.
+
+    Notes
+    -----
+    All rows with two modalities or more are used; one that lacks a third leaves it out, as in
+    [9]_. Covariances are summed block by block, so that memory holds features and no copy of them.
+
+    References
+    ----------
+    .. [1] Hotelling (1936), "Relations between two sets of variates", Biometrika 28.
+    .. [2] Carroll (1968), "Generalization of canonical correlation analysis to three or more sets
+       of variables", APA convention.
+    .. [3] Kettenring (1971), "Canonical analysis of several sets of variables", Biometrika 58.
+    .. [4] Vinod (1976), "Canonical ridge and econometrics of joint production", J. Econometrics 4.
+    .. [5] Hardoon, Szedmak, Shawe-Taylor (2004), "Canonical correlation analysis: an overview with
+       application to learning methods", Neural Computation 16.
+    .. [6] Andrew, Arora, Bilmes, Livescu (2013), "Deep canonical correlation analysis", ICML.
+    .. [7] Benton et al. (2019), "Deep generalized canonical correlation analysis", RepL4NLP.
+    .. [8] Gong, Ke, Isard, Lazebnik (2014), "A multi-view embedding space for modeling internet
+       images, tags, and their semantics", IJCV 106.
+    .. [9] van de Velden, Takane (2012), "Generalized canonical correlation analysis with missing
+       values", Computational Statistics 27.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from skmm import CCAAlignment
+    >>> rng = np.random.default_rng(0)
+    >>> shared = rng.normal(size=(300, 2))
+    >>> X = pd.DataFrame({
+    ...     "sound": list(shared @ rng.normal(size=(2, 6)) + 0.1 * rng.normal(size=(300, 6))),
+    ...     "scene": list(shared @ rng.normal(size=(2, 9)) + 0.1 * rng.normal(size=(300, 9))),
+    ... })
+    >>> alignment = CCAAlignment([
+    ...     ("sound", "passthrough", ["sound"]), ("scene", "passthrough", ["scene"]),
+    ... ], n_components=2).fit(X)
+    >>> alignment.correlations_.round(1)
+    array([1., 1.])
+    >>> alignment.transform_modality(X[["sound"]], "sound").shape
+    (300, 2)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseBlockAlignment._parameter_constraints,
+        "n_components": [*POSITIVE_INT, None],
+        "kind": [StrOptions({"cca", "regularized", "kernel", "deep"})],
+        "regularization": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
+        "correlation_power": NON_NEGATIVE,
+        "kernel": [StrOptions(set(PAIRWISE_KERNEL_FUNCTIONS))],
+        "gamma": [*POSITIVE_REAL, None],
+        "degree": [*POSITIVE_REAL, None],
+        "coef0": [Interval(Real, None, None, closed="neither"), None],
+        "n_landmarks": POSITIVE_INT,
+        "hidden_sizes": [list, tuple],
+        "dropout": FRACTION,
+        "max_epochs": POSITIVE_INT,
+        "batch_size": BATCH_SIZE,
+        "learning_rate": LEARNING_RATE,
+        "weight_decay": NON_NEGATIVE,
+        "device": DEVICE,
+        "random_state": RANDOM_STATE,
+    }
+
+    def __init__(
+        self,
+        modalities: Any = "auto",
+        *,
+        n_components: int | None = None,
+        kind: str = "regularized",
+        regularization: float | str = "auto",
+        correlation_power: float = 1.0,
+        kernel: str = "rbf",
+        gamma: float | None = None,
+        degree: float | None = None,
+        coef0: float | None = None,
+        n_landmarks: int = 500,
+        hidden_sizes: Any = (128,),
+        dropout: float = 0.0,
+        max_epochs: int = 50,
+        batch_size: int = 1024,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-2,
+        all_missing: str = "prior",
+        missing_columns: str = "raise",
+        device: str = "auto",
+        random_state: Any = None,
+    ):
+        self.modalities = modalities
+        self.n_components = n_components
+        self.kind = kind
+        self.regularization = regularization
+        self.correlation_power = correlation_power
+        self.kernel = kernel
+        self.gamma = gamma
+        self.degree = degree
+        self.coef0 = coef0
+        self.n_landmarks = n_landmarks
+        self.hidden_sizes = hidden_sizes
+        self.dropout = dropout
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.all_missing = all_missing
+        self.missing_columns = missing_columns
+        self.device = device
+        self.random_state = random_state
+
+    def _fit_blocks(
+        self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray], y: Any
+    ) -> None:
+        self._refuse_apart(present)
+        self._maps = self._fit_maps(blocks, present)
+        views = {
+            name: View(partial(_mapped, self._maps[name], blocks[name]), present[name])
+            for name in blocks
+        }
+        solution = canonical_directions(
+            views,
+            self.n_components,
+            {name: partial(self._ridged, self._share(view)) for name, view in views.items()},
+            largest=_LARGEST,
+        )
+        self._refuse_too_many(solution.ranks, present)
+        self._means, self._weights = solution.means, solution.weights
+        self.n_components_ = next(iter(self._weights.values())).shape[1]
+        self.correlations_ = variate_correlations(
+            lambda name, rows: self._variates(name, blocks[name][rows]), present, self.n_components_
+        )
+
+    def _fit_maps(
+        self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
+    ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+        """What makes the features that are analysed of each modality's own."""
+        seed: Any = self._draw_seed()
+        if self.kind == "kernel":
+            options = {"gamma": self.gamma, "degree": self.degree, "coef0": self.coef0}
+            paired = np.sum(list(present.values()), axis=0) >= 2
+            return {
+                name: KernelMap(self.kernel, self.n_landmarks, seed, **options).fit(
+                    values[present[name] & paired]
+                )
+                for name, values in blocks.items()
+            }
+        if self.kind == "deep":
+            widths = {name: values.shape[1] for name, values in blocks.items()}
+            n_outputs = self.n_components or min(shared_by_pairs(widths), _LARGEST)
+            return NetworkMap.train(
+                blocks,
+                present,
+                n_outputs,
+                hidden_sizes=tuple(self.hidden_sizes),
+                dropout=self.dropout,
+                max_epochs=self.max_epochs,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                weight_decay=self.weight_decay,
+                device=self.device,
+                seed=seed,
+            )
+        return dict.fromkeys(blocks, as_given)
+
+    def _share(self, view: View) -> float:
+        """Share of the ridge in the covariance of a modality."""
+        if self.kind == "cca":
+            return 0.0
+        if self.regularization != "auto":
+            return float(self.regularization)
+        return _KERNEL_RIDGE if self.kind == "kernel" else shrinkage(view)
+
+    def _ridged(self, share: float, covariance: np.ndarray) -> np.ndarray:
+        variance = covariance.trace()
+        if self.kind != "kernel":
+            variance /= len(covariance)
+        return (1 - share) * covariance + share * variance * np.eye(len(covariance))
+
+    # --- what cannot be learned -----------------------------------------------------------------
+
+    def _refuse_apart(self, present: dict[str, np.ndarray]) -> None:
+        """Refuse modalities that no chain of rows links to the first one."""
+        apart = sorted(set(present) - linked(present))
+        if apart:
+            raise ValueError(
+                f"{type(self).__name__}: no training row has modality {apart[0]!r} together with"
+                f" {next(iter(present))!r} or with one that is linked to it, so they cannot be"
+                " brought into one space. Give rows that have both, or drop the modality."
+            )
+
+    def _refuse_too_many(self, ranks: dict[str, int], present: dict[str, np.ndarray]) -> None:
+        """Refuse more components than there are directions, warn of correlations in noise."""
+        limit = shared_by_pairs(ranks)
+        n_paired = int((np.sum(list(present.values()), axis=0) >= 2).sum())
+        told = ", ".join(f"{name!r} {rank}" for name, rank in ranks.items())
+        if limit == 0 or (self.n_components or 1) > limit:
+            raise ValueError(
+                f"{type(self).__name__}: n_components={self.n_components} is more than the"
+                f" {limit} directions that two modalities can share; over the n_samples={n_paired}"
+                f" rows that have two, they vary in this many: {told}. Lower n_components, or give"
+                " more rows or features."
+            )
+        if self.kind == "cca" and sum(sorted(ranks.values())[-2:]) >= n_paired:
+            warnings.warn(
+                f"{type(self).__name__} with kind='cca' has {n_paired} rows for modalities that"
+                f" vary in {told} directions: it finds a correlation of 1 in any noise. Use"
+                " kind='regularized', or reduce the features.",
+                ModalityWarning,
+                stacklevel=5,
+            )
+
+    # --- after fit ------------------------------------------------------------------------------
+
+    def _variates(self, name: str, values: np.ndarray) -> np.ndarray:
+        return (self._maps[name](values) - self._means[name]) @ self._weights[name]
+
+    def _project(self, name: str, values: np.ndarray) -> np.ndarray:
+        weight = np.clip(self.correlations_, 0.0, 1.0) ** self.correlation_power
+        parts = [
+            self._variates(name, values[start : start + _BLOCK]) * weight
+            for start in range(0, len(values), _BLOCK)
+        ]
+        return np.concatenate(parts)
+
+
+def _mapped(
+    feature_map: Callable[[np.ndarray], np.ndarray], values: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Features of these rows, float64."""
+    return feature_map(values[rows])

@@ -1,0 +1,140 @@
+"""Episodes: a few classes, a few rows of each to learn from, others to be asked."""
+
+from collections.abc import Iterator
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import BaseCrossValidator
+from sklearn.utils import check_random_state
+
+__all__ = ["FewShotSplit"]
+
+
+class FewShotSplit(BaseCrossValidator):
+    """Draw N-way K-shot episodes: N classes, K training rows of each, others to predict.
+
+    A splitter for ``cv=`` anywhere in scikit-learn. The mean of the scores is what the
+    literature on few-shot learning reports.
+
+    Parameters
+    ----------
+    n_shots : int, default=5
+        Training rows of each class.
+    n_ways : int, default=None
+        Classes of an episode, drawn anew for each; None for all that have enough rows.
+    n_queries : int, default=None
+        Rows of each class to predict; fewer where a class has fewer. None for all that are left.
+    n_splits : int, default=100
+        Episodes.
+    random_state : int, RandomState instance or None, default=None
+        Draws classes and rows.
+
+    See Also
+    --------
+    skmm.retrieval.PrototypeClassifier : A classifier for so few rows.
+
+    References
+    ----------
+    Vinyals et al. (2016), "Matching networks for one shot learning", NeurIPS.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from skmm import PrototypeClassifier
+    >>> from skmm.model_selection import FewShotSplit
+    >>> X, y = load_iris(return_X_y=True)
+    >>> one, ten = (
+    ...     cross_val_score(PrototypeClassifier(), X, y, cv=FewShotSplit(k, random_state=0)).mean()
+    ...     for k in (1, 10)
+    ... )
+    >>> bool(0.7 < one < ten)
+    True
+    """
+
+    def __init__(
+        self,
+        n_shots: int = 5,
+        *,
+        n_ways: int | None = None,
+        n_queries: int | None = None,
+        n_splits: int = 100,
+        random_state: Any = None,
+    ):
+        self.n_shots = n_shots
+        self.n_ways = n_ways
+        self.n_queries = n_queries
+        self.n_splits = n_splits
+        self.random_state = random_state
+
+    def split(self, X: Any, y: Any, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Draw the episodes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Not looked at.
+        y : array-like of shape (n_samples,)
+            Classes. Those with no more than ``n_shots`` rows are left out.
+        groups : None
+            Not used.
+
+        Yields
+        ------
+        train : ndarray of int
+            ``n_shots`` rows of each class, in random order.
+        test : ndarray of int
+            Other rows of these classes, in random order.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, or too few classes have enough rows.
+        """
+        self._check()
+        classes, indices = np.unique(np.asarray(y), return_inverse=True)
+        rows = [np.flatnonzero(indices == c) for c in range(len(classes))]
+        rows = [own for own in rows if len(own) > self.n_shots]
+        n_ways = len(rows) if self.n_ways is None else self.n_ways
+        if len(rows) < max(n_ways, 2):
+            raise ValueError(
+                f"{type(self).__name__} needs {max(n_ways, 2)} classes with more than"
+                f" n_shots={self.n_shots} rows, and y has {len(rows)}. Ask for fewer classes or"
+                " fewer shots."
+            )
+        rng = check_random_state(self.random_state)
+        for _ in range(self.n_splits):
+            chosen = rng.permutation(len(rows))[:n_ways]
+            drawn = [rng.permutation(rows[c]) for c in chosen]
+            end = None if self.n_queries is None else self.n_shots + self.n_queries
+            train = np.concatenate([own[: self.n_shots] for own in drawn])
+            test = np.concatenate([own[self.n_shots : end] for own in drawn])
+            yield rng.permutation(train), rng.permutation(test)
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of episodes.
+
+        Parameters
+        ----------
+        X, y, groups : object
+            Not used.
+
+        Returns
+        -------
+        n_splits : int
+            The parameter.
+        """
+        return self.n_splits
+
+    def _check(self) -> None:
+        lowest = {"n_shots": 1, "n_ways": 2, "n_queries": 1, "n_splits": 1}
+        for name, least in lowest.items():
+            value = getattr(self, name)
+            if value is None and name in ("n_ways", "n_queries"):
+                continue
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} must be an int of at least {least}, got"
+                    f" {value!r}."
+                )

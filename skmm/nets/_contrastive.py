@@ -1,0 +1,367 @@
+"""Contrastive losses: what belongs together shall be more alike than what does not.
+
+A loss is called with the vectors of two modalities, row by row partners and of unit length, and
+with two masks of shape (n_rows, n_rows): ``positive[i, j]`` says that row ``j`` of the one side
+belongs to row ``i`` of the other, ``negative[i, j]`` that it does not; where both are False the
+pair is left out. It gives a loss for each row, the mean of both directions: each side once asks
+for the other. Losses are sums over pairs of an asking row (the anchor) and one that belongs to it,
+so that several may belong to it.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = [
+    "CONTRASTIVE_LOSSES",
+    "ContrastiveLoss",
+    "InfoNCELoss",
+    "MaxMarginLoss",
+    "SigLIPLoss",
+    "TripletLoss",
+]
+
+NEGATIVES = ("all", "hard", "semi_hard")
+# Stands for the similarity of what is not there; no sum of it is infinite.
+_NONE = -1e9
+_BIAS_PACE = 10.0
+_LARGEST_SCALE = 100.0  # as in CLIP
+
+
+class ContrastiveLoss(ABC, nn.Module):
+    """Base of the contrastive losses: both directions, and the choice of negatives.
+
+    Parameters
+    ----------
+    negatives : {"all", "hard", "semi_hard"}, default="all"
+        Those that an anchor and its positive are held against. A subclass says what it makes of
+        the hard ones; the semi-hard ones are those less similar to the anchor than the positive,
+        and where there is none the least similar one.
+    """
+
+    def __init__(self, negatives: str = "all"):
+        super().__init__()
+        if negatives not in NEGATIVES:
+            raise ValueError(f"negatives must be one of {NEGATIVES}, got {negatives!r}.")
+        self.negatives = negatives
+
+    def forward(
+        self,
+        left: Tensor,
+        right: Tensor,
+        positive: Tensor | None = None,
+        negative: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss of each row, (n_rows,).
+
+        Parameters
+        ----------
+        left, right : Tensor of shape (n_rows, n_components)
+            Vectors of unit length.
+        positive, negative : BoolTensor of shape (n_rows, n_rows), default=None
+            None says that a row belongs to its partner, and to no other.
+        """
+        if positive is None:
+            positive = torch.eye(len(left), dtype=torch.bool, device=left.device)
+        if negative is None:
+            negative = ~positive
+        similarity = left @ right.T
+        there = self._one_way(similarity, positive, negative)
+        back = self._one_way(similarity.T, positive.T, negative.T)
+        return (there + back) / 2
+
+    @abstractmethod
+    def _one_way(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        """Loss of each anchor, (n_rows,); rows of the matrices are anchors."""
+
+    @staticmethod
+    def _in_order(similarity: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """Negatives from the least to the most similar, and where each pair's semi-hard ones end.
+
+        Both of shape (n_rows, n_rows). The first is ``_NONE`` before the negatives begin; the
+        second is the place of the most similar one of them.
+        """
+        n = len(similarity)
+        ordered = torch.where(negative, similarity, _NONE).sort(dim=1).values.contiguous()
+        first = n - negative.sum(dim=1, keepdim=True)
+        below = torch.searchsorted(ordered, similarity.detach().contiguous()) - 1
+        return ordered, below.maximum(first).clamp(max=n - 1)
+
+
+def _over_positives(losses: Tensor, positive: Tensor) -> Tensor:
+    """Mean of the losses (n_rows, n_rows) of an anchor's pairs, (n_rows,)."""
+    return torch.where(positive, losses, 0.0).sum(dim=1) / positive.sum(dim=1).clamp(min=1)
+
+
+class _Tempered(ContrastiveLoss):
+    """A loss that divides similarities by a temperature."""
+
+    def __init__(self, negatives: str, temperature: float, learn_temperature: bool):
+        super().__init__(negatives)
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature!r}.")
+        self.first_scale = 1.0 / temperature
+        # Learned as a factor, so that weight decay draws it to where it began.
+        self.log_factor = nn.Parameter(torch.zeros(()), requires_grad=learn_temperature)
+
+    @property
+    def scale(self) -> Tensor:
+        """One divided by the temperature."""
+        scale = self.first_scale * self.log_factor.exp()
+        return scale.clamp(max=max(_LARGEST_SCALE, self.first_scale))
+
+    @property
+    def temperature(self) -> float:
+        """Temperature as it is now."""
+        return 1.0 / float(self.scale.detach())
+
+    @staticmethod
+    def _weights(logits: Tensor, negative: Tensor) -> Tensor:
+        """Weights of an anchor's negatives, in proportion to ``exp(logit)``, of sum 1."""
+        shares = torch.where(negative, logits.detach(), _NONE).softmax(dim=1)
+        return torch.where(negative, shares, 0.0)
+
+
+class InfoNCELoss(_Tempered):
+    """Cross-entropy of finding the partner among the negatives [1]_, in both directions [2]_.
+
+    Of an anchor and its positive ``-log(exp(s_p / t) / (exp(s_p / t) + sum_n exp(s_n / t)))``,
+    averaged over its positives where it has several: other positives do not stand in the
+    denominator [3]_.
+
+    Parameters
+    ----------
+    negatives : {"all", "hard", "semi_hard"}, default="all"
+        Which are in the sum; ``"hard"`` weighs them by ``exp(s_n / t)``, 1 on average [4]_.
+    temperature : float, default=0.07
+        Where it begins, or what it is.
+    learn_temperature : bool, default=True
+        Whether it is learned; at least 0.01 then.
+
+    References
+    ----------
+    .. [1] van den Oord, Li, Vinyals (2018), "Representation learning with contrastive predictive
+       coding", arXiv:1807.03748.
+    .. [2] Radford et al. (2021), "Learning transferable visual models from natural language
+       supervision", ICML.
+    .. [3] Feeney, Hughes (2023), "SINCERE: supervised information noise-contrastive estimation
+       revisited", arXiv:2309.14277.
+    .. [4] Robinson, Chuang, Sra, Jegelka (2021), "Contrastive learning with hard negative
+       samples", ICLR.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import InfoNCELoss
+    >>> vectors = torch.eye(2)
+    >>> InfoNCELoss(temperature=1.0)(vectors, vectors).detach()  # log(1 + exp(-1))
+    tensor([0.3133, 0.3133])
+    """
+
+    def __init__(
+        self,
+        negatives: str = "all",
+        *,
+        temperature: float = 0.07,
+        learn_temperature: bool = True,
+    ):
+        super().__init__(negatives, temperature, learn_temperature)
+
+    def _one_way(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        scaled = similarity * self.scale
+        if self.negatives == "semi_hard":
+            ordered, last = self._in_order(scaled, negative)
+            against = ordered.logcumsumexp(dim=1).gather(1, last)
+        else:
+            among = torch.where(negative, scaled, _NONE)
+            if self.negatives == "hard":
+                weights = self._weights(scaled, negative) * negative.sum(dim=1, keepdim=True)
+                among = among + weights.clamp(min=1e-9).log()
+            against = among.logsumexp(dim=1, keepdim=True)
+        return _over_positives(functional.softplus(against - scaled), positive)
+
+
+class SigLIPLoss(_Tempered):
+    """Each pair on its own, does it belong together or not, by a sigmoid [1]_.
+
+    Of an anchor ``sum_p softplus(-(s_p / t + b)) + sum_n softplus(s_n / t + b)``. The second sum,
+    where it goes over the semi-hard negatives, is a mean over the positives.
+
+    Parameters
+    ----------
+    negatives : {"all", "hard", "semi_hard"}, default="all"
+        Which are in the sum; ``"hard"`` makes it a mean, weighted by ``exp(s_n / t)``.
+    temperature : float, default=0.1
+        Where it begins, or what it is.
+    learn_temperature : bool, default=True
+        Whether it is learned; at least 0.01 then.
+    bias : float, default=-10.0
+        Where the learned bias begins: near the logarithm of the odds that a pair belongs together,
+        or else the first steps draw everything into one point.
+
+    References
+    ----------
+    .. [1] Zhai, Mustafa, Kolesnikov, Beyer (2023), "Sigmoid loss for language image pre-training",
+       ICCV.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import SigLIPLoss
+    >>> vectors = torch.eye(2)
+    >>> SigLIPLoss(temperature=1.0, bias=0.0)(vectors, vectors).detach()
+    tensor([1.0064, 1.0064])
+    """
+
+    def __init__(
+        self,
+        negatives: str = "all",
+        *,
+        temperature: float = 0.1,
+        learn_temperature: bool = True,
+        bias: float = -10.0,
+    ):
+        super().__init__(negatives, temperature, learn_temperature)
+        self.first_bias = bias
+        # Of the bias, for weight decay, as above; and a bias has a longer way to go than weights.
+        self.offset = nn.Parameter(torch.zeros(()))
+
+    @property
+    def bias(self) -> Tensor:
+        """Bias as it is now."""
+        return self.first_bias + _BIAS_PACE * self.offset
+
+    def _one_way(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        logits = similarity * self.scale + self.bias
+        belongs = torch.where(positive, functional.softplus(-logits), 0.0).sum(dim=1)
+        if self.negatives == "semi_hard":
+            ordered, last = self._in_order(logits, negative)
+            against = functional.softplus(ordered).cumsum(dim=1).gather(1, last)
+            return belongs + _over_positives(against, positive)
+        against = torch.where(negative, functional.softplus(logits), 0.0)
+        if self.negatives == "hard":
+            against = against * self._weights(logits, negative)
+        return belongs + against.sum(dim=1)
+
+
+class _Hinged(ContrastiveLoss):
+    """A loss that is zero where the positive leads a negative by a margin."""
+
+    slope = 1.0  # of the loss in the similarity
+
+    def __init__(self, negatives: str, margin: float):
+        super().__init__(negatives)
+        if not margin > 0:
+            raise ValueError(f"margin must be above 0, got {margin!r}.")
+        self.margin = margin
+
+    def _one_way(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        if self.negatives == "all":
+            return _over_positives(self._of_all(*self._hinges(similarity, negative)), positive)
+        if self.negatives == "hard":
+            chosen = torch.where(negative, similarity, _NONE).amax(dim=1, keepdim=True)
+        else:
+            ordered, last = self._in_order(similarity, negative)
+            chosen = ordered.gather(1, last)
+        losses = (self.margin - self.slope * (similarity - chosen)).clamp(min=0)
+        return _over_positives(losses, positive)
+
+    def _hinges(self, similarity: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum over the negatives of each pair's hinges, and how many are above zero.
+
+        By a sum over negatives in their order: each pair against each negative would take the
+        cube of the number of rows.
+        """
+        n = len(similarity)
+        ordered = torch.where(negative, similarity, _NONE).sort(dim=1).values.contiguous()
+        counted = torch.where(ordered > _NONE, ordered, 0.0)
+        zero = counted.new_zeros(n, 1)
+        # Of the k largest: the first entry is none of them, the last all.
+        largest = torch.cat([zero, counted.flip(1).cumsum(dim=1)], dim=1)
+        enough = (similarity - self.margin / self.slope).detach().contiguous()
+        n_active = n - torch.searchsorted(ordered, enough, right=True)
+        total = largest.gather(1, n_active) - n_active * similarity
+        return self.slope * total + n_active * self.margin, n_active
+
+    @abstractmethod
+    def _of_all(self, total: Tensor, n_active: Tensor) -> Tensor:
+        """Loss of each pair, from the sum of its hinges and the number that is above zero."""
+
+
+class TripletLoss(_Hinged):
+    """An anchor shall be nearer to its positive than to a negative, by a margin [1]_.
+
+    ``max(0, margin + d(a, p) - d(a, n))`` with squared distances ``d``. Against all negatives it
+    is the mean over those that are not yet far enough [2]_.
+
+    Parameters
+    ----------
+    negatives : {"all", "hard", "semi_hard"}, default="semi_hard"
+        Which of them; one of each kind, the most similar.
+    margin : float, default=0.2
+        Difference of squared distances that is enough.
+
+    References
+    ----------
+    .. [1] Schroff, Kalenichenko, Philbin (2015), "FaceNet: a unified embedding for face
+       recognition and clustering", CVPR.
+    .. [2] Hermans, Beyer, Leibe (2017), "In defense of the triplet loss for person
+       re-identification", arXiv:1703.07737.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import TripletLoss
+    >>> TripletLoss(margin=0.2)(torch.eye(2), torch.eye(2).flip(0))
+    tensor([2.2000, 2.2000])
+    """
+
+    slope = 2.0  # the squared distance of unit vectors is 2 - 2 * similarity
+
+    def __init__(self, negatives: str = "semi_hard", *, margin: float = 0.2):
+        super().__init__(negatives, margin)
+
+    def _of_all(self, total: Tensor, n_active: Tensor) -> Tensor:
+        return total / n_active.clamp(min=1)
+
+
+class MaxMarginLoss(_Hinged):
+    """The positive shall lead the negatives in similarity by a margin, the hardest above all [1]_.
+
+    ``max(0, margin - s_p + s_n)`` for the hardest negative, or summed over all of them.
+
+    Parameters
+    ----------
+    negatives : {"all", "hard", "semi_hard"}, default="hard"
+        Which of them; one of each kind, the most similar.
+    margin : float, default=0.2
+        Lead in cosine similarity that is enough.
+
+    References
+    ----------
+    .. [1] Faghri, Fleet, Kiros, Fidler (2018), "VSE++: improving visual-semantic embeddings with
+       hard negatives", BMVC.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import MaxMarginLoss
+    >>> MaxMarginLoss(margin=0.2)(torch.eye(2), torch.eye(2).flip(0))
+    tensor([1.2000, 1.2000])
+    """
+
+    def __init__(self, negatives: str = "hard", *, margin: float = 0.2):
+        super().__init__(negatives, margin)
+
+    def _of_all(self, total: Tensor, n_active: Tensor) -> Tensor:
+        return total
+
+
+CONTRASTIVE_LOSSES: dict[str, type[ContrastiveLoss]] = {
+    "infonce": InfoNCELoss,
+    "siglip": SigLIPLoss,
+    "triplet": TripletLoss,
+    "max_margin": MaxMarginLoss,
+}

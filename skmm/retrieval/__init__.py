@@ -1,0 +1,7 @@
+"""Retrieval across modalities, and classes from texts or from a few examples."""
+
+from skmm.retrieval._prototypes import PrototypeClassifier
+from skmm.retrieval._retriever import CrossModalRetriever
+from skmm.retrieval._zero_shot import ZeroShotClassifier
+
+__all__ = ["CrossModalRetriever", "PrototypeClassifier", "ZeroShotClassifier"]

@@ -1,0 +1,150 @@
+"""Exact search in blocks: what brute force in float64 gives, at the cost of float32.
+
+The device compares in float32, whose rounding depends on the block, the threads and the device.
+So float32 only proposes: a few more candidates than asked for are compared again in float64, one
+pair at a time, and queries whose answer could hide behind the rounding are settled by a second
+look. Equal vectors thus tie exactly, and of tied rows the first comes first.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skmm._device import resolve_device, shared_threads
+
+__all__ = ["ExactSearch", "best_of", "similarities"]
+
+_SPARE = 16  # candidates beyond those asked for
+_PAIRS = 1 << 22  # numbers gathered at once to compare pairs
+
+
+class ExactSearch:
+    """Nearest rows by the inner product of unit vectors.
+
+    Parameters
+    ----------
+    batch_size : int
+        Queries that are compared at once.
+    block_size : int
+        Rows that are compared at once: so many times ``batch_size`` scores are there.
+    device : str
+        As torch names it, or ``"auto"``.
+    """
+
+    def __init__(self, batch_size: int, block_size: int, device: str):
+        self.batch_size = batch_size
+        self.block_size = block_size
+        self.device = resolve_device(device)
+
+    def __call__(
+        self, queries: np.ndarray, vectors: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return positions and similarities, each (n_queries, k), nearest first.
+
+        ``queries`` has shape (n_queries, d), ``vectors`` (n, d) with n of at least k; both are
+        float32 and of unit length, or zero.
+        """
+        positions = np.empty((len(queries), k), dtype=np.int64)
+        near = np.empty((len(queries), k))
+        with torch.inference_mode(), shared_threads() as adjust:
+            for begin in range(0, len(queries), self.batch_size):
+                adjust()
+                part = slice(begin, begin + self.batch_size)
+                positions[part], near[part] = self._batch(queries[part], vectors, k)
+        return positions, near
+
+    def _batch(
+        self, queries: np.ndarray, vectors: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        on_device = torch.from_numpy(np.ascontiguousarray(queries)).to(self.device)
+        proposed, last = self._propose(on_device, vectors, min(k + _SPARE, len(vectors)))
+        positions, near = best_of(queries, vectors, proposed, k)
+        if proposed.shape[1] == len(vectors):
+            return positions, near
+        # Whoever was not proposed has at most the last score, up to rounding.
+        bound = near[:, -1] - _rounding(vectors.shape[1])
+        open_ = np.flatnonzero(last >= bound)
+        if len(open_):
+            positions[open_], near[open_] = self._settle(
+                on_device[open_], queries[open_], vectors, bound[open_], k
+            )
+        return positions, near
+
+    def _propose(self, queries: Tensor, vectors: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
+        """Give the k best rows by float32, in any order, and the score of the worst of them."""
+        best = torch.empty((len(queries), 0), device=self.device)
+        rows = torch.empty((len(queries), 0), dtype=torch.int64, device=self.device)
+        for begin in range(0, len(vectors), self.block_size):
+            scores = self._scores(queries, vectors, begin)
+            values, found = scores.topk(min(k, scores.shape[1]), dim=1, sorted=False)
+            best = torch.cat([best, values], dim=1)
+            rows = torch.cat([rows, found + begin], dim=1)
+            if best.shape[1] > k:
+                best, kept = best.topk(k, dim=1, sorted=False)
+                rows = rows.gather(1, kept)
+        return rows.cpu().numpy(), best.amin(dim=1).double().cpu().numpy()
+
+    def _settle(
+        self,
+        on_device: Tensor,
+        queries: np.ndarray,
+        vectors: np.ndarray,
+        bound: np.ndarray,
+        k: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Look at every row whose float32 score reaches the bound of its query."""
+        limit = torch.from_numpy(bound).to(self.device)[:, None]
+        who = rows = np.empty(0, dtype=np.int64)
+        near = np.empty(0)
+        for begin in range(0, len(vectors), self.block_size):
+            scores = self._scores(on_device, vectors, begin)
+            asking, found = (
+                index.cpu().numpy() for index in torch.nonzero(scores >= limit, as_tuple=True)
+            )
+            found += begin
+            who, rows = np.concatenate([who, asking]), np.concatenate([rows, found])
+            near = np.concatenate([near, similarities(queries, vectors, asking, found)])
+            order = np.lexsort((rows, -near, who))
+            who, rows, near = who[order], rows[order], near[order]
+            place = np.arange(len(who)) - np.searchsorted(who, who)
+            who, rows, near = who[place < k], rows[place < k], near[place < k]
+        return rows.reshape(-1, k), near.reshape(-1, k)
+
+    def _scores(self, queries: Tensor, vectors: np.ndarray, begin: int) -> Tensor:
+        block = torch.from_numpy(vectors[begin : begin + self.block_size]).to(self.device)
+        return queries @ block.T
+
+
+def best_of(
+    queries: np.ndarray, vectors: np.ndarray, proposed: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the k best of the rows proposed for each query, and their similarities.
+
+    ``proposed`` has shape (n_queries, n_proposed), -1 for nothing; of rows that are tied the
+    first comes first.
+    """
+    asking = np.repeat(np.arange(len(queries)), proposed.shape[1])
+    near = similarities(queries, vectors, asking, proposed.ravel()).reshape(proposed.shape)
+    near[proposed < 0] = -np.inf
+    order = np.lexsort((proposed, -near))[:, :k]
+    return np.take_along_axis(proposed, order, axis=1), np.take_along_axis(near, order, axis=1)
+
+
+def similarities(
+    queries: np.ndarray, vectors: np.ndarray, asking: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Inner products of pairs in float64; the same for equal pairs, wherever they stand."""
+    near = np.empty(len(rows))
+    step = max(1, _PAIRS // max(1, vectors.shape[1]))
+    for begin in range(0, len(rows), step):
+        part = slice(begin, begin + step)
+        left = queries[asking[part]].astype(np.float64)
+        near[part] = (left * vectors[rows[part]]).sum(axis=1)
+    return near
+
+
+def _rounding(width: int) -> float:
+    """How far a product of unit vectors in the precision of the device may be from the truth."""
+    if torch.get_float32_matmul_precision() != "highest":
+        return 2.0**-6  # TF32 or bfloat16 inside
+    return 2 * (width + 2) * 2.0**-24

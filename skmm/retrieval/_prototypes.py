@@ -1,0 +1,262 @@
+"""Classes from a few labelled rows."""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skmm._constraints import NON_NEGATIVE, POSITIVE_REAL, StrOptions, check_sample_weight
+
+__all__ = ["PrototypeClassifier"]
+
+
+class PrototypeClassifier(ClassifierMixin, BaseEstimator):
+    """Classify vectors by the nearest prototype: the mean of each class, held back a little.
+
+    Few-shot learning over features that are good already: behind an alignment or an
+    ``EarlyFusion`` in a pipeline one to twenty rows a class are enough. There is nothing to
+    train but means, and ``partial_fit`` adds rows and classes' rows at any time.
+
+    Parameters
+    ----------
+    metric : {"euclidean", "cosine"}, default="euclidean"
+        Distance to a prototype; squared, as in prototypical networks. ``"cosine"`` brings rows
+        and prototypes to unit length first.
+    shrinkage : float, default=0.0
+        Each prototype is held back as if so many rows of its class lay at the mean of all
+        classes: with n rows it moves by ``shrinkage / (n + shrinkage)`` of its way there. Few
+        rows are held back much and many hardly at all.
+    temperature : float, default=None
+        Squared distances are divided by it before the softmax. None takes what fits normal
+        distributions about the prototypes, alike in all directions: twice the variance within
+        classes. With one row a class that is the variance between them.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Classes.
+    prototypes_ : ndarray of shape (n_classes, n_features)
+        Prototype of each class.
+    class_count_ : ndarray of shape (n_classes,)
+        Rows of each class, or the sum of their weights.
+    temperature_ : float
+        The temperature used.
+    n_features_in_ : int
+        Number of features seen in ``fit``.
+    feature_names_in_ : ndarray of str
+        Names of the features seen in ``fit``, if it saw names.
+
+    See Also
+    --------
+    ZeroShotClassifier : Classes from texts.
+    skmm.model_selection.FewShotSplit : Splits with a few rows a class.
+
+    Notes
+    -----
+    A class that ``partial_fit`` was told of and that has no row yet is never predicted.
+
+    References
+    ----------
+    Snell, Swersky and Zemel (2017), "Prototypical networks for few-shot learning", NeurIPS.
+    Tibshirani et al. (2002), "Diagnosis of multiple cancer types by shrunken centroids of gene
+    expression", PNAS.
+
+    Examples
+    --------
+    >>> from skmm import PrototypeClassifier
+    >>> model = PrototypeClassifier().fit([[0.0, 0.1], [0.2, 0.0], [1.0, 0.9]], ["a", "a", "b"])
+    >>> model.predict([[0.1, 0.3], [0.8, 0.8]])
+    array(['a', 'b'], dtype='<U1')
+    >>> model.partial_fit([[0.1, 0.3]], ["b"]).predict([[0.1, 0.3]])
+    array(['a'], dtype='<U1')
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "metric": [StrOptions({"euclidean", "cosine"})],
+        "shrinkage": NON_NEGATIVE,
+        "temperature": [*POSITIVE_REAL, None],
+    }
+
+    def __init__(
+        self,
+        *,
+        metric: str = "euclidean",
+        shrinkage: float = 0.0,
+        temperature: float | None = None,
+    ):
+        self.metric = metric
+        self.shrinkage = shrinkage
+        self.temperature = temperature
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Take the mean of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Vectors, without NaN.
+        y : array-like of shape (n_samples,)
+            Classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        self : object
+            The fitted classifier.
+        """
+        self._validate_params()
+        X, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        self.classes_ = np.unique(y)
+        return self._count(X, y, sample_weight, first=True)
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Add rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Vectors, without NaN.
+        y : array-like of shape (n_samples,)
+            Classes.
+        classes : array-like of shape (n_classes,), default=None
+            All classes there will be; needed in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        self : object
+            The classifier.
+        """
+        self._validate_params()
+        first = not hasattr(self, "classes_")
+        if first and classes is None:
+            raise ValueError(
+                f"{type(self).__name__}.partial_fit needs classes in the first call: all that"
+                " there will be."
+            )
+        X, y = validate_data(self, X, y, dtype=np.float64, reset=first)
+        check_classification_targets(y)
+        known = self.classes_ if classes is None else np.unique(np.asarray(classes))
+        if not first and not np.array_equal(known, self.classes_):
+            raise ValueError(
+                f"{type(self).__name__}.partial_fit got other classes than before. Leave classes"
+                " out, or fit anew."
+            )
+        strangers = np.setdiff1d(y, known)
+        if len(strangers):
+            raise ValueError(
+                f"{type(self).__name__}.partial_fit: y holds {strangers[0]!r}, which is not among"
+                " the classes of the first call. Fit anew with that class."
+            )
+        self.classes_ = known
+        return self._count(X, y, sample_weight, first=first)
+
+    def _count(self, X: np.ndarray, y: np.ndarray, sample_weight: Any, *, first: bool) -> Self:
+        """Add rows to the sums, and make prototypes of these."""
+        weights = np.ones(len(X))
+        if sample_weight is not None:
+            weights = check_sample_weight(sample_weight, X)
+        X = self._scaled(X)
+        if first:
+            # Sums are taken about a point amid the data: far from zero they would lose digits.
+            self._origin = np.average(X, axis=0, weights=weights)
+            self._sums = np.zeros((len(self.classes_), X.shape[1]))
+            self._squares = 0.0
+            self.class_count_ = np.zeros(len(self.classes_))
+        indices = np.searchsorted(self.classes_, y)
+        offsets = X - self._origin
+        np.add.at(self._sums, indices, weights[:, None] * offsets)
+        self._squares += float(weights @ (offsets**2).sum(axis=1))
+        self.class_count_ = self.class_count_ + np.bincount(
+            indices, weights=weights, minlength=len(self.classes_)
+        )
+        self._set_prototypes()
+        return self
+
+    def _set_prototypes(self) -> None:
+        counts = self.class_count_[:, None]
+        means = self._sums / np.where(counts > 0, counts, 1.0)
+        seen = self.class_count_ > 0
+        middle = means[seen].mean(axis=0)
+        held = (self._sums + self.shrinkage * middle) / np.maximum(
+            counts + self.shrinkage, np.finfo(float).tiny
+        )
+        self.prototypes_ = self._scaled(np.where(seen[:, None], held, middle) + self._origin)
+        within = self._squares - (means**2 * counts).sum()
+        freedom = self.class_count_.sum() - seen.sum()
+        spread = within / freedom if freedom > 0 else 0.0
+        # Rounding leaves a little where all rows of a class are equal.
+        if spread <= 1e-12 * self._squares / self.class_count_.sum():
+            spread = ((means[seen] - middle) ** 2).sum(axis=1).mean()
+        learned = 2 * spread / self.prototypes_.shape[1] or 1.0
+        self.temperature_ = float(learned if self.temperature is None else self.temperature)
+
+    def _scaled(self, X: np.ndarray) -> np.ndarray:
+        if self.metric == "euclidean":
+            return X
+        lengths = np.linalg.norm(X, axis=1, keepdims=True)
+        return X / np.where(lengths > 0, lengths, 1.0)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Nearness to the prototypes: minus the squared distance, over the temperature.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Vectors, without NaN.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+            In the order of ``classes_``, up to a number for each row that is the same for all
+            classes; of two classes that of the second less that of the first.
+        """
+        scores = self._scores(X)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Vectors, without NaN.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return softmax(self._scores(X), axis=1)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Vectors, without NaN.
+
+        Returns
+        -------
+        classes : ndarray of shape (n_samples,)
+            That of the nearest prototype.
+        """
+        nearest = self._scores(X).argmax(axis=1)
+        return self.classes_[nearest]
+
+    def _scores(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        X = self._scaled(validate_data(self, X, dtype=np.float64, reset=False))
+        # |x - p|^2 less |x|^2, about the middle, where the fewest digits are lost.
+        middle = self.prototypes_.mean(axis=0)
+        prototypes = self.prototypes_ - middle
+        nearness = 2 * (X - middle) @ prototypes.T - (prototypes**2).sum(axis=1)
+        nearness[:, self.class_count_ == 0] = -np.inf
+        return nearness / self.temperature_

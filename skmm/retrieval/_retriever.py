@@ -1,0 +1,331 @@
+"""Search of one modality by another."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from skmm._constraints import BATCH_SIZE, DEVICE, POSITIVE_INT, HasMethods, StrOptions
+from skmm.metrics import make_retrieval_scorer
+from skmm.retrieval._exact import ExactSearch, best_of
+from skmm.retrieval._pair import check_pair, present_rows
+from skmm.retrieval._row_keeper import BaseRowKeeper
+from skmm.retrieval._rows import found_frame, row_labels
+from skmm.retrieval._vectors import unit_vectors
+
+__all__ = ["CrossModalRetriever"]
+
+
+class CrossModalRetriever(BaseRowKeeper):
+    """Find rows by one modality whose other modality is asked for.
+
+    An alignment maps every modality into one space; the retriever keeps the vectors of the rows
+    it was fitted on and finds those that are nearest to a query by the cosine. A row that lacks
+    the modality looked for is never an answer.
+
+    Rows are numbered in the order in which they come, first those of ``fit``, then those of
+    each ``partial_fit``. A number is never given to another row: when rows are removed, the
+    others keep theirs, so arrays beside the frame can still be indexed by what is found.
+
+    Parameters
+    ----------
+    alignment : estimator
+        Anything with ``fit``, and then ``modalities_`` and ``transform_modality(X, modality)``,
+        such as the estimators of ``skmm.alignment``. It is cloned and fitted; one that is to stay
+        as it is goes into scikit-learn's ``FrozenEstimator``.
+    index : {"exact", "hnsw", "faiss"}, default="exact"
+        ``"exact"`` compares with every row. ``"hnsw"``, a graph, and ``"faiss"``, any index that
+        faiss knows, look at a part of them and may miss some; they need the extra ``index``.
+    index_params : dict, default=None
+        Of ``"hnsw"``: ``M`` (16), links of a row; ``ef_construction`` (80) and ``ef_search``
+        (128), rows looked at when a row is added and when it is searched for. Of ``"faiss"``:
+        ``factory``, a string for its ``index_factory`` (default: lists of rows near each other,
+        or ``"Flat"`` below 10 000 rows), and ``search``, a string such as ``"nprobe=64"``.
+    targets : list of str, default=None
+        Modalities that are looked for, which alone get an index; None for all.
+    missing : {"raise", "nan"}, default="raise"
+        A query that lacks its modality raises ``ValueError``, or finds nothing: number -1 at
+        distance NaN.
+    k : int, default=1
+        Rows that :meth:`score` looks at.
+    batch_size : int, default=512
+        Queries that are compared at once.
+    block_size : int, default=16384
+        Rows that are compared at once. The scores of ``batch_size`` x ``block_size`` pairs are
+        all that exact search keeps, however many rows there are.
+    device : str, default="auto"
+        Device of exact search, as torch names it; ``"auto"`` takes a GPU where there is one.
+
+    Attributes
+    ----------
+    alignment_ : estimator
+        The fitted alignment.
+    modalities_ : list of str
+        Names of its modalities.
+    rows_ : DataFrame or ndarray of shape (n_rows, n_columns)
+        The rows that are searched.
+    numbers_ : ndarray of shape (n_rows,), int
+        Their numbers.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of str
+        Names of the columns seen in ``fit``, if it saw names.
+
+    See Also
+    --------
+    sklearn.neighbors.NearestNeighbors : The same within one modality.
+
+    Notes
+    -----
+    Exact search is brute force with every product in float64, ties in the order of the rows: a
+    first pass in float32 proposes candidates, and what its rounding leaves open is compared
+    again. The candidates of an approximate index are compared the same way, so its distances
+    are exact, and only its choice of rows may not be.
+
+    An index "hnsw" is built by several threads, in an order that nobody repeats: two builds may
+    differ in a few answers. A pickle holds the index itself.
+
+    References
+    ----------
+    Malkov and Yashunin (2020), "Efficient and robust approximate nearest neighbor search using
+    hierarchical navigable small world graphs", TPAMI. Douze et al. (2024), "The Faiss library".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from sklearn.base import BaseEstimator
+    >>> from skmm import CrossModalRetriever
+    >>> class Ready(BaseEstimator):  # a space in which the vectors lie already
+    ...     def fit(self, X, y=None):
+    ...         self.modalities_ = ["text", "image"]
+    ...         return self
+    ...     def transform_modality(self, X, modality):
+    ...         return np.stack(X[modality])
+    >>> X = pd.DataFrame({
+    ...     "name": ["cat", "dog", "car"],
+    ...     "text": [[1.0, 0.1], [0.9, 0.5], [0.0, 1.0]],
+    ...     "image": [[1.0, 0.0], [0.8, 0.4], [0.1, 1.0]],
+    ... })
+    >>> retriever = CrossModalRetriever(Ready()).fit(X)
+    >>> query = pd.DataFrame({"text": [[0.1, 0.9]]})
+    >>> retriever.search(query, 2, source="text", target="image")[["rank", "score", "name"]]
+       rank  score name
+    2     1    1.0  car
+    1     2    0.5  dog
+    >>> retriever.kneighbors(query, 2, source="text", target="image", return_distance=False)
+    array([[2, 1]])
+    >>> retriever.score(X)
+    1.0
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "alignment": [HasMethods(["fit", "transform_modality"])],
+        "index": [StrOptions({"exact", "hnsw", "faiss"})],
+        "index_params": [dict, None],
+        "targets": [list, tuple, None],
+        "missing": [StrOptions({"raise", "nan"})],
+        "k": POSITIVE_INT,
+        "batch_size": BATCH_SIZE,
+        "block_size": POSITIVE_INT,
+        "device": DEVICE,
+    }
+
+    def __init__(
+        self,
+        alignment: Any,
+        *,
+        index: str = "exact",
+        index_params: Mapping[str, Any] | None = None,
+        targets: list[str] | None = None,
+        missing: str = "raise",
+        k: int = 1,
+        batch_size: int = 512,
+        block_size: int = 16_384,
+        device: str = "auto",
+    ):
+        self.alignment = alignment
+        self.index = index
+        self.index_params = index_params
+        self.targets = targets
+        self.missing = missing
+        self.k = k
+        self.batch_size = batch_size
+        self.block_size = block_size
+        self.device = device
+
+    def kneighbors(
+        self,
+        X_query: Any = None,
+        n_neighbors: int = 5,
+        source: str | None = None,
+        target: str | None = None,
+        return_distance: bool = True,
+    ) -> Any:
+        """Find the rows whose one modality is nearest to another modality of the queries.
+
+        Parameters
+        ----------
+        X_query : DataFrame of shape (n_queries, n_columns), default=None
+            Cells; the columns of ``source`` are enough. None asks with each row that is kept,
+            which with ``source`` equal to ``target`` does not find itself.
+        n_neighbors : int, default=5
+            How many rows to find.
+        source, target : str, default=None
+            Modality of the queries and modality that is searched. Of two modalities None is the
+            other one, and both None are the first and the second.
+        return_distance : bool, default=True
+            Whether to return distances too.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_queries, n_neighbors)
+            One minus the cosine, nearest first. Only with ``return_distance``.
+        numbers : ndarray of shape (n_queries, n_neighbors), int
+            Numbers of the rows; of rows at equal distance the first comes first.
+
+        Raises
+        ------
+        ValueError
+            If fewer rows than ``n_neighbors`` have the target; or if a query lacks the source,
+            unless ``missing="nan"``.
+        """
+        check_is_fitted(self)
+        source, target = check_pair(source, target, self.modalities_, type(self).__name__)
+        n_found = self._n_found(n_neighbors, target, own=X_query is None and source == target)
+        if n_neighbors > n_found:
+            raise ValueError(
+                f"{type(self).__name__} was asked for n_neighbors={n_neighbors} and {n_found} rows"
+                f" can be found by {target!r}. Ask for fewer."
+            )
+        _, numbers, near = self._find(X_query, n_neighbors, source, target)
+        return (np.clip(1 - near, 0, 2), numbers) if return_distance else numbers
+
+    def search(
+        self,
+        X_query: Any = None,
+        n_neighbors: int = 5,
+        *,
+        source: str | None = None,
+        target: str | None = None,
+    ) -> pd.DataFrame:
+        """Find rows and return them.
+
+        Parameters
+        ----------
+        X_query : DataFrame of shape (n_queries, n_columns), default=None
+            As in :meth:`kneighbors`.
+        n_neighbors : int, default=5
+            How many rows to find for each query; fewer where there are fewer.
+        source, target : str, default=None
+            As in :meth:`kneighbors`.
+
+        Returns
+        -------
+        found : pandas.DataFrame
+            A row for each query and row found, under the label of the latter, with the columns
+
+            - ``query``: label of the query in its index, or its position;
+            - ``rank``: int, from 1;
+            - ``score``: float, the cosine;
+            - the columns of the row itself; one of the names above gets ``_row`` behind it.
+
+            A query that lacks the source has no row here (``missing="nan"``).
+        """
+        check_is_fitted(self)
+        source, target = check_pair(source, target, self.modalities_, type(self).__name__)
+        n_found = self._n_found(n_neighbors, target, own=X_query is None and source == target)
+        labels, numbers, near = self._find(X_query, min(n_neighbors, n_found), source, target)
+        asked, ranks = np.nonzero(numbers >= 0)
+        places = np.searchsorted(self.numbers_, numbers[asked, ranks])
+        front = {"query": labels[asked], "rank": ranks + 1, "score": near[asked, ranks]}
+        return found_frame(self.rows_, places, front)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return the mean recall at ``k`` among other rows, over all ordered pairs of modalities.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells. Each row asks with one modality for its own other one among these rows.
+        y : None
+            Not used.
+
+        Returns
+        -------
+        score : float
+            From 0 to 1, see :func:`skmm.metrics.recall_at_k`.
+        """
+        check_is_fitted(self)
+        return make_retrieval_scorer("recall_at_k", k=self.k)(self.alignment_, X)
+
+    def _n_found(self, n_neighbors: Any, target: str, *, own: bool) -> int:
+        """How many rows a query can find at most."""
+        if not POSITIVE_INT[0].is_satisfied_by(n_neighbors):
+            raise ValueError(
+                f"{type(self).__name__}: n_neighbors must be an int of at least 1, got"
+                f" {n_neighbors!r}."
+            )
+        if self.targets is not None and target not in self.targets:
+            raise ValueError(
+                f"{type(self).__name__} does not search {target!r}, which is not in"
+                f" targets={self.targets!r}. Add it there and fit again."
+            )
+        return max(0, len(self._sets[target]) - own)
+
+    def _find(
+        self, X_query: Any, k: int, source: str, target: str
+    ) -> tuple[pd.Index, np.ndarray, np.ndarray]:
+        """Labels of the queries, numbers of the rows found, -1 for none, and similarities."""
+        if X_query is None:
+            labels, queries = row_labels(self.rows_), self._sets[source].spread(self.numbers_)
+        else:
+            queries = unit_vectors(self.alignment_.transform_modality(X_query, source))
+            labels = X_query.index if hasattr(X_query, "iloc") else pd.RangeIndex(len(queries))
+        present = present_rows(queries)
+        if self.missing == "raise" and not present.all():
+            first = labels[np.flatnonzero(~present)[0]]
+            raise ValueError(
+                f"{type(self).__name__}: query {first!r} lacks {source!r}, and"
+                f" {int((~present).sum())} queries do. Leave them out, or set missing='nan'."
+            )
+        numbers = np.full((len(queries), k), -1, dtype=np.int64)
+        near = np.full((len(queries), k), np.nan)
+        if k and present.any():
+            own = self.numbers_[present] if X_query is None and source == target else None
+            numbers[present], near[present] = self._nearest(queries[present], target, k, own)
+        return labels, numbers, near
+
+    def _nearest(
+        self, queries: np.ndarray, target: str, k: int, own: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers and similarities of the k nearest rows, leaving out a query's own."""
+        if own is not None:
+            numbers, near = self._nearest(queries, target, k + 1, None)
+            other = numbers != own[:, None]
+            other[other.all(axis=1), -1] = False  # hidden behind equals of lower number
+            return numbers[other].reshape(-1, k), near[other].reshape(-1, k)
+        known = self._sets[target]
+        positions = np.empty((len(queries), k), dtype=np.int64)
+        near = np.empty((len(queries), k))
+        rest = np.ones(len(queries), dtype=bool)
+        if target in self._indices:
+            proposed = self._indices[target].search(queries, k)
+            rest = (proposed >= 0).sum(axis=1) < k
+            asked = proposed[~rest]
+            asked = np.where(asked < 0, -1, known.positions(asked))
+            positions[~rest], near[~rest] = best_of(queries[~rest], known.vectors, asked, k)
+        if rest.any():
+            exact = ExactSearch(self.batch_size, self.block_size, self.device)
+            positions[rest], near[rest] = exact(queries[rest], known.vectors, k)
+        return known.numbers[positions], near
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.input_tags.allow_nan = True
+        return tags

@@ -1,0 +1,268 @@
+"""Classes from texts, without a labelled row."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skmm._constraints import POSITIVE_REAL, HasMethods, StrOptions
+from skmm.exceptions import ModalityMissingError
+from skmm.metrics._scorer import modality_names
+from skmm.retrieval._pair import check_names, present_rows
+from skmm.retrieval._prompts import class_prompts, mean_direction, prompt_vectors
+from skmm.retrieval._rows import as_rows
+from skmm.retrieval._vectors import unit_vectors
+
+__all__ = ["ZeroShotClassifier"]
+
+_TEMPERATURE = 0.01  # what CLIP and its successors were trained to
+
+
+class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
+    """Classify rows by the texts that describe the classes.
+
+    The texts of each class are taken into the space of an alignment, and a row belongs to the
+    class whose texts lie nearest to it. No labelled row is needed: ``y`` only tells which
+    classes there are.
+
+    Parameters
+    ----------
+    alignment : estimator
+        Anything with ``fit``, and then ``modalities_`` and ``transform_modality(X, modality)``,
+        such as the estimators of ``skmm.alignment``. It is cloned and fitted on the rows without
+        their ``y``; one that is to stay as it is goes into scikit-learn's ``FrozenEstimator``.
+    prompts : str, list of str or dict, default="{}"
+        Templates in which ``{}`` stands for the class, such as ``"a photo of a {}"``, or a dict
+        from class to its text or texts. The vectors of several texts are averaged.
+    classes : array-like of shape (n_classes,), default=None
+        Classes. None takes those in ``y``, or else the keys of ``prompts``.
+    source : str, default=None
+        Modality by which rows are classified. None takes the mean of all but
+        ``prompt_modality`` that the row has.
+    prompt_modality : str, default="text"
+        Modality of the alignment that the texts belong to.
+    prompt_column : str, default=None
+        Column that takes the texts; needed if the modality has several, or if the alignment does
+        not tell which columns it has.
+    temperature : float, default=None
+        Cosines are divided by it before the softmax: the lower, the surer. None takes the
+        ``temperature_`` that the alignment has learned, or 0.01.
+    all_missing : {"prior", "raise"}, default="prior"
+        A row that lacks the source gets the same probability for each class, or
+        ``ModalityMissingError`` is raised.
+
+    Attributes
+    ----------
+    alignment_ : estimator
+        The fitted alignment.
+    classes_ : ndarray of shape (n_classes,)
+        Classes, sorted.
+    prompts_ : dict of class to list of str
+        Texts of each class.
+    class_vectors_ : ndarray of shape (n_classes, n_components), float32
+        Unit vector of each class.
+    temperature_ : float
+        The temperature used.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of str
+        Names of the columns seen in ``fit``, if it saw names.
+
+    See Also
+    --------
+    PrototypeClassifier : Classes from a few labelled rows.
+
+    References
+    ----------
+    Radford et al. (2021), "Learning transferable visual models from natural language
+    supervision", ICML. Frome et al. (2013), "DeViSE: a deep visual-semantic embedding model",
+    NeurIPS.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from sklearn.base import BaseEstimator
+    >>> from skmm import ZeroShotClassifier
+    >>> class Letters(BaseEstimator):  # stands in for an alignment of pictures and texts
+    ...     def fit(self, X, y=None):
+    ...         self.modalities_ = ["image", "text"]
+    ...         return self
+    ...     def transform_modality(self, X, modality):
+    ...         if modality == "image":
+    ...             return np.stack(X["image"])
+    ...         return np.array([[text.count("a"), text.count("o")] for text in X["text"]])
+    >>> X = pd.DataFrame({"image": [[0.9, 0.1], [0.2, 0.7]]})
+    >>> model = ZeroShotClassifier(
+    ...     Letters(), prompts="this is {}", classes=["cat", "dog"], prompt_column="text"
+    ... ).fit(X)
+    >>> model.predict(X)
+    array(['cat', 'dog'], dtype='<U3')
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "alignment": [HasMethods(["fit", "transform_modality"])],
+        "prompts": [str, list, tuple, Mapping],
+        "classes": ["array-like", None],
+        "source": [str, None],
+        "prompt_modality": [str],
+        "prompt_column": [str, None],
+        "temperature": [*POSITIVE_REAL, None],
+        "all_missing": [StrOptions({"prior", "raise"})],
+    }
+
+    def __init__(
+        self,
+        alignment: Any,
+        *,
+        prompts: str | Sequence[str] | Mapping[Any, Any] = "{}",
+        classes: Any = None,
+        source: str | None = None,
+        prompt_modality: str = "text",
+        prompt_column: str | None = None,
+        temperature: float | None = None,
+        all_missing: str = "prior",
+    ):
+        self.alignment = alignment
+        self.prompts = prompts
+        self.classes = classes
+        self.source = source
+        self.prompt_modality = prompt_modality
+        self.prompt_column = prompt_column
+        self.temperature = temperature
+        self.all_missing = all_missing
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Fit the alignment and take the classes' texts into its space.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells, for the alignment. With one that is frozen it may be None.
+        y : array-like of shape (n_samples,), default=None
+            Labels, of which only the distinct values are looked at.
+
+        Returns
+        -------
+        self : object
+            The fitted classifier.
+        """
+        self._validate_params()
+        owner = type(self).__name__
+        if X is not None:
+            validate_data(self, X=as_rows(X, owner), reset=True, skip_check_array=True)
+        self.classes_ = self._resolve_classes(y)
+        self.prompts_ = class_prompts(self.prompts, self.classes_.tolist(), owner)
+        self.alignment_ = clone(self.alignment).fit(X, None)
+        names = modality_names(self.alignment_)
+        check_names([self.prompt_modality, *filter(None, [self.source])], names, owner)
+        others = [name for name in names if name != self.prompt_modality]
+        self._sources = others if self.source is None else [self.source]
+        texts = [text for own in self.prompts_.values() for text in own]
+        vectors = prompt_vectors(
+            self.alignment_, self.prompt_modality, self.prompt_column, texts, owner
+        )
+        ends = np.cumsum([len(own) for own in self.prompts_.values()])
+        of_classes = np.split(vectors.astype(np.float64), ends[:-1])
+        self.class_vectors_ = unit_vectors(np.stack([own.mean(axis=0) for own in of_classes]))
+        learned = getattr(self.alignment_, "temperature_", None)
+        chosen = learned if self.temperature is None else self.temperature
+        self.temperature_ = float(_TEMPERATURE if chosen is None else chosen)
+        return self
+
+    def _resolve_classes(self, y: Any) -> np.ndarray:
+        owner = type(self).__name__
+        if y is not None:
+            check_classification_targets(y)
+        seen = None if y is None else np.unique(np.asarray(y))
+        if self.classes is not None:
+            classes = np.unique(np.asarray(self.classes))
+            strangers = [] if seen is None else [c for c in seen.tolist() if c not in classes]
+            if strangers:
+                raise ValueError(
+                    f"{owner}: y holds {strangers[0]!r}, which is not in classes. Add it there."
+                )
+        elif seen is not None:
+            classes = seen
+        elif isinstance(self.prompts, Mapping):
+            classes = np.unique(np.asarray(list(self.prompts)))
+        else:
+            raise ValueError(f"{owner} knows no classes. Give classes, or y, or prompts as a dict.")
+        if not len(classes):
+            raise ValueError(f"{owner}: classes is empty. Give at least one class.")
+        return classes
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Cosines between rows and classes, divided by the temperature.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; the columns of the source are enough.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+            In the order of ``classes_``; of two classes that of the second less that of the
+            first. Zeros for a row that lacks the source.
+        """
+        scores = self._scores(X)
+        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict probabilities.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; the columns of the source are enough.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``.
+        """
+        return softmax(self._scores(X), axis=1)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict classes.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; the columns of the source are enough.
+
+        Returns
+        -------
+        classes : ndarray of shape (n_samples,)
+            The nearest class.
+        """
+        nearest = self._scores(X).argmax(axis=1)
+        return self.classes_[nearest]
+
+    def _scores(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        vectors = mean_direction(
+            [unit_vectors(self.alignment_.transform_modality(X, name)) for name in self._sources]
+        )
+        present = present_rows(vectors)
+        if self.all_missing == "raise" and not present.all():
+            raise ModalityMissingError(
+                f"{type(self).__name__}: row {int(np.flatnonzero(~present)[0])} (by position) lacks"
+                f" {' and '.join(map(repr, self._sources))}, and {int((~present).sum())} rows do."
+                " Drop such rows, or set all_missing='prior'."
+            )
+        vectors = np.where(present[:, None], vectors, 0.0).astype(np.float64)
+        return vectors @ self.class_vectors_.T.astype(np.float64) / self.temperature_
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.input_tags.allow_nan = True
+        return tags

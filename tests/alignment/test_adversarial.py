@@ -1,0 +1,209 @@
+"""A known rotation is found, with pairs and without; where it cannot be, a warning says so."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+
+from skmm import AdversarialAlignment
+from skmm._device import one_thread, seeded
+from skmm.alignment._adversarial_game import Game, Whitening, procrustes
+from skmm.exceptions import ConvergenceError
+from skmm.nets import Discriminator, OrthogonalMap
+
+# Six heaps of unlike size and weight, at places without symmetry.
+PLACES = np.array(
+    [[2.0, 0, 0], [0, 1.5, 0.5], [-1, -1, 2], [0.5, -2, -1], [-1.5, 1, -1], [1, 1, 2]]
+)
+SHARES = [0.3, 0.25, 0.2, 0.1, 0.1, 0.05]
+WIDTHS = [0.1, 0.2, 0.3, 0.2, 0.4, 0.1]
+
+
+def things(rng, n, shape="heaps"):
+    if shape == "ball":
+        return rng.normal(size=(n, 3))
+    heap = rng.choice(6, size=n, p=SHARES)
+    return PLACES[heap] + np.take(WIDTHS, heap)[:, None] * rng.normal(size=(n, 3))
+
+
+def draw(seed, n_alone=500, n_both=0, shape="heaps"):
+    """Training rows, most of which have one modality, and 200 new rows with both."""
+    rng = np.random.default_rng(seed)
+    maps = {"sound": rng.normal(size=(3, 7)), "scene": rng.normal(size=(3, 5))}
+
+    def show(n):
+        latent = things(rng, n, shape)
+        return {
+            k: list(latent @ m + 0.05 * rng.normal(size=(n, m.shape[1]))) for k, m in maps.items()
+        }
+
+    both, sounds, scenes, new = (show(n) for n in (n_both, n_alone, n_alone, 200))
+    train = pd.DataFrame(
+        {
+            "sound": [*both["sound"], *sounds["sound"], *[None] * n_alone],
+            "scene": [*both["scene"], *[None] * n_alone, *scenes["scene"]],
+        }
+    )
+    return train, pd.DataFrame(new)
+
+
+def align(X, **params):
+    params = {"n_components": 3, "n_steps": 150, "n_init": 4, "random_state": 0, **params}
+    triples = [(name, "passthrough", [name]) for name in ("scene", "sound")]
+    return AdversarialAlignment(triples, **params).fit(X)
+
+
+def likeness(alignment, X):
+    """Mean cosine of partners."""
+    one, other = (alignment.transform_modality(X, name) for name in ("sound", "scene"))
+    return (one * other).sum(axis=1).mean()
+
+
+def components(alignment, X, name):
+    """Whitened features of a modality."""
+    return alignment._whitenings[name].forth(alignment._read(name, X).values)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_recovers_the_rotation_without_a_pair(seed):
+    X, new = draw(seed)
+    alignment = align(X, paired=False, random_state=seed)
+    assert likeness(alignment, new) > 0.9
+    truth = procrustes(*(components(alignment, new, name) for name in ("sound", "scene")))
+    assert np.trace(alignment.rotations_["sound"].T @ truth) / 3 > 0.95
+    found = alignment.predict_modality(new[["sound"]], to="scene")
+    scenes = np.stack(new["scene"])
+    assert ((found - scenes) ** 2).mean() < 0.2 * scenes.var(axis=0).mean()
+
+
+def test_without_pairs_it_does_not_look_at_them():
+    X, new = draw(0, n_alone=0, n_both=500)
+    shuffled = X.copy()
+    shuffled["scene"] = shuffled["scene"].sample(frac=1, random_state=0).to_numpy()
+    for frame in (X, shuffled):
+        assert likeness(align(frame, paired=False), new) > 0.9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_game_itself_turns_a_wrong_start(seed):
+    """An eighth of a turn off, and neither refinement nor another start."""
+    X, _ = draw(seed, n_alone=0, n_both=500)
+    alignment = align(X, n_steps=1)
+    one, other = components(alignment, X, "sound"), components(alignment, X, "scene")
+    truth = procrustes(one, other)
+    turn = Rotation.from_rotvec(np.pi / 4 * np.array([2, -1, 2]) / 3).as_matrix()
+    game = Game(
+        n_starts=1,
+        n_steps=300,
+        batch_size=128,
+        learning_rate=1e-2,
+        orthogonality=0.1,
+        hidden_sizes=(64, 64),
+        n_refinements=0,
+        device=torch.device("cpu"),
+        owner="Test",
+    )
+    with seeded(seed), one_thread():
+        (found,) = game._play((truth @ turn)[None], one, other)
+    assert np.trace(turn) / 3 < 0.81
+    assert np.trace(found.T @ truth) / 3 > 0.95
+
+
+def test_rows_that_have_one_modality_help_few_pairs():
+    X, new = draw(1, n_both=12)
+    assert likeness(align(X), new) > 0.9
+
+
+def test_target_keeps_its_space_and_the_rest_is_rotated():
+    X, _ = draw(2, n_both=50)
+    alignment = align(X, target="sound", n_steps=20)
+    np.testing.assert_array_equal(alignment.rotations_["sound"], np.eye(3))
+    turn = alignment.rotations_["scene"]
+    np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-5)
+
+
+def test_a_ball_has_no_orientation():
+    X, _ = draw(3, shape="ball")
+    with pytest.warns(ConvergenceWarning, match="equally well.*paired=True"):
+        align(X, paired=False, n_init=8)
+
+
+def test_clouds_of_different_shape():
+    X, _ = draw(4)
+    ring = np.random.default_rng(0).choice([-1.0, 1.0], size=(500, 5))
+    X.loc[500:, "scene"] = pd.Series(list(ring), index=X.index[500:])
+    with pytest.warns(ConvergenceWarning, match="no rotation brought modality 'sound'"):
+        align(X, paired=False, n_components=2, n_steps=50)
+
+
+def test_game_that_diverges():
+    X, _ = draw(5)
+    with pytest.raises(ConvergenceError, match="Lower learning_rate, now 1e\\+30"):
+        align(X, paired=False, learning_rate=1e30)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_repeats_copies_and_pickles(paired):
+    X, new = draw(6, n_alone=100, n_both=50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        alignment = align(X, paired=paired, n_steps=10)
+        again = clone(alignment).fit(X)
+    vectors = alignment.transform(new)
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(again.transform(new), vectors)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(alignment)).transform(new), vectors)
+
+
+def test_searched_and_framed():
+    X, new = draw(7, n_alone=0, n_both=90)
+    search = GridSearchCV(clone(align(X, n_steps=5)), {"n_components": [2, 3]}, cv=2).fit(X)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    frame = search.best_estimator_.set_output(transform="pandas").transform(new)
+    assert list(frame)[0] == "adversarialalignment0"
+
+
+def test_what_cannot_be_learned():
+    X, _ = draw(8, n_both=20)
+    with pytest.raises(ValueError, match="n_components=6 is more.*'scene' 5, 'sound' 7"):
+        align(X, n_components=6)
+    with pytest.raises(ValueError, match="target='taste' is no usable modality"):
+        align(X, target="taste")
+    alone, _ = draw(8)
+    with pytest.raises(ValueError, match="two modalities"):
+        align(alone)
+
+
+def test_whitening_and_its_way_back():
+    values = np.random.default_rng(0).normal(size=(300, 6)) @ np.diag([5, 4, 3, 2, 1, 0])
+    whitening = Whitening(values)
+    assert whitening.rank == 5
+    whitening.keep(5)
+    components = whitening.forth(values)
+    np.testing.assert_allclose(np.cov(components.T, bias=True), np.eye(5), atol=1e-8)
+    np.testing.assert_allclose(whitening.back(components), values, atol=1e-8)
+
+
+def test_maps_and_judges_do_not_mix():
+    torch.manual_seed(0)
+    maps, judges = OrthogonalMap(torch.eye(3).repeat(2, 1, 1)), Discriminator(2, 3)
+    judges(maps(torch.randn(2, 8, 3)))[0].sum().backward()
+    for parameter in (*maps.parameters(), *judges.parameters()):
+        assert parameter.grad[0].abs().sum() > 0
+        assert parameter.grad[1].abs().sum() == 0
+
+
+def test_maps_are_drawn_to_rotations():
+    torch.manual_seed(0)
+    maps = OrthogonalMap(torch.eye(3)[None] + 0.1 * torch.randn(1, 3, 3))
+    nearest = maps.rotations()
+    for _ in range(100):
+        maps.pull(0.1)
+    torch.testing.assert_close(maps.weight.detach(), nearest, atol=1e-4, rtol=0)

@@ -1,0 +1,219 @@
+"""Contrastive alignment: does it find the space that views share, and what must not matter."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.cluster import KMeans
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from skmm import ContrastiveAlignment, TextEncoder, TimeSeriesEncoder
+from skmm.alignment._recall import content_codes
+from skmm.nets import CONTRASTIVE_LOSSES
+
+FAST = {"n_components": 16, "learning_rate": 5e-3, "batch_size": 64, "max_epochs": 25}
+FEW = {**FAST, "max_epochs": 3, "random_state": 0}
+
+
+@pytest.mark.parametrize("negatives", ["all", "hard", "semi_hard"])
+@pytest.mark.parametrize("loss", CONTRASTIVE_LOSSES)
+def test_finds_what_views_share(loss, negatives, views, triples):
+    X = views(0)
+    alignment = ContrastiveAlignment(
+        triples, loss=loss, negatives=negatives, random_state=0, **FAST
+    ).fit(X[:300])
+    assert alignment.score(X[300:]) > 0.2  # chance is 0.01
+
+
+def test_projections(views, triples):
+    X = views(1)
+    for projection in ("linear", "mlp"):
+        alignment = ContrastiveAlignment(
+            triples, projection=projection, random_state=0, **FAST
+        ).fit(X[:300])
+        assert alignment.score(X[300:]) > 0.3
+    for loss in ("infonce", "triplet"):
+        learned = ContrastiveAlignment(triples, loss=loss, **FEW).fit(X).temperature_
+        assert (learned is None) is (loss == "triplet")
+    fixed = ContrastiveAlignment(triples, temperature=0.2, learn_temperature=False, **FEW)
+    assert fixed.fit(X).temperature_ == pytest.approx(0.2)
+
+
+def test_more_than_two_modalities_and_absent_ones(views, triples):
+    X = views(2, n_views=3, missing=0.2)
+    modalities = [*triples, ("third", "passthrough", ["view_2"])]
+    alignment = ContrastiveAlignment(modalities, random_state=0, **FAST).fit(X[:300])
+    assert alignment.score(X[300:]) > 0.3
+    vectors = alignment.transform_modality(X[["view_2"]], "third")
+    np.testing.assert_array_equal(np.isnan(vectors[:, 0]), X["view_2"].isna())
+    empty = X.isna().all(axis=1).to_numpy()
+    assert empty.any() and not alignment.transform(X)[empty].any()
+
+
+def test_rows_of_one_modality_change_nothing(views, triples):
+    X = views(0)[:120]
+    # Each view a second time: mean and deviation of the features stay what they are.
+    halves = [X.assign(view_1=None), X.assign(view_0=None)]
+    alone = ContrastiveAlignment(triples, **FEW).fit(X)
+    more = ContrastiveAlignment(triples, **FEW).fit(pd.concat([X, *halves], ignore_index=True))
+    np.testing.assert_allclose(more.transform(X), alone.transform(X), atol=1e-3)
+    assert more.history_[-1]["train_loss"] == pytest.approx(
+        alone.history_[-1]["train_loss"], abs=1e-3
+    )
+
+
+def test_equal_contents_are_no_negatives(views, triples):
+    """Five captions for all pictures: those of one caption must not be driven apart for it."""
+    X = views(0)[:200]
+    kinds = np.arange(len(X)) % 5
+    noise = 0.1 * np.random.default_rng(0).normal(size=(200, 20))
+    pictures = np.stack(list(X["view_0"]))[kinds] + noise
+    X["view_0"] = pd.Series(list(pictures), index=X.index, dtype=object)
+    X["view_1"] = pd.Series([X["view_1"].iloc[k] for k in kinds], index=X.index, dtype=object)
+    alignment = ContrastiveAlignment(triples, **{**FEW, "max_epochs": 20}).fit(X)
+    seen = []
+
+    class Watch(torch.nn.Module):
+        def forward(self, left, right, positive, negative):
+            seen.append((positive, negative))
+            return (left * right).sum(dim=1)
+
+    criterion = alignment._criterion()
+    criterion.loss = Watch()
+    tensors = alignment._inputs.tensors(X)
+    target = alignment._target(tensors, np.ones((200, 2), bool), np.full(200, -1))
+    criterion(alignment.module_(**tensors), torch.from_numpy(target))
+    positive, negative = (mask.numpy() for mask in seen[0])
+    np.testing.assert_array_equal(positive, np.eye(200, dtype=bool))
+    np.testing.assert_array_equal(negative, kinds[:, None] != kinds[None, :])
+    assert len(np.unique(content_codes(np.stack(list(X["view_1"]))))) == 5
+    # A guess among the dozen twins in a batch would cost each row the logarithm of their number.
+    assert alignment.history_[-1]["train_loss"] < 0.3 * np.log(FEW["batch_size"] / 5)
+
+
+def test_classes_come_together(views, triples):
+    """With y, and a label for some rows only, rows of one class lie nearer to each other."""
+    X, rng = views(3), np.random.default_rng(0)
+    y = rng.integers(0, 4, len(X))
+    offsets = 0.8 * rng.normal(size=(2, 4, 20))
+    for column, offset in zip(X, offsets, strict=True):
+        X[column] = pd.Series(list(np.stack(list(X[column])) + offset[y]), dtype=object)
+    known = y.astype(object)
+    known[:60] = None
+
+    def gap(alignment):
+        vectors = alignment.transform(X[300:])
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        similarity = vectors @ vectors.T
+        same = y[300:, None] == y[None, 300:]
+        return similarity[same].mean() - similarity[~same].mean()
+
+    alignment = ContrastiveAlignment(triples, random_state=0, **FAST)
+    for loss in ("infonce", "siglip", "triplet"):
+        alignment.set_params(loss=loss)
+        plain = gap(clone(alignment).fit(X[:300]))
+        guided = gap(clone(alignment).fit(X[:300], known[:300]))
+        assert guided > plain + 0.15
+    names = np.array(["a", "b", "c", "d"])[y]
+    same = [gap(clone(alignment).fit(X[:300], target[:300])) for target in (y, names)]
+    assert same[0] == pytest.approx(same[1], abs=1e-3)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        alignment.fit(X, y[:10])
+
+
+def test_random_state_decides(views, triples):
+    X = views(0)[:150]
+    alignment = ContrastiveAlignment(triples, **FEW)
+    first, again = (clone(alignment).fit(X).transform(X) for _ in range(2))
+    other = clone(alignment).set_params(random_state=1).fit(X).transform(X)
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0.01
+    before = torch.random.get_rng_state()
+    clone(alignment).fit(X)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_search_pipeline_and_pickle(views, triples):
+    X = views(0)
+    grid = {"loss": ["infonce", "triplet"], "temperature": [0.05, 0.2]}
+    search = GridSearchCV(ContrastiveAlignment(triples, **FEW), grid, cv=2).fit(X[:200])
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    best = search.best_estimator_
+    loaded = pickle.loads(pickle.dumps(best))
+    assert not hasattr(loaded, "net_")
+    np.testing.assert_array_equal(loaded.transform(X), best.transform(X))
+    assert best.set_output(transform="pandas").transform(X).columns[0] == "contrastivealignment0"
+    clusters = make_pipeline(clone(best), KMeans(3, n_init=1, random_state=0)).fit_predict(X)
+    assert set(clusters) == {0, 1, 2}
+    y = (np.stack(list(X["view_0"]))[:, 0] > 0).astype(int)
+    guided = make_pipeline(
+        ContrastiveAlignment(triples, random_state=0, **FAST), LogisticRegression()
+    )
+    assert guided.fit(X[:300], y[:300]).score(X[300:], y[300:]) > 0.7
+
+
+def test_encoders_are_trained_with_it():
+    """Series whose frequency is what the words say: only the encoder can tell them."""
+    rng = np.random.default_rng(0)
+    words = np.array(["slow", "medium", "quick", "rapid"])
+    kinds = rng.integers(0, 4, 160)
+    time = np.arange(40) / 40
+    series = [
+        np.sin(2 * np.pi * (2 * k + 1) * time + 6 * rng.random())[:, None].astype(np.float32)
+        for k in kinds
+    ]
+    X = pd.DataFrame({"motion": pd.Series(series, dtype=object), "text": words[kinds]})
+    X.loc[3, "text"] = None
+    modalities = [
+        ("motion", TimeSeriesEncoder("gru", n_components=16), ["motion"]),
+        ("text", TextEncoder("tfidf", n_components=4, random_state=0), ["text"]),
+    ]
+    alignment = ContrastiveAlignment(modalities, random_state=0, **{**FAST, "max_epochs": 40})
+    alignment.fit(X[:120])
+    assert alignment.module_.encoder_names == ["motion"]
+    found = alignment.transform_modality(X[120:], "motion")
+    asked = alignment.transform_modality(list(words), "text")
+    assert ((found @ asked.T).argmax(axis=1) == kinds[120:]).mean() > 0.6  # chance is 0.25
+    loaded = pickle.loads(pickle.dumps(alignment))
+    np.testing.assert_allclose(loaded.transform(X), alignment.transform(X), atol=1e-6)
+
+
+def test_callbacks_early_stopping_and_history(views, triples):
+    from skorch.callbacks import Callback
+
+    class Count(Callback):
+        seen = 0
+
+        def on_epoch_end(self, net, **kwargs):
+            type(self).seen += 1
+
+    X = views(0)
+    alignment = ContrastiveAlignment(triples, callbacks=[("count", Count())], **FEW).fit(X)
+    assert Count.seen == alignment.n_iter_ == len(alignment.history_) == 3
+    assert set(alignment.history_[0]) == {"train_loss", "valid_loss"}
+    whole = ContrastiveAlignment(triples, early_stopping=False, **FEW).fit(X)
+    assert set(whole.history_[0]) == {"train_loss"}
+
+
+def test_errors(views, triples):
+    X = views(0)[:60]
+    with pytest.raises(
+        ValueError, match="ContrastiveAlignment aligns .* one modality only, 'left'"
+    ):
+        ContrastiveAlignment(triples[:1]).fit(X)
+    apart = X.copy()
+    apart.loc[:29, "view_0"] = None
+    apart.loc[30:, "view_1"] = None
+    with pytest.raises(ValueError, match="rows that have two modalities or more, and 0 of"):
+        ContrastiveAlignment(triples).fit(apart)
+    with pytest.raises(ValueError, match="The 'loss' parameter"):
+        ContrastiveAlignment(triples, loss="cosine").fit(X)
+    alignment = ContrastiveAlignment(triples, **FEW).fit(X)
+    with pytest.raises(ValueError, match="no modality 'top'. Its modalities are 'left', 'right'"):
+        alignment.transform_modality(X, "top")
+    assert not hasattr(alignment, "predict_modality")

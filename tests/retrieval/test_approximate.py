@@ -1,0 +1,200 @@
+"""Approximate indices: near what exact search finds, and they follow the rows."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from spaces import ReadySpace, lacking, ready_frame
+
+import skmm._optional as optional
+from skmm import CrossModalRetriever
+from skmm.exceptions import MissingExtraError
+from skmm.retrieval._approximate import ApproximateIndex
+
+pytest.importorskip("faiss", reason="approximate search needs the extra 'index'")
+
+WAYS = {"source": "text", "target": "image"}
+KINDS = {
+    "hnsw": {"index": "hnsw"},
+    "ivf": {"index": "faiss", "index_params": {"factory": "IVF10,Flat", "search": "nprobe=5"}},
+    "default": {"index": "faiss"},
+    "quantised": {"index": "faiss", "index_params": {"factory": "SQ8"}},
+}
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(scope="module", name="X")
+def frame():
+    return ready_frame(600, width=16)
+
+
+def make(kind, **params):
+    return CrossModalRetriever(ReadySpace(width=16), **{**KINDS.get(kind, {}), **params})
+
+
+def overlap(found, expected):
+    """Recall: the mean share of the true neighbours that are among those found."""
+    pairs = zip(found, expected, strict=True)
+    return np.mean([len(set(a) & set(b)) / len(b) for a, b in pairs])
+
+
+@kinds
+def test_near_exact(X, kind):
+    retriever = make(kind).fit(X)
+    queries = ready_frame(100, width=16, seed=1)
+    distances, numbers = retriever.kneighbors(queries, 10, **WAYS)
+    exact, expected = make("exact").fit(X).kneighbors(queries, 10, **WAYS)
+    assert overlap(numbers, expected) > 0.8
+    # What is found stands at its true distance, nearest first.
+    assert (np.diff(distances, axis=1) >= 0).all()
+    known = numbers == expected
+    assert known.mean() > 0.5
+    assert np.array_equal(distances[known], exact[known])
+    assert len(np.unique(numbers[0])) == 10
+    assert type(retriever._indices["image"]) is ApproximateIndex  # it was asked
+
+
+@kinds
+def test_more_neighbours_than_the_index_finds(X, kind):
+    """What a part of the rows cannot give, exact search adds."""
+    few = X[:30]
+    retriever = make(kind).fit(few)
+    numbers = retriever.kneighbors(few, 30, **WAYS)[1]
+    assert np.array_equal(numbers, make("exact").fit(few).kneighbors(few, 30, **WAYS)[1])
+    with pytest.raises(ValueError, match="n_neighbors=31 and 30 rows"):
+        retriever.kneighbors(few, 31, **WAYS)
+
+
+@kinds
+def test_rows_that_lack_the_target_are_not_in_the_index(X, kind):
+    X = lacking(X[:100], image=range(0, 100, 2))
+    numbers = make(kind).fit(X).kneighbors(X, 50, **WAYS)[1]
+    assert set(numbers.ravel()) == set(range(1, 100, 2))
+    assert np.array_equal(numbers, make("exact").fit(X).kneighbors(X, 50, **WAYS)[1])
+
+
+@kinds
+def test_rows_come_and_go(X, kind):
+    retriever = make(kind).fit(X[:400]).partial_fit(X[400:500]).partial_fit(X[500:])
+    exact = make("exact").fit(X)
+    rng = np.random.default_rng(0)
+    for _ in range(3):  # the last round leaves so few that the index is built anew
+        gone = rng.choice(exact.numbers_, size=150, replace=False)
+        retriever.remove(gone), exact.remove(gone)
+        numbers = retriever.kneighbors(X, 10, **WAYS)[1]
+        assert not np.isin(numbers, gone).any() and (numbers >= 0).all()
+        assert overlap(numbers, exact.kneighbors(X, 10, **WAYS)[1]) > 0.8
+    new = ready_frame(5, width=16, noise=0.01, seed=9)
+    found = retriever.partial_fit(new).kneighbors(new, 1, **WAYS, return_distance=False)
+    assert found.ravel().tolist() == [600, 601, 602, 603, 604]
+
+
+def test_removed_rows_leave_the_index_when_they_are_the_majority(X):
+    retriever = make("hnsw").fit(X)
+    first = retriever._indices["image"]
+    assert retriever.remove(np.arange(300))._indices["image"] is first
+    assert retriever.remove([300])._indices["image"] is not first
+    assert retriever._indices["image"]._faiss.ntotal == 299
+    retriever.remove(np.arange(301, 600))
+    assert len(retriever.search(X, 3, **WAYS)) == 0
+    retriever.partial_fit(X[:2])
+    assert retriever.kneighbors(X[:2], 1, **WAYS)[1].ravel().tolist() == [600, 601]
+
+
+def test_the_nearest_are_all_removed():
+    """Removed rows stand in the way of a graph, and exact search steps in."""
+    near = ready_frame(300, width=16, noise=0.0)
+    for name in ("text", "image"):
+        near[name] = [near[name].iloc[0] + 1e-3 * cell for cell in near[name]]
+    rows = ready_frame(400, width=16, seed=1)
+    retriever = make("hnsw", index_params={"ef_search": 1, "M": 4}).fit(rows).partial_fit(near)
+    exact = make("exact").fit(rows).partial_fit(near)
+    gone = np.arange(400, 690)
+    retriever.remove(gone), exact.remove(gone)
+    numbers = retriever.kneighbors(near[:5], 40, **WAYS)[1]
+    assert (numbers >= 0).all() and not np.isin(numbers, gone).any()
+    assert np.isin(np.arange(690, 700), numbers[0]).all()
+
+
+@kinds
+def test_travels(X, kind):
+    retriever = make(kind).fit(X).remove(np.arange(50)).partial_fit(X[:20])
+    stored = pickle.dumps(retriever)
+    twin = pickle.loads(stored)
+    again = pickle.loads(pickle.dumps(twin))  # before its index was asked
+    expected = retriever.kneighbors(X, 10, **WAYS)
+    for other in (twin, again):
+        for found, true in zip(other.kneighbors(X, 10, **WAYS), expected, strict=True):
+            assert np.array_equal(found, true)
+    twin.partial_fit(X[20:30]).remove([100])
+    assert 100 not in twin.kneighbors(X, 10, **WAYS)[1]
+    assert twin.kneighbors(X[29:30], 1, **WAYS)[1] == [[629]]
+
+
+def test_another_process_reads_it(X, tmp_path):
+    retriever = make("hnsw").fit(X)
+    path = tmp_path / "retriever.pickle"
+    path.write_bytes(pickle.dumps((retriever, X[:50])))
+    helpers = next(p for p in sys.path if p.endswith("helpers"))
+    code = (
+        f"import pickle, sys; sys.path.insert(0, {helpers!r})\n"
+        f"retriever, X = pickle.load(open({str(path)!r}, 'rb'))\n"
+        "print(retriever.kneighbors(X, 3, 'text', 'image')[1].tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(retriever.kneighbors(X[:50], 3, **WAYS)[1].tolist())
+
+
+def test_targets_alone_are_indexed(X):
+    assert list(make("hnsw", targets=["image"]).fit(X)._indices) == ["image"]
+    assert sorted(make("hnsw").fit(X)._indices) == ["image", "text"]
+
+
+def test_parameters_of_the_index(X):
+    retriever = make("hnsw", index_params={"M": 8, "ef_construction": 20, "ef_search": 30}).fit(X)
+    graph = retriever._indices["image"]._faiss.hnsw
+    assert (graph.efConstruction, graph.efSearch) == (20, 30)
+    assert graph.nb_neighbors(1) == 8
+    index = make("ivf").fit(X)._indices["image"]._faiss
+    assert (index.nlist, index.nprobe) == (10, 5)
+
+
+def test_the_default_of_faiss_divides_many_rows_into_lists():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((12_000, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    index = ApproximateIndex("faiss", None, "A test")
+    index.build(np.arange(12_000), vectors)
+    assert index._faiss.nlist == 218 and index._faiss.nprobe == 27
+    expected = np.argsort(-(vectors[:50] @ vectors.T), axis=1)[:, :10]
+    assert overlap(index.search(vectors[:50], 10), expected) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"index": "hnsw", "index_params": {"m": 3}}, r"are \['M', 'ef_.*\], got 'm'"),
+        (
+            {"index": "faiss", "index_params": {"factory": "IVF4096,Flat"}},
+            "faiss refuses index_params=.* for 600 vectors: .*4096",
+        ),
+        ({"index": "faiss", "index_params": {"factory": "nonsense"}}, "could not parse"),
+        ({"index": "faiss", "index_params": {"search": "speed=3"}}, "could not set parameter"),
+    ],
+)
+def test_wrong_parameters(X, params, message):
+    with pytest.raises(ValueError, match=f"CrossModalRetriever: .*{message}"):
+        make("exact", **params).fit(X)
+
+
+def test_faiss_is_not_there(X, monkeypatch):
+    def nothing_there(name):
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr(optional.importlib, "import_module", nothing_there)
+    monkeypatch.setattr(optional, "is_installed", lambda name: False)
+    with pytest.raises(MissingExtraError, match=r"index='hnsw' needs.*'faiss'.*skmm\[index\]"):
+        make("hnsw").fit(X)
+    make("exact").fit(X)

@@ -1,0 +1,98 @@
+"""Retrieval, zero-shot and few-shot on alignments that have learned their space."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+
+from skmm import (
+    CCAAlignment,
+    CrossModalRetriever,
+    PrototypeClassifier,
+    TextEncoder,
+    ZeroShotClassifier,
+)
+from skmm.metrics import make_retrieval_scorer
+from skmm.model_selection import FewShotSplit
+
+COLOURS = np.array(["red", "green", "blue"])
+SIZES, PLACES = np.array(["small", "large"]), np.array(["bed", "car", "sea", "sky"])
+
+
+def make(n=200, seed=0):
+    """Captions and what a camera saw: three colours, a size and a place."""
+    rng = np.random.default_rng(seed)
+    colour, size, place = (rng.integers(0, k, n) for k in (3, 2, 4))
+    words = zip(SIZES[size], COLOURS[colour], PLACES[place], strict=True)
+    seen = np.column_stack([np.eye(3)[colour], size, np.eye(4)[place]])
+    X = pd.DataFrame({
+        "caption": [f"one {s} {c} thing in the {p}" for s, c, p in words],
+        "camera": list(seen + 0.1 * rng.standard_normal(seen.shape)),
+    })  # fmt: skip
+    return X, colour, colour * 8 + size * 4 + place
+
+
+def aligned(**params):
+    text = TextEncoder("tfidf", n_components=10, random_state=0)
+    return CCAAlignment(
+        [("text", text, ["caption"]), ("image", "passthrough", ["camera"])], **params
+    )
+
+
+@pytest.mark.parametrize("index", ["exact", "hnsw"])
+def test_a_caption_finds_its_kind(index):
+    if index == "hnsw":
+        pytest.importorskip("faiss", reason="approximate search needs the extra 'index'")
+    X, _, kind = make()
+    X.loc[[0, 1], "camera"] = None
+    new, _, new_kind = make(50, seed=1)
+    retriever = CrossModalRetriever(aligned(), index=index).fit(X)
+    numbers = retriever.kneighbors(new[["caption"]], 3, source="text", target="image")[1]
+    assert (kind[numbers] == new_kind[:, None]).mean() > 0.9
+    back = retriever.kneighbors(new[["camera"]], 3, source="image", target="text")[1]
+    assert (kind[back] == new_kind[:, None]).mean() > 0.9
+    assert not np.isin(numbers, [0, 1]).any()
+    alone = retriever.kneighbors(new["caption"].to_list(), 3, source="text", target="image")[1]
+    assert np.array_equal(alone, numbers)  # of a modality of one column the cells are enough
+
+
+def test_a_search_over_the_alignment():
+    X, _, kind = make()
+    grid = {"alignment__n_components": [1, 6]}
+    search = GridSearchCV(CrossModalRetriever(aligned(), k=10), grid, cv=2).fit(X)
+    assert search.best_params_ == {"alignment__n_components": 6}
+    scoring = make_retrieval_scorer("mean_average_precision", relevance="label")
+    scores = cross_val_score(aligned(), X, kind, scoring=scoring, cv=3)
+    assert scores.min() > 0.85
+
+
+def test_a_frozen_alignment():
+    X, _, _ = make()
+    alignment = aligned().fit(X)
+    retriever = CrossModalRetriever(FrozenEstimator(alignment)).fit(X[:50])
+    assert retriever.alignment_.estimator is alignment
+    assert clone(retriever).fit(X[:50]).kneighbors(X, 2)[1].max() < 50
+
+
+def test_classes_from_texts():
+    X, colour, _ = make()
+    new, new_colour, _ = make(100, seed=1)
+    # Texts as the alignment has seen them; what they say beside the colour averages out.
+    templates = [f"one {s} {{}} thing in the {p}" for s in SIZES for p in PLACES]
+    model = ZeroShotClassifier(aligned(), prompts=templates, classes=COLOURS).fit(X)
+    assert model.score(new, COLOURS[new_colour]) > 0.9
+    assert model.score(new[["camera"]], COLOURS[new_colour]) > 0.9
+    frozen = FrozenEstimator(aligned().fit(X))
+    again = ZeroShotClassifier(frozen, prompts=model.prompts_).fit(None)
+    assert np.array_equal(again.predict(new), model.predict(new))
+
+
+def test_classes_from_a_few_rows():
+    X, colour, _ = make()
+    model = make_pipeline(aligned(), PrototypeClassifier())
+    shots = {k: FewShotSplit(k, n_splits=8, random_state=0) for k in (2, 20)}
+    accuracy = {k: cross_val_score(model, X, colour, cv=cv).mean() for k, cv in shots.items()}
+    assert accuracy[20] > 0.75 and accuracy[20] > accuracy[2] + 0.05
