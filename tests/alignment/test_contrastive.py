@@ -193,10 +193,13 @@ def test_callbacks_early_stopping_and_history(views, triples):
             type(self).seen += 1
 
     X = views(0)
-    alignment = ContrastiveAlignment(triples, callbacks=[("count", Count())], **FEW).fit(X)
+    callbacks = [("count", Count())]
+    alignment = ContrastiveAlignment(triples, early_stopping=True, callbacks=callbacks, **FEW).fit(
+        X
+    )
     assert Count.seen == alignment.n_iter_ == len(alignment.history_) == 3
     assert set(alignment.history_[0]) == {"train_loss", "valid_loss"}
-    whole = ContrastiveAlignment(triples, early_stopping=False, **FEW).fit(X)
+    whole = ContrastiveAlignment(triples, **FEW).fit(X)
     assert set(whole.history_[0]) == {"train_loss"}
 
 
