@@ -121,7 +121,8 @@ def missing_modality_curve(
 
     Notes
     -----
-    What the estimator warns about because the modality is away (:class:`ModalityWarning`) is not
+    What the estimator warns about because the modality is away
+    (:class:`~skmm.exceptions.ModalityWarning`) is not
     shown: that it is away is what was asked for.
 
     Examples

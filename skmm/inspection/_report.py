@@ -20,7 +20,7 @@ class FusionReport:
     Parameters
     ----------
     scores : DataFrame
-        As :attr:`scores_`.
+        As ``scores_``.
     test_per_train : float
         Rows in a test part per row in a training part, the mean over the splits.
     score_name : str, default="score"
