@@ -1,7 +1,9 @@
 """What the pretrained models of all media share: weights at rest, and one vector a cell."""
 
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,7 +30,20 @@ class FrozenBackbone(Backbone):
         Whether that vector gets length 1.
     width : int
         Length of the vectors.
+
+    Attributes
+    ----------
+    looks_again : bool
+        Whether what goes on from the middle of the model needs the cells once more.
+
+    Notes
+    -----
+    Who trains some of the weights puts other towers into copies of this module: ``Lower`` and
+    ``Upper`` of ``_splitting``. What is peculiar to a medium then is asked of these verbs:
+    ``trial``, ``below``, ``remainder``, ``above`` and ``trimmed``.
     """
+
+    looks_again: ClassVar[bool] = False
 
     def __init__(self, tower: nn.Module, *, pooling: str, normalize: bool, width: int):
         super().__init__()
@@ -66,3 +81,67 @@ class FrozenBackbone(Backbone):
     def scaled(self, pooled: Tensor) -> Tensor:
         """Bring vectors of shape (n_cells, width) to length 1, if that is wanted."""
         return F.normalize(pooled, dim=-1) if self.normalize else pooled
+
+    # --- where the model is cut in two ----------------------------------------------------
+
+    def trial(self) -> list[Any]:
+        """Give two small cells, on which a cut can be tried."""
+        raise NotImplementedError
+
+    def below(self, **tensors: Tensor) -> list[np.ndarray]:
+        """Give what is stored of each cell, if the tower is the ``Lower`` part of the model.
+
+        Parameters
+        ----------
+        **tensors : Tensor of shape (n_cells, ...)
+            What ``collate`` gave.
+
+        Returns
+        -------
+        arrays : list of ndarray, float32
+            What goes into the first block of the ``Upper`` part.
+        """
+        return list(_to_numpy(self.tower(**tensors)[0]))
+
+    def remainder(self, tower: nn.Module) -> tuple[nn.Module, Mapping[str, Tensor]]:
+        """Say what of a model has to be run to go on from its middle.
+
+        Parameters
+        ----------
+        tower : nn.Module
+            With the structure of the tower of this module.
+
+        Returns
+        -------
+        part : nn.Module
+            Of it, with all of its blocks.
+        blank : mapping of str to Tensor
+            Input of that part for one cell, so far as its last blocks do not look at it.
+        """
+        known = getattr(self.tower, "blank", None)
+        return tower, known or self.collate(self.trial()[:1])
+
+    def above(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> dict[str, Tensor]:
+        """Give what ``forward`` takes, if the tower is the ``Upper`` part of the model.
+
+        Parameters
+        ----------
+        arrays : sequence of ndarray
+            What ``below`` gave.
+        cells : sequence
+            The cells, if this backbone ``looks_again``.
+
+        Returns
+        -------
+        tensors : dict of str to Tensor of shape (n_cells, ...)
+            With ``hidden`` among them.
+        """
+        return {"hidden": torch.from_numpy(np.stack(arrays))}
+
+    def trimmed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Take off padding that no cell of a batch needs: that of a whole column, say."""
+        return tensors
+
+
+def _to_numpy(hidden: Tensor) -> np.ndarray:
+    return hidden.float().cpu().numpy()

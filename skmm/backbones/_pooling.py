@@ -37,7 +37,10 @@ def pool_tokens(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
         pooled = torch.where(seen, tokens, 0.0).sum(1) / count
         if pooling == "statistics":
             apart = torch.where(seen, tokens - pooled.unsqueeze(1), 0.0)
-            pooled = torch.cat([pooled, (apart.square().sum(1) / count).sqrt()], dim=-1)
+            variance = apart.square().sum(1) / count
+            # Where all tokens are alike, the root has no gradient, and training must go on.
+            root = torch.where(variance > 0, variance, 1.0).sqrt()
+            pooled = torch.cat([pooled, torch.where(variance > 0, root, 0.0)], dim=-1)
     elif pooling == "max":
         pooled = torch.where(seen, tokens, -torch.inf).amax(1)
     elif pooling == "cls":

@@ -28,6 +28,8 @@ _POOLINGS = ("mean", "max", "statistics")
 _FBANK_RATE = 100  # frames a second of the spectrogram of AST
 _FBANK_LENGTH = 0.025  # seconds that a frame of it looks at
 
+_TRIAL = (4_000, 3_000)  # samples of two sounds
+
 Heard = tuple[Tensor, Tensor, Tensor | None]  # tokens, mask, the model's own summary
 
 
@@ -46,6 +48,11 @@ class PretrainedSound(FrozenBackbone):
     hear : callable
         From ``tower`` and those tensors to tokens, their mask, and the model's own summary if
         it has one.
+    n_leading : int, default=0
+        How many tokens stand for the whole sound, in front of the others.
+    frames_of : callable or None, default=None
+        For a model that is told which frames there are: from the tower to the part that goes on
+        from frames, a module that takes ``heard``, BoolTensor of shape (n_sounds, n_frames).
     pooling : {"mean", "max", "statistics", "pooler"}
         How the tokens of a sound become one vector; "pooler" is the model's own summary.
     normalize : bool
@@ -63,10 +70,14 @@ class PretrainedSound(FrozenBackbone):
         pooling: str,
         normalize: bool,
         width: int,
+        n_leading: int = 0,
+        frames_of: Callable[[Any], nn.Module] | None = None,
     ):
         super().__init__(tower, pooling=pooling, normalize=normalize, width=width)
         self.prepare = prepare
         self.hear = hear
+        self.n_leading = n_leading
+        self.frames_of = frames_of
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
         """Turn sounds into what the model was trained on."""
@@ -86,12 +97,62 @@ class PretrainedSound(FrozenBackbone):
             In float32, whatever the type of the weights. With statistics, a token's distance
             from the mean token stands behind it.
         """
-        tokens, mask, summary = self.hear(self.tower, **tensors)
-        tokens = tokens.float()
+        hear = self._go_on if "hidden" in tensors else self.hear
+        tokens, mask, summary = hear(self.tower, **tensors)
+        tokens, mask = tokens[:, self.n_leading :].float(), mask[:, self.n_leading :]
         pooled = self.pooled(tokens, mask, summary)
         if self.pooling == "statistics":
             tokens = beside_deviation(tokens, pooled)
         return Encoded(tokens, mask, self.scaled(pooled))
+
+    def _go_on(self, tower: nn.Module, *, hidden: Tensor) -> Heard:
+        """Hear from the middle of the model on."""
+        mask = hidden[..., -1] > 0
+        told = {} if self.frames_of is None else {"heard": mask}
+        tokens, summary = tower(hidden=hidden[..., :-1], **told)
+        return tokens, mask, summary
+
+    def trial(self) -> list[np.ndarray]:
+        """Give two sounds of noise."""
+        rng = np.random.default_rng(0)
+        return [(0.1 * rng.standard_normal(n)).astype(np.float32) for n in _TRIAL]
+
+    def below(self, **tensors: Tensor) -> list[np.ndarray]:
+        """Give the tokens of each sound, with 1 behind those that hear it and 0 behind others.
+
+        Where the model is told which frames there are, the others are left out.
+        """
+        hidden, mask, _ = self.hear(self.tower, **tensors)
+        arrays = torch.cat([hidden.float(), mask[..., None].float()], dim=2).cpu().numpy()
+        if self.frames_of is None:
+            return list(arrays)
+        return [a[:n] for a, n in zip(arrays, mask.sum(1).tolist(), strict=True)]
+
+    def remainder(self, tower: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
+        """Leave out what makes frames of a wave, which costs as much as many blocks."""
+        if self.frames_of is not None:
+            return self.frames_of(tower), {}
+        blank = self.collate(self.trial()[:1])
+        del blank["lengths"]
+        return tower, blank
+
+    def above(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> dict[str, Tensor]:
+        """Stack tokens, with zeros behind the shorter sounds."""
+        longest = max(len(array) for array in arrays)
+        hidden = torch.zeros(len(arrays), longest, arrays[0].shape[-1])
+        for row, array in enumerate(arrays):
+            hidden[row, : len(array)] = torch.from_numpy(np.array(array))
+        return {"hidden": hidden}
+
+    def trimmed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Cut off what stands behind the longest sound, where the model would not look at it."""
+        if self.frames_of is None:
+            return tensors
+        if "hidden" in tensors:
+            hidden = tensors["hidden"]
+            return {"hidden": hidden[:, : int((hidden[..., -1] > 0).sum(1).max())]}
+        values, lengths = tensors["input_values"], tensors["lengths"]
+        return {"input_values": values[:, : int(lengths.max())], "lengths": lengths}
 
 
 class SoundRecipe:
@@ -173,6 +234,10 @@ class SoundRecipe:
     def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedSound:
         """Put a way to pool around the weights."""
         options = {key: settings[key] for key in ("pooling", "normalize", "width")}
+        if self._is_raw():
+            options["frames_of"] = _Frames
+        elif self.kind == "audio-spectrogram-transformer":
+            options["n_leading"] = 2
         return PretrainedSound(tower, self._prepare, self._hear, **options)
 
     def _limit(self) -> float | None:
@@ -219,8 +284,9 @@ class SoundRecipe:
             return tokens, frame_mask(-(-lengths // a_token), tokens.shape[1]), summary
         if self.kind == "clap":  # a short sound is repeated, so every patch hears it
             return tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool), summary
-        tokens = tokens[:, 2:]  # behind two that stand for the whole sound
-        return tokens, self._patches_that_hear(lengths, tokens.shape[1]), summary
+        # Behind two that stand for the whole sound.
+        patches = self._patches_that_hear(lengths, tokens.shape[1] - 2)
+        return tokens, nn.functional.pad(patches, (2, 0), value=True), summary
 
     # --- models of the raw wave -----------------------------------------------------------
 
@@ -270,6 +336,33 @@ class SoundRecipe:
         begins = torch.arange(n_steps, device=lengths.device) * config.time_stride
         hearing = begins < n_frames.clamp(min=1)[:, None]  # (n, n_steps)
         return hearing.repeat(1, n_tokens // n_steps)
+
+
+class _Frames(nn.Module):
+    """What a model of the raw wave does with frames, as against how it makes them.
+
+    Parameters
+    ----------
+    tower : Tower
+        The model; it is changed.
+    """
+
+    def __init__(self, tower: Tower):
+        super().__init__()
+        self.encoder = tower.model.encoder
+        self.width = tower.model.config.hidden_size
+        self.encoder.pos_conv_embed = nn.Identity()  # its work is in the frames already
+
+    def forward(self, *, heard: Tensor) -> tuple[Tensor, None]:
+        """Run the blocks; what goes into the first is put there by ``Upper``.
+
+        Parameters
+        ----------
+        heard : BoolTensor of shape (n_sounds, n_frames)
+            Which frames there are.
+        """
+        blank = torch.zeros(*heard.shape, self.width, device=heard.device)
+        return self.encoder(blank, attention_mask=heard)[0], None
 
 
 def resolved_pooling(pooling: str, name: str, has_pooler: bool) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -97,6 +97,10 @@ class PretrainedPicture(FrozenBackbone):
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return Encoded(tokens, mask, self.scaled(self.pooled(tokens, mask, summary)))
 
+    def trial(self) -> list[Any]:
+        """Give two pictures of noise."""
+        return list(np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3)).astype(np.uint8))
+
 
 class PictureRecipe:
     """All of a vision checkpoint but its weights: config, preprocessing, the way to pool.
@@ -108,6 +112,8 @@ class PictureRecipe:
     name : str
         Its name, for messages.
     """
+
+    backbone_class: ClassVar[type[PretrainedPicture]] = PretrainedPicture
 
     def __init__(self, folder: Path, name: str):
         self.name = name
@@ -176,7 +182,7 @@ class PictureRecipe:
             )
         options = {key: settings[key] for key in ("pooling", "normalize", "width")}
         padded = getattr(self.processor, "do_pad", None) or False
-        return PretrainedPicture(tower, self._prepare, separable=not padded, **options)
+        return self.backbone_class(tower, self._prepare, separable=not padded, **options)
 
     def _image_size(self) -> int | None:
         """Side in pixels to which pictures are brought; None if they keep their size."""

@@ -71,7 +71,7 @@ class WhisperRecipe:
             for key, value in _tensors(self.file, "model_state_dict").items()
             if key.startswith(prefix)
         }
-        return _filled(WhisperEncoder, state, device, dtype)
+        return _Ear(_filled(WhisperEncoder, state, device, dtype)).eval()
 
     def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedSound:
         """Put a way to pool around the weights."""
@@ -153,8 +153,19 @@ def whisper_input(cells: Sequence[np.ndarray], *, seconds: float = 30.0) -> dict
     return {"mel": torch.stack(mels), "lengths": lengths}
 
 
+class _Ear(nn.Module):
+    """The encoder of Whisper, with the output that a tower gives."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, *, mel: Tensor) -> tuple[Tensor, None]:
+        return self.model(mel), None
+
+
 def _hear_whisper(tower: nn.Module, *, mel: Tensor, lengths: Tensor) -> Heard:
-    tokens = tower(mel)
+    tokens, _ = tower(mel=mel)
     return tokens, frame_mask(-(-lengths // _SAMPLES_PER_TOKEN), tokens.shape[1]), None
 
 

@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skmm.backbones._frozen import FrozenBackbone
 from skmm.backbones._protocol import Encoded
@@ -160,6 +161,8 @@ class PretrainedText(FrozenBackbone):
         Length of the vectors.
     """
 
+    looks_again: ClassVar[bool] = True  # masks, and what else the tokenizer gives
+
     def __init__(
         self,
         tower: Tower,
@@ -236,6 +239,38 @@ class PretrainedText(FrozenBackbone):
             others["attention_mask"] = attended
         tokens, summary = self.tower(input_ids=input_ids, **others)
         return tokens, summary, mask
+
+    def trial(self) -> list[str]:
+        """Give two short texts."""
+        return ["a", "some more words, so that the other one is padded"]
+
+    def below(self, **tensors: Tensor) -> list[np.ndarray]:
+        """Give the tokens of each text; padding where the model looks at it."""
+        hidden, _, mask = self.through_tower(**tensors)
+        arrays = hidden.float().cpu().numpy()
+        if not self.tokenizer.masked:
+            return list(arrays)
+        return [a[:n] for a, n in zip(arrays, mask.sum(1).tolist(), strict=True)]
+
+    def remainder(self, tower: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
+        """Run the whole of it: its input is known again."""
+        return tower, {}
+
+    def above(self, arrays: Sequence[np.ndarray], cells: Sequence[str]) -> dict[str, Tensor]:
+        """Put hidden states beside the ids and masks of the texts."""
+        tensors = self.collate(cells)
+        hidden = torch.zeros(*tensors["input_ids"].shape, arrays[0].shape[-1])
+        for row, array in enumerate(arrays):
+            hidden[row, : len(array)] = torch.from_numpy(np.array(array))
+        return {**tensors, "hidden": hidden}
+
+    def trimmed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Cut off what stands behind the longest text."""
+        if not self.tokenizer.masked:
+            return tensors
+        mask = tensors["attention_mask"]
+        longest = max(int(mask.sum(1).max()), 1) if len(mask) else 1
+        return {name: tensor[:, :longest] for name, tensor in tensors.items()}
 
 
 class TextRecipe:

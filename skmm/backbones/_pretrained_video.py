@@ -1,12 +1,12 @@
 """Video models of transformers: clips of a fixed number of frames, one vector a patch in time."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
 
-from skmm.backbones._pretrained_image import PictureRecipe
+from skmm.backbones._pretrained_image import PictureRecipe, PretrainedPicture
 from skmm.backbones._transformers import reading
 
 __all__ = ["VideoRecipe"]
@@ -14,6 +14,15 @@ __all__ = ["VideoRecipe"]
 # Their first token was trained to stand for the whole clip.
 _CLS_PUBLISHED = {"timesformer", "vivit"}
 _POOLINGS = ("mean", "max", "cls")
+
+
+class PretrainedClip(PretrainedPicture):
+    """A pretrained video model, whose cells are iterables of frames."""
+
+    def trial(self) -> list[list[np.ndarray]]:
+        """Give two clips of noise."""
+        noise = np.random.default_rng(0).integers(0, 256, (2, 4, 48, 48, 3)).astype(np.uint8)
+        return [list(clip) for clip in noise]
 
 
 class VideoRecipe(PictureRecipe):
@@ -29,6 +38,8 @@ class VideoRecipe(PictureRecipe):
     name : str
         Its name, for messages.
     """
+
+    backbone_class: ClassVar[type[PretrainedPicture]] = PretrainedClip
 
     def settings(
         self, pooling: str, normalize: bool | str, max_length: int | None

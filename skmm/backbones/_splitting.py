@@ -24,6 +24,7 @@ __all__ = [
     "block_count",
     "put_parameter",
     "reached_by_gradient",
+    "steadied",
     "structure_of",
 ]
 
@@ -49,6 +50,25 @@ def structure_of(tower: nn.Module, replaced: Mapping[int, Tensor] | None = None)
     """
     memo: dict[int, Any] = {id(t): t for t in (*tower.parameters(), *tower.buffers())}
     return copy.deepcopy(tower, memo | dict(replaced or {}))
+
+
+def steadied(tower: Any) -> Any:
+    """Switch off what some models do in training beside dropout, and give the model back.
+
+    Leaving out whole blocks at random leaves out the one where a cut model is entered. Hiding
+    stretches of a sound draws from numpy's global generator, and fails on short ones.
+
+    Parameters
+    ----------
+    tower : nn.Module
+        Structure of its own, from ``structure_of``; it is changed.
+    """
+    for module in tower.modules():
+        for owner in (module, getattr(module, "config", None)):
+            for name in ("layerdrop", "encoder_layerdrop", "apply_spec_augment"):
+                if getattr(owner, name, False):
+                    setattr(owner, name, 0.0 if name.endswith("drop") else False)
+    return tower
 
 
 def put_parameter(module: nn.Module, name: str, value: nn.Parameter) -> None:
@@ -275,9 +295,10 @@ def add_lora(tower: nn.Module, params: Mapping[str, Any], *, needed_by: str) -> 
     targets = [name for name, module in tower.named_modules() if id(module) in inside]
     options = {"r": 8, "lora_alpha": 16, "target_modules": targets, **params}
     if not options["target_modules"]:
+        others = "'last' or 'full'" if len(blocks) else "'full'"
         raise ValueError(
             f"{needed_by}: fine_tune='lora' needs linear layers, and the blocks of this model have"
-            " none. Use fine_tune='last' or 'full'."
+            f" none. Use fine_tune={others}."
         )
     known = {id(p) for p in tower.parameters()}
     try:

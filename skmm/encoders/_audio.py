@@ -55,8 +55,8 @@ class AudioEncoder(CellEncoder):
         - a folder, the name of packaged weights (``"whisper-tiny.en"``, the encoder of a speech
           recogniser; ``"ge2e"``, which tells speakers apart) or a name on the Hugging Face hub
           (extra ``hub``), looked for in this order: wav2vec 2.0 and its like, HuBERT, WavLM,
-          the encoder of Whisper, AST, or the audio half of CLAP, from safetensors. Frozen;
-          nothing is trained.
+          the encoder of Whisper, AST, or the audio half of CLAP, from safetensors. Frozen,
+          unless ``fine_tune`` says otherwise.
         - ``"cnn"``: a small residual network over log-mel spectrograms, trained from scratch:
           inside a joint fusion with its head, alone with ``y`` through a linear head that is
           then dropped, or without ``y`` by reconstructing the spectrogram in small.
@@ -77,18 +77,35 @@ class AudioEncoder(CellEncoder):
         Seconds that go through a frozen model at once, unless it takes less. A longer recording
         is read and encoded window by window, and never lies in memory as a whole.
         ``"whisper-tiny.en"`` pads every sound to this length: 30 s as in its training, a few
-        seconds for short sounds in a fraction of the time. A network that is trained here
-        hears the first window of a recording.
+        seconds for short sounds in a fraction of the time. What is trained here, from scratch
+        or by ``fine_tune``, hears the first window of a recording.
+    fine_tune : {"frozen", "last", "lora", "full"} or int, default="frozen"
+        Which weights of a pretrained model are trained, inside a joint fusion with its head or
+        alone with ``y`` through a linear head that is then dropped:
+
+        - ``"frozen"``: none; sounds are encoded once and their vectors stored;
+        - ``"last"``, or a number: the last layer of its transformer, or so many. What lies
+          below stays frozen, is encoded once and stored, so an epoch costs only the top. WavLM
+          and CLAP cannot be cut so, nor can ``"ge2e"``;
+        - ``"lora"``: low-rank adapters [1]_ beside the linear layers (extra ``lora``);
+        - ``"full"``: all.
+
+        Networks from scratch are always trained, and ``"mfcc"`` never is.
+    lora_params : dict, default=None
+        Parameters of ``peft.LoraConfig`` for ``"lora"``; rank 8, ``lora_alpha`` 16 and all
+        linear layers of the transformer if not told.
     augment : callable, default=None
-        Changes a sound in the training of a network, as ``augment(cell, rng)`` with a numpy
-        ``Generator``, anew in each epoch; ``cell`` is an array (n_samples,), float32, and so is
-        what comes back. Prediction never sees it, nor does a frozen model.
+        Changes a sound in training, as ``augment(cell, rng)`` with a numpy ``Generator``, anew
+        in each epoch; ``cell`` is an array (n_samples,), float32, and so is what comes back. A
+        pretrained model hears of it what fits into a window. Prediction never sees it, nor does
+        a frozen model.
     n_components : int, default=128
         Width of the vectors of ``"cnn"``.
     max_epochs : int, default=10
         Passes over the training sounds when a network is trained alone.
     learning_rate : float, default=1e-3
-        Step size when a network is trained alone.
+        Step size when a network is trained alone. Pretrained weights take smaller steps: 5e-5
+        for the last layers, 2e-5 for all, 2e-4 for adapters.
     batch_size : int, default=16
         Windows that go through the model at once.
     on_error : {"raise", "missing"}, default="raise"
@@ -128,6 +145,8 @@ class AudioEncoder(CellEncoder):
 
     References
     ----------
+    .. [1] Hu et al. (2022), "LoRA: low-rank adaptation of large language models", ICLR.
+
     Davis and Mermelstein (1980), "Comparison of parametric representations for monosyllabic word
     recognition", IEEE TASSP. Radford et al. (2023), "Robust speech recognition via large-scale
     weak supervision", ICML. Wan et al. (2018), "Generalized end-to-end loss for speaker
@@ -159,6 +178,8 @@ class AudioEncoder(CellEncoder):
         "normalize": [StrOptions({"auto"}), "boolean"],
         "sampling_rate": [*POSITIVE_INT, None],
         "window": POSITIVE_REAL,
+        "fine_tune": [StrOptions({"frozen", "last", "lora", "full"}), *POSITIVE_INT],
+        "lora_params": [dict, None],
         "augment": [callable, None],
         "n_components": POSITIVE_INT,
         "max_epochs": POSITIVE_INT,
@@ -180,6 +201,8 @@ class AudioEncoder(CellEncoder):
         normalize: Any = "auto",
         sampling_rate: int | None = None,
         window: float = 30.0,
+        fine_tune: Any = "frozen",
+        lora_params: dict[str, Any] | None = None,
         augment: Any = None,
         n_components: int = 128,
         max_epochs: int = 10,
@@ -197,6 +220,8 @@ class AudioEncoder(CellEncoder):
         self.normalize = normalize
         self.sampling_rate = sampling_rate
         self.window = window
+        self.fine_tune = fine_tune
+        self.lora_params = lora_params
         self.augment = augment
         self.n_components = n_components
         self.max_epochs = max_epochs
@@ -212,7 +237,15 @@ class AudioEncoder(CellEncoder):
     @property
     def needs_training(self) -> bool:
         """Whether the model is a network that has to be trained with a head."""
+        return self._is_from_scratch or self._is_tuned
+
+    @property
+    def _is_from_scratch(self) -> bool:
         return isinstance(self.model, nn.Module) or self.model == "cnn"
+
+    @property
+    def _is_tuned(self) -> bool:
+        return self.fine_tune != "frozen" and not self._is_from_scratch and self.model != "mfcc"
 
     def _make_engine(self, columns: list[Column], y: Any) -> Engine:
         if self.model == "mfcc":
@@ -242,14 +275,21 @@ class AudioEncoder(CellEncoder):
 
     def _heard(self, windows: Iterator[np.ndarray]) -> Any:
         """What the model is given: all windows, or the first one where it is trained here."""
-        return next(windows) if self.needs_training else windows
+        frozen = not self._is_from_scratch and isinstance(self._engine, WindowsEngine)
+        return windows if frozen else next(windows)
+
+    def _augmented(self, cell: Any, seed: tuple[int, ...]) -> Any:
+        changed = super()._augmented(cell, seed)
+        if self._is_from_scratch:
+            return changed
+        target = self._target()
+        return changed[: max(1, round(target["window"] * target["rate"]))]
 
     def _target(self) -> dict[str, Any]:
         """What a cell is decoded to."""
         rate, window = _RATE, self.window
-        if not self.needs_training:
-            engine: Any = self._engine
-            described = engine.engine.description
+        if not self._is_from_scratch:
+            described = self._engine.description
             rate, limit = described["rate"], described["window"]
             window = window if limit is None else min(window, limit)
         return {"rate": rate, "array_rate": self.sampling_rate, "window": window}

@@ -186,6 +186,10 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
                 f"Found array with 0 feature(s) (shape={getattr(X, 'shape', None)}) while a"
                 f" minimum of 1 is required by {name}."
             )
+        known = [column.name for column in columns if column.name is not None]
+        if len(set(known)) < len(known):
+            twice = next(other for other in known if known.count(other) > 1)
+            raise ValueError(f"{name}: X has several columns named {twice!r}. Rename them.")
         validate_data(self, X=_as_table(X, columns), reset=reset, skip_check_array=True)
         if reset:
             self.__dict__.pop("loss_curve_", None)  # of an earlier fit with another model

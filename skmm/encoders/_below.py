@@ -10,9 +10,7 @@ from skmm.backbones._splitting import Lower, around
 from skmm.encoders._engine import Runtime, precision
 from skmm.encoders._pretrained import PretrainedEngine
 
-__all__ = ["LowerEngine", "hidden_of"]
-
-Tensors = dict[str, torch.Tensor]
+__all__ = ["LowerEngine"]
 
 # Raised when code of ours changes where a model is cut.
 _FORMAT = 1
@@ -23,9 +21,9 @@ class LowerEngine(PretrainedEngine):
 
     Parameters
     ----------
-    encoder : TextEncoder or ImageEncoder
+    encoder : CellEncoder
         As for ``PretrainedEngine``.
-    modality : {"text", "image"}
+    modality : {"text", "image", "audio", "video"}
         What the checkpoint must be for.
     n_blocks : int
         How many blocks are left out.
@@ -62,34 +60,7 @@ class LowerEngine(PretrainedEngine):
         backbone = self._backbone(runtime)
         tensors = {name: t.to(runtime.device, non_blocking=True) for name, t in prepared.items()}
         with torch.inference_mode(), precision(runtime):
-            hidden, mask = hidden_of(backbone, tensors)
-        arrays = list(hidden.float().cpu().numpy())
-        if mask is None:
-            return arrays
-        return [a[:n] for a, n in zip(arrays, mask.sum(1).tolist(), strict=True)]
+            return backbone.below(**tensors)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_lower": None}
-
-
-def hidden_of(backbone: Any, tensors: Tensors) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """What a model's lower part gives.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        With a ``Lower`` for its tower.
-    tensors : dict of str to Tensor
-        What it collated.
-
-    Returns
-    -------
-    hidden : Tensor of shape (n_cells, ...)
-        Input of the first block that is left out.
-    mask : BoolTensor of shape (n_cells, n_tokens) or None
-        Which tokens are to be kept; None keeps everything.
-    """
-    if not hasattr(backbone, "tokenizer"):
-        return backbone.tower(**tensors)[0], None
-    hidden, _, mask = backbone.through_tower(**tensors)
-    return hidden, mask if backbone.tokenizer.masked else None

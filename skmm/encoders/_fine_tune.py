@@ -17,10 +17,11 @@ from skmm.backbones._splitting import (
     block_count,
     put_parameter,
     reached_by_gradient,
+    steadied,
     structure_of,
 )
-from skmm.encoders._below import LowerEngine, hidden_of
-from skmm.encoders._engine import Runtime
+from skmm.encoders._below import LowerEngine
+from skmm.encoders._engine import Engine, Runtime
 from skmm.encoders._pretrained import PretrainedEngine
 from skmm.encoders._trained import TrainedEngine
 from skmm.exceptions import CheckpointError
@@ -31,7 +32,6 @@ Tensors = dict[str, torch.Tensor]
 
 # What has learned a language or to see forgets it at larger steps; adapters start from nothing.
 _STEP_SIZES = {"blocks": 5e-5, "full": 2e-5, "lora": 2e-4}
-_LONGER = "some more words, so that the other one is padded"
 
 
 def make_tuned(encoder: Any, modality: str, device: torch.device) -> "TunedEngine":
@@ -39,9 +39,9 @@ def make_tuned(encoder: Any, modality: str, device: torch.device) -> "TunedEngin
 
     Parameters
     ----------
-    encoder : TextEncoder or ImageEncoder
+    encoder : CellEncoder
         Whose ``model``, ``fine_tune`` and ``lora_params`` are used.
-    modality : {"text", "image"}
+    modality : {"text", "image", "audio", "video"}
         What the checkpoint must be for.
     device : torch.device
         Where its weights go.
@@ -111,7 +111,8 @@ class TunedBackbone(Backbone):
     # --- which weights are trained --------------------------------------------------------
 
     def _adapters(self, device: torch.device) -> dict[str, nn.Parameter]:
-        tower = structure_of(self.pretrained(device).tower)
+        pretrained = self.pretrained(device)
+        tower = structure_of(pretrained.tower)
         names = add_lora(tower, self.lora, needed_by=self.source.owner)
         weights = dict(tower.named_parameters())
         return {name: weights[name] for name in names}
@@ -120,11 +121,11 @@ class TunedBackbone(Backbone):
         """Copies of the weights that the output depends on, of those that are not below."""
         pretrained = self.pretrained(device)
         tower = pretrained.tower
-        sample = {k: v.to(device) for k, v in pretrained.collate(self._sample()).items()}
+        sample = {k: v.to(device) for k, v in pretrained.collate(pretrained.trial()).items()}
         if self.n_blocks is not None:
             self._check_count(block_count(tower))
             try:
-                sample = self._checked_split(pretrained, sample)
+                sample = self._checked_split(pretrained, sample, device)
             except CheckpointError:
                 raise
             except Exception as error:  # whatever a model says that is not run as a whole
@@ -134,12 +135,18 @@ class TunedBackbone(Backbone):
             encoded = part(**sample)
             return encoded.pooled.sum() + encoded.tokens.sum()
 
-        names = reached_by_gradient(lambda new: self._part(pretrained, new), tower, run)
+        with torch.backends.cudnn.flags(enabled=False):  # its recurrent nets want train mode
+            names = reached_by_gradient(lambda new: self._part(pretrained, new), tower, run)
         weights = dict(tower.named_parameters())
         return {name: nn.Parameter(weights[name].detach().clone()) for name in names}
 
     def _check_count(self, n: int) -> None:
         assert self.n_blocks is not None
+        if not n:
+            raise ValueError(
+                f"{self.source.owner}: fine_tune={self.n_blocks}, but"
+                f" {str(self.source.model)!r} is not made of blocks. Use fine_tune='full'."
+            )
         if self.n_blocks > n:
             raise ValueError(
                 f"{self.source.owner}: fine_tune={self.n_blocks}, but {str(self.source.model)!r}"
@@ -147,12 +154,13 @@ class TunedBackbone(Backbone):
                 " fine_tune='full'."
             )
 
-    def _checked_split(self, pretrained: Any, sample: Tensors) -> Tensors:
+    def _checked_split(self, pretrained: Any, sample: Tensors, device: torch.device) -> Tensors:
         """Inputs of the last blocks; cut in two, the model must give what it gives whole."""
         lower = around(pretrained, Lower(pretrained.tower, self.n_blocks or 1).eval())
         with torch.no_grad():
-            hidden = hidden_of(lower, sample)[0]
-            inputs = {**(sample if self.source.modality == "text" else {}), "hidden": hidden}
+            arrays = lower.below(**sample)
+            inputs = pretrained.above(arrays, pretrained.trial())
+            inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
             whole, parts = pretrained(**sample), self._part(pretrained, {}).eval()(**inputs)
         mask = whole.mask[..., None]
         scale = float(whole.tokens.abs().max()) + 1e-6
@@ -160,6 +168,8 @@ class TunedBackbone(Backbone):
             apart = (one - other).abs() if one.ndim == 2 else ((one - other) * mask).abs()
             if not float(apart.max()) <= 1e-3 * scale:
                 raise self._no_split("its blocks look at more than what the ones below them give")
+        if not torch.equal(whole.mask, parts.mask):
+            raise self._no_split("its last blocks have other tokens")
         return inputs
 
     def _no_split(self, reason: str) -> CheckpointError:
@@ -167,12 +177,6 @@ class TunedBackbone(Backbone):
             f"{self.source.owner}: fine_tune={self.n_blocks} cannot cut {str(self.source.model)!r}"
             f" below its last blocks ({reason}). Use fine_tune='lora' or 'full'."
         )
-
-    def _sample(self) -> list[Any]:
-        if self.source.modality == "text":
-            return ["a", _LONGER]
-        noise = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3))
-        return list(noise.astype(np.uint8))
 
     # --- the model, put together -----------------------------------------------------------
 
@@ -183,20 +187,17 @@ class TunedBackbone(Backbone):
             return self.source._backbone(Runtime(device, torch.float32, 1))
 
     def _part(self, pretrained: Any, replaced: Mapping[int, torch.Tensor]) -> Any:
-        tower = structure_of(pretrained.tower, replaced)
+        tower = steadied(structure_of(pretrained.tower, replaced))
         if self.n_blocks is not None:
-            blank: Tensors = {}
-            if self.source.modality != "text":
-                known = getattr(pretrained.tower, "blank", None)
-                blank = known or pretrained.collate(self._sample()[:1])
-            tower = Upper(tower, self.n_blocks, blank)
+            part, blank = pretrained.remainder(tower)
+            tower = Upper(part, self.n_blocks, blank)
         return around(pretrained, tower)
 
     def _bind(self, device: torch.device) -> Any:
         pretrained = self.pretrained(device)
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             if self.kind == "lora":
-                tower = structure_of(pretrained.tower)
+                tower = steadied(structure_of(pretrained.tower))
                 add_lora(tower, self.lora, needed_by=self.source.owner)
                 for name, weight in zip(self.names, self.weights, strict=True):
                     put_parameter(tower, name, weight)
@@ -229,6 +230,11 @@ class TunedBackbone(Backbone):
         """Turn decoded cells into tensors, as the checkpoint wants them."""
         return self.pretrained().collate(cells)
 
+    @property
+    def looks_again(self) -> bool:
+        """Whether ``stacked`` needs the cells."""
+        return self.pretrained().looks_again
+
     def stacked(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> Tensors:
         """Inputs of the last blocks, from what the part below them gave for each cell.
 
@@ -236,36 +242,33 @@ class TunedBackbone(Backbone):
         ----------
         arrays : sequence of ndarray
             Of ``LowerEngine``.
-        cells : sequence of str
-            The texts; pictures are not needed again.
+        cells : sequence
+            The cells, if this backbone ``looks_again``.
 
         Returns
         -------
         tensors : dict of str to Tensor
             First axis: cells.
         """
-        if self.source.modality != "text":
-            if len({array.shape for array in arrays}) > 1:
-                raise ValueError(
-                    f"{self.source.owner}: {str(self.source.model)!r} leaves pictures their size,"
-                    " so they cannot be stacked. Use fine_tune='frozen'."
-                )
-            return {"hidden": torch.from_numpy(np.stack(arrays))}
-        tensors = self.pretrained().collate(cells)
-        hidden = torch.zeros(*tensors["input_ids"].shape, arrays[0].shape[-1])
-        for row, array in enumerate(arrays):
-            hidden[row, : len(array)] = torch.from_numpy(np.array(array))
-        return {**tensors, "hidden": hidden}
+        try:
+            return self.pretrained().above(arrays, cells)
+        except ValueError as error:  # of numpy, which has nothing to say of where they come from
+            if len({array.shape for array in arrays}) == 1:
+                raise
+            raise self.unequal() from error
+
+    def unequal(self) -> ValueError:
+        """Say that cells of unequal sizes cannot be put into one batch."""
+        return ValueError(
+            f"{self.source.owner}: {str(self.source.model)!r} leaves pictures their size, so they"
+            " cannot be stacked. Use fine_tune='frozen'."
+        )
 
     def forward(self, **tensors: torch.Tensor) -> Encoded:
         """Encode what ``collate``, or with ``n_blocks`` what ``stacked`` gave."""
         model = self._model()
-        mask = tensors.get("attention_mask")
-        if mask is not None and model.tokenizer.masked:
-            # Tensors of a whole column are padded to its longest text, far beyond most.
-            longest = max(int(mask.sum(1).max()), 1) if len(mask) else 1
-            tensors = {name: tensor[:, :longest] for name, tensor in tensors.items()}
-        encoded = model(**tensors)
+        # Tensors of a whole column are padded to its longest cell, far beyond most.
+        encoded = model(**model.trimmed(tensors))
         return Encoded(encoded.tokens, encoded.mask, encoded.pooled.float())
 
     def reconstruction_target(self, **tensors: torch.Tensor) -> torch.Tensor:
@@ -301,30 +304,34 @@ class TunedEngine(TrainedEngine):
 
     Parameters
     ----------
-    backbone : TunedBackbone
+    backbone : TunedBackbone or TunedFrames
         The model.
-    below : LowerEngine or None
+    below : Engine or None
         Encodes what ``backbone`` goes on from; None if it starts from the cells.
     """
 
-    backbone: TunedBackbone
-
-    def __init__(self, backbone: TunedBackbone, below: LowerEngine | None):
+    def __init__(self, backbone: Any, below: Engine | None):
         super().__init__(backbone)
         self.below = below
         self.identity = backbone.source.identity
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the checkpoint says of itself."""
+        return self.backbone.source.description
+
     def follow(self, encoder: Any) -> None:
         """Take the frozen weights from another name or folder; they must be the same weights."""
-        for engine in (self.backbone.source, self.below):
-            if engine is not None:
-                engine.follow(encoder)
-                engine.checked()
+        source = self.backbone.source
+        source.follow(encoder)
+        source.checked()
+        if self.below is not None:
+            self.below.follow(encoder)
 
     @property
     def wants_cells(self) -> bool:
         """Whether the cells are needed beside what ``below`` gave for them."""
-        return self.backbone.source.modality == "text"
+        return self.backbone.looks_again
 
 
 def _set_mode(model: Any, mode: bool) -> None:

@@ -41,7 +41,9 @@ class TfidfEngine(Engine):
         rank = min(self.n_outputs, weights.shape[1], weights.shape[0])
         self._reduce = None
         if rank < weights.shape[1]:
-            self._reduce = TruncatedSVD(rank, random_state=self.seed).fit(weights)
+            # Of texts that are all alike the share of explained variance, not used, is 0 / 0.
+            with np.errstate(invalid="ignore"):
+                self._reduce = TruncatedSVD(rank, random_state=self.seed).fit(weights)
         return self
 
     def run(self, prepared: Any, runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:

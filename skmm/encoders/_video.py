@@ -23,12 +23,15 @@ from skmm._constraints import (
     HasMethods,
     StrOptions,
 )
+from skmm._device import resolve_device
 from skmm.backbones import FrameEncoder, PictureCNN, PictureModule
 from skmm.backbones._pictures import resized
 from skmm.encoders._cells import CellEncoder
 from skmm.encoders._engine import Engine
+from skmm.encoders._fine_tune import make_tuned
 from skmm.encoders._parts import PartsEngine
 from skmm.encoders._pretrained import PretrainedEngine
+from skmm.encoders._tuned_frames import over_frames
 from skmm.readers import digest_video, load_video, read_video
 
 __all__ = ["VideoEncoder"]
@@ -55,9 +58,10 @@ class VideoEncoder(CellEncoder):
         What looks at the video:
 
         - a vision model as :class:`ImageEncoder` takes it (folder, packaged weights, name on the
-          hub): it looks at single frames, whose vectors are pooled. Frozen; nothing is trained.
+          hub): it looks at single frames, whose vectors are pooled.
         - a video model that ``transformers`` loads from safetensors (VideoMAE, TimeSformer), by
-          folder or name: it looks at clips of as many frames as it was trained on. Frozen.
+          folder or name: it looks at clips of as many frames as it was trained on. Like the
+          vision model it is frozen, unless ``fine_tune`` says otherwise.
         - ``"cnn"``: a small residual network over frames and a pooling over time, trained from
           scratch: inside a joint fusion with its head, alone with ``y`` through a linear head
           that is then dropped, or without ``y`` by reconstructing the first, the middle and the
@@ -77,14 +81,34 @@ class VideoEncoder(CellEncoder):
         that ``"rate"`` or ``"keyframes"`` give, and the clips' vectors are pooled.
     temporal_pooling : {"mean", "max", "gru", "attention"}, default="mean"
         How the vectors of frames, or of clips, become one. ``"mean"`` and ``"max"`` do not know
-        the order of frames; ``"gru"`` and ``"attention"`` do, and have to be trained, so they
-        need ``"cnn"`` or a module.
+        the order of frames; ``"gru"`` and ``"attention"`` do, and have to be trained from
+        nothing, so they need ``"cnn"`` or a module.
     pooling : {"auto", "mean", "max", "cls", "pooler"}, default="auto"
         How a pretrained model's patches become one vector; ``"auto"`` is what suits the
         kind of model.
     normalize : {"auto"} or bool, default="auto"
         Whether a pretrained model's vectors, of a frame or a clip, are scaled to length one;
         ``"auto"`` as published.
+    fine_tune : {"frozen", "last", "lora", "full"} or int, default="frozen"
+        Which weights of a pretrained model are trained, inside a joint fusion with its head or
+        alone with ``y`` through a linear head that is then dropped:
+
+        - ``"frozen"``: none; videos are encoded once and their vectors stored;
+        - ``"last"``, or a number: the last block of its transformer, or stage of its
+          convolutions, or so many. What lies below stays frozen, is encoded once and stored for
+          each frame or clip, so an epoch costs only the top;
+        - ``"lora"``: low-rank adapters [1]_ beside the linear layers (extra ``lora``);
+        - ``"full"``: all.
+
+        A video model is trained on one clip of each video, that of ``sampling="uniform"``.
+        Networks from scratch are always trained.
+    lora_params : dict, default=None
+        Parameters of ``peft.LoraConfig`` for ``"lora"``; rank 8, ``lora_alpha`` 16 and all
+        linear layers of the transformer if not told.
+    augment : callable, default=None
+        Changes a video in training, as ``augment(cell, rng)`` with a numpy ``Generator``, anew
+        in each epoch; ``cell`` is the list of the sampled frames, arrays (height, width, 3),
+        uint8, and so is what comes back. Prediction never sees it, nor does a frozen model.
     image_size : int, default=64
         Height and width in pixels to which frames are brought for a network that is trained
         here. A pretrained model has its own.
@@ -93,9 +117,11 @@ class VideoEncoder(CellEncoder):
     max_epochs : int, default=10
         Passes over the training videos when a network is trained alone.
     learning_rate : float, default=1e-3
-        Step size when a network is trained alone.
+        Step size when a network is trained alone. Pretrained weights take smaller steps: 5e-5
+        for the last blocks, 2e-5 for all, 2e-4 for adapters.
     batch_size : int, default=32
-        Frames that go through a pretrained image model at once; clips or videos through another.
+        Frames that go through a frozen image model at once; clips or videos through another,
+        and through what is trained.
     on_error : {"raise", "missing"}, default="raise"
         What to do with a video that is unreadable, truncated, or no video: raise
         ``MediaDecodeError`` with its row and column, or warn and count it as absent.
@@ -132,6 +158,8 @@ class VideoEncoder(CellEncoder):
 
     References
     ----------
+    .. [1] Hu et al. (2022), "LoRA: low-rank adaptation of large language models", ICLR.
+
     Wang et al. (2016), "Temporal segment networks", ECCV, for frames from equal parts. Tong et
     al. (2022), "VideoMAE", NeurIPS. Bertasius et al. (2021), "Is space-time attention all you
     need for video understanding?", ICML (TimeSformer).
@@ -173,6 +201,9 @@ class VideoEncoder(CellEncoder):
         "temporal_pooling": [StrOptions({"mean", "max", "gru", "attention"})],
         "pooling": [StrOptions({"auto", "mean", "max", "cls", "pooler"})],
         "normalize": [StrOptions({"auto"}), "boolean"],
+        "fine_tune": [StrOptions({"frozen", "last", "lora", "full"}), *POSITIVE_INT],
+        "lora_params": [dict, None],
+        "augment": [callable, None],
         "image_size": POSITIVE_INT,
         "n_components": POSITIVE_INT,
         "max_epochs": POSITIVE_INT,
@@ -196,6 +227,9 @@ class VideoEncoder(CellEncoder):
         temporal_pooling: str = "mean",
         pooling: str = "auto",
         normalize: Any = "auto",
+        fine_tune: Any = "frozen",
+        lora_params: dict[str, Any] | None = None,
+        augment: Any = None,
         image_size: int = 64,
         n_components: int = 128,
         max_epochs: int = 10,
@@ -215,6 +249,9 @@ class VideoEncoder(CellEncoder):
         self.temporal_pooling = temporal_pooling
         self.pooling = pooling
         self.normalize = normalize
+        self.fine_tune = fine_tune
+        self.lora_params = lora_params
+        self.augment = augment
         self.image_size = image_size
         self.n_components = n_components
         self.max_epochs = max_epochs
@@ -230,7 +267,15 @@ class VideoEncoder(CellEncoder):
     @property
     def needs_training(self) -> bool:
         """Whether the model is a network that has to be trained with a head."""
+        return self._is_from_scratch or self._is_tuned
+
+    @property
+    def _is_from_scratch(self) -> bool:
         return isinstance(self.model, nn.Module) or self.model == "cnn"
+
+    @property
+    def _is_tuned(self) -> bool:
+        return self.fine_tune != "frozen" and not self._is_from_scratch
 
     def _validate_params(self) -> None:
         super()._validate_params()
@@ -240,11 +285,14 @@ class VideoEncoder(CellEncoder):
                 f"{name}: sampling='rate' needs frame_rate, the number of frames to take per"
                 " second, got None."
             )
-        if self.temporal_pooling in ("gru", "attention") and not self.needs_training:
+        if self.temporal_pooling in ("gru", "attention") and not self._is_from_scratch:
+            state = "frozen"
+            if self._is_tuned:
+                state = f"changed in small steps only by fine_tune={self.fine_tune!r}"
             raise ValueError(
-                f"{name}: temporal_pooling={self.temporal_pooling!r} has to be trained, and"
-                f" model={str(self.model)!r} is frozen. Use model='cnn', or temporal_pooling='mean'"
-                " or 'max'."
+                f"{name}: temporal_pooling={self.temporal_pooling!r} has to be trained from"
+                f" nothing, and model={str(self.model)!r} is {state}. Use model='cnn', or"
+                " temporal_pooling='mean' or 'max'."
             )
 
     def _make_engine(self, columns: list[Column], y: Any) -> Engine:
@@ -257,6 +305,22 @@ class VideoEncoder(CellEncoder):
             return engine
         return PartsEngine(engine, self.temporal_pooling, owner=type(self).__name__)
 
+    def _untrained_engine(self, columns: list[Column]) -> Any:
+        if not self._is_tuned:
+            return super()._untrained_engine(columns)
+        name, device = type(self).__name__, resolve_device(self.device)
+        self._n_clip_frames = PretrainedEngine(self, "video").description.get("n_frames")
+        if self._n_clip_frames is None:
+            engine = make_tuned(self, "image", device)
+            return over_frames(engine, temporal_pooling=self.temporal_pooling, owner=name)
+        if self.sampling != "uniform":
+            raise ValueError(
+                f"{name}: fine_tune={self.fine_tune!r} trains {str(self.model)!r} on one clip of"
+                f" each video, and sampling={self.sampling!r} gives several. Use"
+                " sampling='uniform', fine_tune='frozen', or a model of single pictures."
+            )
+        return make_tuned(self, "video", device)
+
     def _make_backbone(self, cells: Sequence[list[np.ndarray]]) -> Any:
         if isinstance(self.model, nn.Module):
             # A copy: training must not touch the parameter.
@@ -267,7 +331,8 @@ class VideoEncoder(CellEncoder):
         return FrameEncoder(pictures, temporal_pooling=self.temporal_pooling)
 
     def _read(self, cell: Any) -> Any:
-        return self._arranged(read_video(cell, **self._sampled()))
+        frames = self._arranged(read_video(cell, **self._sampled()))
+        return frames if self._is_from_scratch or self._is_lazy else list(frames)
 
     def _digest(self, cell: Any) -> bytes:
         return digest_video(cell)
@@ -282,18 +347,25 @@ class VideoEncoder(CellEncoder):
             return {"sampling": "rate", "frame_rate": float(self.frame_rate or 0)}
         if self.sampling == "keyframes":
             return {"sampling": "keyframes"}
-        own = None if self.needs_training else self._n_clip_frames
+        own = None if self._is_from_scratch else self._n_clip_frames
         return {"sampling": "uniform", "n_frames": int(own or self.n_frames)}
 
     def _arranged(self, frames: Any) -> Any:
-        """Bring frames into the form that the engine takes."""
-        if self.needs_training:
+        """Bring frames into the form that the engine takes, or that its part below takes."""
+        if self._is_from_scratch:
             return resized(frames, self.image_size)
         if self._n_clip_frames is None:
             return frames
-        if isinstance(self._engine, PartsEngine):
-            return _Clips(frames, self._n_clip_frames)
-        return list(frames)
+        return _Clips(frames, self._n_clip_frames) if self._is_lazy else list(frames)
+
+    @property
+    def _is_lazy(self) -> bool:
+        """Whether frames are asked for one after the other, by the engine of a frozen model."""
+        return isinstance(self._engine, PartsEngine)
+
+    def _augmented(self, cell: Any, seed: tuple[int, ...]) -> Any:
+        # All frames at once: most changes have to be the same for each of them.
+        return self.augment(cell, np.random.default_rng(seed))
 
     def _reading(self) -> dict[str, Any]:
         # Another decoder gives other pixels. Asked by name: arrays need no PyAV.

@@ -74,6 +74,7 @@ class WindowsEngine(PartsEngine):
 
     def __init__(self, engine: Any, *, owner: str):
         super().__init__(engine, engine.description["pooling"], owner=owner)
+        self.description = engine.description
         self.normalize = engine.description["normalize"]
 
     def fingerprint(self, runtime: Runtime) -> str | None:

@@ -186,3 +186,39 @@ def test_a_checkpoint_of_a_recogniser_lacks_what_hides_frames(copied_checkpoint,
 def test_frozen(tiny_wav2vec2, open_backbone):
     backbone = open_backbone(tiny_wav2vec2, "audio").train()
     assert not backbone.training and not any(p.requires_grad for p in backbone.parameters())
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "hubert", "whisper", "ast"])
+def test_what_is_kept_where_a_model_is_cut(kind, sounds, tiny_checkpoint, open_backbone, encode):
+    """Tokens, and behind each whether it hears the sound; of waves, those that do."""
+    from skmm.backbones._splitting import Lower, Upper, around, structure_of
+
+    backbone = open_backbone(tiny_checkpoint(kind), "audio", pooling="mean")
+    with torch.no_grad():
+        lower = around(backbone, Lower(backbone.tower, 1).eval())
+        arrays = lower.below(**backbone.collate(sounds))
+        whole = encode(backbone, sounds)
+        n_leading = 2 if kind == "ast" else 0
+        for array, mask in zip(arrays, whole.mask, strict=True):
+            assert array.dtype == np.float32 and array.shape[1] == 17
+            assert array[:, -1].sum() == mask.sum() + n_leading
+            is_cropped = kind in ("wav2vec2", "hubert")
+            assert len(array) == (mask.sum() if is_cropped else len(mask) + n_leading)
+        part, blank = backbone.remainder(structure_of(backbone.tower))
+        upper = around(backbone, Upper(part, 1, blank).eval())
+        again = upper(**upper.above(arrays, []))
+    np.testing.assert_allclose(again.pooled, whole.pooled, atol=2e-5)
+    np.testing.assert_array_equal(again.mask, whole.mask)
+    for i in (1, 3):  # with others beside it or without
+        with torch.no_grad():
+            alone = upper(**upper.above(arrays[i : i + 1], []))
+        np.testing.assert_allclose(alone.pooled[0], whole.pooled[i], atol=2e-5)
+
+
+def test_statistics_of_one_token_can_be_trained(tiny_wav2vec2, open_backbone):
+    """The root of no variance has no gradient."""
+    backbone = open_backbone(tiny_wav2vec2, "audio", pooling="statistics")
+    tokens = torch.ones(1, 1, 16, requires_grad=True)
+    pooled = backbone.pooled(tokens, torch.ones(1, 1, dtype=torch.bool), None)
+    pooled.sum().backward()
+    assert torch.equal(pooled[0, 16:], torch.zeros(16)) and torch.isfinite(tokens.grad).all()

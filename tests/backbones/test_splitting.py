@@ -14,6 +14,7 @@ from skmm.backbones._splitting import (
     block_count,
     put_parameter,
     reached_by_gradient,
+    steadied,
     structure_of,
 )
 
@@ -153,3 +154,13 @@ def test_adapters_that_would_change_the_model_are_refused(model, params):
     with pytest.raises(ValueError, match="X: lora_params has .* shared with others"):
         add_lora(structure_of(tower), params, needed_by="X")
     assert not any(weight.requires_grad for weight in tower.parameters())
+
+
+def test_blocks_are_not_left_out_at_random(tiny_whisper):
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(tiny_whisper).get_encoder()
+    model.layerdrop, model.config.apply_spec_augment = 0.9, True
+    quiet = steadied(structure_of(model))
+    assert quiet.layerdrop == 0.0 and quiet.config.apply_spec_augment is False
+    assert model.layerdrop == 0.9 and model.config.apply_spec_augment is True

