@@ -8,13 +8,16 @@ import numpy as np
 __all__ = ["check_names", "check_pair", "present_rows"]
 
 
-def check_names(asked: Sequence[str] | None, names: list[str], owner: str) -> None:
-    """Refuse what is not the name of a modality."""
+def check_names(
+    asked: Sequence[str] | None, names: list[str], owner: str, *, parameter: str | None = None
+) -> None:
+    """Refuse what is not the name of a modality; ``parameter`` says where it was given."""
     for name in asked or ():
         if name not in names:
             known = ", ".join(map(repr, names))
+            given = f"{owner}, {parameter}={name!r}" if parameter else owner
             raise ValueError(
-                f"{owner} has no modality {name!r}. The modalities of its alignment are {known}."
+                f"{given}: no modality {name!r}. The modalities of its alignment are {known}."
             )
 
 

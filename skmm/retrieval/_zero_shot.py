@@ -160,7 +160,8 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.prompts_ = class_prompts(self.prompts, self.classes_.tolist(), owner)
         self.alignment_ = clone(self.alignment).fit(X, None)
         names = modality_names(self.alignment_)
-        check_names([self.prompt_modality, *filter(None, [self.source])], names, owner)
+        check_names([self.prompt_modality], names, owner, parameter="prompt_modality")
+        check_names(list(filter(None, [self.source])), names, owner, parameter="source")
         others = [name for name in names if name != self.prompt_modality]
         self._sources = others if self.source is None else [self.source]
         texts = [text for own in self.prompts_.values() for text in own]
