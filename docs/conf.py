@@ -33,6 +33,8 @@ numpydoc_show_class_members = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "skmm"
+html_static_path = ["_static"]
+html_css_files = ["skmm.css"]
 html_theme_options = {"show_prev_next": True, "navigation_with_keys": False}
 
 sphinx_gallery_conf = {

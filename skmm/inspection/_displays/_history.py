@@ -1,0 +1,240 @@
+"""The loss by epoch of everything in an estimator that was trained."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from skmm.inspection._displays._drawing import (
+    BLUE,
+    COLORS,
+    DASHES,
+    INK,
+    VERMILION,
+    axes_for,
+    height_of_legend,
+    legend_beside,
+    tidy,
+)
+
+__all__ = ["TrainingHistoryDisplay"]
+
+_KINDS = {"train_loss": "training", "valid_loss": "validation"}
+_FEW = 30  # epochs, each of which gets a dot
+_RING = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.5, "linestyle": "none"}
+_INNER = ("net_", "module_")  # what was trained keeps the same losses once more
+
+
+class TrainingHistoryDisplay:
+    """Picture of the training and validation loss by epoch.
+
+    Parameters
+    ----------
+    histories : dict of str to dict of str to array-like of shape (n_epochs,)
+        For each part that was trained, under its name, ``"train_loss"`` and, if some rows were
+        held out, ``"valid_loss"``.
+
+    Attributes
+    ----------
+    lines_ : dict of (str, str) to matplotlib Line2D
+        A line for each name and ``"train_loss"`` or ``"valid_loss"``.
+    best_ : dict of str to matplotlib Line2D
+        A ring at the lowest validation loss of each part that has one.
+    legend_ : matplotlib Legend or None
+        What the lines are; None for one line.
+    ax_ : matplotlib Axes
+        Where it is drawn.
+    figure_ : matplotlib Figure
+        The figure of the axes.
+
+    Examples
+    --------
+    >>> from skmm.inspection import TrainingHistoryDisplay
+    >>> display = TrainingHistoryDisplay(
+    ...     {"fusion": {"train_loss": [0.9, 0.5, 0.3], "valid_loss": [0.8, 0.6, 0.7]}}
+    ... ).plot()
+    >>> display.best_["fusion"].get_xydata().tolist()
+    [[2.0, 0.6]]
+    """
+
+    def __init__(self, histories: Mapping[str, Mapping[str, Any]]):
+        self.histories = histories
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, *, names: Sequence[str] | None = None, ax: Any = None
+    ) -> "TrainingHistoryDisplay":
+        """Draw the losses that a fitted estimator keeps.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted: a joint fusion or an alignment (``history_``), an encoder that was trained
+            (``loss_curve_``), or anything that holds such, as a pipeline, a search or an early or
+            late fusion does.
+        names : list of str, default=None
+            Which parts, under the names that the legend shows without it; None for all.
+        ax : matplotlib Axes, default=None
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : TrainingHistoryDisplay
+            Drawn.
+        """
+        found: dict[str, Mapping[str, Any]] = {}
+        for path, history in _histories(estimator, (), set()):
+            name = ", ".join(path) or type(estimator).__name__
+            while name in found:
+                name += "'"
+            found[name] = history
+        if not found:
+            raise ValueError(
+                f"{cls.__name__}.from_estimator: nothing in {type(estimator).__name__} keeps a"
+                " history_ or a loss_curve_. Fit it first; frozen encoders are not trained."
+            )
+        unknown = [name for name in names or () if name not in found]
+        if unknown:
+            raise ValueError(
+                f"{cls.__name__}.from_estimator: no part is named {unknown[0]!r}. What was trained"
+                f" is {', '.join(map(repr, found))}."
+            )
+        chosen = found if names is None else {name: found[name] for name in names}
+        return cls(chosen).plot(ax=ax)
+
+    @classmethod
+    def from_predictions(
+        cls, histories: Mapping[str, Mapping[str, Any]] | Sequence[Any], *, ax: Any = None
+    ) -> "TrainingHistoryDisplay":
+        """Draw losses that were kept.
+
+        Parameters
+        ----------
+        histories : dict of str to dict of str to array-like, list of dict, or list of float
+            As in the class; or the ``history_`` or ``loss_curve_`` of one estimator.
+        ax : matplotlib Axes, default=None
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : TrainingHistoryDisplay
+            Drawn.
+        """
+        if not isinstance(histories, Mapping):
+            histories = {"": _columns(histories)}
+        return cls(histories).plot(ax=ax)
+
+    def plot(self, *, ax: Any = None) -> "TrainingHistoryDisplay":
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : TrainingHistoryDisplay
+            Itself.
+        """
+        owner = type(self).__name__
+        if not self.histories:
+            raise ValueError(f"{owner}: histories holds nothing. Give at least one.")
+        for name, history in self.histories.items():
+            if not isinstance(history, Mapping) or not any(k in history for k in _KINDS):
+                raise ValueError(
+                    f"{owner}: histories[{name!r}] must be a dict with 'train_loss' or"
+                    f" 'valid_loss', got {history!r:.60}."
+                )
+        kinds = [k for k in _KINDS if any(k in history for history in self.histories.values())]
+        labels = self._labels(kinds)
+        ax = axes_for(owner, ax, size=(6.0, height_of_legend(labels)))
+        self.lines_: dict[tuple[str, str], Any] = {}
+        self.best_: dict[str, Any] = {}
+        for i, (name, history) in enumerate(self.histories.items()):
+            self._draw(ax, name, history, i)
+        ax.set_xlabel("epoch")
+        ax.set_ylabel("loss" if len(kinds) > 1 else f"{_KINDS[kinds[0]]} loss")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        self.legend_: Any = None
+        if labels:
+            legend_beside(ax, self._handles(ax, kinds), labels)
+            self.legend_ = ax.get_legend()
+        tidy(ax, grid="y")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _labels(self, kinds: list[str]) -> list[str]:
+        """Names in the legend: parts by colour, kinds by dash, the ring."""
+        labels = list(self.histories) if len(self.histories) > 1 else []
+        labels += [_KINDS[kind] for kind in kinds] if len(kinds) > 1 else []
+        return labels + ["lowest validation loss"] * ("valid_loss" in kinds)
+
+    def _handles(self, ax: Any, kinds: list[str]) -> list[Any]:
+        """What stands before them."""
+        several = len(self.histories) > 1
+        handles: list[Any] = []
+        if several:
+            handles += [ax.plot([], [], color=_color(i))[0] for i in range(len(self.histories))]
+        for j, kind in enumerate(kinds if len(kinds) > 1 else []):
+            if several:
+                handles += ax.plot([], [], DASHES[j], color=INK)
+            else:
+                handles.append(next(line for (_, k), line in self.lines_.items() if k == kind))
+        if "valid_loss" in kinds:
+            handles += ax.plot([], [], "o", color=INK, **_RING)
+        return handles
+
+    def _draw(self, ax: Any, name: str, history: Mapping[str, Any], i: int) -> None:
+        several = len(self.histories) > 1
+        for kind, losses in history.items():
+            if kind not in _KINDS:
+                continue
+            j = list(_KINDS).index(kind)
+            values = np.asarray(losses, dtype=float)
+            epochs = np.arange(1, len(values) + 1)
+            color = _color(i) if several else (BLUE, VERMILION)[j]
+            (self.lines_[name, kind],) = ax.plot(
+                epochs, values, DASHES[j] if several else "-", color=color,
+                marker="." if len(values) <= _FEW else "",
+            )  # fmt: skip
+            if kind == "valid_loss" and np.isfinite(values).any():
+                best = int(np.nanargmin(values))
+                (self.best_[name],) = ax.plot(epochs[best], values[best], "o", color=color, **_RING)
+
+
+def _color(i: int) -> str:
+    return COLORS[i % len(COLORS)]
+
+
+def _columns(history: Sequence[Any]) -> dict[str, list[float]]:
+    """Losses by kind from what an estimator keeps: a list of dicts or of numbers."""
+    rows = [row if isinstance(row, Mapping) else {"train_loss": row} for row in history]
+    kinds = [kind for kind in _KINDS if any(kind in row for row in rows)]
+    return {kind: [float(row.get(kind, np.nan)) for row in rows] for kind in kinds}
+
+
+def _histories(
+    part: Any, path: tuple[str, ...], seen: set[int]
+) -> Iterator[tuple[tuple[str, ...], dict[str, list[float]]]]:
+    """Losses of an estimator and of what it holds, with the names on the way there."""
+    if id(part) in seen:
+        return
+    seen.add(id(part))
+    if isinstance(part, Mapping):
+        for name, value in part.items():
+            yield from _histories(value, (*path, str(name)), seen)
+    elif isinstance(part, list | tuple):
+        named = len(part) > 1 and isinstance(part, tuple) and isinstance(part[0], str)
+        inner = (*path, part[0]) if named else path
+        for value in part[1:] if named else part:
+            yield from _histories(value, inner, seen)
+    elif hasattr(part, "get_params") and not isinstance(part, type):
+        kept = getattr(part, "history_", None) or getattr(part, "loss_curve_", None)
+        if kept:
+            yield path, _columns(kept)
+        for attribute, value in vars(part).items():
+            if attribute == "steps":  # whose names say little: "earlyfusion"
+                yield from _histories([step for _, step in value], path, seen)
+            elif attribute.endswith("_") and attribute[0] != "_" and attribute not in _INNER:
+                yield from _histories(value, path, seen)

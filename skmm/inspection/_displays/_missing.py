@@ -1,0 +1,235 @@
+"""A line for each modality: the score as more and more rows lack it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skmm.inspection._curve import missing_modality_curve
+from skmm.inspection._displays._drawing import (
+    COLORS,
+    DASHES,
+    MARKERS,
+    axes_for,
+    check_option,
+    height_of_legend,
+    legend_beside,
+    score_name_of,
+    tidy,
+)
+
+__all__ = ["MissingModalityCurveDisplay"]
+
+_NEEDED = ("modality", "fraction", "split", "repeat", "missing", "score")
+
+
+class MissingModalityCurveDisplay:
+    """Picture of the score of an estimator while one modality at a time gets lost.
+
+    A line is the mean over splits and repeats, the band around it one standard deviation to
+    either side.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        As :func:`missing_modality_curve` returns it.
+    score_name : str, default="score"
+        What the metric is called.
+
+    Attributes
+    ----------
+    lines_ : list of matplotlib Line2D
+        A line for each modality, in the order of the curve.
+    bands_ : list of matplotlib PolyCollection
+        Their bands; empty where every point is one score.
+    legend_ : matplotlib Legend
+        Names of the modalities.
+    ax_ : matplotlib Axes
+        Where it is drawn.
+    figure_ : matplotlib Figure
+        The figure of the axes.
+
+    See Also
+    --------
+    missing_modality_curve : Computes it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmm.inspection import MissingModalityCurveDisplay
+    >>> curve = pd.DataFrame({
+    ...     "modality": ["photo"] * 4, "fraction": [0.0, 0.0, 1.0, 1.0], "split": 0,
+    ...     "repeat": [0, 1, 0, 1], "missing": [0.0, 0.0, 1.0, 1.0],
+    ...     "score": [0.9, 0.9, 0.5, 0.7],
+    ... })
+    >>> display = MissingModalityCurveDisplay(curve, score_name="accuracy").plot()
+    >>> display.lines_[0].get_xydata().round(3).tolist()
+    [[0.0, 0.9], [100.0, 0.6]]
+    """
+
+    def __init__(self, curve: pd.DataFrame, *, score_name: str = "score"):
+        self.curve = curve
+        self.score_name = score_name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        modalities: Any = None,
+        fractions: Iterable[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+        removal: Any = "random",
+        when: str = "test",
+        cv: Any = None,
+        groups: Any = None,
+        scoring: Any = None,
+        n_repeats: int = 5,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        score_name: str | None = None,
+        x: str = "missing",
+        ax: Any = None,
+    ) -> "MissingModalityCurveDisplay":
+        """Take the modalities away one at a time, and draw what becomes of the score.
+
+        Parameters
+        ----------
+        estimator : estimator
+            As in :func:`missing_modality_curve`.
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Target.
+        modalities : list of str or dict of str to columns, default=None
+            As in :func:`missing_modality_curve`, and so are those that follow.
+        fractions : iterable of float, default=(0.0, 0.25, 0.5, 0.75, 1.0)
+            Shares of the rows that lose the modality.
+        removal : "random" or callable, default="random"
+            Which rows lose it.
+        when : {"test", "both"}, default="test"
+            Whether training rows lose it too.
+        cv : int, splitter or iterable, default=None
+            Folds.
+        groups : array-like of shape (n_samples,), default=None
+            Groups of the rows.
+        scoring : str or callable, default=None
+            One metric.
+        n_repeats : int, default=5
+            How often the rows are drawn.
+        n_jobs : int, default=None
+            Workers.
+        random_state : int, RandomState instance or None, default=None
+            Draws the rows.
+        score_name : str, default=None
+            What the metric is called; None takes it from ``scoring``.
+        x : {"missing", "fraction"}, default="missing"
+            As in :meth:`plot`.
+        ax : matplotlib Axes, default=None
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : MissingModalityCurveDisplay
+            Drawn.
+        """
+        curve = missing_modality_curve(
+            estimator,
+            X,
+            y,
+            modalities=modalities,
+            fractions=fractions,
+            removal=removal,
+            when=when,
+            cv=cv,
+            groups=groups,
+            scoring=scoring,
+            n_repeats=n_repeats,
+            n_jobs=n_jobs,
+            random_state=random_state,
+        )
+        name = score_name_of(estimator, scoring) if score_name is None else score_name
+        return cls(curve, score_name=name).plot(x=x, ax=ax)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        curve: pd.DataFrame,
+        *,
+        score_name: str = "score",
+        x: str = "missing",
+        ax: Any = None,
+    ) -> "MissingModalityCurveDisplay":
+        """Draw what :func:`missing_modality_curve` has found.
+
+        Parameters
+        ----------
+        curve : DataFrame
+            What it returned.
+        score_name : str, default="score"
+            What the metric is called.
+        x : {"missing", "fraction"}, default="missing"
+            As in :meth:`plot`.
+        ax : matplotlib Axes, default=None
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : MissingModalityCurveDisplay
+            Drawn.
+        """
+        return cls(curve, score_name=score_name).plot(x=x, ax=ax)
+
+    def plot(self, *, ax: Any = None, x: str = "missing") -> "MissingModalityCurveDisplay":
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        x : {"missing", "fraction"}, default="missing"
+            What stands below: the share of all scored rows that lack the modality, those
+            included that never had it, or the share of those that had it and lost it.
+
+        Returns
+        -------
+        display : MissingModalityCurveDisplay
+            Itself.
+        """
+        owner = type(self).__name__
+        check_option(owner, "x", x, ("missing", "fraction"))
+        absent = [name for name in _NEEDED if name not in getattr(self.curve, "columns", ())]
+        if absent or not len(self.curve):
+            raise ValueError(
+                f"{owner}: curve must be the DataFrame that missing_modality_curve returns, got a"
+                f" {type(self.curve).__name__} without {', '.join(absent) or 'rows'}."
+            )
+        names = list(pd.unique(self.curve["modality"]))
+        ax = axes_for(owner, ax, size=(6.0, height_of_legend(["without", *names])))
+        self.lines_: list[Any] = []
+        self.bands_: list[Any] = []
+        for i, name in enumerate(names):
+            points = self.curve[self.curve["modality"] == name].groupby("fraction", sort=True)
+            share = 100 * points[x].mean().to_numpy()
+            mean = points["score"].mean().to_numpy()
+            # Of one score there is no spread; std would be NaN.
+            spread = np.nan_to_num(points["score"].std().to_numpy())
+            color = COLORS[i % len(COLORS)]
+            dash = DASHES[i // len(COLORS) % len(DASHES)]
+            marker = MARKERS[i % len(MARKERS)]
+            self.lines_ += ax.plot(share, mean, dash, color=color, marker=marker, markersize=5)
+            if spread.any():
+                self.bands_.append(
+                    ax.fill_between(
+                        share, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0
+                    )
+                )
+        what = "without the modality" if x == "missing" else "that lose it, of those with it"
+        ax.set_xlabel(f"rows {what} (%)")
+        ax.set_ylabel(self.score_name)
+        self.legend_ = legend_beside(ax, self.lines_, names, title="without")
+        tidy(ax, grid="y")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self

@@ -1,0 +1,393 @@
+"""Shares of the modalities: a bar each for the score, a swarm each for the rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from skmm.inspection._displays._drawing import (
+    BLUE,
+    GREY,
+    INK,
+    VERMILION,
+    axes_for,
+    check_option,
+    horizontal_rows,
+    legend_above,
+    score_name_of,
+    tidy,
+)
+from skmm.inspection._displays._spaces import present_in
+from skmm.inspection._displays._swarms import draw_swarms
+from skmm.inspection._modalities import check_modalities
+from skmm.inspection._shapley import modality_shapley
+
+__all__ = ["ModalityShapleyDisplay"]
+
+
+class ModalityShapleyDisplay:
+    """Picture of the shares that the modalities have in the score, or in each prediction.
+
+    Bars climb from the score without any modality to the score with all of them. In a swarm every
+    row is a point: how far its modality moved its prediction, coloured by the prediction. Rows
+    that lack the modality are hollow.
+
+    Parameters
+    ----------
+    modalities : list of str
+        Names.
+    score_values : array-like of shape (n_modalities,), default=None
+        Shares of the score; None if no score was divided.
+    base_score, score : float, default=None
+        Score without any modality and with all.
+    row_values : array-like of shape (n_samples, n_modalities, n_outputs), default=None
+        Shares of the predictions; None if only the score was divided.
+    predictions : array-like of shape (n_samples, n_outputs), default=None
+        Predictions, for the colours.
+    classes : array-like of shape (n_outputs,), default=None
+        What the outputs are the probabilities of; None for other outputs.
+    present : array-like of shape (n_samples, n_modalities), default=None
+        Which rows have which modality; None if all have all.
+    score_name : str, default="score"
+        What the metric is called.
+
+    Attributes
+    ----------
+    bars_ : matplotlib BarContainer or None
+        A bar for each modality, from the top; None for swarms.
+    points_ : list of matplotlib PathCollection
+        Rows that have the modality, a swarm for each, from the top; empty for bars.
+    absent_points_ : list of matplotlib PathCollection
+        Rows that lack it.
+    colorbar_ : matplotlib Colorbar or None
+        What the colours of the points say.
+    order_ : list of str
+        Names of the modalities from the top.
+    ax_ : matplotlib Axes
+        Where it is drawn.
+    figure_ : matplotlib Figure
+        The figure of the axes.
+
+    See Also
+    --------
+    modality_shapley : Computes the shares.
+    ModalityImportanceDisplay : What the score loses with each modality alone.
+
+    Examples
+    --------
+    >>> from skmm.inspection import ModalityShapleyDisplay
+    >>> display = ModalityShapleyDisplay(
+    ...     ["photo", "text"], score_values=[0.1, 0.3], base_score=0.5, score=0.9
+    ... ).plot()
+    >>> [(float(bar.get_x()), round(float(bar.get_width()), 1)) for bar in display.bars_]
+    [(0.5, 0.3), (0.8, 0.1)]
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        *,
+        score_values: Any = None,
+        base_score: float | None = None,
+        score: float | None = None,
+        row_values: Any = None,
+        predictions: Any = None,
+        classes: Any = None,
+        present: Any = None,
+        score_name: str = "score",
+    ):
+        self.modalities = modalities
+        self.score_values = score_values
+        self.base_score = base_score
+        self.score = score
+        self.row_values = row_values
+        self.predictions = predictions
+        self.classes = classes
+        self.present = present
+        self.score_name = score_name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        scoring: Any = None,
+        modalities: Any = None,
+        removal: str = "auto",
+        background: Any = None,
+        max_coalitions: int = 256,
+        n_repeats: int = 5,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        score_name: str | None = None,
+        kind: str | None = None,
+        target: Any = None,
+        sort: bool = True,
+        ax: Any = None,
+    ) -> "ModalityShapleyDisplay":
+        """Divide the score and the predictions of a fitted estimator, and draw the shares.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Fitted, as in :func:`modality_shapley`.
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            Target; without it predictions alone are divided.
+        scoring : str or callable, default=None
+            As in :func:`modality_shapley`, and so are those that follow.
+        modalities : list of str or dict of str to columns, default=None
+            Which modalities share.
+        removal : {"auto", "missing", "permute"}, default="auto"
+            What the estimator sees of a modality that is out.
+        background : DataFrame of shape (n_rows, n_columns), default=None
+            Rows whose cells stand in.
+        max_coalitions : int, default=256
+            So many are asked for at most.
+        n_repeats : int, default=5
+            How often other rows are drawn.
+        n_jobs : int, default=None
+            Workers.
+        random_state : int, RandomState instance or None, default=None
+            Draws rows that stand in, and coalitions.
+        score_name : str, default=None
+            What the metric is called; None takes it from ``scoring``.
+        kind : {"bar", "beeswarm"} or None, default=None
+            As in :meth:`plot`.
+        target : object, default=None
+            As in :meth:`plot`.
+        sort : bool, default=True
+            As in :meth:`plot`.
+        ax : matplotlib Axes, default=None
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : ModalityShapleyDisplay
+            Drawn.
+        """
+        result = modality_shapley(
+            estimator,
+            X,
+            y,
+            scoring=scoring,
+            modalities=modalities,
+            removal=removal,
+            background=background,
+            max_coalitions=max_coalitions,
+            n_repeats=n_repeats,
+            n_jobs=n_jobs,
+            random_state=random_state,
+        )
+        columns = check_modalities(modalities, estimator, X, y, function=cls.__name__)
+        name = score_name_of(estimator, scoring) if score_name is None else score_name
+        return cls.from_predictions(
+            result, X=X, modalities=columns, score_name=name, kind=kind, target=target, sort=sort,
+            ax=ax,
+        )  # fmt: skip
+
+    @classmethod
+    def from_predictions(
+        cls,
+        result: Mapping[str, Any],
+        *,
+        X: Any = None,
+        modalities: Mapping[str, Any] | None = None,
+        score_name: str = "score",
+        kind: str | None = None,
+        target: Any = None,
+        sort: bool = True,
+        ax: Any = None,
+    ) -> "ModalityShapleyDisplay":
+        """Draw what :func:`modality_shapley` has found.
+
+        Parameters
+        ----------
+        result : Bunch
+            What it returned.
+        X : DataFrame of shape (n_samples, n_columns), default=None
+            The rows that it was given, to tell which lack a modality.
+        modalities : dict of str to columns, default=None
+            Columns of the modalities in ``X``; None for a column of its name each.
+        score_name : str, default="score"
+            What the metric is called.
+        kind : {"bar", "beeswarm"} or None, default=None
+            As in :meth:`plot`.
+        target : object, default=None
+            As in :meth:`plot`.
+        sort : bool, default=True
+            As in :meth:`plot`.
+        ax : matplotlib Axes, default=None
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        display : ModalityShapleyDisplay
+            Drawn.
+        """
+        if not isinstance(result, Mapping) or "row_values" not in result:
+            raise ValueError(
+                f"{cls.__name__}.from_predictions: result must be what modality_shapley returns,"
+                f" got a {type(result).__name__}."
+            )
+        names = list(result["modalities"])
+        columns = {name: [name] for name in names} if modalities is None else modalities
+        unknown = [name for name in names if name not in columns]
+        if unknown:
+            raise ValueError(
+                f"{cls.__name__}.from_predictions: modalities does not say which columns are"
+                f" {unknown[0]!r}. Name the columns of {', '.join(map(repr, names))}."
+            )
+        present = None if X is None else present_in(X, {name: columns[name] for name in names})
+        display = cls(
+            names,
+            present=present,
+            score_name=score_name,
+            **{
+                key: result.get(key)
+                for key in (
+                    "score_values", "base_score", "score", "row_values", "predictions", "classes"
+                )
+            },
+        )  # fmt: skip
+        return display.plot(kind=kind, target=target, sort=sort, ax=ax)
+
+    def plot(
+        self,
+        *,
+        ax: Any = None,
+        kind: str | None = None,
+        target: Any = None,
+        sort: bool = True,
+    ) -> "ModalityShapleyDisplay":
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        kind : {"bar", "beeswarm"} or None, default=None
+            Shares of the score, or of each prediction; None takes the score where it was divided.
+        target : object, default=None
+            Class of the probabilities in a beeswarm. None takes the second of two classes, of
+            more the one that each row is predicted to be of.
+        sort : bool, default=True
+            Whether the largest share comes first, for rows the largest mean of absolute shares;
+            else the order of ``modalities``.
+
+        Returns
+        -------
+        display : ModalityShapleyDisplay
+            Itself.
+        """
+        owner = type(self).__name__
+        check_option(owner, "kind", kind, (None, "bar", "beeswarm"))
+        kind = kind or ("beeswarm" if self.score_values is None else "bar")
+        needed = "score_values" if kind == "bar" else "row_values"
+        if getattr(self, needed) is None:
+            way = "Give y to modality_shapley." if kind == "bar" else "Draw kind='bar'."
+            raise ValueError(f"{owner}.plot: kind={kind!r} needs {needed}, which is None. {way}")
+        values = np.asarray(getattr(self, needed), dtype=float)
+        n_dims, axis = (1, 0) if kind == "bar" else (3, 1)
+        if values.ndim != n_dims or values.shape[axis] != len(self.modalities):
+            raise ValueError(
+                f"{owner}: {needed} must have {n_dims} dimensions and {len(self.modalities)}"
+                f" modalities, got the shape {values.shape}."
+            )
+        self.bars_: Any = None
+        self.colorbar_: Any = None
+        self.points_: list[Any] = []
+        self.absent_points_: list[Any] = []
+        if kind == "bar":
+            ax = axes_for(owner, ax, size=(6.0, float(np.clip(1.2 + 0.6 * len(values), 2.2, 6))))
+            self._draw_bars(ax, values, sort)
+        else:
+            chosen, words = self._output(values.shape[2], target)
+            height = float(np.clip(1.3 + 0.8 * values.shape[1], 2.4, 7))
+            ax = axes_for(owner, ax, size=(6.0, height))
+            self._draw_swarms(ax, values, chosen, words, sort)
+        tidy(ax, grid="x")
+        ax.spines["left"].set_visible(False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _rows(self, ax: Any, sizes: np.ndarray, sort: bool) -> tuple[np.ndarray, np.ndarray]:
+        order = np.argsort(-sizes, kind="stable") if sort else np.arange(len(sizes))
+        self.order_ = [self.modalities[int(i)] for i in order]
+        return order, horizontal_rows(ax, self.order_)
+
+    def _draw_bars(self, ax: Any, values: np.ndarray, sort: bool) -> None:
+        order, heights = self._rows(ax, values, sort)
+        base = 0.0 if self.base_score is None else float(self.base_score)
+        shares = values[order]
+        starts = base + np.concatenate([[0.0], np.cumsum(shares)[:-1]])
+        colors = [BLUE if share >= 0 else VERMILION for share in shares]
+        self.bars_ = ax.barh(heights, shares, left=starts, height=0.55, color=colors, alpha=0.75)
+        # A thin line from the end of each bar to the next one, which begins there.
+        ends = starts + shares
+        for i, end in enumerate(ends[:-1]):
+            ax.plot([end, end], [i - 0.28, i + 1.28], color=GREY, linewidth=0.8, zorder=0)
+        for height, start, share in zip(heights, starts, shares, strict=True):
+            ax.annotate(
+                f"{share:+.3f}".replace("-", "−"), (max(start, start + share), height),
+                xytext=(4, 0), textcoords="offset points", va="center", fontsize="small",
+                color=INK,
+            )  # fmt: skip
+        for end in (base, ends[-1]):
+            ax.axvline(end, color=INK, linewidth=0.8, zorder=0)
+        ax.use_sticky_edges = False
+        ax.margins(x=0.16)  # for the numbers beside the bars
+        ax.set_xlabel(
+            f"{self.score_name}: {base:.3f} without any modality, {ends[-1]:.3f} with all"
+        )
+
+    def _output(self, n_outputs: int, target: Any) -> tuple[Any, str]:
+        """Column of the outputs, None for that of each row's own class; and its name."""
+        owner = type(self).__name__
+        named = self.classes is not None and len(self.classes) == n_outputs
+        if target is not None:
+            known = list(self.classes) if named else list(range(n_outputs))
+            if target not in known:
+                raise ValueError(
+                    f"{owner}.plot: target must be one of {', '.join(map(repr, known))}, got"
+                    f" {target!r}."
+                )
+            column = known.index(target)
+            return column, f"probability of class {target}" if named else "prediction"
+        if not named:
+            return 0, "prediction"
+        if n_outputs == 2:
+            return 1, f"probability of class {self.classes[1]}"
+        if self.predictions is None:
+            raise ValueError(
+                f"{owner}.plot: without predictions the class of a row is not known. Give target."
+            )
+        return None, "probability of the predicted class"
+
+    def _draw_swarms(
+        self, ax: Any, values: np.ndarray, column: int | None, words: str, sort: bool
+    ) -> None:
+        predictions = None if self.predictions is None else np.asarray(self.predictions, float)
+        rows = np.arange(len(values))
+        columns = np.full(len(rows), column)
+        if column is None and predictions is not None:
+            columns = predictions.argmax(axis=1)
+        shares = values[rows, :, columns]
+        present = np.ones(shares.shape, dtype=bool)
+        if self.present is not None:
+            present = np.asarray(self.present, dtype=bool)
+        colors = None if predictions is None else predictions[rows, columns]
+        order, heights = self._rows(ax, np.abs(shares).mean(axis=0), sort)
+        ax.axvline(0, color=INK, linewidth=0.8, zorder=0)
+        self.points_, self.absent_points_ = draw_swarms(
+            ax, heights, shares[:, order], present[:, order], colors
+        )
+        if colors is not None:
+            self.colorbar_ = ax.figure.colorbar(self.points_[0], ax=ax, label=words, pad=0.02)
+            self.colorbar_.outline.set_visible(False)
+        if not present.all():
+            legend_above(ax, [self.absent_points_[0]], ["row lacks the modality"])
+        ax.set_xlabel(f"share of the modality in the {words}")

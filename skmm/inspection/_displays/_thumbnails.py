@@ -1,0 +1,292 @@
+"""Small views of raw cells: a picture, a line, a cloud of points, or words."""
+
+import itertools
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from skmm._column import column_names, columns_of, is_missing
+from skmm._media import cell_kind
+from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
+from skmm.inspection._displays._drawing import BLUE, COLORS, fit_name
+from skmm.readers import (
+    is_pictures,
+    read_audio,
+    read_image,
+    read_points,
+    read_series,
+    read_video,
+)
+
+__all__ = ["View", "cells_of", "draw_view", "line_of", "picture_of_view", "view_of"]
+
+_SIDE = 256  # pixels that a side of a picture keeps
+_RATE = 8000  # samples per second of a sound from a file
+_SECONDS = 10.0  # of it that are shown
+_MOST_CHANNELS = 4
+_MOST_POINTS = 500  # of a line or a cloud
+_UNREADABLE = (CellTypeError, MediaDecodeError, MissingExtraError)
+
+
+class View(NamedTuple):
+    """What is shown of a cell.
+
+    Attributes
+    ----------
+    kind : {"picture", "line", "cloud", "words", "absent"}
+        How it is drawn.
+    content : ndarray or str
+        Picture (height, width, 3) of uint8; line (n_points, n_channels); cloud (n_points, 2);
+        words.
+    """
+
+    kind: str
+    content: Any
+
+
+def cells_of(X: Any, positions: list[int]) -> list[Any]:
+    """Cells of a modality, a row each: the cell itself, or a dict by column of several."""
+    columns = columns_of(X, positions)
+    if len(columns) == 1:
+        return [
+            None if gone else cell
+            for cell, gone in zip(columns[0].values, columns[0].missing, strict=True)
+        ]
+    names = [str(column_names(X)[position]) for position in positions]
+    rows = zip(*(column.values for column in columns), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def view_of(cell: Any) -> View:
+    """Look at a cell, whatever its modality.
+
+    Parameters
+    ----------
+    cell : object
+        Raw cell; or a dict of str to cells, of which the first medium is shown, else all words.
+
+    Returns
+    -------
+    view : View
+        A cell that cannot be read is shown as the words that name it.
+    """
+    if isinstance(cell, Mapping):
+        present = {name: own for name, own in cell.items() if not _is_absent(own)}
+        views = {name: view_of(own) for name, own in present.items()}
+        media = [view for view in views.values() if view.kind != "words"]
+        if media or not views:
+            return media[0] if media else View("absent", "")
+        return View("words", "\n".join(f"{name}: {v.content}" for name, v in views.items()))
+    if _is_absent(cell):
+        return View("absent", "")
+    try:
+        return _VIEWS.get(cell_kind(cell) or "", _words)(cell)
+    except _UNREADABLE:
+        return _words(cell)
+
+
+def _is_absent(cell: Any) -> bool:
+    values = np.empty(1, dtype=object)
+    values[0] = cell
+    return bool(is_missing(values)[0])
+
+
+def _words(cell: Any) -> View:
+    if isinstance(cell, float | np.floating):
+        return View("words", f"{cell:.4g}")
+    if isinstance(cell, str | bool | int | np.generic):
+        return View("words", str(cell))
+    if isinstance(cell, os.PathLike):
+        return View("words", os.path.basename(os.fspath(cell)))
+    return View("words", f"({type(cell).__name__})")
+
+
+def _picture(cell: Any) -> View:
+    pixels = read_image(cell[0] if is_pictures(cell) else cell, draft=_SIDE)
+    return View("picture", _reduced(pixels))
+
+
+def _reduced(pixels: np.ndarray) -> np.ndarray:
+    """Means over blocks of pixels: a photo of 12 megapixels need not live in every figure."""
+    block = max(pixels.shape[:2]) // _SIDE
+    if block < 2 or min(pixels.shape[:2]) < block:
+        return pixels
+    height, width = (n // block for n in pixels.shape[:2])
+    cut = pixels[: height * block, : width * block].reshape(height, block, width, block, 3)
+    return cut.mean(axis=(1, 3)).round().astype(np.uint8)
+
+
+def _frame(cell: Any) -> View:
+    frames = iter(read_video(cell, n_frames=1))
+    return View("picture", _reduced(next(frames)))
+
+
+def _sound(cell: Any) -> View:
+    windows = read_audio(cell, rate=_RATE, window=1.0)
+    samples = np.concatenate(list(itertools.islice(windows, int(_SECONDS))))
+    return View("line", _thinned(samples[:, None]))
+
+
+def _series(cell: Any) -> View:
+    return View("line", _thinned(read_series(cell)[:, :_MOST_CHANNELS]))
+
+
+def _cloud(cell: Any) -> View:
+    points = read_points(cell)[:, :3]
+    points = points[:: max(1, len(points) // _MOST_POINTS)]
+    widest = np.sort(np.argsort(np.ptp(points, axis=0), kind="stable")[1:])
+    return View("cloud", points[:, widest])
+
+
+def _thinned(series: np.ndarray) -> np.ndarray:
+    """The lowest and the highest value of each stretch of a long line, in their order."""
+    series = np.asarray(series, dtype=float)
+    if len(series) <= 2 * _MOST_POINTS:
+        return series
+    edges = np.unique(np.linspace(0, len(series), _MOST_POINTS + 1).astype(int))[:-1]
+    low, high = (f.reduceat(series, edges, axis=0) for f in (np.fmin, np.fmax))
+    return np.stack([low, high], axis=1).reshape(-1, series.shape[1])
+
+
+def line_of(cell: Any) -> np.ndarray | None:
+    """A whole sound or series (n_points, n_channels); None for a cell of another kind."""
+    kind = cell_kind(cell)
+    if kind == "audio":
+        return _thinned(np.concatenate(list(read_audio(cell, rate=_RATE, window=30.0)))[:, None])
+    if kind in ("1-D array", "2-D array"):
+        return _thinned(read_series(cell)[:, :_MOST_CHANNELS])
+    return None
+
+
+_VIEWS = {
+    "image": _picture,
+    "video": _frame,
+    "audio": _sound,
+    "pointcloud": _cloud,
+    "1-D array": _series,
+    "2-D array": _series,
+}
+
+
+def draw_view(
+    ax: Any,
+    view: View,
+    box: tuple[float, float, float, float],
+    *,
+    unit: float,
+    font_size: float,
+    bold: bool = False,
+) -> Any:
+    """Draw into a box of axes whose two directions have one scale.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        Where; its limits and aspect are the caller's.
+    view : View
+        What.
+    box : tuple of float
+        Left, right, bottom and top, in data coordinates.
+    unit : float
+        Points (1/72 inch) that a step of 1 in the data is long.
+    font_size : float
+        Of words, in points.
+    bold : bool, default=False
+        Of words.
+
+    Returns
+    -------
+    artist : matplotlib Artist or list of them
+        AxesImage of a picture, Text of words, list of Line2D of anything else.
+    """
+    left, right, bottom, top = box
+    middle = (left + right) / 2, (bottom + top) / 2
+    width, height = right - left, abs(top - bottom)
+    up = 1.0 if top > bottom else -1.0
+    if view.kind == "picture":
+        n_rows, n_columns = view.content.shape[:2]
+        scale = min(width / n_columns, height / n_rows) / 2
+        half = n_columns * scale, n_rows * scale * up
+        return ax.imshow(
+            view.content,
+            extent=(middle[0] - half[0], middle[0] + half[0], middle[1] - half[1],
+                    middle[1] + half[1]),
+            origin="upper",
+            aspect="equal",
+        )  # fmt: skip
+    if view.kind in ("line", "cloud"):
+        return _draw_numbers(ax, view, middle, width, height * up)
+    size = width * unit, height * unit
+    words = "—" if view.kind == "absent" else _fitted(view.content, *size, font_size)
+    return ax.text(
+        *middle, words, ha="center", va="center", fontsize=font_size, parse_math=False,
+        fontweight="bold" if bold else "normal", linespacing=1.1,
+    )  # fmt: skip
+
+
+def _draw_numbers(
+    ax: Any, view: View, middle: tuple[float, float], width: float, height: float
+) -> list[Any]:
+    values = np.asarray(view.content, dtype=float)
+    low, spread = np.nanmin(values, axis=0), np.ptp(values[np.isfinite(values).all(axis=1)], axis=0)
+    if view.kind == "cloud":
+        unit = (values - low - spread / 2) / max(float(spread.max()), 1e-12)
+        x, y = middle[0] + width * unit[:, 0], middle[1] + height * unit[:, 1]
+        return ax.plot(x, y, ".", color=BLUE, markersize=1.5)
+    largest = max(float(np.nanmax(values) - low.min()), 1e-12)
+    x = middle[0] + width * (np.linspace(0, 1, len(values)) - 0.5)
+    y = middle[1] + 0.8 * height * ((values - low.min()) / largest - 0.5)
+    drawn: list[Any] = []
+    for channel in range(values.shape[1]):
+        drawn += ax.plot(x, y[:, channel], color=COLORS[channel % len(COLORS)], linewidth=0.8)
+    return drawn
+
+
+def _fitted(words: str, width: float, height: float, font_size: float) -> str:
+    """Words broken and cut so that they stay inside a box; all sizes in points."""
+    n_letters = max(6, int(width / (0.56 * font_size)))
+    n_lines = max(1, int(height / (1.2 * font_size)))
+    lines: list[str] = []
+    for line in words.splitlines():
+        lines += fit_name(line, width=n_letters, n_lines=n_lines).split("\n")
+    if len(lines) > n_lines:
+        lines = [*lines[: n_lines - 1], lines[n_lines - 1][: n_letters - 1] + "…"]
+    return "\n".join(lines)
+
+
+def picture_of_view(view: View, side: int) -> np.ndarray:
+    """A view of numbers or a picture as pixels, (height, width, 3) of uint8.
+
+    Parameters
+    ----------
+    view : View
+        Any but words.
+    side : int
+        Pixels of the longer side of what is drawn here; a picture keeps its own.
+
+    Returns
+    -------
+    pixels : ndarray of shape (height, width, 3), uint8
+        Dark on white.
+    """
+    if view.kind == "picture":
+        return view.content
+    values = np.asarray(view.content, dtype=float)
+    shape = (side, side) if view.kind == "cloud" else (side // 2, side)
+    pixels = np.full((*shape, 3), 255, dtype=np.uint8)
+    ink = [int(BLUE[i : i + 2], 16) for i in (1, 3, 5)]
+    if view.kind == "cloud":
+        low, spread = values.min(axis=0), max(float(np.ptp(values, axis=0).max()), 1e-12)
+        places = ((values - low) / spread * (side - 1)).astype(int)
+        pixels[side - 1 - places[:, 1], places[:, 0]] = ink
+        return pixels
+    line = values[:, 0]
+    low, spread = np.nanmin(line), max(float(np.nanmax(line) - np.nanmin(line)), 1e-12)
+    known = np.isfinite(line)
+    x = np.linspace(0, 1, len(line))
+    fine = np.interp(np.linspace(0, 1, 16 * side), x[known], (line[known] - low) / spread)
+    rows = ((1 - fine) * (shape[0] - 1)).round().astype(int)
+    pixels[rows, np.arange(16 * side) // 16] = ink
+    return pixels
