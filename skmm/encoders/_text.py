@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from sklearn.utils.validation import check_is_fitted
+
 from skmm._column import Column
 from skmm._constraints import (
     BATCH_SIZE,
@@ -18,6 +20,7 @@ from skmm._constraints import (
     StrOptions,
 )
 from skmm.backbones import Vocabulary, WordGRU
+from skmm.backbones._vocabulary import split_words
 from skmm.encoders._cells import CellEncoder
 from skmm.encoders._engine import Engine, Runtime
 from skmm.encoders._pretrained import PretrainedEngine
@@ -207,6 +210,33 @@ class TextEncoder(CellEncoder):
     @property
     def _is_tuned(self) -> bool:
         return self.fine_tune != "frozen" and self.model not in ("gru", "tfidf")
+
+    def token_names(self, text: str) -> list[str]:
+        """Return what each token of ``transform_sequence`` is: a word, or a piece of one.
+
+        Parameters
+        ----------
+        text : str
+            A cell.
+
+        Returns
+        -------
+        names : list of str
+            Pieces of words as the tokenizer of a checkpoint spells them, special ones included;
+            words in lower case of ``"gru"``; the text itself of ``"tfidf"``.
+        """
+        check_is_fitted(self)
+        text = read_text(text)
+        if self.model == "tfidf":
+            return [text]
+        backbone = self._engine._backbone(Runtime.of(self))
+        if self.model == "gru":
+            return split_words(text)[: backbone.max_length] or [""]
+        if self._is_tuned:
+            backbone = backbone.pretrained()
+        tensors = backbone.collate([text])
+        ids = tensors["input_ids"][0][tensors["attention_mask"][0].bool()]
+        return list(backbone.tokenizer.tokenizer.convert_ids_to_tokens(ids.tolist()))
 
     def _make_engine(self, columns: list[Column], y: Any) -> Engine:
         if self.model != "tfidf":

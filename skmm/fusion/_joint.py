@@ -29,6 +29,7 @@ from skmm.fusion._inputs import JointInputs
 from skmm.fusion._modalities import Modality
 from skmm.fusion._module import JointModule
 from skmm.fusion._net import Report
+from skmm.fusion._net_weights import NetWeightsMixin
 from skmm.fusion._sequence import SequenceBlock
 from skmm.fusion._stand_in import make_stand_in
 from skmm.nets import STRATEGIES, make_fusion
@@ -46,6 +47,7 @@ _OPTIONS = {
 
 
 class BaseJointFusion(
+    NetWeightsMixin,
     BalancedTrainingMixin,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
@@ -326,7 +328,9 @@ class BaseJointFusion(
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         # The optimizer's state is twice the weights, and of no use without the data.
-        if state.pop("net_", None) is not None:
+        state.pop("net_", None)
+        # What was loaded has no net, and predicting may have moved it to the GPU all the same.
+        if "module_" in state:
             self.module_.cpu()  # the pickle opens on a machine without the GPU
         return state
 

@@ -28,13 +28,14 @@ from skmm.fusion._clone import seeded_clone
 from skmm.fusion._expert import Expert
 from skmm.fusion._modalities import Modality, is_predictor
 from skmm.fusion._rules import RULES, combine, learn_weights, stack_features
+from skmm.fusion._vote_weights import VoteWeightsMixin
 
 __all__ = ["BaseLateFusion"]
 
 _Params = dict[str, dict[str, Any]]  # fit parameters by modality
 
 
-class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseFusion):
+class BaseLateFusion(VoteWeightsMixin, CallbackSupportMixin, TransformerMixin, BaseFusion):
     """An estimator per modality, fitted where it is present, then a rule over their votes."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -1,6 +1,7 @@
 """The torch module of a joint fusion: encoders that are trained with it, fusion, head."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from skmm.fusion._balance import Balance
 from skmm.fusion._stand_in import StandIn
 from skmm.fusion._tokens import thinned
 from skmm.nets import Head, ModalityDropout
+from skmm.nets._parts import to_shares
 
 __all__ = ["SEPARATOR", "JointModule"]
 
@@ -91,9 +93,11 @@ class JointModule(nn.Module):
         tokens, known = self.gather(**inputs)
         if self.training and self.balance is not None:
             self.balance.look(self.fusion, tokens, known)
-        masks = self.modality_dropout(known)
-        if self.stand_in is not None:
-            tokens, masks = self.stand_in(tokens, masks, known)
+        return self.fuse(tokens, known)
+
+    def fuse(self, tokens: dict[str, Tensor], known: dict[str, Tensor]) -> Tensor:
+        """Return the fused vectors of what :meth:`gather` gave, (n_rows, n_components)."""
+        tokens, masks = self.completed(tokens, known)
         fused = self.fusion(tokens, masks)
         n_rows = len(next(iter(masks.values())))
         if fused.shape != (n_rows, self.n_components):
@@ -103,6 +107,15 @@ class JointModule(nn.Module):
                 f" {self.n_components}. Make the two the same."
             )
         return fused
+
+    def completed(
+        self, tokens: dict[str, Tensor], known: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return them as the fusion gets them: modalities hidden in training, stand-ins put in."""
+        masks = self.modality_dropout(known)
+        if self.stand_in is not None:
+            tokens, masks = self.stand_in(tokens, masks, known)
+        return tokens, masks
 
     def gather(self, **inputs: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return tokens (n_rows, n_tokens, width) and masks (n_rows, n_tokens) by modality."""
@@ -123,6 +136,26 @@ class JointModule(nn.Module):
             if mask is not None:
                 masks[name] = masks[name] & mask
         return tokens, masks
+
+    def weights(self, **inputs: Tensor) -> Tensor:
+        """Return the weight of each modality, (n_rows, n_modalities); NaN where it is absent.
+
+        What stands in for an absent modality has no weight: the others sum to one.
+        """
+        tokens, known = self.gather(**inputs)
+        fusion: Any = self.fusion  # one that has weights
+        weights = fusion.weights(*self.completed(tokens, known))  # in the order of the names
+        order = [sorted(self.modalities).index(name) for name in self.modalities]
+        present = torch.stack([known[name].any(dim=1) for name in self.modalities], dim=1)
+        kept = torch.where(present, weights[:, order], 0.0)
+        return torch.where(present, to_shares(kept), torch.nan)
+
+    def token_weights(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """Return the weight of each token by modality, (n_rows, n_tokens); NaN where none is."""
+        tokens, known = self.gather(**inputs)
+        fusion: Any = self.fusion  # one that has attention
+        weights = fusion.token_weights(*self.completed(tokens, known))
+        return {name: torch.where(known[name], weights[name], torch.nan) for name in known}
 
     def _encode(self, encoder: nn.Module, own: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         encoded = encoder(**own)

@@ -8,7 +8,7 @@ no vote. A row that lacks them all gets ``prior``, of shape (n_outputs,).
 import numpy as np
 from scipy.optimize import minimize
 
-__all__ = ["RULES", "combine", "learn_weights", "stack_features"]
+__all__ = ["RULES", "combine", "learn_weights", "rule_weights", "stack_features"]
 
 RULES = ("mean", "weighted", "vote", "max", "product")
 _SMALLEST = 1e-12  # probability below which a logarithm is cut
@@ -37,14 +37,8 @@ def combine(
         Probabilities sum to one.
     """
     present = ~np.isnan(votes[:, :, 0])  # (n_samples, n_modalities)
-    share = present.astype(float)
+    share = _weighed(present, weights if rule == "weighted" else None)
     filled = np.where(present[:, :, None], votes, 0.0)
-    if rule == "weighted":
-        assert weights is not None
-        share = share * weights
-        # Where only modalities of weight zero are there, they are all we have.
-        lost = present.any(axis=1) & (share.sum(axis=1) <= 0)
-        share[lost] = present[lost]
     if rule == "vote":
         filled = np.where(present[:, :, None], _first_choice(filled), 0.0)
     if rule == "max":
@@ -60,6 +54,38 @@ def combine(
     if votes.shape[2] > 1:
         combined = combined / combined.sum(axis=1, keepdims=True)
     return combined
+
+
+def _weighed(present: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Weights of the votes of each row, (n_samples, n_modalities), zero where absent."""
+    share = present.astype(float)
+    if weights is None:
+        return share
+    share = share * weights
+    # Where only modalities of weight zero are there, they are all we have.
+    lost = present.any(axis=1) & (share.sum(axis=1) <= 0)
+    share[lost] = present[lost]
+    return share
+
+
+def rule_weights(present: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Shares of the modalities in the answer to each row.
+
+    Parameters
+    ----------
+    present : ndarray of shape (n_samples, n_modalities), bool
+        Who votes.
+    weights : ndarray of shape (n_modalities,) or (n_samples, n_modalities), or None
+        Not negative; None counts each vote once.
+
+    Returns
+    -------
+    shares : ndarray of shape (n_samples, n_modalities)
+        NaN where absent; a row sums to one over the others.
+    """
+    share = _weighed(present, weights)
+    total = np.maximum(share.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    return np.where(present, share / total, np.nan)
 
 
 def _first_choice(votes: np.ndarray) -> np.ndarray:
@@ -90,6 +116,8 @@ def learn_weights(
     present = ~np.isnan(votes[:, :, 0])
     n_modalities = votes.shape[1]
     rows = present.any(axis=1)
+    if not rows.any():  # nobody voted out of fold: each modality is in one row at most
+        return np.full(n_modalities, 1 / n_modalities)
     if classes:
         own = np.take_along_axis(votes, y[:, None, None], axis=2)[:, :, 0]
     else:

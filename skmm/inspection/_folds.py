@@ -1,4 +1,4 @@
-"""What every inspection that fits has to check: rows, metric, folds."""
+"""What every inspection has to check: rows, metric, folds."""
 
 from typing import Any
 
@@ -9,19 +9,31 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 
 from skmm._column import n_rows
 
-__all__ = ["check_rows", "check_scorer", "group_splitter", "make_splits"]
+__all__ = [
+    "check_frame",
+    "check_rows",
+    "check_scorer",
+    "check_scorers",
+    "group_splitter",
+    "make_splits",
+]
 
 Split = tuple[np.ndarray, np.ndarray]
 
 
-def check_rows(X: Any, y: Any, *, function: str) -> int:
-    """Number of rows, which must be that of ``y`` too."""
+def check_frame(X: Any, *, function: str) -> int:
+    """Number of rows of what must have columns."""
     if not hasattr(X, "columns") and getattr(X, "ndim", None) != 2:
         raise TypeError(
             f"{function}: X must be a DataFrame or an array of two dimensions, got"
             f" {type(X).__name__}. Pass one whose columns are the modalities."
         )
-    n = n_rows(X)
+    return n_rows(X)
+
+
+def check_rows(X: Any, y: Any, *, function: str) -> int:
+    """Number of rows, which must be that of ``y`` too."""
+    n = check_frame(X, function=function)
     if n_rows(y) != n:
         raise ValueError(f"{function}: X has {n} rows and y has {n_rows(y)}. Give one y per row.")
     return n
@@ -35,6 +47,12 @@ def check_scorer(estimator: Any, scoring: Any, *, function: str) -> Any:
             f" {function} once for each metric."
         )
     return check_scoring(estimator, scoring=scoring)
+
+
+def check_scorers(estimator: Any, scoring: Any) -> tuple[Any, bool]:
+    """One scorer, or one that gives a dict of scores, and whether it does."""
+    several = isinstance(scoring, list | tuple | set | dict)
+    return check_scoring(estimator, scoring=scoring), several
 
 
 def make_splits(estimator: Any, X: Any, y: Any, cv: Any, groups: Any) -> list[Split]:

@@ -10,11 +10,19 @@ from typing import Any
 
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
 
 from skmm._column import column_names
 from skmm.inspection._absent import column_positions
 
-__all__ = ["check_modalities", "keep_only", "modality_columns", "with_triples"]
+__all__ = [
+    "check_modalities",
+    "fusions_of",
+    "keep_only",
+    "middle_of",
+    "modality_columns",
+    "with_triples",
+]
 
 _OF_TRIPLES = ("modalities", "transformers")  # the parameters that hold triples
 _REMAINDER = "remainder"  # no transformer of a ColumnTransformer may have this name
@@ -29,6 +37,28 @@ def _sites(estimator: Any) -> dict[str, Any]:
         for path, part in found.items()
         if not any(path != other and path.startswith(other and f"{other}__") for other in found)
     }
+
+
+def fusions_of(estimator: Any) -> list[Any]:
+    """Outermost parts of an estimator that hold triples: fusions and ``ColumnTransformer``."""
+    if not hasattr(estimator, "get_params"):
+        return []
+    return list(_sites(getattr(estimator, "best_estimator_", estimator)).values())
+
+
+def middle_of(estimator: Any, modality: str) -> Any:
+    """Return what encodes the cells of a modality, None if there is no such modality.
+
+    Of a pipeline its first step; as fitted, where that can be told.
+    """
+    for site in fusions_of(estimator):
+        attributes = ("transformers_", "modalities_", "transformers", "modalities")
+        for triples in (getattr(site, name, None) for name in attributes):
+            for triple in triples if isinstance(triples, list | tuple) else ():
+                if isinstance(triple, list | tuple) and triple[0] == modality:
+                    middle = triple[1]
+                    return middle[0] if isinstance(middle, Pipeline) else middle
+    return None
 
 
 def _has_triples(part: Any) -> bool:
@@ -76,7 +106,8 @@ def with_triples(estimator: Any, X: Any, y: Any, *, function: str) -> Any:
         triples = [
             # By position: columns of an array have no names to be found by.
             (name, middle if isinstance(middle, str) else clone(middle), _located(names, columns))
-            for name, middle, columns in fitted.modalities_
+            # An alignment keeps names in ``modalities_``, and the triples beside them.
+            for name, middle, columns in getattr(fitted, "transformers_", fitted.modalities_)
         ]
         written.set_params(**{_nested(path, "modalities"): triples})
     return written
@@ -109,9 +140,8 @@ def modality_columns(estimator: Any, X: Any, *, function: str) -> dict[str, list
     if not sites:
         raise ValueError(
             f"{function}: {type(estimator).__name__} holds neither a fusion nor a"
-            " ColumnTransformer, so it has no modalities. Put one into it, or tell"
-            " missing_modality_curve which columns they are, as in"
-            " modalities={'photo': ['photo']}."
+            f" ColumnTransformer, so it has no modalities. Put one into it, or tell {function}"
+            " which columns they are, as in modalities={'photo': ['photo']}."
         )
     found = [_columns_of_site(site, X) for site in sites.values()]
     if any(other != found[0] for other in found):
@@ -167,7 +197,9 @@ def check_modalities(
                 f" each, got {modalities!r}."
             )
         return columns
-    own = modality_columns(with_triples(estimator, X, y, function=function), X, function=function)
+    # What a search found, rather than what it began with, which is not fitted.
+    found = getattr(estimator, "best_estimator_", estimator)
+    own = modality_columns(with_triples(found, X, y, function=function), X, function=function)
     if modalities is None:
         return own
     if isinstance(modalities, str) or not isinstance(modalities, Iterable):

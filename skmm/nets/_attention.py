@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from skmm.nets._base import FusionModule
-from skmm.nets._parts import Projection
+from skmm.nets._parts import Projection, to_shares
 
 __all__ = ["AttentionFusion"]
 
@@ -107,6 +107,27 @@ class AttentionFusion(FusionModule):
             In the order of ``modalities``. A row sums to one over the modalities that it has;
             the weight of an absent one is zero.
         """
+        shares = self.token_weights(tokens, masks)
+        return torch.stack([shares[name].sum(dim=1) for name in self.modalities], dim=1)
+
+    def token_weights(
+        self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Weight of each token in each row, by the same rollout.
+
+        Parameters
+        ----------
+        tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
+            Tokens of each modality.
+        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
+            True where the token exists.
+
+        Returns
+        -------
+        weights : dict of str to Tensor of shape (n_rows, n_tokens)
+            Zero where there is no token. A row sums to one over all its tokens of all
+            modalities.
+        """
         x, absent = self._sequence(*self._in_order(tokens, masks))
         flow = torch.zeros(x.shape[:2], dtype=x.dtype, device=x.device)
         flow[:, 0] = 1.0  # all that is read is the first token; followed back layer by layer
@@ -119,9 +140,7 @@ class AttentionFusion(FusionModule):
         for attention in reversed(attentions):
             flow = 0.5 * flow + 0.5 * torch.einsum("bi,bij->bj", flow, attention)
         lengths = [masks[name].shape[1] for name in self.modalities]
-        shares = [part.sum(dim=1) for part in flow[:, 1:].split(lengths, dim=1)]
-        weights = torch.stack(shares, dim=1)
-        return weights / weights.sum(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        return dict(zip(self.modalities, to_shares(flow[:, 1:]).split(lengths, dim=1), strict=True))
 
     def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
         x, absent = self._sequence(tokens, masks)

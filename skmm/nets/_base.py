@@ -30,6 +30,13 @@ class FusionModule(ABC, nn.Module):
     modalities : tuple of str
         Names of the modalities, sorted.
 
+    Notes
+    -----
+    A network that weighs modalities may say so by ``weights(tokens, masks)``, a Tensor of shape
+    (n_rows, n_modalities) in the order of ``modalities``, and one that attends to tokens by
+    ``token_weights(tokens, masks)``, a Tensor of shape (n_rows, n_tokens) by modality.
+    ``skmm.inspection`` asks for them.
+
     Examples
     --------
     A network of one's own needs no more than ``_fuse``:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from skmm.nets._base import FusionModule
-from skmm.nets._parts import Projection, masked_mean
+from skmm.nets._parts import Projection, masked_mean, to_shares
 
 __all__ = ["BottleneckFusion"]
 
@@ -45,6 +45,7 @@ class BottleneckFusion(FusionModule):
     ----------
     .. [1] Nagrani, Yang, Arnab, Jansen, Schmid, Sun, "Attention bottlenecks for multimodal
        fusion", NeurIPS 2021.
+    .. [2] Abnar, Zuidema, "Quantifying attention flow in transformers", ACL 2020.
 
     Examples
     --------
@@ -102,7 +103,82 @@ class BottleneckFusion(FusionModule):
         )
         self.norm = nn.LayerNorm(n_components)
 
+    def weights(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
+        """Weight of each modality in each row: how much of it flows to the fused vector.
+
+        Attention rollout [2]_ through the layers and the bottleneck, as in ``AttentionFusion``.
+        The shares of learned tokens are left out.
+
+        Parameters
+        ----------
+        tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
+            Tokens of each modality.
+        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
+            True where the token exists.
+
+        Returns
+        -------
+        weights : Tensor of shape (n_rows, n_modalities)
+            In the order of ``modalities``. A row sums to one over the modalities that it has;
+            the weight of an absent one is zero.
+        """
+        shares = self.token_weights(tokens, masks)
+        return torch.stack([shares[name].sum(dim=1) for name in self.modalities], dim=1)
+
+    def token_weights(
+        self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Weight of each token in each row, by the same rollout.
+
+        Parameters
+        ----------
+        tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
+            Tokens of each modality.
+        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
+            True where the token exists.
+
+        Returns
+        -------
+        weights : dict of str to Tensor of shape (n_rows, n_tokens)
+            Zero where there is no token. A row sums to one over all its tokens of all
+            modalities.
+        """
+        attentions: list[list[Tensor]] = []
+        blocks, present = self._through_layers(*self._in_order(tokens, masks), attentions)
+        n_shared = len(self.bottlenecks)
+        # What is read is the mean of the first tokens; followed back layer by layer.
+        each = present / present.sum(dim=1, keepdim=True).clamp(min=1)
+        shared = each.new_zeros(len(each), n_shared)
+        flows = [torch.zeros_like(block[..., 0]) for block in blocks]
+        for i, flow in enumerate(flows):
+            flow[:, 0] = each[:, i]
+        for layer in reversed(attentions):
+            before = torch.zeros_like(shared)
+            for i, attention in enumerate(layer):
+                flow = torch.cat([shared * each[:, [i]], flows[i]], dim=1)
+                flow = 0.5 * flow + 0.5 * torch.einsum("bi,bij->bj", flow, attention)
+                before = before + flow[:, :n_shared]
+                flows[i] = flow[:, n_shared:]
+            shared = before
+        weights = to_shares(torch.cat([flow[:, 1:] for flow in flows], dim=1))
+        lengths = [masks[name].shape[1] for name in self.modalities]
+        return dict(zip(self.modalities, weights.split(lengths, dim=1), strict=True))
+
     def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
+        blocks, present = self._through_layers(tokens, masks)
+        firsts = torch.stack([block[:, 0] for block in blocks], dim=1)
+        return masked_mean(self.norm(firsts), present)
+
+    def _through_layers(
+        self,
+        tokens: list[Tensor],
+        masks: list[Tensor],
+        attentions: list[list[Tensor]] | None = None,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the first and the other tokens of each modality, and which modalities are there.
+
+        The attention of every modality in every layer is put into ``attentions``, if given.
+        """
         present = torch.stack([mask.any(dim=1) for mask in masks], dim=1)
         n_rows, n_shared = len(present), len(self.bottlenecks)
         shared = self.bottlenecks.expand(n_rows, -1, -1)
@@ -115,10 +191,17 @@ class BottleneckFusion(FusionModule):
         ]
         for layers in self.layers if n_rows else ():  # torch's attention needs a row
             copies = []
-            for i, layer in enumerate(cast(Iterable[nn.Module], layers)):
-                x = layer(torch.cat([shared, blocks[i]], dim=1), src_key_padding_mask=absent[i])
+            if attentions is not None:
+                attentions.append([])
+            for i, layer in enumerate(cast(Iterable[nn.TransformerEncoderLayer], layers)):
+                x = torch.cat([shared, blocks[i]], dim=1)
+                if attentions is not None:
+                    normed = layer.norm1(x)
+                    attentions[-1].append(
+                        layer.self_attn(normed, normed, normed, key_padding_mask=absent[i])[1]
+                    )
+                x = layer(x, src_key_padding_mask=absent[i])
                 copies.append(x[:, :n_shared].flatten(start_dim=1))
                 blocks[i] = x[:, n_shared:]
             shared = masked_mean(torch.stack(copies, dim=1), present).view(n_rows, n_shared, -1)
-        firsts = torch.stack([block[:, 0] for block in blocks], dim=1)
-        return masked_mean(self.norm(firsts), present)
+        return blocks, present

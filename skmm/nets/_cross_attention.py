@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skmm.nets._base import FusionModule
-from skmm.nets._parts import Projection, masked_mean, masked_softmax
+from skmm.nets._parts import Projection, masked_mean, masked_softmax, to_shares
 
 __all__ = ["CrossAttentionFusion"]
 
@@ -47,6 +47,7 @@ class CrossAttentionFusion(FusionModule):
        representations for vision-and-language tasks", NeurIPS 2019.
     .. [2] Tsai, Bai, Liang, Kolter, Morency, Salakhutdinov, "Multimodal transformer for
        unaligned multimodal language sequences", ACL 2019.
+    .. [3] Abnar, Zuidema, "Quantifying attention flow in transformers", ACL 2020.
 
     Examples
     --------
@@ -88,6 +89,47 @@ class CrossAttentionFusion(FusionModule):
         self.absent = nn.Parameter(torch.zeros(len(self.pairs), n_components))
         self.mix = Projection(len(self.pairs) * n_components, n_components, dropout=dropout)
 
+    def token_weights(
+        self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Weight of each token in each row: how much of it flows to the fused vector.
+
+        Attention rollout [3]_ through the layers of each pair: half of a token stays what it
+        was, half is what it reads, and all pairs that read weigh the same.
+
+        Parameters
+        ----------
+        tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
+            Tokens of each modality.
+        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
+            True where the token exists.
+
+        Returns
+        -------
+        weights : dict of str to Tensor of shape (n_rows, n_tokens)
+            Zero where there is no token. A row sums to one over all its tokens of all
+            modalities. How it is divided between the modalities says nothing: each is read as
+            often as it reads.
+        """
+        ordered, ordered_masks = self._in_order(tokens, masks)
+        blocks = [p(block) for p, block in zip(self.projections, ordered, strict=True)]
+        totals = [torch.zeros_like(block[..., 0]) for block in blocks]
+        for i, (reading, read) in enumerate(self.pairs):
+            x, attentions = blocks[reading], []
+            for layer in cast(Iterable[_CrossLayer], self.stacks[i]):
+                attentions.append(layer.weights(x, blocks[read], ordered_masks[read]))
+                x = layer(x, blocks[read], ordered_masks[read])
+            mask = ordered_masks[reading]
+            flow = mask / mask.sum(dim=1, keepdim=True).clamp(min=1)
+            something = ordered_masks[read].any(dim=1, keepdim=True)
+            for attention in reversed(attentions):
+                totals[read] = totals[read] + 0.5 * torch.einsum("bi,bij->bj", flow, attention)
+                flow = torch.where(something, 0.5 * flow, flow)
+            totals[reading] = totals[reading] + flow
+        lengths = [total.shape[1] for total in totals]
+        shares = to_shares(torch.cat(totals, dim=1)).split(lengths, dim=1)
+        return dict(zip(self.modalities, shares, strict=True))
+
     def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
         blocks = [p(block) for p, block in zip(self.projections, tokens, strict=True)]
         parts = []
@@ -123,16 +165,23 @@ class _CrossLayer(nn.Module):
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor) -> Tensor:
         """Let ``x`` (n_rows, n_queries, n_components) read ``source`` where ``mask`` is True."""
+        weights, values = self._weights_and_values(x, source, mask)
+        read = (self.dropout(weights) @ values).transpose(1, 2).flatten(start_dim=2)
+        x = x + self.dropout(self.out(read))
+        return x + self.dropout(self.hidden(self.norm_hidden(x)))
+
+    def weights(self, x: Tensor, source: Tensor, mask: Tensor) -> Tensor:
+        """How much each token reads of each, (n_rows, n_queries, n_tokens), mean of the heads."""
+        return self._weights_and_values(x, source, mask)[0].mean(dim=1)
+
+    def _weights_and_values(self, x: Tensor, source: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = self.key_value(self.norm_source(source)).chunk(2, dim=-1)
         queries, keys, values = map(
             self._split, (self.query(self.norm_query(x)), keys, values)
         )  # (n_rows, n_heads, n_tokens, n_components / n_heads) each
         scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
         # Zeros, not NaN, where there is nothing to read: torch's own attention gives NaN.
-        weights = masked_softmax(scores, mask[:, None, None, :], dim=-1)
-        read = (self.dropout(weights) @ values).transpose(1, 2).flatten(start_dim=2)
-        x = x + self.dropout(self.out(read))
-        return x + self.dropout(self.hidden(self.norm_hidden(x)))
+        return masked_softmax(scores, mask[:, None, None, :], dim=-1), values
 
     def _split(self, x: Tensor) -> Tensor:
         """Heads apart: (n_rows, n_heads, n_tokens, width of a head)."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from skmm.nets._base import FusionModule
-from skmm.nets._parts import Projection, masked_mean
+from skmm.nets._parts import Projection, masked_mean, to_shares
 
 __all__ = ["CrossGatedFusion"]
 
@@ -68,7 +68,34 @@ class CrossGatedFusion(FusionModule):
         self.bias = nn.Parameter(torch.zeros(n_modalities, n_components))
         self.dropout = nn.Dropout(dropout)
 
+    def weights(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
+        """Weight of each modality in each row: how far its gates are open, as a share.
+
+        Parameters
+        ----------
+        tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
+            Tokens of each modality.
+        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
+            True where the token exists.
+
+        Returns
+        -------
+        weights : Tensor of shape (n_rows, n_modalities)
+            In the order of ``modalities``: the gates averaged over the units, divided by their
+            sum. A row sums to one over the modalities that it has; the weight of an absent one
+            is zero.
+        """
+        _, gates, present = self._parts_and_gates(*self._in_order(tokens, masks))
+        return to_shares(torch.where(present, gates.mean(dim=-1), 0.0))
+
     def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
+        parts, gates, present = self._parts_and_gates(tokens, masks)
+        return self.dropout(masked_mean(gates * torch.tanh(parts), present))
+
+    def _parts_and_gates(
+        self, tokens: list[Tensor], masks: list[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return parts and gates, both (n_rows, n_modalities, n_components), and who is there."""
         pooled, present = self._pool(tokens, masks)
         # (n_rows, n_modalities, n_components)
         parts = torch.stack([p(x) for p, x in zip(self.projections, pooled, strict=True)], dim=1)
@@ -78,5 +105,4 @@ class CrossGatedFusion(FusionModule):
             scores[gated] = scores[gated] + gate(parts[:, gating])
         if len(scores) == 1:  # nobody else is there to gate it
             scores = [scores[0].expand_as(parts[:, 0])]
-        passed = torch.sigmoid(torch.stack(scores, dim=1)) * torch.tanh(parts)
-        return self.dropout(masked_mean(passed, present))
+        return parts, torch.sigmoid(torch.stack(scores, dim=1)), present

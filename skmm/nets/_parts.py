@@ -14,6 +14,7 @@ __all__ = [
     "masked_mean",
     "masked_softmax",
     "mean_of_zeroed",
+    "to_shares",
     "zeroed",
 ]
 
@@ -150,6 +151,23 @@ def masked_softmax(scores: Tensor, mask: Tensor, *, dim: int) -> Tensor:
     lowest = torch.finfo(scores.dtype).min
     weights = torch.softmax(torch.where(mask, scores, lowest), dim=dim)
     return torch.where(mask, weights, 0.0)
+
+
+def to_shares(weights: Tensor) -> Tensor:
+    """Weights divided by their sum in each row.
+
+    Parameters
+    ----------
+    weights : Tensor of shape (n_rows, n_weights)
+        Not negative.
+
+    Returns
+    -------
+    shares : Tensor of shape (n_rows, n_weights)
+        A row sums to one; one of zeros stays so.
+    """
+    total = weights.sum(dim=1, keepdim=True)
+    return weights / total.clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 class Projection(nn.Sequential):

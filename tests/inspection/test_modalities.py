@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fusing import TRIPLES, views
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -11,6 +12,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import skmm.alignment
 from skmm import EarlyFusion, LateFusionClassifier
 from skmm.inspection._modalities import (
     check_modalities,
@@ -157,3 +159,24 @@ def test_fusions_that_differ_are_refused():
     both = VotingClassifier([("a", transformer()), ("b", transformer(remainder="passthrough"))])
     with pytest.raises(ValueError, match="several fusions with different modalities"):
         columns_of(both, numbers()[0])
+
+
+@pytest.mark.parametrize("name", ["CCAAlignment", "ContrastiveAlignment"])
+def test_auto_of_an_alignment(name):
+    """It keeps names where a fusion keeps triples."""
+    X, _ = views(60)
+    alignment = getattr(skmm.alignment, name)(n_components=2)
+    if name == "ContrastiveAlignment":
+        alignment.set_params(max_epochs=1, random_state=0)
+    for model in (alignment, make_pipeline(clone(alignment).fit(X), "passthrough")):
+        written = with_triples(model, X, None, function="f")
+        assert columns_of(written, X) == {"photo": [0], "text": [1], "tabular": [2, 3]}
+        assert check_modalities(["text"], model, X, None, function="f") == {"text": [1]}
+
+
+def test_a_fitted_search_has_the_modalities_that_it_found():
+    X, y = numbers()
+    model = GridSearchCV(Pipeline([("m", transformer())]), {"m__one": ["drop"]}, cv=2)
+    assert check(None, model) == {"one": [0, 1], "two": [2]}
+    with pytest.raises(ValueError, match="no modality 'one'"):
+        check(["one"], model.set_params(scoring=lambda *_: 0.0).fit(X, y))

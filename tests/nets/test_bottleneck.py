@@ -79,3 +79,36 @@ def test_nothing_passes_around_the_bottleneck(xor_accuracy):
 def test_too_few(options, message):
     with pytest.raises(ValueError, match=f"BottleneckFusion: {message}"):
         BottleneckFusion({"a": 2}, 4, **options)
+
+
+def test_weights_are_attention_rollout(make_batch, n_features):
+    """Against products of matrices, from the tokens to what is read."""
+    fusion = stirred(n_features, 8, n_heads=2, n_layers=3, n_bottlenecks=3)
+    tokens, masks = make_batch()
+    got = fusion.token_weights(tokens, masks)
+    for row in (0, 3, 5):
+        blocks, places, n = {}, {}, 3
+        for i, name in enumerate(fusion.modalities):
+            kept = tokens[name][row][masks[name][row]]
+            if len(kept):
+                blocks[i] = torch.cat([fusion.firsts[i][None], fusion.projections[i](kept)])
+                places[i] = [0, 1, 2, *range(n, n + len(blocks[i]))]
+                n += len(blocks[i])
+        shared, rollout = fusion.bottlenecks, torch.eye(n)
+        for layers in fusion.layers:
+            step, copies = torch.zeros(n, n), []
+            for i, own in places.items():
+                x, attention = encoder_layer(layers[i], torch.cat([shared, blocks[i]]))
+                copies.append(x[:3])
+                blocks[i] = x[3:]
+                part = torch.zeros(len(own), n)
+                part[:, own] = 0.5 * torch.eye(len(own)) + 0.5 * attention
+                step[:3] += part[:3] / len(places)
+                step[own[3:]] = part[3:]
+            rollout, shared = step @ rollout, sum(copies) / len(copies)
+        read = torch.stack([rollout[own[3]] for own in places.values()]).mean(0)
+        expected = {i: read[own[4:]] for i, own in places.items()}
+        total = sum(own.sum() for own in expected.values())
+        for i, name in enumerate(fusion.modalities):
+            own = got[name][row][masks[name][row]]
+            torch.testing.assert_close(own, expected.get(i, own[:0]) / total, atol=1e-5, rtol=1e-4)

@@ -308,3 +308,37 @@ class TestErrors:
     def test_subclass_must_fuse(self):
         with pytest.raises(TypeError, match="_fuse"):
             FusionModule({"a": 1}, 1)
+
+
+@ALL
+def test_weights_of_modalities_and_tokens(build, make_batch, strategy):
+    """Those who have them: shares of what is there, whatever stands where nothing is."""
+    fusion = build(strategy)
+    telling = {"attention", "bottleneck", "cross_gated", "gated"}
+    assert hasattr(fusion, "weights") == (strategy in telling)
+    assert hasattr(fusion, "token_weights") == (strategy in LAYERED)
+    tokens, masks = make_batch()
+    poisoned = {
+        name: block.masked_fill(hidden(masks)[name], float("nan")) for name, block in tokens.items()
+    }
+    rows = torch.tensor([1.0, 1, 1, 1, 0, 1])  # row 4 lacks all
+    if strategy in LAYERED:
+        shares = fusion.token_weights(poisoned, masks)
+        assert list(shares) == list(fusion.modalities)
+        assert all((shares[name][~masks[name]] == 0).all() for name in shares)
+        assert all((shares[name][masks[name]] > 0).all() for name in shares)
+        torch.testing.assert_close(sum(own.sum(dim=1) for own in shares.values()), rows)
+    if strategy in telling:
+        weights = fusion.weights(poisoned, masks)
+        present = torch.stack([masks[name].any(dim=1) for name in fusion.modalities], dim=1)
+        assert ((weights > 0) == present).all()
+        torch.testing.assert_close(weights.sum(dim=1), rows)
+        if strategy in LAYERED:
+            torch.testing.assert_close(
+                weights, torch.stack([own.sum(dim=1) for own in shares.values()], dim=1)
+            )
+        one = fusion.weights(
+            {name: block[2:3] for name, block in tokens.items()},
+            {name: mask[2:3] for name, mask in masks.items()},
+        )
+        torch.testing.assert_close(one, weights[2:3], atol=1e-5, rtol=1e-4)

@@ -66,3 +66,33 @@ def test_what_stands_for_an_absent_modality_is_learned(make_batch, n_features):
 def test_layers_must_be_positive():
     with pytest.raises(ValueError, match="n_layers must be at least 1, got 0"):
         CrossAttentionFusion({"a": 2}, 4, n_layers=0)
+
+
+def test_token_weights_are_attention_rollout(make_batch, n_features):
+    """Against products of matrices, from the tokens to the mean of those that read."""
+    fusion = stirred(n_features, 8, n_heads=2, n_layers=2)
+    tokens, masks = make_batch()
+    got = fusion.token_weights(tokens, masks)
+    for row in (0, 3, 5):
+        blocks = [
+            fusion.projections[i](tokens[name][row][masks[name][row]])
+            for i, name in enumerate(fusion.modalities)
+        ]
+        totals = [torch.zeros(len(block)) for block in blocks]
+        for p, (reading, read) in enumerate(fusion.pairs):
+            x, source = blocks[reading], blocks[read]
+            own, other = torch.eye(len(x)), torch.zeros(len(x), len(source))
+            for layer in fusion.stacks[p] if len(x) and len(source) else ():
+                keys, values = layer.key_value(normed(layer.norm_source, source)).chunk(2, dim=1)
+                queries = layer.query(normed(layer.norm_query, x))
+                attention = attend(queries, keys, values, layer.n_heads)[1]
+                own, other = 0.5 * own, 0.5 * other + 0.5 * attention
+                x = read_layer(layer, x, source)
+            if len(x):
+                totals[reading] += own.mean(0)
+                totals[read] += other.mean(0)
+        whole = sum(total.sum() for total in totals)
+        for name, total in zip(fusion.modalities, totals, strict=True):
+            torch.testing.assert_close(
+                got[name][row][masks[name][row]], total / whole, atol=1e-5, rtol=1e-4
+            )

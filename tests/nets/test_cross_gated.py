@@ -59,3 +59,21 @@ def test_either_direction_can_hold_the_answer(xor_accuracy):
 
     for closed in (0, 1):
         assert xor_accuracy(OneWay, closed=closed) > 0.9
+
+
+def test_weights_are_gates(make_batch, n_features):
+    torch.manual_seed(0)
+    fusion = CrossGatedFusion(n_features, 4)
+    torch.nn.init.normal_(fusion.bias)
+    tokens, masks = make_batch()
+    weights = fusion.weights(tokens, masks)
+    parts = [fusion.projections[i](tokens[n][3][masks[n][3]].mean(0)) for i, n in enumerate(NAMES)]
+    gates = torch.zeros(3)
+    for i in range(3):
+        score = fusion.bias[i] + sum(
+            gate.weight @ parts[j]
+            for (gated, j), gate in zip(fusion.pairs, fusion.gates, strict=True)
+            if gated == i
+        )
+        gates[i] = torch.sigmoid(score).mean()
+    torch.testing.assert_close(weights[3], gates / gates.sum(), atol=1e-6, rtol=1e-5)

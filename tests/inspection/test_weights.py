@@ -1,0 +1,208 @@
+"""The weights that a fusion itself gives: they are its own, and find what is planted."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fusing import TRIPLES, Total, views
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from skmm import (
+    EarlyFusion,
+    JointFusionClassifier,
+    JointFusionMultiTask,
+    JointFusionRegressor,
+    LateFusionClassifier,
+    LateFusionRegressor,
+)
+from skmm.inspection import modality_weights
+
+NAMES = ["photo", "text", "numbers"]
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, score = views(160, missing=0.25)
+    X.index = np.arange(160) + 1000
+    return X, (score > 0).astype(int)
+
+
+def present(X):
+    return np.column_stack([X["photo"].notna(), X["text"].notna(), X["size"].notna()])
+
+
+def check(weights, X):
+    """NaN where absent; else not negative and of sum 1."""
+    assert weights.columns.tolist() == NAMES
+    there = present(X)
+    np.testing.assert_array_equal(weights.notna(), there)
+    some = there.any(axis=1)
+    np.testing.assert_allclose(weights.sum(axis=1)[some], 1, atol=1e-6)
+    assert (weights.fillna(0) >= 0).all(axis=None)
+    assert 0 < some.sum() < len(X)
+
+
+def halves(seed, n=600):
+    """Of two vectors one tells the class and says so, by turns; the other tells another."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    speaks = rng.integers(0, 2, n).astype(bool)  # whether it is a
+    cells = {}
+    for name, own in (("a", speaks), ("b", ~speaks)):
+        told = np.where(own, y, rng.integers(0, 2, n))
+        cells[name] = np.column_stack([2 * told - 1, 2 * own - 1, rng.normal(size=(n, 2))])
+        cells[name] = cells[name] + 0.1 * rng.normal(size=(n, 4))
+    X = pd.DataFrame({name: list(own.astype(np.float32)) for name, own in cells.items()})
+    return X, y, speaks
+
+
+@pytest.mark.parametrize("strategy", ["gated", "attention"])
+@pytest.mark.parametrize("seed", range(2))
+def test_the_modality_that_tells_gets_the_larger_weight(strategy, seed):
+    X, y, speaks = halves(seed)
+    model = JointFusionClassifier(
+        [(name, "passthrough", [name]) for name in "ab"],
+        strategy=strategy, n_components=32, max_epochs=30, early_stopping=False, random_state=seed,
+    ).fit(X[:400], y[:400])  # fmt: skip
+    assert model.score(X[400:], y[400:]) > 0.9
+    weights = modality_weights(model, X[400:])
+    lead = (weights["a"] - weights["b"]).to_numpy()
+    assert lead[speaks[400:]].mean() > lead[~speaks[400:]].mean() + 0.1
+
+
+JOINT = [(strategy, "mask") for strategy in ("gated", "cross_gated", "attention", "bottleneck")]
+JOINT += [("gated", "token"), ("attention", "impute"), ("cross_gated", "zero")]
+
+
+@pytest.mark.parametrize("strategy, missing", JOINT)
+def test_joint_fusion(data, strategy, missing):
+    X, y = data
+    options = {"strategy_params": {"n_layers": 2}} if strategy == "bottleneck" else {}
+    model = JointFusionClassifier(
+        TRIPLES, strategy=strategy, missing=missing, max_epochs=2, random_state=0, **options
+    ).fit(X, y)
+    weights = modality_weights(model, X)
+    check(weights, X)
+    assert weights.index.equals(X.index)
+    assert weights.dropna().std().min() > 1e-4  # not the same in every row
+    # A row's weights do not depend on the others.
+    pd.testing.assert_frame_equal(modality_weights(model, X[:7]), weights[:7], atol=1e-6)
+
+
+def test_gates_are_those_of_the_net(data):
+    X, y = data
+    model = JointFusionRegressor(TRIPLES, strategy="gated", max_epochs=2, random_state=0).fit(X, y)
+    inputs = model._inputs.tensors(X)
+    with torch.inference_mode():
+        gates = model.module_.fusion.weights(*model.module_.gather(**inputs)).numpy()
+    order = [sorted(NAMES).index(name) for name in NAMES]
+    got = modality_weights(model, X).fillna(0).to_numpy()
+    np.testing.assert_allclose(got, gates[:, order], atol=1e-6)
+
+
+def test_a_module_of_the_users(data):
+    X, y = data
+
+    class Weighed(Total):
+        def weights(self, tokens, masks):
+            return torch.stack([masks[name].any(dim=1).float() for name in sorted(masks)], dim=1)
+
+    model = JointFusionMultiTask(TRIPLES, strategy=Weighed, max_epochs=1, random_state=0)
+    weights = modality_weights(model.fit(X, pd.DataFrame({"t": y})), X)
+    check(weights, X)
+    counts = present(X).sum(axis=1)
+    np.testing.assert_allclose(weights.max(axis=1)[counts > 0], 1 / counts[counts > 0])
+
+
+@pytest.mark.parametrize("rule", ["mean", "vote", "product", "weighted", "stacking"])
+def test_late_fusion(data, rule):
+    X, y = data
+    weights = modality_weights(LateFusionClassifier(TRIPLES, rule=rule).fit(X, y), X)
+    check(weights, X)
+    if rule in ("mean", "vote", "product"):
+        counts = present(X).sum(axis=1)
+        np.testing.assert_allclose(weights.max(axis=1)[counts > 0], 1 / counts[counts > 0])
+
+
+def test_weights_of_late_fusion_are_those_of_the_rule(data):
+    X, y = data
+    full = present(X).all(axis=1)
+    model = LateFusionClassifier(TRIPLES, rule="weighted", weights=[1, 0, 3]).fit(X, y)
+    weights = modality_weights(model, X)
+    assert np.allclose(weights[full], [0.25, 0, 0.75])
+    only = (present(X) == [False, True, False]).all(axis=1)
+    assert only.any() and (weights.loc[only, "text"] == 1).all()  # all that such a row has
+
+
+@pytest.mark.parametrize("classes", [0, 2, 3])
+@pytest.mark.parametrize("rule", ["weighted", "stacking"])
+def test_learned_weights_follow_what_was_planted(rule, classes):
+    X, score = views(400, strength=(1.0, 0.7, 0.0), noise=0.1)
+    y = pd.qcut(score, classes, labels=False) if classes else score
+    model = (LateFusionClassifier if classes else LateFusionRegressor)(TRIPLES, rule=rule)
+    weights = modality_weights(model.fit(X, y), X).mean()
+    assert weights["photo"] > weights["text"] + 0.03 and weights["numbers"] < 0.1
+    assert weights["text"] > weights["numbers"] + 0.03
+
+
+def test_it_is_found_in_pipelines_and_searches(data):
+    X, y = data
+    fusion = LateFusionClassifier(TRIPLES, rule="weighted").fit(X, y)
+    expected = modality_weights(fusion, X)
+    search = GridSearchCV(LateFusionClassifier(TRIPLES), {"rule": ["weighted"]}, cv=2)
+    for model in (
+        search,
+        make_pipeline(search),
+        make_pipeline("passthrough", LateFusionClassifier(TRIPLES, rule="weighted")),
+        make_pipeline(LateFusionClassifier(TRIPLES, rule="weighted"), LogisticRegression()),
+        make_pipeline(Doubled(), make_pipeline(LateFusionClassifier(TRIPLES, rule="weighted"))),
+    ):
+        got = modality_weights(model.fit(X, y), X)
+        pd.testing.assert_frame_equal(got, expected, atol=0.02)
+        check(got, X)
+
+
+class Doubled(BaseEstimator):
+    """Changes the frame, so that the fusion behind it must be shown what it gives."""
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X.rename(columns=str).assign(size=2 * X["size"])
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+def test_polars():
+    pl = pytest.importorskip("polars", reason="needs the extra 'polars'")
+    X, score = views(40)
+    y = score > 0
+    model = LateFusionClassifier(TRIPLES, rule="mean").fit(X, y)
+    frame = pl.DataFrame({name: list(X[name]) for name in X})
+    got = modality_weights(model, frame)
+    np.testing.assert_array_equal(got, modality_weights(model, X))
+
+
+def test_what_has_no_weights_says_so(data):
+    X, y = data
+    joint = JointFusionClassifier(TRIPLES, strategy="concat", max_epochs=1, random_state=0)
+    forest = LateFusionClassifier(TRIPLES, final_estimator=RandomForestClassifier(3))
+    for model, message in (
+        (joint, "ConcatFusion gives the modalities no weights. Take strategy='gated'"),
+        (forest, "a RandomForestClassifier as final_estimator_ gives the modalities no weights"),
+        (LateFusionClassifier(TRIPLES, rule="max"), "rule='max' gives the modalities no weights"),
+        (make_pipeline(EarlyFusion(TRIPLES), LogisticRegression()), "Pipeline gives its modal"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            modality_weights(model.fit(X, y), X)
+    with pytest.raises(NotFittedError):
+        modality_weights(LateFusionClassifier(TRIPLES), X)
+    with pytest.raises(TypeError, match="DataFrame or an array of two dimensions, got Series"):
+        modality_weights(forest, X["text"])
