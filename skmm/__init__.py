@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from skmm._auto import make_multimodal_pipeline
     from skmm._config import config_context, get_config, set_config
+    from skmm._frame_report import frame_report
     from skmm._modality import infer_modalities
     from skmm._versions import show_versions
     from skmm.alignment import (
@@ -85,6 +86,7 @@ __all__ = [
     "datasets",
     "encoders",
     "exceptions",
+    "frame_report",
     "fusion",
     "get_config",
     "infer_modalities",
@@ -137,6 +139,7 @@ _HOME = {
     "VideoEncoder": "skmm.encoders",
     "ZeroShotClassifier": "skmm.retrieval",
     "config_context": "skmm._config",
+    "frame_report": "skmm._frame_report",
     "get_config": "skmm._config",
     "infer_modalities": "skmm._modality",
     "make_multimodal_pipeline": "skmm._auto",

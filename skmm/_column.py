@@ -71,8 +71,12 @@ def is_missing(values: np.ndarray) -> np.ndarray:
     >>> is_missing(np.array([None, float("nan"), "nan", ""], dtype=object)).tolist()
     [True, True, False, False]
     """
-    # On an object array this asks each cell as a scalar; an array cell counts as present.
-    return pd.isna(_objects(values, len(values)))
+    cells = _objects(values, len(values))
+    try:  # On an object array this asks each cell as a scalar; an array cell counts as present.
+        return pd.isna(cells)
+    except ArithmeticError:  # Decimal("sNaN"), which pandas compares with itself
+        nan = (c.is_nan() if hasattr(c, "is_snan") else pd.isna(c) is True for c in cells)
+        return np.fromiter(nan, dtype=bool, count=len(cells))
 
 
 def _objects(cells: Iterable[Any], n: int) -> np.ndarray:

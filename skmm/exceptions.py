@@ -8,6 +8,8 @@ __all__ = [
     "CheckpointError",
     "ConvergenceError",
     "FusionWarning",
+    "LeakageError",
+    "LeakageWarning",
     "MediaDecodeError",
     "MissingExtraError",
     "ModalityMissingError",
@@ -64,6 +66,14 @@ class ConvergenceError(ValueError):
 
 class FusionWarning(UserWarning):
     """A fusion is not shown to do better than its best single modality."""
+
+
+class LeakageError(ValueError):
+    """The same content stands on both sides of a split, and the caller asked to raise."""
+
+
+class LeakageWarning(UserWarning):
+    """The same content stands on both sides of a split, so its score flatters."""
 
 
 class ModalityWarning(UserWarning):

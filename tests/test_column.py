@@ -48,6 +48,7 @@ MISSING = [
     np.datetime64("NaT"),
     np.timedelta64("NaT"),
     Decimal("NaN"),
+    Decimal("sNaN"),
 ]
 PRESENT = [
     "",

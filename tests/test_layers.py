@@ -42,16 +42,24 @@ ROOMS = {
     "_modality": Room({"exceptions", "_column", "_media"}, {"numpy", "pandas"}),
     "datasets": Room({"exceptions", "_constraints", "_optional"}, SCIENCE | {"PIL"}),
     "readers": Room({"exceptions", "_optional"}, {"numpy", "scipy", "PIL"}),
+    "_frame_report": Room(
+        {"exceptions", "_column", "_media", "_modality", "readers"}, {"numpy", "pandas", "PIL"}
+    ),
     "backbones": Room({"exceptions", "_optional"}, {"torch", "numpy", "PIL"}),
     "encoders": Room(GROUND | {"_device", "readers", "backbones"}, SCIENCE | {"torch", "PIL"}),
     "fusion": Room(GROUND | {"_device", "_modality", "nets"}, SCIENCE | {"torch", "skorch"}),
     # Triples, blocks and the trainer are those of fusion, which never imports alignment.
     "alignment": Room(GROUND | {"_device", "_modality", "nets", "fusion"}, SCIENCE | {"torch"}),
     "metrics": Room(set(), {"numpy"}),
-    "model_selection": Room(set(), {"numpy", "sklearn"}),
+    "model_selection": Room(
+        {"exceptions", "_column", "_modality", "readers"}, SCIENCE - {"joblib"}
+    ),
     # Takes anything with transform_modality for an alignment, and so imports none.
     "retrieval": Room(GROUND | {"_device", "metrics"}, SCIENCE | {"torch"}),
-    "inspection": Room({"exceptions", "_constraints", "_optional", "_column"}, SCIENCE),
+    # Displays show raw cells small: pictures, sounds, first words.
+    "inspection": Room(
+        {"exceptions", "_constraints", "_optional", "_column", "_media", "readers"}, SCIENCE
+    ),
     "_auto": Room(GROUND | {"_modality", "encoders", "fusion"}, {"sklearn"}),
     "testing": Room(GROUND | WORKSHOPS | {"_auto", "datasets"}, SCIENCE | {"torch", "PIL"}),
 }

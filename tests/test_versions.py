@@ -1,10 +1,13 @@
 """``show_versions`` tells what is there, what is not, and what is broken."""
 
+import re
 import sys
+import types
+from importlib.metadata import requires
 
 import pytest
 
-from skmm import _versions, show_versions
+from skmm import _optional, _versions, show_versions
 
 
 def lines_by_name(printed: str) -> dict[str, str]:
@@ -21,6 +24,29 @@ def test_shows_each_library_once(capsys):
     assert shown["scikit-learn"] == sklearn.__version__
     assert shown["torch"] == torch.__version__
     assert shown["devices"].startswith("cpu")
+
+
+def test_every_optional_package_is_shown():
+    named = {"faiss": "faiss-cpu", "huggingface_hub": "huggingface-hub"}
+    assert {named.get(name, name) for name in _optional._EXTRAS} <= set(_versions._PACKAGES)
+
+
+def test_what_skmm_asks_for_is_shown():
+    required = [line for line in requires("skmm") if "extra ==" not in line]
+    assert len(required) > 5
+    assert {re.match(r"[\w-]+", line).group() for line in required} <= set(_versions._PACKAGES)
+
+
+def test_devices(capsys, monkeypatch):
+    import torch
+
+    gpu = types.SimpleNamespace(name="A GPU", total_memory=80_000_000_000, major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: gpu)
+    show_versions()
+    shown = lines_by_name(capsys.readouterr().out)["devices"]
+    assert shown.startswith(f"cpu ({torch.get_num_threads()} threads), cuda:0 A GPU (80 GB, ")
+    assert "cuda:1 A GPU" in shown and "compute capability 9.0" in shown
 
 
 def test_absent_package_is_told(capsys, monkeypatch):

@@ -188,7 +188,9 @@ class BaseContrastive(TrainingMixin, BaseAlignment):
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
-        if state.pop("net_", None) is not None:
+        state.pop("net_", None)
+        # What was loaded has no net, and predicting may have moved it to the GPU all the same.
+        if "module_" in state:
             self.module_.cpu()  # the pickle opens on a machine without the GPU
         return state
 

@@ -15,7 +15,14 @@ __all__ = ["ModuleBackbone", "PictureModule", "stack_cells"]
 
 def stack_cells(cells: Sequence[Any]) -> Tensor:
     """Stack cells of one shape into a float32 tensor; a number becomes a vector of one."""
-    arrays = [np.atleast_1d(np.asarray(cell, dtype=np.float32)) for cell in cells]
+    try:
+        with np.errstate(over="raise"):
+            arrays = [np.atleast_1d(np.asarray(cell, dtype=np.float32)) for cell in cells]
+    except ArithmeticError as error:  # an integer without end is an OverflowError, too
+        raise ValueError(
+            f"A cell holds a number that float32 cannot hold ({error}). Scale the cells, or give"
+            " collate= a function that stacks them otherwise."
+        ) from error
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         shown = ", ".join(str(shape) for shape in sorted(shapes)[:3])

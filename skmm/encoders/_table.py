@@ -34,7 +34,9 @@ class TableReader:
         self.categories: list[list[str]] = []
         for column, number in zip(columns, self.is_number, strict=True):
             if not number:
-                counts = pd.Series(_categories(column)[~column.missing]).value_counts(sort=False)
+                texts = _categories(column)[~column.missing]
+                # As objects: pandas' own strings cannot hold half a surrogate pair.
+                counts = pd.Series(texts, dtype=object).value_counts(sort=False)
                 # By frequency, then by name: ties must not depend on the order of rows.
                 ranked = sorted(counts.index, key=lambda c: (-counts[c], c))
                 self.categories.append(sorted(ranked[: self.max_categories]))
@@ -74,6 +76,7 @@ _NUMBERS = (int, float, decimal.Decimal, np.number, np.bool_, *_MOMENTS, *_SPANS
 # What says the same in every process as text; the text of other objects may hold an address.
 _NAMES = (str, complex, datetime.time, enum.Enum, pd.Interval, pd.Period, uuid.UUID)
 _DAY = pd.Timedelta(days=1)
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def _numbers(column: Column) -> np.ndarray:
@@ -89,6 +92,8 @@ def _numbers(column: Column) -> np.ndarray:
     else:
         try:
             values[present] = cells.astype(np.float64)
+        except OverflowError:  # Python's integers have no end; told below
+            values[present] = [_bounded(cell) for cell in cells]
         except (TypeError, ValueError) as error:
             row = next(int(i) for i in np.flatnonzero(present) if not _is_float(column.values[i]))
             raise ValueError(
@@ -96,13 +101,22 @@ def _numbers(column: Column) -> np.ndarray:
                 f" {column.values[row]!r} in a column that held numbers in fit. Convert the"
                 " column to numbers, or to str before fit."
             ) from error
-    if np.isinf(values).any():
-        row = int(np.flatnonzero(np.isinf(values))[0])
+    beyond = np.abs(values) > _LARGEST  # NaN is not
+    if beyond.any():
+        row = int(np.flatnonzero(beyond)[0])
+        what = "infinity" if np.isinf(values[row]) else f"{values[row]:g}, beyond float32"
         raise ValueError(
-            f"TabularEncoder, column {column.name!r}, row {column.labels[row]!r}: got infinity."
+            f"TabularEncoder, column {column.name!r}, row {column.labels[row]!r}: got {what}."
             " Replace it by a number or by NaN."
         )
     return values
+
+
+def _bounded(cell: Any) -> float:
+    try:
+        return float(cell)
+    except OverflowError:
+        return np.inf
 
 
 def _is_float(cell: Any) -> bool:
@@ -110,6 +124,8 @@ def _is_float(cell: Any) -> bool:
         float(cell)
     except (TypeError, ValueError):
         return False
+    except OverflowError:
+        pass
     return True
 
 

@@ -26,6 +26,8 @@ from skmm.encoders._trained import train_backbone
 
 __all__ = ["TabularEncoder"]
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 class TabularEncoder(BaseEncoder):
     """Encode columns of numbers, dates and categories together.
@@ -270,7 +272,9 @@ class TabularEncoder(BaseEncoder):
             self.n_outputs_ = n_values + sum(map(int, self._marked))
 
     def _standardised(self, columns: list[Column]) -> np.ndarray:
-        return (self._table.numbers(columns) - self._mean) / self._scale
+        values = (self._table.numbers(columns) - self._mean) / self._scale
+        # In fit the column may have been nearly constant: what is far away stays a number.
+        return np.clip(values, -_LARGEST, _LARGEST)
 
     def _blocks(self, columns: list[Column]) -> list[np.ndarray]:
         """One block of outputs per input column."""

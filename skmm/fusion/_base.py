@@ -127,6 +127,10 @@ class BaseFusion(BaseComposition, metaclass=ABCMeta):
                 f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required"
                 f" by {name}."
             )
+        names = list(getattr(X, "columns", ()))
+        if len(set(names)) < len(names):
+            twice = next(other for other in names if names.count(other) > 1)
+            raise ValueError(f"{name}: X has several columns named {twice!r}. Rename them.")
         validate_data(self, X=X, reset=reset, skip_check_array=True)
         return X
 

@@ -293,7 +293,7 @@ def _dense(features: Any, name: str, n: int) -> np.ndarray:
     if not small and features.dtype not in (np.float32, np.float64):
         try:
             features = features.astype(np.float64)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(
                 f"The transformer of modality {name!r} gave cells that are no numbers ({error}). A"
                 " fusion needs (n_samples, n_features) numbers."
@@ -322,7 +322,7 @@ def _column_numbers(column: Column, name: str) -> np.ndarray:
     single = all(getattr(cell, "dtype", None) == np.float32 for cell in cells)
     try:
         cells = [np.asarray(c, dtype=np.float32 if single else np.float64).ravel() for c in cells]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"Modality {name!r} is passed through, but column {column.name!r} holds cells that are"
             f" no numbers ({error}). Give it a transformer, such as 'text' or 'image'."

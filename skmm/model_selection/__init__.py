@@ -1,5 +1,6 @@
-"""Ways to split rows that scikit-learn lacks."""
+"""Ways to split rows that scikit-learn lacks, and a look at what a split lets through."""
 
 from skmm.model_selection._few_shot import FewShotSplit
+from skmm.model_selection._group_leakage import check_group_leakage, group_by_content
 
-__all__ = ["FewShotSplit"]
+__all__ = ["FewShotSplit", "check_group_leakage", "group_by_content"]

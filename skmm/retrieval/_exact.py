@@ -111,8 +111,9 @@ class ExactSearch:
         return rows.reshape(-1, k), near.reshape(-1, k)
 
     def _scores(self, queries: Tensor, vectors: np.ndarray, begin: int) -> Tensor:
-        block = torch.from_numpy(vectors[begin : begin + self.block_size]).to(self.device)
-        return queries @ block.T
+        # A copy, of this block alone, where the vectors are a read-only map of a file.
+        block = np.require(vectors[begin : begin + self.block_size], requirements="W")
+        return queries @ torch.from_numpy(block).to(self.device).T
 
 
 def best_of(

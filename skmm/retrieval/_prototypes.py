@@ -12,6 +12,8 @@ from skmm._constraints import NON_NEGATIVE, POSITIVE_REAL, StrOptions, check_sam
 
 __all__ = ["PrototypeClassifier"]
 
+_LARGEST = 1e150  # its square is still a float
+
 
 class PrototypeClassifier(ClassifierMixin, BaseEstimator):
     """Classify vectors by the nearest prototype: the mean of each class, held back a little.
@@ -198,6 +200,11 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         self.temperature_ = float(learned if self.temperature is None else self.temperature)
 
     def _scaled(self, X: np.ndarray) -> np.ndarray:
+        if np.abs(X).max(initial=0.0) > _LARGEST:
+            raise ValueError(
+                f"{type(self).__name__}: X has values beyond {_LARGEST:g}, whose distances are no"
+                " numbers. Scale the features."
+            )
         if self.metric == "euclidean":
             return X
         lengths = np.linalg.norm(X, axis=1, keepdims=True)

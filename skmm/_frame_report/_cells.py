@@ -1,0 +1,179 @@
+"""What a cell of a medium looks like: one is decoded at a time, and few of them."""
+
+import io
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from skmm._frame_report._drawing import envelope, lines, scatter, thumbnail
+from skmm._frame_report._facts import Picture, Sample, spell
+from skmm.readers import read_audio, read_image, read_points, read_series, read_video
+from skmm.readers._pictures import is_pictures
+from skmm.readers._source import is_source, open_file
+
+__all__ = ["SHOW", "glance", "size_of"]
+
+_N_FRAMES = 4
+_N_LISTED = 4  # pictures that are shown of a list
+_SECONDS = 30  # of a sound that are decoded
+_RATE = 8000
+_LARGEST = 1 << 26  # bytes of a video or point cloud that is decoded
+
+
+def glance(cell: Any, modality: str) -> tuple[int | None, tuple[int, ...] | None]:
+    """Look at a cell from outside: its bytes are counted, and of a picture the header is read.
+
+    Parameters
+    ----------
+    cell : object
+        A cell that is not missing.
+    modality : str
+        What it should be.
+
+    Returns
+    -------
+    n_bytes : int or None
+        Of a file.
+    shape : tuple of int or None
+        Width and height of a picture, the shape of an array.
+    """
+    if is_source(cell):
+        kind = {"audio": "sound", "image": "picture", "pointcloud": "point cloud"}
+        opened: Any
+        if isinstance(cell, str | os.PathLike):
+            opened = open_file(cell, kind=kind.get(modality, modality))
+            n_bytes = os.fstat(opened.fileno()).st_size
+        else:
+            opened = io.BytesIO(bytes(cell))
+            n_bytes = memoryview(cell).nbytes
+        with opened as file:
+            return n_bytes, _picture_size(file) if modality == "image" else None
+    if modality == "image" and hasattr(cell, "size") and isinstance(cell.size, tuple):
+        return None, cell.size
+    if is_pictures(cell):
+        return None, None
+    shape = np.shape(cell)
+    if modality == "image" and len(shape) >= 2:
+        channels_first = len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in (1, 3, 4)
+        height, width = shape[1:] if channels_first else shape[:2]
+        return None, (width, height)
+    return None, shape
+
+
+def size_of(n_bytes: int) -> str:
+    """Spell a number of bytes."""
+    value, units = float(n_bytes), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.3g} {units[0]}"
+
+
+def _picture_size(file: Any) -> tuple[int, int]:
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of large pictures: nothing is decoded here
+        with Image.open(file) as image:
+            return image.size
+
+
+def _show_picture(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
+    if is_pictures(cell):
+        sample.note = f"{len(cell)} pictures"
+        for i, item in enumerate(cell[:_N_LISTED]):
+            words = f"Picture {i + 1} of row {sample.row}"
+            sample.pictures.append(thumbnail(read_image(item, draft=256), words))
+        return
+    _, size = glance(cell, "image")
+    width, height = size or (0, 0)
+    sample.note = f"{width} × {height}"
+    words = f"Picture of row {sample.row}, {width} by {height} pixels"
+    sample.pictures = [thumbnail(read_image(cell, draft=256), words)]
+
+
+def _show_sound(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
+    is_file = is_source(cell)
+    rate = _RATE if is_file else 1
+    # The rate of an array is not known: its samples are counted, and not resampled.
+    length = 1.0 if is_file else float(_RATE)
+    windows: Any = read_audio(cell, rate=rate, array_rate=None if is_file else 1, window=length)
+    with closing(windows) if hasattr(windows, "close") else nullcontext():
+        heard = list(islice(windows, _SECONDS + 1))
+    cut = len(heard) > _SECONDS
+    samples = np.concatenate(heard[:_SECONDS])
+    n = len(samples) if is_file else len(np.asarray(cell))
+    sample.note = f"{n / _RATE:.3g} s" if is_file else f"{n:,} samples"
+    if cut:
+        sample.note = f"the first {_SECONDS} s" if is_file else f"{n:,} samples, the first ones"
+    edges = np.unique(np.linspace(0, len(samples), 241).astype(int))[:-1]
+    low, high = np.minimum.reduceat(samples, edges), np.maximum.reduceat(samples, edges)
+    sample.pictures = [envelope(low, high, f"Waveform of row {sample.row}, {sample.note}")]
+
+
+def _show_video(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
+    n_bytes, shape = glance(cell, "video")
+    if n_bytes is not None and n_bytes > _LARGEST:
+        sample.note = f"{size_of(n_bytes)}, too large to be decoded here"
+        return
+    if shape:
+        sample.note = f"{shape[0]} frames"
+    for i, frame in enumerate(read_video(cell, n_frames=_N_FRAMES)):
+        words = f"Frame {i + 1} of {_N_FRAMES} taken from row {sample.row}"
+        sample.pictures.append(thumbnail(frame, words))
+        if i == 0:
+            size = f"{frame.shape[1]} × {frame.shape[0]}"
+            sample.note = f"{sample.note}, {size}" if sample.note else size
+
+
+def _show_cloud(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
+    n_bytes, _ = glance(cell, "pointcloud")
+    if n_bytes is not None and n_bytes > _LARGEST:
+        sample.note = f"{size_of(n_bytes)}, too large to be decoded here"
+        return
+    points = read_points(cell)
+    sample.note = f"{len(points):,} points"
+    words = f"Points of row {sample.row}, seen from the side of their least spread"
+    sample.pictures = [scatter(points[:, :3], words, rng)]
+
+
+def _show_series(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
+    series = read_series(cell)
+    n_timestamps, n_channels = series.shape
+    sample.note = f"{n_timestamps:,} timestamps, {n_channels:,} channels"
+    if n_channels == 1:
+        sample.note = f"{n_timestamps:,} timestamps"
+    sample.pictures = [lines(series, f"Series of row {sample.row}, {sample.note}")]
+
+
+def _show_vector(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
+    vector = read_series(cell)
+    sample.note = f"{len(vector):,} numbers"
+    words = f"Numbers of row {sample.row} in their order, {sample.note}"
+    sample.pictures = [_vector_line(vector, words)]
+
+
+def _vector_line(vector: np.ndarray, words: str) -> Picture:
+    return lines(vector[:, :1], words)
+
+
+def _show_text(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
+    sample.text = spell(cell)
+    sample.note = f"{len(str(cell).split()):,} words"
+
+
+# Modality -> how a cell of it is shown.
+SHOW: dict[str, Callable[[Any, Sample, np.random.Generator], None]] = {
+    "text": _show_text,
+    "image": _show_picture,
+    "audio": _show_sound,
+    "video": _show_video,
+    "pointcloud": _show_cloud,
+    "timeseries": _show_series,
+    "vector": _show_vector,
+}

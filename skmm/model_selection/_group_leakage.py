@@ -1,0 +1,282 @@
+"""The same content on both sides of a split: what makes a score too good to be true."""
+
+import warnings
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import check_cv
+
+from skmm._column import n_rows
+from skmm.exceptions import LeakageError, LeakageWarning
+from skmm.model_selection._contents import Content, shared_contents
+
+__all__ = ["check_group_leakage", "group_by_content"]
+
+_COLUMNS = ["column", "modality", "same", "example", "digest"]
+
+
+def check_group_leakage(
+    X: Any,
+    *,
+    cv: Any = None,
+    y: Any = None,
+    groups: Any = None,
+    columns: Any = None,
+    modalities: Mapping[str, str] | None = None,
+    read_files: bool = True,
+    min_length: int = 1,
+    on_leak: str = "warn",
+) -> pd.DataFrame:
+    """Find content that stands on both sides of a split.
+
+    The same photo under two file names, a recording listed twice, a review copied from one
+    product to the next: if one of the two is trained on and the other is tested on, the score
+    tells what was remembered. Content is compared as the embedding store does it, by a digest of
+    the bytes of a file, of the values of an array, or of the characters of a text.
+
+    Parameters
+    ----------
+    X : pandas or polars DataFrame or Series, ndarray, or list of cells
+        Raw data; a row is a sample.
+    cv : int, splitter or iterable of (train, test), default=None
+        The splits to be checked, as everywhere in scikit-learn. None asks instead whether one
+        content stands in several ``groups``.
+    y : array-like of shape (n_samples,), default=None
+        Target, for splitters that need one.
+    groups : array-like of shape (n_samples,), default=None
+        Group of each row. With ``cv`` it is handed to the splitter.
+    columns : str, int, list, slice, mask or callable, default=None
+        Columns to look at, whatever they hold: numbers and categories are compared as texts. None
+        for all that :func:`~skmm.infer_modalities` does not call ``"tabular"`` or ``"drop"``.
+    modalities : dict of str to str, default=None
+        What columns hold, for those that are not to be inferred.
+    read_files : bool, default=True
+        Whether files are compared by content. If not, by their path alone, which reads nothing
+        and misses copies.
+    min_length : int, default=1
+        Characters that a text needs to be compared, e.g. 20 to leave ``"ok"`` and ``"Thanks!"``
+        out. An empty text never counts.
+    on_leak : {"warn", "raise", "ignore"}, default="warn"
+        What to do about findings, beside returning them.
+
+    Returns
+    -------
+    findings : DataFrame
+        A row for each content and split; empty if there is none. With ``cv``: ``fold``,
+        ``train_rows`` and ``test_rows`` (tuples of positions); without: ``groups`` and ``rows``.
+        Always: ``column`` (several are joined by ``" + "``), ``modality``, ``same`` (``"file"``
+        if it is one path, links followed, else ``"content"``), ``example`` (its first cell in
+        words) and ``digest`` (hexadecimal; empty for a file that was not read).
+        ``findings.attrs["message"]`` says it in words.
+
+    Raises
+    ------
+    LeakageError
+        If there are findings and ``on_leak="raise"``.
+    CellTypeError
+        If a cell is not of its column's modality.
+    ValueError
+        If neither ``cv`` nor ``groups`` is given, or a parameter is out of range.
+
+    Warns
+    -----
+    LeakageWarning
+        If there are findings and ``on_leak="warn"``.
+
+    See Also
+    --------
+    group_by_content : Groups that keep such rows together: the way out.
+    sklearn.model_selection.GroupKFold : A splitter that keeps groups together.
+
+    Notes
+    -----
+    All columns of one modality are compared with each other, and a list of pictures by each of
+    its pictures. A file and an array of its pixels, or a picture saved twice with other settings,
+    are not the same content. A file that cannot be read still counts as its path.
+
+    References
+    ----------
+    Kaufman et al. (2012), "Leakage in data mining: formulation, detection, and avoidance", ACM
+    Transactions on Knowledge Discovery from Data 6(4).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmm.model_selection import check_group_leakage
+    >>> X = pd.DataFrame({"review": ["warm and soft", "fell apart", "too small", "warm and soft"]})
+    >>> found = check_group_leakage(X, cv=2, on_leak="ignore")
+    >>> found[["fold", "column", "example", "train_rows", "test_rows"]]
+       fold  column        example train_rows test_rows
+    0     0  review  warm and soft       (3,)      (0,)
+    1     1  review  warm and soft       (0,)      (3,)
+    >>> print(found.attrs["message"])
+    1 content stands on both sides of a split (1 in column 'review'), which touches 50% of the \
+test rows. Split by groups that keep such rows together: \
+skmm.model_selection.group_by_content makes them.
+    """
+    _check(cv, groups, min_length, on_leak)
+    contents = shared_contents(
+        X, columns=columns, modalities=modalities, read_files=read_files, min_length=min_length
+    )
+    if cv is not None:
+        splits = [
+            (np.asarray(train), np.asarray(test))
+            for train, test in check_cv(cv, y, classifier=y is not None).split(X, y, groups)
+        ]
+        findings = _across_splits(contents, splits, n_rows(X))
+        share = _touched(findings, sum(len(test) for _, test in splits))
+        message = _message(findings, "on both sides of a split", f"{share:.0%} of the test rows")
+    else:
+        findings = _across_groups(contents, *_group_labels(groups, n_rows(X)))
+        n = len({row for rows in findings["rows"] for row in rows})
+        message = _message(findings, "in several groups", f"{n:,} rows")
+    findings.attrs["message"] = message
+    if len(findings) and on_leak == "raise":
+        raise LeakageError(f"check_group_leakage: {message}")
+    if len(findings) and on_leak == "warn":
+        warnings.warn(f"check_group_leakage: {message}", LeakageWarning, stacklevel=2)
+    return findings
+
+
+def group_by_content(
+    X: Any,
+    *,
+    groups: Any = None,
+    columns: Any = None,
+    modalities: Mapping[str, str] | None = None,
+    read_files: bool = True,
+    min_length: int = 1,
+) -> np.ndarray:
+    """Give groups in which rows that share a content stand together.
+
+    Parameters
+    ----------
+    X : pandas or polars DataFrame or Series, ndarray, or list of cells
+        Raw data; a row is a sample.
+    groups : array-like of shape (n_samples,), default=None
+        Groups that are to be kept together as well. Two of them that share a content become one.
+    columns, modalities, read_files, min_length : object
+        As in :func:`check_group_leakage`.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,), int
+        For ``groups=`` of :class:`~sklearn.model_selection.GroupKFold` and its like; numbered in
+        the order of the rows. Sharing is passed on: where a row has one photo in common with a
+        second, and the second its text with a third, all three are one group.
+
+    Raises
+    ------
+    CellTypeError, ValueError
+        As :func:`check_group_leakage` does.
+
+    See Also
+    --------
+    check_group_leakage : Whether that is needed.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmm.model_selection import group_by_content
+    >>> X = pd.DataFrame({"review": ["warm and soft", "fell apart", "too small", "warm and soft"]})
+    >>> group_by_content(X).tolist()
+    [0, 1, 2, 0]
+    """
+    _check(2, None, min_length, "ignore")
+    contents = shared_contents(
+        X, columns=columns, modalities=modalities, read_files=read_files, min_length=min_length
+    )
+    n = n_rows(X)
+    links = [np.unique(content.rows) for content in contents]
+    if groups is not None:
+        labels, _ = _group_labels(groups, n)
+        links += [np.flatnonzero(labels == label) for label in range(labels.max(initial=-1) + 1)]
+    starts = np.concatenate([np.full(len(rows), rows[0]) for rows in links] or [np.arange(0)])
+    ends = np.concatenate(links or [np.arange(0)])
+    graph = coo_array((np.ones(len(starts)), (starts, ends)), shape=(n, n))
+    _, found = connected_components(graph, directed=False)
+    _, first, labels = np.unique(found, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[labels]
+
+
+def _check(cv: Any, groups: Any, min_length: Any, on_leak: str) -> None:
+    if cv is None and groups is None:
+        raise ValueError(
+            "check_group_leakage needs cv, the splits to be checked, or groups. Got neither."
+        )
+    if not isinstance(min_length, Integral) or min_length < 0:
+        raise ValueError(f"min_length must be a number of characters, got {min_length!r}.")
+    if on_leak not in ("warn", "raise", "ignore"):
+        raise ValueError(f"on_leak must be 'warn', 'raise' or 'ignore', got {on_leak!r}.")
+
+
+def _group_labels(groups: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give the number of each row's group, and the groups themselves by their numbers."""
+    # Of any kind, mixed ones and missing ones included: a missing group is a group.
+    labels, names = pd.factorize(pd.Series(list(groups), dtype=object), use_na_sentinel=False)
+    if len(labels) != n:
+        raise ValueError(f"groups has {len(labels)} entries, and X has {n} rows.")
+    return labels, np.asarray(names, dtype=object)
+
+
+def _across_splits(
+    contents: list[Content], splits: list[tuple[np.ndarray, np.ndarray]], n: int
+) -> pd.DataFrame:
+    rows = []
+    for fold, (train, test) in enumerate(splits):
+        in_train, in_test = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+        in_train[train], in_test[test] = True, True
+        for content in contents:
+            held = np.unique(content.rows)
+            sides = [tuple(held[side[held]].tolist()) for side in (in_train, in_test)]
+            if all(sides):
+                involved = (in_train | in_test)[content.rows]
+                rows.append((fold, *_told(content, involved), *sides))
+    return pd.DataFrame(rows, columns=["fold", *_COLUMNS, "train_rows", "test_rows"])
+
+
+def _across_groups(contents: list[Content], labels: np.ndarray, names: np.ndarray) -> pd.DataFrame:
+    rows = []
+    for content in contents:
+        held = np.unique(content.rows)
+        several = np.unique(labels[held])
+        if len(several) > 1:
+            told = _told(content, np.ones(len(content.rows), dtype=bool))
+            rows.append((*told, tuple(names[several]), tuple(held.tolist())))
+    return pd.DataFrame(rows, columns=[*_COLUMNS, "groups", "rows"])
+
+
+def _told(content: Content, involved: np.ndarray) -> tuple[str, str, str, str, str]:
+    picked = np.flatnonzero(involved)
+    files = {content.files[i] for i in picked}
+    same = "file" if len(files) == 1 and None not in files else "content"
+    columns = " + ".join(dict.fromkeys(content.columns[i] for i in picked))
+    return columns, content.modality, same, content.example, content.digest
+
+
+def _touched(findings: pd.DataFrame, n_tested: int) -> float:
+    touched = {
+        (fold, row)
+        for fold, rows in zip(findings["fold"], findings["test_rows"], strict=True)
+        for row in rows
+    }
+    return len(touched) / max(n_tested, 1)
+
+
+def _message(findings: pd.DataFrame, where: str, touched: str) -> str:
+    if not len(findings):
+        return f"No content stands {where}."
+    by_content = findings.drop_duplicates(["modality", "example", "digest"])
+    counts = by_content["column"].value_counts(sort=False)
+    columns = ", ".join(f"{count:,} in column {name!r}" for name, count in counts.items())
+    n = len(by_content)
+    stands = "1 content stands" if n == 1 else f"{n:,} contents stand"
+    return (
+        f"{stands} {where} ({columns}), which touches {touched}. Split by groups that keep such"
+        " rows together: skmm.model_selection.group_by_content makes them."
+    )

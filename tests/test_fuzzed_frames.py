@@ -1,0 +1,415 @@
+"""Whatever stands in a frame: a clear error or a right answer, from every public estimator.
+
+A clear error is raised by skmm or scikit-learn on purpose and says where the trouble is: see
+:func:`is_clear`. A right answer has a row for each row, says the same when the rows come in
+another order, and holds no NaN but where a cell is missing: see :func:`check_answers`.
+"""
+
+import traceback
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from odd_frames import KINDS, objects, odd_frames
+from sklearn.base import BaseEstimator, TransformerMixin, clone, is_classifier
+from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning
+
+import skmm
+from skmm import frame_report, infer_modalities, make_multimodal_pipeline
+from skmm.exceptions import FusionWarning, ModalityWarning
+from skmm.fusion import JointFusionMultiTask, LateFusionClassifier, LateFusionRegressor
+from skmm.model_selection import check_group_leakage, group_by_content
+from skmm.retrieval import CrossModalRetriever, PrototypeClassifier, ZeroShotClassifier
+from skmm.testing import all_estimators
+from skmm.testing._instances import instances_of
+from skmm.testing._toy_space import ToySpace
+
+HOMES = tuple(str(Path(package.__file__).parent) for package in (skmm, sklearn))
+# What an error may point at, beside a class.
+PLACES = (
+    "column",
+    "row",
+    "sample",
+    "feature",
+    "modalit",
+    "class",
+    "target",
+    "cell",
+    "return",
+    "training",
+    "x ",
+    "y ",
+)
+VALIDATION = "sklearn/utils/validation.py"
+OWN_MODULE = ("torch/nn/modules/linear.py", "torch/nn/modules/conv.py")
+LIKELY = {
+    "text": ["texts", "words", "strings"],
+    "image": ["pictures"],
+    "audio": ["sounds"],
+    "video": ["clips"],
+    "timeseries": ["series"],
+    "pointcloud": ["points"],
+    "tabular": ["floats", "integers", "words", "category", "booleans", "dates"],
+    "fusion": ["floats", "texts", "words", "category", "vectors"],
+}
+CASES = [
+    (name, i)
+    for name, cls in all_estimators()
+    if name != "PretrainedAlignment"  # needs a checkpoint, and is an encoder of each modality
+    for i in range(len(instances_of(cls)))
+]
+
+
+def is_clear(error):
+    """Whether an error was raised on purpose, and says what it is about.
+
+    It is a ValueError or TypeError (those of skmm are); the line that raised it is skmm's or
+    scikit-learn's, not one deep in numpy, pandas or torch that stumbled; and its message names a
+    class, or a place in the data. What scikit-learn's validation makes of a frame is its own.
+    So is what a user's own part says: the toy space, or a torch module that was handed over.
+    """
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if files[-1].endswith("_toy_space.py"):
+        return True
+    if files[-1].endswith(OWN_MODULE) and "shapes cannot be multiplied" in str(error):
+        return True
+    if not isinstance(error, ValueError | TypeError):
+        # Of integers without end scikit-learn's validation says just that.
+        return isinstance(error, OverflowError) and files_hold(files, VALIDATION)
+    if files_hold(files, VALIDATION):
+        return True
+    message = str(error).lower()
+    named = any(name.lower() in message for name, _ in all_estimators())
+    named = named or any(place in message for place in PLACES)
+    return files[-1].startswith(HOMES) and len(message) > 15 and named
+
+
+def files_hold(files, ending):
+    return any(file.endswith(ending) for file in files)
+
+
+def attempt(action):
+    """The result of an action, or None after a clear error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for category in (
+            ModalityWarning,
+            FusionWarning,
+            ConvergenceWarning,
+            UndefinedMetricWarning,
+        ):
+            warnings.simplefilter("ignore", category)
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)
+        # Of one row, where the leave-one-out error of a ridge is 0 / 0; its prediction is right.
+        warnings.filterwarnings("ignore", module="sklearn.linear_model._ridge")
+        try:
+            return action()
+        except Exception as error:
+            if not is_clear(error):
+                raise
+            return None
+
+
+def small(name, i):
+    """An instance whose fit takes milliseconds."""
+    instance = clone(instances_of(dict(all_estimators())[name])[i])
+    params = instance.get_params(deep=False)
+    return instance.set_params(**{k: 1 for k in ("max_epochs", "n_init") if k in params})
+
+
+def target(estimator, n, kind):
+    values = np.arange(n)
+    if isinstance(estimator, JointFusionMultiTask):
+        return pd.DataFrame({"class": values % 2, "value": values * 0.5})
+    if not is_classifier(estimator):
+        return values * 0.5
+    return {
+        "words": np.where(values % 2, "yes", "no"),
+        "numbers": values % 3,
+        "booleans": values % 2 == 0,
+        "one class": np.zeros(n, dtype=int),
+        "series": pd.Series(values % 2, index=pd.RangeIndex(n)[::-1], dtype="category"),
+    }[kind]
+
+
+def answers(estimator, X):
+    found = {}
+    for verb in ("transform", "predict_proba", "predict"):
+        if hasattr(estimator, verb):
+            value = getattr(estimator, verb)(X)
+            parts = value if isinstance(value, dict) else {"": value}
+            if isinstance(value, pd.DataFrame):
+                parts = {str(k): value[k] for k in value} if verb == "predict" else {"": value}
+            found |= {f"{verb} {key}": np.asarray(part) for key, part in parts.items()}
+    return found
+
+
+def check_answers(estimator, X):
+    """Check rows, columns, values and order."""
+    found = answers(estimator, X)
+    complete = ~X.isna().any(axis=1).to_numpy()
+    for what, array in found.items():
+        assert len(array) == len(X), f"{what}: {array.shape} for {len(X)} rows"
+        if what.startswith("transform"):
+            assert array.ndim == 2
+            assert array.shape[1] == len(estimator.get_feature_names_out())
+        if array.dtype.kind == "f":
+            unknown = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+            may = ~complete if what.startswith("transform") else np.zeros(len(X), dtype=bool)
+            assert not (unknown & ~may).any(), f"{what}: not finite, no cell missing"
+        if what.startswith("predict_proba"):
+            np.testing.assert_allclose(array.sum(axis=1), 1, rtol=1e-4)
+    if len(X) > 1:
+        for what, array in answers(estimator, X.iloc[::-1]).items():
+            if array.dtype.kind == "f":
+                expected = found[what][::-1]
+                np.testing.assert_allclose(array, expected, rtol=1e-3, atol=1e-4, err_msg=what)
+    return found
+
+
+def check_estimator_on(estimator, X, other, y):
+    """Fit on a frame, answer for it and for another one."""
+    if attempt(lambda: estimator.fit(X, y)) is None:
+        return
+    attempt(lambda: check_answers(estimator, X))
+    # Another frame under the same names: as it may come in use.
+    width = min(X.shape[1], other.shape[1])
+    other = other.iloc[:, :width]
+    other.columns = X.columns[:width]
+    attempt(lambda: check_answers(estimator, other))
+    attempt(lambda: check_answers(estimator, X.head(0)))
+
+
+def kinds_for(estimator):
+    if isinstance(estimator, PrototypeClassifier):
+        return ["integers", "booleans", "unsigned"]
+    return LIKELY.get(getattr(estimator, "modality", "fusion"), LIKELY["tabular"])
+
+
+def prepared(estimator, X):
+    """Estimators that need more than columns of one modality."""
+    if isinstance(estimator, CrossModalRetriever | ZeroShotClassifier):
+        X.columns = ["text", "vector"]
+        return estimator.set_params(alignment=ToySpace())
+    if hasattr(estimator, "modalities") and not isinstance(estimator, PrototypeClassifier):
+        own = estimator.modalities
+        if "Alignment" in type(estimator).__name__:
+            # By position: names may be there twice.
+            return estimator.set_params(
+                modalities=[("left", "passthrough", [0]), ("right", "passthrough", [1])]
+            )
+        return estimator.set_params(modalities="auto" if own is None else own)
+    return estimator
+
+
+def fuzz(name, i, data):
+    estimator = small(name, i)
+    paired = "Alignment" in name or name in ("CrossModalRetriever", "ZeroShotClassifier")
+    likely = ["vectors", "floats", "integers"] if "Alignment" in name else kinds_for(estimator)
+    frames = odd_frames(likely, n_columns=2 if paired else None)
+    X, other = data.draw(frames), data.draw(frames)
+    kind = data.draw(st.sampled_from(["words", "numbers", "booleans", "one class", "series"]))
+    if paired:
+        other.columns = X.columns
+    estimator = prepared(estimator, X)
+    check_estimator_on(estimator, X, other, target(estimator, len(X), kind))
+
+
+QUICK = settings(
+    max_examples=8, derandomize=True, deadline=None, database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],  # to shrink a failure takes minutes
+)  # fmt: skip
+DEEP = settings(QUICK, max_examples=150)
+
+
+@pytest.mark.parametrize(("name", "i"), CASES)
+@QUICK
+@given(data=st.data())
+def test_estimator(name, i, data):
+    fuzz(name, i, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
+@DEEP
+@given(data=st.data())
+def test_estimator_deeply(name, data):
+    fuzz(name, 0, data)
+
+
+# ---- functions that take a frame -----------------------------------------------------------
+
+
+@settings(QUICK, max_examples=60)
+@given(X=odd_frames())
+def test_modalities(X):
+    found = attempt(lambda: infer_modalities(X))
+    if found is not None:
+        assert list(found) == [str(name) if name is not None else f"x{i}"
+                               for i, name in enumerate(X.columns)]  # fmt: skip
+
+
+@settings(QUICK, max_examples=60)
+@given(X=odd_frames())
+def test_frame_report(X):
+    report = frame_report(X, n_samples=2)  # never an error
+    assert len(report.summary_) == X.shape[1] and repr(report) and report.html
+
+
+@settings(QUICK, max_examples=60)
+@given(X=odd_frames(["texts", "words", "pictures"]))
+def test_leaks(X):
+    options = {"read_files": False}
+    groups = attempt(lambda: group_by_content(X, **options))
+    if groups is not None:
+        assert len(groups) == len(X)
+        assert check_group_leakage(X, groups=groups, **options).empty
+
+
+TABLES = ["floats", "words", "integers", "category", "vectors", "booleans"]
+
+
+@settings(QUICK, max_examples=6)
+@given(X=odd_frames(TABLES), other=odd_frames(TABLES))
+def test_pipeline(X, other):
+    pytest.importorskip("transformers", reason="its default encoders need the extra 'weights'")
+    model = make_multimodal_pipeline("classifier", random_state=0)
+    check_estimator_on(model, X, other, np.arange(len(X)) % 2)
+
+
+# ---- the tools of this file ----------------------------------------------------------------
+
+
+def test_what_is_clear():
+    def raised(action):
+        try:
+            action()
+        except Exception as error:
+            return error
+
+    hostile = pd.DataFrame({"c": objects([{}, {}])})
+    assert is_clear(raised(lambda: infer_modalities(hostile)))
+    assert is_clear(raised(lambda: skmm.TextEncoder("tfidf").fit(hostile)))
+    assert not is_clear(raised(lambda: np.zeros(2) + np.zeros(3)))  # numpy's own
+    assert not is_clear(raised(lambda: {}["c"]))
+
+
+class Broken(TransformerMixin, BaseEstimator):
+    """A transformer with a fault of the kind that is looked for."""
+
+    def __init__(self, fault):
+        self.fault = fault
+
+    def fit(self, X, y=None):
+        return self
+
+    def get_feature_names_out(self):
+        return ["one"]
+
+    def transform(self, X):
+        values = X[["a"]].to_numpy(dtype=float)
+        return {
+            "rows": values[:-1],
+            "columns": np.hstack([values, values]),
+            "nan": np.where(values == values.max(), np.nan, values),
+            "order": np.sort(values, axis=0),
+        }[self.fault]
+
+
+@pytest.mark.parametrize("fault", ["rows", "columns", "nan", "order"])
+def test_wrong_answers_are_seen(fault):
+    X = pd.DataFrame({"a": [3.0, 1.0, 2.0]})
+    with pytest.raises(AssertionError):
+        check_estimator_on(Broken(fault), X, X.copy(), None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_kinds_of_columns_have_their_length(kind, n):
+    assert len(KINDS[kind](np.random.default_rng(0), n)) == n
+
+
+# ---- what was found, and mended ------------------------------------------------------------
+
+
+def test_nobody_voted_out_of_fold():
+    """Each modality in one row: there is nothing to learn the weights of the votes from."""
+    X = pd.DataFrame({"a": [1.0, None, None, None], "b": [None, 2.0, None, None]})
+    triples = [(name, "passthrough", [name]) for name in X]
+    for cls, y in ((LateFusionRegressor, [0.0, 1, 2, 3]), (LateFusionClassifier, [0, 1, 0, 1])):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # one row, one class, and what ridges say of it
+            fusion = cls(triples, rule="weighted", cv=2).fit(X, y)
+        assert np.isfinite(np.asarray(fusion.predict(X), dtype=float)).all()
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_distances_that_are_no_numbers(metric):
+    X = pd.DataFrame({"a": [1.7e308, -1.7e308] * 2})
+    with pytest.raises(ValueError, match="PrototypeClassifier: X has values beyond 1e\\+150"):
+        PrototypeClassifier(metric=metric).fit(X, [0, 1, 0, 1])
+    fitted = PrototypeClassifier(metric=metric).fit(X / 1e200, [0, 1, 0, 1])
+    assert fitted.predict(X / 1e200).tolist() == [0, 1, 0, 1]
+    with pytest.raises(ValueError, match="X has values beyond"):
+        fitted.predict(X)
+
+
+def test_two_columns_of_one_name_are_named():
+    X = pd.DataFrame([["a b", "c d"], ["e f", "g h"]], columns=["t", "t"])
+    for estimator in (skmm.TextEncoder("tfidf"), skmm.EarlyFusion()):
+        with pytest.raises(ValueError, match="X has several columns named 't'"):
+            estimator.fit(X, [0, 1])
+
+
+@pytest.mark.parametrize("model", ["onehot", "tokens"])
+@pytest.mark.parametrize(
+    ("cell", "message"), [(10**400, "infinity"), (1e300, "1e\\+300, beyond float32")]
+)
+def test_numbers_beyond_float32(cell, message, model):
+    X = pd.DataFrame({"a": objects([1.0, 2.0, cell])})
+    encoder = skmm.TabularEncoder(model, max_epochs=1)
+    with pytest.raises(ValueError, match=f"column 'a', row 2: got {message}"):
+        encoder.fit(X, [0, 1, 0])
+    encoder.fit(X.head(2), [0, 1])
+    with pytest.raises(ValueError, match=f"row 2: got {message}"):
+        encoder.transform(X)
+
+
+def test_integers_without_end_are_passed_through():
+    X = pd.DataFrame({"a": objects([1, 2, 10**400]), "b": [1.0, 2.0, 3.0]})
+    fusion = skmm.EarlyFusion([(name, "passthrough", [name]) for name in X])
+    with pytest.raises(ValueError, match="'a' is passed through, but column 'a' .*int too large"):
+        fusion.fit(X.head(2)).transform(X)
+
+
+def test_a_number_that_a_module_cannot_be_given():
+    encoder = skmm.ModuleEncoder(torch.nn.Linear(1, 2))
+    with pytest.raises(ValueError, match="A cell holds a number that float32 cannot hold"):
+        encoder.fit_transform(pd.DataFrame({"a": [1.0, 1e300]}))
+
+
+def test_numbers_far_from_a_column_that_hardly_varied():
+    X = pd.DataFrame({"a": [1e-6, 2e-6, 3e-6]})
+    encoder = skmm.TabularEncoder().fit(X)
+    vectors = np.asarray(encoder.transform(pd.DataFrame({"a": [-1e38, 2e-6, 1e38]})))
+    assert np.isfinite(vectors).all() and vectors[0, 0] < -1e37 < 1e37 < vectors[2, 0]
+
+
+def test_categories_with_half_a_surrogate_pair():
+    X = pd.DataFrame({"a": objects(["\ud800", "b", "\ud800"])})
+    vectors = np.asarray(skmm.TabularEncoder().fit_transform(X))
+    assert vectors[:, 0].tolist() == vectors[[2, 1, 0], 0].tolist()
+
+
+def test_texts_that_are_all_alike():
+    X = pd.DataFrame({"t": ["one and the same text"] * 4})
+    vectors = skmm.TextEncoder("tfidf", n_components=2).fit_transform(X)
+    assert np.isfinite(vectors).all()
