@@ -47,8 +47,9 @@ help:
 demo: $(STAMP)-demo
 	MPLBACKEND=Agg $(PY) -u examples/plot_quickstart.py
 
+# A process for each core, a file of tests in one of them: small models gain nothing from threads.
 test: $(STAMP)-dev
-	$(PY) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile $(ARGS)
 
 lint: $(STAMP)-dev
 	$(PY) -m ruff check .
