@@ -155,7 +155,7 @@ for k, case in enumerate(("plain", "ironic")):
         bars.text(score + 0.01, place, f"{score:.2f}", va="center", fontsize=8)
 bars.set_yticks(range(len(scores)), scores.index)
 bars.invert_yaxis()
-bars.set(xlabel="accuracy", xlim=(0, 1.35), xticks=np.linspace(0, 1, 6))
+bars.set(xlabel="accuracy", xlim=(0, 1.6), xticks=np.linspace(0, 1, 6))
 bars.legend(frameon=False, loc="upper right")
 bars.spines[["top", "right"]].set_visible(False)
 kind = (y_test == "praise") ^ ironic_test
