@@ -205,7 +205,9 @@ def _recipe(checkpoint: _Checkpoint, modality: str) -> Any:
         checkpoint.verify()
         return recipe
 
-    return _RECIPES.get((checkpoint.digest, checkpoint.family, modality), read)
+    # By its place as well: the weights are read from there, and elsewhere may lie others by now.
+    key = (str(checkpoint.path), checkpoint.digest, checkpoint.family, modality)
+    return _RECIPES.get(key, read)
 
 
 def _is_of_clips(checkpoint: _Checkpoint) -> bool:

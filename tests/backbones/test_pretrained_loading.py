@@ -185,6 +185,18 @@ class TestLoading:
             file.write(bytes(size - 4000))
         assert torch.equal(encode(backbone, TEXTS).pooled, before)
 
+    def test_a_copy_is_read_where_it_lies(
+        self, open_backbone, encode, copied_checkpoint, fresh, monkeypatch
+    ):
+        """Not where the same weights once lay: others may have come there since."""
+        first, second = (copied_checkpoint("bert", name) for name in ("first", "second"))
+        before = encode(open_backbone(first, "text"), TEXTS).pooled
+        file = first / "model.safetensors"
+        kept = file.read_bytes()[:4000]
+        file.write_bytes(kept + bytes(file.stat().st_size - len(kept)))
+        monkeypatch.setattr(_pretrained, "_TOWERS", _pretrained._Shelf(4))  # others were used
+        assert torch.equal(encode(open_backbone(second, "text"), TEXTS).pooled, before)
+
     def test_files_that_change_before_loading_are_refused(self, copied_checkpoint, fresh):
         folder = copied_checkpoint("bert")
         checkpoint = resolve_checkpoint(folder, modality="text", needed_by="TextEncoder")
