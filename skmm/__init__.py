@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         encoders,
         exceptions,
         fusion,
+        generation,
         inspection,
         metrics,
         model_selection,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         LateFusionClassifier,
         LateFusionRegressor,
     )
+    from skmm.generation import CaptionGenerator
     from skmm.retrieval import CrossModalRetriever, PrototypeClassifier, ZeroShotClassifier
 
 __version__ = "0.1.0.dev0"
@@ -63,6 +65,7 @@ __all__ = [
     "AudioEncoder",
     "AutoencoderAlignment",
     "CCAAlignment",
+    "CaptionGenerator",
     "ContrastiveAlignment",
     "CrossModalRetriever",
     "EarlyFusion",
@@ -88,6 +91,7 @@ __all__ = [
     "exceptions",
     "frame_report",
     "fusion",
+    "generation",
     "get_config",
     "infer_modalities",
     "inspection",
@@ -106,6 +110,7 @@ _FOLDERS = (
     "encoders",
     "exceptions",
     "fusion",
+    "generation",
     "inspection",
     "metrics",
     "model_selection",
@@ -120,6 +125,7 @@ _HOME = {
     "AudioEncoder": "skmm.encoders",
     "AutoencoderAlignment": "skmm.alignment",
     "CCAAlignment": "skmm.alignment",
+    "CaptionGenerator": "skmm.generation",
     "ContrastiveAlignment": "skmm.alignment",
     "CrossModalRetriever": "skmm.retrieval",
     "EarlyFusion": "skmm.fusion",

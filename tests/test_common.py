@@ -33,8 +33,13 @@ FUSIONS = [
     for _, cls in all_estimators(kind)
     for i in instances_of(cls)
 ]
-# What stands on an alignment or behind one.
-OTHERS = [i for _, cls in all_estimators("retrieval") for i in instances_of(cls)]
+# What stands on an alignment or behind one, and what writes.
+OTHERS = [
+    i
+    for kind in ("generation", "retrieval")
+    for _, cls in all_estimators(kind)
+    for i in instances_of(cls)
+]
 
 
 def name_of(instance):
@@ -72,6 +77,7 @@ def test_every_public_estimator_is_found():
 def test_kinds():
     encoders, fusions = all_estimators("encoder"), all_estimators("fusion")
     others = all_estimators("alignment") + all_estimators("retrieval")
+    others += all_estimators("generation")
     assert sorted(encoders + fusions + others) == sorted(all_estimators())
     assert ("TextEncoder", TextEncoder) in encoders and ("EarlyFusion", EarlyFusion) in fusions
     with pytest.raises(ValueError, match="kind must be one of .*'encoder', 'fusion'.* got 'x'"):

@@ -29,6 +29,7 @@ PUBLIC_MODULES = (
     "skmm.encoders",
     "skmm.fusion",
     "skmm.alignment",
+    "skmm.generation",
     "skmm.retrieval",
     "skmm.metrics",
     "skmm.model_selection",

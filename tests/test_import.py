@@ -77,8 +77,8 @@ def test_lazy_table_all_and_type_checking_imports_are_equal():
 
 
 def test_the_classes_of_a_folder_are_names_of_the_root():
-    from skmm import alignment, encoders, fusion, retrieval
+    from skmm import alignment, encoders, fusion, generation, retrieval
 
-    folders = (alignment, encoders, fusion, retrieval)
+    folders = (alignment, encoders, fusion, generation, retrieval)
     in_folders = {name for folder in folders for name in folder.__all__} - {"EmbeddingStore"}
     assert in_folders == {name for name, home in skmm._HOME.items() if home.count("._") == 0}

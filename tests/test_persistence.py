@@ -38,6 +38,7 @@ NOT_BY_SKOPS = {
     **{("AudioEncoder", i): TORCH for i in (0, 1)},
     **{("AutoencoderAlignment", i): TORCH for i in (0, 1)},
     ("CCAAlignment", 2): TORCH,
+    **{("CaptionGenerator", i): TORCH for i in (0, 1)},
     **{("ContrastiveAlignment", i): TORCH for i in (0, 1)},
     ("CrossModalRetriever", 0): FRAME,
     **{("ImageEncoder", i): TORCH for i in (0, 1)},

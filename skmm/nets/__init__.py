@@ -25,6 +25,7 @@ from skmm.nets._cross_gated import CrossGatedFusion
 from skmm.nets._dropout import ModalityDropout
 from skmm.nets._film import FilmFusion
 from skmm.nets._gated import GatedFusion
+from skmm.nets._gru_decoder import GRUDecoder
 from skmm.nets._losses import LOSSES, FocalLoss, MarginLoss, SmoothedLoss, make_loss
 from skmm.nets._low_rank import LowRankFusion
 from skmm.nets._max import MaxFusion
@@ -36,6 +37,10 @@ from skmm.nets._registry import STRATEGIES, make_fusion
 from skmm.nets._sum import SumFusion
 from skmm.nets._task_heads import TaskHeads
 from skmm.nets._task_loss import FixedWeights, GradNormWeights, TaskLoss, UncertaintyWeights
+from skmm.nets._text_decoder import DecoderState, TextDecoder
+from skmm.nets._token_loss import TokenLoss
+from skmm.nets._token_memory import TokenMemory
+from skmm.nets._transformer_decoder import TransformerDecoder
 from skmm.nets._unimodal import UnimodalHeads
 
 __all__ = [
@@ -51,11 +56,13 @@ __all__ = [
     "CorrelationNet",
     "CrossAttentionFusion",
     "CrossGatedFusion",
+    "DecoderState",
     "Discriminator",
     "FilmFusion",
     "FixedWeights",
     "FocalLoss",
     "FusionModule",
+    "GRUDecoder",
     "GatedFusion",
     "GivenLoss",
     "GradNormWeights",
@@ -79,6 +86,10 @@ __all__ = [
     "SumFusion",
     "TaskHeads",
     "TaskLoss",
+    "TextDecoder",
+    "TokenLoss",
+    "TokenMemory",
+    "TransformerDecoder",
     "TripletLoss",
     "UncertaintyWeights",
     "UnimodalHeads",

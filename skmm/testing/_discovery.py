@@ -4,7 +4,7 @@ import inspect
 
 from sklearn.base import BaseEstimator
 
-from skmm import alignment, encoders, fusion, retrieval
+from skmm import alignment, encoders, fusion, generation, retrieval
 
 __all__ = ["all_estimators"]
 
@@ -12,6 +12,7 @@ _FOLDERS = {
     "alignment": alignment,
     "encoder": encoders,
     "fusion": fusion,
+    "generation": generation,
     "retrieval": retrieval,
 }
 
@@ -21,7 +22,7 @@ def all_estimators(kind: str | None = None) -> list[tuple[str, type]]:
 
     Parameters
     ----------
-    kind : {"alignment", "encoder", "fusion", "retrieval"}, default=None
+    kind : {"alignment", "encoder", "fusion", "generation", "retrieval"}, default=None
         Which ones; None for all.
 
     Returns

@@ -36,6 +36,7 @@ from skmm.fusion import (
     LateFusionClassifier,
     LateFusionRegressor,
 )
+from skmm.generation import CaptionGenerator
 from skmm.retrieval import CrossModalRetriever, PrototypeClassifier, ZeroShotClassifier
 from skmm.testing._encoder_case import EncoderCase
 from skmm.testing._fusion_case import FusionCase
@@ -216,6 +217,11 @@ def _cca() -> list[Any]:
     return [CCAAlignment(_TWICE, kind=kind, max_epochs=3, random_state=0) for kind in kinds]
 
 
+def _captions() -> list[Any]:
+    # A class of the toy frame is a text of one word.
+    return [CaptionGenerator(decoder=decoder, **_JOINT) for decoder in ("transformer", "gru")]
+
+
 def _pretrained() -> list[Any]:
     return [PretrainedAlignment("a checkpoint with two towers")]
 
@@ -225,6 +231,7 @@ _TABLE: dict[type, Callable[[], list[Any]]] = {
     AudioEncoder: _audio,
     AutoencoderAlignment: _autoencoder,
     CCAAlignment: _cca,
+    CaptionGenerator: _captions,
     ContrastiveAlignment: _contrastive,
     CrossModalRetriever: _retriever,
     EarlyFusion: _early,

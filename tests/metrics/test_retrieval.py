@@ -18,11 +18,7 @@ from skmm.metrics import (
     recall_at_k,
 )
 
-METRICS = {
-    name: getattr(skmm.metrics, name)
-    for name in skmm.metrics.__all__
-    if name != "make_retrieval_scorer"
-}
+METRICS = {name: getattr(skmm.metrics, name) for name in skmm.metrics._retrieval.__all__}
 WITH_K = [name for name, metric in METRICS.items() if "k" in inspect.signature(metric).parameters]
 
 

@@ -1,0 +1,214 @@
+"""How a caption generator is trained, and what it gives afterwards."""
+
+import copy
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import Tensor, nn
+
+from skmm._column import n_rows, take_rows
+from skmm._device import lies_on, resolve_device, seeded
+from skmm.fusion._base import BaseFusion
+from skmm.fusion._block import Block
+from skmm.fusion._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
+from skmm.fusion._inputs import JointInputs
+from skmm.fusion._modalities import Modality
+from skmm.fusion._net import Report
+from skmm.fusion._sequence import SequenceBlock
+from skmm.fusion._training import TrainingMixin
+from skmm.generation._caption_module import TEXT, CaptionModule
+from skmm.generation._target_texts import padded_ids, texts_of_rows
+from skmm.generation._tokenizer import TextTokenizer
+from skmm.nets import GRUDecoder, TextDecoder, TokenLoss, TransformerDecoder
+
+__all__ = ["BaseCaptions"]
+
+_STEP_SIZE = 1e-3
+
+
+class _IdsCode:
+    """What a text is for the loss: the ids that should be written, (n_texts, n_steps)."""
+
+    def tensor(self, target: np.ndarray) -> Tensor:
+        """Target as the loss takes it."""
+        return torch.from_numpy(target)
+
+    def strata(self, target: np.ndarray) -> None:
+        """Texts fall into no classes."""
+
+
+class BaseCaptions(TrainingMixin, CallbackSupportMixin, BaseFusion):
+    """Training of the decoder, with the trainer of the joint fusions."""
+
+    module_: CaptionModule
+    accumulate = 1
+    _code = _IdsCode()
+
+    # Parameters of the generator, told to type checkers.
+    decoder: str
+    tokenizer: str
+    max_vocabulary: int
+    max_length: int | None
+    granularity: str
+    max_tokens: int | None
+    n_components: int
+    n_heads: int
+    n_layers: int
+    dropout: float
+    modality_dropout: float
+    label_smoothing: float
+    max_epochs: int
+    callbacks: Any
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fit the transformers and train the decoder, and encoders that need training.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality. One that lacks all is not learned from.
+        y : array-like of shape (n_samples,)
+            Texts, or a list of several texts in a cell, each of which is learned. A row whose
+            text is missing is not learned from, but its cells are seen by the transformers.
+
+        Returns
+        -------
+        self : object
+            The fitted generator.
+        """
+        self._validate_params()
+        X = self._check_frame(X, reset=True)
+        texts = texts_of_rows(y, n_rows(X), type(self).__name__, several=True)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        blocks = [self._make_block(modality, seed) for modality in self._resolve(X)]
+        inputs: Any = JointInputs(blocks)
+        # Before torch is seeded, for that lets in one thread of the process at a time.
+        inputs.fit_frozen(X, None)
+        with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
+            tensors, rows = self._start(X, texts, inputs)
+            held_out = self._hold_out(rows, np.zeros(len(texts)), seed)
+            # All texts of a row are on one side.
+            pairs = [(row, text) for row in rows for text in texts[row]]
+            of_pair = np.array([row for row, _ in pairs])
+            ids, target = self._ids_of([text for _, text in pairs], self.max_length)
+            lengths = (target != TokenLoss.NOTHING).sum(axis=1)
+            self._mean_length = float(lengths.mean())
+            self.max_length_ = target.shape[1]
+            if not np.array_equal(of_pair, np.arange(len(texts))):  # else no copy is needed
+                chosen = torch.from_numpy(of_pair)
+                tensors = {name: tensor[chosen] for name, tensor in tensors.items()}
+            tensors[TEXT] = torch.from_numpy(ids)
+            is_held = np.isin(of_pair, held_out)
+            valid = self._dataset(tensors, target, None, np.flatnonzero(is_held))
+            self._new_net(
+                [*copy.deepcopy(list(self.callbacks or [])), ("skmm_report", Report(reporter))],
+                valid if len(held_out) else None,
+                max_epochs=self.max_epochs,
+            )
+            own = take_rows(X, of_pair) if inputs.augments else None
+            self._train(self._dataset(tensors, target, None, np.flatnonzero(~is_held), own))
+        return self
+
+    def _make_block(self, modality: Modality, seed: int) -> Block:
+        if self.granularity == "sequence":
+            return SequenceBlock(modality, seed, max_tokens=self.max_tokens)
+        return Block(modality, seed)
+
+    def _start(
+        self, X: Any, texts: list[list[str]], inputs: JointInputs
+    ) -> tuple[dict[str, Tensor], np.ndarray]:
+        """Start the networks that are trained, learn the tokens, and build the decoder.
+
+        Returns tensors of all rows, and the rows to learn from.
+        """
+        nothing: Any = None
+        tensors, networks = inputs.fit(X, nothing)
+        inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)
+        present = inputs.present(tensors)
+        self._refuse_empty(present)
+        rows = self._rows_to_learn(texts, present)
+        self._inputs = inputs
+        self._tokenizer = TextTokenizer(self.tokenizer, self.max_vocabulary)
+        self._tokenizer.fit(text for row in rows for text in texts[row])
+        self.vocabulary_ = list(self._tokenizer.tokens_)
+        self.module_ = CaptionModule(
+            {block.name: inputs.widths[block.name] for block in inputs.blocks},
+            networks,
+            self._make_decoder(len(self._tokenizer)),
+            dropout=self.dropout,
+            modality_dropout=self.modality_dropout,
+            granularity=self.granularity,
+            max_tokens=self.max_tokens,
+        )
+        self.history_ = []
+        return tensors, rows
+
+    def _make_decoder(self, n_tokens: int) -> TextDecoder:
+        options: dict[str, Any] = {"dropout": self.dropout, "n_layers": self.n_layers}
+        if self.decoder == "gru":
+            return GRUDecoder(n_tokens, self.n_components, **options)
+        return TransformerDecoder(n_tokens, self.n_components, n_heads=self.n_heads, **options)
+
+    def _rows_to_learn(self, texts: list[list[str]], present: np.ndarray) -> np.ndarray:
+        written = np.array([len(row) > 0 for row in texts])
+        rows = np.flatnonzero(written & present.any(axis=1))
+        if not len(rows):
+            raise ValueError(
+                f"{type(self).__name__} has nothing to learn from: none of n_samples={len(texts)}"
+                " rows has both a text and a modality. Give rows that have."
+            )
+        return rows
+
+    def _ids_of(self, texts: list[str], longest: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """What the decoder reads of texts, and what it should write."""
+        ids = [self._tokenizer.encode(text) for text in texts]
+        return padded_ids(ids, len(self._tokenizer), TokenLoss.NOTHING, longest)
+
+    def _criterion(self) -> nn.Module:
+        return TokenLoss(self._mean_length, label_smoothing=self.label_smoothing)
+
+    def _step_size(self) -> float:
+        return _STEP_SIZE if self.learning_rate == "auto" else float(self.learning_rate)
+
+    # --- after fit --------------------------------------------------------------------------
+
+    def _for_batches(self, X: Any, use: Callable[[np.ndarray, Tensor, Tensor], None]) -> int:
+        """Call ``use(rows, memory, mask)`` for the rows that have a modality; returns n_samples."""
+        X = self._check_frame(X, reset=False)
+        device = resolve_device(self.device)
+        if not lies_on(next(self.module_.parameters()), device):
+            self.module_.to(device)
+        device = next(self.module_.parameters()).device  # of several GPUs, the same one
+        if self.module_.training:
+            self.module_.eval()
+        inputs = self._inputs.tensors(X)
+        present = self._inputs.present(inputs)
+        self._refuse_empty(present)
+        rows = np.flatnonzero(present.any(axis=1))
+        step = self.module_.rows_at_once
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            chosen = torch.from_numpy(some)
+            batch = {name: tensor[chosen].to(device) for name, tensor in inputs.items()}
+            with self._threads(), torch.inference_mode():
+                use(some, *self.module_.remember(**batch))
+        return len(present)
+
+    # --- copies and pickles -----------------------------------------------------------------
+
+    def __copy__(self) -> Self:
+        # As in the joint fusions: what is shared while the training goes on must not be moved.
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("net_", None)
+        if "module_" in state:
+            self.module_.cpu()  # the pickle opens on a machine without the GPU
+        return state

@@ -1,0 +1,122 @@
+"""Rows of texts with their references: checked, and cut into words."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["TextRow", "count_ngrams", "marked_words", "plain_words", "text_rows"]
+
+_PLAIN = re.compile(r"[^\W_]+")
+# The rules of mteval-v13a, which published BLEU scores are computed by: signs stand alone, but a
+# full stop or a comma between digits does not, and a hyphen does after a digit.
+_ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
+_MARKS = (
+    (re.compile(r"([{-~[-` -&(-+:-@/])"), r" \1 "),
+    (re.compile(r"([^0-9])([.,])"), r"\1 \2 "),
+    (re.compile(r"([.,])([^0-9])"), r" \1 \2"),
+    (re.compile(r"([0-9])(-)"), r"\1 \2 "),
+)
+
+
+class TextRow(NamedTuple):
+    """A text, and those it should be like; at least one."""
+
+    text: str
+    references: list[str]
+
+
+def text_rows(y_true: Any, y_pred: Any, owner: str) -> list[TextRow]:
+    """Check the input and return the rows that have a reference.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n_samples,)
+        As the metrics of texts take them.
+    owner : str
+        Function that asks, for messages.
+
+    Returns
+    -------
+    rows : list of TextRow
+        At least one.
+    """
+    references, texts = _listed(y_true, "y_true", owner), _listed(y_pred, "y_pred", owner)
+    if len(references) != len(texts):
+        raise ValueError(
+            f"{owner}: y_true has {len(references)} rows and y_pred has {len(texts)}. Give one"
+            " text for each row."
+        )
+    rows = []
+    for position, (cell, text) in enumerate(zip(references, texts, strict=True)):
+        known = _references(cell, position, owner)
+        if _is_missing(text):
+            text = ""
+        elif not isinstance(text, str):
+            raise TypeError(
+                f"{owner}: y_pred must hold texts, got {type(text).__name__} in row {position} (by"
+                " position)."
+            )
+        if known:
+            rows.append(TextRow(text, known))
+    if not rows:
+        raise ValueError(f"{owner}: no row of y_true has a text. Give at least one that has.")
+    return rows
+
+
+def _listed(values: Any, name: str, owner: str) -> list[Any]:
+    if isinstance(values, str) or not hasattr(values, "__len__"):
+        raise TypeError(
+            f"{owner}: {name} must be a list with one entry for each row, got"
+            f" {type(values).__name__}. For one text give a list of one."
+        )
+    return list(values)
+
+
+def _references(cell: Any, position: int, owner: str) -> list[str]:
+    """Texts of a cell of ``y_true``: one, several or none."""
+    if isinstance(cell, str):
+        return [cell]
+    if _is_missing(cell):
+        return []
+    if isinstance(cell, Sequence | np.ndarray | set | frozenset) and not isinstance(cell, bytes):
+        known = [text for text in cell if not _is_missing(text)]
+        if all(isinstance(text, str) for text in known):
+            return known
+    raise TypeError(
+        f"{owner}: a cell of y_true must be a text or a list of texts, got {type(cell).__name__} in"
+        f" row {position} (by position)."
+    )
+
+
+def _is_missing(cell: Any) -> bool:
+    # pandas, whose NA compares to nothing, is not imported here.
+    return (
+        cell is None
+        or type(cell).__name__ in ("NAType", "NaTType")
+        or (isinstance(cell, float | np.floating) and cell != cell)
+    )
+
+
+def plain_words(text: str) -> list[str]:
+    """Cut a text into lower-case runs of letters and digits; signs are left out."""
+    return _PLAIN.findall(unicodedata.normalize("NFKC", text).lower())
+
+
+def marked_words(text: str) -> list[str]:
+    """Cut a text into words and signs as BLEU is published with (``13a``)."""
+    text = text.replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
+    for entity, sign in _ENTITIES:
+        text = text.replace(entity, sign)
+    text = f" {text} "  # a sign at an end has a neighbour too
+    for pattern, spread in _MARKS:
+        text = pattern.sub(spread, text)
+    return text.split()
+
+
+def count_ngrams(items: Sequence[str], order: int) -> Counter[Any]:
+    """How often each run of ``order`` items is there."""
+    return Counter(zip(*(items[start:] for start in range(order)), strict=False))

@@ -1,0 +1,388 @@
+"""Texts from cells: combinations never seen, likelihoods by hand, decoding, rows that lack all."""
+
+import copy
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sequences import Tokens
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.inspection import permutation_importance
+from sklearn.model_selection import GridSearchCV, ParameterGrid, cross_val_score
+from sklearn.pipeline import Pipeline
+
+from skmm import CaptionGenerator, ImageEncoder
+from skmm.exceptions import ConvergenceError, ModalityMissingError
+from skmm.metrics import chrf, corpus_bleu, exact_match, make_text_scorer
+
+TRIPLES = [("one", "passthrough", ["left"]), ("two", "passthrough", ["right"])]
+SMALL = {"n_components": 48, "n_layers": 1, "max_epochs": 30, "learning_rate": 3e-3}
+
+
+def small(**params):
+    return CaptionGenerator(TRIPLES, **{**SMALL, "random_state": 0, **params})
+
+
+@pytest.fixture(scope="module")
+def things():
+    """A frame and sentences, in which every third lacks the half that tells the rest."""
+    rng = np.random.default_rng(0)
+    kind, size = rng.integers(0, 3, 240), rng.integers(0, 2, 240)
+    left = np.eye(3)[kind] + 0.1 * rng.standard_normal((240, 3))
+    right = 2.0 * size[:, None] + 0.1 * rng.standard_normal((240, 2))
+    X = pd.DataFrame({"left": list(left), "right": list(right)})
+    X.loc[::5, "right"] = None
+    # Two ways to say the same, so that a text has a likelihood to speak of.
+    way = np.where(rng.random(240) < 0.7, "a", "one")
+    words = np.array(["dot", "box", "bar"])[kind], np.array(["small", "large"])[size]
+    return X, np.array([f"{w} {b} {a}" for w, a, b in zip(way, *words, strict=True)], dtype=object)
+
+
+@pytest.fixture(scope="module", params=["transformer", "gru"])
+def fitted(request, things):
+    return small(decoder=request.param, max_epochs=12).fit(*things)
+
+
+# --- what it learns -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("decoder", ["transformer", "gru"])
+def test_says_what_it_sees_of_combinations_it_never_saw(make_things, decoder, seed):
+    X, y, held_out = make_things(seed=seed)
+    assert not set(y[held_out]) & set(y[~held_out])
+    captions = small(decoder=decoder, random_state=seed).fit(X[~held_out], y[~held_out])
+    written = captions.predict(X[held_out])
+    assert exact_match(y[held_out], written) > 0.9
+    # The sentence of the nearest row is always wrong in a word.
+    near = np.hstack([np.stack(X[name]) for name in X])
+    distances = ((near[held_out][:, None] - near[~held_out]) ** 2).sum(axis=2)
+    nearest = y[~held_out][distances.argmin(axis=1)]
+    for metric in (corpus_bleu, chrf):
+        assert metric(y[held_out], written) > metric(y[held_out], nearest) + 0.15
+
+
+@pytest.mark.parametrize("tokenizer", ["bpe", "character"])
+def test_parts_of_words(make_things, tokenizer):
+    X, y, held_out = make_things(seed=0)
+    captions = small(tokenizer=tokenizer, max_vocabulary=40, max_epochs=20)
+    captions.fit(X[~held_out], y[~held_out])
+    assert len(captions.vocabulary_) <= 40
+    assert chrf(y[held_out], captions.predict(X[held_out])) > 0.85
+
+
+def pictures(n, seed):
+    """Blank but for a bright square, up or down, left or right."""
+    rng = np.random.default_rng(seed)
+    down, right = rng.integers(0, 2, n), rng.integers(0, 2, n)
+    cells = rng.integers(0, 60, (n, 16, 16, 3)).astype(np.uint8)
+    for cell, d, r in zip(cells, down, right, strict=True):
+        cell[8 * d + 2 : 8 * d + 6, 8 * r + 2 : 8 * r + 6] = 250
+    words = zip(np.array(["up", "down"])[down], np.array(["left", "right"])[right], strict=True)
+    return pd.DataFrame({"photo": list(cells)}), [f"a square {a} {b}" for a, b in words]
+
+
+def test_a_network_for_pictures_is_trained_with_it():
+    X, y = pictures(160, seed=0)
+    triples = [("photo", ImageEncoder("cnn", image_size=16, n_components=16), ["photo"])]
+    captions = CaptionGenerator(triples, **SMALL, batch_size=16, random_state=0)
+    captions.set_params(granularity="sequence", early_stopping=False).fit(X, y)
+    new, expected = pictures(60, seed=1)
+    assert exact_match(expected, captions.predict(new)) > 0.9
+    assert captions.modalities_[0][1].transform(new).shape == (60, 16)
+
+
+def test_pictures_change_in_training_alone_each_with_all_its_texts():
+    X, y = pictures(50, seed=0)
+    seen = []
+
+    def noted(cell, rng):
+        seen.append(cell.tobytes())
+        return cell
+
+    encoder = ImageEncoder("cnn", image_size=16, n_components=4, augment=noted)
+    captions = CaptionGenerator([("photo", encoder, ["photo"])], **SMALL, random_state=0)
+    captions.set_params(max_epochs=2, n_components=8)
+    several = [None, [y[1], "another"], *y[2:]]
+    captions.fit(X, several)
+    n_held_out = 5
+    assert len(set(seen)) == 49 - n_held_out
+    assert X["photo"][0].tobytes() not in seen
+    captions.predict(X)
+    assert len(set(seen)) == 49 - n_held_out
+
+
+def test_tokens_say_what_their_mean_does_not():
+    """Which thing has which colour."""
+    rng = np.random.default_rng(0)
+    colour = rng.integers(0, 3, (300, 2))
+    order = rng.permuted(np.tile([0, 1], (300, 1)), axis=1)
+    things, colours = np.eye(2)[order], np.eye(3)[np.take_along_axis(colour, order, axis=1)]
+    X = pd.DataFrame({"pair": list(np.concatenate([things, colours], axis=2))})
+    words = np.array(["red", "green", "blue"])[colour]
+    y = [f"dot {dot} box {box}" for dot, box in words]
+    matches = {}
+    for granularity in ("pooled", "sequence"):
+        captions = CaptionGenerator([("pair", Tokens(), ["pair"])], **SMALL, random_state=0)
+        captions.set_params(granularity=granularity, scoring="exact_match")
+        matches[granularity] = captions.fit(X[:220], y[:220]).score(X[220:], y[220:])
+    assert matches["sequence"] > 0.95
+    assert matches["pooled"] < 0.9  # two thirds of the pairs have two colours, which it guesses
+
+
+def test_several_texts_of_a_row_are_all_learned(things):
+    X, _ = things
+    kind = np.array([int(np.argmax(cell)) for cell in X["left"]])
+    y = [[f"a {k}", f"b {k}", None] if k else f"c {k}" for k in kind]
+    captions = small(max_epochs=20).fit(X, y)
+    given = X.iloc[[int(np.flatnonzero(kind == 1)[0])]]
+    likely = [captions.predict_log_proba(given, [t])[0] for t in ("a 1", "b 1", "c 1")]
+    assert np.exp(likely[0]) == pytest.approx(0.5, abs=0.2)
+    assert np.exp(likely[1]) == pytest.approx(0.5, abs=0.2)
+    assert np.exp(likely[2]) < 0.1
+
+
+def test_likelihoods_are_the_shares_of_the_texts(things):
+    X, y = things
+    captions = small(max_epochs=25, early_stopping=False).fit(X, y)
+    rows = X.iloc[[1, 2, 3, 4]]
+    ends = [text.split(maxsplit=1)[1] for text in y[1:5]]
+    share = np.mean([text.startswith("a ") for text in y])
+    found = np.exp(captions.predict_log_proba(rows, [f"a {end}" for end in ends]))
+    np.testing.assert_allclose(found, share, atol=0.15)
+    other = np.exp(captions.predict_log_proba(rows, [f"one {end}" for end in ends]))
+    np.testing.assert_allclose(found + other, 1, atol=0.1)
+
+
+# --- likelihood and decoding --------------------------------------------------------------
+
+
+def test_log_likelihood_is_that_of_the_network(fitted, things):
+    X, y = things
+    found = fitted.predict_log_proba(X[:7], y[:7])
+    assert found.dtype == np.float64 and (found < 0).all()
+    tensors = fitted._inputs.tensors(X[:7])
+    for row in range(7):
+        ids = fitted._tokenizer.encode(y[row])
+        own = {name: tensor[[row]] for name, tensor in tensors.items()}
+        begin = [len(fitted._tokenizer), *ids]
+        logits = fitted.module_(**own, **{"|text": torch.tensor([begin])})[0]
+        steps = torch.log_softmax(logits, dim=1)
+        direct = sum(steps[i, token] for i, token in enumerate([*ids, 0])).item()
+        assert found[row] == pytest.approx(direct, rel=1e-4)
+    # A text does not depend on those beside it, however long.
+    longer = [*y[:6], " ".join(y[:9])]
+    np.testing.assert_allclose(fitted.predict_log_proba(X[:7], longer)[:6], found[:6], rtol=1e-4)
+    # Without texts, those that it writes.
+    own = fitted.predict_log_proba(X[:7], fitted.predict(X[:7]))
+    np.testing.assert_allclose(fitted.predict_log_proba(X[:7]), own)
+
+
+def test_unknown_and_longer_texts_have_a_likelihood(fitted, things):
+    X, y = things
+    texts = [y[0], f"{y[1]} unheard-of", " ".join([y[2]] * 9), ""]
+    found = fitted.predict_log_proba(X[:4], texts)
+    assert np.isfinite(found).all() and (found[1:] < found[0]).all()
+
+
+def test_decoding_is_set_without_training_again(fitted, things):
+    X, y = things
+    captions, before = copy.copy(fitted), fitted.predict(X)
+    greedy = captions.predict_log_proba(X, before)
+    captions.set_params(decoding="beam", beam_size=6)
+    assert captions.module_ is fitted.module_
+    by_beam = captions.predict_log_proba(X)
+    assert (by_beam >= greedy - 1e-4).all()  # a small language: the beam holds its likeliest
+    captions.set_params(max_length=2)
+    assert all(len(text.split()) <= 2 for text in captions.predict(X))
+    with pytest.raises(ValueError, match="beam_size.*must be an int"):
+        captions.set_params(beam_size=0).predict(X)
+    np.testing.assert_array_equal(fitted.predict(X), before)
+
+
+def test_nucleus_repeats_its_draws(fitted, things):
+    X, _ = things
+    captions = copy.copy(fitted).set_params(decoding="nucleus", top_p=1.0, random_state=3)
+    first = captions.predict(X)
+    np.testing.assert_array_equal(captions.predict(X), first)
+    other = captions.set_params(random_state=4).predict(X)
+    assert 0.05 < np.mean(first != other) < 0.95
+    state = np.random.RandomState(0)
+    captions.set_params(random_state=state)
+    assert (captions.predict(X) != captions.predict(X)).any()  # goes on drawing
+    starts = [text.split()[:1] == ["a"] for text in first]
+    assert 0.5 < np.mean(starts) < 0.9  # 0.7 of the texts do
+
+
+def test_search_over_the_decoding_fits_nothing(fitted, things, monkeypatch):
+    X, y = things
+    grid = ParameterGrid({"decoding": ["beam"], "beam_size": [1, 3], "max_length": [1, 9]})
+    ways = [FrozenEstimator(copy.copy(fitted).set_params(**way)) for way in grid]
+    monkeypatch.setattr(CaptionGenerator, "fit", None)
+    search = GridSearchCV(Pipeline([("captions", ways[0])]), {"captions": ways}, cv=2).fit(X, y)
+    scores = search.cv_results_["mean_test_score"].reshape(2, 2)  # (beam_size, max_length)
+    assert (scores[:, 1] > scores[:, 0] + 0.3).all()
+    assert search.best_params_["captions"].estimator.max_length == 9
+
+
+def test_cross_validation_and_a_grid_that_trains(things):
+    X, y = things
+    captions = small(max_epochs=2)
+    scorer = make_text_scorer("chrf")
+    assert cross_val_score(captions, X, y, cv=2, scoring=scorer).shape == (2,)
+    grid = {"decoder": ["gru"], "n_components": [8]}
+    search = GridSearchCV(captions, grid, cv=2).fit(X, y)
+    assert search.best_estimator_.n_components == 8
+
+
+def test_scoring(fitted, things):
+    X, y = things
+    written = fitted.predict(X)
+    captions = copy.copy(fitted)
+    assert captions.score(X, y) == corpus_bleu(y, written)
+    assert captions.set_params(scoring="chrf").score(X, y) == chrf(y, written)
+    same = captions.set_params(scoring=lambda t, p: float(np.mean(t == p))).score(X, y)
+    assert same == np.mean(y == written)
+
+
+def test_it_can_be_asked_what_it_uses(fitted, things):
+    X, y = things
+    drop = permutation_importance(fitted, X, y, n_repeats=2, random_state=0).importances_mean
+    assert (drop > 0.05).all()
+
+
+# --- missing ------------------------------------------------------------------------------
+
+
+def test_rows_that_lack_everything(fitted, things):
+    X, y = things
+    X = X[:6].copy()
+    X.loc[[1, 4], ["left", "right"]] = None
+    written = fitted.predict(X)
+    assert [text is None for text in written] == [False, True, False, False, True, False]
+    likely = fitted.predict_log_proba(X, [None, *y[1:6]])
+    assert np.isnan(likely).tolist() == [True, True, False, False, True, False]
+    assert np.isnan(fitted.predict_log_proba(X)).tolist() == [text is None for text in written]
+    expected = fitted.predict(X.iloc[[0, 2, 3, 5]])
+    np.testing.assert_array_equal(written[[0, 2, 3, 5]], expected)
+    nothing = X.iloc[[1, 4]]
+    assert fitted.predict(nothing).tolist() == [None, None]
+    with pytest.raises(ModalityMissingError, match="CaptionGenerator: row 1"):
+        copy.copy(fitted).set_params(all_missing="raise").predict(X)
+
+
+def test_rows_without_a_text_or_a_cell_are_not_learned(things):
+    X, y = things
+    X, texts = X[:80].copy(), [str(text) for text in y[:80]]
+    keep = np.arange(80) % 4 != 1
+    expected = small(max_epochs=3, early_stopping=False).fit(X[keep], y[:80][keep])
+    X.loc[~keep, ["left", "right"]] = None
+    same = small(max_epochs=3, early_stopping=False).fit(X, texts)
+    np.testing.assert_allclose(
+        same.predict_log_proba(X[keep], y[:80][keep]),
+        expected.predict_log_proba(X[keep], y[:80][keep]),
+        rtol=1e-4,
+    )
+    without = [text if k else None for text, k in zip(texts, keep, strict=True)]
+    assert len(small(max_epochs=1).fit(X, without).history_) == 1
+    with pytest.raises(ValueError, match="none of n_samples=80 rows has both a text and a mod"):
+        small().fit(X, [None if k else "a" for k in keep])
+
+
+# --- house --------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same(things):
+    X, y = things
+    params = {"max_epochs": 2, "modality_dropout": 0.3, "label_smoothing": 0.1}
+    first, second = (small(**params).fit(X, y) for _ in range(2))
+    np.testing.assert_array_equal(first.predict_log_proba(X, y), second.predict_log_proba(X, y))
+    other = small(**params).set_params(random_state=1).fit(X, y)
+    assert (first.predict_log_proba(X, y) != other.predict_log_proba(X, y)).any()
+
+
+def test_pickle_and_clone(fitted, things):
+    X, y = things
+    loaded = pickle.loads(pickle.dumps(fitted))
+    for decoding in ("greedy", "beam", "nucleus"):
+        way = {"decoding": decoding, "random_state": 5}
+        expected = copy.copy(fitted).set_params(**way).predict(X)
+        np.testing.assert_array_equal(loaded.set_params(**way).predict(X), expected)
+    np.testing.assert_array_equal(loaded.predict_log_proba(X, y), fitted.predict_log_proba(X, y))
+    with pytest.raises(NotFittedError):
+        clone(fitted).predict(X)
+
+
+def test_early_stopping_goes_back_to_the_best_epoch(things):
+    X, y = things
+    # The texts tell nothing: only the training ones become likelier.
+    noise = np.random.default_rng(0).permutation(y)
+    captions = small(max_epochs=60, n_iter_no_change=4, dropout=0.0).fit(X, noise)
+    losses = [epoch["valid_loss"] for epoch in captions.history_]
+    assert captions.n_iter_ == np.argmin(losses) + 1 + 4 < 60
+
+
+def test_a_training_that_diverges_says_so(things):
+    X, y = things
+    with pytest.raises(ConvergenceError, match="loss of nan in epoch .* Lower learning_rate"):
+        small(learning_rate=1e25, max_grad_norm=None, early_stopping=False).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("y", "error", "message"),
+    [
+        (None, ValueError, "CaptionGenerator requires y to be passed"),
+        ([1.5] * 240, TypeError, "a cell of y must be a text or a list of texts.*float in row 0"),
+        (["a"] * 239 + [["a", 3]], TypeError, "got list in row 239"),
+        (["a"] * 3, ValueError, "X has 240 rows and y has 3"),
+        (np.full((240, 2), "a"), ValueError, "y must have one dimension, got shape"),
+        ("a caption", TypeError, "y must hold a text or a list of texts for each row, got str"),
+    ],
+)
+def test_a_target_of_no_texts_is_told(things, y, error, message):
+    with pytest.raises(error, match=message):
+        small().fit(things[0], y)
+
+
+def test_lists_are_no_single_texts(fitted, things):
+    X, y = things
+    with pytest.raises(TypeError, match="predict_log_proba: a cell of y must be a text, or None"):
+        fitted.predict_log_proba(X[:1], [[y[0]]])
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"top_p": 0}, {"top_p": 1.5}, {"temperature": 0}, {"decoding": "best"}, {"scoring": "f1"}],
+)
+def test_bad_parameters_are_told(things, params):
+    with pytest.raises(ValueError, match=f"The '{next(iter(params))}' parameter"):
+        small(**params).fit(*things)
+
+
+def test_a_series_and_a_column_of_a_frame_are_targets(things):
+    X, y = things
+    rows = X[:60]
+    expected = small(max_epochs=1).fit(rows, y[:60]).predict_log_proba(rows, y[:60])
+    for given in (pd.Series(y[:60], index=rows.index[::-1]), pd.DataFrame({"text": y[:60]})):
+        found = small(max_epochs=1).fit(rows, given).predict_log_proba(rows, y[:60])
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("decoder", ["transformer", "gru"])
+def test_on_the_gpu(things, decoder):
+    X, y = things
+    captions = small(decoder=decoder, max_epochs=12, device="cuda").fit(X, y)
+    loaded = pickle.loads(pickle.dumps(captions)).set_params(device="cpu")
+    for decoding in ("greedy", "beam", "nucleus"):
+        way = {"decoding": decoding, "random_state": 5}
+        written = captions.set_params(device="cuda", **way).predict(X)
+        assert np.mean(written == loaded.set_params(**way).predict(X)) > 0.95
+    np.testing.assert_allclose(
+        captions.predict_log_proba(X, y), loaded.predict_log_proba(X, y), rtol=1e-2, atol=1e-3
+    )
