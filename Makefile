@@ -48,8 +48,10 @@ demo: $(STAMP)-demo
 	MPLBACKEND=Agg $(PY) -u examples/plot_quickstart.py
 
 # A process for each core, a file of tests in one of them: small models gain nothing from threads.
+# In the order of the files: xdist would keep those of few tests for the end, the examples.
+PARALLEL := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 test: $(STAMP)-dev
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --maxprocesses 8 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest $(PARALLEL) $(ARGS)
 
 lint: $(STAMP)-dev
 	$(PY) -m ruff check .
