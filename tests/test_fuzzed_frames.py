@@ -178,16 +178,17 @@ def check_answers(estimator, X):
 
 
 def check_estimator_on(estimator, X, other, y):
-    """Fit on a frame, answer for it and for another one."""
+    """Fit on a frame, answer for it and for another one. Tell whether it was answered."""
     if attempt(lambda: estimator.fit(X, y)) is None:
-        return
-    attempt(lambda: check_answers(estimator, X))
+        return False
+    answered = attempt(lambda: check_answers(estimator, X)) is not None
     # Another frame under the same names: as it may come in use.
     width = min(X.shape[1], other.shape[1])
     other = other.iloc[:, :width]
     other.columns = X.columns[:width]
     attempt(lambda: check_answers(estimator, other))
     attempt(lambda: check_answers(estimator, X.head(0)))
+    return answered
 
 
 def kinds_for(estimator):
@@ -213,6 +214,7 @@ def prepared(estimator, X):
 
 
 def fuzz(name, i, data):
+    """Whether the estimator took what was drawn; what it made of it has been checked then."""
     estimator = small(name, i)
     paired = "Alignment" in name or name in ("CrossModalRetriever", "ZeroShotClassifier")
     likely = ["vectors", "floats", "integers"] if "Alignment" in name else kinds_for(estimator)
@@ -222,7 +224,7 @@ def fuzz(name, i, data):
     if paired:
         other.columns = X.columns
     estimator = prepared(estimator, X)
-    check_estimator_on(estimator, X, other, target(estimator, len(X), kind))
+    return check_estimator_on(estimator, X, other, target(estimator, len(X), kind))
 
 
 QUICK = settings(
@@ -242,10 +244,17 @@ def test_estimator(name, i, data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
-@DEEP
-@given(data=st.data())
-def test_estimator_deeply(name, data):
-    fuzz(name, 0, data)
+def test_estimator_deeply(name):
+    answered = []
+
+    @DEEP
+    @given(data=st.data())
+    def run(data):
+        answered.append(fuzz(name, 0, data))
+
+    run()
+    # Whoever refuses every frame passes the checks of all of them.
+    assert sum(answered) >= len(answered) / 20
 
 
 # ---- functions that take a frame -----------------------------------------------------------

@@ -26,15 +26,20 @@ class ToySpace(BaseEstimator):
         vectors = np.full((len(X), len(_LETTERS)), np.nan, dtype=np.float32)
         for vector, cell in zip(vectors, X[modality], strict=True):
             if cell is not None:
-                known = [cell.count(x) for x in _LETTERS] if modality == "text" else cell
-                vector[:] = known
+                vector[:] = _letters_of(cell) if modality == "text" else cell
         return vectors
+
+
+def _letters_of(cell: Any) -> list[int]:
+    if not isinstance(cell, str):
+        raise TypeError(f"ToySpace: a text must be a str, got {type(cell).__name__}.")
+    return [cell.count(letter) for letter in _LETTERS]
 
 
 def toy_rows() -> tuple[pd.DataFrame, np.ndarray]:
     """Rows for the toy space, one without a text and one without a vector; and their classes."""
     texts = ["a", "b", "aab", "bba", None, "c", "acd", "bd"]
-    vectors = [[t.count(x) + 0.1 for x in _LETTERS] for t in ("a", "b", "aab", "bba", "b", "c")]
+    vectors = [[n + 0.1 for n in _letters_of(t)] for t in ("a", "b", "aab", "bba", "b", "c")]
     cells = pd.Series([*vectors, None, [0.0, 1.0, 0.0, 1.0]], dtype=object)
     X = pd.DataFrame({"text": pd.Series(texts, dtype=object), "vector": cells})
     return X, np.array(["a", "b"] * 4)
