@@ -6,20 +6,21 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._base import FusionModule
-from skmm.nets._parts import Projection, to_shares
+from skmm.nets._parts import Projection
+from skmm.nets._rollout import RolloutFusion, attention_of, flow_through, transformer_layer
 
 __all__ = ["AttentionFusion"]
 
 
-class AttentionFusion(FusionModule):
+class AttentionFusion(RolloutFusion):
     """Transformer over the tokens of all modalities, read at a learned first token.
 
     Every token is projected to ``n_components``, gets the learned vector of its modality, and
     attends to all others that exist [1]_, as in one-stream vision and language models [2]_.
     Modalities keep all their tokens: words, patches and columns can attend to each other. The
     order of the tokens inside a modality is not used: their makers have put it into them.
-    A row that lacks every modality gives what the first token alone leads to.
+    A row that lacks every modality gives what the first token alone leads to. ``weights`` and
+    ``token_weights`` follow the attention back from the first token [3]_.
 
     Parameters
     ----------
@@ -74,73 +75,21 @@ class AttentionFusion(FusionModule):
         self.first = nn.Parameter(0.02 * torch.randn(n_components))
         self.types = nn.Parameter(0.02 * torch.randn(len(self.modalities), n_components))
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                n_components,
-                n_heads,
-                dim_feedforward=2 * n_components,
-                dropout=dropout,
-                activation="gelu",
-                batch_first=True,
-                norm_first=True,
-            )
-            for _ in range(n_layers)
+            transformer_layer(n_components, n_heads, dropout) for _ in range(n_layers)
         )
         self.norm = nn.LayerNorm(n_components)
 
-    def weights(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """Weight of each modality in each row: how much of it flows to the first token.
-
-        Attention rollout (Abnar and Zuidema): the attention of the layers, averaged over heads and
-        with the identity for the residual path, multiplied. The share of the first token
-        itself is left out.
-
-        Parameters
-        ----------
-        tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
-            Tokens of each modality.
-        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
-            True where the token exists.
-
-        Returns
-        -------
-        weights : Tensor of shape (n_rows, n_modalities)
-            In the order of ``modalities``. A row sums to one over the modalities that it has;
-            the weight of an absent one is zero.
-        """
-        shares = self.token_weights(tokens, masks)
-        return torch.stack([shares[name].sum(dim=1) for name in self.modalities], dim=1)
-
-    def token_weights(
-        self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Weight of each token in each row, by the same rollout.
-
-        Parameters
-        ----------
-        tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
-            Tokens of each modality.
-        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
-            True where the token exists.
-
-        Returns
-        -------
-        weights : dict of str to Tensor of shape (n_rows, n_tokens)
-            Zero where there is no token. A row sums to one over all its tokens of all
-            modalities.
-        """
-        x, absent = self._sequence(*self._in_order(tokens, masks))
-        flow = torch.zeros(x.shape[:2], dtype=x.dtype, device=x.device)
-        flow[:, 0] = 1.0  # all that is read is the first token; followed back layer by layer
+    def _flows(self, tokens: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
+        x, absent = self._sequence(tokens, masks)
         attentions = []
         for layer in cast(Iterable[nn.TransformerEncoderLayer], self.layers):
-            normed = layer.norm1(x)
-            _, attention = layer.self_attn(normed, normed, normed, key_padding_mask=absent)
-            attentions.append(attention)
+            attentions.append(attention_of(layer, x, absent))
             x = layer(x, src_key_padding_mask=absent)
+        flow = torch.zeros_like(x[..., 0])
+        flow[:, 0] = 1.0  # all that is read is the first token; followed back layer by layer
         for attention in reversed(attentions):
-            flow = 0.5 * flow + 0.5 * torch.einsum("bi,bij->bj", flow, attention)
-        lengths = [masks[name].shape[1] for name in self.modalities]
-        return dict(zip(self.modalities, to_shares(flow[:, 1:]).split(lengths, dim=1), strict=True))
+            flow = flow_through(flow, attention)
+        return list(flow[:, 1:].split([mask.shape[1] for mask in masks], dim=1))
 
     def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
         x, absent = self._sequence(tokens, masks)

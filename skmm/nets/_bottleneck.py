@@ -6,13 +6,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._base import FusionModule
-from skmm.nets._parts import Projection, masked_mean, to_shares
+from skmm.nets._parts import Projection, masked_mean
+from skmm.nets._rollout import RolloutFusion, attention_of, flow_through, transformer_layer
 
 __all__ = ["BottleneckFusion"]
 
 
-class BottleneckFusion(FusionModule):
+class BottleneckFusion(RolloutFusion):
     """Attention bottlenecks: a transformer per modality, and a few tokens that all of them share.
 
     The tokens of a modality attend to each other, to a learned first token of the modality, and to
@@ -23,7 +23,8 @@ class BottleneckFusion(FusionModule):
     has; a row that lacks every modality gives zeros.
 
     The cost grows with the square of each sequence, not of all of them together as that of
-    ``AttentionFusion`` does. The order of the tokens inside a modality is not used.
+    ``AttentionFusion`` does. The order of the tokens inside a modality is not used. ``weights`` and
+    ``token_weights`` follow the attention back from the first tokens, through the bottleneck [2]_.
 
     Parameters
     ----------
@@ -88,63 +89,15 @@ class BottleneckFusion(FusionModule):
         self.bottlenecks = nn.Parameter(0.02 * torch.randn(n_bottlenecks, n_components))
         self.layers = nn.ModuleList(
             nn.ModuleList(
-                nn.TransformerEncoderLayer(
-                    n_components,
-                    n_heads,
-                    dim_feedforward=2 * n_components,
-                    dropout=dropout,
-                    activation="gelu",
-                    batch_first=True,
-                    norm_first=True,
-                )
-                for _ in range(n_modalities)
+                transformer_layer(n_components, n_heads, dropout) for _ in range(n_modalities)
             )
             for _ in range(n_layers)
         )
         self.norm = nn.LayerNorm(n_components)
 
-    def weights(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """Weight of each modality in each row: how much of it flows to the fused vector.
-
-        Attention rollout [2]_ through the layers and the bottleneck, as in ``AttentionFusion``.
-        The shares of learned tokens are left out.
-
-        Parameters
-        ----------
-        tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
-            Tokens of each modality.
-        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
-            True where the token exists.
-
-        Returns
-        -------
-        weights : Tensor of shape (n_rows, n_modalities)
-            In the order of ``modalities``. A row sums to one over the modalities that it has;
-            the weight of an absent one is zero.
-        """
-        shares = self.token_weights(tokens, masks)
-        return torch.stack([shares[name].sum(dim=1) for name in self.modalities], dim=1)
-
-    def token_weights(
-        self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Weight of each token in each row, by the same rollout.
-
-        Parameters
-        ----------
-        tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
-            Tokens of each modality.
-        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
-            True where the token exists.
-
-        Returns
-        -------
-        weights : dict of str to Tensor of shape (n_rows, n_tokens)
-            Zero where there is no token. A row sums to one over all its tokens of all
-            modalities.
-        """
+    def _flows(self, tokens: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
         attentions: list[list[Tensor]] = []
-        blocks, present = self._through_layers(*self._in_order(tokens, masks), attentions)
+        blocks, present = self._through_layers(tokens, masks, attentions)
         n_shared = len(self.bottlenecks)
         # What is read is the mean of the first tokens; followed back layer by layer.
         each = present / present.sum(dim=1, keepdim=True).clamp(min=1)
@@ -155,14 +108,11 @@ class BottleneckFusion(FusionModule):
         for layer in reversed(attentions):
             before = torch.zeros_like(shared)
             for i, attention in enumerate(layer):
-                flow = torch.cat([shared * each[:, [i]], flows[i]], dim=1)
-                flow = 0.5 * flow + 0.5 * torch.einsum("bi,bij->bj", flow, attention)
+                flow = flow_through(torch.cat([shared * each[:, [i]], flows[i]], dim=1), attention)
                 before = before + flow[:, :n_shared]
                 flows[i] = flow[:, n_shared:]
             shared = before
-        weights = to_shares(torch.cat([flow[:, 1:] for flow in flows], dim=1))
-        lengths = [masks[name].shape[1] for name in self.modalities]
-        return dict(zip(self.modalities, weights.split(lengths, dim=1), strict=True))
+        return [flow[:, 1:] for flow in flows]
 
     def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
         blocks, present = self._through_layers(tokens, masks)
@@ -196,10 +146,7 @@ class BottleneckFusion(FusionModule):
             for i, layer in enumerate(cast(Iterable[nn.TransformerEncoderLayer], layers)):
                 x = torch.cat([shared, blocks[i]], dim=1)
                 if attentions is not None:
-                    normed = layer.norm1(x)
-                    attentions[-1].append(
-                        layer.self_attn(normed, normed, normed, key_padding_mask=absent[i])[1]
-                    )
+                    attentions[-1].append(attention_of(layer, x, absent[i]))
                 x = layer(x, src_key_padding_mask=absent[i])
                 copies.append(x[:, :n_shared].flatten(start_dim=1))
                 blocks[i] = x[:, n_shared:]

@@ -8,13 +8,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._base import FusionModule
-from skmm.nets._parts import Projection, masked_mean, masked_softmax, to_shares
+from skmm.nets._parts import Projection, masked_mean, masked_softmax
+from skmm.nets._rollout import TokenFlowFusion
 
 __all__ = ["CrossAttentionFusion"]
 
 
-class CrossAttentionFusion(FusionModule):
+class CrossAttentionFusion(TokenFlowFusion):
     """Co-attention: in every ordered pair, the tokens of one modality read those of the other.
 
     Every token is projected to ``n_components``. For each ordered pair a stack of layers lets the
@@ -27,6 +27,8 @@ class CrossAttentionFusion(FusionModule):
     Where a modality has one token alone there is nothing to choose from, and what is read is
     that token. An absent modality gives the others nothing to read; in the pairs where it would
     read, a learned vector stands in its place. A single modality reads itself.
+    ``token_weights`` follows what is read [3]_. How it is divided between the modalities says
+    nothing: each is read as often as it reads.
 
     Parameters
     ----------
@@ -89,46 +91,23 @@ class CrossAttentionFusion(FusionModule):
         self.absent = nn.Parameter(torch.zeros(len(self.pairs), n_components))
         self.mix = Projection(len(self.pairs) * n_components, n_components, dropout=dropout)
 
-    def token_weights(
-        self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Weight of each token in each row: how much of it flows to the fused vector.
-
-        Attention rollout [3]_ through the layers of each pair: half of a token stays what it
-        was, half is what it reads, and all pairs that read weigh the same.
-
-        Parameters
-        ----------
-        tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
-            Tokens of each modality.
-        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
-            True where the token exists.
-
-        Returns
-        -------
-        weights : dict of str to Tensor of shape (n_rows, n_tokens)
-            Zero where there is no token. A row sums to one over all its tokens of all
-            modalities. How it is divided between the modalities says nothing: each is read as
-            often as it reads.
-        """
-        ordered, ordered_masks = self._in_order(tokens, masks)
-        blocks = [p(block) for p, block in zip(self.projections, ordered, strict=True)]
+    def _flows(self, tokens: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
+        # Half of a token stays what it was, half is what it reads; all pairs weigh the same.
+        blocks = [p(block) for p, block in zip(self.projections, tokens, strict=True)]
         totals = [torch.zeros_like(block[..., 0]) for block in blocks]
         for i, (reading, read) in enumerate(self.pairs):
             x, attentions = blocks[reading], []
             for layer in cast(Iterable[_CrossLayer], self.stacks[i]):
-                attentions.append(layer.weights(x, blocks[read], ordered_masks[read]))
-                x = layer(x, blocks[read], ordered_masks[read])
-            mask = ordered_masks[reading]
+                attentions.append(layer.weights(x, blocks[read], masks[read]))
+                x = layer(x, blocks[read], masks[read])
+            mask = masks[reading]
             flow = mask / mask.sum(dim=1, keepdim=True).clamp(min=1)
-            something = ordered_masks[read].any(dim=1, keepdim=True)
+            something = masks[read].any(dim=1, keepdim=True)
             for attention in reversed(attentions):
                 totals[read] = totals[read] + 0.5 * torch.einsum("bi,bij->bj", flow, attention)
                 flow = torch.where(something, 0.5 * flow, flow)
             totals[reading] = totals[reading] + flow
-        lengths = [total.shape[1] for total in totals]
-        shares = to_shares(torch.cat(totals, dim=1)).split(lengths, dim=1)
-        return dict(zip(self.modalities, shares, strict=True))
+        return totals
 
     def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
         blocks = [p(block) for p, block in zip(self.projections, tokens, strict=True)]
