@@ -18,16 +18,15 @@ from skmm._constraints import (
     RANDOM_STATE,
     VERBOSE,
 )
-from skmm._device import one_thread, resolve_device, seeded
+from skmm._device import on_device, one_thread, resolve_device, seeded
 from skmm.alignment._blocks import BaseBlockAlignment
 from skmm.fusion._net import TensorDataset, make_net
+from skmm.fusion._training import FEWEST_TO_HOLD_OUT
 from skmm.nets import GivenLoss, SharedAutoencoder
 
 __all__ = ["AutoencoderAlignment"]
 
 _ROWS_AT_ONCE = 4096
-# Below this many rows a held-out part says nothing: training goes on for all epochs.
-_FEWEST_TO_HOLD_OUT = 40
 
 
 class AutoencoderAlignment(BaseBlockAlignment):
@@ -270,7 +269,7 @@ class AutoencoderAlignment(BaseBlockAlignment):
 
     def _hold_out(self, rows: np.ndarray, seed: int | None) -> np.ndarray:
         """Which rows early stopping looks at; none without it."""
-        if not self.early_stopping or len(rows) < _FEWEST_TO_HOLD_OUT:
+        if not self.early_stopping or len(rows) < FEWEST_TO_HOLD_OUT:
             return rows[:0]
         n_held = max(2, round(len(rows) * self.validation_fraction))
         return np.random.RandomState(seed).permutation(rows)[:n_held]
@@ -284,11 +283,7 @@ class AutoencoderAlignment(BaseBlockAlignment):
     def _predict_block(
         self, to: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
     ) -> np.ndarray:
-        return self._latent(blocks, present, decoded=self._fitted_names.index(to))
-
-    @property
-    def _fitted_names(self) -> list[str]:
-        return list(self._blocks)
+        return self._latent(blocks, present, decoded=self.modalities_.index(to))
 
     def _latent(
         self,
@@ -297,10 +292,9 @@ class AutoencoderAlignment(BaseBlockAlignment):
         decoded: int | None = None,
     ) -> np.ndarray:
         """Latent vectors that these modalities give together, or what is decoded from them."""
-        device = resolve_device(self.device)
-        if next(self.module_.parameters()).device != device:
-            self.module_.to(device)
-        places = [self._fitted_names.index(name) for name in blocks]
+        on_device(self.module_, resolve_device(self.device))
+        device = next(self.module_.parameters()).device  # of several GPUs, the same one
+        places = [self.modalities_.index(name) for name in blocks]
         tensors, results = _tensors(blocks, present), []
         with one_thread(), torch.inference_mode():
             for start in range(0, len(tensors["present"]), _ROWS_AT_ONCE):

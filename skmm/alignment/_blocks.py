@@ -9,12 +9,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skmm.alignment._base import BaseAlignment, Cells
-from skmm.fusion._block import Block, BlockValues
+from skmm.fusion._block import Block
 from skmm.fusion._callbacks import TaskReporter, with_callbacks
 
 __all__ = ["BaseBlockAlignment"]
-
-_FARTHEST = 20.0  # standard deviations
 
 
 def _has_decoder(alignment: Any) -> bool:
@@ -105,7 +103,7 @@ class BaseBlockAlignment(BaseAlignment):
         if self._needs_pairs:
             self._refuse_unpaired(np.column_stack(list(present.values())))
         features = {
-            name: _standardised(self._blocks[name], value)
+            name: self._blocks[name].standardised(value)
             for name, value in zip(self._blocks, usable, strict=True)
         }
         self._fit_blocks(features, present, y)
@@ -117,7 +115,7 @@ class BaseBlockAlignment(BaseAlignment):
     def _read(self, name: str, X: Any) -> Cells:
         block = self._blocks[name]
         value = block.transform(X)
-        return Cells(_standardised(block, value)[value.present], value.present)
+        return Cells(block.standardised(value)[value.present], value.present)
 
     @available_if(_has_decoder)
     def predict_modality(self, X: Any, to: str) -> np.ndarray:
@@ -149,7 +147,7 @@ class BaseBlockAlignment(BaseAlignment):
         present = {name: value.present for name, value in values.items()}
         known = np.column_stack(list(present.values()))
         self._refuse_empty(known)
-        features = {n: _standardised(self._blocks[n], value) for n, value in values.items()}
+        features = {n: self._blocks[n].standardised(value) for n, value in values.items()}
         rows = np.asarray(known.any(axis=1))
         block = self._blocks[to]
         scaled = np.zeros((len(rows), block.n_features))
@@ -161,10 +159,3 @@ class BaseBlockAlignment(BaseAlignment):
                 {name: mask[rows] for name, mask in present.items()},
             )
         return (block.mean + scaled * block.deviation).astype(np.float32)
-
-
-def _standardised(block: Block, value: BlockValues) -> np.ndarray:
-    """Features (n_samples, n_features) float32, scaled, 0 where they are not known."""
-    with np.errstate(over="ignore"):
-        scaled = (value.values - block.mean) / block.deviation
-    return np.nan_to_num(np.clip(scaled, -_FARTHEST, _FARTHEST)).astype(np.float32)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.kernel_approximation import Nystroem
 
-from skmm._device import one_thread, resolve_device, seeded
+from skmm._device import on_device, one_thread, resolve_device, seeded
 from skmm.fusion._net import TensorDataset, make_net
 from skmm.nets import CorrelationLoss, CorrelationNet
 
@@ -134,8 +134,8 @@ class NetworkMap:
         }
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        place = resolve_device(self.device)
-        self.network.to(place)
+        on_device(self.network, resolve_device(self.device))
+        place = next(self.network.parameters()).device  # of several GPUs, the same one
         with one_thread(), torch.inference_mode():
             outputs = self.network(torch.from_numpy(values).to(place))
         return outputs.cpu().numpy().astype(np.float64)

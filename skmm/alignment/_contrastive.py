@@ -19,7 +19,7 @@ __all__ = ["ContrastiveAlignment"]
 _TRAINING = {
     name: constraint
     for name, constraint in BaseContrastive._training_constraints.items()
-    if name not in ("accumulate", "balance", "balance_params")
+    if name != "accumulate"
 }
 
 

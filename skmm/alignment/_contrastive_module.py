@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skmm.fusion._module import SEPARATOR
+from skmm.fusion._module import modality_tensors
+from skmm.nets import Perceptron
 
-__all__ = ["AlignmentModule", "modality_tensors"]
+__all__ = ["AlignmentModule"]
 
 
 class AlignmentModule(nn.Module):
@@ -30,7 +31,6 @@ class AlignmentModule(nn.Module):
     """
 
     rows_at_once = 4096
-    balance = None  # of a joint fusion
 
     def __init__(
         self,
@@ -81,37 +81,9 @@ class AlignmentModule(nn.Module):
         return self.encoders[self.encoder_names.index(name)]
 
 
-def modality_tensors(inputs: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Pick the tensors of one modality, named as its network takes them.
-
-    Parameters
-    ----------
-    inputs : mapping of str to Tensor
-        ``<modality>|<tensor>``.
-    name : str
-        Modality.
-
-    Returns
-    -------
-    own : dict of str to Tensor
-        Without ``present``.
-    """
-    return {
-        key.rpartition(SEPARATOR)[2]: tensor
-        for key, tensor in inputs.items()
-        if key.rpartition(SEPARATOR)[0] == name and not key.endswith(f"{SEPARATOR}present")
-    }
-
-
 def _linear(width: int, n_components: int, dropout: float) -> nn.Module:
     return nn.Sequential(nn.Dropout(dropout), nn.Linear(width, n_components))
 
 
 def _mlp(width: int, n_components: int, dropout: float) -> nn.Module:
-    n_hidden = 2 * n_components
-    return nn.Sequential(
-        nn.Linear(width, n_hidden),
-        nn.GELU(),
-        nn.Dropout(dropout),
-        nn.Linear(n_hidden, n_components),
-    )
+    return Perceptron(width, n_components, hidden_sizes=(2 * n_components,), dropout=dropout)

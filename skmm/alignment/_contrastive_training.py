@@ -11,14 +11,14 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from torch import Tensor, nn
 
 from skmm._column import n_rows
-from skmm._device import resolve_device, seeded
+from skmm._device import seeded
 from skmm.alignment._base import BaseAlignment, Cells
-from skmm.alignment._contrastive_module import AlignmentModule, modality_tensors
+from skmm.alignment._contrastive_module import AlignmentModule
 from skmm.alignment._recall import content_codes
 from skmm.fusion._block import Block
 from skmm.fusion._callbacks import TaskReporter, with_callbacks
 from skmm.fusion._inputs import JointInputs
-from skmm.fusion._module import SEPARATOR
+from skmm.fusion._module import SEPARATOR, modality_tensors
 from skmm.fusion._net import Report
 from skmm.fusion._training import TrainingMixin
 from skmm.nets import CONTRASTIVE_LOSSES, PairwiseContrast
@@ -46,7 +46,6 @@ class BaseContrastive(TrainingMixin, BaseAlignment):
 
     module_: AlignmentModule
     accumulate = 1  # a loss that compares rows has no parts to add up
-    balance = balance_params = None
     _code = _PairCode()
 
     # Parameters of the alignment, told to type checkers.
@@ -152,9 +151,6 @@ class BaseContrastive(TrainingMixin, BaseAlignment):
     def _step_size(self) -> float:
         return _STEP_SIZE if self.learning_rate == "auto" else float(self.learning_rate)
 
-    def _set_balance(self) -> None:
-        """Nothing balances modalities that are compared with each other."""
-
     # --- after fit --------------------------------------------------------------------------
 
     def _read(self, name: str, X: Any) -> Cells:
@@ -165,11 +161,7 @@ class BaseContrastive(TrainingMixin, BaseAlignment):
         return Cells({key: tensor[present] for key, tensor in own.items()}, present.numpy())
 
     def _project(self, name: str, values: Any) -> np.ndarray:
-        device = resolve_device(self.device)
-        if next(self.module_.parameters()).device != device:
-            self.module_.to(device)
-        if self.module_.training:
-            self.module_.eval()
+        device = self._placed()
         n, step = len(next(iter(values.values()))), self.module_.rows_at_once
         parts = []
         with self._threads(), torch.inference_mode():
@@ -177,22 +169,6 @@ class BaseContrastive(TrainingMixin, BaseAlignment):
                 batch = {k: t[start : start + step].to(device) for k, t in values.items()}
                 parts.append(self.module_.project(name, **batch).cpu().numpy())
         return np.concatenate(parts)
-
-    # --- copies and pickles -----------------------------------------------------------------
-
-    def __copy__(self) -> Self:
-        # As in the joint fusions: what is shared while the training goes on must not be moved.
-        new = type(self).__new__(type(self))
-        new.__dict__.update(self.__dict__)
-        return new
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        state.pop("net_", None)
-        # What was loaded has no net, and predicting may have moved it to the GPU all the same.
-        if "module_" in state:
-            self.module_.cpu()  # the pickle opens on a machine without the GPU
-        return state
 
 
 def _class_codes(X: Any, y: Any) -> np.ndarray:

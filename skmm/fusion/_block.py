@@ -10,8 +10,10 @@ from skmm._column import Column, column_names, columns_of, n_rows, take_columns,
 from skmm.fusion._clone import seeded_clone
 from skmm.fusion._modalities import Modality, presence
 
-__all__ = ["Block", "BlockValues", "Noted", "params_of_rows"]
+__all__ = ["FARTHEST", "Block", "BlockValues", "Noted", "params_of_rows"]
 
+# Standard deviations from the mean of the training rows. What lies farther would drown the rest.
+FARTHEST = 20.0
 # More numbers than this in one block are a sparse matrix made dense by accident.
 _LARGEST_DENSE = 500_000_000
 
@@ -160,6 +162,16 @@ class Block:
                 f" {features.shape[1]} now. Its cells must be vectors of the same length."
             )
         return self._scattered(features, rows, present)
+
+    def standardised(self, value: BlockValues) -> np.ndarray:
+        """Features (n_samples, n_features), float32, scaled by the training rows.
+
+        The average, 0, stands where they are not known: in a row that lacks the modality, or a
+        part of it.
+        """
+        with np.errstate(over="ignore"):
+            scaled = (value.values - self.mean) / self.deviation
+        return np.nan_to_num(np.clip(scaled, -FARTHEST, FARTHEST)).astype(np.float32)
 
     def select(self, X: Any) -> tuple[Any, np.ndarray]:
         """Return this modality's part of the frame, and which rows have it."""

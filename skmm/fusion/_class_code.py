@@ -149,6 +149,16 @@ class ClassCode:
             return None
         return OrdinalHead(n_components, torch.as_tensor(self.thresholds()), dropout=dropout)
 
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Probability, or else score, of each class, (n_samples, n_classes), with a gradient."""
+        if not self.has_probabilities:
+            return outputs
+        if not self.is_ordinal:
+            return torch.softmax(outputs, dim=1)
+        edge = torch.ones_like(outputs[:, :1])
+        above = torch.cat([edge, torch.sigmoid(outputs), 0 * edge], dim=1)
+        return (above[:, :-1] - above[:, 1:])[:, torch.as_tensor(self.ranks)]
+
     def probabilities(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
         """Probabilities (n_samples, n_classes), the prior for rows that are ``empty``."""
         if self.is_ordinal:

@@ -6,14 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm.fusion._block import Block, BlockValues
+from skmm.fusion._block import FARTHEST, Block, BlockValues
 from skmm.fusion._clone import seeded_clone
 from skmm.fusion._module import SEPARATOR
 from skmm.fusion._tokens import TokenValues
 
 __all__ = ["JointInputs"]
-
-_FARTHEST = 20.0  # standard deviations
 
 
 class JointInputs:
@@ -103,20 +101,15 @@ class JointInputs:
         return torch.stack(columns, dim=1).cpu().numpy()
 
     def _feature_tensors(self, block: Block, value: BlockValues) -> dict[str, Tensor]:
-        # What lies far outside training would drown the rest; what is NaN is masked, or the
-        # part of a modality that is lacking: the average stands there.
         if isinstance(value, TokenValues):
-            value.standardise(block.mean, block.deviation, _FARTHEST)
+            value.standardise(block.mean, block.deviation, FARTHEST)
             return {
                 f"{block.name}{SEPARATOR}values": torch.from_numpy(value.values),
                 f"{block.name}{SEPARATOR}mask": torch.from_numpy(value.mask),
                 f"{block.name}{SEPARATOR}present": torch.from_numpy(value.present),
             }
-        with np.errstate(over="ignore"):
-            scaled = (value.values - block.mean) / block.deviation
-        scaled = np.nan_to_num(np.clip(scaled, -_FARTHEST, _FARTHEST)).astype(np.float32)
         return {
-            f"{block.name}{SEPARATOR}values": torch.from_numpy(scaled),
+            f"{block.name}{SEPARATOR}values": torch.from_numpy(block.standardised(value)),
             f"{block.name}{SEPARATOR}present": torch.from_numpy(value.present.copy()),
         }
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from skmm.fusion._module import SEPARATOR, JointModule
+from skmm.fusion._module import SEPARATOR, JointModule, modality_tensors
 
 __all__ = ["Integrated", "integrate"]
 
@@ -69,7 +69,7 @@ def integrate(
 
     def answers(shares: Tensor) -> tuple[Tensor, Tensor]:
         tokens, known, point = at(shares)
-        return answer_of(code, module.head(module.fuse(tokens, known))), point
+        return code.answers(module.head(module.fuse(tokens, known))), point
 
     def answer(shares: Tensor) -> Tensor:
         with torch.no_grad():
@@ -216,35 +216,7 @@ def _existing(
     """Which of the ``n`` tokens exist, (n_rows, n_tokens); None where numbers were varied."""
     with torch.no_grad():
         if modality in module.encoder_names:
-            own = {
-                key.rpartition(SEPARATOR)[2]: tensor
-                for key, tensor in inputs.items()
-                if key.rpartition(SEPARATOR)[0] == modality
-            }
-            own.pop("present")
-            mask = module.encoder_of(modality)(**own).mask
+            mask = module.encoder_of(modality)(**modality_tensors(inputs, modality)).mask
         else:
             mask = module.gather(**inputs)[1][modality]
     return mask if mask is not None and mask.shape[1] == n else None
-
-
-def answer_of(code: Any, outputs: Tensor) -> Tensor:
-    """Probabilities, values or margins that outputs mean, (n_rows, n_answers), with a gradient."""
-    kind = getattr(code, "kind", None)
-    if kind == "values":
-        scale, mean = (
-            torch.as_tensor(v, dtype=outputs.dtype, device=outputs.device)
-            for v in (code.scale, code.mean)
-        )
-        return outputs * scale + mean
-    if kind not in ("classes", "labels"):
-        raise TypeError("A joint fusion of several tasks has no single answer to explain.")
-    if not code.has_probabilities:
-        return outputs
-    if kind == "labels":
-        return torch.sigmoid(outputs)
-    if not code.is_ordinal:
-        return torch.softmax(outputs, dim=1)
-    edge = torch.ones_like(outputs[:, :1])
-    above = torch.cat([edge, torch.sigmoid(outputs), 0 * edge], dim=1)
-    return (above[:, :-1] - above[:, 1:])[:, torch.as_tensor(code.ranks, device=outputs.device)]

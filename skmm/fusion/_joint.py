@@ -20,17 +20,15 @@ from skmm._constraints import (
     StrOptions,
     check_sample_weight,
 )
-from skmm._device import lies_on, resolve_device, seeded
+from skmm._device import seeded
 from skmm.fusion._balanced import BalancedTrainingMixin
 from skmm.fusion._base import BaseFusion
-from skmm.fusion._block import Block
 from skmm.fusion._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm.fusion._inputs import JointInputs
-from skmm.fusion._modalities import Modality
 from skmm.fusion._module import JointModule
 from skmm.fusion._net import Report
 from skmm.fusion._net_weights import NetWeightsMixin
-from skmm.fusion._sequence import SequenceBlock
+from skmm.fusion._sequence import block_of
 from skmm.fusion._stand_in import make_stand_in
 from skmm.nets import STRATEGIES, make_fusion
 
@@ -188,7 +186,8 @@ class BaseJointFusion(
         """
         if goes_on:
             return self._inputs.tensors(X)
-        blocks = [self._make_block(modality, seed) for modality in self._resolve(X)]
+        kind: Any = {"granularity": self.granularity, "max_tokens": self.max_tokens}
+        blocks = [block_of(modality, seed, **kind) for modality in self._resolve(X)]
         inputs = JointInputs(blocks)
         inputs.fit_frozen(X, self._code.as_given(target))
         return inputs
@@ -219,11 +218,6 @@ class BaseJointFusion(
         self.history_: list[dict[str, float]] = []
         return tensors
 
-    def _make_block(self, modality: Modality, seed: int) -> Block:
-        if self.granularity == "sequence":
-            return SequenceBlock(modality, seed, max_tokens=self.max_tokens)
-        return Block(modality, seed)
-
     def _make_fusion(self, widths: dict[str, int]) -> nn.Module:
         options = dict(self.strategy_params or {})
         if isinstance(self.strategy, str):
@@ -238,13 +232,7 @@ class BaseJointFusion(
     def _batches(self, X: Any) -> Iterator[tuple[slice, dict[str, Tensor], np.ndarray]]:
         """Yield (rows, tensors on the device, which rows lack everything)."""
         X = self._check_frame(X, reset=False)
-        device = resolve_device(self.device)
-        # To ask is quicker than to go through all modules, which takes as long as one row.
-        if not lies_on(next(self.module_.parameters()), device):
-            self.module_.to(device)
-        device = next(self.module_.parameters()).device  # of several GPUs, the same one
-        if self.module_.training:
-            self.module_.eval()
+        device = self._placed()
         inputs = self._inputs.tensors(X)
         present = self._inputs.present(inputs)
         self._refuse_empty(present)
@@ -315,24 +303,6 @@ class BaseJointFusion(
                 f"{type(self).__name__} has no encoder for {name!r}. It has one for each of {able}."
             )
         return encoder
-
-    # --- copies, pickles and tags -----------------------------------------------------------
-
-    def __copy__(self) -> Self:
-        # A shallow copy shares the network, and the training may be going on: callbacks of
-        # scikit-learn copy the estimator after an epoch. It must not be moved, as below.
-        new = type(self).__new__(type(self))
-        new.__dict__.update(self.__dict__)
-        return new
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        # The optimizer's state is twice the weights, and of no use without the data.
-        state.pop("net_", None)
-        # What was loaded has no net, and predicting may have moved it to the GPU all the same.
-        if "module_" in state:
-            self.module_.cpu()  # the pickle opens on a machine without the GPU
-        return state
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

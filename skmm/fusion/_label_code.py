@@ -155,6 +155,10 @@ class LabelCode:
         """Head of its own: none, for a linear map will do."""
         return None
 
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Probability, or else score, of each label, with a gradient."""
+        return torch.sigmoid(outputs) if self.has_probabilities else outputs
+
     def probabilities(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
         """Probability of each label, the prior for rows that are ``empty``."""
         probabilities = expit(outputs)

@@ -12,7 +12,7 @@ from skmm.fusion._tokens import thinned
 from skmm.nets import Head, ModalityDropout
 from skmm.nets._parts import to_shares
 
-__all__ = ["SEPARATOR", "JointModule"]
+__all__ = ["SEPARATOR", "JointModule", "modality_tensors"]
 
 SEPARATOR = "|"  # between the name of a modality and that of one of its tensors, which has none
 
@@ -121,12 +121,7 @@ class JointModule(nn.Module):
         """Return tokens (n_rows, n_tokens, width) and masks (n_rows, n_tokens) by modality."""
         tokens, masks = {}, {}
         for name in self.modalities:
-            own = {
-                key.rpartition(SEPARATOR)[2]: tensor
-                for key, tensor in inputs.items()
-                if key.rpartition(SEPARATOR)[0] == name
-            }
-            present = own.pop("present")
+            own, present = modality_tensors(inputs, name), inputs[f"{name}{SEPARATOR}present"]
             if name in self.encoder_names:
                 values, mask = self._encode(self.encoder_of(name), own)
             else:
@@ -177,3 +172,25 @@ class JointModule(nn.Module):
     def encoder_of(self, name: str) -> nn.Module:
         """Return the trained network of a modality."""
         return self.encoders[self.encoder_names.index(name)]
+
+
+def modality_tensors(inputs: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Pick the tensors of one modality, named as its network takes them.
+
+    Parameters
+    ----------
+    inputs : mapping of str to Tensor
+        ``<modality>|<tensor>``.
+    name : str
+        Modality.
+
+    Returns
+    -------
+    own : dict of str to Tensor
+        Without ``present``.
+    """
+    return {
+        key.rpartition(SEPARATOR)[2]: tensor
+        for key, tensor in inputs.items()
+        if key.rpartition(SEPARATOR)[0] == name and not key.endswith(f"{SEPARATOR}present")
+    }

@@ -12,7 +12,7 @@ from skmm.fusion._clone import seeded_clone
 from skmm.fusion._modalities import Modality, presence
 from skmm.fusion._tokens import TokenValues, thinned
 
-__all__ = ["SequenceBlock"]
+__all__ = ["SequenceBlock", "block_of"]
 
 # Rows whose tokens are all there before they are cut.
 _PIECE = 1024
@@ -124,3 +124,10 @@ class SequenceBlock(Block):
                 " token that its mask says is there. Mask such a token, or give it numbers."
             )
         return tokens, mask
+
+
+def block_of(modality: Modality, seed: int, *, granularity: str, max_tokens: int | None) -> Block:
+    """Make the block of a modality whose vectors (``"pooled"``) or tokens are fused."""
+    if granularity == "sequence":
+        return SequenceBlock(modality, seed, max_tokens=max_tokens)
+    return Block(modality, seed)

@@ -286,6 +286,10 @@ class TaskCodes:
             balance,
         )
 
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Refuse: what each task answers is no one table."""
+        raise TypeError("A joint fusion of several tasks has no single answer to explain.")
+
     def split(self, outputs: np.ndarray) -> dict[Any, np.ndarray]:
         """Outputs of each task, a copy of each."""
         ends = np.cumsum([code.n_outputs for code in self.codes.values()])[:-1]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -21,14 +21,14 @@ from skmm._constraints import (
     POSITIVE_REAL,
     StrOptions,
 )
-from skmm._device import one_thread, resolve_device, resolve_dtype, shared_threads
+from skmm._device import lies_on, one_thread, resolve_device, resolve_dtype, shared_threads
 from skmm.exceptions import ConvergenceError
 from skmm.fusion._net import SAMPLE_WEIGHT, TensorDataset, make_net
 
-__all__ = ["TrainingMixin"]
+__all__ = ["FEWEST_TO_HOLD_OUT", "TrainingMixin"]
 
 # Below this many rows a held-out part says nothing: training goes on for all epochs.
-_FEWEST_TO_HOLD_OUT = 40
+FEWEST_TO_HOLD_OUT = 40
 
 # Their layers want small steps.
 _ATTENTIVE = ("attention", "cross_attention", "bottleneck")
@@ -175,7 +175,7 @@ class TrainingMixin:
     def _hold_out(self, rows: np.ndarray, target: np.ndarray, seed: int) -> np.ndarray:
         """Which of the rows early stopping looks at; none without it."""
         n = len(rows)
-        if not self.early_stopping or n < _FEWEST_TO_HOLD_OUT:
+        if not self.early_stopping or n < FEWEST_TO_HOLD_OUT:
             return rows[:0]
         n_held = min(math.ceil(n * self.validation_fraction), n - 1)
         strata = self._code.strata(target[rows])
@@ -184,6 +184,35 @@ class TrainingMixin:
             if counts.min() < 2 or not len(counts) <= n_held <= n - len(counts):
                 strata = None  # too few of some class to be in both parts
         return train_test_split(rows, test_size=n_held, stratify=strata, random_state=seed)[1]
+
+    def _placed(self) -> torch.device:
+        """Bring the trained network to where it answers, and return that place."""
+        device = resolve_device(self.device)
+        # To ask is quicker than to go through all modules, which takes as long as one row.
+        if not lies_on(next(self.module_.parameters()), device):
+            self.module_.to(device)
+        if self.module_.training:
+            self.module_.eval()
+        return next(self.module_.parameters()).device  # of several GPUs, the same one
+
+    # --- copies and pickles -----------------------------------------------------------------
+
+    def __copy__(self) -> Self:
+        # A shallow copy shares the network, and the training may be going on: callbacks of
+        # scikit-learn copy the estimator after an epoch. It must not be moved, as below.
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: Any = super().__getstate__()
+        state = dict(state)
+        # The optimizer's state is twice the weights, and of no use without the data.
+        state.pop("net_", None)
+        # What was loaded has no net, and predicting may have moved it to the GPU all the same.
+        if "module_" in state:
+            self.module_.cpu()  # the pickle opens on a machine without the GPU
+        return state
 
 
 def _own_step_size(encoder: nn.Module) -> float | None:

@@ -94,6 +94,14 @@ class ValueCode:
         """Head of its own: none, for a linear map will do."""
         return None
 
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Values that outputs mean, (n_samples, n_targets), with a gradient."""
+        scale, mean = (
+            torch.as_tensor(number, dtype=outputs.dtype, device=outputs.device)
+            for number in (self.scale, self.mean)
+        )
+        return outputs * scale + mean
+
     def decide(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
         """Values, the mean of the training target for rows that are ``empty``."""
         outputs[empty] = 0.0

@@ -10,14 +10,12 @@ from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from skmm._column import n_rows, take_rows
-from skmm._device import lies_on, resolve_device, seeded
+from skmm._device import seeded
 from skmm.fusion._base import BaseFusion
-from skmm.fusion._block import Block
 from skmm.fusion._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm.fusion._inputs import JointInputs
-from skmm.fusion._modalities import Modality
 from skmm.fusion._net import Report
-from skmm.fusion._sequence import SequenceBlock
+from skmm.fusion._sequence import block_of
 from skmm.fusion._training import TrainingMixin
 from skmm.generation._caption_module import TEXT, CaptionModule
 from skmm.generation._target_texts import padded_ids, texts_of_rows
@@ -84,7 +82,8 @@ class BaseCaptions(TrainingMixin, CallbackSupportMixin, BaseFusion):
         X = self._check_frame(X, reset=True)
         texts = texts_of_rows(y, n_rows(X), type(self).__name__, several=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        blocks = [self._make_block(modality, seed) for modality in self._resolve(X)]
+        kind: Any = {"granularity": self.granularity, "max_tokens": self.max_tokens}
+        blocks = [block_of(modality, seed, **kind) for modality in self._resolve(X)]
         inputs: Any = JointInputs(blocks)
         # Before torch is seeded, for that lets in one thread of the process at a time.
         inputs.fit_frozen(X, None)
@@ -112,11 +111,6 @@ class BaseCaptions(TrainingMixin, CallbackSupportMixin, BaseFusion):
             own = take_rows(X, of_pair) if inputs.augments else None
             self._train(self._dataset(tensors, target, None, np.flatnonzero(~is_held), own))
         return self
-
-    def _make_block(self, modality: Modality, seed: int) -> Block:
-        if self.granularity == "sequence":
-            return SequenceBlock(modality, seed, max_tokens=self.max_tokens)
-        return Block(modality, seed)
 
     def _start(
         self, X: Any, texts: list[list[str]], inputs: JointInputs
@@ -179,12 +173,7 @@ class BaseCaptions(TrainingMixin, CallbackSupportMixin, BaseFusion):
     def _for_batches(self, X: Any, use: Callable[[np.ndarray, Tensor, Tensor], None]) -> int:
         """Call ``use(rows, memory, mask)`` for the rows that have a modality; returns n_samples."""
         X = self._check_frame(X, reset=False)
-        device = resolve_device(self.device)
-        if not lies_on(next(self.module_.parameters()), device):
-            self.module_.to(device)
-        device = next(self.module_.parameters()).device  # of several GPUs, the same one
-        if self.module_.training:
-            self.module_.eval()
+        device = self._placed()
         inputs = self._inputs.tensors(X)
         present = self._inputs.present(inputs)
         self._refuse_empty(present)
@@ -197,18 +186,3 @@ class BaseCaptions(TrainingMixin, CallbackSupportMixin, BaseFusion):
             with self._threads(), torch.inference_mode():
                 use(some, *self.module_.remember(**batch))
         return len(present)
-
-    # --- copies and pickles -----------------------------------------------------------------
-
-    def __copy__(self) -> Self:
-        # As in the joint fusions: what is shared while the training goes on must not be moved.
-        new = type(self).__new__(type(self))
-        new.__dict__.update(self.__dict__)
-        return new
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        state.pop("net_", None)
-        if "module_" in state:
-            self.module_.cpu()  # the pickle opens on a machine without the GPU
-        return state

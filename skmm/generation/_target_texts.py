@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from skmm._column import to_column
+from skmm._column import is_missing
 from skmm.generation._tokenizer import TextTokenizer
 
 __all__ = ["padded_ids", "texts_of_rows"]
@@ -46,7 +45,7 @@ def texts_of_rows(y: Any, n_rows: int, owner: str, *, several: bool) -> list[lis
         raise ValueError(
             f"{owner}: X has {n_rows} rows and y has {len(cells)}. Give {wanted} for each row."
         )
-    missing = to_column("y", pd.Series(cells, dtype=object)).missing
+    missing = is_missing(np.fromiter(cells, dtype=object, count=len(cells)))
     texts: list[list[str]] = []
     for position, (cell, absent) in enumerate(zip(cells, missing, strict=True)):
         if absent:
@@ -54,8 +53,8 @@ def texts_of_rows(y: Any, n_rows: int, owner: str, *, several: bool) -> list[lis
         elif isinstance(cell, str):
             texts.append([str(cell)])
         elif several and isinstance(cell, list | tuple | np.ndarray):
-            own = to_column("y", pd.Series(list(cell), dtype=object))
-            known = list(own.values[~own.missing])
+            own = np.fromiter(cell, dtype=object, count=len(cell))
+            known = own[~is_missing(own)]
             if not all(isinstance(text, str) for text in known):
                 raise _not_text(owner, wanted, cell, position)
             texts.append([str(text) for text in known])

@@ -116,12 +116,13 @@ class TextTokenizer:
                 parts, count = words[i]
                 for pair in zip(parts, parts[1:], strict=False):
                     pairs[pair] -= count
+                    if not pairs[pair]:
+                        del pairs[pair]
                 parts = _merged(parts, best)
                 words[i] = parts, count
                 for pair in zip(parts, parts[1:], strict=False):
                     pairs[pair] += count
                     places[pair].add(i)
-            pairs = +pairs
 
 
 def _pieces(text: str) -> list[str]:

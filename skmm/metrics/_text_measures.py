@@ -144,6 +144,7 @@ def _n_common(left: Sequence[str], right: Sequence[str]) -> int:
 def consensus(rows: list[TextRow], *, max_order: int, sigma: float | None) -> float:
     """CIDEr-D, from 0 to 10."""
     words = [[plain_words(reference) for reference in row.references] for row in rows]
+    said = [plain_words(row.text) for row in rows]
     scores = np.zeros(len(rows))
     for n in range(1, max_order + 1):
         wanted = [[count_ngrams(text, n) for text in row] for row in words]
@@ -153,11 +154,10 @@ def consensus(rows: list[TextRow], *, max_order: int, sigma: float | None) -> fl
         n_rows = len(rows)
         rarity = {run: math.log(n_rows / count) for run, count in in_rows.items()}
         for i, row in enumerate(wanted):
-            found = plain_words(rows[i].text)
-            own = count_ngrams(found, n)
+            own = count_ngrams(said[i], n)
             scores[i] += sum(
                 _likeness(own, other, rarity, math.log(n_rows))
-                * _same_length(len(found) - len(text), sigma)
+                * _same_length(len(said[i]) - len(text), sigma)
                 for other, text in zip(row, words[i], strict=True)
             ) / len(row)
     return float(10 * scores.mean() / max_order)

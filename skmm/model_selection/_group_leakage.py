@@ -187,18 +187,20 @@ def group_by_content(
     >>> group_by_content(X).tolist()
     [0, 1, 2, 0]
     """
-    _check(2, None, min_length, "ignore")
+    _check_length(min_length)
     contents = shared_contents(
         X, columns=columns, modalities=modalities, read_files=read_files, min_length=min_length
     )
     n = n_rows(X)
-    links = [np.unique(content.rows) for content in contents]
+    # Each row is linked to the first one that has the same, and to the first one of its group.
+    ends = [np.unique(content.rows) for content in contents]
+    starts = [np.full(len(rows), rows[0]) for rows in ends]
     if groups is not None:
         labels, _ = _group_labels(groups, n)
-        links += [np.flatnonzero(labels == label) for label in range(labels.max(initial=-1) + 1)]
-    starts = np.concatenate([np.full(len(rows), rows[0]) for rows in links] or [np.arange(0)])
-    ends = np.concatenate(links or [np.arange(0)])
-    graph = coo_array((np.ones(len(starts)), (starts, ends)), shape=(n, n))
+        starts.append(np.unique(labels, return_index=True)[1][labels])
+        ends.append(np.arange(n))
+    links = tuple(np.concatenate([np.arange(0), *own]) for own in (starts, ends))
+    graph = coo_array((np.ones(len(links[0])), links), shape=(n, n))
     _, found = connected_components(graph, directed=False)
     _, first, labels = np.unique(found, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[labels]
@@ -209,10 +211,14 @@ def _check(cv: Any, groups: Any, min_length: Any, on_leak: str) -> None:
         raise ValueError(
             "check_group_leakage needs cv, the splits to be checked, or groups. Got neither."
         )
-    if not isinstance(min_length, Integral) or min_length < 0:
-        raise ValueError(f"min_length must be a number of characters, got {min_length!r}.")
+    _check_length(min_length)
     if on_leak not in ("warn", "raise", "ignore"):
         raise ValueError(f"on_leak must be 'warn', 'raise' or 'ignore', got {on_leak!r}.")
+
+
+def _check_length(min_length: Any) -> None:
+    if not isinstance(min_length, Integral) or min_length < 0:
+        raise ValueError(f"min_length must be a number of characters, got {min_length!r}.")
 
 
 def _group_labels(groups: Any, n: int) -> tuple[np.ndarray, np.ndarray]:

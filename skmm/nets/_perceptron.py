@@ -20,8 +20,6 @@ class Perceptron(nn.Sequential):
         Units of the hidden layers; none makes a linear map.
     dropout : float, default=0.0
         Share of the hidden units that is zeroed in training, in [0, 1].
-    activation : type of Module, default=nn.GELU
-        What stands behind each hidden layer.
 
     Examples
     --------
@@ -38,10 +36,9 @@ class Perceptron(nn.Sequential):
         *,
         hidden_sizes: Sequence[int] = (),
         dropout: float = 0.0,
-        activation: type[nn.Module] = nn.GELU,
     ):
         layers: list[nn.Module] = []
         for size in hidden_sizes:
-            layers += [nn.Linear(n_features, size), activation(), nn.Dropout(dropout)]
+            layers += [nn.Linear(n_features, size), nn.GELU(), nn.Dropout(dropout)]
             n_features = size
         super().__init__(*layers, nn.Linear(n_features, n_outputs))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from skmm.nets._perceptron import Perceptron
 from skmm.nets._text_decoder import DecoderState, TextDecoder
 
 __all__ = ["TransformerDecoder"]
@@ -112,9 +113,7 @@ class _Layer(nn.Module):
         self.query = nn.Linear(width, width)
         self.read_in = nn.Linear(width, 2 * width)
         self.read_out = nn.Linear(width, width)
-        self.hidden = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
-        )
+        self.hidden = Perceptron(width, width, hidden_sizes=(4 * width,), dropout=dropout)
         self.dropout = nn.Dropout(dropout)
 
     def read(self, memory: Tensor) -> tuple[Tensor, Tensor]:
