@@ -30,6 +30,7 @@ __all__ = [
     "BATCH_SIZE",
     "DEVICE",
     "DTYPE",
+    "FINE_TUNE",
     "FRACTION",
     "LEARNING_RATE",
     "NON_NEGATIVE",
@@ -64,6 +65,8 @@ VERBOSE = ["verbose"]
 # "auto", "cpu", "cuda", "cuda:1", "mps": which of them exist is known to torch alone, at fit.
 DEVICE = [str]
 DTYPE = [StrOptions({"auto", "float32", "bfloat16", "float16"})]
+# What of a checkpoint is trained on: the last block, or so many of the last blocks, ...
+FINE_TUNE = [StrOptions({"frozen", "last", "lora", "full"}), *POSITIVE_INT]
 ON_ERROR = [StrOptions({"raise", "missing"})]
 # A folder, an EmbeddingStore, False for none, None for the configured one.
 STORE = [str, PathLike, HasMethods(["get_many", "put_many"]), Options(bool, {False}), None]

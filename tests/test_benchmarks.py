@@ -16,13 +16,7 @@ BENCHMARKS = Path(__file__).with_name("benchmarks")
 
 @pytest.mark.slow
 def test_every_fusion_is_compared(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "fusions.py"), "--small"],
-        env={**os.environ, "SKMM_RESULTS": str(tmp_path / "results.md")},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    written = _run("fusions.py", tmp_path, "--small")
     figures = pd.read_csv(tmp_path / "tables" / "figures.csv").set_index("method")
     assert {f"joint, {strategy}" for strategy in STRATEGIES} <= set(figures.index)
     assert {"best single modality", "early, logistic regression", "late, stacking"} <= set(
@@ -32,7 +26,7 @@ def test_every_fusion_is_compared(tmp_path):
     assert (figures["parameters"].dropna() > 0).all()
     # A few rows and epochs are enough for what needs no network.
     assert figures.loc["late, stacking", "score"] > 0.3
-    assert "## Every fusion: glyphs" in (tmp_path / "results.md").read_text()
+    assert "## Every fusion: glyphs" in written
     scores = pd.read_csv(tmp_path / "tables" / "scores.csv", index_col="method")
     assert list(scores.columns) == ["glyphs"]
 
@@ -57,8 +51,8 @@ def test_networks_from_scratch_are_compared(tmp_path):
     assert accuracy["pretrained and frozen"] > accuracy["most frequent group"] + 0.1
 
 
-def _table_of(script, folder, *options):
-    """Run a benchmark; return the table that it wrote."""
+def _run(script, folder, *options):
+    """Run a benchmark; return what it wrote."""
     results = folder / "results.md"
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / script), *options],
@@ -67,6 +61,12 @@ def _table_of(script, folder, *options):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    lines = [line for line in results.read_text().splitlines() if line.startswith("| ")]
+    return results.read_text()
+
+
+def _table_of(script, folder, *options):
+    """Run a benchmark; return the table that it wrote."""
+    written = _run(script, folder, *options)
+    lines = [line for line in written.splitlines() if line.startswith("| ")]
     head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
     return pd.DataFrame(rows, columns=head).set_index("").apply(pd.to_numeric, errors="coerce")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from columns import column_of
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -27,10 +28,7 @@ SENTENCES = [
 
 
 def column(cells, name="c", index=None):
-    values = np.empty(len(cells), dtype=object)
-    for i, cell in enumerate(cells):
-        values[i] = cell
-    return pd.DataFrame({name: pd.Series(values, dtype=object, index=index)})
+    return column_of(name, *cells, index=index)
 
 
 def infer_one(cells, name="c"):

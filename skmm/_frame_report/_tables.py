@@ -3,13 +3,13 @@
 import datetime
 import decimal
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from skmm._frame_report._drawing import bars, steps
 from skmm._frame_report._facts import ColumnFacts, spell
+from skmm.readers import as_float
 
 __all__ = ["tell_table", "tell_text"]
 
@@ -33,7 +33,7 @@ def tell_table(told: ColumnFacts, cells: np.ndarray) -> None:
         return
     if not any(isinstance(cell, bool | np.bool_) for cell in cells):
         if all(isinstance(cell, _NUMBERS) for cell in cells):
-            return _tell_numbers(told, np.array([_float(cell) for cell in cells]))
+            return _tell_numbers(told, np.array([as_float(cell) for cell in cells]))
         if all(isinstance(cell, _DATES) for cell in cells):
             return _tell_dates(told, cells)
         if all(isinstance(cell, str) for cell in cells):
@@ -42,13 +42,6 @@ def tell_table(told: ColumnFacts, cells: np.ndarray) -> None:
                 told.facts.append("Numbers that are spelled as text")
                 return _tell_numbers(told, numbers.to_numpy(dtype=float))
     _tell_categories(told, cells)
-
-
-def _float(number: Any) -> float:
-    try:
-        return float(number)
-    except OverflowError:  # Python's integers have no end
-        return np.inf if number > 0 else -np.inf
 
 
 def tell_text(told: ColumnFacts, cells: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from skmm.backbones._frozen import FrozenBackbone
 from skmm.backbones._protocol import Encoded
-from skmm.backbones._sounds import beside_deviation, frame_mask
+from skmm.backbones._sounds import beside_deviation, frame_mask, pad_frames
 from skmm.backbones._transformers import (
     Tower,
     load_tower,
@@ -138,11 +138,7 @@ class PretrainedSound(FrozenBackbone):
 
     def above(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> dict[str, Tensor]:
         """Stack tokens, with zeros behind the shorter sounds."""
-        longest = max(len(array) for array in arrays)
-        hidden = torch.zeros(len(arrays), longest, arrays[0].shape[-1])
-        for row, array in enumerate(arrays):
-            hidden[row, : len(array)] = torch.from_numpy(np.array(array))
-        return {"hidden": hidden}
+        return {"hidden": pad_frames([torch.from_numpy(np.array(a)) for a in arrays])["frames"]}
 
     def trimmed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Cut off what stands behind the longest sound, where the model would not look at it."""

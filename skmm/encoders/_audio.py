@@ -13,6 +13,7 @@ from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
     DTYPE,
+    FINE_TUNE,
     LEARNING_RATE,
     ON_ERROR,
     POSITIVE_INT,
@@ -178,7 +179,7 @@ class AudioEncoder(CellEncoder):
         "normalize": [StrOptions({"auto"}), "boolean"],
         "sampling_rate": [*POSITIVE_INT, None],
         "window": POSITIVE_REAL,
-        "fine_tune": [StrOptions({"frozen", "last", "lora", "full"}), *POSITIVE_INT],
+        "fine_tune": FINE_TUNE,
         "lora_params": [dict, None],
         "augment": [callable, None],
         "n_components": POSITIVE_INT,
@@ -235,17 +236,12 @@ class AudioEncoder(CellEncoder):
         self.verbose = verbose
 
     @property
-    def needs_training(self) -> bool:
-        """Whether the model is a network that has to be trained with a head."""
-        return self._is_from_scratch or self._is_tuned
-
-    @property
     def _is_from_scratch(self) -> bool:
         return isinstance(self.model, nn.Module) or self.model == "cnn"
 
     @property
     def _is_tuned(self) -> bool:
-        return self.fine_tune != "frozen" and not self._is_from_scratch and self.model != "mfcc"
+        return super()._is_tuned and self.model != "mfcc"
 
     def _make_engine(self, columns: list[Column], y: Any) -> Engine:
         if self.model == "mfcc":

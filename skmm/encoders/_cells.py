@@ -68,9 +68,14 @@ class CellEncoder(BaseEncoder):
         return {}
 
     @property
-    @abstractmethod
     def needs_training(self) -> bool:
         """Whether the model is a network that has to be trained with a head."""
+        return self._is_from_scratch or self._is_tuned
+
+    @property
+    def _is_from_scratch(self) -> bool:
+        """Whether the model is a network that knows nothing before it is trained."""
+        return False
 
     # --- the private verbs of BaseEncoder -------------------------------------------------
 
@@ -227,7 +232,7 @@ class CellEncoder(BaseEncoder):
     @property
     def _is_tuned(self) -> bool:
         """Whether weights of a checkpoint are trained on, as ``fine_tune`` says."""
-        return False
+        return getattr(self, "fine_tune", "frozen") != "frozen" and not self._is_from_scratch
 
     @property
     def augments(self) -> bool:

@@ -11,6 +11,7 @@ from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
     DTYPE,
+    FINE_TUNE,
     LEARNING_RATE,
     ON_ERROR,
     POSITIVE_INT,
@@ -171,7 +172,7 @@ class ImageEncoder(CellEncoder):
         "pooling": [StrOptions({"auto", "mean", "max", "cls", "pooler"})],
         "normalize": [StrOptions({"auto"}), "boolean"],
         "draft": ["boolean"],
-        "fine_tune": [StrOptions({"frozen", "last", "lora", "full"}), *POSITIVE_INT],
+        "fine_tune": FINE_TUNE,
         "lora_params": [dict, None],
         "augment": [callable, None],
         "image_size": POSITIVE_INT,
@@ -232,17 +233,8 @@ class ImageEncoder(CellEncoder):
         self.verbose = verbose
 
     @property
-    def needs_training(self) -> bool:
-        """Whether the model is a network that has to be trained with a head."""
-        return self._is_from_scratch or self._is_tuned
-
-    @property
     def _is_from_scratch(self) -> bool:
         return isinstance(self.model, nn.Module) or self.model == "cnn"
-
-    @property
-    def _is_tuned(self) -> bool:
-        return self.fine_tune != "frozen" and not self._is_from_scratch
 
     def _make_engine(self, columns: list[Column], y: Any) -> Engine:
         engine = PretrainedEngine(self, "image")

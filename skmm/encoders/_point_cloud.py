@@ -202,8 +202,7 @@ class PointCloudEncoder(CellEncoder):
         self.verbose = verbose
 
     @property
-    def needs_training(self) -> bool:
-        """Whether the model is a network that has to be trained with a head."""
+    def _is_from_scratch(self) -> bool:
         return isinstance(self.model, nn.Module) or self.model == "pointnet"
 
     def _make_engine(self, columns: list[Column], y: Any) -> Engine:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from skmm._column import Column
 from skmm.exceptions import CellTypeError
-from skmm.readers import read_text
+from skmm.readers import as_float, read_text
 
 __all__ = ["TableReader"]
 
@@ -91,9 +91,7 @@ def _numbers(column: Column) -> np.ndarray:
         values[present] = (pd.to_timedelta(pd.Series(list(cells))) / _DAY).to_numpy()
     else:
         try:
-            values[present] = cells.astype(np.float64)
-        except OverflowError:  # Python's integers have no end; told below
-            values[present] = [_bounded(cell) for cell in cells]
+            values[present] = _floats(cells)
         except (TypeError, ValueError) as error:
             row = next(int(i) for i in np.flatnonzero(present) if not _is_float(column.values[i]))
             raise ValueError(
@@ -112,20 +110,18 @@ def _numbers(column: Column) -> np.ndarray:
     return values
 
 
-def _bounded(cell: Any) -> float:
+def _floats(cells: np.ndarray) -> np.ndarray:
     try:
-        return float(cell)
-    except OverflowError:
-        return np.inf
+        return cells.astype(np.float64)
+    except OverflowError:  # Python's integers have no end
+        return np.array([as_float(cell) for cell in cells])
 
 
 def _is_float(cell: Any) -> bool:
     try:
-        float(cell)
+        as_float(cell)
     except (TypeError, ValueError):
         return False
-    except OverflowError:
-        pass
     return True
 
 

@@ -10,6 +10,7 @@ from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
     DTYPE,
+    FINE_TUNE,
     LEARNING_RATE,
     ON_ERROR,
     POSITIVE_INT,
@@ -145,7 +146,7 @@ class TextEncoder(CellEncoder):
         "pooling": [StrOptions({"auto", "mean", "max", "cls", "pooler"})],
         "normalize": [StrOptions({"auto"}), "boolean"],
         "max_length": [*POSITIVE_INT, None],
-        "fine_tune": [StrOptions({"frozen", "last", "lora", "full"}), *POSITIVE_INT],
+        "fine_tune": FINE_TUNE,
         "lora_params": [dict, None],
         "augment": [callable, None],
         "n_components": POSITIVE_INT,
@@ -203,13 +204,12 @@ class TextEncoder(CellEncoder):
         self.verbose = verbose
 
     @property
-    def needs_training(self) -> bool:
-        """Whether the model is a network that has to be trained with a head."""
-        return self.model == "gru" or self._is_tuned
+    def _is_from_scratch(self) -> bool:
+        return self.model == "gru"
 
     @property
     def _is_tuned(self) -> bool:
-        return self.fine_tune != "frozen" and self.model not in ("gru", "tfidf")
+        return super()._is_tuned and self.model != "tfidf"
 
     def token_names(self, text: str) -> list[str]:
         """Return what each token of ``transform_sequence`` is: a word, or a piece of one.

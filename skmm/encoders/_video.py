@@ -13,6 +13,7 @@ from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
     DTYPE,
+    FINE_TUNE,
     LEARNING_RATE,
     ON_ERROR,
     POSITIVE_INT,
@@ -201,7 +202,7 @@ class VideoEncoder(CellEncoder):
         "temporal_pooling": [StrOptions({"mean", "max", "gru", "attention"})],
         "pooling": [StrOptions({"auto", "mean", "max", "cls", "pooler"})],
         "normalize": [StrOptions({"auto"}), "boolean"],
-        "fine_tune": [StrOptions({"frozen", "last", "lora", "full"}), *POSITIVE_INT],
+        "fine_tune": FINE_TUNE,
         "lora_params": [dict, None],
         "augment": [callable, None],
         "image_size": POSITIVE_INT,
@@ -265,17 +266,8 @@ class VideoEncoder(CellEncoder):
         self.verbose = verbose
 
     @property
-    def needs_training(self) -> bool:
-        """Whether the model is a network that has to be trained with a head."""
-        return self._is_from_scratch or self._is_tuned
-
-    @property
     def _is_from_scratch(self) -> bool:
         return isinstance(self.model, nn.Module) or self.model == "cnn"
-
-    @property
-    def _is_tuned(self) -> bool:
-        return self.fine_tune != "frozen" and not self._is_from_scratch
 
     def _validate_params(self) -> None:
         super()._validate_params()

@@ -17,6 +17,7 @@ from skmm.inspection._absent import column_positions
 
 __all__ = [
     "check_modalities",
+    "columns_of_modality",
     "fusions_of",
     "keep_only",
     "middle_of",
@@ -218,6 +219,34 @@ def check_modalities(
     if not list(modalities):
         raise ValueError(f"{function}: modalities is empty. Name one, or leave it out for all.")
     return {name: own[name] for name in modalities}
+
+
+def columns_of_modality(estimator: Any, X: Any, modality: Any, *, function: str) -> list[int]:
+    """Find the columns of a modality, or else the one column of that name.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted.
+    X : DataFrame of shape (n_samples, n_columns)
+        The frame.
+    modality : str
+        Name of a modality, which comes first, or of a column.
+    function : str
+        The function that asks, for errors.
+
+    Returns
+    -------
+    columns : list of int
+        Positions in ``X``.
+    """
+    try:
+        return check_modalities([modality], estimator, X, None, function=function)[modality]
+    except ValueError:
+        names = column_names(X)
+        if names.count(modality) != 1:
+            raise
+        return [names.index(modality)]
 
 
 def keep_only(estimator: Any, names: Collection[str]) -> Any:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from skmm._column import columns_of, take_rows
+from skmm._column import column_names, columns_of, take_rows
 from skmm.inspection._exchanged import put_cells
 from skmm.inspection._folds import check_frame
-from skmm.inspection._modalities import check_modalities, middle_of
+from skmm.inspection._modalities import columns_of_modality, middle_of
 from skmm.inspection._net_tokens import gradient_scores, rollout_scores
 from skmm.inspection._parts import KINDS, Parts, kind_of_cell, parts_of
 from skmm.inspection._response import place_of_target, respond, response_classes
@@ -205,15 +205,10 @@ def _answers(estimator: Any, X: Any, position: int, jobs: list[tuple[int, Any]])
 
 def _column_of(estimator: Any, X: Any, modality: Any) -> int:
     """Position of the one column of a modality, or of the column of that name."""
-    names = [str(name) for name in getattr(X, "columns", [])]
-    try:
-        columns = check_modalities([modality], estimator, X, None, function=_NAME)[modality]
-    except ValueError:
-        if names.count(modality) != 1:
-            raise
-        return names.index(modality)
+    columns = columns_of_modality(estimator, X, modality, function=_NAME)
     if len(columns) > 1:
-        known = f", one of {[names[p] for p in columns]}" if names else ""
+        names = column_names(X)
+        known = f", one of {[names[p] for p in columns]}" if hasattr(X, "columns") else ""
         raise ValueError(
             f"{_NAME}: modality {modality!r} has {len(columns)} columns. Name the column to look"
             f" into{known}."

@@ -91,11 +91,16 @@ def part_that_can(method: str, estimator: Any, X: Any) -> tuple[Any, Any]:
     estimator = getattr(estimator, "best_estimator_", estimator)
     if hasattr(estimator, method):
         return estimator, X
-    if not isinstance(estimator, Pipeline):
-        return None, None
-    for place, (_, step) in enumerate(estimator.steps):
-        part, _ = part_that_can(method, step, X)
-        if part is not None:
-            seen = estimator[:place].transform(X) if place else X
-            return part_that_can(method, step, seen)
+    if isinstance(estimator, Pipeline):
+        for place, (_, step) in enumerate(estimator.steps):
+            if _has(method, step):
+                return part_that_can(method, step, estimator[:place].transform(X) if place else X)
     return None, None
+
+
+def _has(method: str, estimator: Any) -> bool:
+    """Whether an estimator, or a part of it, has a method."""
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    if isinstance(estimator, Pipeline):
+        return any(_has(method, step) for _, step in estimator.steps)
+    return hasattr(estimator, method)

@@ -7,6 +7,7 @@ cell. A reader knows no row and no column: who does adds them with :func:`with_p
 
 from skmm.readers._audio import digest_audio, load_audio, read_audio
 from skmm.readers._image import digest_image, load_image, read_image
+from skmm.readers._number import as_float
 from skmm.readers._pictures import Pictures, digest_pictures, is_pictures, load_pictures
 from skmm.readers._points import digest_points, load_points, read_points
 from skmm.readers._series import digest_series, load_series, read_series
@@ -16,6 +17,7 @@ from skmm.readers._video import digest_video, load_video, read_video
 
 __all__ = [
     "Pictures",
+    "as_float",
     "digest_audio",
     "digest_bytes",
     "digest_image",

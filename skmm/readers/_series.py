@@ -5,11 +5,11 @@ makes of it. Infinity is no reading of any sensor and is refused.
 """
 
 from numbers import Real
-from typing import Any
 
 import numpy as np
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
+from skmm.readers._number import as_float
 from skmm.readers._source import array_of, hasher, is_source
 
 __all__ = ["digest_series", "load_series", "read_series"]
@@ -178,7 +178,7 @@ def _numbers(array: np.ndarray) -> np.ndarray:
     values = np.empty(array.size, dtype=np.float64)
     for i, value in enumerate(array.flat):
         if isinstance(value, Real):  # of numpy too
-            values[i] = _float(value)
+            values[i] = as_float(value)
         elif value is None or type(value).__name__ == "NAType":
             values[i] = np.nan
         else:
@@ -187,13 +187,6 @@ def _numbers(array: np.ndarray) -> np.ndarray:
                 " unknown."
             )
     return values.reshape(array.shape)
-
-
-def _float(value: Any) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # an int of Python without bounds
-        return np.inf if value > 0 else -np.inf
 
 
 def _cut(series: np.ndarray, max_length: int | None) -> np.ndarray:

@@ -4,12 +4,14 @@ import io
 import json
 import pickle
 import tracemalloc
+from functools import partial
 from importlib import metadata
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from columns import column_of
 from real_data import load_real
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -20,6 +22,8 @@ from torch import nn
 from skmm import AudioEncoder, JointFusionClassifier
 from skmm.encoders._windows import _Windows
 from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError, ModalityWarning
+
+column = partial(column_of, "clip")
 
 soundfile = pytest.importorskip("soundfile", reason="sound files need the extra 'audio'")
 
@@ -35,12 +39,6 @@ def encoded(samples, rate=RATE, format="WAV", subtype="FLOAT"):
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, format=format, subtype=subtype)
     return buffer.getvalue()
-
-
-def column(*cells):
-    array = np.empty(len(cells), dtype=object)
-    array[:] = cells
-    return pd.DataFrame({"clip": pd.Series(array, dtype=object)})
 
 
 def audio(model="mfcc", **options):

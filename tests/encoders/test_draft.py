@@ -1,14 +1,17 @@
 """Draft decoding: what pillow's draft gives, never smaller than the model looks at, kept apart."""
 
 import io
+from functools import partial
 
 import numpy as np
-import pandas as pd
 import pytest
+from columns import column_of
 from PIL import Image
 
 from skmm import ImageEncoder
 from skmm.encoders import EmbeddingStore
+
+column = partial(column_of, "photo")
 
 
 def picture(width=512, height=384):
@@ -22,10 +25,6 @@ def encoded(pixels, kind):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind)
     return file.getvalue()
-
-
-def column(*cells):
-    return pd.DataFrame({"photo": pd.Series(list(cells), dtype=object)})
 
 
 def test_draft_equals_what_pillow_drafts(tiny_vit):

@@ -34,12 +34,6 @@ def folder(tiny_checkpoint, tmp_path_factory):
     return get
 
 
-@pytest.fixture(autouse=True)
-def _peft(request):
-    if "lora" in request.node.name:
-        pytest.importorskip("peft", reason="adapters need the extra 'lora'")
-
-
 def fitted(folder, how, X=TEXTS, y=Y, **options):
     options = {"max_epochs": 3, "batch_size": 2, "random_state": 0, **options}
     kind = TextEncoder if X is TEXTS else ImageEncoder

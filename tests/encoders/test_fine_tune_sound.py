@@ -2,21 +2,24 @@
 
 import pickle
 import shutil
+from functools import partial
 from importlib import metadata
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from columns import column_of
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from torch import nn
-from tuning import N_BLOCKS, deepened
+from tuning import N_BLOCKS, deepened, untrained
 
 from skmm import AudioEncoder, JointFusionClassifier
 from skmm.exceptions import CheckpointError
 from skmm.testing import check_encoder
+
+column = partial(column_of, "clip")
 
 RATE = 16_000
 HOW = ["last", 2, "full", "lora"]
@@ -26,12 +29,6 @@ LENGTHS = [4_000, 3_000, None, 1, 10_000, 2_500]
 WINDOW = 0.3
 HEARD = 4_800  # samples
 Y = np.array([0, 1, 0, 1, 0, 1])
-
-
-def column(*cells):
-    array = np.empty(len(cells), dtype=object)
-    array[:] = cells
-    return pd.DataFrame({"clip": pd.Series(array, dtype=object)})
 
 
 def noise(n, seed=0):
@@ -55,19 +52,9 @@ def folder(tiny_checkpoint, tmp_path_factory):
     return get
 
 
-@pytest.fixture(autouse=True)
-def _peft(request):
-    if "lora" in request.node.name:
-        pytest.importorskip("peft", reason="adapters need the extra 'lora'")
-
-
 def audio(model, how="frozen", **options):
     options = {"window": WINDOW, "batch_size": 2, "max_epochs": 2, "random_state": 0, **options}
     return AudioEncoder(model, sampling_rate=RATE, fine_tune=how, **options)
-
-
-def untrained(encoder, X):
-    return encoder.end_training(encoder.start_training(X).eval())
 
 
 def weights_of(encoder):

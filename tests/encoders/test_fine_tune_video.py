@@ -1,31 +1,29 @@
 """Pretrained models over videos that are trained on: frame by frame, and clip by clip."""
 
 import pickle
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from columns import column_of
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
-from tuning import N_BLOCKS, deepened
+from tuning import N_BLOCKS, deepened, untrained
 
 from skmm import ImageEncoder, JointFusionClassifier, VideoEncoder
 from skmm.exceptions import CheckpointError
 from skmm.testing import check_encoder
+
+column = partial(column_of, "clip")
 
 HOW = ["last", 2, "full", "lora"]
 RNG = np.random.default_rng(0)
 # Of several lengths and sizes.
 SHAPES = [(3, 20, 24, 3), (1, 16, 16, 3), None, (11, 9, 30, 3), (8, 18, 18, 1)]
 Y = np.array([0, 1, 0, 1, 0])
-
-
-def column(*cells):
-    array = np.empty(len(cells), dtype=object)
-    array[:] = cells
-    return pd.DataFrame({"clip": pd.Series(array, dtype=object)})
 
 
 X = column(*(s and RNG.integers(0, 256, s, dtype=np.uint8) for s in SHAPES))
@@ -44,19 +42,9 @@ def folder(tiny_checkpoint, tmp_path_factory):
     return get
 
 
-@pytest.fixture(autouse=True)
-def _peft(request):
-    if "lora" in request.node.name:
-        pytest.importorskip("peft", reason="adapters need the extra 'lora'")
-
-
 def video(model, how="frozen", **options):
     options = {"n_frames": 4, "batch_size": 2, "max_epochs": 2, "random_state": 0, **options}
     return VideoEncoder(model, fine_tune=how, **options)
-
-
-def untrained(encoder, X):
-    return encoder.end_training(encoder.start_training(X).eval())
 
 
 def tuned_part(encoder):

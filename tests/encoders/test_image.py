@@ -2,12 +2,14 @@
 
 import io
 import pickle
+from functools import partial
 from importlib import metadata
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from columns import column_of
 from PIL import Image
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
@@ -15,6 +17,8 @@ from torch import nn
 from skmm import ImageEncoder
 from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError, ModalityWarning
 from skmm.testing import check_encoder
+
+column = partial(column_of, "photo")
 
 
 @pytest.fixture
@@ -29,12 +33,6 @@ def png(image, **options):
     file = io.BytesIO()
     image.save(file, "png", **options)
     return file.getvalue()
-
-
-def column(*cells):
-    array = np.empty(len(cells), dtype=object)
-    array[:] = cells
-    return pd.DataFrame({"photo": pd.Series(array, dtype=object)})
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 import io
 import pickle
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+from columns import column_of
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -21,6 +23,8 @@ from skmm import (
 )
 from skmm.datasets import make_point_clouds
 from skmm.exceptions import CellTypeError, MediaDecodeError, ModalityWarning
+
+column = partial(column_of, "scan")
 
 
 class Largest(nn.Module):
@@ -41,12 +45,6 @@ IDS = ["geometric", "pointnet", "module"]
 @pytest.fixture
 def cloud():
     return np.random.default_rng(0).normal(size=(60, 3)) * [1, 2, 3]
-
-
-def column(*cells):
-    array = np.empty(len(cells), dtype=object)
-    array[:] = cells
-    return pd.DataFrame({"scan": pd.Series(array, dtype=object)})
 
 
 def npy(array):

@@ -2,11 +2,13 @@
 
 import pickle
 import weakref
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from columns import column_of
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from torch import nn
@@ -16,13 +18,9 @@ from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError, Mo
 from skmm.readers import read_video
 from skmm.testing import check_encoder
 
+column = partial(column_of, "clip")
+
 RNG = np.random.default_rng(0)
-
-
-def column(*cells):
-    array = np.empty(len(cells), dtype=object)
-    array[:] = cells
-    return pd.DataFrame({"clip": pd.Series(array, dtype=object)})
 
 
 @pytest.fixture

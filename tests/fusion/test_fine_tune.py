@@ -24,12 +24,6 @@ HOW = ["last", "full", "lora"]
 
 
 @pytest.fixture(autouse=True)
-def _peft(request):
-    if "lora" in request.node.name:
-        pytest.importorskip("peft", reason="adapters need the extra 'lora'")
-
-
-@pytest.fixture(autouse=True)
 def store(tmp_path):
     store = EmbeddingStore(tmp_path / "store")
     with config_context(store=store.folder, device="cpu"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from columns import objects
 from hypothesis import strategies as st
 
 TEXTS = ["a warm coat", "", " ", "fell apart", "ok", "né à Zürich", "\x00", "<b>", "a" * 300, "3"]
@@ -25,13 +26,6 @@ class Hostile:
         raise RuntimeError("nor is it like anything")
 
     __hash__ = None
-
-
-def objects(cells):
-    values = np.empty(len(cells), dtype=object)
-    for i, cell in enumerate(cells):
-        values[i] = cell
-    return pd.Series(values, dtype=object)
 
 
 def some(rng, n, share=0.25):

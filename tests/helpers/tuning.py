@@ -48,3 +48,8 @@ def noise_pictures(n, seed=0, size=(40, 48)):
     rng = np.random.default_rng(seed)
     pictures = rng.integers(0, 256, (n, *size, 3)).astype(np.uint8)
     return pd.DataFrame({"photo": pd.Series(list(pictures), dtype=object)})
+
+
+def untrained(encoder, X):
+    """An encoder that is to be tuned, as it stands before."""
+    return encoder.end_training(encoder.start_training(X).eval())

@@ -86,13 +86,6 @@ DISPLAYS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    plt.close("all")  # those of doctests
-    yield
-    plt.close("all")
-
-
 @pytest.mark.parametrize("kind", DISPLAYS)
 @pytest.mark.parametrize("n", [1, 8])
 def test_draws_on_the_axes_given_and_nowhere_else(kind, n):

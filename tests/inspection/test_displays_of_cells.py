@@ -27,16 +27,8 @@ from skmm.inspection import (
 )
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
 
 GREEN = "#009E73"
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    plt.close("all")  # those of doctests
-    yield
-    plt.close("all")
 
 
 def picture(value, height=8, width=8):
@@ -401,6 +393,17 @@ def test_tokens_from_an_estimator(reviews, modality):
     assert display.ax_.get_title(loc="left").startswith("prediction of poor: 0.")
     with pytest.raises(ValueError, match="row must be a position in 20 rows, got 20"):
         TokenAttributionDisplay.from_estimator(model, X, modality, row=20)
+
+
+def test_the_cell_is_that_of_the_modality_and_not_of_a_column_of_its_name(reviews):
+    _, X = reviews
+    X = X.assign(words="other words", count=range(len(X)))
+    triples = [("words", CountVectorizer(), "review"), ("count", "passthrough", ["count"])]
+    model = make_pipeline(ColumnTransformer(triples), LogisticRegression())
+    model.fit(X, ["good", "poor", "good", "poor"] * 5)
+    display = TokenAttributionDisplay.from_estimator(model, X, "words")
+    assert display.cell == "a fine coat"
+    assert [word.get_text() for word in display.words_] == ["a", "fine", "coat"]
 
 
 @pytest.mark.parametrize(

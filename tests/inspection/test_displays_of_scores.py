@@ -25,16 +25,8 @@ from skmm.inspection import (
 
 matplotlib.use("Agg")
 from matplotlib import colors  # noqa: E402
-from matplotlib import pyplot as plt  # noqa: E402
 
 VALUES = np.array([[0.01, -0.02, 0.0], [0.3, 0.2, 0.1]])
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    plt.close("all")  # those of doctests
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

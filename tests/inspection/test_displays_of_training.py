@@ -12,14 +12,6 @@ from skmm.datasets import make_multimodal_classification
 from skmm.inspection import TrainingHistoryDisplay
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    plt.close("all")  # those of doctests
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

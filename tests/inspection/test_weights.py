@@ -180,6 +180,28 @@ class Doubled(BaseEstimator):
         return True
 
 
+class Renamed(Doubled):
+    """Knows only the frame that it was fitted on."""
+
+    def fit(self, X, y=None):
+        self.columns_ = list(X.columns)
+        return self
+
+    def transform(self, X):
+        assert list(X.columns) == self.columns_
+        return X.rename(columns=lambda name: f"{name}'")
+
+
+def test_a_step_of_an_inner_pipeline_is_shown_what_stands_before_it(data):
+    X, y = data
+    triples = [(name, middle, [f"{c}''" for c in columns]) for name, middle, columns in TRIPLES]
+    fusion = LateFusionClassifier(triples, rule="weighted")
+    model = make_pipeline(Renamed(), make_pipeline(Renamed(), fusion)).fit(X, y)
+    seen = X.rename(columns=lambda name: f"{name}''")
+    expected = modality_weights(fusion.fit(seen, y), seen)
+    pd.testing.assert_frame_equal(modality_weights(model, X), expected)
+
+
 def test_polars():
     pl = pytest.importorskip("polars", reason="needs the extra 'polars'")
     X, score = views(40)

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from columns import objects
 from PIL import Image
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneOut, StratifiedKFold
 
@@ -15,13 +16,6 @@ from skmm.model_selection import check_group_leakage, group_by_content
 
 RNG = np.random.default_rng(0)
 HALVES = [(np.arange(4), np.arange(4, 8))]  # of eight rows
-
-
-def objects(cells):
-    values = np.empty(len(cells), dtype=object)
-    for i, cell in enumerate(cells):
-        values[i] = cell
-    return pd.Series(values, dtype=object)
 
 
 def png(seed):

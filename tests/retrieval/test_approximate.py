@@ -1,11 +1,10 @@
 """Approximate indices: near what exact search finds, and they follow the rows."""
 
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from processes import run
 from spaces import ReadySpace, lacking, ready_frame
 
 import skmm._optional as optional
@@ -137,14 +136,14 @@ def test_another_process_reads_it(X, tmp_path):
     retriever = make("hnsw").fit(X)
     path = tmp_path / "retriever.pickle"
     path.write_bytes(pickle.dumps((retriever, X[:50])))
-    helpers = next(p for p in sys.path if p.endswith("helpers"))
-    code = (
-        f"import pickle, sys; sys.path.insert(0, {helpers!r})\n"
-        f"retriever, X = pickle.load(open({str(path)!r}, 'rb'))\n"
-        "print(retriever.kneighbors(X, 3, 'text', 'image')[1].tolist())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(retriever.kneighbors(X[:50], 3, **WAYS)[1].tolist())
+    code = """
+        import pathlib, pickle
+
+        retriever, X = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
+        print(retriever.kneighbors(X, 3, "text", "image")[1].tolist())
+    """
+    told = run(code, arguments=[path])
+    assert told.strip() == str(retriever.kneighbors(X[:50], 3, **WAYS)[1].tolist())
 
 
 def test_targets_alone_are_indexed(X):

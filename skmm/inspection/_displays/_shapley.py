@@ -169,12 +169,13 @@ class ModalityShapleyDisplay:
         display : ModalityShapleyDisplay
             Drawn.
         """
+        columns = check_modalities(modalities, estimator, X, y, function=cls.__name__)
         result = modality_shapley(
             estimator,
             X,
             y,
             scoring=scoring,
-            modalities=modalities,
+            modalities=columns,
             removal=removal,
             background=background,
             max_coalitions=max_coalitions,
@@ -182,7 +183,6 @@ class ModalityShapleyDisplay:
             n_jobs=n_jobs,
             random_state=random_state,
         )
-        columns = check_modalities(modalities, estimator, X, y, function=cls.__name__)
         name = score_name_of(estimator, scoring) if score_name is None else score_name
         return cls.from_predictions(
             result, X=X, modalities=columns, score_name=name, kind=kind, target=target, sort=sort,

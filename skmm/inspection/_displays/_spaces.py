@@ -7,9 +7,8 @@ import numpy as np
 
 from skmm._column import column_names
 from skmm.inspection._absent import column_positions, has_cells
-from skmm.inspection._modalities import check_modalities
 
-__all__ = ["columns_in", "columns_of_modality", "present_in"]
+__all__ = ["columns_in", "present_in"]
 
 
 def columns_in(
@@ -54,14 +53,6 @@ def columns_in(
                 f" it, as in columns={{{name!r}: ['photo']}}."
             )
     return found
-
-
-def columns_of_modality(estimator: Any, X: Any, modality: str, *, owner: str) -> list[int]:
-    """Positions of the columns of a modality of any estimator, or of the column of that name."""
-    names = column_names(X)
-    if names.count(modality) == 1:
-        return [names.index(modality)]
-    return check_modalities([modality], estimator, X, None, function=owner)[modality]
 
 
 def present_in(X: Any, columns: Mapping[str, Any]) -> np.ndarray:

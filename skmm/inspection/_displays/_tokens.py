@@ -8,8 +8,9 @@ import numpy as np
 from skmm._column import n_rows, take_rows
 from skmm._optional import import_optional
 from skmm.inspection._displays._drawing import GREY, INK, axes_for, tidy
-from skmm.inspection._displays._spaces import columns_of_modality
-from skmm.inspection._displays._thumbnails import cells_of, line_of, view_of
+from skmm.inspection._displays._thumbnails import cells_of, line_of
+from skmm.inspection._modalities import columns_of_modality
+from skmm.inspection._parts import kind_of_cell
 from skmm.inspection._token_attribution import token_attribution
 from skmm.readers import read_image
 
@@ -129,7 +130,7 @@ class TokenAttributionDisplay:
         (attribution,) = token_attribution(
             estimator, X, modality, method=method, target=target, **options
         )
-        positions = columns_of_modality(estimator, X, modality, owner=cls.__name__)
+        positions = columns_of_modality(estimator, X, modality, function=cls.__name__)
         return cls(attribution, cells_of(X, positions)[0]).plot(limit=limit, ax=ax)
 
     @classmethod
@@ -218,7 +219,7 @@ class TokenAttributionDisplay:
 
     def _draw_picture(self, ax: Any, found: "_Found", mappable: Any) -> Any:
         owner = type(self).__name__
-        if self.cell is None or view_of(self.cell).kind != "picture":
+        if self.cell is None or kind_of_cell(self.cell) != "image":
             raise ValueError(
                 f"{owner}: scores of shape {found.scores.shape} lie over a picture, and cell is"
                 f" none ({type(self.cell).__name__}). Pass the picture as cell."
