@@ -5,9 +5,6 @@ pool), the recipe describes itself, loads a tower (the weights) and puts a backb
 Recipes and towers are kept, since an encoder and each of its clones asks for the same ones.
 """
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,13 +19,14 @@ from skmm.backbones._pretrained_speech import VoiceRecipe, WhisperRecipe
 from skmm.backbones._pretrained_text import TextRecipe
 from skmm.backbones._pretrained_video import VideoRecipe
 from skmm.backbones._protocol import Backbone
+from skmm.backbones._shelf import Shelf
 from skmm.backbones._transformers import is_video_model, read_config
 
 __all__ = ["describe", "load_backbone", "load_count"]
 
 
 class _Checkpoint(Protocol):
-    """What is used of a checkpoint: see ``skmm.encoders._checkpoint``."""
+    """What is used of a checkpoint: see ``skmm.backbones._folders``."""
 
     @property
     def name(self) -> str: ...
@@ -41,43 +39,10 @@ class _Checkpoint(Protocol):
     def verify(self) -> None: ...
 
 
-class _Shelf:
-    """Keeps the few things last used, each made once however many threads ask for it."""
-
-    def __init__(self, size: int):
-        self.size = size
-        self.n_made = 0
-        self._things: OrderedDict[Hashable, Any] = OrderedDict()
-        self._lock = threading.Lock()
-        self._making = threading.RLock()
-
-    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        found = self._find(key)
-        if found is not None:
-            return found
-        with self._making:
-            found = self._find(key)  # another thread may have made it meanwhile
-            if found is not None:
-                return found
-            made = make()
-            with self._lock:
-                self.n_made += 1
-                self._things[key] = made
-                while len(self._things) > self.size:
-                    self._things.popitem(last=False)
-            return made
-
-    def _find(self, key: Hashable) -> Any:
-        with self._lock:
-            if key in self._things:
-                self._things.move_to_end(key)
-            return self._things.get(key)
-
-
-_RECIPES = _Shelf(16)
+_RECIPES = Shelf(16)
 # A handful: models are large, and who compares more of them does so one after another.
-_TOWERS = _Shelf(4)
-_COMPILED = _Shelf(4)
+_TOWERS = Shelf(4)
+_COMPILED = Shelf(4)
 _PACKAGED_SOUND = {"ge2e": VoiceRecipe, "whisper-tiny.en": WhisperRecipe}
 
 

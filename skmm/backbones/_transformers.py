@@ -6,7 +6,7 @@ pictures build on ``Tower``, which makes every architecture look alike.
 
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,16 @@ from skmm._optional import import_optional
 from skmm.exceptions import CheckpointError, MissingExtraError
 
 __all__ = [
+    "LOCAL",
     "Tower",
+    "check_complete",
+    "detach",
     "is_dual",
     "is_video_model",
     "load_tower",
     "modalities_of",
     "outline",
+    "quiet",
     "read_config",
     "reading",
     "tower_width",
@@ -32,7 +36,7 @@ __all__ = [
 
 _NEEDED_BY = "A pretrained model"
 # Never code from the folder, never the network: whatever is needed lies in the folder already.
-_LOCAL = {"trust_remote_code": False, "local_files_only": True}
+LOCAL = {"trust_remote_code": False, "local_files_only": True}
 # These apply the last layer norm to the pooled vector alone, so their tokens lack it.
 _LATE_NORM = {"altclip", "chinese_clip", "clip", "clipseg", "metaclip_2", "owlv2", "owlvit"}
 # Of the models that read sound, those whose input and masks are understood here.
@@ -60,13 +64,7 @@ def reading(name: str, what: str) -> Iterator[Any]:
     transformers : module
         The package.
     """
-    transformers = import_optional("transformers", needed_by=_NEEDED_BY)
-    logging = transformers.utils.logging
-    with _LIBRARY:
-        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        if bars:
-            logging.disable_progress_bar()
+    with quiet() as transformers:
         try:
             yield transformers
         except (CheckpointError, MissingExtraError, MemoryError, torch.cuda.OutOfMemoryError):
@@ -81,6 +79,20 @@ def reading(name: str, what: str) -> Iterator[Any]:
                 f"The {what} of {name!r} cannot be read ({type(error).__name__}:"
                 f" {_first_line(error)}). Give a folder that was written by save_pretrained."
             ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[Any]:
+    """Give the transformers package, silent; for one thread at a time."""
+    transformers = import_optional("transformers", needed_by=_NEEDED_BY)
+    logging = transformers.utils.logging
+    with _LIBRARY:
+        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        if bars:
+            logging.disable_progress_bar()
+        try:
+            yield transformers
         finally:
             logging.set_verbosity(verbosity)
             if bars:
@@ -90,7 +102,7 @@ def reading(name: str, what: str) -> Iterator[Any]:
 def read_config(folder: Path, name: str) -> Any:
     """Read config.json as the class that transformers has for it."""
     with reading(name, "config.json") as transformers:
-        return transformers.AutoConfig.from_pretrained(folder, **_LOCAL)
+        return transformers.AutoConfig.from_pretrained(folder, **LOCAL)
 
 
 def modalities_of(config: Any, name: str) -> frozenset[str]:
@@ -300,24 +312,45 @@ def load_tower(
         ):
             loader = transformers.AutoModelForTextEncoding  # T5 without its decoder
         model, info = loader.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **_LOCAL
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **LOCAL
         )
-    missing = sorted(info["missing_keys"])
-    lost = [key for key in missing if key.partition(".")[0] not in _DISPENSABLE]
-    if lost or info["error_msgs"]:
-        shown = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
-        raise CheckpointError(
-            f"The weights of {name!r} are incomplete: they lack {shown or info['error_msgs']}."
-            " Save the model again with save_pretrained, or use another checkpoint."
-        )
+    missing = check_complete(info, name, _DISPENSABLE)
     if getattr(model.config, "is_encoder_decoder", False):
         model = model.get_encoder()
     model.requires_grad_(False).eval()
     tower = Tower(model, modality, dual)
     tower.has_pooler = not missing
     tower.eval()
-    _detach(tower)
+    detach(tower)
     return tower.to(device)
+
+
+def check_complete(info: dict[str, Any], name: str, dispensable: Collection[str] = ()) -> list[str]:
+    """Refuse weights that lack some of their architecture's; the library would draw them.
+
+    Parameters
+    ----------
+    info : dict
+        What ``from_pretrained`` tells beside the model.
+    name : str
+        The checkpoint's name, for messages.
+    dispensable : collection of str, default=()
+        Parts of the model that may be missing.
+
+    Returns
+    -------
+    missing : list of str
+        Weights of such parts that are.
+    """
+    missing = sorted(info["missing_keys"])
+    lost = [key for key in missing if key.partition(".")[0] not in dispensable]
+    if lost or info["error_msgs"]:
+        shown = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
+        raise CheckpointError(
+            f"The weights of {name!r} are incomplete: they lack {shown or info['error_msgs']}."
+            " Save the model again with save_pretrained, or use another checkpoint."
+        )
+    return missing
 
 
 def try_out(tower: Tower, name: str, sample: dict[str, Tensor], width: int) -> Tower:
@@ -351,9 +384,10 @@ def try_out(tower: Tower, name: str, sample: dict[str, Tensor], width: int) -> T
     return tower
 
 
-def _detach(module: nn.Module) -> None:
+def detach(module: nn.Module) -> None:
+    """Move weights that were loaded into memory of their own."""
     # Tensors from safetensors are windows into the file: were it overwritten in place, the
-    # loaded model would change with it. They are moved into memory of their own.
+    # loaded model would change with it.
     for tensor in (*module.parameters(), *module.buffers()):
         tensor.data = tensor.data.clone()
 

@@ -6,24 +6,29 @@ the path, is what a fitted encoder remembers.
 """
 
 import os
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 from skmm._optional import import_optional
+from skmm.backbones._folders import (
+    Checkpoint,
+    check_folder,
+    fetched,
+    is_path,
+    model_folder,
+    name_of,
+    no_folder,
+)
+from skmm.backbones._model_files import digest_of, file_digest
 from skmm.backbones._pretrained import describe, load_backbone, load_count
-from skmm.backbones._sentence_transformers import module_folders, read_json
 from skmm.backbones._transformers import modalities_of, read_config
-from skmm.encoders._files import FETCHED, NOT_FETCHED, PICKLES, digest_of, file_digest
 from skmm.exceptions import CheckpointError
 
 __all__ = ["Checkpoint", "describe", "load_backbone", "load_count", "resolve_checkpoint"]
 
 _WEIGHTS = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -84,54 +89,6 @@ _PACKAGES = {
 _FOUND: dict[str, Path] = {}
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """Pretrained weights that were found, with all that belongs to them.
-
-    Attributes
-    ----------
-    name : str
-        As the user gave it.
-    source : {"folder", "package", "hub"}
-        Where they were found.
-    family : {"transformers", "efficientnet-lite0", "whisper-tiny.en", "ge2e"}
-        What can load them.
-    path : Path
-        Folder, or the file with the weights.
-    digest : str
-        sha256 over name and content of every file that changes the output; the same files in
-        another folder have the same digest.
-    needed_by : str
-        Class that asked for them, for messages.
-    """
-
-    name: str
-    source: Literal["folder", "package", "hub"]
-    family: str
-    path: Path
-    digest: str
-    needed_by: str = field(default="The encoder", compare=False, repr=False)
-
-    def identity(self) -> dict[str, str]:
-        """What a fitted encoder remembers; it holds no path of this machine but a name."""
-        return {"name": self.name, "source": self.source, "digest": self.digest}
-
-    def verify(self) -> None:
-        """Check that the files are those that were resolved.
-
-        Raises
-        ------
-        CheckpointError
-            If one of them has changed since.
-        """
-        now = digest_of(self.path, hub=self.source == "hub")
-        if now != self.digest:
-            raise CheckpointError(
-                f"{self.needed_by}: the files of model={self.name!r} have changed since they were"
-                f" resolved (digest {self.digest[:12]}, now {now[:12]}). Fit again."
-            )
-
-
 def resolve_checkpoint(
     model: str | os.PathLike[str], *, modality: str, needed_by: str
 ) -> Checkpoint:
@@ -163,20 +120,15 @@ def resolve_checkpoint(
         If there are no such weights, if they are incomplete, pickled, of another modality, or
         not those that the name stands for.
     """
-    if not isinstance(model, (str, os.PathLike)):
-        raise TypeError(
-            f"{needed_by}: model={model!r} is a {type(model).__name__}, not the name or the folder"
-            " of a pretrained model."
-        )
-    name = os.fsdecode(model)
+    name = name_of(model, needed_by)
     asked = f"{needed_by}: model={name!r}"
     package = _PACKAGES.get(name) if isinstance(model, str) else None
     path = Path(name).expanduser()
     if name and path.is_dir():
         _check_namesake(path, package, asked)
         source, family = "folder", "transformers"
-    elif package is None and _is_path(model, path):
-        raise CheckpointError(_no_folder(path, asked))
+    elif package is None and is_path(model, path):
+        raise CheckpointError(no_folder(path, asked))
     elif package is not None and (file := _installed(package, asked)) is not None:
         source = "package"
         family = package.family
@@ -187,7 +139,7 @@ def resolve_checkpoint(
     if package is not None:
         _check_pin(path if path.is_file() else path / package.file, package, asked)
     if family == "transformers":
-        _check_folder(path, asked)
+        check_folder(path, asked)
     digest = digest_of(path, hub=source == "hub")
     if family == "transformers":
         kind, readable = _modalities(path, name, digest, needed_by)
@@ -201,28 +153,6 @@ def resolve_checkpoint(
             f" Give {needed_by} {'an' if modality[0] in 'ai' else 'a'} {modality} model."
         )
     return Checkpoint(name, source, family, path, digest, needed_by)  # type: ignore[arg-type]
-
-
-def _is_path(model: str | os.PathLike[str], path: Path) -> bool:
-    # The hub knows 'name' and 'owner/name'; everything else can only be meant as a path.
-    name = os.fsdecode(model)
-    return (
-        not isinstance(model, str)
-        or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name) is None
-        or path.is_file()
-    )
-
-
-def _no_folder(path: Path, asked: str) -> str:
-    if path.is_file():
-        return (
-            f"{asked} is a file, and a pretrained model is a folder with config.json and"
-            " safetensors. Give the folder."
-        )
-    return (
-        f"{asked} is no folder that exists. Give a folder that was written by save_pretrained,"
-        " or the name of a model."
-    )
 
 
 def _check_namesake(folder: Path, package: _Package | None, asked: str) -> None:
@@ -275,105 +205,26 @@ def _installed(package: _Package, asked: str) -> Path | None:
 
 def _fetch(name: str, package: _Package | None, modality: str, asked: str) -> Path:
     """Take a repository of the hub from the local cache, else from the network."""
-    import_optional("transformers", needed_by=asked.partition(":")[0])  # brings the hub's client
     repository = package.repository if package is not None and package.repository else name
-    try:
-        folder = _snapshot(repository, local=True)
-        _check_folder(folder, asked)
-        _check_processor(folder, modality)
-        return folder
-    except Exception:  # absent or half there, in the words of whichever client it is
-        pass
-    try:
-        return _snapshot(repository, local=False)
-    except Exception as error:  # its http library has exceptions of its own
-        reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
-        way_out = "Check the name and the connection, or download it and give its folder"
-        if package is not None:
-            way_out = f"Install it with: {package.install}"
-        raise CheckpointError(
-            f"{asked} is neither a folder here nor an installed package, and {repository!r} could"
-            f" not be fetched from the Hugging Face hub ({type(error).__name__}: {reason})."
-            f" {way_out}."
-        ) from error
-
-
-def _snapshot(repository: str, *, local: bool) -> Path:
-    hub = import_optional("huggingface_hub", needed_by="A model of the hub")
-    folder = Path(
-        hub.snapshot_download(
-            repository,
-            local_files_only=local,
-            allow_patterns=[f"*{suffix}" for suffix in FETCHED],
-            ignore_patterns=["*/*", *NOT_FETCHED],
-        )
+    return fetched(
+        repository,
+        asked,
+        check=lambda folder: _check_processor(folder, modality),
+        install=None if package is None else package.install,
     )
-    if modules := module_folders(folder):  # what sentence-transformers keeps in subfolders
-        hub.snapshot_download(
-            repository,
-            revision=folder.name,  # the same commit
-            local_files_only=local,
-            allow_patterns=[f"{module}/*{suffix}" for module in modules for suffix in FETCHED],
-            ignore_patterns=list(NOT_FETCHED),
-        )
-    return folder
 
 
 def _check_processor(folder: Path, modality: str) -> None:
     # The cache may hold what another program wanted of a repository: its config, its weights.
     patterns = ("*token*", "vocab*", "*.model") if modality == "text" else ("*processor*.json",)
-    root = _model_folder(folder)
+    root = model_folder(folder)
     if not any(file for pattern in patterns for file in root.glob(pattern)):
         raise CheckpointError(f"{folder} lacks what prepares its input.")
-
-
-def _model_folder(folder: Path) -> Path:
-    """Where config and weights lie: sentence-transformers may keep them in a subfolder."""
-    if (folder / "config.json").is_file():
-        return folder
-    inside = [folder / name for name in module_folders(folder)]
-    return next((path for path in inside if _has_weights(path)), folder)
-
-
-def _has_weights(folder: Path) -> bool:
-    return (folder / _WEIGHTS).is_file() or (folder / _INDEX).is_file()
-
-
-def _check_folder(folder: Path, asked: str) -> None:
-    root = _model_folder(folder)
-    if not (root / "config.json").is_file():
-        raise CheckpointError(
-            f"{asked} is a folder without config.json, so it is no model of transformers."
-            " Give a folder that was written by save_pretrained."
-        )
-    if (root / "adapter_config.json").is_file():
-        raise CheckpointError(
-            f"{asked} holds an adapter, not a whole model. Merge it into its base model first"
-            " (peft: merge_and_unload) and save that."
-        )
-    if not _has_weights(root):
-        pickled = any(file.suffix in PICKLES for file in root.iterdir())
-        found = "pickled weights, which can run code when loaded" if pickled else "no weights"
-        raise CheckpointError(
-            f"{asked} has {found}, and only safetensors are read. Load the model where you trust"
-            " it and save it with save_pretrained, which writes safetensors."
-        )
-    if not (root / _WEIGHTS).is_file():
-        index = read_json(root / _INDEX)
-        shards = sorted(set(index.get("weight_map", {}).values()))
-        # Beside the index, where the digest sees them.
-        here = {file.name for file in root.iterdir() if file.is_file()}
-        absent = [shard for shard in shards if shard not in here]
-        if absent or not shards:
-            raise CheckpointError(
-                f"{asked} lacks {len(absent)} of the {len(shards)} files of its weights"
-                f" ({', '.join(absent[:3]) or 'its index is empty'}). Copy or download it again."
-            )
 
 
 @lru_cache(maxsize=64)
 def _modalities(folder: Path, name: str, digest: str, needed_by: str) -> tuple[str, frozenset[str]]:
     """Model type and what it reads; the digest is there to forget a folder that changed."""
     import_optional("transformers", needed_by=needed_by)
-    config = read_config(_model_folder(folder), name)
+    config = read_config(model_folder(folder), name)
     return config.model_type, modalities_of(config, name)

@@ -55,5 +55,5 @@ def pictures():
 @pytest.fixture
 def fresh(monkeypatch):
     """Nothing is kept from other tests."""
-    monkeypatch.setattr(_pretrained, "_TOWERS", _pretrained._Shelf(4))
-    monkeypatch.setattr(_pretrained, "_RECIPES", _pretrained._Shelf(16))
+    monkeypatch.setattr(_pretrained, "_TOWERS", _pretrained.Shelf(4))
+    monkeypatch.setattr(_pretrained, "_RECIPES", _pretrained.Shelf(16))

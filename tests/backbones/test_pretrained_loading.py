@@ -194,7 +194,7 @@ class TestLoading:
         file = first / "model.safetensors"
         kept = file.read_bytes()[:4000]
         file.write_bytes(kept + bytes(file.stat().st_size - len(kept)))
-        monkeypatch.setattr(_pretrained, "_TOWERS", _pretrained._Shelf(4))  # others were used
+        monkeypatch.setattr(_pretrained, "_TOWERS", _pretrained.Shelf(4))  # others were used
         assert torch.equal(encode(open_backbone(second, "text"), TEXTS).pooled, before)
 
     def test_files_that_change_before_loading_are_refused(self, copied_checkpoint, fresh):

@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from skmm.backbones._pipelines import component_folders
 from skmm.backbones._sentence_transformers import module_folders
 
 __all__ = ["FETCHED", "NOT_FETCHED", "PICKLES", "digest_of", "file_digest"]
 
-# What is fetched from the hub: configs, weights, tokenizers. Never code, never a pickle.
-FETCHED = (".json", ".safetensors", ".txt", ".model", ".spm", ".codes", ".tiktoken")
-NOT_FETCHED = ("consolidated*", "*.fp16.safetensors", "adapter_model*")
+# What is fetched from the hub: configs, weights, tokenizers, chat templates. Never code, never a
+# pickle.
+FETCHED = (".json", ".safetensors", ".txt", ".model", ".spm", ".codes", ".tiktoken", ".jinja")
+NOT_FETCHED = ("consolidated*", "*.fp16.safetensors", "*.non_ema.safetensors", "adapter_model*")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 # Files of a folder that no loader of ours reads, so they are no part of its digest. Any file
 # that is not listed here is: to encode once more in vain is better than to reuse wrongly.
@@ -59,7 +61,8 @@ def digest_of(path: Path, *, hub: bool) -> str:
 
 
 def _files(folder: Path, *, hub: bool) -> Iterator[tuple[str, Path]]:
-    places = [folder, *(folder / name for name in module_folders(folder))]
+    inner = {*module_folders(folder), *component_folders(folder)}
+    places = [folder, *(folder / name for name in sorted(inner))]
     for file in (file for place in places if place.is_dir() for file in place.iterdir()):
         if not file.is_file() or _IGNORED_NAMES.fullmatch(file.name):
             continue
