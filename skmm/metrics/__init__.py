@@ -1,5 +1,12 @@
-"""Metrics of retrieval, right with ties and with several relevant items, of texts; and scorers."""
+"""Metrics of retrieval, right with ties and with several relevant items, of texts, of pictures.
 
+And scorers of all of them.
+"""
+
+from skmm.metrics._agreement import paired_cosine
+from skmm.metrics._answers import vqa_accuracy
+from skmm.metrics._frechet import frechet_distance
+from skmm.metrics._picture_scorer import make_picture_scorer
 from skmm.metrics._retrieval import (
     hit_rate_at_k,
     mean_average_precision,
@@ -18,7 +25,9 @@ __all__ = [
     "cider",
     "corpus_bleu",
     "exact_match",
+    "frechet_distance",
     "hit_rate_at_k",
+    "make_picture_scorer",
     "make_retrieval_scorer",
     "make_text_scorer",
     "mean_average_precision",
@@ -26,6 +35,8 @@ __all__ = [
     "mean_reciprocal_rank",
     "median_rank",
     "ndcg",
+    "paired_cosine",
     "recall_at_k",
     "rouge_l",
+    "vqa_accuracy",
 ]

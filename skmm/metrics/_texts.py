@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["TextRow", "count_ngrams", "marked_words", "plain_words", "text_rows"]
+__all__ = ["TextRow", "count_ngrams", "is_missing", "marked_words", "plain_words", "text_rows"]
 
 _PLAIN = re.compile(r"[^\W_]+")
 # The rules of mteval-v13a, which published BLEU scores are computed by: signs stand alone, but a
@@ -53,7 +53,7 @@ def text_rows(y_true: Any, y_pred: Any, owner: str) -> list[TextRow]:
     rows = []
     for position, (cell, text) in enumerate(zip(references, texts, strict=True)):
         known = _references(cell, position, owner)
-        if _is_missing(text):
+        if is_missing(text):
             text = ""
         elif not isinstance(text, str):
             raise TypeError(
@@ -80,10 +80,10 @@ def _references(cell: Any, position: int, owner: str) -> list[str]:
     """Texts of a cell of ``y_true``: one, several or none."""
     if isinstance(cell, str):
         return [cell]
-    if _is_missing(cell):
+    if is_missing(cell):
         return []
     if isinstance(cell, Sequence | np.ndarray | set | frozenset) and not isinstance(cell, bytes):
-        known = [text for text in cell if not _is_missing(text)]
+        known = [text for text in cell if not is_missing(text)]
         if all(isinstance(text, str) for text in known):
             return known
     raise TypeError(
@@ -92,7 +92,8 @@ def _references(cell: Any, position: int, owner: str) -> list[str]:
     )
 
 
-def _is_missing(cell: Any) -> bool:
+def is_missing(cell: Any) -> bool:
+    """Tell whether a cell is None, a NaN or pandas.NA."""
     # pandas, whose NA compares to nothing, is not imported here.
     return (
         cell is None
