@@ -5,8 +5,9 @@ A question about a picture
 *What colour is the shape? Is there a circle? Neither the picture nor the question has the answer.*
 
 Visual question answering in small: a picture is one column, a question another, and the answer is
-a class. The pictures are drawn here, after those of the data set ``easy-vqa``, on whose own test
-questions ``tests/benchmarks/question_answering.py`` measures the same model.
+chosen among those of training, or written. The pictures are drawn here, after those of the data set
+``easy-vqa``, on whose own test questions ``tests/benchmarks/question_answering.py`` measures the
+same models.
 """
 
 # %%
@@ -21,7 +22,7 @@ import pandas as pd
 from PIL import Image, ImageDraw
 from sklearn.model_selection import GroupShuffleSplit
 
-from skmm import ImageEncoder, JointFusionClassifier, TextEncoder
+from skmm import ImageEncoder, QuestionAnswerer
 from skmm.inspection import modality_shapley
 
 COLOURS = {"red": "#d62728", "blue": "#1f77b4", "green": "#2ca02c", "yellow": "#f0c000"}
@@ -71,52 +72,53 @@ frame[["question", "answer"]].head(6)
 # --------------------
 # The same picture stands in six rows, so whole pictures are held out. It is encoded once
 # nevertheless: the frozen encoder knows a cell by its content. A small network over the words of
-# the question is trained with the fusion, in which picture and question attend to each other.
+# the question is trained with a fusion in which picture and question attend to each other. Its
+# training hides one of them in some rows, so that it answers as well as can be when one is gone.
 
 X, y = frame[["picture", "question"]], frame["answer"]
 splitter = GroupShuffleSplit(1, test_size=0.25, random_state=0)
 train, test = next(splitter.split(X, y, groups=frame["number"]))
-PICTURE = ("picture", ImageEncoder(), ["picture"])
-QUESTION = ("question", TextEncoder("gru", n_components=32), ["question"])
+X_test, y_test = X.iloc[test], y.iloc[test]
 
-
-def fusion(triples):
-    """Without modality dropout: where one of the two is gone, there is no answer to learn."""
-    return JointFusionClassifier(
-        triples,
-        strategy="cross_attention",
-        modality_dropout=0,
-        learning_rate=1e-3,
-        early_stopping=False,
-        max_epochs=20,
-        random_state=0,
-    ).fit(X.iloc[train], y.iloc[train])
-
-
-models = {
-    "picture alone": fusion([PICTURE]),
-    "question alone": fusion([QUESTION]),
-    "both": fusion([PICTURE, QUESTION]),
-}
-accuracy = pd.Series({name: m.score(X.iloc[test], y.iloc[test]) for name, m in models.items()})
+picture = ("picture", ImageEncoder(), ["picture"])
+options = {"max_epochs": 20, "early_stopping": False, "random_state": 0}
+answerer = QuestionAnswerer([picture], **options).fit(X.iloc[train], y.iloc[train])
+accuracy = pd.Series(
+    {
+        "picture alone": answerer.score(X_test.assign(question=None), y_test),
+        "question alone": answerer.score(X_test.assign(picture=None), y_test),
+        "both": answerer.score(X_test, y_test),
+    }
+)
 accuracy.round(2)
 
 # %%
 # Who knew what
 # -------------
 # The question says which answers are possible, the picture which one is right. Alone the picture
-# is worth little; its share is what it adds to a question.
+# is worth little; its share is what it adds to a question. What chooses is a joint fusion, and can
+# be asked as any other.
 
-shares = modality_shapley(models["both"], X.iloc[test], y.iloc[test])
+shares = modality_shapley(answerer.estimator_, X_test, y_test)
 print(shares.score_values.round(2).to_string())
-print("together more than one by one:", shares.interactions.loc["picture", "question"].round(2))
+print("together more than one by one:", shares.interactions.iloc[0, 1].round(2))
+
+# %%
+# Written instead of chosen
+# -------------------------
+# With an open vocabulary a decoder reads the question, looks at the picture and writes the answer,
+# word by word.
+
+writer = QuestionAnswerer([picture], vocabulary="open", **options)
+writer.fit(X.iloc[train], y.iloc[train])
+print("right to the letter:", round(writer.score(X_test, y_test), 2))
 
 # %%
 # Some answers
 # ------------
 
 asked = frame.iloc[test].groupby("number").sample(1, random_state=2).head(8)
-answers = models["both"].predict(asked[["picture", "question"]])
+answers = answerer.predict(asked[["picture", "question"]])
 figure, axes = plt.subplots(2, 4, figsize=(9, 5.2), layout="constrained")
 for axis, (_, row), answer in zip(axes.flat, asked.iterrows(), answers, strict=True):
     axis.imshow(row["picture"])

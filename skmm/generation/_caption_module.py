@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from skmm.fusion._module import SEPARATOR, JointModule
 from skmm.nets import TextDecoder, TokenMemory
 
-__all__ = ["TEXT", "CaptionModule"]
+__all__ = ["PREFIX", "TEXT", "CaptionModule"]
 
 # Beside the modalities' tensors in a batch; no modality has an empty name.
 TEXT = f"{SEPARATOR}text"
+PREFIX = f"{SEPARATOR}prefix"
+_NOTHING = -1  # behind the end of a prefix
 
 
 class CaptionModule(JointModule):
@@ -28,7 +30,7 @@ class CaptionModule(JointModule):
     dropout : float
         Share of the memory that is zeroed in training.
     modality_dropout : float
-        Probability that a row loses a modality in training.
+        Probability that a row loses a modality, or its prefix, in training.
     granularity : {"pooled", "sequence"}
         Whether the encoders' vectors or their tokens are looked at.
     max_tokens : int or None
@@ -62,11 +64,21 @@ class CaptionModule(JointModule):
         )
         self.head: Any = decoder
 
-    def remember(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the decoder looks at, (n_rows, n_memory, width), and what of it exists."""
+    def remember(self, **inputs: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return what the decoder looks at, (n_rows, n_memory, width), what of it exists, prefix.
+
+        The prefix, if there is one, are ids (n_rows, n_prefix), negative behind its end.
+        """
         tokens, known = self.gather(**inputs)
-        return self.fusion(*self.completed(tokens, known))
+        prefix = inputs.get(PREFIX)
+        if prefix is None:
+            return *self.fusion(*self.completed(tokens, known)), None
+        # Hidden in training as a modality is: so of a picture and a question either may be gone.
+        tokens, masks = self.completed(tokens, {**known, PREFIX: prefix >= 0})
+        prefix = prefix.where(masks.pop(PREFIX), _NOTHING)
+        return *self.fusion(tokens, masks), prefix
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Return logits (n_rows, n_steps, n_tokens) of what follows each token of the texts."""
-        return self.head(*self.remember(**inputs), inputs[TEXT])
+        memory, mask, prefix = self.remember(**inputs)
+        return self.head(memory, mask, inputs[TEXT], prefix)

@@ -14,10 +14,13 @@ from skmm._device import seeded
 from skmm.fusion._base import BaseFusion
 from skmm.fusion._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm.fusion._inputs import JointInputs
+from skmm.fusion._modalities import Modality
 from skmm.fusion._net import Report
 from skmm.fusion._sequence import block_of
 from skmm.fusion._training import TrainingMixin
-from skmm.generation._caption_module import TEXT, CaptionModule
+from skmm.generation._caption_module import PREFIX, TEXT, CaptionModule
+from skmm.generation._prefix import prefix_ids, prefixes_of_rows, resolve_others
+from skmm.generation._pretrained_captions import PretrainedCaptions
 from skmm.generation._target_texts import padded_ids, texts_of_rows
 from skmm.generation._tokenizer import TextTokenizer
 from skmm.nets import GRUDecoder, TextDecoder, TokenLoss, TransformerDecoder
@@ -38,7 +41,7 @@ class _IdsCode:
         """Texts fall into no classes."""
 
 
-class BaseCaptions(TrainingMixin, CallbackSupportMixin, BaseFusion):
+class BaseCaptions(PretrainedCaptions, TrainingMixin, CallbackSupportMixin, BaseFusion):
     """Training of the decoder, with the trainer of the joint fusions."""
 
     module_: CaptionModule
@@ -46,6 +49,7 @@ class BaseCaptions(TrainingMixin, CallbackSupportMixin, BaseFusion):
     _code = _IdsCode()
 
     # Parameters of the generator, told to type checkers.
+    prefix: str | int | None
     decoder: str
     tokenizer: str
     max_vocabulary: int
@@ -62,16 +66,21 @@ class BaseCaptions(TrainingMixin, CallbackSupportMixin, BaseFusion):
     callbacks: Any
 
     @with_callbacks
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Fit the transformers and train the decoder, and encoders that need training.
+
+        With ``model`` nothing is trained: the column and the checkpoint are looked for, and the
+        weights are loaded when they are needed.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality. One that lacks all is not learned from.
+            Cells; any row may lack any modality. One that lacks all, and its prefix, is not
+            learned from.
         y : array-like of shape (n_samples,)
             Texts, or a list of several texts in a cell, each of which is learned. A row whose
-            text is missing is not learned from, but its cells are seen by the transformers.
+            text is missing is not learned from, but its cells are seen by the transformers. With
+            ``model`` None will do.
 
         Returns
         -------
@@ -79,16 +88,20 @@ class BaseCaptions(TrainingMixin, CallbackSupportMixin, BaseFusion):
             The fitted generator.
         """
         self._validate_params()
+        if self.model is not None:
+            return self._fit_pretrained(X, y)
+        self.checkpoint_ = None
         X = self._check_frame(X, reset=True)
         texts = texts_of_rows(y, n_rows(X), type(self).__name__, several=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        prefixes = self._prefixes(X)
         kind: Any = {"granularity": self.granularity, "max_tokens": self.max_tokens}
         blocks = [block_of(modality, seed, **kind) for modality in self._resolve(X)]
         inputs: Any = JointInputs(blocks)
         # Before torch is seeded, for that lets in one thread of the process at a time.
         inputs.fit_frozen(X, None)
         with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
-            tensors, rows = self._start(X, texts, inputs)
+            tensors, rows = self._start(X, texts, prefixes, inputs)
             held_out = self._hold_out(rows, np.zeros(len(texts)), seed)
             # All texts of a row are on one side.
             pairs = [(row, text) for row in rows for text in texts[row]]
@@ -112,8 +125,23 @@ class BaseCaptions(TrainingMixin, CallbackSupportMixin, BaseFusion):
             self._train(self._dataset(tensors, target, None, np.flatnonzero(~is_held), own))
         return self
 
+    def _resolve(self, X: Any, *, predictors: bool = False) -> list[Modality]:
+        if self.prefix is None or not isinstance(self.modalities, str):
+            return super()._resolve(X, predictors=predictors)
+        return resolve_others(X, self.prefix, type(self).__name__, super()._resolve)
+
+    def _prefixes(self, X: Any) -> list[str | None]:
+        """Prefix of each row, None where it is missing; nothing at all if no column has them."""
+        if self.prefix is None:
+            return []
+        return prefixes_of_rows(X, self.prefix, type(self).__name__)
+
     def _start(
-        self, X: Any, texts: list[list[str]], inputs: JointInputs
+        self,
+        X: Any,
+        texts: list[list[str]],
+        prefixes: list[str | None],
+        inputs: JointInputs,
     ) -> tuple[dict[str, Tensor], np.ndarray]:
         """Start the networks that are trained, learn the tokens, and build the decoder.
 
@@ -122,12 +150,15 @@ class BaseCaptions(TrainingMixin, CallbackSupportMixin, BaseFusion):
         nothing: Any = None
         tensors, networks = inputs.fit(X, nothing)
         inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)
-        present = inputs.present(tensors)
+        present = _with_prefix(inputs.present(tensors), prefixes)
         self._refuse_empty(present)
         rows = self._rows_to_learn(texts, present)
         self._inputs = inputs
+        read = [prefixes[row] or "" for row in rows] if prefixes else []
         self._tokenizer = TextTokenizer(self.tokenizer, self.max_vocabulary)
-        self._tokenizer.fit(text for row in rows for text in texts[row])
+        self._tokenizer.fit([*(text for row in rows for text in texts[row]), *read])
+        if prefixes:
+            tensors[PREFIX] = torch.from_numpy(prefix_ids(prefixes, self._tokenizer))
         self.vocabulary_ = list(self._tokenizer.tokens_)
         self.module_ = CaptionModule(
             {block.name: inputs.widths[block.name] for block in inputs.blocks},
@@ -170,12 +201,17 @@ class BaseCaptions(TrainingMixin, CallbackSupportMixin, BaseFusion):
 
     # --- after fit --------------------------------------------------------------------------
 
-    def _for_batches(self, X: Any, use: Callable[[np.ndarray, Tensor, Tensor], None]) -> int:
-        """Call ``use(rows, memory, mask)`` for the rows that have a modality; returns n_samples."""
+    def _for_batches(
+        self, X: Any, use: Callable[[np.ndarray, Tensor, Tensor, Tensor | None], None]
+    ) -> int:
+        """Call ``use(rows, memory, mask, prefix)`` for rows that have something; n_samples."""
         X = self._check_frame(X, reset=False)
         device = self._placed()
         inputs = self._inputs.tensors(X)
-        present = self._inputs.present(inputs)
+        prefixes = self._prefixes(X)
+        if prefixes:
+            inputs[PREFIX] = torch.from_numpy(prefix_ids(prefixes, self._tokenizer))
+        present = _with_prefix(self._inputs.present(inputs), prefixes)
         self._refuse_empty(present)
         rows = np.flatnonzero(present.any(axis=1))
         step = self.module_.rows_at_once
@@ -186,3 +222,10 @@ class BaseCaptions(TrainingMixin, CallbackSupportMixin, BaseFusion):
             with self._threads(), torch.inference_mode():
                 use(some, *self.module_.remember(**batch))
         return len(present)
+
+
+def _with_prefix(present: np.ndarray, prefixes: list[str | None]) -> np.ndarray:
+    """What each row has, (n_samples, n_modalities), and whether it has a prefix, if any may."""
+    if not prefixes:
+        return present
+    return np.column_stack([present, [prefix is not None for prefix in prefixes]])

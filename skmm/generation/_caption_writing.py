@@ -43,8 +43,10 @@ class CaptionWriter(BaseCaptions):
         texts : ndarray of shape (n_samples,), object
             Texts; None for a row that lacks every modality.
         """
-        check_is_fitted(self, "module_")
         self._validate_params()  # those of the decoding may have been set after fit
+        if self.model is not None:
+            return self._write_pretrained(X)
+        check_is_fitted(self, "module_")
         found: dict[int, str] = {}
         longest = self.max_length or self.max_length_
         draws = None
@@ -52,10 +54,11 @@ class CaptionWriter(BaseCaptions):
             # Of all rows at once: what a row gets does not depend on the batches.
             draws = check_random_state(self.random_state).random_sample((n_rows(X), longest))
 
-        def write(rows: np.ndarray, memory: Tensor, mask: Tensor) -> None:
-            ids = self._decode(memory, mask, longest, None if draws is None else draws[rows])
-            for row, own in zip(rows, ids.cpu().tolist(), strict=True):
-                found[int(row)] = self._text_of(own)
+        def write(rows: np.ndarray, memory: Tensor, mask: Tensor, prefix: Tensor | None) -> None:
+            own = None if draws is None else draws[rows]
+            ids = self._decode(memory, mask, prefix, longest, own)
+            for row, text in zip(rows, ids.cpu().tolist(), strict=True):
+                found[int(row)] = self._text_of(text)
 
         n = self._for_batches(X, write)
         texts = np.full(n, None, dtype=object)
@@ -64,9 +67,14 @@ class CaptionWriter(BaseCaptions):
         return texts
 
     def _decode(
-        self, memory: Tensor, mask: Tensor, longest: int, draws: np.ndarray | None
+        self,
+        memory: Tensor,
+        mask: Tensor,
+        prefix: Tensor | None,
+        longest: int,
+        draws: np.ndarray | None,
     ) -> Tensor:
-        options: dict[str, Any] = {"max_length": longest}
+        options: dict[str, Any] = {"max_length": longest, "prefix": prefix}
         given = (self.module_.head, memory, mask)
         if draws is not None:
             options |= {"top_p": self.top_p, "temperature": self.temperature}
@@ -96,21 +104,24 @@ class CaptionWriter(BaseCaptions):
             Sum of the log-probabilities of a text's tokens and of its end; NaN where the text is
             missing or the row lacks every modality.
         """
-        check_is_fitted(self, "module_")
+        if self.model is None:
+            check_is_fitted(self, "module_")
         owner = f"{type(self).__name__}.predict_log_proba"
         given = self.predict(X) if y is None else y
         texts = texts_of_rows(given, n_rows(X), owner, several=False)
+        if self.model is not None:
+            return self._judge_pretrained(X, texts)
         result = np.full(len(texts), np.nan)
 
-        def judge(rows: np.ndarray, memory: Tensor, mask: Tensor) -> None:
+        def judge(rows: np.ndarray, memory: Tensor, mask: Tensor, prefix: Tensor | None) -> None:
             places = [place for place, row in enumerate(rows) if texts[row]]
             if not places:
                 return
             ids, target = self._ids_of([texts[row][0] for row in rows[places]], None)
             own = torch.as_tensor(places, device=memory.device)
-            logits = self.module_.head(
-                memory[own], mask[own], torch.from_numpy(ids).to(memory.device)
-            )
+            read = torch.from_numpy(ids).to(memory.device)
+            before = None if prefix is None else prefix[own]
+            logits = self.module_.head(memory[own], mask[own], read, before)
             wanted = torch.from_numpy(target).to(memory.device)
             likely = log_likelihood(logits, wanted, TokenLoss.NOTHING)
             result[rows[places]] = likely.cpu().numpy()
@@ -140,5 +151,5 @@ class CaptionWriter(BaseCaptions):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False  # its target is texts, which no common check has
-        tags.target_tags.required = True
+        tags.target_tags.required = self.model is None
         return tags

@@ -1,6 +1,7 @@
 """Texts of cells of any modality: captions."""
 
-from numbers import Real
+from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar
 
 from skmm._constraints import (
@@ -42,6 +43,21 @@ class CaptionGenerator(CaptionWriter):
         scikit-learn transformer or pipeline, ``"drop"``, ``"passthrough"`` (numbers, or cells that
         are vectors of one length), or a modality such as ``"image"`` or ``"audio"`` for its
         default encoder. ``"auto"`` infers the modalities from the training frame.
+    prefix : str or int, default=None
+        Column, by name or position, whose text stands in front of what is written: a question, a
+        language, the first words. The decoder reads its tokens, is not taught to write them, and
+        goes on behind them. ``"auto"`` leaves that column out of the modalities. A missing prefix
+        is an empty one; tokens that no training text or prefix held are left out of it.
+    model : str or path, default=None
+        Folder or hub name of a pretrained checkpoint of ``transformers`` that writes: from pictures
+        (BLIP, GIT, a vision-encoder-decoder such as ViT-GPT2, ...) or from speech (Whisper). It
+        reads the raw cells of one column, so ``modalities`` is one triple whose ``transformer``
+        is ``"image"`` or ``"audio"``, or ``"auto"``. Nothing is trained. None trains a decoder
+        from scratch.
+    prompt : str, default=None
+        With ``model``: text in front of what is written, such as ``"a photo of"``, or the
+        question to a model that answers. It is no part of the text that is returned. With
+        ``prefix`` that column's text stands where the prompt has ``{}``, else behind it.
     decoder : {"transformer", "gru"}, default="transformer"
         A transformer [3]_, or a recurrent network whose outputs attend to the row [4]_.
     tokenizer : {"word", "bpe", "character"}, default="word"
@@ -64,7 +80,8 @@ class CaptionGenerator(CaptionWriter):
     dropout : float, default=0.1
         Share of units that is zeroed in training.
     modality_dropout : float, default=0.0
-        Probability that a row loses a modality in training; one always stays.
+        Probability that a row loses a modality, or its prefix, in training; one of all that it
+        has always stays.
     label_smoothing : float, default=0.0
         Share of each target that is spread over all tokens in training.
     decoding : {"greedy", "beam", "nucleus"}, default="greedy"
@@ -82,7 +99,8 @@ class CaptionGenerator(CaptionWriter):
         Of ``"nucleus"``: below 1 the likely becomes likelier.
     max_length : int, default=None
         Most tokens of a text: longer ones are cut, in ``fit`` and in ``predict``. None is the
-        length of the longest training text.
+        length of the longest training text; with ``model`` that which the checkpoint's
+        ``generation_config.json`` allows, else 20.
     scoring : str or callable, default="corpus_bleu"
         What ``score`` measures: a name that :func:`~skmm.metrics.make_text_scorer` takes, or a
         function of ``(y_true, y_pred)``.
@@ -113,8 +131,8 @@ class CaptionGenerator(CaptionWriter):
     callbacks : list of skorch callbacks, default=None
         Added to the training; copies are used.
     all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality gets None, a missing text, or ``ModalityMissingError`` is
-        raised.
+        A row that lacks every modality, and has no prefix, gets None, a missing text, or
+        ``ModalityMissingError`` is raised.
     missing_columns : {"raise", "absent"}, default="raise"
         What to do with a frame that lacks a column of the training frame: raise, or count it as
         absent in every row.
@@ -137,7 +155,9 @@ class CaptionGenerator(CaptionWriter):
     max_length_ : int
         Tokens of the longest training text, that of its end included.
     module_ : nn.Module
-        Trained network.
+        Trained network. Neither it nor anything else about training is there with ``model``.
+    checkpoint_ : dict or None
+        With ``model``: name, source and sha256 of the pretrained checkpoint, and what it reads.
     net_ : skorch.NeuralNet
         What trained it; not in a pickle.
     history_ : list of dict
@@ -156,8 +176,15 @@ class CaptionGenerator(CaptionWriter):
 
     Notes
     -----
-    The parameters from ``decoding`` to ``scoring`` are read when they are used: after
-    ``set_params`` a fitted generator writes another way, without training again.
+    The parameters from ``decoding`` to ``scoring`` are read when they are used, and so is
+    ``prompt``: after ``set_params`` a fitted generator writes another way, without training again.
+
+    With ``model`` these have a meaning: ``modalities``, ``prefix``, ``prompt``, those from
+    ``decoding`` to ``scoring``, ``batch_size`` (cells at once), ``all_missing``,
+    ``missing_columns``, ``device``, ``dtype`` (of the weights; ``"auto"`` is bfloat16 on a GPU
+    that has it) and ``random_state``. All others concern training from scratch and are not looked
+    at. Whatever else the checkpoint's ``generation_config.json`` says of writing (tokens that are
+    never written, a penalty for repetition) holds; how likely a text is, is told without it.
 
     References
     ----------
@@ -218,6 +245,9 @@ class CaptionGenerator(CaptionWriter):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseFusion._parameter_constraints,
         **_TRAINING,
+        "prefix": [str, Interval(Integral, 0, None, closed="left"), None],
+        "model": [str, PathLike, None],
+        "prompt": [str, None],
         "decoder": [StrOptions({"transformer", "gru"})],
         "tokenizer": [StrOptions({"word", "bpe", "character"})],
         "max_vocabulary": POSITIVE_INT,
@@ -244,6 +274,9 @@ class CaptionGenerator(CaptionWriter):
         self,
         modalities: Any = "auto",
         *,
+        prefix: str | int | None = None,
+        model: Any = None,
+        prompt: str | None = None,
         decoder: str = "transformer",
         tokenizer: str = "word",
         max_vocabulary: int = 8000,
@@ -281,6 +314,9 @@ class CaptionGenerator(CaptionWriter):
         verbose: Any = 0,
     ):
         self.modalities = modalities
+        self.prefix = prefix
+        self.model = model
+        self.prompt = prompt
         self.decoder = decoder
         self.tokenizer = tokenizer
         self.max_vocabulary = max_vocabulary

@@ -9,12 +9,19 @@ from torch import Tensor
 from skmm.generation._tokenizer import TextTokenizer
 from skmm.nets import TextDecoder
 
-__all__ = ["beam", "greedy", "log_likelihood", "nucleus"]
+__all__ = ["beam", "drawn", "greedy", "log_likelihood", "nucleus"]
 
 _END, _UNKNOWN = TextTokenizer.END, TextTokenizer.UNKNOWN
 
 
-def greedy(decoder: TextDecoder, memory: Tensor, mask: Tensor, *, max_length: int) -> Tensor:
+def greedy(
+    decoder: TextDecoder,
+    memory: Tensor,
+    mask: Tensor,
+    *,
+    max_length: int,
+    prefix: Tensor | None = None,
+) -> Tensor:
     """Take the likeliest token, each time.
 
     Parameters
@@ -27,13 +34,16 @@ def greedy(decoder: TextDecoder, memory: Tensor, mask: Tensor, *, max_length: in
         True where it exists.
     max_length : int
         Most tokens of a text.
+    prefix : Tensor of shape (n_rows, n_prefix), int, default=None
+        Ids of what stands in front of each text, negative behind its end.
 
     Returns
     -------
     ids : Tensor of shape (n_rows, n_steps), int
         Texts, the end's id behind each that has ended.
     """
-    return _step_by_step(decoder, memory, mask, max_length, lambda _, logits: logits.argmax(dim=1))
+    given = (memory, mask, prefix)
+    return _step_by_step(decoder, given, max_length, lambda _, logits: logits.argmax(dim=1))
 
 
 def nucleus(
@@ -45,6 +55,7 @@ def nucleus(
     top_p: float,
     temperature: float,
     draws: np.ndarray,
+    prefix: Tensor | None = None,
 ) -> Tensor:
     """Draw each token among the likeliest that together have a probability of ``top_p``.
 
@@ -58,6 +69,8 @@ def nucleus(
         Logits are divided by it.
     draws : ndarray of shape (n_rows, max_length)
         Uniform on [0, 1): what decides each token.
+    prefix : Tensor, default=None
+        As in :func:`greedy`.
 
     Returns
     -------
@@ -67,27 +80,51 @@ def nucleus(
     chance = torch.as_tensor(draws, dtype=torch.float64, device="cpu")
 
     def choose(step: int, logits: Tensor) -> Tensor:
-        # On the CPU in double precision: the same draw on every device, up to its logits.
-        shares = torch.softmax(logits.double().cpu() / temperature, dim=1)
-        shares, order = shares.sort(dim=1, descending=True, stable=True)
-        total = shares.cumsum(dim=1)
-        kept = (total - shares < top_p) & (shares > 0)
-        kept[:, 0] = True
-        total = torch.where(kept, shares, 0.0).cumsum(dim=1)
-        place = (total <= chance[:, [step]] * total[:, [-1]]).sum(dim=1, keepdim=True)
-        place = place.minimum(kept.sum(dim=1, keepdim=True) - 1)
-        return order.gather(1, place)[:, 0].to(logits.device)
+        return drawn(logits, chance[:, step], top_p=top_p, temperature=temperature)
 
-    return _step_by_step(decoder, memory, mask, max_length, choose)
+    return _step_by_step(decoder, (memory, mask, prefix), max_length, choose)
+
+
+def drawn(logits: Tensor, chance: Any, *, top_p: float, temperature: float) -> Tensor:
+    """Draw one token a row among the likeliest that together have a probability of ``top_p``.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_rows, n_tokens)
+        Of each token.
+    chance : array-like of shape (n_rows,)
+        Uniform on [0, 1): what decides.
+    top_p, temperature : float
+        As in :func:`nucleus`.
+
+    Returns
+    -------
+    ids : Tensor of shape (n_rows,), int
+        Where the logits are.
+    """
+    # On the CPU in double precision: the same draw on every device, up to its logits.
+    shares = torch.softmax(logits.double().cpu() / temperature, dim=1)
+    shares, order = shares.sort(dim=1, descending=True, stable=True)
+    total = shares.cumsum(dim=1)
+    kept = (total - shares < top_p) & (shares > 0)
+    kept[:, 0] = True
+    total = torch.where(kept, shares, 0.0).cumsum(dim=1)
+    goal = torch.as_tensor(chance, dtype=torch.float64)[:, None] * total[:, [-1]]
+    place = (total <= goal).sum(dim=1, keepdim=True)
+    place = place.minimum(kept.sum(dim=1, keepdim=True) - 1)
+    return order.gather(1, place)[:, 0].to(logits.device)
 
 
 def _step_by_step(
-    decoder: TextDecoder, memory: Tensor, mask: Tensor, max_length: int, choose: Any
+    decoder: TextDecoder,
+    given: tuple[Tensor, Tensor, Tensor | None],
+    max_length: int,
+    choose: Any,
 ) -> Tensor:
-    n_rows = len(memory)
-    state = decoder.start(memory, mask)
-    ids = torch.full((n_rows,), decoder.n_tokens, device=memory.device)
-    ended = torch.zeros(n_rows, dtype=torch.bool, device=memory.device)
+    state = decoder.start_behind(*given)
+    n_rows, device = len(given[0]), given[0].device
+    ids = torch.full((n_rows,), decoder.n_tokens, device=device)
+    ended = torch.zeros(n_rows, dtype=torch.bool, device=device)
     written = []
     for step in range(max_length):
         logits, state = decoder.advance(ids[:, None], state)
@@ -114,6 +151,7 @@ def beam(
     max_length: int,
     size: int,
     length_penalty: float,
+    prefix: Tensor | None = None,
 ) -> Tensor:
     """Keep the likeliest beginnings at each step, and return the likeliest text of those left.
 
@@ -125,6 +163,8 @@ def beam(
         How many beginnings of a row are kept.
     length_penalty : float
         Log-likelihoods are compared divided by the number of tokens to this power.
+    prefix : Tensor, default=None
+        As in :func:`greedy`.
 
     Returns
     -------
@@ -133,7 +173,7 @@ def beam(
     """
     n_rows, device = len(memory), memory.device
     rows = torch.arange(n_rows, device=device).repeat_interleave(size)
-    state = decoder.start(memory, mask).take(rows)
+    state = decoder.start_behind(memory, mask, prefix).take(rows)
     ids = torch.full((n_rows * size,), decoder.n_tokens, device=device)
     # All beginnings are alike at first: only one of them counts.
     scores = torch.full((n_rows, size), -torch.inf, device=device)

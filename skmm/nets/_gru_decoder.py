@@ -57,6 +57,20 @@ class GRUDecoder(TextDecoder):
         hidden = hidden.unflatten(1, (self.n_layers, self.width))
         return DecoderState({"memory": memory, "mask": mask}, {"hidden": hidden})
 
+    def read(self, ids: Tensor, mask: Tensor, state: DecoderState) -> DecoderState:
+        """Return the state behind a prefix: what the hidden units are after its last token."""
+        begin = state.past["hidden"].transpose(0, 1).contiguous()
+        lengths = mask.sum(dim=1)
+        # Packed, each row ends at its own last token; one of no token is not allowed.
+        read = nn.utils.rnn.pack_padded_sequence(
+            self.dropout(self._embed(ids)),
+            lengths.clamp(min=1).cpu(),
+            batch_first=True,
+            enforce_sorted=False,
+        )
+        hidden = torch.where((lengths > 0)[:, None], self.gru(read, begin)[1], begin)
+        return DecoderState(state.memory, {"hidden": hidden.transpose(0, 1)})
+
     def advance(self, ids: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Return logits of what follows each id, and the state with the new hidden units."""
         begin = state.past["hidden"].transpose(0, 1).contiguous()

@@ -80,18 +80,58 @@ class TextDecoder(ABC, nn.Module):
         """
 
     @abstractmethod
+    def read(self, ids: Tensor, mask: Tensor, state: DecoderState) -> DecoderState:
+        """Return the state behind a prefix, which is read and not written.
+
+        Parameters
+        ----------
+        ids : Tensor of shape (n_rows, n_steps), int
+            Prefixes, each from the left; at least one of them of full length.
+        mask : BoolTensor of shape (n_rows, n_steps)
+            False behind the end of a prefix, which may be empty.
+        state : DecoderState
+            As :meth:`start` gives it.
+        """
+
+    @abstractmethod
     def advance(self, ids: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Return logits (n_rows, n_steps, n_tokens) of what follows each id, and the new state.
 
         Parameters
         ----------
         ids : Tensor of shape (n_rows, n_steps), int
-            What is written next; after the first step of a state, one at a time.
+            What is written next: several only as the first step of a state, then one at a time.
         state : DecoderState
             What was before.
         """
 
-    def forward(self, memory: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
+    def start_behind(
+        self, memory: Tensor, mask: Tensor, prefix: Tensor | None = None
+    ) -> DecoderState:
+        """Return the state before the first token of a text, behind a prefix if there is one.
+
+        Parameters
+        ----------
+        memory : Tensor of shape (n_rows, n_memory, width)
+            What is looked at.
+        mask : BoolTensor of shape (n_rows, n_memory)
+            True where it exists.
+        prefix : Tensor of shape (n_rows, n_steps), int, default=None
+            Ids of what stands in front of each text, negative behind its end. An empty one is
+            none.
+        """
+        state = self.start(memory, mask)
+        if prefix is None:
+            return state
+        exists = prefix >= 0
+        longest = int(exists.sum(dim=1).max())
+        if not longest:
+            return state
+        return self.read(prefix[:, :longest].clamp(min=0), exists[:, :longest], state)
+
+    def forward(
+        self, memory: Tensor, mask: Tensor, ids: Tensor, prefix: Tensor | None = None
+    ) -> Tensor:
         """Return logits (n_rows, n_steps, n_tokens) of what follows each id of whole texts.
 
         Parameters
@@ -102,5 +142,7 @@ class TextDecoder(ABC, nn.Module):
             True where it exists.
         ids : Tensor of shape (n_rows, n_steps), int
             Texts, each behind the id that begins one.
+        prefix : Tensor of shape (n_rows, n_prefix), int, default=None
+            What stands in front of them, as :meth:`start_behind` takes it.
         """
-        return self.advance(ids, self.start(memory, mask))[0]
+        return self.advance(ids, self.start_behind(memory, mask, prefix))[0]

@@ -82,25 +82,48 @@ class TransformerDecoder(TextDecoder):
             past[f"keys_{i}"] = past[f"values_{i}"] = kept[f"keys_{i}"][:, :, :0]
         return DecoderState(kept, past)
 
+    def read(self, ids: Tensor, mask: Tensor, state: DecoderState) -> DecoderState:
+        """Return the state behind a prefix: its keys and values, and which of them exist."""
+        # What stands behind the end of a prefix is behind all its tokens: none looks there.
+        _, past = self._through(ids, state)
+        return DecoderState({**state.memory, "read": mask}, past)
+
     def advance(self, ids: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Return logits of what follows each id, and the state with the ids' keys and values."""
-        n_before = state.past["keys_0"].shape[2]
-        x = self.dropout(self._embed(ids) + self._positions(n_before, ids.shape[1]))
+        x, past = self._through(ids, state)
+        return self._logits(self.norm(x)), DecoderState(state.memory, past)
+
+    def _through(self, ids: Tensor, state: DecoderState) -> tuple[Tensor, dict[str, Tensor]]:
+        n_before, n = state.past["keys_0"].shape[2], ids.shape[1]
+        places = torch.arange(n_before, n_before + n, device=ids.device)[None]
+        read, own = state.memory.get("read"), None
+        if read is not None:
+            # Each row goes on where its own prefix ended.
+            places = places - (~read).sum(dim=1, keepdim=True)
+            own = _visible(read, n_before, n)
+        x = self.dropout(self._embed(ids) + self._positions(places))
         seen = state.memory["mask"][:, None, None]
         past = {}
         for i, layer in enumerate(self.layers):
             written = state.past[f"keys_{i}"], state.past[f"values_{i}"]
-            read = state.memory[f"keys_{i}"], state.memory[f"values_{i}"]
-            x, (past[f"keys_{i}"], past[f"values_{i}"]) = layer(x, written, read, seen)
-        return self._logits(self.norm(x)), DecoderState(state.memory, past)
+            looked_at = state.memory[f"keys_{i}"], state.memory[f"values_{i}"]
+            x, (past[f"keys_{i}"], past[f"values_{i}"]) = layer(x, written, looked_at, seen, own)
+        return x, past
 
-    def _positions(self, start: int, n: int) -> Tensor:
+    def _positions(self, places: Tensor) -> Tensor:
         weight = self.embedding.weight
-        places = torch.arange(start, start + n, device=weight.device)[:, None]
         half = torch.arange((self.width + 1) // 2, device=weight.device)
-        angles = places / 10_000 ** (half * 2 / self.width)
-        waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
-        return waves[:, : self.width].to(weight.dtype)
+        angles = places[..., None] / 10_000 ** (half * 2 / self.width)
+        waves = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+        return waves[..., : self.width].to(weight.dtype)
+
+
+def _visible(read: Tensor, n_before: int, n: int) -> Tensor:
+    """What each of n tokens may look at behind a prefix, (n_rows, 1, n, n_before + n)."""
+    written = read.new_ones(len(read), n_before - read.shape[1])
+    before = torch.cat([read, written], dim=1)[:, None].expand(-1, n, -1)
+    own = read.new_ones(n, n).tril().expand(len(read), -1, -1)
+    return torch.cat([before, own], dim=2)[:, None]
 
 
 class _Layer(nn.Module):
@@ -127,13 +150,15 @@ class _Layer(nn.Module):
         written: tuple[Tensor, Tensor],
         read: tuple[Tensor, Tensor],
         seen: Tensor,
+        own: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         query, key, value = self.own(self.norms[0](x)).chunk(3, dim=2)
         keys = torch.cat([written[0], self._by_head(key)], dim=2)
         values = torch.cat([written[1], self._by_head(value)], dim=2)
         # A single new token may look at all that is there; several look only back.
+        causal = own is None and x.shape[1] > 1
         found = functional.scaled_dot_product_attention(
-            self._by_head(query), keys, values, is_causal=x.shape[1] > 1
+            self._by_head(query), keys, values, attn_mask=own, is_causal=causal
         )
         x = x + self.dropout(self.own_out(self._joined(found)))
         query = self._by_head(self.query(self.norms[1](x)))

@@ -1,0 +1,171 @@
+"""Pretrained models that write: found by name or folder, loaded once per process.
+
+Any model of pictures and texts of transformers that is loaded by ``AutoModelForImageTextToText``,
+and Whisper, which writes what is said.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from skmm._optional import import_optional
+from skmm.backbones._folders import (
+    Checkpoint,
+    check_folder,
+    fetched,
+    is_path,
+    model_folder,
+    name_of,
+    no_folder,
+)
+from skmm.backbones._model_files import digest_of
+from skmm.backbones._shelf import Shelf
+from skmm.backbones._transformers import LOCAL, check_complete, detach, read_config, reading
+from skmm.backbones._writing import Writer
+from skmm.backbones._writing_inputs import WriterInputs
+from skmm.exceptions import CheckpointError
+
+__all__ = ["Writer", "load_writer", "resolve_writer", "writer_count"]
+
+# Of the models of speech, those whose input and whose beginning of a text are understood here.
+_SPEECH = {"whisper"}
+_WANTED = {
+    "image": "a model from pictures to texts, such as BLIP, GIT or a vision-encoder-decoder",
+    "audio": "a model from speech to texts: Whisper",
+}
+# One is large, and two are compared one after the other.
+_WRITERS = Shelf(2)
+
+
+def writer_count() -> int:
+    """How often this process has loaded a model that writes."""
+    return _WRITERS.n_made
+
+
+def resolve_writer(
+    model: str | os.PathLike[str], *, modality: str | None, needed_by: str
+) -> tuple[Checkpoint, str]:
+    """Find a pretrained model that writes: a folder, else the hub. Nothing is loaded.
+
+    Parameters
+    ----------
+    model : str or path-like
+        A folder, or the name of a repository of the Hugging Face hub.
+    modality : {"image", "audio"} or None
+        What it must write from; None for either.
+    needed_by : str
+        Class that asks, for messages.
+
+    Returns
+    -------
+    checkpoint : Checkpoint
+        The weights, known by their digest.
+    modality : {"image", "audio"}
+        What it writes from.
+
+    Raises
+    ------
+    CheckpointError
+        If there are no such weights, if they are incomplete or pickled, or of a model that writes
+        no texts, or from something else.
+    """
+    name = name_of(model, needed_by)
+    asked = f"{needed_by}: model={name!r}"
+    path = Path(name).expanduser()
+    source = "folder"
+    if not (name and path.is_dir()):
+        if is_path(model, path):
+            raise CheckpointError(no_folder(path, asked))
+        source, path = "hub", fetched(name, asked, check=_check_tokenizer)
+    check_folder(path, asked)
+    digest = digest_of(path, hub=source == "hub")
+    kind, found = _kind(path, name, digest, needed_by)
+    if found is None or modality not in (found, None):
+        writes = "writes no texts" if found is None else f"writes from {found} cells"
+        raise CheckpointError(
+            f"{asked} is a {kind!r} model, which {writes}. Give"
+            f" {_WANTED[modality] if modality else ' or '.join(_WANTED.values())}."
+        )
+    checkpoint = Checkpoint(name, source, "transformers", path, digest, needed_by)  # type: ignore[arg-type]
+    return checkpoint, found
+
+
+def _check_tokenizer(folder: Path) -> None:
+    # The cache may hold what another program wanted of a repository.
+    for patterns in (("*token*", "vocab*", "*.model"), ("*processor*.json",)):
+        if not any(file for pattern in patterns for file in folder.glob(pattern)):
+            raise CheckpointError(f"{folder} lacks what prepares its input.")
+
+
+@lru_cache(maxsize=16)
+def _kind(folder: Path, name: str, digest: str, needed_by: str) -> tuple[str, str | None]:
+    """Model type and what it writes from; the digest is there to forget a folder that changed."""
+    transformers = import_optional("transformers", needed_by=needed_by)
+    config = read_config(model_folder(folder), name)
+    if config.model_type in _SPEECH:
+        return config.model_type, "audio"
+    if type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return config.model_type, "image"
+    return config.model_type, None
+
+
+def load_writer(
+    checkpoint: Checkpoint, modality: str, *, device: torch.device, dtype: torch.dtype
+) -> Writer:
+    """Give a frozen model that writes; its weights are loaded at most once per process.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        What ``resolve_writer`` gave.
+    modality : {"image", "audio"}
+        What it writes from.
+    device : torch.device
+        Where the weights are.
+    dtype : torch.dtype
+        Their type.
+
+    Returns
+    -------
+    writer : Writer
+        Shared: it must not be changed.
+
+    Raises
+    ------
+    CheckpointError
+        If the weights are incomplete, unreadable, or not those that were resolved.
+    """
+
+    def load() -> Writer:
+        checkpoint.verify()
+        name = checkpoint.name
+        config = read_config(checkpoint.path, name)
+        inputs = WriterInputs(checkpoint.path, name, config, modality)
+        writer = Writer(_model(checkpoint, modality, device, dtype), inputs, name)
+        checkpoint.verify()  # nothing was exchanged while it was read
+        return writer
+
+    # By its name as well, which stands in messages.
+    key = (checkpoint.name, checkpoint.digest, modality, str(device), dtype)
+    return _WRITERS.get(key, load)
+
+
+def _model(checkpoint: Checkpoint, modality: str, device: torch.device, dtype: torch.dtype) -> Any:
+    name = checkpoint.name
+    # Weights that the checkpoint lacks are drawn at random by the library, from the global
+    # generator; they are refused, and the generator is put back.
+    with reading(name, "weights") as transformers, torch.random.fork_rng(devices=[]):
+        if modality == "audio":
+            loader = transformers.AutoModelForSpeechSeq2Seq
+        else:
+            loader = transformers.AutoModelForImageTextToText
+        model, info = loader.from_pretrained(
+            checkpoint.path, dtype=dtype, use_safetensors=True, output_loading_info=True, **LOCAL
+        )
+        check_complete(info, name)
+    model.requires_grad_(False).eval()
+    detach(model)
+    return model.to(device)

@@ -1,0 +1,339 @@
+"""A pretrained model that writes: texts of cells, and how likely given texts are."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from inspect import signature
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skmm._optional import import_optional
+from skmm.backbones._transformers import quiet
+from skmm.backbones._writing_inputs import WriterInputs
+from skmm.exceptions import CheckpointError
+
+__all__ = ["Writer"]
+
+# What a checkpoint may ask of its generator beyond the model's own probabilities. How likely a
+# text is, is a matter of these alone.
+_RULES = (
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "encoder_no_repeat_ngram_size",
+    "encoder_repetition_penalty",
+    "exponential_decay_length_penalty",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "guidance_scale",
+    "min_length",
+    "min_new_tokens",
+    "no_repeat_ngram_size",
+    "remove_invalid_values",
+    "renormalize_logits",
+    "repetition_penalty",
+    "sequence_bias",
+    "suppress_tokens",
+    "watermarking_config",
+)
+# The longest text that a config allows, by the names it has.
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_target_positions")
+
+# As transformers has it.
+_USUAL_LENGTH = 20
+
+
+class Writer:
+    """A loaded checkpoint with what prepares its input.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Frozen, in eval mode, on its device.
+    inputs : WriterInputs
+        The checkpoint's.
+    name : str
+        Its name, for messages.
+    """
+
+    def __init__(self, model: Any, inputs: WriterInputs, name: str):
+        self.model = model
+        self.inputs = inputs
+        self.name = name
+        self.end = self._end()
+        config = _text_config(model.config)
+        known = (getattr(config, key, None) for key in _POSITIONS)
+        # Ids that the model can read, those of a prompt included.
+        self.positions: int | None = next((n for n in known if n), None)
+
+    def _end(self) -> int:
+        """Id behind a text."""
+        if self.inputs.kind == "blip":
+            return int(self.model.config.text_config.sep_token_id)
+        ends = self.model.generation_config.eos_token_id
+        if ends is None:
+            ends = getattr(_text_config(self.model.config), "eos_token_id", None)
+        if isinstance(ends, list | tuple):
+            ends = ends[0] if ends else None
+        if ends is None:
+            raise CheckpointError(
+                f"{self.name!r} does not say which token ends a text, so nothing that it writes"
+                " would end. Set eos_token_id in its generation_config.json."
+            )
+        return int(ends)
+
+    def write(
+        self,
+        cells: Sequence[np.ndarray],
+        prompts: Sequence[str],
+        *,
+        max_length: int | None,
+        choose: Callable[[int, Tensor], Tensor] | None = None,
+        **options: Any,
+    ) -> list[str]:
+        """Write a text for each cell.
+
+        Parameters
+        ----------
+        cells : sequence of ndarray
+            As ``WriterInputs.tensors`` takes them.
+        prompts : sequence of str
+            One for each, of equally many tokens.
+        max_length : int or None
+            Most tokens, those of the prompt not counted; None is the checkpoint's own limit.
+        choose : callable, default=None
+            From the number of a token and logits of shape (n_cells, n_tokens) to the ids that are
+            written; None for the likeliest.
+        **options : object
+            Of ``generate``.
+
+        Returns
+        -------
+        texts : list of str
+            Without the prompts.
+        """
+        max_length = max_length or self._usual_length()
+        if max_length is not None:
+            options["max_new_tokens"] = max_length
+        start = _Start()
+        rules: list[Any] = [start]
+        if choose is not None:
+            rules.append(_Choice(start, choose))
+        ids = self._generate(
+            cells, prompts, rules, stopping_criteria=[_Full(self.positions)], **options
+        )
+        texts = []
+        for row in ids[:, start.length :].tolist():
+            own = row[: row.index(self.end)] if self.end in row else row
+            texts.append(self.inputs.text(own))
+        return texts
+
+    def _usual_length(self) -> int | None:
+        """Most tokens of a text, if the checkpoint does not say it."""
+        own = getattr(self.model, "text_decoder", None) or getattr(
+            self.model, "language_model", None
+        )
+        settings = getattr(own, "generation_config", None) or self.model.generation_config
+        said = settings.max_new_tokens or settings.max_length
+        return None if said else _USUAL_LENGTH
+
+    def likelihoods(
+        self, cells: Sequence[np.ndarray], prompts: Sequence[str], texts: Sequence[str]
+    ) -> np.ndarray:
+        """Return how likely texts are, their ends included.
+
+        The generator is made to write them, so that a text is judged exactly as it would be
+        written, whatever the architecture.
+
+        Parameters
+        ----------
+        cells, prompts : sequence
+            As in :meth:`write`.
+        texts : sequence of str
+            One for each cell.
+
+        Returns
+        -------
+        log_likelihoods : ndarray of shape (n_cells,), float64
+            NaN for a text that is longer than the model can read.
+        """
+        pairs = zip(prompts, texts, strict=True)
+        ids = [[*self.inputs.after(prompt, text), self.end] for prompt, text in pairs]
+        start = _Start()
+        told = _Told(start, ids, self.end)
+        free = dict.fromkeys(_RULES)
+        self._generate(
+            cells,
+            prompts,
+            [start, told],
+            stopping_criteria=[_Full(self.positions)],
+            max_new_tokens=max(map(len, ids)),
+            num_beams=1,
+            **free,
+        )
+        return told.likelihoods()
+
+    def _generate(
+        self, cells: Sequence[np.ndarray], prompts: Sequence[str], rules: list[Any], **options: Any
+    ) -> Tensor:
+        """Ids that are written, (n_cells, n_steps), those of a prompt or a start in front."""
+        model = self.model
+        with _running(self):
+            made = self.inputs.tensors(cells, prompts)
+            begun = self.inputs.begun(prompts)
+        tensors = {
+            key: value.to(model.device, model.dtype if value.is_floating_point() else None)
+            for key, value in made.items()
+            # Tokenizers give it by habit.
+            if key != "token_type_ids" or key in signature(model.forward).parameters
+        }
+        with _running(self), quiet() as transformers, torch.inference_mode():
+            generate = model.generate
+            if self.inputs.kind == "whisper":
+                tensors["decoder_input_ids"] = self._heard(begun or [], tensors)
+                # Its own generate cuts what is longer than it hears, and hides where it starts.
+                generate = transformers.GenerationMixin.generate.__get__(model)
+            elif begun is not None and any(begun):
+                own = model.generation_config.decoder_start_token_id
+                ids = [[self._decoder_start(own), *row] for row in begun]
+                tensors["decoder_input_ids"] = torch.tensor(ids, device=model.device)
+            return generate(
+                **tensors,
+                logits_processor=rules,
+                **{"do_sample": False, "num_return_sequences": 1, **options},
+            )
+
+    def _decoder_start(self, own: Any) -> int:
+        for start in (
+            own,
+            self.model.config.decoder_start_token_id,
+            self.inputs.tokenizer.bos_token_id,
+        ):
+            if start is not None:
+                return int(start)
+        return self.end
+
+    def _heard(self, begun: list[list[int]], tensors: dict[str, Tensor]) -> Tensor:
+        """What stands before a transcript: earlier speech, start, language, task, no times."""
+        settings = self.model.generation_config
+        starts = torch.full(
+            (len(begun), 1), settings.decoder_start_token_id, device=self.model.device
+        )
+        columns = [starts]
+        if getattr(settings, "lang_to_id", None):
+            columns.append(self._languages(settings, tensors)[:, None])
+            task = getattr(settings, "task", None) or "transcribe"
+            columns.append(torch.full_like(starts, settings.task_to_id[task]))
+        silent = getattr(settings, "no_timestamps_token_id", None)
+        if silent is not None:
+            columns.append(torch.full_like(starts, silent))
+        before = torch.tensor(begun, dtype=torch.int64, device=starts.device)
+        return torch.cat([before.reshape(len(begun), -1), *columns], dim=1)
+
+    def _languages(self, settings: Any, tensors: dict[str, Tensor]) -> Tensor:
+        """Id of each sound's language: the checkpoint's, else what the model hears."""
+        language = getattr(settings, "language", None)
+        if language is None:
+            features = tensors["input_features"]
+            return self.model.detect_language(
+                input_features=features, num_segment_frames=features.shape[2]
+            )
+        known = settings.lang_to_id
+        codes = import_optional(
+            "transformers.models.whisper.tokenization_whisper", needed_by="Whisper"
+        ).TO_LANGUAGE_CODE
+        own = known.get(language, known.get(f"<|{codes.get(language.lower(), language)}|>"))
+        if own is None:
+            raise CheckpointError(
+                f"The generation_config.json of {self.name!r} names the language {language!r}, and"
+                f" knows {', '.join(sorted(known)[:5])}, ... Write one of these."
+            )
+        return torch.full((len(tensors["input_features"]),), own, device=self.model.device)
+
+
+def _text_config(config: Any) -> Any:
+    """The part of a config that is of the texts."""
+    for part in ("decoder", "text_config"):
+        own = getattr(config, part, None)
+        if own is not None and not isinstance(own, dict):
+            return own
+    return config
+
+
+@contextmanager
+def _running(writer: Writer) -> Iterator[None]:
+    """One sentence for whatever a model or its processor raises."""
+    try:
+        yield
+    except (CheckpointError, MemoryError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:  # each architecture has its own demands, and its own words
+        reason = str(error).strip().partition("\n")[0].rstrip(".")[:200]
+        raise CheckpointError(
+            f"{writer.name!r}, a {writer.inputs.kind!r} model, cannot write"
+            f" ({type(error).__name__}: {reason}). It may want another prompt."
+        ) from error
+
+
+class _Start:
+    """Notes how many ids stand before the first that is written."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._known = False
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if not self._known:
+            self.length, self._known = input_ids.shape[1], True
+        return scores
+
+
+class _Choice:
+    """Leaves of all tokens those that were chosen."""
+
+    def __init__(self, start: _Start, choose: Callable[[int, Tensor], Tensor]):
+        self.start = start
+        self.choose = choose
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        ids = self.choose(input_ids.shape[1] - self.start.length, scores)
+        return torch.full_like(scores, -torch.inf).scatter(1, ids[:, None], 0.0)
+
+
+class _Told:
+    """Has given texts written, and notes how likely each of their tokens was."""
+
+    def __init__(self, start: _Start, texts: list[list[int]], end: int):
+        self.start = start
+        self.lengths = [len(text) for text in texts]
+        longest = max(self.lengths)
+        self.ids = torch.tensor([text + [end] * (longest - len(text)) for text in texts])
+        self.found: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        ids = self.ids[:, len(self.found), None].to(scores.device)
+        likely = torch.log_softmax(scores.double(), dim=1).gather(1, ids)
+        self.found.append(likely[:, 0].cpu())
+        return torch.full_like(scores, -torch.inf).scatter(1, ids, 0.0)
+
+    def likelihoods(self) -> np.ndarray:
+        """Sum of each text's tokens; NaN for a text that was not written to its end."""
+        steps = torch.stack(self.found, dim=1).numpy()
+        return np.array(
+            [
+                row[:n].sum() if n <= len(row) else np.nan
+                for row, n in zip(steps, self.lengths, strict=True)
+            ]
+        )
+
+
+class _Full:
+    """Stops where the model can read no further."""
+
+    def __init__(self, positions: int | None):
+        self.positions = positions
+
+    def __call__(self, input_ids: Tensor, scores: Any, **rest: Any) -> Tensor:
+        full = self.positions is not None and input_ids.shape[1] > self.positions
+        return torch.full((len(input_ids),), full, dtype=torch.bool, device=input_ids.device)

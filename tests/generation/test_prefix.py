@@ -1,0 +1,291 @@
+"""A prefix: read and not written, each row's own whatever stands beside it."""
+
+import copy
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from skmm import CaptionGenerator
+from skmm.exceptions import CellTypeError, ModalityMissingError
+from skmm.generation._caption_module import PREFIX
+from skmm.generation._decoding import beam, greedy, nucleus
+from skmm.metrics import exact_match
+from skmm.nets import GRUDecoder, TransformerDecoder
+
+SMALL = {
+    "n_components": 32,
+    "n_layers": 1,
+    "max_epochs": 15,
+    "batch_size": 16,
+    "learning_rate": 5e-3,
+}
+COLOURS = np.array(["red", "green", "blue"])
+SHAPES = np.array(["dot", "box", "bar"])
+ASKED = {"colour": "colour ?", "shape": "tell me what shape it has"}
+
+
+def small(**params):
+    options = {"modalities": [("seen", "passthrough", ["seen"])], "prefix": "asked", **SMALL}
+    return CaptionGenerator(**{**options, "random_state": 0, **params})
+
+
+def things(n=300, seed=0):
+    """Things of a colour and a shape; the prefix says which of the two is to be told."""
+    rng = np.random.default_rng(seed)
+    colour, shape = rng.integers(0, 3, (2, n))
+    seen = np.hstack([np.eye(3)[colour], np.eye(3)[shape]]) + 0.1 * rng.standard_normal((n, 6))
+    of_colour = rng.random(n) < 0.5
+    X = pd.DataFrame({"asked": np.where(of_colour, *ASKED.values()), "seen": list(seen)})
+    said = np.where(of_colour, COLOURS[colour], SHAPES[shape])
+    return X, np.array([f"it is {word} ." for word in said], dtype=object)
+
+
+@pytest.fixture(scope="module", params=["transformer", "gru"])
+def fitted(request):
+    return small(decoder=request.param, early_stopping=False, max_epochs=8).fit(*things())
+
+
+# --- the decoders -------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["gru", "transformer"])
+def decoder(request):
+    torch.manual_seed(0)
+    kinds = {"gru": GRUDecoder, "transformer": TransformerDecoder}
+    decoder = kinds[request.param](9, 16, n_layers=2).eval().requires_grad_(False)
+    for name, parameter in decoder.named_parameters():
+        if parameter.ndim == 2 and "embedding" not in name:
+            parameter.normal_(std=0.5)
+    return decoder
+
+
+@pytest.fixture
+def given():
+    """Memory, mask and prefixes of five lengths, one of them none."""
+    torch.manual_seed(1)
+    memory = 2 * torch.randn(5, 3, 16)
+    mask = torch.tensor([[True, True, False]]).expand(5, 3)
+    prefix = torch.full((5, 6), -1)
+    for row, length in enumerate((3, 0, 6, 1, 5)):
+        prefix[row, :length] = torch.randint(2, 9, (length,))
+    return memory, mask, prefix
+
+
+def test_what_follows_a_prefix_is_what_follows_its_tokens(decoder, given):
+    memory, mask, prefix = given
+    texts = torch.tensor([[9, 4, 5, 2]]).expand(5, 4)
+    found = decoder(memory, mask, texts, prefix)
+    for row, own in enumerate(prefix):
+        own = own[own >= 0]
+        # One text, begun in its middle.
+        whole = torch.cat([own, texts[row]])[None]
+        expected = decoder(memory[[row]], mask[[row]], whole)[0, len(own) :]
+        torch.testing.assert_close(found[row], expected, atol=1e-4, rtol=1e-4)
+    assert (found[0] - decoder(memory, mask, texts)[0]).abs().max() > 0.1
+
+
+def test_step_by_step_behind_a_prefix(decoder, given):
+    memory, mask, prefix = given
+    texts = torch.randint(2, 9, (5, 4))
+    whole = decoder(memory, mask, texts, prefix)
+    state = decoder.start_behind(memory, mask, prefix)
+    for step in range(4):
+        logits, state = decoder.advance(texts[:, [step]], state)
+        torch.testing.assert_close(logits[:, 0], whole[:, step], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("way", ["greedy", "beam", "nucleus"])
+def test_decoding_goes_on_behind_each_own_prefix(decoder, given, way):
+    memory, mask, prefix = given
+    draws = np.random.default_rng(0).random((5, 7))
+
+    def write(rows, prefix):
+        options = {"max_length": 7, "prefix": prefix}
+        if way == "nucleus":
+            options |= {"draws": draws[rows], "top_p": 0.9, "temperature": 1.0}
+        if way == "beam":
+            options |= {"size": 3, "length_penalty": 0.5}
+        decode = {"greedy": greedy, "beam": beam, "nucleus": nucleus}[way]
+        ids = decode(decoder, memory[rows], mask[rows], **options)
+        return [row[: row.index(0)] if 0 in row else row for row in ids.tolist()]
+
+    together = write([0, 1, 2, 3, 4], prefix)
+    alone = [write([row], prefix[[row], : (prefix[row] >= 0).sum()])[0] for row in range(5)]
+    assert together == alone
+    assert write([1], None)[0] == together[1]  # an empty prefix is none
+    assert write([0, 1, 2, 3, 4], None) != together
+
+
+# --- the generator ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("decoder", "max_epochs"), [("transformer", 8), ("gru", 20)])
+def test_what_is_written_answers_the_prefix(decoder, max_epochs, seed):
+    X, y = things(160, seed=seed)
+    captions = small(decoder=decoder, max_epochs=max_epochs, random_state=seed)
+    captions.set_params(early_stopping=False).fit(X, y)
+    assert [name for name, *_ in captions.modalities_] == ["seen"]
+    X, y = things(80, seed=seed + 100)
+    assert exact_match(y, captions.predict(X)) > 0.9  # by chance: 0.5
+    likely = captions.predict_log_proba(X, y)
+    first, second = ASKED.values()
+    other = X.assign(asked=np.where(X["asked"] == first, second, first))
+    assert (likely > captions.predict_log_proba(other, y)).mean() > 0.9
+
+
+@pytest.mark.parametrize("way", ["greedy", "beam", "nucleus"])
+def test_a_row_does_not_depend_on_those_beside_it(fitted, way):
+    X, y = things(12, seed=1)
+    X.loc[3, "asked"] = None
+    X.loc[4, "asked"] = "what ?"
+    X.loc[[5, 6], "seen"] = None
+    captions = copy.copy(fitted).set_params(decoding=way, random_state=7, top_p=0.9)
+    written, likely = captions.predict(X), captions.predict_log_proba(X, y)
+    assert np.isfinite(likely).all() and not pd.isna(written).any()
+    for row in range(len(X)):
+        own = X.iloc[[row]]
+        np.testing.assert_allclose(
+            captions.predict_log_proba(own, y[[row]]), likely[row], rtol=1e-4
+        )
+        if way != "nucleus":  # whose draws go by the place of a row
+            assert captions.predict(own)[0] == written[row]
+    np.testing.assert_allclose(
+        captions.predict_log_proba(X, None), captions.predict_log_proba(X, written)
+    )
+    if way == "nucleus":  # a longer question beside them changes no draw
+        longer = pd.concat([X, X[:1].assign(asked="what ? " * 30)])
+        np.testing.assert_array_equal(captions.predict(longer)[:12], written)
+
+
+def test_likelihood_is_that_of_one_text_begun_by_its_prefix(fitted):
+    X, y = things(6, seed=2)
+    found = fitted.predict_log_proba(X, y)
+    tensors = fitted._inputs.tensors(X)
+    encode = fitted._tokenizer.encode
+    for row in range(6):
+        own = {name: tensor[[row]] for name, tensor in tensors.items()}
+        before, ids = encode(X["asked"][row]), encode(y[row])
+        whole = [*before, len(fitted._tokenizer), *ids]
+        logits = fitted.module_(**own, **{"|text": torch.tensor([whole])})[0, len(before) :]
+        steps = torch.log_softmax(logits, dim=1)
+        direct = sum(steps[i, token].item() for i, token in enumerate([*ids, 0]))
+        assert found[row] == pytest.approx(direct, rel=1e-4)
+
+
+def test_missing_empty_and_unknown(fitted):
+    X, y = things(20, seed=3)
+    none, empty, unheard = (X.assign(asked=cell) for cell in (None, "", "xyzzy 17"))
+    expected = fitted.predict_log_proba(empty, y)
+    np.testing.assert_array_equal(fitted.predict_log_proba(none, y), expected)
+    np.testing.assert_array_equal(fitted.predict_log_proba(unheard, y), expected)
+    more = X.assign(asked=[f"xyzzy {text}" for text in X["asked"]])
+    np.testing.assert_array_equal(fitted.predict(more), fitted.predict(X))
+
+
+def test_nobody_is_taught_to_write_the_prefix():
+    """Of twenty words drawn at random: none could tell the next."""
+    X, y = things(200)
+    rng = np.random.default_rng(0)
+    X["asked"] = [" ".join(map(str, rng.integers(0, 50, 20))) for _ in range(200)]
+    always = np.full(200, "yes", dtype=object)
+    captions = small(early_stopping=False, max_epochs=5, dropout=0).fit(X, always)
+    assert captions.history_[-1]["train_loss"] < 0.1
+    assert set(captions.predict(X)) == {"yes"}
+    assert {" yes", " 7"} < set(captions.vocabulary_)
+
+
+def test_modality_dropout_hides_prefix_or_picture_and_never_both():
+    X, y = things(200)
+    captions = small(max_epochs=1, modality_dropout=0.5).fit(X, y)
+    tensors = captions._inputs.tensors(X) | {PREFIX: torch.ones(200, 4, dtype=torch.long)}
+    torch.manual_seed(0)
+    for training in (True, False):
+        _, mask, prefix = captions.module_.train(training).remember(**tensors)
+        seen, read = mask[:, 1:].any(dim=1), (prefix >= 0).any(dim=1)
+        assert torch.equal(read, (prefix >= 0).all(dim=1)) and (seen | read).all()
+        shares = seen.float().mean().item(), read.float().mean().item()
+        assert all(0.5 < share < 0.8 for share in shares) if training else shares == (1, 1)
+
+
+def test_rows_that_have_nothing_but_a_prefix():
+    X, y = things(60)
+    X["seen"] = X["seen"].astype(object)
+    X.loc[[1, 2], "seen"] = None
+    X.loc[[2, 3], "asked"] = None
+    captions = small(max_epochs=2).fit(X, y)
+    assert [text is None for text in captions.predict(X[:5])] == [False, False, True, False, False]
+    assert np.isnan(captions.predict_log_proba(X[:5], y[:5])).tolist() == [0, 0, 1, 0, 0]
+    with pytest.raises(ModalityMissingError, match="row 2 .* and 1 rows do"):
+        captions.set_params(all_missing="raise").predict(X)
+
+
+def test_auto_leaves_it_out():
+    X, y = things(60)
+    X["note"], X["number"] = [f"the {i} th of them" for i in range(60)], np.arange(60.0)
+    captions = small(modalities="auto", max_epochs=1)
+    with pytest.MonkeyPatch.context() as patch:
+        from skmm.fusion import _modalities
+
+        patch.setattr(_modalities, "default_encoder", lambda kind: captions_of(kind))
+        captions.fit(X, y)
+    assert [columns for _, _, columns in captions.modalities_] == [["seen"], ["note"], ["number"]]
+    by_position = small(prefix=0, max_epochs=1).fit(X, y)
+    np.testing.assert_array_equal(
+        by_position.predict_log_proba(X, y),
+        small(max_epochs=1).fit(X, y).predict_log_proba(X, y),
+    )
+
+
+def captions_of(kind):
+    """An encoder that needs no download."""
+    from skmm import TabularEncoder, TextEncoder
+
+    kinds = {"text": TextEncoder("tfidf", n_components=2), "tabular": TabularEncoder()}
+    return kinds.get(kind, "passthrough")
+
+
+def test_several_texts_of_a_row_stand_behind_the_same_prefix():
+    X, y = things(120)
+    several = [[text, f"{text} yes"] if i % 2 else text for i, text in enumerate(y)]
+    captions = small(early_stopping=False, max_epochs=10).fit(X, several)
+    likely = captions.predict_log_proba(X, y)
+    np.testing.assert_allclose(np.exp(likely[1::2]).mean(), 2 / 3, atol=0.2)
+
+
+def test_house(fitted):
+    X, y = things(20, seed=4)
+    loaded = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(loaded.predict_log_proba(X, y), fitted.predict_log_proba(X, y))
+    X.loc[7, "asked"] = None
+    wide = X.drop(columns="asked")
+    with pytest.raises(ValueError, match="asked"):
+        fitted.predict(wide)
+    absent = copy.copy(fitted).set_params(missing_columns="absent")
+    expected = fitted.predict_log_proba(X.assign(asked=None), y)
+    np.testing.assert_array_equal(absent.predict_log_proba(wide, y), expected)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "cells", "error", "message"),
+    [
+        ("aske", ["a"], ValueError, "no column 'aske': did you mean 'asked'"),
+        (7, ["a"], ValueError, "7"),
+        ("asked", [None, 3], CellTypeError, "CaptionGenerator: column 'asked', row 1: got int"),
+        (-1, ["a"], ValueError, "The 'prefix' parameter"),
+    ],
+)
+def test_errors(prefix, cells, error, message):
+    X, y = things(8)
+    X["asked"] = pd.Series((cells * 8)[:8], dtype=object)
+    with pytest.raises(error, match=message):
+        small(prefix=prefix).fit(X, y)
+
+
+def test_a_frame_of_nothing_but_the_prefix():
+    X, y = things(8)
+    with pytest.raises(ValueError, match="CaptionGenerator: X has no column beside 'asked'"):
+        small(modalities="auto").fit(X[["asked"]], y)

@@ -1,0 +1,352 @@
+"""Answers that need both the question and what it is about; by hand, missing, refused."""
+
+import copy
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from skmm import CaptionGenerator, ImageEncoder, JointFusionClassifier, TextEncoder
+from skmm.exceptions import CellTypeError, ConvergenceError, ModalityMissingError
+from skmm.generation import QuestionAnswerer
+from skmm.metrics import vqa_accuracy
+
+SMALL = {"n_components": 32, "n_layers": 1, "max_epochs": 12, "batch_size": 16, "random_state": 0}
+ROUTES = ["closed", "open"]
+QUESTIONS = np.array(["is it red ?", "is it a blue one ?"])
+
+
+def small(**params):
+    options = {"modalities": [("seen", "passthrough", ["seen"])], "learning_rate": 5e-3}
+    return QuestionAnswerer(**{**options, **SMALL, "early_stopping": False, **params})
+
+
+def things(n=160, seed=0):
+    """Things, red or blue: neither a thing nor a question alone says anything of the answer."""
+    rng = np.random.default_rng(seed)
+    red, asked = rng.integers(0, 2, (2, n))
+    seen = np.eye(2)[red] + 0.1 * rng.standard_normal((n, 2))
+    X = pd.DataFrame({"seen": list(seen), "question": QUESTIONS[asked]})
+    return X, pd.Series(np.where(red == asked, "no", "oh yes"), dtype=object)
+
+
+@pytest.fixture(scope="module", params=ROUTES)
+def fitted(request):
+    X, y = things()
+    return small(vocabulary=request.param).fit(X, y)
+
+
+# --- what it learns -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("vocabulary", ROUTES)
+def test_it_needs_both(vocabulary, seed):
+    X, y = things(seed=seed)
+    answerer = small(vocabulary=vocabulary, random_state=seed).fit(X, y)
+    X, y = things(80, seed=seed + 100)
+    assert answerer.question_ == "question"
+    assert answerer.score(X, y) > 0.95
+    for name in X:  # without one of them it is a guess
+        assert answerer.score(X.assign(**{name: None}), y) < 0.8
+    # The other question has the other answer.
+    other = X["question"].map(dict(zip(QUESTIONS, QUESTIONS[::-1], strict=True)))
+    assert answerer.score(X.assign(question=other), y) < 0.05
+
+
+def test_pictures_of_a_network_that_is_trained_with_it():
+    rng = np.random.default_rng(0)
+    bright, asked = rng.integers(0, 2, (2, 200))
+    cells = rng.integers(0, 60, (200, 8, 8, 3)) + 150 * bright.reshape(-1, 1, 1, 1)
+    X = pd.DataFrame({"photo": list(cells.astype(np.uint8))})
+    X["asked"] = np.where(asked, "is it dark ?", "what color does it have ?")
+    answers = np.array([["black", "white"], ["yes", "no"]], dtype=object)
+    photo = ("photo", ImageEncoder("cnn", image_size=8, n_components=8), ["photo"])
+    answerer = small(modalities=[photo])
+    answerer.fit(X[:120], answers[asked, bright][:120])
+    assert answerer.score(X[120:], answers[asked, bright][120:]) > 0.9
+    assert answerer.modalities_[0][1].transform(X[["photo"]][:3]).shape == (3, 8)
+
+
+# --- against what it is made of -----------------------------------------------------------
+
+
+def test_closed_is_the_fusion_with_the_question_as_one_more_modality():
+    X, y = things(80)
+    answerer = small(max_epochs=2).fit(X, y)
+    question = ("question_text", TextEncoder("gru", n_components=64), ["question"])
+    options = {k: v for k, v in SMALL.items() if k != "max_epochs"} | {"max_epochs": 2}
+    fusion = JointFusionClassifier(
+        [("seen", "passthrough", ["seen"]), question],
+        strategy="cross_attention", dropout=0.1, learning_rate=5e-3, early_stopping=False,
+        **options,
+    ).fit(X, y)  # fmt: skip
+    np.testing.assert_array_equal(answerer.predict_proba(X), fusion.predict_proba(X))
+    np.testing.assert_array_equal(answerer.predict(X), fusion.predict(X))
+    np.testing.assert_array_equal(answerer.classes_, ["no", "oh yes"])
+    assert [name for name, *_ in answerer.modalities_] == ["seen", "question_text"]
+
+
+def test_open_is_the_generator_with_the_question_as_prefix():
+    X, y = things(80)
+    options = {"decoder": "gru", "decoding": "beam", "beam_size": 2, "max_epochs": 2}
+    answerer = small(vocabulary="open", **options).fit(X, y)
+    writer = CaptionGenerator(
+        [("seen", "passthrough", ["seen"])], prefix="question", learning_rate=5e-3,
+        modality_dropout=0.1, early_stopping=False, **{**SMALL, **options},
+    ).fit(X, y)  # fmt: skip
+    np.testing.assert_array_equal(answerer.predict_log_proba(X, y), writer.predict_log_proba(X, y))
+    np.testing.assert_array_equal(answerer.predict(X), writer.predict(X))
+    assert not hasattr(answerer, "classes_") and not hasattr(answerer, "predict_proba")
+
+
+def test_likelihoods(fitted):
+    X, y = things(30, seed=1)
+    found = fitted.predict_log_proba(X, [None, "unheard of", *y[2:]])
+    assert np.isnan(found[0]) and found[1] < -1 and np.isfinite(found[2:]).all()
+    if fitted.vocabulary == "closed":
+        assert found[1] == -np.inf
+        places = np.searchsorted(fitted.classes_, y)
+        expected = np.log(fitted.predict_proba(X)[np.arange(30), places])
+        np.testing.assert_allclose(found[2:], expected[2:])
+    best = fitted.predict_log_proba(X)
+    np.testing.assert_allclose(best, fitted.predict_log_proba(X, fitted.predict(X)))
+    assert (best[2:] >= found[2:] - 1e-6).all()
+
+
+def test_a_row_does_not_depend_on_those_beside_it(fitted):
+    X, y = things(6, seed=2)
+    X.loc[1, "question"] = None
+    X.loc[2, "seen"] = None
+    together = fitted.predict_log_proba(X, y)
+    alone = [fitted.predict_log_proba(X[i : i + 1], y[i : i + 1])[0] for i in range(6)]
+    np.testing.assert_allclose(alone, together, rtol=1e-4)
+
+
+# --- answers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vocabulary", ROUTES)
+def test_the_most_frequent_answer_of_a_list_is_learned(vocabulary):
+    X, y = things(80)
+    several = [["maybe", answer, None, answer] for answer in y]
+    several[3], several[5] = [], None
+    y[3] = y[5] = None
+    options = {"vocabulary": vocabulary, "max_epochs": 2}
+    answerer = small(**options).fit(X, several)
+    expected = small(**options).fit(X, y)
+    found, wanted = (a.predict_log_proba(X) for a in (answerer, expected))
+    np.testing.assert_array_equal(found, wanted)
+    tied = [["first", "second"] for _ in y[:40]] + [["second", "first"] for _ in y[40:]]
+    answers = set(small(**options).fit(X, tied).predict(X))
+    assert answers <= {"first", "second"} or vocabulary == "open"
+
+
+def test_max_answers_keeps_the_most_frequent():
+    X, y = things(120)
+    rare = y.copy()
+    rare[[3, 50]] = "rare"
+    answerer = small(max_answers=2, max_epochs=2).fit(X, rare)
+    np.testing.assert_array_equal(answerer.classes_, ["no", "oh yes"])
+    keep = rare != "rare"
+    expected = small(max_epochs=2).fit(X[keep], rare[keep])
+    np.testing.assert_array_equal(answerer.predict_proba(X), expected.predict_proba(X))
+
+
+def test_score_takes_any_of_several_answers(fitted):
+    X, y = things(40, seed=3)
+    answers = fitted.predict(X)
+    assert fitted.score(X, answers) == 1
+    half = [[answer, "x"] if i % 2 else ["x", "z"] for i, answer in enumerate(answers)]
+    assert fitted.score(X, half) == 0.5
+    half[0] = None
+    assert fitted.score(X, half) == pytest.approx(20 / 39)
+    people = [[answer] * 2 + ["x"] for answer in answers]
+    way = copy.copy(fitted)
+    assert way.set_params(scoring="vqa").score(X, people) == pytest.approx(2 / 3)
+    assert way.score(X, people) == vqa_accuracy(people, answers)
+    assert way.set_params(scoring=lambda t, p: float((t == p).mean())).score(X, y) == (
+        np.mean(y == answers)
+    )
+    with pytest.raises(ValueError, match="no row of y_true has a text"):
+        fitted.score(X, [None] * 40)
+
+
+# --- missing, unknown ---------------------------------------------------------------------
+
+
+def test_rows_that_lack_question_or_picture_or_both(fitted):
+    X, y = things(60, seed=4)
+    X.loc[::3, "seen"] = None
+    X.loc[::4, "question"] = None
+    both = X.isna().all(axis=1).to_numpy()
+    answers = fitted.predict(X)
+    if fitted.vocabulary == "open":
+        assert [answer is None for answer in answers] == both.tolist()
+    else:
+        shares = things()[1].value_counts(normalize=True).sort_index()
+        np.testing.assert_allclose(fitted.predict_proba(X)[both], [shares] * both.sum(), rtol=1e-5)
+        assert set(answers[both]) == {shares.idxmax()}
+    with pytest.raises(ModalityMissingError, match="row 0 "):
+        copy.copy(fitted).set_params(all_missing="raise").predict(X)
+
+
+def test_trained_on_rows_that_lack_some():
+    X, y = things(200)
+    X.loc[::11, "seen"] = None
+    X.loc[::13, "question"] = None
+    y[::17] = None
+    answerer = small(vocabulary="open", modality_dropout=0).fit(X, y)
+    assert answerer.score(*things(100, seed=1)) > 0.9
+
+
+def test_unknown_words_and_another_question(fitted):
+    X, _ = things(40, seed=5)
+    X["question"] = QUESTIONS[0]
+    expected = fitted.predict(X)
+    if fitted.vocabulary == "open":
+        more = X.assign(question="is it xyzzy red ?")
+        np.testing.assert_array_equal(fitted.predict(more), expected)
+    assert len(fitted.predict(X.assign(question="xyzzy"))) == 40
+    assert len(fitted.predict(X.assign(question=""))) == 40
+
+
+# --- which column is asked ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vocabulary", ROUTES)
+def test_auto(vocabulary):
+    X, y = things(60)
+    X["number"] = np.arange(60.0)
+    X["number"] %= 7
+    options = {"modalities": "auto", "vocabulary": vocabulary, "max_epochs": 1}
+    answerer = small(**options).fit(X, y)
+    columns = [c for _, _, c in answerer.modalities_]
+    assert columns[:2] == [["seen"], ["number"]] and len(columns) == 2 + (vocabulary == "closed")
+    moved = small(**options, question=0).fit(X[["question", "seen", "number"]], y)
+    assert moved.question_ == 0 and [c for _, _, c in moved.modalities_][0] == ["seen"]
+
+
+def test_auto_takes_the_text_that_no_triple_selects():
+    X, y = things(60)
+    X["title"] = [f"the {i} th of all things" for i in range(60)]
+    with pytest.raises(ValueError, match=r"2 columns of text, \['question', 'title'\]"):
+        # Both hold sentences that never come back.
+        small().fit(X.assign(question=[f"{q} {i}" for i, q in enumerate(X["question"])]), y)
+    assert small(question="question", max_epochs=1).fit(X, y).question_ == "question"
+    title = ("title", TextEncoder("tfidf", n_components=2), ["title"])
+    answerer = small(max_epochs=1).set_params(modalities=[*small().modalities, title]).fit(X, y)
+    assert answerer.question_ == "question"
+
+
+def test_a_triple_over_the_question_is_what_reads_it():
+    X, y = things(60)
+    words = ("words", TextEncoder("gru", n_components=4), ["question"])
+    answerer = small(modalities=[*small().modalities, words], max_epochs=1).fit(X, y)
+    assert answerer.question_ == "question"
+    assert [name for name, *_ in answerer.modalities_] == ["seen", "words"]
+
+
+def test_question_encoder_is_cloned_and_reached_by_name():
+    X, y = things(60)
+    encoder = TextEncoder("tfidf", n_components=2)
+    answerer = small(question_encoder=encoder, max_epochs=1).fit(X, y)
+    assert answerer.modalities_[1][1].n_outputs_ == 2 and not hasattr(encoder, "n_outputs_")
+    answerer.set_params(question_encoder__n_components=3).fit(X, y)
+    assert answerer.modalities_[1][1].n_outputs_ == 3
+    assert answerer.get_params()["question_encoder__n_components"] == 3
+
+
+# --- house --------------------------------------------------------------------------------
+
+
+def test_searched_and_scored_as_a_classifier():
+    X, y = things(90)
+    assert is_classifier(small()) and not is_classifier(small(vocabulary="open"))
+    grid = {"strategy": ["concat"], "n_components": [8], "vocabulary": ROUTES}
+    search = GridSearchCV(small(max_epochs=1), grid, cv=2, scoring="accuracy").fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    losses = cross_val_score(small(max_epochs=1), X, y, cv=2, scoring="neg_log_loss")
+    assert (losses < 0).all()
+
+
+def test_read_when_it_answers(fitted):
+    X, _ = things(20)
+    answerer = copy.copy(fitted)
+    answerer.set_params(missing_columns="absent", decoding="beam", beam_size=3, max_length=1)
+    assert (answerer.predict(X[["question"]]) != None).all()  # noqa: E711
+    assert answerer.estimator_ is fitted.estimator_ and fitted.estimator_.missing_columns == "raise"
+    if fitted.vocabulary == "open":
+        assert all(" " not in answer for answer in answerer.predict(X))
+    with pytest.raises(ValueError, match="The 'beam_size' parameter"):
+        answerer.set_params(beam_size=0).predict(X)
+
+
+def test_pickle_clone_and_the_same_seed(fitted):
+    X, y = things(30, seed=6)
+    expected = fitted.predict_log_proba(X, y)
+    loaded = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(loaded.predict_log_proba(X, y), expected)
+    with pytest.raises(NotFittedError):
+        clone(fitted).predict(X)
+    options = {"vocabulary": fitted.vocabulary, "max_epochs": 1}
+    first, second = (small(**options).fit(X, y).predict_log_proba(X, y) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert len(fitted.history_) == fitted.n_iter_ == 12
+
+
+@pytest.mark.parametrize("vocabulary", ROUTES)
+def test_callbacks_see_the_epochs(vocabulary, capsys):
+    callback = pytest.importorskip("sklearn.callback", reason="scikit-learn 1.9 has callbacks")
+    X, y = things(40)
+    monitor = callback.ScoringMonitor(scoring="accuracy")
+    answerer = small(vocabulary=vocabulary, max_epochs=3).set_callbacks(monitor).fit(X, y)
+    rows = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
+    assert len(rows) == 3
+    assert rows[-1]["accuracy"] == pytest.approx(answerer.score(X, y))
+    search = GridSearchCV(answerer.set_callbacks(), {"max_epochs": [1]}, cv=2)
+    pytest.importorskip("rich", reason="the progress bar needs rich")
+    search.set_callbacks(callback.ProgressBar(max_propagation_depth=None)).fit(X, y)
+    assert type(answerer.estimator_).__name__[-9:] in capsys.readouterr().out
+
+
+def test_divergence_says_so():
+    X, y = things(60)
+    for vocabulary in ROUTES:
+        wild = small(vocabulary=vocabulary, learning_rate=1e30)
+        with pytest.raises(ConvergenceError, match="loss of nan"):
+            wild.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("params", "y", "error", "message"),
+    [
+        ({}, None, ValueError, "QuestionAnswerer requires y to be passed"),
+        ({}, [1.5] * 60, TypeError, "QuestionAnswerer: a cell of y must be a text or a list"),
+        ({}, ["yes"] * 59, ValueError, "X has 60 rows and y has 59"),
+        ({}, ["yes"] * 60, ValueError, "y holds 1 different answers.* needs at least 2"),
+        ({"vocabulary": "open"}, [None] * 60, ValueError, "y holds 0 different answers"),
+        ({"question": "asked"}, ["a", "b"] * 30, ValueError, "no column 'asked'"),
+        ({"question": "number"}, ["a", "b"] * 30, CellTypeError, "column 'number', row 0: got"),
+        ({"max_answers": 1}, ["a", "b"] * 30, ValueError, "The 'max_answers' parameter"),
+        ({"vocabulary": "half"}, ["a", "b"] * 30, ValueError, "The 'vocabulary' parameter"),
+        ({"question_encoder": "words"}, ["a", "b"] * 30, ValueError, "no modality 'words'"),
+    ],
+)
+def test_errors(params, y, error, message):
+    X, _ = things(60)
+    X["number"] = np.arange(60.0)
+    with pytest.raises(error, match=message):
+        small(**params).fit(X, y)
+
+
+def test_a_frame_without_text_or_without_anything_else():
+    X, y = things(40)
+    with pytest.raises(ValueError, match=r"no column of text among \['seen'\]"):
+        small().fit(X[["seen"]], y)
+    with pytest.raises(ValueError, match="QuestionAnswerer: X has no column beside 'question'"):
+        small(modalities="auto").fit(X[["question"]], y)
