@@ -26,6 +26,9 @@ def collect(found, name, value):
             collect(found, f"{name}-{i}", part)
     else:
         array = np.asarray(value)
+        if array.dtype == object and len(array) and isinstance(array[0], np.ndarray):
+            found[f"{name}-shapes"] = np.array([str(cell.shape) for cell in array])
+            array = np.concatenate([cell.ravel() for cell in array])
         found[name] = array.astype(str) if array.dtype == object else array
 
 

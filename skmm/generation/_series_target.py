@@ -1,0 +1,175 @@
+"""The series of a target: read, standardised, and as arrays for the loss."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skmm._column import is_missing
+
+__all__ = ["SeriesCode", "series_of_rows"]
+
+_LARGEST = float(np.finfo(np.float32).max)
+_WANTED = "a series, (n_steps,) or (n_steps, n_channels)"
+
+
+def series_of_rows(y: Any, n_rows: int, owner: str) -> tuple[list[np.ndarray | None], bool]:
+    """Read a target.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Series of one number of channels; or an array of numbers, (n_samples, n_steps) or
+        (n_samples, n_steps, n_channels).
+    n_rows : int
+        Of ``X``.
+    owner : str
+        Class or method that asks, for messages.
+
+    Returns
+    -------
+    series : list of ndarray of shape (n_steps, n_channels), float64
+        NaN where a value is unknown; None where nothing is known.
+    is_flat : bool
+        Whether all have the shape (n_steps,).
+    """
+    cells = _cells(y, owner)
+    if len(cells) != n_rows:
+        raise ValueError(
+            f"{owner}: X has {n_rows} rows and y has {len(cells)}. Give {_WANTED}, for each row."
+        )
+    missing = is_missing(np.fromiter(cells, dtype=object, count=len(cells)))
+    series: list[np.ndarray | None] = [None] * n_rows
+    is_flat, width = True, None
+    for row, (cell, absent) in enumerate(zip(cells, missing, strict=True)):
+        if absent:
+            continue
+        values = _numbers(cell, owner, row)
+        is_flat &= values.ndim == 1
+        own = values.reshape(len(values), -1)
+        if width is not None and own.shape[1] != width:
+            raise ValueError(
+                f"{owner}: the series of y have {width} channels, that in row {row} (by position)"
+                f" has {own.shape[1]}. Give all of them the same channels, NaN where one is"
+                " unknown."
+            )
+        width = own.shape[1]
+        series[row] = None if np.isnan(own).all() else own
+    return series, is_flat
+
+
+def _cells(y: Any, owner: str) -> list[Any]:
+    if y is None:
+        raise ValueError(
+            f"{owner} requires y to be passed, but the target y is None. Give {_WANTED}, for each"
+            " row."
+        )
+    if isinstance(y, str | dict) or not hasattr(y, "__len__"):
+        raise TypeError(
+            f"{owner}: y must hold {_WANTED}, for each row, got {type(y).__name__}. For one row"
+            " give a list of one."
+        )
+    if hasattr(y, "columns"):  # a frame: one column of cells, or a column a step
+        if y.shape[1] > 1:
+            y = np.asarray(y)
+        else:
+            y = y.iloc[:, 0] if hasattr(y, "iloc") else np.asarray(y, dtype=object)[:, 0]
+    elif isinstance(y, np.ndarray) and y.dtype.kind == "O" and y.shape[1:] == (1,):
+        y = y[:, 0]
+    return list(y)
+
+
+def _numbers(cell: Any, owner: str, row: int) -> np.ndarray:
+    given = f"{owner}: a cell of y must be {_WANTED}, or None,"
+    place = f"in row {row} (by position)."
+    if isinstance(cell, str | bytes | dict) or not hasattr(cell, "__len__"):
+        raise TypeError(f"{given} got {type(cell).__name__} {place}")
+    try:
+        values = np.asarray(cell)
+        if values.dtype == object or values.dtype.kind in "biuf":
+            values = values.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{given} got one that holds no numbers ({error}) {place}") from error
+    if values.dtype.kind != "f":
+        raise TypeError(f"{given} got values of dtype {values.dtype} {place}")
+    if values.ndim not in (1, 2) or not values.size:
+        raise ValueError(f"{given} got an array of shape {values.shape} {place}")
+    if (np.abs(values, where=~np.isnan(values), out=np.zeros(values.shape)) > _LARGEST).any():
+        raise ValueError(
+            f"{owner}: a value of y is infinite or beyond the range of float32 {place} Replace it,"
+            " by NaN if it is not known."
+        )
+    return values
+
+
+class SeriesCode:
+    """What a series is for the net: standardised values behind a standardised length.
+
+    Attributes
+    ----------
+    mean, scale : ndarray of shape (n_channels,)
+        Of the training values.
+    prior : ndarray of shape (n_steps, n_channels)
+        Mean of the training series step by step, of their mean length.
+    longest : int
+        Steps of the longest one.
+    mean_known : float
+        Mean number of known values in a series.
+    """
+
+    def learn(self, series: list[np.ndarray]) -> None:
+        """Learn the scales from the training series."""
+        values = np.concatenate(series)
+        known = ~np.isnan(values)
+        counts = np.maximum(known.sum(axis=0), 1)
+        self.mean = np.where(known, values, 0.0).sum(axis=0) / counts
+        centred = np.where(known, values - self.mean, 0.0)
+        deviation = np.sqrt((centred**2).sum(axis=0) / counts)
+        constant = deviation <= 10 * np.finfo(np.float64).eps * np.abs(self.mean)
+        self.scale = np.where(constant, 1.0, deviation)
+        self.mean_known = known.sum() / len(series)
+        lengths = np.array([len(own) for own in series])
+        self.longest = int(lengths.max())
+        self.length_mean, self.length_scale = float(lengths.mean()), float(lengths.std())
+        self.prior = self._prior(series)
+
+    def _prior(self, series: list[np.ndarray]) -> np.ndarray:
+        """Mean series; a step of which nothing is known is at the mean of its channel."""
+        total = np.zeros((self.longest, len(self.mean)))
+        counts = np.zeros(total.shape)
+        for own in series:
+            known = ~np.isnan(own)
+            total[: len(own)] += np.where(known, own - self.mean, 0.0)
+            counts[: len(own)] += known
+        mean = self.mean + total / np.maximum(counts, 1)
+        return mean[: max(1, round(self.length_mean))]
+
+    def standardised(self, series: np.ndarray) -> np.ndarray:
+        """Values in deviations from the mean of their channel."""
+        return (series - self.mean) / self.scale
+
+    def encode(self, series: list[np.ndarray], longest: int) -> np.ndarray:
+        """Target of the loss, (n_series, 1 + longest, n_channels) float32, NaN for nothing."""
+        target = np.full((len(series), 1 + longest, len(self.mean)), np.nan, dtype=np.float32)
+        for row, own in enumerate(series):
+            target[row, 0, 0] = (len(own) - self.length_mean) / (self.length_scale or 1.0)
+            target[row, 1 : 1 + len(own)] = self.standardised(own)
+        return target
+
+    def lengths(self, outputs: np.ndarray, longest: int) -> np.ndarray:
+        """Whole numbers of steps of what the net says."""
+        lengths = self.length_mean + self.length_scale * outputs.astype(np.float64)
+        return np.clip(np.rint(lengths), 1, longest).astype(np.int64)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Series of what the net draws, (n_steps, n_channels) float32."""
+        series = self.mean + self.scale * outputs.astype(np.float64)
+        return np.clip(series, -_LARGEST, _LARGEST).astype(np.float32)
+
+    def tensor(self, target: np.ndarray) -> Tensor:
+        """Target as the loss takes it."""
+        return torch.from_numpy(target)
+
+    def strata(self, target: np.ndarray) -> None:
+        """Series fall into no classes."""
