@@ -55,7 +55,12 @@ if TYPE_CHECKING:
         LateFusionClassifier,
         LateFusionRegressor,
     )
-    from skmm.generation import CaptionGenerator
+    from skmm.generation import (
+        CaptionGenerator,
+        ImageGenerator,
+        QuestionAnswerer,
+        SeriesGenerator,
+    )
     from skmm.retrieval import CrossModalRetriever, PrototypeClassifier, ZeroShotClassifier
 
 __version__ = "0.1.0.dev0"
@@ -70,6 +75,7 @@ __all__ = [
     "CrossModalRetriever",
     "EarlyFusion",
     "ImageEncoder",
+    "ImageGenerator",
     "JointFusionClassifier",
     "JointFusionMultiTask",
     "JointFusionRegressor",
@@ -79,6 +85,8 @@ __all__ = [
     "PointCloudEncoder",
     "PretrainedAlignment",
     "PrototypeClassifier",
+    "QuestionAnswerer",
+    "SeriesGenerator",
     "TabularEncoder",
     "TextEncoder",
     "TimeSeriesEncoder",
@@ -130,6 +138,7 @@ _HOME = {
     "CrossModalRetriever": "skmm.retrieval",
     "EarlyFusion": "skmm.fusion",
     "ImageEncoder": "skmm.encoders",
+    "ImageGenerator": "skmm.generation",
     "JointFusionClassifier": "skmm.fusion",
     "JointFusionMultiTask": "skmm.fusion",
     "JointFusionRegressor": "skmm.fusion",
@@ -139,6 +148,8 @@ _HOME = {
     "PointCloudEncoder": "skmm.encoders",
     "PretrainedAlignment": "skmm.alignment",
     "PrototypeClassifier": "skmm.retrieval",
+    "QuestionAnswerer": "skmm.generation",
+    "SeriesGenerator": "skmm.generation",
     "TabularEncoder": "skmm.encoders",
     "TextEncoder": "skmm.encoders",
     "TimeSeriesEncoder": "skmm.encoders",

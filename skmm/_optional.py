@@ -14,6 +14,7 @@ __all__ = ["import_optional", "is_installed"]
 # Package -> the extra of skmm that installs it.
 _EXTRAS = {
     "transformers": "hub",
+    "diffusers": "diffusion",
     "peft": "lora",
     "safetensors": "hub",
     "huggingface_hub": "hub",

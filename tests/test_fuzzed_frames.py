@@ -25,7 +25,12 @@ import skmm
 from skmm import frame_report, infer_modalities, make_multimodal_pipeline
 from skmm.exceptions import FusionWarning, ModalityWarning
 from skmm.fusion import JointFusionMultiTask, LateFusionClassifier, LateFusionRegressor
-from skmm.generation import CaptionGenerator
+from skmm.generation import (
+    CaptionGenerator,
+    ImageGenerator,
+    QuestionAnswerer,
+    SeriesGenerator,
+)
 from skmm.model_selection import check_group_leakage, group_by_content
 from skmm.retrieval import CrossModalRetriever, PrototypeClassifier, ZeroShotClassifier
 from skmm.testing import all_estimators
@@ -130,8 +135,12 @@ def target(estimator, n, kind):
     values = np.arange(n)
     if isinstance(estimator, JointFusionMultiTask):
         return pd.DataFrame({"class": values % 2, "value": values * 0.5})
-    if isinstance(estimator, CaptionGenerator):
+    if isinstance(estimator, CaptionGenerator | QuestionAnswerer):
         return [None if value % 5 == 3 else f"{kind} {value % 3}" for value in values]
+    if isinstance(estimator, SeriesGenerator):
+        return [None if value % 5 == 3 else [value, 1.0] * (1 + value % 3) for value in values]
+    if isinstance(estimator, ImageGenerator):
+        return [None if value % 5 == 3 else np.full((4, 4), value / n) for value in values]
     if not is_classifier(estimator):
         return values * 0.5
     return {
@@ -221,6 +230,10 @@ def fuzz(name, i, data):
     likely = ["vectors", "floats", "integers"] if "Alignment" in name else kinds_for(estimator)
     frames = odd_frames(likely, n_columns=2 if paired else None)
     X, other = data.draw(frames), data.draw(frames)
+    if name == "QuestionAnswerer":  # few frames have one column of text and something beside it
+        for frame in (X, other):
+            frame["asked"] = [None if i % 5 == 4 else f"is it {i % 3} ?" for i in range(len(frame))]
+        estimator.set_params(question="asked")
     kind = data.draw(st.sampled_from(["words", "numbers", "booleans", "one class", "series"]))
     if paired:
         other.columns = X.columns

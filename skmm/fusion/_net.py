@@ -15,7 +15,7 @@ from skmm.exceptions import ConvergenceError
 from skmm.fusion._balance import parameter_groups
 from skmm.fusion._rows import BatchIterator, TensorDataset
 
-__all__ = ["SAMPLE_WEIGHT", "JointNet", "TensorDataset", "make_net"]
+__all__ = ["SAMPLE_WEIGHT", "Callback", "JointNet", "TensorDataset", "make_net"]
 
 # Beside the modalities' tensors in a batch; no modality can have this name.
 SAMPLE_WEIGHT = "|sample_weight"

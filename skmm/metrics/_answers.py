@@ -60,7 +60,10 @@ def vqa_accuracy(y_true: Any, y_pred: Any, *, leave_one_out: bool = False) -> fl
 
 
 def _form(text: str) -> list[str]:
-    return [_DIGITS.get(word, word) for word in plain_words(text) if word not in _ARTICLES]
+    words = plain_words(text)
+    # Of the letter "a" nothing would be left.
+    telling = [word for word in words if word not in _ARTICLES] or words or [text.strip()]
+    return [_DIGITS.get(word, word) for word in telling]
 
 
 def _share(n_matching: int) -> float:

@@ -33,7 +33,14 @@ from skmm.nets._mean import MeanFusion
 from skmm.nets._ordinal import OrdinalHead, OrdinalLoss
 from skmm.nets._parts import Head, Projection, masked_max, masked_mean, masked_softmax
 from skmm.nets._perceptron import Perceptron
+from skmm.nets._picture_discriminator import PictureDiscriminator
+from skmm.nets._picture_generator import PictureGenerator
+from skmm.nets._picture_unet import PictureUNet
 from skmm.nets._registry import STRATEGIES, make_fusion
+from skmm.nets._series_decoder import SeriesDecoder
+from skmm.nets._series_gru import GRUSeriesDecoder
+from skmm.nets._series_loss import SeriesLoss
+from skmm.nets._series_transformer import TransformerSeriesDecoder
 from skmm.nets._sum import SumFusion
 from skmm.nets._task_heads import TaskHeads
 from skmm.nets._task_loss import FixedWeights, GradNormWeights, TaskLoss, UncertaintyWeights
@@ -63,6 +70,7 @@ __all__ = [
     "FocalLoss",
     "FusionModule",
     "GRUDecoder",
+    "GRUSeriesDecoder",
     "GatedFusion",
     "GivenLoss",
     "GradNormWeights",
@@ -79,7 +87,12 @@ __all__ = [
     "OrthogonalMap",
     "PairwiseContrast",
     "Perceptron",
+    "PictureDiscriminator",
+    "PictureGenerator",
+    "PictureUNet",
     "Projection",
+    "SeriesDecoder",
+    "SeriesLoss",
     "SharedAutoencoder",
     "SigLIPLoss",
     "SmoothedLoss",
@@ -90,6 +103,7 @@ __all__ = [
     "TokenLoss",
     "TokenMemory",
     "TransformerDecoder",
+    "TransformerSeriesDecoder",
     "TripletLoss",
     "UncertaintyWeights",
     "UnimodalHeads",

@@ -36,7 +36,12 @@ from skmm.fusion import (
     LateFusionClassifier,
     LateFusionRegressor,
 )
-from skmm.generation import CaptionGenerator
+from skmm.generation import (
+    CaptionGenerator,
+    ImageGenerator,
+    QuestionAnswerer,
+    SeriesGenerator,
+)
 from skmm.retrieval import CrossModalRetriever, PrototypeClassifier, ZeroShotClassifier
 from skmm.testing._encoder_case import EncoderCase
 from skmm.testing._fusion_case import FusionCase
@@ -222,6 +227,21 @@ def _captions() -> list[Any]:
     return [CaptionGenerator(decoder=decoder, **_JOINT) for decoder in ("transformer", "gru")]
 
 
+def _images() -> list[Any]:
+    small: dict[str, Any] = {"image_size": 8, "n_channels": 4, "n_steps": 2}
+    methods = ("flow_matching", "gan")
+    return [ImageGenerator(method=method, **small, **_JOINT) for method in methods]
+
+
+def _answers() -> list[Any]:
+    # The text of the toy frame is the question, and reads as a modality too.
+    return [QuestionAnswerer(vocabulary=kind, **_JOINT) for kind in ("closed", "open")]
+
+
+def _series() -> list[Any]:
+    return [SeriesGenerator(decoder=decoder, **_JOINT) for decoder in ("transformer", "gru")]
+
+
 def _pretrained() -> list[Any]:
     return [PretrainedAlignment("a checkpoint with two towers")]
 
@@ -236,6 +256,7 @@ _TABLE: dict[type, Callable[[], list[Any]]] = {
     CrossModalRetriever: _retriever,
     EarlyFusion: _early,
     ImageEncoder: _image,
+    ImageGenerator: _images,
     JointFusionClassifier: _joint_classifier,
     JointFusionMultiTask: _joint_multi_task,
     JointFusionRegressor: _joint_regressor,
@@ -245,6 +266,8 @@ _TABLE: dict[type, Callable[[], list[Any]]] = {
     PointCloudEncoder: _point_cloud,
     PretrainedAlignment: _pretrained,
     PrototypeClassifier: _prototypes,
+    QuestionAnswerer: _answers,
+    SeriesGenerator: _series,
     TabularEncoder: _tabular,
     TextEncoder: _text,
     TimeSeriesEncoder: _time_series,

@@ -209,7 +209,7 @@ def main():
     if options.store:
         set_config(store=options.store)
     sets = (
-        {"glyphs": lambda: glyphs(480, task="category", image_size=32)}
+        {"glyphs": lambda: glyphs(240, task="category", image_size=32)}
         if options.small
         else LOADERS
     )

@@ -1,0 +1,265 @@
+"""Pretrained pipelines of diffusers that draw from a text: found, loaded once per process."""
+
+import inspect
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from skmm._optional import import_optional
+from skmm.backbones._folders import Checkpoint, fetched, is_path, name_of, no_folder
+from skmm.backbones._model_files import FETCHED, NOT_FETCHED, PICKLES, digest_of
+from skmm.backbones._pipelines import INDEX, component_folders, read_index
+from skmm.backbones._shelf import Shelf
+from skmm.backbones._transformers import LOCAL, check_complete, detach, reading
+from skmm.exceptions import CheckpointError
+
+__all__ = ["Painter", "load_painter", "painter_count", "resolve_painter"]
+
+# They are large.
+_PAINTERS = Shelf(1)
+_LOCAL_FILES = {"local_files_only": True}  # of diffusers, which reads no code where a class is told
+
+
+def painter_count() -> int:
+    """How often this process has loaded a pipeline that draws."""
+    return _PAINTERS.n_made
+
+
+class Painter:
+    """A pipeline that draws pictures from texts.
+
+    Parameters
+    ----------
+    pipeline : DiffusionPipeline
+        Of diffusers.
+    """
+
+    def __init__(self, pipeline: Any):
+        self.pipeline = pipeline
+        self._known = set(inspect.signature(pipeline.__call__).parameters)
+
+    def draw(
+        self, texts: Sequence[str], seeds: Sequence[int], *, n_steps: int, guidance_scale: float
+    ) -> np.ndarray:
+        """Draw a picture for each text.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Prompts; the empty one asks for anything.
+        seeds : sequence of int
+            Of the noise of each picture, which does not depend on the others.
+        n_steps : int
+            Steps from noise to picture.
+        guidance_scale : float
+            How strictly the text is followed.
+
+        Returns
+        -------
+        pictures : ndarray of shape (n_texts, height, width, 3), uint8
+            Of the size that the pipeline draws in.
+        """
+        options: dict[str, Any] = {"num_inference_steps": n_steps, "guidance_scale": guidance_scale}
+        options = {name: value for name, value in options.items() if name in self._known}
+        noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+        with torch.inference_mode():
+            drawn = self.pipeline(
+                prompt=list(texts), generator=noise, output_type="np", **options
+            ).images
+        pixels = np.asarray(drawn, dtype=np.float32)
+        pixels = np.rint(np.clip(np.nan_to_num(pixels), 0.0, 1.0) * 255).astype(np.uint8)
+        return np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels
+
+
+def resolve_painter(model: str | os.PathLike[str], *, needed_by: str) -> Checkpoint:
+    """Find a pretrained pipeline that draws: a folder, else the hub. No weights are loaded.
+
+    Parameters
+    ----------
+    model : str or path-like
+        A folder, or the name of a repository of the Hugging Face hub.
+    needed_by : str
+        Class that asks, for messages.
+
+    Returns
+    -------
+    checkpoint : Checkpoint
+        The pipeline, known by its digest.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such pipeline, if it is incomplete, pickled, has code of its own, or draws
+        from something else than a text.
+    """
+    name = name_of(model, needed_by)
+    asked = f"{needed_by}: model={name!r}"
+    path, source = Path(name).expanduser(), "folder"
+    import_optional("diffusers", needed_by=needed_by)
+    if not (name and path.is_dir()):
+        if is_path(model, path):
+            raise CheckpointError(no_folder(path, asked))
+        source, path = "hub", fetched(name, asked, whole=_check_pipeline, snapshot=_snapshot)
+    _check_pipeline(path, asked)
+    digest = digest_of(path, hub=source == "hub")
+    return Checkpoint(name, source, "diffusers", path, digest, needed_by)  # type: ignore[arg-type]
+
+
+def _snapshot(repository: str, *, local: bool) -> Path:
+    hub = import_optional("huggingface_hub", needed_by="A model of the hub")
+    options = {"local_files_only": local}
+    # Beside the index a repository often has the whole pipeline once more in one file.
+    folder = Path(hub.snapshot_download(repository, allow_patterns=[INDEX], **options))
+    parts = component_folders(folder)
+    hub.snapshot_download(
+        repository,
+        revision=folder.name,  # the same commit
+        allow_patterns=[f"{part}/*{suffix}" for part in parts for suffix in FETCHED],
+        ignore_patterns=list(NOT_FETCHED),
+        **options,
+    )
+    return folder
+
+
+def _check_pipeline(folder: Path, asked: str) -> None:
+    """Refuse a folder that is no whole pipeline from texts to pictures, in safetensors."""
+    index = read_index(folder)
+    kind = index.get("_class_name")
+    if not index or kind is None:
+        raise CheckpointError(
+            f"{asked} is a folder without a readable {INDEX}, so it is no pipeline of diffusers."
+            " Give a folder that was written by a pipeline's save_pretrained."
+        )
+    with _reading(asked, "pipeline") as (diffusers, _):
+        pipeline = getattr(diffusers, kind, None) if isinstance(kind, str) else None
+        for part in component_folders(folder):
+            _class_of(diffusers, part, index[part], asked)
+    known = () if pipeline is None else inspect.signature(pipeline.__call__).parameters
+    if "prompt" not in known or "output_type" not in known:
+        raise CheckpointError(
+            f"{asked} is a {kind!r}, which is no pipeline of the installed diffusers that draws"
+            " from a text. Give one such as StableDiffusionPipeline."
+        )
+    for part in component_folders(folder):
+        inside = [file for file in (folder / part).glob("*") if file.is_file()]
+        suffixes = {file.suffix for file in inside}
+        is_model = any(file.name == "config.json" for file in inside)
+        if inside and not (is_model and ".safetensors" not in suffixes):
+            continue
+        pickled = bool(suffixes & set(PICKLES))
+        found = "pickled weights, which can run code when loaded" if pickled else "no weights"
+        raise CheckpointError(
+            f"{asked} has {found if inside else 'nothing'} in its folder {part!r}, and only"
+            " safetensors are read. Load the pipeline where you trust it and save it with"
+            " save_pretrained, which writes safetensors."
+        )
+
+
+@contextmanager
+def _reading(name: str, what: str) -> Iterator[tuple[Any, Any]]:
+    """Give diffusers and transformers, silent; one sentence for whatever they raise."""
+    with reading(name, what) as transformers:
+        diffusers = import_optional("diffusers", needed_by="A pretrained pipeline")
+        logging = diffusers.utils.logging
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()
+        try:
+            yield diffusers, transformers
+        finally:
+            logging.set_verbosity(verbosity)
+
+
+def _class_of(diffusers: Any, part: str, told: Sequence[Any], asked: str) -> Any:
+    """Class that loads a part of a pipeline; never one that the folder brings itself."""
+    library, name = told if len(told) == 2 else (None, None)
+    homes: dict[Any, Any] = {
+        "diffusers": diffusers,
+        "transformers": import_optional("transformers", needed_by="A pretrained pipeline"),
+    }
+    home = homes.get(library) or getattr(diffusers.pipelines, str(library), None)
+    found = getattr(home, str(name), None)
+    if not hasattr(found, "from_pretrained"):
+        raise CheckpointError(
+            f"{asked}: its part {part!r} is a {name!r} of {library!r}, which neither the installed"
+            " diffusers nor transformers has. Code that comes with a checkpoint is never run."
+        )
+    return found
+
+
+def load_painter(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> Painter:
+    """Give a frozen pipeline that draws; its weights are loaded at most once per process.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        What ``resolve_painter`` gave.
+    device : torch.device
+        Where the weights are.
+    dtype : torch.dtype
+        Their type.
+
+    Returns
+    -------
+    painter : Painter
+        Shared: it must not be changed.
+
+    Raises
+    ------
+    CheckpointError
+        If the weights are incomplete, unreadable, or not those that were resolved.
+    """
+
+    def load() -> Painter:
+        checkpoint.verify()
+        painter = Painter(_pipeline(checkpoint, device, dtype))
+        checkpoint.verify()  # nothing was exchanged while it was read
+        return painter
+
+    return _PAINTERS.get((checkpoint.name, checkpoint.digest, str(device), dtype), load)
+
+
+def _pipeline(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Any:
+    folder, name = checkpoint.path, checkpoint.name
+    index = read_index(folder)
+    # What the index holds beside the parts: numbers and switches of the pipeline.
+    given: dict[str, Any] = {
+        key: value
+        for key, value in index.items()
+        if not key.startswith("_") and not isinstance(value, list)
+    }
+    absent = [key for key, value in index.items() if isinstance(value, list) and not any(value)]
+    given |= dict.fromkeys(absent)
+    # Weights that a part lacks are drawn at random by the libraries, from the global generator;
+    # they are refused, and the generator is put back.
+    with _reading(name, "weights") as (diffusers, _), torch.random.fork_rng(devices=[]):
+        for part in component_folders(folder):
+            loader = _class_of(diffusers, part, index[part], f"model={name!r}")
+            given[part] = _part(loader, folder / part, f"{name}/{part}", dtype)
+            if isinstance(given[part], nn.Module):
+                given[part].requires_grad_(False).eval()
+                detach(given[part])
+                given[part].to(device)
+        pipeline = getattr(diffusers, index["_class_name"])(**given)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _part(loader: Any, folder: Path, name: str, dtype: torch.dtype) -> Any:
+    """Load a part of a pipeline: a network, or a tokenizer, scheduler or the like."""
+    if not issubclass(loader, nn.Module):
+        ours = LOCAL if loader.__module__.startswith("transformers.") else _LOCAL_FILES
+        return loader.from_pretrained(folder, **ours)
+    options: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True}
+    if hasattr(loader, "load_config"):  # of diffusers
+        options |= {"torch_dtype": dtype, "low_cpu_mem_usage": False, **_LOCAL_FILES}
+    else:
+        options |= {"dtype": dtype, **LOCAL}
+    module, info = loader.from_pretrained(folder, **options)
+    check_complete({"error_msgs": [], **info}, name)
+    return module

@@ -1,0 +1,155 @@
+"""The pictures of a target: read, checked, brought to one size."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from skmm._column import Column, to_column
+from skmm.exceptions import CellTypeError, MediaDecodeError
+from skmm.readers import read_image, with_position
+
+__all__ = ["TargetPictures", "pictures_of_rows", "shown"]
+
+_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as pillow has it
+
+
+class TargetPictures(NamedTuple):
+    """Pictures of one size.
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (n_known, n_colors, image_size, image_size), uint8
+        As networks learn them; colours of ``"RGBA"`` are those over black.
+    known : ndarray of shape (n_rows,), bool
+        Which rows have a picture.
+    mode : {"L", "RGB", "RGBA"}
+        What the channels are.
+    """
+
+    pixels: np.ndarray
+    known: np.ndarray
+    mode: str
+
+
+def pictures_of_rows(
+    y: Any, n_rows: int, owner: str, *, image_size: int, mode: str
+) -> TargetPictures:
+    """Read the pictures of a target.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,), or (n_samples, height, width) and with channels
+        Cells as ``ImageEncoder`` takes them; missing ones are left out.
+    n_rows : int
+        Of ``X``.
+    owner : str
+        Class or method that asks, for messages.
+    image_size : int
+        Side to which the pictures are brought, whatever their proportions.
+    mode : {"auto", "L", "RGB", "RGBA"}
+        What to keep of them.
+
+    Returns
+    -------
+    pictures : TargetPictures
+        Their number may be 0.
+    """
+    column = _column(y, n_rows, owner)
+    known = ~column.missing
+    over_white = np.empty((int(known.sum()), image_size, image_size, 3), dtype=np.uint8)
+    # Over two backgrounds a picture tells what shows through.
+    over_black = np.empty_like(over_white) if mode in ("auto", "RGBA") else None
+    for place, row in enumerate(np.flatnonzero(known)):
+        cell = column.values[row]
+        try:
+            over_white[place] = _resized(read_image(cell, background=_WHITE), image_size)
+            if over_black is not None:
+                over_black[place] = _resized(read_image(cell, background=_BLACK), image_size)
+        except (CellTypeError, MediaDecodeError) as error:
+            told = with_position(error, column="y", row=column.labels[row])
+            raise told from error
+    if mode == "auto":
+        mode = _mode_of(over_white, over_black)
+    return TargetPictures(_channels_first(over_white, over_black, mode), known, mode)
+
+
+def _column(y: Any, n_rows: int, owner: str) -> Column:
+    wanted = "Give a picture for each row, None where there is none."
+    if y is None:
+        raise ValueError(f"{owner} requires y to be passed, but the target y is None. {wanted}")
+    if isinstance(y, str | bytes | dict) or not hasattr(y, "__len__") or _is_scalar(y):
+        raise TypeError(
+            f"{owner}: y must hold a picture for each row, got {type(y).__name__}. {wanted}"
+        )
+    if hasattr(y, "columns"):
+        if y.shape[1] != 1:
+            raise ValueError(
+                f"{owner}: y must be one column of pictures, got a frame of {y.shape[1]}. {wanted}"
+            )
+        y = y[y.columns[0]]
+    column = to_column("y", y)
+    if len(column.values) != n_rows:
+        raise ValueError(f"{owner}: X has {n_rows} rows and y has {len(column.values)}. {wanted}")
+    return column
+
+
+def _is_scalar(y: Any) -> bool:
+    return getattr(y, "ndim", 1) == 0
+
+
+def _resized(picture: np.ndarray, image_size: int) -> np.ndarray:
+    """Bicubic with antialiasing; proportions are not kept, as in ``ImageEncoder``."""
+    if picture.shape[:2] == (image_size, image_size):
+        return picture
+    maps = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+    size = (image_size, image_size)
+    maps = interpolate(maps, size, mode="bicubic", antialias=True, align_corners=False)
+    return maps[0].round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+def _mode_of(over_white: np.ndarray, over_black: Any) -> str:
+    if not np.array_equal(over_white, over_black):
+        return "RGBA"
+    grey = (over_white == over_white[..., :1]).all()
+    return "L" if grey else "RGB"
+
+
+def _channels_first(over_white: np.ndarray, over_black: Any, mode: str) -> np.ndarray:
+    if mode == "L":
+        pixels = np.rint(over_white @ _LUMA).astype(np.uint8)[..., None]
+    elif mode == "RGB":
+        pixels = over_white
+    else:
+        # White shows through as much as the picture is not there; the most of three roundings.
+        clear = (over_white.astype(np.int16) - over_black).max(axis=3, keepdims=True)
+        alpha = (255 - np.clip(clear, 0, 255)).astype(np.uint8)
+        pixels = np.concatenate([over_black, alpha], axis=3)
+    return np.ascontiguousarray(np.moveaxis(pixels, 3, 1))
+
+
+def shown(pixels: np.ndarray, mode: str) -> np.ndarray:
+    """Pictures as users have them, from those that networks have.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (n, n_colors, height, width), uint8
+        As in :class:`TargetPictures`.
+    mode : {"L", "RGB", "RGBA"}
+        What the channels are.
+
+    Returns
+    -------
+    pictures : ndarray of shape (n, height, width), or (n, height, width, 3 or 4), uint8
+        Colours of ``"RGBA"`` are no longer those over black.
+    """
+    if mode == "L":
+        return pixels[:, 0]
+    pictures = np.ascontiguousarray(np.moveaxis(pixels, 1, 3))
+    if mode == "RGBA":
+        alpha = pictures[..., 3:].astype(np.float32)
+        colors = pictures[..., :3] * (255 / np.maximum(alpha, 1))
+        pictures[..., :3] = np.clip(np.rint(colors), 0, 255)
+    return pictures

@@ -1,0 +1,406 @@
+"""Pictures from cells: the property asked for, noise, guidance, rows that lack all, collapse."""
+
+import copy
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sequences import Tokens
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV, ParameterGrid
+from sklearn.pipeline import Pipeline
+
+from skmm import ImageEncoder, ImageGenerator, TextEncoder
+from skmm.exceptions import ConvergenceError, ModalityMissingError
+from skmm.metrics import make_picture_scorer
+
+TRIPLES = [("down", "passthrough", ["down"]), ("right", "passthrough", ["right"])]
+SMALL = {"image_size": 8, "n_channels": 8, "n_components": 16, "n_steps": 8}
+LEARNS = {
+    "flow_matching": {"learning_rate": 3e-3, "batch_size": 32, "max_epochs": 14},
+    "gan": {"learning_rate": 2e-3, "batch_size": 16, "max_epochs": 16},
+}
+
+
+def small(method="flow_matching", **params):
+    options = {**SMALL, **LEARNS[method], "random_state": 0, **params}
+    return ImageGenerator(TRIPLES, method=method, **options)
+
+
+def squares(n, seed):
+    """A bright square on a dark ground, where two vectors say: up or down, left or right."""
+    rng = np.random.default_rng(seed)
+    corner = rng.integers(0, 4, n)
+    right = np.eye(2)[corner % 2] + 0.1 * rng.standard_normal((n, 2))
+    X = pd.DataFrame({"down": list(np.eye(2)[corner // 2]), "right": list(right)})
+    y = rng.integers(0, 40, (n, 8, 8)).astype(np.uint8)
+    for cell, c in zip(y, corner, strict=True):
+        cell[4 * (c // 2) + 1 :, 4 * (c % 2) + 1 :][:2, :2] = rng.integers(160, 256)
+    return X, y, corner
+
+
+def brightest(pictures):
+    """Which corner is."""
+    return pictures.reshape(-1, 2, 4, 2, 4).mean(axis=(2, 4)).reshape(-1, 4).argmax(axis=1)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return squares(160, 0)
+
+
+@pytest.fixture(scope="module")
+def fitted(rows):
+    X, y, _ = rows
+    return small(modality_dropout=0.2, max_epochs=18).fit(X, y)
+
+
+@pytest.fixture(scope="module")
+def quick(rows):
+    """Of both methods, trained for an epoch."""
+    X, y, _ = rows
+    return {m: small(m, max_epochs=1).fit(X[:48], y[:48]) for m in LEARNS}
+
+
+# --- what it learns -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "seed"), [*(("flow_matching", i) for i in range(5)), *(("gan", i) for i in range(2))]
+)
+def test_pictures_show_what_the_row_says(method, seed):
+    X, y, _ = squares(160, seed)
+    images = small(method, random_state=seed).fit(X, y)
+    new, _, corner = squares(200, seed + 100)
+    drawn = images.predict(new)
+    assert drawn.shape == (200, 8, 8) and drawn.dtype == np.uint8
+    assert np.mean(brightest(drawn) == corner) > 0.9
+    # The square is bright and the ground is dark.
+    assert np.mean(drawn.max(axis=(1, 2)) > 140) > 0.9 and np.median(drawn) < 60
+    # Noise makes pictures of one row differ, beyond rounding.
+    same = images.predict(new.iloc[[0] * 40])
+    assert np.mean(brightest(same) == corner[0]) > 0.8
+    assert same.astype(float).std(axis=0).mean() > 2
+
+
+def test_guidance_makes_it_clearer(fitted):
+    new, _, corner = squares(300, 9)
+    contrast = []
+    for scale in (0.0, 1.0, 3.0):
+        drawn = copy.copy(fitted).set_params(guidance_scale=scale).predict(new).astype(float)
+        inside = drawn.reshape(-1, 2, 4, 2, 4).max(axis=(2, 4)).reshape(-1, 4)
+        own = inside[np.arange(300), corner]
+        contrast.append(own.mean() - (inside.sum(axis=1) - own).mean() / 3)
+    assert abs(contrast[0]) < 25 and contrast[2] > contrast[1] > contrast[0] + 100
+
+
+def test_rows_that_lack_everything_are_drawn_without_condition(fitted, rows):
+    X, _, _ = rows
+    nothing = pd.DataFrame({"down": [None] * 200, "right": [None] * 200})
+    corners = np.bincount(brightest(fitted.predict(nothing)), minlength=4) / 200
+    assert (corners > 0.05).all()  # of all four kinds
+    some = X[:4].copy()
+    some.loc[[1, 3], ["down", "right"]] = None
+    np.testing.assert_allclose(  # the noise is that of the place
+        fitted.predict(some)[[0, 2]].astype(int), fitted.predict(X[:4])[[0, 2]].astype(int), atol=1
+    )
+    with pytest.raises(ModalityMissingError, match="ImageGenerator: row 1"):
+        copy.copy(fitted).set_params(all_missing="raise").predict(some)
+
+
+def test_a_row_that_lacks_one_modality_shows_the_other(fitted):
+    new, _, corner = squares(200, 7)
+    new["right"] = None
+    drawn = brightest(fitted.predict(new))
+    assert np.mean(drawn // 2 == corner // 2) > 0.85
+    assert 0.2 < np.mean(drawn % 2 == corner % 2) < 0.8
+
+
+def test_a_text_encoder_is_trained_with_it():
+    _, y, corner = squares(160, 3)
+    words = np.array(["north", "east", "south", "west"])
+    triples = [("words", TextEncoder("gru", n_components=16), ["words"])]
+    images = small(n_channels=16, batch_size=16).set_params(modalities=triples)
+    images.fit(pd.DataFrame({"words": words[corner]}), y)
+    drawn = images.predict(pd.DataFrame({"words": np.repeat(words, 30)}))
+    assert np.mean(brightest(drawn) == np.repeat(np.arange(4), 30)) > 0.75
+    assert images.modalities_[0][1].transform(pd.DataFrame({"words": words})).shape == (4, 16)
+
+
+def test_colours_and_opacity(rows):
+    X, _, corner = rows
+    y = np.zeros((160, 8, 8, 4), np.uint8)  # a half is red, and nothing is in the other
+    for cell, right in zip(y, corner % 2, strict=True):
+        cell[:, 4 * right : 4 * right + 4] = 200, 0, 0, 255
+    images = small(max_epochs=18).fit(X, y)
+    assert images.mode_ == "RGBA"
+    drawn = images.predict(X)
+    assert drawn.shape == (160, 8, 8, 4)
+    solid, clear = drawn[y[..., 3] == 255].astype(int), drawn[y[..., 3] == 0].astype(int)
+    np.testing.assert_allclose(np.median(solid, axis=0), [200, 0, 0, 255], atol=50)
+    assert np.median(clear[:, 3]) < 40
+
+
+# --- drawing ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", LEARNS)
+def test_the_same_state_draws_the_same(quick, rows, method):
+    X = rows[0][:30]
+    images = copy.copy(quick[method])
+    first = images.predict(X)
+    np.testing.assert_array_equal(images.predict(X), first)
+    # What comes behind a row does not change it, nor do batches.
+    np.testing.assert_allclose(images.predict(X[:9]).astype(int), first[:9].astype(int), atol=1)
+    try:
+        type(images.module_).rows_at_once = 7
+        np.testing.assert_allclose(images.predict(X).astype(int), first.astype(int), atol=1)
+    finally:
+        del type(images.module_).rows_at_once
+    other = images.set_params(random_state=1).predict(X)
+    assert np.mean(other != first) > 0.5
+    state = np.random.RandomState(0)
+    images.set_params(random_state=state)
+    assert (images.predict(X) != images.predict(X)).any()  # goes on drawing
+
+
+@pytest.mark.parametrize("method", LEARNS)
+def test_the_same_seed_trains_the_same(rows, quick, method):
+    X, y, _ = rows
+    before = torch.random.get_rng_state()
+    again = small(method, max_epochs=1).fit(X[:48], y[:48])
+    assert torch.equal(torch.random.get_rng_state(), before)
+    np.testing.assert_array_equal(again.predict(X), quick[method].predict(X))
+    assert again.history_ == quick[method].history_
+
+
+@pytest.mark.parametrize("method", LEARNS)
+def test_pickle_and_clone(quick, rows, method):
+    X = rows[0]
+    content = pickle.dumps(quick[method])
+    loaded = pickle.loads(content)
+    expected = quick[method].predict(X)
+    np.testing.assert_allclose(loaded.predict(X).astype(int), expected.astype(int), atol=1)
+    assert not hasattr(loaded, "net_")
+    # Neither the discriminator nor the weights of the last step are kept.
+    n_weights = sum(p.numel() for p in loaded.module_.parameters())
+    assert len(content) < 4 * n_weights + 60_000
+    assert not any("judge" in name for name, _ in loaded.module_.named_parameters())
+    with pytest.raises(NotFittedError):
+        clone(quick[method]).predict(X)
+
+
+def test_search_over_the_drawing_fits_nothing(fitted, rows, monkeypatch):
+    X, y, corner = rows
+    images = copy.copy(fitted).set_params(
+        scoring=lambda y, p: np.mean(brightest(y) == brightest(p))
+    )
+    grid = ParameterGrid({"guidance_scale": [0.0, 2.0], "n_steps": [2, 5], "solver": ["heun"]})
+    ways = [FrozenEstimator(copy.copy(images).set_params(**way)) for way in grid]
+    monkeypatch.setattr(ImageGenerator, "fit", None)
+    search = GridSearchCV(Pipeline([("images", ways[0])]), {"images": ways}, cv=2).fit(X, y)
+    scores = search.cv_results_["mean_test_score"].reshape(2, 2)  # (guidance_scale, n_steps)
+    assert (scores[1] > 0.9).all() and (scores[0] < 0.5).all()
+    assert search.best_params_["images"].estimator.guidance_scale == 2.0
+    assert fitted.guidance_scale == 2.0 and fitted.n_steps == 8
+    with pytest.raises(ValueError, match="'n_steps' parameter"):
+        images.set_params(n_steps=0).predict(X)
+
+
+# --- score --------------------------------------------------------------------------------
+
+
+class Pixels(TransformerMixin, BaseEstimator):
+    """Pictures as vectors; needs a fit."""
+
+    def fit(self, X, y=None):
+        self.n_fitted_ = len(X)
+        return self
+
+    def transform(self, X):
+        return np.stack([np.asarray(cell, dtype=float).ravel() / 255 for cell in X])
+
+
+def test_score(fitted, quick, rows):
+    X, y, _ = rows
+    y = [None, *y[1:]]
+    encoder = Pixels().fit(y)
+    drawn = copy.copy(fitted).set_params(feature_encoder=encoder)
+    expected = make_picture_scorer("frechet", encoder=encoder)(fitted, X, y)
+    assert drawn.score(X, y) == pytest.approx(expected)
+    # One that is not fitted is, on the pictures given; the user's stays as it is.
+    unfitted = Pixels()
+    assert drawn.set_params(feature_encoder=unfitted).score(X, y) == pytest.approx(expected)
+    assert not hasattr(unfitted, "n_fitted_")
+    # Better pictures score higher; those of another size are compared at that of the drawn ones.
+    poor = copy.copy(quick["flow_matching"]).set_params(feature_encoder=encoder)
+    assert poor.score(X, y) < expected - 1
+    large = [None if cell is None else np.kron(cell, np.ones((2, 2), np.uint8)) for cell in y]
+    assert expected - 0.5 < drawn.score(X, large) < 0
+    assert drawn.set_params(scoring=lambda t, p: len(p)).score(X, y) == 160
+
+
+class Space:
+    """An alignment whose vectors say in which corner something is bright."""
+
+    modality_names_ = ("image", "place")
+    modalities_ = (("image", None, ["image"]), ("place", None, ["down", "right"]))
+
+    def transform_modality(self, X, modality):
+        if modality == "image":
+            return np.eye(4)[brightest(np.stack(list(X)))]
+        down, right = (np.stack(list(X[name])).argmax(axis=1) for name in ("down", "right"))
+        return np.eye(4)[2 * down + right]
+
+
+def test_score_by_agreement(fitted, rows):
+    X, y, corner = rows
+    images = copy.copy(fitted).set_params(scoring="alignment", alignment=Space())
+    agrees = np.mean(brightest(fitted.predict(X)) == corner)
+    assert images.score(X, y) == pytest.approx(agrees)
+    with pytest.raises(ValueError, match="scoring='alignment' needs alignment="):
+        images.set_params(alignment=None).score(X, y)
+
+
+def test_drawn_pictures_are_cells_of_an_encoder(quick, rows):
+    X = rows[0]
+    drawn = pd.DataFrame({"photo": list(quick["gan"].predict(X[:3]))})
+    encoder = ImageEncoder("cnn", image_size=16, n_components=4, max_epochs=1, random_state=0)
+    assert encoder.fit_transform(drawn).shape == (3, 4)
+
+
+# --- training -----------------------------------------------------------------------------
+
+
+def test_history(fitted, quick):
+    assert set(fitted.history_[0]) == {"train_loss", "valid_loss"}
+    assert fitted.history_[-1]["valid_loss"] < 0.6 * fitted.history_[0]["valid_loss"]
+    (epoch,) = quick["gan"].history_
+    assert set(epoch) == {"train_loss", "discriminator_loss", "generator_loss", "spread"}
+    both = epoch["discriminator_loss"] + epoch["generator_loss"]
+    assert epoch["train_loss"] == pytest.approx(both, rel=1e-4)
+
+
+def test_rows_without_a_picture_are_not_learned(rows):
+    X, y, _ = rows
+    X, y, keep = X[:60], list(y[:60]), np.arange(60) % 3 != 1
+    options = {"max_epochs": 2, "early_stopping": False}
+    # The transformers see all cells, so vectors that are standardised alike are needed.
+    X = pd.concat([X[keep]] * 2, ignore_index=True)
+    some = [y[i] for i in np.flatnonzero(keep)]
+    expected = small(**options).fit(X[:40], some)
+    found = small(**options).fit(X, [*some, *[None] * 40])
+    np.testing.assert_allclose(
+        found.predict(X[:40]).astype(int), expected.predict(X[:40]).astype(int), atol=1
+    )
+    with pytest.raises(ValueError, match="nothing to learn from: y holds no picture"):
+        small().fit(X, [None] * 80)
+
+
+def test_early_stopping_goes_back_to_the_best_epoch(rows):
+    X, y, _ = rows
+    noise = np.random.default_rng(0).integers(0, 256, (48, 8, 8)).astype(np.uint8)
+    images = small(max_epochs=60, n_iter_no_change=2, dropout=0.0, batch_size=8).fit(X[:48], noise)
+    losses = [epoch["valid_loss"] for epoch in images.history_]
+    assert images.n_iter_ == np.argmin(losses) + 1 + 2 < 60
+
+
+@pytest.mark.parametrize("method", LEARNS)
+def test_a_training_that_diverges_says_so(rows, method):
+    X, y, _ = rows
+    images = small(method, learning_rate=1e30, max_grad_norm=None, early_stopping=False)
+    with pytest.raises(ConvergenceError, match="loss of (nan|inf) in epoch .* Lower learning_rate"):
+        images.fit(X[:32], y[:32])
+    assert not hasattr(images, "module_")
+
+
+def test_a_generator_that_always_draws_the_same_says_so(rows):
+    X, y, _ = rows
+    images = small("gan", learning_rate=3.0, discriminator_learning_rate=1e-6, n_iter_no_change=3)
+    with pytest.raises(ConvergenceError, match="same picture for every row in 3 epochs. Lower"):
+        images.fit(X, y)
+    # One picture for all rows is no collapse, if that is what there is.
+    alike = small("gan", max_epochs=5, n_iter_no_change=3).fit(X[:32], y[[0] * 32])
+    assert alike.n_iter_ == 5
+
+
+def test_a_discriminator_that_is_never_wrong_says_so(rows):
+    X, y, _ = rows
+    images = small("gan", learning_rate=1e-7, discriminator_learning_rate=1e-2, max_epochs=60)
+    images.set_params(n_iter_no_change=3, unconditional_fraction=0.0)
+    X = X.iloc[[0] * 64]  # no condition is wrong: the pictures alone tell
+    with pytest.raises(ConvergenceError, match="sure of every picture in 3 epochs"):
+        images.fit(X, y[:64])
+
+
+def test_step_sizes_of_the_players(quick):
+    groups = quick["gan"].net_.optimizer_.param_groups
+    assert [group["lr"] for group in groups] == [2e-3, 8e-3]
+    assert all(group["betas"] == (0.0, 0.99) for group in groups)
+    n_weights = [sum(p.numel() for p in group["params"]) for group in groups]
+    assert all(n > 1000 for n in n_weights)
+
+
+@pytest.mark.parametrize("method", LEARNS)
+def test_half_precision(rows, method):
+    X, y, _ = rows
+    images = small(method, dtype="bfloat16", max_epochs=2).fit(X[:48], y[:48])
+    assert all(p.dtype == torch.float32 for p in images.module_.parameters())
+    assert np.isfinite(images.history_[-1]["train_loss"])
+    assert images.predict(X[:3]).shape == (3, 8, 8)
+
+
+def test_tokens_and_other_strategies(rows):
+    X, y, _ = rows
+    triples = [("down", Tokens(), ["pair"]), ("right", "passthrough", ["right"])]
+    X = X.assign(pair=[np.stack([cell, -cell]) for cell in X["down"]])
+    options = {"strategy": "attention", "granularity": "sequence", "max_epochs": 1}
+    images = small(**options).set_params(modalities=triples).fit(X, y)
+    assert images.predict(X[:3]).shape == (3, 8, 8)
+
+
+# --- bad input ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"model": 3.0},
+        {"mode": "CMYK"},
+        {"solver": "rk4"},
+        {"guidance_scale": -1},
+        {"unconditional_fraction": 1},
+        {"ema_decay": 1},
+        {"scoring": "fid"},
+        {"strategy": "sorted"},
+    ],
+)
+def test_bad_parameters_are_told(rows, params):
+    with pytest.raises(ValueError, match=f"The '{next(iter(params))}' parameter"):
+        small(**params).fit(*rows[:2])
+
+
+def test_what_does_not_go_together_is_told(rows):
+    X, y, _ = rows
+    with pytest.raises(ValueError, match="image_size must be a multiple of 4, got 10"):
+        small(image_size=10).fit(X, y)
+    images = small(unconditional_fraction=0.0, max_epochs=1).fit(X[:40], y[:40])
+    with pytest.raises(ValueError, match="guidance_scale=2.0 needs a network that was fitted"):
+        images.predict(X)
+    assert images.set_params(guidance_scale=1).predict(X[:2]).shape == (2, 8, 8)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("method", LEARNS)
+def test_on_the_gpu(rows, method):
+    X, y, corner = rows
+    images = small(method, device="cuda").fit(X, y)
+    drawn = images.predict(X)
+    assert np.mean(brightest(drawn) == corner) > 0.9
+    loaded = pickle.loads(pickle.dumps(images)).set_params(device="cpu")
+    np.testing.assert_allclose(loaded.predict(X).astype(int), drawn.astype(int), atol=3)
