@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from columns import objects
+from columns import objects as in_a_series
 from hypothesis import given
 from hypothesis import strategies as st
 from odd_frames import Hostile
@@ -73,6 +73,10 @@ def assert_harmless(text):
     assert "url(" not in text and "@import" not in text
     text.encode("utf-8")
     return page
+
+
+def objects(cells):
+    return in_a_series(cells).to_numpy()  # without labels, which a frame would look for
 
 
 def coloured(colour=(255, 0, 255), size=(60, 40)):

@@ -167,7 +167,7 @@ class SeriesGenerator(SeriesDrawer):
 
     >>> new = pd.DataFrame({"text": ["a short high wave", "a long low wave", None]})
     >>> [len(series) for series in waves.predict(new)]
-    [20, 30, 25]
+    [20, 30, 26]
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

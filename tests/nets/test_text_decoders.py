@@ -105,7 +105,7 @@ def test_a_transformer_layer_is_that_of_torch():
         for target, source in pairs:
             target.copy_(source)
     memory, mask, ids = make_rows(16)
-    x = decoder._embed(ids) + decoder._positions(0, ids.shape[1])
+    x = decoder._embed(ids) + decoder._positions(torch.arange(ids.shape[1])[None])
     x = theirs.eval()(
         x,
         memory,
