@@ -172,6 +172,7 @@ def fitted(name, model, X, folder):
     found = model, time.process_time() - started
     print(f"{name}: fitted in {found[1]:.0f} CPU s", flush=True)
     if path is not None:
+        folder.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pickle.dumps(found))
     return found
 
