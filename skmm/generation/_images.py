@@ -103,7 +103,7 @@ class ImageGenerator(ImageDrawer):
         Gives the features of pictures for ``"frechet"``. One that is not fitted is fitted on the
         pictures given to ``score``. None is ``ImageEncoder()``.
     alignment : estimator, default=None
-        Of ``"alignment"``: fitted, of :mod:`skmm.alignment`, with a modality ``"image"`` and
+        Of ``"alignment"``: fitted, of ``skmm.alignment``, with a modality ``"image"`` and
         another one whose columns are in ``X``.
     max_epochs : int, default=100
         Most passes over the training pictures.
