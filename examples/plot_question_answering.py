@@ -60,7 +60,7 @@ def ask(shape, colour):
 
 
 rows = []
-for number in range(200):
+for number in range(260):
     shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
     picture = draw(shape, colour)
     rows += [(number, picture, question, answer) for question, answer in ask(shape, colour)]
