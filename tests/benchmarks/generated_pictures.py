@@ -36,7 +36,7 @@ SCRIPTS = (
 ).split()
 FLOW, GAN = "flow matching", "GAN"
 REAL, NEAREST = "real pictures", "nearest name"
-FLOW_EPOCHS, GAN_EPOCHS = 30, 24
+FLOW_EPOCHS, GAN_EPOCHS = 50, 24
 READERS = {
     "tfidf": TextEncoder("tfidf", n_components=192, random_state=0),
     "minilm": TextEncoder(),
