@@ -58,6 +58,26 @@ class Checkpoint:
         """What a fitted estimator remembers; it holds no path of this machine but a name."""
         return {"name": self.name, "source": self.source, "digest": self.digest}
 
+    def refuse_others(self, digest: str) -> None:
+        """Check that these are the weights of a fit.
+
+        Parameters
+        ----------
+        digest : str
+            What the fitted estimator remembers.
+
+        Raises
+        ------
+        CheckpointError
+            If they are others.
+        """
+        if self.digest != digest:
+            raise CheckpointError(
+                f"{self.needed_by} was fitted with other weights than {self.name!r} holds now"
+                f" (digest {digest[:12]}, now {self.digest[:12]}). Fit it again, or set model= to a"
+                " folder with the weights it was fitted with."
+            )
+
     def verify(self) -> None:
         """Check that the files are those that were resolved.
 

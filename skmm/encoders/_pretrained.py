@@ -11,7 +11,6 @@ import torch
 from skmm.backbones._pretrained import describe, load_backbone
 from skmm.encoders._checkpoint import Checkpoint, resolve_checkpoint
 from skmm.encoders._engine import BackboneEngine, Runtime
-from skmm.exceptions import CheckpointError
 
 __all__ = ["PretrainedEngine"]
 
@@ -59,12 +58,7 @@ class PretrainedEngine(BackboneEngine):
     def checked(self) -> Checkpoint:
         """Resolve the checkpoint again, and refuse weights other than those of ``fit``."""
         checkpoint = self._resolve()
-        if checkpoint.digest != self.identity["digest"]:
-            raise CheckpointError(
-                f"{self.owner} was fitted with other weights than {str(self.model)!r} holds now"
-                f" (digest {self.identity['digest'][:12]}, now {checkpoint.digest[:12]})."
-                " Fit it again, or set model= to a folder with the weights it was fitted with."
-            )
+        checkpoint.refuse_others(self.identity["digest"])
         return checkpoint
 
     def fingerprint(self, runtime: Runtime) -> str | None:

@@ -1,24 +1,19 @@
 """How a caption generator is trained, and what it gives afterwards."""
 
-import copy
 from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from skmm._column import n_rows, take_rows
 from skmm._device import seeded
-from skmm.fusion._base import BaseFusion
-from skmm.fusion._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
+from skmm.fusion._callbacks import TaskReporter, with_callbacks
 from skmm.fusion._inputs import JointInputs
 from skmm.fusion._modalities import Modality
-from skmm.fusion._net import Report
-from skmm.fusion._sequence import block_of
-from skmm.fusion._training import TrainingMixin
 from skmm.generation._caption_module import PREFIX, TEXT, CaptionModule
+from skmm.generation._generator import BaseGenerator
 from skmm.generation._prefix import prefix_ids, prefixes_of_rows, resolve_others
 from skmm.generation._pretrained_captions import PretrainedCaptions
 from skmm.generation._target_texts import padded_ids, texts_of_rows
@@ -26,8 +21,6 @@ from skmm.generation._tokenizer import TextTokenizer
 from skmm.nets import GRUDecoder, TextDecoder, TokenLoss, TransformerDecoder
 
 __all__ = ["BaseCaptions"]
-
-_STEP_SIZE = 1e-3
 
 
 class _IdsCode:
@@ -41,11 +34,10 @@ class _IdsCode:
         """Texts fall into no classes."""
 
 
-class BaseCaptions(PretrainedCaptions, TrainingMixin, CallbackSupportMixin, BaseFusion):
+class BaseCaptions(PretrainedCaptions, BaseGenerator):
     """Training of the decoder, with the trainer of the joint fusions."""
 
     module_: CaptionModule
-    accumulate = 1
     _code = _IdsCode()
 
     # Parameters of the generator, told to type checkers.
@@ -54,16 +46,11 @@ class BaseCaptions(PretrainedCaptions, TrainingMixin, CallbackSupportMixin, Base
     tokenizer: str
     max_vocabulary: int
     max_length: int | None
-    granularity: str
-    max_tokens: int | None
     n_components: int
     n_heads: int
     n_layers: int
-    dropout: float
-    modality_dropout: float
     label_smoothing: float
     max_epochs: int
-    callbacks: Any
 
     @with_callbacks
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -93,13 +80,8 @@ class BaseCaptions(PretrainedCaptions, TrainingMixin, CallbackSupportMixin, Base
         self.checkpoint_ = None
         X = self._check_frame(X, reset=True)
         texts = texts_of_rows(y, n_rows(X), type(self).__name__, several=True)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         prefixes = self._prefixes(X)
-        kind: Any = {"granularity": self.granularity, "max_tokens": self.max_tokens}
-        blocks = [block_of(modality, seed, **kind) for modality in self._resolve(X)]
-        inputs: Any = JointInputs(blocks)
-        # Before torch is seeded, for that lets in one thread of the process at a time.
-        inputs.fit_frozen(X, None)
+        inputs, seed = self._frozen_inputs(X)
         with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
             tensors, rows = self._start(X, texts, prefixes, inputs)
             held_out = self._hold_out(rows, np.zeros(len(texts)), seed)
@@ -117,7 +99,7 @@ class BaseCaptions(PretrainedCaptions, TrainingMixin, CallbackSupportMixin, Base
             is_held = np.isin(of_pair, held_out)
             valid = self._dataset(tensors, target, None, np.flatnonzero(is_held))
             self._new_net(
-                [*copy.deepcopy(list(self.callbacks or [])), ("skmm_report", Report(reporter))],
+                self._all_callbacks(reporter),
                 valid if len(held_out) else None,
                 max_epochs=self.max_epochs,
             )
@@ -147,9 +129,7 @@ class BaseCaptions(PretrainedCaptions, TrainingMixin, CallbackSupportMixin, Base
 
         Returns tensors of all rows, and the rows to learn from.
         """
-        nothing: Any = None
-        tensors, networks = inputs.fit(X, nothing)
-        inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)
+        tensors, networks = self._all_inputs(X, inputs)
         present = _with_prefix(inputs.present(tensors), prefixes)
         self._refuse_empty(present)
         rows = self._rows_to_learn(texts, present)
@@ -160,15 +140,8 @@ class BaseCaptions(PretrainedCaptions, TrainingMixin, CallbackSupportMixin, Base
         if prefixes:
             tensors[PREFIX] = torch.from_numpy(prefix_ids(prefixes, self._tokenizer))
         self.vocabulary_ = list(self._tokenizer.tokens_)
-        self.module_ = CaptionModule(
-            {block.name: inputs.widths[block.name] for block in inputs.blocks},
-            networks,
-            self._make_decoder(len(self._tokenizer)),
-            dropout=self.dropout,
-            modality_dropout=self.modality_dropout,
-            granularity=self.granularity,
-            max_tokens=self.max_tokens,
-        )
+        decoder = self._make_decoder(len(self._tokenizer))
+        self.module_ = self._memory_of(CaptionModule, inputs, networks, decoder)
         self.history_ = []
         return tensors, rows
 
@@ -196,9 +169,6 @@ class BaseCaptions(PretrainedCaptions, TrainingMixin, CallbackSupportMixin, Base
     def _criterion(self) -> nn.Module:
         return TokenLoss(self._mean_length, label_smoothing=self.label_smoothing)
 
-    def _step_size(self) -> float:
-        return _STEP_SIZE if self.learning_rate == "auto" else float(self.learning_rate)
-
     # --- after fit --------------------------------------------------------------------------
 
     def _for_batches(
@@ -214,11 +184,7 @@ class BaseCaptions(PretrainedCaptions, TrainingMixin, CallbackSupportMixin, Base
         present = _with_prefix(self._inputs.present(inputs), prefixes)
         self._refuse_empty(present)
         rows = np.flatnonzero(present.any(axis=1))
-        step = self.module_.rows_at_once
-        for start in range(0, len(rows), step):
-            some = rows[start : start + step]
-            chosen = torch.from_numpy(some)
-            batch = {name: tensor[chosen].to(device) for name, tensor in inputs.items()}
+        for some, batch in self._batches(inputs, rows, device):
             with self._threads(), torch.inference_mode():
                 use(some, *self.module_.remember(**batch))
         return len(present)

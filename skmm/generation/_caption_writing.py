@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -147,9 +147,3 @@ class CaptionWriter(BaseCaptions):
         if callable(self.scoring):
             return float(self.scoring(y, self.predict(X)))
         return make_text_scorer(self.scoring)(self, X, y)
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False  # its target is texts, which no common check has
-        tags.target_tags.required = self.model is None
-        return tags

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -57,12 +57,10 @@ class ImageDrawer(BaseImages):
         inputs = self._inputs.tensors(X)
         present = self._inputs.present(inputs)
         self._refuse_empty(present)
-        rng, parts, step = check_random_state(self.random_state), [], self.module_.rows_at_once
-        for start in range(0, len(present), step):
-            rows = slice(start, start + step)
-            batch = {name: tensor[rows].to(device) for name, tensor in inputs.items()}
+        rng, parts = check_random_state(self.random_state), []
+        for rows, batch in self._batches(inputs, np.arange(len(present)), device):
             # One stream over all rows: what a row gets does not depend on the batches.
-            noise = rng.standard_normal((len(present[rows]), *self._noise_shape))
+            noise = rng.standard_normal((len(rows), *self._noise_shape))
             parts.append(self._draw(batch, torch.from_numpy(noise.astype(np.float32)).to(device)))
         return shown(np.concatenate(parts), self.mode_)
 
@@ -128,9 +126,3 @@ class ImageDrawer(BaseImages):
         except NotFittedError:
             encoder = clone(encoder).fit(pictures)
         return encoder
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False  # its target is pictures, which no common check has
-        tags.target_tags.required = self.model is None
-        return tags

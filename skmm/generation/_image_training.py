@@ -1,24 +1,20 @@
 """How an image generator is trained."""
 
-import copy
 from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from skmm._column import n_rows
 from skmm._device import resolve_dtype, seeded, shared_threads
-from skmm.fusion._base import BaseFusion
-from skmm.fusion._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
+from skmm.fusion._callbacks import TaskReporter, with_callbacks
 from skmm.fusion._inputs import JointInputs
-from skmm.fusion._net import Report, TensorDataset
-from skmm.fusion._sequence import block_of
-from skmm.fusion._training import TrainingMixin
+from skmm.fusion._net import TensorDataset
 from skmm.generation._flow_matching import FlowModule
 from skmm.generation._gan import AdversarialModule, WatchGame, set_players
+from skmm.generation._generator import BaseGenerator
 from skmm.generation._image_module import PICTURE, KeepAverage, PictureModule
 from skmm.generation._pretrained_images import PretrainedImages
 from skmm.generation._target_pictures import TargetPictures, pictures_of_rows
@@ -49,11 +45,10 @@ class _NoCode:
         """Pictures fall into no classes."""
 
 
-class BaseImages(PretrainedImages, TrainingMixin, CallbackSupportMixin, BaseFusion):
+class BaseImages(PretrainedImages, BaseGenerator):
     """Training of the networks that draw, with the trainer of the joint fusions."""
 
     module_: PictureModule
-    accumulate = 1
     _code = _NoCode()
 
     # Parameters of the generator, told to type checkers.
@@ -61,17 +56,12 @@ class BaseImages(PretrainedImages, TrainingMixin, CallbackSupportMixin, BaseFusi
     strategy: Any
     image_size: int
     mode: str
-    granularity: str
-    max_tokens: int | None
     n_components: int
     n_channels: int
-    dropout: float
-    modality_dropout: float
     unconditional_fraction: float
     ema_decay: float
     max_epochs: int
     discriminator_learning_rate: float | str
-    callbacks: Any
     _size: int
     _noise_shape: tuple[int, ...]
 
@@ -110,12 +100,7 @@ class BaseImages(PretrainedImages, TrainingMixin, CallbackSupportMixin, BaseFusi
         pictures = pictures_of_rows(
             y, n_rows(X), type(self).__name__, image_size=self.image_size, mode=self.mode
         )
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        kind: Any = {"granularity": self.granularity, "max_tokens": self.max_tokens}
-        blocks = [block_of(modality, seed, **kind) for modality in self._resolve(X)]
-        inputs: Any = JointInputs(blocks)
-        # Before torch is seeded, for that lets in one thread of the process at a time.
-        inputs.fit_frozen(X, None)
+        inputs, seed = self._frozen_inputs(X)
         with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
             tensors, rows = self._start(X, pictures, inputs)
             held_out = self._hold_out(rows, rows, seed)
@@ -127,11 +112,7 @@ class BaseImages(PretrainedImages, TrainingMixin, CallbackSupportMixin, BaseFusi
             )
             self.module_.measure(train.inputs[PICTURE])
             self._new_net(
-                [
-                    *copy.deepcopy(list(self.callbacks or [])),
-                    *self._own_callbacks(),
-                    ("skmm_report", Report(reporter)),
-                ],
+                self._all_callbacks(reporter, *self._own_callbacks()),
                 valid if len(held_out) else None,
                 max_epochs=self.max_epochs,
             )
@@ -145,9 +126,7 @@ class BaseImages(PretrainedImages, TrainingMixin, CallbackSupportMixin, BaseFusi
 
         Returns tensors of all rows, and the rows to learn from.
         """
-        nothing: Any = None
-        tensors, networks = inputs.fit(X, nothing)
-        inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)
+        tensors, networks = self._all_inputs(X, inputs)
         self._refuse_empty(inputs.present(tensors))
         rows = np.flatnonzero(pictures.known)
         if not len(rows):

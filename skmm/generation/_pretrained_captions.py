@@ -12,7 +12,7 @@ from torch import Tensor
 from skmm._column import Column, column_names, columns_of, n_rows
 from skmm._device import resolve_device, resolve_dtype, shared_threads
 from skmm.backbones._writers import Writer, load_writer, resolve_writer
-from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError
+from skmm.exceptions import CellTypeError, MediaDecodeError
 from skmm.fusion._callbacks import TaskReporter
 from skmm.fusion._modalities import Modality
 from skmm.generation._decoding import drawn
@@ -141,12 +141,7 @@ class PretrainedCaptions:
         owner = type(self).__name__
         known = self.checkpoint_
         checkpoint, kind = resolve_writer(self.model, modality=known["modality"], needed_by=owner)
-        if checkpoint.digest != known["digest"]:
-            raise CheckpointError(
-                f"{owner} was fitted with other weights than {str(self.model)!r} holds now"
-                f" (digest {known['digest'][:12]}, now {checkpoint.digest[:12]}). Fit it again, or"
-                " set model= to a folder with the weights it was fitted with."
-            )
+        checkpoint.refuse_others(known["digest"])
         device = resolve_device(self.device)
         return load_writer(checkpoint, kind, device=device, dtype=resolve_dtype(self.dtype, device))
 

@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from skmm._column import Column, column_names, columns_of, n_rows
 from skmm._device import resolve_device, resolve_dtype, shared_threads
 from skmm.backbones._painters import Painter, load_painter, resolve_painter
-from skmm.exceptions import CellTypeError, CheckpointError
+from skmm.exceptions import CellTypeError
 from skmm.fusion._callbacks import TaskReporter
 from skmm.fusion._modalities import Modality
 from skmm.generation._target_pictures import pictures_of_rows, shown
@@ -93,12 +93,7 @@ class PretrainedImages:
         """Load the pipeline of ``fit``, or find it loaded."""
         owner, known = type(self).__name__, self.checkpoint_
         checkpoint = resolve_painter(self.model, needed_by=owner)
-        if checkpoint.digest != known["digest"]:
-            raise CheckpointError(
-                f"{owner} was fitted with other weights than {str(self.model)!r} holds now"
-                f" (digest {known['digest'][:12]}, now {checkpoint.digest[:12]}). Fit it again, or"
-                " set model= to a folder with the weights it was fitted with."
-            )
+        checkpoint.refuse_others(known["digest"])
         device = resolve_device(self.device)
         return load_painter(checkpoint, device=device, dtype=resolve_dtype(self.dtype, device))
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from skmm._column import n_rows
@@ -43,11 +42,7 @@ class SeriesDrawer(BaseSeries):
         present = self._inputs.present(inputs)
         self._refuse_empty(present)
         rows = np.flatnonzero(present.any(axis=1))
-        step = self.module_.rows_at_once
-        for start in range(0, len(rows), step):
-            some = rows[start : start + step]
-            chosen = torch.from_numpy(some)
-            batch = {name: tensor[chosen].to(device) for name, tensor in inputs.items()}
+        for some, batch in self._batches(inputs, rows, device):
             with self._threads(), torch.inference_mode():
                 drawn = self._draw(batch, longest)
             for row, own in zip(some, drawn, strict=True):
@@ -56,7 +51,7 @@ class SeriesDrawer(BaseSeries):
 
     def _draw(self, batch: dict[str, torch.Tensor], longest: int) -> list[np.ndarray]:
         """Series of the rows of a batch, (n_steps, n_channels) each."""
-        seen = self.module_.remember(**batch)
+        seen = self.module_.see(**batch)
         told = self.module_.head.predict_length(*seen).cpu().numpy()
         lengths = self._code.lengths(told, longest)
         values = self.module_.head(*seen, torch.from_numpy(lengths).to(seen[0].device))
@@ -114,12 +109,6 @@ class SeriesDrawer(BaseSeries):
                 f" those of fit had {self.n_channels_}. Give the same."
             )
         return series
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False  # its target is series, which no common check has
-        tags.target_tags.required = True
-        return tags
 
 
 def _squared_error(true: np.ndarray, drawn: np.ndarray) -> float:

@@ -1,50 +1,37 @@
 """How a series generator is trained."""
 
-import copy
 from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from skmm._column import n_rows, take_rows
 from skmm._device import seeded
-from skmm.fusion._base import BaseFusion
-from skmm.fusion._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
+from skmm.fusion._callbacks import TaskReporter, with_callbacks
 from skmm.fusion._inputs import JointInputs
-from skmm.fusion._net import Report
-from skmm.fusion._sequence import block_of
-from skmm.fusion._training import TrainingMixin
+from skmm.generation._generator import BaseGenerator
 from skmm.generation._series_module import LENGTH, SeriesModule
 from skmm.generation._series_target import SeriesCode, series_of_rows
 from skmm.nets import GRUSeriesDecoder, SeriesDecoder, SeriesLoss, TransformerSeriesDecoder
 
 __all__ = ["BaseSeries"]
 
-_STEP_SIZE = 1e-3
 
-
-class BaseSeries(TrainingMixin, CallbackSupportMixin, BaseFusion):
+class BaseSeries(BaseGenerator):
     """Training of the decoder, with the trainer of the joint fusions."""
 
     module_: SeriesModule
-    accumulate = 1
     _code: SeriesCode
 
     # Parameters of the generator, told to type checkers.
     decoder: str
     position: str
     max_length: int | None
-    granularity: str
-    max_tokens: int | None
     n_components: int
     n_heads: int
     n_layers: int
-    dropout: float
-    modality_dropout: float
     max_epochs: int
-    callbacks: Any
 
     @with_callbacks
     def fit(self, X: Any, y: Any) -> Self:
@@ -70,19 +57,14 @@ class BaseSeries(TrainingMixin, CallbackSupportMixin, BaseFusion):
         X = self._check_frame(X, reset=True)
         series, is_flat = series_of_rows(y, n_rows(X), type(self).__name__)
         series = [None if own is None else self._cut(own) for own in series]
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        kind: Any = {"granularity": self.granularity, "max_tokens": self.max_tokens}
-        inputs: Any = JointInputs([block_of(own, seed, **kind) for own in self._resolve(X)])
-        # Before torch is seeded, for that lets in one thread of the process at a time.
-        inputs.fit_frozen(X, None)
+        inputs, seed = self._frozen_inputs(X)
         with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
             tensors, rows = self._start(X, series, inputs)
             self._is_flat = is_flat
             held_out = self._hold_out(rows, np.zeros(len(series)), seed)
             train = np.setdiff1d(rows, held_out)
-            report = ("skmm_report", Report(reporter))
             self._new_net(
-                [*copy.deepcopy(list(self.callbacks or [])), report],
+                self._all_callbacks(reporter),
                 self._rows_of(tensors, series, held_out) if len(held_out) else None,
                 max_epochs=self.max_epochs,
             )
@@ -114,9 +96,7 @@ class BaseSeries(TrainingMixin, CallbackSupportMixin, BaseFusion):
 
         Returns tensors of all rows, and the rows to learn from.
         """
-        nothing: Any = None
-        tensors, networks = inputs.fit(X, nothing)
-        inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)
+        tensors, networks = self._all_inputs(X, inputs)
         present = inputs.present(tensors)
         self._refuse_empty(present)
         known = np.array([own is not None for own in series])
@@ -131,15 +111,7 @@ class BaseSeries(TrainingMixin, CallbackSupportMixin, BaseFusion):
         self._code.learn([series[row] for row in rows])
         self.n_channels_ = len(self._code.mean)
         self.max_length_ = self._code.longest
-        self.module_ = SeriesModule(
-            {block.name: inputs.widths[block.name] for block in inputs.blocks},
-            networks,
-            self._make_decoder(),
-            dropout=self.dropout,
-            modality_dropout=self.modality_dropout,
-            granularity=self.granularity,
-            max_tokens=self.max_tokens,
-        )
+        self.module_ = self._memory_of(SeriesModule, inputs, networks, self._make_decoder())
         self.history_ = []
         return tensors, rows
 
@@ -162,6 +134,3 @@ class BaseSeries(TrainingMixin, CallbackSupportMixin, BaseFusion):
 
     def _criterion(self) -> nn.Module:
         return SeriesLoss(self._code.mean_known)
-
-    def _step_size(self) -> float:
-        return _STEP_SIZE if self.learning_rate == "auto" else float(self.learning_rate)

@@ -1,0 +1,97 @@
+"""What all generators share: inputs, the module's memory, step sizes, batches of a prediction."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.utils import Tags, check_random_state
+from torch import Tensor
+
+from skmm.fusion._base import BaseFusion
+from skmm.fusion._callbacks import CallbackSupportMixin
+from skmm.fusion._inputs import JointInputs
+from skmm.fusion._net import Report
+from skmm.fusion._sequence import block_of
+from skmm.fusion._training import TrainingMixin
+from skmm.generation._memory_module import MemoryModule
+
+__all__ = ["BaseGenerator"]
+
+
+class BaseGenerator(TrainingMixin, CallbackSupportMixin, BaseFusion):
+    """A network under which cells of some modalities become cells of another one.
+
+    It is trained by the trainer of the joint fusions. A subclass writes ``fit`` and ``predict``.
+    """
+
+    accumulate = 1
+    model: Any = None  # a pretrained one in place of training, where a generator takes any
+    _first_step_size: ClassVar[float] = 1e-3  # what learning_rate="auto" is
+
+    # Parameters of the generator, told to type checkers.
+    granularity: str
+    max_tokens: int | None
+    dropout: float
+    modality_dropout: float
+    callbacks: Any
+
+    def _frozen_inputs(self, X: Any) -> tuple[Any, int]:
+        """Inputs whose frozen transformers are fitted, and the seed of the rest."""
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        kind: Any = {"granularity": self.granularity, "max_tokens": self.max_tokens}
+        inputs: Any = JointInputs([block_of(own, seed, **kind) for own in self._resolve(X)])
+        # Before torch is seeded, for that lets in one thread of the process at a time.
+        inputs.fit_frozen(X, None)
+        return inputs, seed
+
+    def _all_inputs(self, X: Any, inputs: JointInputs) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors of all rows, and the networks that are trained, started."""
+        nothing: Any = None
+        tensors, networks = inputs.fit(X, nothing)
+        inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)
+        return tensors, networks
+
+    def _memory_of(
+        self, kind: type[MemoryModule], inputs: JointInputs, networks: dict[str, Any], decoder: Any
+    ) -> Any:
+        """Build a module of a kind whose decoder looks at what the inputs give."""
+        return kind(
+            {block.name: inputs.widths[block.name] for block in inputs.blocks},
+            networks,
+            decoder,
+            dropout=self.dropout,
+            modality_dropout=self.modality_dropout,
+            granularity=self.granularity,
+            max_tokens=self.max_tokens,
+        )
+
+    def _all_callbacks(self, reporter: Any, *own: tuple[str, Any]) -> list[Any]:
+        """Copies of the user's callbacks, those of the method, and the report of progress."""
+        return [
+            *copy.deepcopy(list(self.callbacks or [])),
+            *own,
+            ("skmm_report", Report(reporter)),
+        ]
+
+    def _step_size(self) -> float:
+        if self.learning_rate == "auto":
+            return self._first_step_size
+        return float(self.learning_rate)
+
+    def _batches(
+        self, inputs: dict[str, Tensor], rows: np.ndarray, device: torch.device
+    ) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+        """Rows in parts, each with its tensors on the device."""
+        step = self.module_.rows_at_once
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            chosen = torch.from_numpy(some)
+            yield some, {name: tensor[chosen].to(device) for name, tensor in inputs.items()}
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False  # its target is cells, which no common check has
+        tags.target_tags.required = self.model is None
+        return tags
