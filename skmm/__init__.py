@@ -26,10 +26,10 @@ if TYPE_CHECKING:
         testing,
     )
     from skmm._auto import make_multimodal_pipeline
-    from skmm._config import config_context, get_config, set_config
+    from skmm._environment._config import config_context, get_config, set_config
+    from skmm._environment._versions import show_versions
+    from skmm._frame._modality import infer_modalities
     from skmm._frame_report import frame_report
-    from skmm._modality import infer_modalities
-    from skmm._versions import show_versions
     from skmm.alignment import (
         AdversarialAlignment,
         AutoencoderAlignment,
@@ -155,13 +155,13 @@ _HOME = {
     "TimeSeriesEncoder": "skmm.encoders",
     "VideoEncoder": "skmm.encoders",
     "ZeroShotClassifier": "skmm.retrieval",
-    "config_context": "skmm._config",
+    "config_context": "skmm._environment._config",
     "frame_report": "skmm._frame_report",
-    "get_config": "skmm._config",
-    "infer_modalities": "skmm._modality",
+    "get_config": "skmm._environment._config",
+    "infer_modalities": "skmm._frame._modality",
     "make_multimodal_pipeline": "skmm._auto",
-    "set_config": "skmm._config",
-    "show_versions": "skmm._versions",
+    "set_config": "skmm._environment._config",
+    "show_versions": "skmm._environment._versions",
 }
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import FunctionTransformer
 
-from skmm._column import (
+from skmm._frame._column import (
     Column,
     add_absent_columns,
     column_names,
@@ -613,7 +613,7 @@ def test_absent_columns_of_what_has_no_names_or_the_same_twice():
 
 def test_polars_is_not_imported():
     code = (
-        "import sys, pandas as pd; from skmm._column import *;"
+        "import sys, pandas as pd; from skmm._frame._column import *;"
         "to_columns(pd.DataFrame({'a': ['x']})); take_rows(['a'], [0]);"
         "print([m for m in ('torch', 'PIL', 'polars') if m in sys.modules])"
     )

@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from skmm import _device, config_context
-from skmm._device import (
+from skmm import config_context
+from skmm._environment import _device
+from skmm._environment._device import (
     keep_to_one_thread,
     lies_on,
     n_decoding_threads,
@@ -280,7 +281,7 @@ def nothing():
 CHILD = """
 import multiprocessing, os, sys
 import torch
-from skmm import _device
+from skmm._environment import _device
 
 def look(_=None):
     with _device.shared_threads() as adjust:

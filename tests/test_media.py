@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from skmm._media import bytes_kind, cell_kind, describe, path_kind
+from skmm._frame._media import bytes_kind, cell_kind, describe, path_kind
 
 
 @pytest.mark.parametrize(

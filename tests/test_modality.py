@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from skmm._modality import MODALITIES, default_encoder, infer_modalities
+from skmm._frame._modality import MODALITIES, infer_modalities
+from skmm._compose._default_encoder import default_encoder
 from skmm.exceptions import CellTypeError
 
 pl = pytest.importorskip("polars")
@@ -336,7 +337,7 @@ def test_the_disk_is_not_touched(monkeypatch):
 
 
 def test_few_cells_are_looked_at_and_they_are_spread(monkeypatch):
-    from skmm import _modality
+    from skmm._frame import _modality
 
     seen = []
     real = _modality.cell_kind
@@ -356,7 +357,7 @@ def test_a_sorted_column_is_seen_to_be_mixed():
 
 def test_neither_torch_nor_pillow_nor_polars_is_imported():
     code = (
-        "import sys, pandas as pd; from skmm._modality import infer_modalities;"
+        "import sys, pandas as pd; from skmm._frame._modality import infer_modalities;"
         "infer_modalities(pd.DataFrame({'a': ['x.jpg', 'y.jpg'], 'b': [1, 2]}));"
         "print([m for m in ('torch', 'PIL', 'polars') if m in sys.modules])"
     )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import skmm._optional as optional
-from skmm._optional import import_optional, is_installed
+import skmm._environment._optional as optional
+from skmm._environment._optional import import_optional, is_installed
 from skmm.exceptions import MissingExtraError
 
 PYPROJECT = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())

@@ -7,7 +7,8 @@ from importlib.metadata import requires
 
 import pytest
 
-from skmm import _optional, _versions, show_versions
+from skmm import show_versions
+from skmm._environment import _optional, _versions
 
 
 def lines_by_name(printed: str) -> dict[str, str]:

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skmm._column import Column, to_column
+from skmm._frame._column import Column, to_column
+from skmm._frame._media import SCALARS
+from skmm._frame._modality import infer_modalities
 from skmm._frame_report._cells import SHOW, glance, size_of
 from skmm._frame_report._facts import ColumnFacts, Sample, spell
 from skmm._frame_report._tables import tell_table, tell_text
-from skmm._media import SCALARS
-from skmm._modality import infer_modalities
 from skmm.exceptions import MissingExtraError
 from skmm.readers import digest_bytes
 from skmm.readers._source import digest_array

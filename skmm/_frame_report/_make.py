@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from skmm._column import column_names, iter_series, n_rows
+from skmm._frame._column import column_names, iter_series, n_rows
+from skmm._frame._modality import MODALITIES
 from skmm._frame_report._facts import spell
 from skmm._frame_report._look import look_at
 from skmm._frame_report._report import FrameReport
-from skmm._modality import MODALITIES
 
 __all__ = ["frame_report"]
 

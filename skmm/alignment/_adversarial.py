@@ -16,7 +16,7 @@ from skmm._constraints import (
     RANDOM_STATE,
     Interval,
 )
-from skmm._device import one_thread, resolve_device, seeded
+from skmm._environment._device import one_thread, resolve_device, seeded
 from skmm.alignment._adversarial_game import Game, Whitening, Winner
 from skmm.alignment._blocks import BaseBlockAlignment
 

@@ -18,10 +18,10 @@ from skmm._constraints import (
     RANDOM_STATE,
     VERBOSE,
 )
-from skmm._device import on_device, one_thread, resolve_device, seeded
+from skmm._environment._device import on_device, one_thread, resolve_device, seeded
+from skmm._training._net import TensorDataset, make_net
+from skmm._training._trainer import FEWEST_TO_HOLD_OUT
 from skmm.alignment._blocks import BaseBlockAlignment
-from skmm.fusion._net import TensorDataset, make_net
-from skmm.fusion._training import FEWEST_TO_HOLD_OUT
 from skmm.nets import GivenLoss, SharedAutoencoder
 
 __all__ = ["AutoencoderAlignment"]

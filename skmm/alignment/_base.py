@@ -10,13 +10,13 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skmm._column import column_names
+from skmm._compose._base import BaseFusion
+from skmm._compose._block import Block
+from skmm._compose._callbacks import CallbackSupportMixin
 from skmm._constraints import POSITIVE_INT, VisualBlock
+from skmm._frame._column import column_names
 from skmm.alignment._partial import whole_frame
 from skmm.alignment._recall import content_codes, recall
-from skmm.fusion._base import BaseFusion
-from skmm.fusion._block import Block
-from skmm.fusion._callbacks import CallbackSupportMixin
 
 __all__ = ["BaseAlignment", "Cells", "unit_length"]
 

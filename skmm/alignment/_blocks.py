@@ -8,9 +8,9 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skmm._compose._block import Block
+from skmm._compose._callbacks import TaskReporter, with_callbacks
 from skmm.alignment._base import BaseAlignment, Cells
-from skmm.fusion._block import Block
-from skmm.fusion._callbacks import TaskReporter, with_callbacks
 
 __all__ = ["BaseBlockAlignment"]
 

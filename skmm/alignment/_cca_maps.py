@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from sklearn.kernel_approximation import Nystroem
 
-from skmm._device import on_device, one_thread, resolve_device, seeded
-from skmm.fusion._net import TensorDataset, make_net
+from skmm._environment._device import on_device, one_thread, resolve_device, seeded
+from skmm._training._net import TensorDataset, make_net
 from skmm.nets import CorrelationLoss, CorrelationNet
 
 __all__ = ["KernelMap", "NetworkMap", "as_given"]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skmm.fusion._module import modality_tensors
+from skmm._training._module import modality_tensors
 from skmm.nets import Perceptron
 
 __all__ = ["AlignmentModule"]

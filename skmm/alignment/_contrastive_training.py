@@ -10,17 +10,17 @@ import torch
 from sklearn.utils import check_consistent_length, column_or_1d
 from torch import Tensor, nn
 
-from skmm._column import n_rows
-from skmm._device import seeded
+from skmm._compose._block import Block
+from skmm._compose._callbacks import TaskReporter, with_callbacks
+from skmm._environment._device import seeded
+from skmm._frame._column import n_rows
+from skmm._training._inputs import JointInputs
+from skmm._training._module import SEPARATOR, modality_tensors
+from skmm._training._net import Report
+from skmm._training._trainer import TrainingMixin
 from skmm.alignment._base import BaseAlignment, Cells
 from skmm.alignment._contrastive_module import AlignmentModule
 from skmm.alignment._recall import content_codes
-from skmm.fusion._block import Block
-from skmm.fusion._callbacks import TaskReporter, with_callbacks
-from skmm.fusion._inputs import JointInputs
-from skmm.fusion._module import SEPARATOR, modality_tensors
-from skmm.fusion._net import Report
-from skmm.fusion._training import TrainingMixin
 from skmm.nets import CONTRASTIVE_LOSSES, PairwiseContrast
 
 __all__ = ["BaseContrastive"]

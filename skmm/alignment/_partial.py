@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skmm._column import add_absent_columns, take_columns, to_columns
+from skmm._frame._column import add_absent_columns, take_columns, to_columns
 
 __all__ = ["whole_frame"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from skmm._optional import import_optional
+from skmm._environment._optional import import_optional
 from skmm.backbones._model_files import FETCHED, NOT_FETCHED, PICKLES, digest_of
 from skmm.backbones._sentence_transformers import module_folders, read_json
 from skmm.exceptions import CheckpointError

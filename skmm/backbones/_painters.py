@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skmm._optional import import_optional
+from skmm._environment._optional import import_optional
 from skmm.backbones._folders import Checkpoint, fetched, is_path, name_of, no_folder
 from skmm.backbones._model_files import FETCHED, NOT_FETCHED, PICKLES, digest_of
 from skmm.backbones._pipelines import INDEX, component_folders, read_index

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skmm._optional import import_optional
+from skmm._environment._optional import import_optional
 
 __all__ = [
     "Lower",

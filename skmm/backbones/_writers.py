@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from skmm._optional import import_optional
+from skmm._environment._optional import import_optional
 from skmm.backbones._folders import (
     Checkpoint,
     check_folder,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skmm._column import Column
+from skmm._frame._column import Column
 from skmm.encoders._engine import Runtime
 from skmm.encoders._reading import Place
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from skmm._device import keep_to_one_thread
+from skmm._environment._device import keep_to_one_thread
 from skmm.encoders._engine import Engine, Runtime
 
 __all__ = ["Ready", "iterated_ahead", "prepared_batches"]

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from skmm._column import Column
 from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
@@ -24,6 +23,7 @@ from skmm._constraints import (
     HasMethods,
     StrOptions,
 )
+from skmm._frame._column import Column
 from skmm.backbones import SoundCNN, SoundModule
 from skmm.encoders._cells import CellEncoder
 from skmm.encoders._engine import Engine

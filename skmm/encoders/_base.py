@@ -12,8 +12,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags, metadata_routing
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmm._column import Column, n_rows, to_columns
 from skmm._constraints import check_feature_names_in
+from skmm._frame._column import Column, n_rows, to_columns
 from skmm.encoders import _session
 
 __all__ = ["BaseEncoder", "TokenSequence"]

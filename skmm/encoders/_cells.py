@@ -9,8 +9,8 @@ import torch
 from sklearn.utils import Tags, check_random_state
 from torch import nn
 
-from skmm._column import Column
-from skmm._device import n_decoding_threads, resolve_device, seeded, shared_threads
+from skmm._environment._device import n_decoding_threads, resolve_device, seeded, shared_threads
+from skmm._frame._column import Column
 from skmm.encoders._above import arrays_above, inputs_above, run_below
 from skmm.encoders._base import BaseEncoder, TokenSequence
 from skmm.encoders._cell_pass import CellPass

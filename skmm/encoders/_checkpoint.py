@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
-from skmm._optional import import_optional
+from skmm._environment._optional import import_optional
 from skmm.backbones._folders import (
     Checkpoint,
     check_folder,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from skmm._device import resolve_device, resolve_dtype
+from skmm._environment._device import resolve_device, resolve_dtype
 
 __all__ = ["BackboneEngine", "Engine", "Runtime", "precision"]
 

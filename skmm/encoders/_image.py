@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from skmm._column import Column
 from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
@@ -21,6 +20,7 @@ from skmm._constraints import (
     HasMethods,
     StrOptions,
 )
+from skmm._frame._column import Column
 from skmm.backbones import FrameEncoder, PictureCNN, PictureModule
 from skmm.backbones._pictures import resized
 from skmm.encoders._cells import CellEncoder

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from skmm._column import Column
 from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
@@ -20,7 +19,8 @@ from skmm._constraints import (
     STORE,
     VERBOSE,
 )
-from skmm._device import on_device
+from skmm._environment._device import on_device
+from skmm._frame._column import Column
 from skmm.backbones import ModuleBackbone, stack_cells
 from skmm.encoders._cells import CellEncoder
 from skmm.encoders._content import code_digest, digest_decoded, module_digest

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from skmm._column import Column
 from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
@@ -22,6 +21,7 @@ from skmm._constraints import (
     VERBOSE,
     StrOptions,
 )
+from skmm._frame._column import Column
 from skmm.backbones import CloudInputs, PointDescriptor, PointModule, PointNet
 from skmm.encoders._cells import CellEncoder
 from skmm.encoders._engine import BackboneEngine, Engine, Runtime

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skmm._column import Column
+from skmm._frame._column import Column
 from skmm.exceptions import CellTypeError, MediaDecodeError, ModalityWarning
 from skmm.readers import with_position
 

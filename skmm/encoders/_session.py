@@ -18,7 +18,7 @@ import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skmm import _config
+from skmm._environment import _config
 
 try:
     import fcntl

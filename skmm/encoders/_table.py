@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skmm._column import Column
+from skmm._frame._column import Column
 from skmm.exceptions import CellTypeError
 from skmm.readers import as_float, read_text
 

@@ -8,7 +8,6 @@ import torch
 from sklearn.utils import check_random_state
 from torch import nn
 
-from skmm._column import Column
 from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
@@ -18,7 +17,8 @@ from skmm._constraints import (
     VERBOSE,
     StrOptions,
 )
-from skmm._device import on_device, resolve_device, seeded
+from skmm._environment._device import on_device, resolve_device, seeded
+from skmm._frame._column import Column
 from skmm.backbones import Encoded, FeatureTokens
 from skmm.encoders._base import BaseEncoder, TokenSequence
 from skmm.encoders._table import TableReader

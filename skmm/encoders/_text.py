@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 from sklearn.utils.validation import check_is_fitted
 
-from skmm._column import Column
 from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
@@ -20,6 +19,7 @@ from skmm._constraints import (
     HasMethods,
     StrOptions,
 )
+from skmm._frame._column import Column
 from skmm.backbones import Vocabulary, WordGRU
 from skmm.backbones._vocabulary import split_words
 from skmm.encoders._cells import CellEncoder

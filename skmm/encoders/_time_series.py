@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from skmm._column import Column
 from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
@@ -19,6 +18,7 @@ from skmm._constraints import (
     VERBOSE,
     StrOptions,
 )
+from skmm._frame._column import Column
 from skmm.backbones import InceptionTime, MiniRocket, SeriesGRU, SeriesModule
 from skmm.encoders._cells import CellEncoder
 from skmm.encoders._engine import Engine

@@ -9,7 +9,7 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.multiclass import type_of_target
 from torch import nn
 
-from skmm._device import on_device, one_thread, shared_threads
+from skmm._environment._device import on_device, one_thread, shared_threads
 from skmm.encoders._engine import BackboneEngine, Runtime
 from skmm.encoders._progress import Progress
 from skmm.exceptions import ConvergenceError

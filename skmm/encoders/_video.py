@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from skmm._column import Column
 from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
@@ -24,7 +23,8 @@ from skmm._constraints import (
     HasMethods,
     StrOptions,
 )
-from skmm._device import resolve_device
+from skmm._environment._device import resolve_device
+from skmm._frame._column import Column
 from skmm.backbones import FrameEncoder, PictureCNN, PictureModule
 from skmm.backbones._pictures import resized
 from skmm.encoders._cells import CellEncoder

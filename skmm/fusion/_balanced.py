@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 from torch import nn
 
 from skmm._constraints import StrOptions
-from skmm.fusion._balance import balance_options, make_balance
-from skmm.fusion._net import TensorDataset
-from skmm.fusion._training import TrainingMixin
+from skmm._training._balance import balance_options, make_balance
+from skmm._training._net import TensorDataset
+from skmm._training._trainer import TrainingMixin
 from skmm.nets import Head
 
 __all__ = ["BalancedTrainingMixin"]

@@ -8,7 +8,7 @@ from scipy.special import expit, softmax
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
-from skmm.fusion._target import class_indices, row_loss
+from skmm._compose._target_checks import class_indices, row_loss
 from skmm.nets import OrdinalHead
 
 __all__ = ["ClassCode"]

@@ -8,10 +8,10 @@ from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
+from skmm._compose._base import BaseFusion
+from skmm._compose._block import Block, BlockValues
+from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm._constraints import StrOptions, check_feature_names_in
-from skmm.fusion._base import BaseFusion
-from skmm.fusion._block import Block, BlockValues
-from skmm.fusion._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 
 __all__ = ["EarlyFusion"]
 

@@ -8,8 +8,8 @@ from sklearn.dummy import DummyClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
-from skmm._column import take_rows
-from skmm.fusion._block import Block, params_of_rows
+from skmm._compose._block import Block, params_of_rows
+from skmm._frame._column import take_rows
 from skmm.fusion._clone import seeded_clone
 from skmm.fusion._modalities import Modality, is_predictor
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from skmm.fusion._module import SEPARATOR, JointModule, modality_tensors
+from skmm._training._module import SEPARATOR, JointModule, modality_tensors
 
 __all__ = ["Integrated", "integrate"]
 

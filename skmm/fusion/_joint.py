@@ -12,6 +12,9 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skmm._compose._base import BaseFusion
+from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
+from skmm._compose._sequence_block import block_of
 from skmm._constraints import (
     FRACTION,
     POSITIVE_INT,
@@ -20,15 +23,12 @@ from skmm._constraints import (
     StrOptions,
     check_sample_weight,
 )
-from skmm._device import seeded
+from skmm._environment._device import seeded
+from skmm._training._inputs import JointInputs
+from skmm._training._module import JointModule
+from skmm._training._net import Report
 from skmm.fusion._balanced import BalancedTrainingMixin
-from skmm.fusion._base import BaseFusion
-from skmm.fusion._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
-from skmm.fusion._inputs import JointInputs
-from skmm.fusion._module import JointModule
-from skmm.fusion._net import Report
 from skmm.fusion._net_weights import NetWeightsMixin
-from skmm.fusion._sequence import block_of
 from skmm.fusion._stand_in import make_stand_in
 from skmm.nets import STRATEGIES, make_fusion
 

@@ -10,7 +10,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.multiclass import type_of_target
 from torch import Tensor, nn
 
-from skmm.fusion._target import row_loss
+from skmm._compose._target_checks import row_loss
 
 __all__ = ["LabelCode", "is_indicator"]
 

@@ -13,17 +13,17 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from skmm._column import take_rows
+from skmm._compose._base import BaseFusion
+from skmm._compose._block import params_of_rows
+from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm._constraints import (
     HasMethods,
     StrOptions,
     check_feature_names_in,
     check_sample_weight,
 )
+from skmm._frame._column import take_rows
 from skmm.exceptions import ModalityWarning
-from skmm.fusion._base import BaseFusion
-from skmm.fusion._block import params_of_rows
-from skmm.fusion._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm.fusion._clone import seeded_clone
 from skmm.fusion._expert import Expert
 from skmm.fusion._modalities import Modality, is_predictor

@@ -7,8 +7,8 @@ from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 
+from skmm._compose._target_checks import class_indices
 from skmm.fusion._late import BaseLateFusion, weighable
-from skmm.fusion._target import class_indices
 
 __all__ = ["LateFusionClassifier"]
 

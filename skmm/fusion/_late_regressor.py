@@ -7,9 +7,9 @@ from sklearn.base import RegressorMixin
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 
+from skmm._compose._target_checks import regression_target
 from skmm._constraints import StrOptions
 from skmm.fusion._late import BaseLateFusion, weighable
-from skmm.fusion._target import regression_target
 
 __all__ = ["LateFusionRegressor"]
 

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skmm._column import Column, column_names, to_columns
-from skmm._modality import default_encoder, infer_modalities
+from skmm._compose._default_encoder import default_encoder
+from skmm._frame._column import Column, column_names, to_columns
+from skmm._frame._modality import infer_modalities
 
 __all__ = ["Modality", "is_predictor", "presence", "resolve_modalities"]
 

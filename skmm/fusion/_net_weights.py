@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
+from skmm._training._module import SEPARATOR, JointModule
 from skmm.fusion._integrated import Integrated, integrate
-from skmm.fusion._module import SEPARATOR, JointModule
 
 __all__ = ["NetWeightsMixin"]
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from skmm._training._net import TensorDataset
 from skmm.fusion._joint import BaseJointFusion
-from skmm.fusion._net import TensorDataset
 from skmm.fusion._task_codes import TaskCodes, resolve_tasks, task_columns
 
 __all__ = ["BaseTaskFusion"]

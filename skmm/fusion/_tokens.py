@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skmm.fusion._block import BlockValues
+from skmm._compose._block import BlockValues
 
 __all__ = ["TokenValues", "thinned"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm.fusion._target import regression_target, row_loss
+from skmm._compose._target_checks import regression_target, row_loss
 
 __all__ = ["ValueCode"]
 

@@ -10,11 +10,12 @@ from sklearn.utils import ClassifierTags, Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skmm._column import column_names, columns_of, n_rows, take_columns, take_rows
-from skmm._modality import default_encoder, infer_modalities
+from skmm._compose._base import BaseFusion
+from skmm._compose._callbacks import CallbackSupportMixin
+from skmm._compose._default_encoder import default_encoder
+from skmm._frame._column import column_names, columns_of, n_rows, take_columns, take_rows
+from skmm._frame._modality import infer_modalities
 from skmm.fusion import JointFusionClassifier
-from skmm.fusion._base import BaseFusion
-from skmm.fusion._callbacks import CallbackSupportMixin
 from skmm.fusion._modalities import Modality
 from skmm.generation._answer_target import answers_of_rows, kept_answers
 from skmm.generation._captions import CaptionGenerator

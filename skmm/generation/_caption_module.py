@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from skmm.fusion._module import SEPARATOR
+from skmm._training._module import SEPARATOR
 from skmm.generation._memory_module import MemoryModule
 
 __all__ = ["PREFIX", "TEXT", "CaptionModule"]

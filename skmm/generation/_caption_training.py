@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm._column import n_rows, take_rows
-from skmm._device import seeded
-from skmm.fusion._callbacks import TaskReporter, with_callbacks
-from skmm.fusion._inputs import JointInputs
+from skmm._compose._callbacks import TaskReporter, with_callbacks
+from skmm._environment._device import seeded
+from skmm._frame._column import n_rows, take_rows
+from skmm._training._inputs import JointInputs
 from skmm.fusion._modalities import Modality
 from skmm.generation._caption_module import PREFIX, TEXT, CaptionModule
 from skmm.generation._generator import BaseGenerator

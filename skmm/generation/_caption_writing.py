@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skmm._column import n_rows
+from skmm._frame._column import n_rows
 from skmm.generation._caption_training import BaseCaptions
 from skmm.generation._decoding import beam, greedy, log_likelihood, nucleus
 from skmm.generation._target_texts import texts_of_rows

@@ -4,6 +4,7 @@ from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar
 
+from skmm._compose._base import BaseFusion
 from skmm._constraints import (
     FRACTION,
     NON_NEGATIVE,
@@ -14,7 +15,6 @@ from skmm._constraints import (
     Interval,
     StrOptions,
 )
-from skmm.fusion._base import BaseFusion
 from skmm.generation._caption_writing import CaptionWriter
 from skmm.metrics._text_scorer import TEXT_METRICS
 

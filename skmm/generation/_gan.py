@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from skmm._training._module import SEPARATOR
+from skmm._training._net import Callback
 from skmm.exceptions import ConvergenceError
-from skmm.fusion._module import SEPARATOR
-from skmm.fusion._net import Callback
 from skmm.generation._image_module import PICTURE, PictureModule, to_units
 
 __all__ = ["AdversarialModule", "WatchGame", "set_players"]

@@ -9,12 +9,12 @@ import torch
 from sklearn.utils import Tags, check_random_state
 from torch import Tensor
 
-from skmm.fusion._base import BaseFusion
-from skmm.fusion._callbacks import CallbackSupportMixin
-from skmm.fusion._inputs import JointInputs
-from skmm.fusion._net import Report
-from skmm.fusion._sequence import block_of
-from skmm.fusion._training import TrainingMixin
+from skmm._compose._base import BaseFusion
+from skmm._compose._callbacks import CallbackSupportMixin
+from skmm._compose._sequence_block import block_of
+from skmm._training._inputs import JointInputs
+from skmm._training._net import Report
+from skmm._training._trainer import TrainingMixin
 from skmm.generation._memory_module import MemoryModule
 
 __all__ = ["BaseGenerator"]

@@ -10,8 +10,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from skmm._column import n_rows
-from skmm._modality import default_encoder
+from skmm._compose._default_encoder import default_encoder
+from skmm._frame._column import n_rows
 from skmm.generation._flow_matching import FlowModule
 from skmm.generation._image_training import BaseImages
 from skmm.generation._target_pictures import pictures_of_rows, shown

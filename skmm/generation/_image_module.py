@@ -6,8 +6,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from skmm.fusion._module import SEPARATOR, JointModule
-from skmm.fusion._net import Callback
+from skmm._training._module import SEPARATOR, JointModule
+from skmm._training._net import Callback
 
 __all__ = ["PICTURE", "KeepAverage", "PictureModule", "WeightAverage", "to_units"]
 

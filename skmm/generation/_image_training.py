@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm._column import n_rows
-from skmm._device import resolve_dtype, seeded, shared_threads
-from skmm.fusion._callbacks import TaskReporter, with_callbacks
-from skmm.fusion._inputs import JointInputs
-from skmm.fusion._net import TensorDataset
+from skmm._compose._callbacks import TaskReporter, with_callbacks
+from skmm._environment._device import resolve_dtype, seeded, shared_threads
+from skmm._frame._column import n_rows
+from skmm._training._inputs import JointInputs
+from skmm._training._net import TensorDataset
 from skmm.generation._flow_matching import FlowModule
 from skmm.generation._gan import AdversarialModule, WatchGame, set_players
 from skmm.generation._generator import BaseGenerator

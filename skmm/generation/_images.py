@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from skmm._compose._base import BaseFusion
 from skmm._constraints import (
     FRACTION,
     LEARNING_RATE,
@@ -15,7 +16,6 @@ from skmm._constraints import (
     HasMethods,
     StrOptions,
 )
-from skmm.fusion._base import BaseFusion
 from skmm.generation._image_drawing import ImageDrawer
 from skmm.nets import STRATEGIES
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from skmm.fusion._module import JointModule
+from skmm._training._module import JointModule
 from skmm.nets import TokenMemory
 
 __all__ = ["MemoryModule"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skmm._column import column_names, columns_of, take_columns
+from skmm._frame._column import column_names, columns_of, take_columns
 from skmm.exceptions import CellTypeError
 from skmm.fusion._modalities import Modality
 from skmm.generation._tokenizer import TextTokenizer

@@ -9,11 +9,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from skmm._column import Column, column_names, columns_of, n_rows
-from skmm._device import resolve_device, resolve_dtype, shared_threads
+from skmm._compose._callbacks import TaskReporter
+from skmm._environment._device import resolve_device, resolve_dtype, shared_threads
+from skmm._frame._column import Column, column_names, columns_of, n_rows
 from skmm.backbones._writers import Writer, load_writer, resolve_writer
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.fusion._callbacks import TaskReporter
 from skmm.fusion._modalities import Modality
 from skmm.generation._decoding import drawn
 from skmm.generation._target_texts import texts_of_rows

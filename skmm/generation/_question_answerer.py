@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from skmm._compose._base import BaseFusion
 from skmm._constraints import (
     FRACTION,
     POSITIVE_INT,
@@ -14,8 +15,7 @@ from skmm._constraints import (
     Interval,
     StrOptions,
 )
-from skmm.fusion._base import BaseFusion
-from skmm.fusion._training import TrainingMixin
+from skmm._training._trainer import TrainingMixin
 from skmm.generation._answering import SCORES, BaseAnswerer
 from skmm.nets import STRATEGIES
 

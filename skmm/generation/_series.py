@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from skmm._compose._base import BaseFusion
 from skmm._constraints import (
     FRACTION,
     POSITIVE_INT,
@@ -9,7 +10,6 @@ from skmm._constraints import (
     VERBOSE,
     StrOptions,
 )
-from skmm.fusion._base import BaseFusion
 from skmm.generation._series_drawing import SeriesDrawer
 
 __all__ = ["SeriesGenerator"]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from skmm.fusion._module import SEPARATOR
+from skmm._training._module import SEPARATOR
 from skmm.generation._memory_module import MemoryModule
 
 __all__ = ["LENGTH", "SeriesModule"]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skmm._column import is_missing
+from skmm._frame._column import is_missing
 
 __all__ = ["SeriesCode", "series_of_rows"]
 

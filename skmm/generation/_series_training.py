@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm._column import n_rows, take_rows
-from skmm._device import seeded
-from skmm.fusion._callbacks import TaskReporter, with_callbacks
-from skmm.fusion._inputs import JointInputs
+from skmm._compose._callbacks import TaskReporter, with_callbacks
+from skmm._environment._device import seeded
+from skmm._frame._column import n_rows, take_rows
+from skmm._training._inputs import JointInputs
 from skmm.generation._generator import BaseGenerator
 from skmm.generation._series_module import LENGTH, SeriesModule
 from skmm.generation._series_target import SeriesCode, series_of_rows

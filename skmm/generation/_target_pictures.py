@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from skmm._column import Column, to_column
+from skmm._frame._column import Column, to_column
 from skmm.exceptions import CellTypeError, MediaDecodeError
 from skmm.readers import read_image, with_position
 

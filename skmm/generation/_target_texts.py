@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from skmm._column import is_missing
+from skmm._frame._column import is_missing
 from skmm.generation._tokenizer import TextTokenizer
 
 __all__ = ["padded_ids", "texts_of_rows"]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skmm._column import column_names, columns_of, is_missing, take_columns
+from skmm._frame._column import column_names, columns_of, is_missing, take_columns
 
 __all__ = ["column_positions", "has_cells", "remove_cells"]
 

@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from skmm._column import take_rows
+from skmm._frame._column import take_rows
 from skmm.exceptions import ModalityWarning
 from skmm.inspection._absent import has_cells, remove_cells
 from skmm.inspection._folds import check_rows, check_scorer, make_splits

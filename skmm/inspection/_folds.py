@@ -7,7 +7,7 @@ from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 
-from skmm._column import n_rows
+from skmm._frame._column import n_rows
 
 __all__ = [
     "check_frame",

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from skmm._column import take_rows
+from skmm._frame._column import take_rows
 from skmm.exceptions import FusionWarning
 from skmm.inspection._folds import check_rows, check_scorer, group_splitter, make_splits
 from skmm.inspection._modalities import keep_only, modality_columns, with_triples

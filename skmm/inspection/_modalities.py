@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
-from skmm._column import column_names
+from skmm._frame._column import column_names
 from skmm.inspection._absent import column_positions
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skmm._column import Column, column_names
+from skmm._frame._column import Column, column_names
 from skmm.inspection._modalities import middle_of
 from skmm.inspection._response import place_of_target, response_classes
 from skmm.inspection._weights import part_that_can

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skmm._media import cell_kind
+from skmm._frame._media import cell_kind
 from skmm.readers import read_audio, read_image, read_series, read_text, read_video
 
 __all__ = ["KINDS", "Parts", "kind_of_cell", "parts_of"]

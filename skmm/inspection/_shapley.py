@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from skmm._column import column_names, n_rows
+from skmm._frame._column import column_names, n_rows
 from skmm.exceptions import ModalityWarning
 from skmm.inspection._coalitions import Coalitions, choose_coalitions
 from skmm.inspection._folds import check_frame, check_rows, check_scorer

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from skmm._column import column_names, columns_of, take_rows
+from skmm._frame._column import column_names, columns_of, take_rows
 from skmm.inspection._exchanged import put_cells
 from skmm.inspection._folds import check_frame
 from skmm.inspection._modalities import columns_of_modality, middle_of

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from skmm._column import Column, column_names, columns_of, take_columns
-from skmm._modality import MODALITIES, infer_modalities
+from skmm._frame._column import Column, column_names, columns_of, take_columns
+from skmm._frame._modality import MODALITIES, infer_modalities
 from skmm.exceptions import CellTypeError, MediaDecodeError
 from skmm.readers import (
     digest_audio,

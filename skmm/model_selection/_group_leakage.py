@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import check_cv
 
-from skmm._column import n_rows
+from skmm._frame._column import n_rows
 from skmm.exceptions import LeakageError, LeakageWarning
 from skmm.model_selection._contents import Content, shared_contents
 

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from typing import Any, BinaryIO
 
-from skmm._optional import import_optional, is_installed
+from skmm._environment._optional import import_optional, is_installed
 from skmm.exceptions import MediaDecodeError
 
 __all__ = ["reason_of", "sound_blocks"]

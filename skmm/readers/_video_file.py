@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from skmm._optional import import_optional
+from skmm._environment._optional import import_optional
 from skmm.exceptions import MediaDecodeError, MissingExtraError
 from skmm.readers._image import read_image
 

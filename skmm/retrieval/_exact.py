@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skmm._device import resolve_device, shared_threads
+from skmm._environment._device import resolve_device, shared_threads
 
 __all__ = ["ExactSearch", "best_of", "similarities"]
 

@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmm._column import take_rows
+from skmm._frame._column import take_rows
 from skmm.metrics._scorer import modality_names
 from skmm.retrieval._approximate import ApproximateIndex
 from skmm.retrieval._pair import check_names, present_rows

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skmm._column import column_names, n_rows, take_columns, take_rows, to_columns
+from skmm._frame._column import column_names, n_rows, take_columns, take_rows, to_columns
 
 __all__ = ["append_rows", "as_rows", "found_frame", "row_labels"]
 

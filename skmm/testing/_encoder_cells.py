@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from skmm._optional import is_installed
+from skmm._environment._optional import is_installed
 from skmm.testing._compare import assert_close, raises
 from skmm.testing._encoder_case import EncoderCase
 from skmm.testing._toys import MISSING, to_polars, without

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from skmm._optional import is_installed
+from skmm._environment._optional import is_installed
 from skmm.testing._compare import (
     assert_close,
     contents,

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 
-from skmm._optional import is_installed
+from skmm._environment._optional import is_installed
 from skmm.encoders import TextEncoder
 from skmm.exceptions import ModalityMissingError
 from skmm.testing._compare import assert_close, raises

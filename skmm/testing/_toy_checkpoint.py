@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from skmm._optional import import_optional
+from skmm._environment._optional import import_optional
 
 __all__ = ["toy_clip"]
 

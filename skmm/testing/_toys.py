@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skmm._optional import import_optional
+from skmm._environment._optional import import_optional
 
 __all__ = ["MISSING", "fusion_frame", "tidy", "to_polars", "toy_cells", "without"]
 

@@ -16,7 +16,7 @@ from report import table, write_section
 from timing import verdict
 
 from skmm import JointFusionClassifier
-from skmm._device import one_thread
+from skmm._environment._device import one_thread
 
 WIDTHS, CALLS, TURNS = {"text": 384, "photo": 1280, "numbers": 20}, 50, 40
 BAR = 3.0

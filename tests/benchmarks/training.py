@@ -15,7 +15,7 @@ from timing import interleaved, speeds
 from torch import nn
 
 from skmm import JointFusionClassifier
-from skmm._device import one_thread, resolve_device
+from skmm._environment._device import one_thread, resolve_device
 
 N_ROWS, WIDTHS, N_CLASSES = 20_000, {"text": 384, "photo": 1280, "numbers": 20}, 10
 N_COMPONENTS = [32, 64, 128]  # widths of the network

@@ -21,7 +21,7 @@ from skmm import (
     infer_modalities,
     make_multimodal_pipeline,
 )
-from skmm._modality import default_encoder
+from skmm._compose._default_encoder import default_encoder
 from skmm.exceptions import CellTypeError, MediaDecodeError, ModalityWarning
 
 SMALL = {"n_components": 6, "max_epochs": 2, "random_state": 0}

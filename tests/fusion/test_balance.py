@@ -13,8 +13,8 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from skmm import JointFusionClassifier, JointFusionMultiTask, JointFusionRegressor, ModuleEncoder
-from skmm.fusion import _balance
-from skmm.fusion._balance import row_losses, step_factors
+from skmm._training import _balance
+from skmm._training._balance import row_losses, step_factors
 from skmm.nets import STRATEGIES, Head, UnimodalHeads, make_fusion, make_loss
 
 FAST = {"n_components": 16, "batch_size": 32, "learning_rate": 5e-3, "random_state": 0}

@@ -8,9 +8,9 @@ import torch
 from fusing import Total
 from torch import nn
 
+from skmm._training._module import JointModule
+from skmm._training._net import SAMPLE_WEIGHT, BatchIterator, TensorDataset, make_net
 from skmm.exceptions import ConvergenceError
-from skmm.fusion._module import JointModule
-from skmm.fusion._net import SAMPLE_WEIGHT, BatchIterator, TensorDataset, make_net
 
 OPTIONS = {
     "valid": None,

@@ -12,11 +12,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-import skmm.fusion._sequence as sequence_module
+import skmm._compose._sequence_block as sequence_module
 from skmm import ImageEncoder, JointFusionClassifier, JointFusionRegressor, TextEncoder
+from skmm._compose._sequence_block import SequenceBlock
 from skmm.datasets import make_multimodal_classification
 from skmm.fusion._modalities import Modality
-from skmm.fusion._sequence import SequenceBlock
 from skmm.fusion._tokens import TokenValues, thinned
 from skmm.nets import STRATEGIES
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skmm._column import is_missing, to_columns
+from skmm._frame._column import is_missing, to_columns
 from skmm.inspection._absent import column_positions, has_cells, remove_cells
 
 ROWS = np.array([True, False, True])

@@ -483,7 +483,7 @@ def test_without_pyav(monkeypatch, ten):
         return real(name, *rest)
 
     monkeypatch.setattr(importlib, "import_module", absent)
-    monkeypatch.setattr("skmm._optional.is_installed", lambda package: False)
+    monkeypatch.setattr("skmm._environment._optional.is_installed", lambda package: False)
     with pytest.raises(exceptions.MissingExtraError, match=r'pip install "skmm\[video\]"'):
         read_video(ten)
     assert len([*read_video(np.zeros((3, 4, 4, 1), np.uint8))]) == 3  # arrays need none

@@ -7,7 +7,7 @@ import pytest
 from processes import run
 from spaces import ReadySpace, lacking, ready_frame
 
-import skmm._optional as optional
+import skmm._environment._optional as optional
 from skmm import CrossModalRetriever
 from skmm.exceptions import MissingExtraError
 from skmm.retrieval._approximate import ApproximateIndex

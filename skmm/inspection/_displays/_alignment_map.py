@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.decomposition import PCA
 
-from skmm._optional import import_optional
+from skmm._environment._optional import import_optional
 from skmm.inspection._displays._drawing import (
     COLORS,
     GREY,

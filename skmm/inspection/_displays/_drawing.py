@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
 
-from skmm._optional import import_optional
+from skmm._environment._optional import import_optional
 
 __all__ = [
     "BLUE",

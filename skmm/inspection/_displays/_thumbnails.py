@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skmm._column import column_names, columns_of, is_missing
-from skmm._media import cell_kind
+from skmm._frame._column import column_names, columns_of, is_missing
+from skmm._frame._media import cell_kind
 from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
 from skmm.inspection._displays._drawing import BLUE, COLORS, fit_name
 from skmm.readers import (

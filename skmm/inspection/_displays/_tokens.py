@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skmm._column import n_rows, take_rows
-from skmm._optional import import_optional
+from skmm._environment._optional import import_optional
+from skmm._frame._column import n_rows, take_rows
 from skmm.inspection._displays._drawing import GREY, INK, axes_for, tidy
 from skmm.inspection._displays._thumbnails import cells_of, line_of
 from skmm.inspection._modalities import columns_of_modality

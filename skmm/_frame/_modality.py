@@ -1,12 +1,8 @@
 """Which modality a column of a frame holds, told from its dtype and a few of its cells.
 
-Nothing is opened, decoded or downloaded to find out, and polars is not imported. Whoever infers
-modalities also needs an encoder for each: :func:`default_encoder` looks it up by its public name
-at the moment of use, so this file stands below the encoders.
+Nothing is opened, decoded or downloaded to find out, and polars is not imported.
 """
 
-import difflib
-import importlib
 import os
 import re
 from collections.abc import Iterable
@@ -15,25 +11,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skmm._column import Column, column_names, iter_series, n_rows, to_column
-from skmm._media import SCALARS, cell_kind, describe, path_kind, shape_and_dtype
+from skmm._frame._column import Column, column_names, iter_series, n_rows, to_column
+from skmm._frame._media import SCALARS, cell_kind, describe, path_kind, shape_and_dtype
 from skmm.exceptions import CellTypeError
 
-__all__ = ["MODALITIES", "default_encoder", "infer_modalities"]
+__all__ = ["MODALITIES", "infer_modalities"]
 
-# Modality -> what encodes it by default: a class of skmm.encoders, or what a fusion triple says.
-_DEFAULTS = {
-    "text": "TextEncoder",
-    "image": "ImageEncoder",
-    "audio": "AudioEncoder",
-    "video": "VideoEncoder",
-    "timeseries": "TimeSeriesEncoder",
-    "pointcloud": "PointCloudEncoder",
-    "tabular": "TabularEncoder",
-    "vector": "passthrough",
-    "drop": "drop",
-}
-MODALITIES = tuple(_DEFAULTS)
+MODALITIES = (
+    "text",
+    "image",
+    "audio",
+    "video",
+    "timeseries",
+    "pointcloud",
+    "tabular",
+    "vector",
+    "drop",
+)
 
 _N_SAMPLED = 200
 
@@ -127,54 +121,6 @@ def infer_modalities(X: Any) -> dict[str, str]:
         name: _modality(name, series)
         for name, (_, series) in zip(names, iter_series(X), strict=True)
     }
-
-
-def default_encoder(modality: str) -> Any:
-    """Give what encodes a modality if nothing else is asked for.
-
-    Parameters
-    ----------
-    modality : str
-        A value of :func:`infer_modalities`.
-
-    Returns
-    -------
-    encoder : estimator or str
-        A new, unfitted encoder with default parameters; ``"passthrough"`` for ``"vector"``,
-        ``"drop"`` for ``"drop"``.
-
-    Raises
-    ------
-    ValueError
-        If there is no such modality, or this version of skmm has no encoder for it.
-
-    Examples
-    --------
-    >>> from skmm._modality import default_encoder
-    >>> default_encoder("vector")
-    'passthrough'
-    >>> default_encoder("images")
-    Traceback (most recent call last):
-        ...
-    ValueError: There is no modality 'images': did you mean 'image'? Modalities are 'text', \
-'image', 'audio', 'video', 'timeseries', 'pointcloud', 'tabular', 'vector', 'drop'.
-    """
-    if modality not in _DEFAULTS:
-        near = difflib.get_close_matches(str(modality), MODALITIES, n=2)
-        hint = f": did you mean {' or '.join(map(repr, near))}?" if near else "."
-        known = ", ".join(map(repr, MODALITIES))
-        raise ValueError(f"There is no modality {modality!r}{hint} Modalities are {known}.")
-    name = _DEFAULTS[modality]
-    if not name.endswith("Encoder"):
-        return name
-    try:
-        encoder = getattr(importlib.import_module("skmm.encoders"), name)
-    except AttributeError as error:
-        raise ValueError(
-            f"This version of skmm has no {name}, the default encoder of modality {modality!r}."
-            " Name another transformer for the column, or 'drop'."
-        ) from error
-    return encoder()
 
 
 def _modality(name: str, series: Any) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from skmm._column import column_names, columns_of, n_rows, take_rows
-from skmm.fusion._block import Block, BlockValues, Noted, params_of_rows
+from skmm._compose._block import Block, BlockValues, Noted, params_of_rows
+from skmm._frame._column import column_names, columns_of, n_rows, take_rows
 from skmm.fusion._clone import seeded_clone
 from skmm.fusion._modalities import Modality, presence
 from skmm.fusion._tokens import TokenValues, thinned

@@ -6,7 +6,7 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from skmm._optional import is_installed
+from skmm._environment._optional import is_installed
 
 __all__ = ["show_versions"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from joblib import cpu_count
 
-from skmm._config import get_config
+from skmm._environment._config import get_config
 
 __all__ = [
     "keep_to_one_thread",
@@ -254,7 +254,7 @@ def shared_threads() -> AbstractContextManager[Callable[[], None]]:
 
     Examples
     --------
-    >>> from skmm._device import shared_threads
+    >>> from skmm._environment._device import shared_threads
     >>> with shared_threads() as adjust:
     ...     for batch in range(3):
     ...         adjust()

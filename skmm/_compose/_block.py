@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 from scipy import sparse
 
-from skmm._column import Column, column_names, columns_of, n_rows, take_columns, take_rows
+from skmm._frame._column import Column, column_names, columns_of, n_rows, take_columns, take_rows
 from skmm.fusion._clone import seeded_clone
 from skmm.fusion._modalities import Modality, presence
 

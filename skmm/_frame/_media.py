@@ -76,7 +76,7 @@ def cell_kind(cell: Any) -> str | None:
 
     Examples
     --------
-    >>> from skmm._media import cell_kind
+    >>> from skmm._frame._media import cell_kind
     >>> cell_kind("a/b.jpg"), cell_kind(b"RIFF....WAVE"), cell_kind([0.1, 0.2]), cell_kind({})
     ('image', 'audio', '1-D array', None)
     """

@@ -8,7 +8,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_array
 from torch import nn
 
-from skmm._column import is_missing
+from skmm._frame._column import is_missing
 from skmm.nets import make_loss
 
 __all__ = ["class_indices", "regression_target", "row_loss"]

@@ -11,8 +11,8 @@ from skorch.helper import predefined_split
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from skmm._training._balance import parameter_groups
 from skmm.exceptions import ConvergenceError
-from skmm.fusion._balance import parameter_groups
 from skmm.fusion._rows import BatchIterator, TensorDataset
 
 __all__ = ["SAMPLE_WEIGHT", "Callback", "JointNet", "TensorDataset", "make_net"]

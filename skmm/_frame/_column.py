@@ -67,7 +67,7 @@ def is_missing(values: np.ndarray) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm._column import is_missing
+    >>> from skmm._frame._column import is_missing
     >>> is_missing(np.array([None, float("nan"), "nan", ""], dtype=object)).tolist()
     [True, True, False, False]
     """
@@ -214,7 +214,7 @@ def to_columns(X: Any) -> list[Column]:
     Examples
     --------
     >>> import pandas as pd
-    >>> from skmm._column import to_columns
+    >>> from skmm._frame._column import to_columns
     >>> frame = pd.DataFrame({"review": ["warm", None]}, index=["a", "b"])
     >>> (review,) = to_columns(frame)
     >>> review.name, review.missing.tolist(), review.labels.tolist()
@@ -266,7 +266,7 @@ def take_columns(X: Any, key: Any) -> Any:
     Examples
     --------
     >>> import pandas as pd
-    >>> from skmm._column import take_columns
+    >>> from skmm._frame._column import take_columns
     >>> take_columns(pd.DataFrame({"photo": ["a.jpg"], "price": [3.0]}), "foto")
     Traceback (most recent call last):
         ...

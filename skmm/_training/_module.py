@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skmm.fusion._balance import Balance
+from skmm._training._balance import Balance
 from skmm.fusion._stand_in import StandIn
 from skmm.fusion._tokens import thinned
 from skmm.nets import Head, ModalityDropout

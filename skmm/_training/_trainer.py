@@ -10,7 +10,6 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-from skmm._column import take_rows
 from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
@@ -21,9 +20,16 @@ from skmm._constraints import (
     POSITIVE_REAL,
     StrOptions,
 )
-from skmm._device import lies_on, one_thread, resolve_device, resolve_dtype, shared_threads
+from skmm._environment._device import (
+    lies_on,
+    one_thread,
+    resolve_device,
+    resolve_dtype,
+    shared_threads,
+)
+from skmm._frame._column import take_rows
+from skmm._training._net import SAMPLE_WEIGHT, TensorDataset, make_net
 from skmm.exceptions import ConvergenceError
-from skmm.fusion._net import SAMPLE_WEIGHT, TensorDataset, make_net
 
 __all__ = ["FEWEST_TO_HOLD_OUT", "TrainingMixin"]
 

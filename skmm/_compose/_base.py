@@ -10,8 +10,8 @@ from sklearn import get_config
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
-from skmm._column import add_absent_columns, n_rows
 from skmm._constraints import BaseComposition, StrOptions, VisualBlock
+from skmm._frame._column import add_absent_columns, n_rows
 from skmm.exceptions import ModalityMissingError, ModalityWarning
 from skmm.fusion._modalities import Modality, resolve_modalities
 

@@ -1,0 +1,1 @@
+"""What every estimator over (name, transformer, columns) shares."""

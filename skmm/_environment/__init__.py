@@ -1,0 +1,1 @@
+"""What skmm runs in: settings, device and threads, optional packages, versions."""

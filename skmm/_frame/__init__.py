@@ -1,0 +1,1 @@
+"""A frame's columns: their cells, which of them are missing, and which modality they hold."""

@@ -1,0 +1,1 @@
+"""How networks over modalities are trained, for fusion, alignment and generation alike."""
