@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from skmm._frame._modality import MODALITIES, infer_modalities
 from skmm._compose._default_encoder import default_encoder
+from skmm._frame._modality import MODALITIES, infer_modalities
 from skmm.exceptions import CellTypeError
 
 pl = pytest.importorskip("polars")

@@ -1,7 +1,7 @@
 """Process-wide settings: where embeddings are kept and on which device encoders run.
 
 The settings hold for the whole process, all its threads included, and travel to joblib
-workers with the encoders that are sent there (see ``skmm.encoders._session``).
+workers with the encoders that are sent there (see ``skmm.encoders._store._session``).
 """
 
 from collections.abc import Iterator

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm.backbones._mel import log_mel, mel_spectrogram
-from skmm.backbones._module import ModuleBackbone
-from skmm.backbones._protocol import Encoded
+from skmm.backbones._base import Encoded
 from skmm.backbones._sounds import coarse_spectrogram
+from skmm.backbones._spectrogram import log_mel, mel_spectrogram
+from skmm.backbones._user_module import ModuleBackbone
 
 __all__ = ["SoundModule"]
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from skmm.backbones._mel import log_mel, mel_spectrogram
+from skmm.backbones._base import Backbone, Encoded
 from skmm.backbones._pooling import pool_tokens
-from skmm.backbones._protocol import Backbone, Encoded
 from skmm.backbones._sounds import coarse_spectrogram, frame_mask, pad_frames
+from skmm.backbones._spectrogram import log_mel, mel_spectrogram
 
 __all__ = ["SoundCNN"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skmm.backbones._clouds import place, some_points
+from skmm.backbones._point_clouds import place, some_points
 from skmm.backbones._point_geometry import LOCAL_NAMES, SCALES, local_geometry, squared_distances
 
 __all__ = ["CloudInputs"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from skmm._environment._optional import import_optional
-from skmm.backbones._model_files import FETCHED, NOT_FETCHED, PICKLES, digest_of
+from skmm.backbones._pretrained._files import FETCHED, NOT_FETCHED, PICKLES, digest_of
 from skmm.backbones._sentence_transformers import module_folders, read_json
 from skmm.exceptions import CheckpointError
 

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from skmm.backbones._mel import dct_matrix, delta, log_mel, mel_spectrogram
+from skmm.backbones._base import Backbone, Encoded
 from skmm.backbones._pooling import pool_tokens
-from skmm.backbones._protocol import Backbone, Encoded
 from skmm.backbones._sounds import beside_deviation, frame_mask, pad_frames
+from skmm.backbones._spectrogram import dct_matrix, delta, log_mel, mel_spectrogram
 
 __all__ = ["MFCC"]
 

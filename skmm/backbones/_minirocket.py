@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm.backbones._protocol import Encoded
+from skmm.backbones._base import Encoded
 from skmm.backbones._series import SeriesBackbone
 
 __all__ = ["MiniRocket"]

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skmm.backbones._clouds import pad_clouds, place, some_points
+from skmm.backbones._base import Backbone, Encoded
+from skmm.backbones._point_clouds import pad_clouds, place, some_points
 from skmm.backbones._point_geometry import (
     LOCAL_NAMES,
     SCALES,
     local_geometry,
     squared_distances,
 )
-from skmm.backbones._protocol import Backbone, Encoded
 
 __all__ = ["PointDescriptor"]
 

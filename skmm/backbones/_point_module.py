@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from skmm.backbones._cloud_inputs import CloudInputs
-from skmm.backbones._clouds import repeated
-from skmm.backbones._module import ModuleBackbone
+from skmm.backbones._point_clouds import repeated
+from skmm.backbones._user_module import ModuleBackbone
 
 __all__ = ["PointModule"]
 

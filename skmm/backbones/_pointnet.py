@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skmm.backbones._base import Backbone, Encoded
 from skmm.backbones._cloud_inputs import CloudInputs
-from skmm.backbones._clouds import pad_clouds
+from skmm.backbones._point_clouds import pad_clouds
 from skmm.backbones._pooling import pool_tokens
-from skmm.backbones._protocol import Backbone, Encoded
 
 __all__ = ["PointNet"]
 

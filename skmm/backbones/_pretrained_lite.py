@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm.backbones._efficientnet_lite import EfficientNetLite0
-from skmm.backbones._pretrained_image import PretrainedPicture
+from skmm.backbones._pretrained._efficientnet import EfficientNetLite0
+from skmm.backbones._pretrained._image import PretrainedPicture
 from skmm.backbones._weights import load_weights
 
 __all__ = ["LiteRecipe"]

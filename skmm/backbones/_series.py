@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm.backbones._module import ModuleBackbone
-from skmm.backbones._protocol import Backbone, Encoded
+from skmm.backbones._base import Backbone, Encoded
+from skmm.backbones._user_module import ModuleBackbone
 
 __all__ = ["SeriesBackbone", "SeriesModule", "fill_gaps"]
 

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from skmm.backbones._base import Encoded
 from skmm.backbones._pooling import pool_tokens
-from skmm.backbones._protocol import Encoded
 from skmm.backbones._series import SeriesBackbone
 
 __all__ = ["SeriesGRU"]

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm.backbones._mel import mel_spectrogram
 from skmm.backbones._sounds import frame_mask
+from skmm.backbones._spectrogram import mel_spectrogram
 
 __all__ = ["VoiceEncoder"]
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from skmm.backbones._transformers import LOCAL, reading
+from skmm.backbones._pretrained._transformers import LOCAL, reading
 from skmm.exceptions import CheckpointError
 
 __all__ = ["WriterInputs"]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from skmm._frame._column import Column
-from skmm.encoders._engine import Runtime
+from skmm.encoders._engines._base import Runtime
 from skmm.encoders._reading import Place
 
 __all__ = ["arrays_above", "inputs_above", "run_below"]

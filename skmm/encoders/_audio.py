@@ -25,9 +25,9 @@ from skmm._constraints import (
 )
 from skmm._frame._column import Column
 from skmm.backbones import SoundCNN, SoundModule
-from skmm.encoders._cells import CellEncoder
-from skmm.encoders._engine import Engine
-from skmm.encoders._pretrained import PretrainedEngine
+from skmm.encoders._cell_encoder import CellEncoder
+from skmm.encoders._engines._base import Engine
+from skmm.encoders._engines._pretrained import PretrainedEngine
 from skmm.encoders._windows import MfccEngine, WindowsEngine
 from skmm.readers import digest_audio, load_audio, read_audio
 

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmm._constraints import check_feature_names_in
 from skmm._frame._column import Column, n_rows, to_columns
-from skmm.encoders import _session
+from skmm.encoders._store import _session
 
 __all__ = ["BaseEncoder", "TokenSequence"]
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from skmm.backbones._splitting import Lower, around
-from skmm.encoders._engine import Runtime, precision
-from skmm.encoders._pretrained import PretrainedEngine
+from skmm.backbones._pretrained._splitting import Lower, around
+from skmm.encoders._engines._base import Runtime, precision
+from skmm.encoders._engines._pretrained import PretrainedEngine
 
 __all__ = ["LowerEngine"]
 

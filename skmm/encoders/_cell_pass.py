@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from skmm.encoders._ahead import prepared_batches
-from skmm.encoders._engine import Engine, Runtime
+from skmm.encoders._engines._base import Engine, Runtime
+from skmm.encoders._engines._prefetch import prepared_batches
 from skmm.encoders._memory import FittingRunner
 from skmm.encoders._pass import Answer, Places, encode_once
 from skmm.encoders._reading import CellReader, Place, places_of
-from skmm.encoders._store import NullStore, resolve_store
+from skmm.encoders._store._store import NullStore, resolve_store
 from skmm.exceptions import MediaDecodeError
 
 __all__ = ["CellPass"]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from skmm.encoders._connection import Connection
+from skmm.encoders._store._connection import Connection
 
 __all__ = ["Claims"]
 

@@ -23,10 +23,10 @@ from skmm._constraints import (
 from skmm._frame._column import Column
 from skmm.backbones import FrameEncoder, PictureCNN, PictureModule
 from skmm.backbones._pictures import resized
-from skmm.encoders._cells import CellEncoder
-from skmm.encoders._engine import Engine
-from skmm.encoders._parts import PartsEngine
-from skmm.encoders._pretrained import PretrainedEngine
+from skmm.encoders._cell_encoder import CellEncoder
+from skmm.encoders._engines._base import Engine
+from skmm.encoders._engines._parts import PartsEngine
+from skmm.encoders._engines._pretrained import PretrainedEngine
 from skmm.exceptions import CellTypeError
 from skmm.readers import (
     digest_image,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from skmm.encoders._engine import Engine, Runtime
+from skmm.encoders._engines._base import Engine, Runtime
 
 __all__ = ["FittingRunner"]
 

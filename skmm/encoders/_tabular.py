@@ -21,8 +21,8 @@ from skmm._environment._device import on_device, resolve_device, seeded
 from skmm._frame._column import Column
 from skmm.backbones import Encoded, FeatureTokens
 from skmm.encoders._base import BaseEncoder, TokenSequence
+from skmm.encoders._engines._trained import train_backbone
 from skmm.encoders._table import TableReader
-from skmm.encoders._trained import train_backbone
 
 __all__ = ["TabularEncoder"]
 

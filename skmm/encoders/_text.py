@@ -22,9 +22,9 @@ from skmm._constraints import (
 from skmm._frame._column import Column
 from skmm.backbones import Vocabulary, WordGRU
 from skmm.backbones._vocabulary import split_words
-from skmm.encoders._cells import CellEncoder
-from skmm.encoders._engine import Engine, Runtime
-from skmm.encoders._pretrained import PretrainedEngine
+from skmm.encoders._cell_encoder import CellEncoder
+from skmm.encoders._engines._base import Engine, Runtime
+from skmm.encoders._engines._pretrained import PretrainedEngine
 from skmm.encoders._tfidf import TfidfEngine
 from skmm.readers import digest_text, read_text
 

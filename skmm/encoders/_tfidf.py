@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from skmm.encoders._engine import Engine, Runtime
+from skmm.encoders._engines._base import Engine, Runtime
 
 __all__ = ["TfidfEngine"]
 

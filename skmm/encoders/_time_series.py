@@ -20,10 +20,10 @@ from skmm._constraints import (
 )
 from skmm._frame._column import Column
 from skmm.backbones import InceptionTime, MiniRocket, SeriesGRU, SeriesModule
-from skmm.encoders._cells import CellEncoder
-from skmm.encoders._engine import Engine
+from skmm.encoders._cell_encoder import CellEncoder
+from skmm.encoders._engines._base import Engine
+from skmm.encoders._engines._trained import TrainedEngine
 from skmm.encoders._reading import Place, first_readable
-from skmm.encoders._trained import TrainedEngine
 from skmm.exceptions import CellTypeError
 from skmm.readers import digest_series, load_series, read_series
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from skmm.backbones import FrameEncoder
-from skmm.encoders._fine_tune import TunedBackbone, TunedEngine
-from skmm.encoders._parts import PartsEngine
+from skmm.encoders._engines._fine_tuned import TunedBackbone, TunedEngine
+from skmm.encoders._engines._parts import PartsEngine
 
 __all__ = ["TunedFrames", "over_frames"]
 

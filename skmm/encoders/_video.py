@@ -27,11 +27,11 @@ from skmm._environment._device import resolve_device
 from skmm._frame._column import Column
 from skmm.backbones import FrameEncoder, PictureCNN, PictureModule
 from skmm.backbones._pictures import resized
-from skmm.encoders._cells import CellEncoder
-from skmm.encoders._engine import Engine
-from skmm.encoders._fine_tune import make_tuned
-from skmm.encoders._parts import PartsEngine
-from skmm.encoders._pretrained import PretrainedEngine
+from skmm.encoders._cell_encoder import CellEncoder
+from skmm.encoders._engines._base import Engine
+from skmm.encoders._engines._fine_tuned import make_tuned
+from skmm.encoders._engines._parts import PartsEngine
+from skmm.encoders._engines._pretrained import PretrainedEngine
 from skmm.encoders._tuned_frames import over_frames
 from skmm.readers import digest_video, load_video, read_video
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from skmm.backbones import MFCC
-from skmm.encoders._engine import BackboneEngine, Runtime
-from skmm.encoders._parts import PartsEngine
+from skmm.encoders._engines._base import BackboneEngine, Runtime
+from skmm.encoders._engines._parts import PartsEngine
 from skmm.exceptions import MediaDecodeError
 
 __all__ = ["MfccEngine", "WindowsEngine"]

@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from skmm._compose._callbacks import TaskReporter
 from skmm._environment._device import resolve_device, resolve_dtype, shared_threads
 from skmm._frame._column import Column, column_names, columns_of, n_rows
-from skmm.backbones._painters import Painter, load_painter, resolve_painter
+from skmm.backbones._pretrained._diffusion import Painter, load_painter, resolve_painter
 from skmm.exceptions import CellTypeError
 from skmm.fusion._modalities import Modality
 from skmm.generation._target_pictures import pictures_of_rows, shown

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skmm.backbones import _pretrained
-from skmm.encoders._checkpoint import describe, load_backbone, resolve_checkpoint
+from skmm.backbones._pretrained._checkpoint import describe, load_backbone, resolve_checkpoint
 
 
 @pytest.fixture
@@ -55,5 +54,5 @@ def pictures():
 @pytest.fixture
 def fresh(monkeypatch):
     """Nothing is kept from other tests."""
-    monkeypatch.setattr(_pretrained, "_TOWERS", _pretrained.Shelf(4))
-    monkeypatch.setattr(_pretrained, "_RECIPES", _pretrained.Shelf(16))
+    monkeypatch.setattr(_loading, "_TOWERS", _loading.Shelf(4))
+    monkeypatch.setattr(_loading, "_RECIPES", _loading.Shelf(16))

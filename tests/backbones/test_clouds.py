@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skmm.backbones import CloudInputs
-from skmm.backbones._clouds import pad_clouds, place, repeated, some_points
+from skmm.backbones._point_clouds import pad_clouds, place, repeated, some_points
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import scipy.fft
 import scipy.signal
 import torch
 
-from skmm.backbones._mel import dct_matrix, delta, log_mel, mel_filters, mel_spectrogram
+from skmm.backbones._spectrogram import dct_matrix, delta, log_mel, mel_filters, mel_spectrogram
 
 RATE = 16_000
 
@@ -54,7 +54,7 @@ def test_whisper_input_equals_its_feature_extractor():
     pytest.importorskip("transformers", reason="the reference is in the extra 'hub'")
     from transformers import WhisperFeatureExtractor
 
-    from skmm.backbones._pretrained_speech import whisper_input
+    from skmm.backbones._pretrained._speech import whisper_input
 
     rng = np.random.default_rng(0)
     sounds = [(0.1 * rng.normal(size=n)).astype(np.float32) for n in (1, 4_000, 50_000)]

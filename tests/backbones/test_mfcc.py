@@ -6,7 +6,7 @@ import scipy.fft
 import torch
 
 from skmm.backbones import MFCC
-from skmm.backbones._mel import log_mel, mel_spectrogram
+from skmm.backbones._spectrogram import log_mel, mel_spectrogram
 
 RATE = 16_000
 

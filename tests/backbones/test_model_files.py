@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from skmm.backbones import _model_files
-from skmm.encoders._checkpoint import resolve_checkpoint
+from skmm.backbones._pretrained import _files
+from skmm.backbones._pretrained._checkpoint import resolve_checkpoint
 from skmm.exceptions import CheckpointError
 
 pytest.importorskip("transformers", reason="pretrained models need the extra 'hub'")
@@ -38,7 +38,7 @@ def test_any_bit_counts(copied_checkpoint, name):
     content = bytearray((folder / name).read_bytes())
     content[-1] ^= 1
     (folder / name).write_bytes(content)
-    assert _model_files.digest_of(folder, hub=False) != before
+    assert _files.digest_of(folder, hub=False) != before
 
 
 @pytest.mark.parametrize("name", ["vocab.txt", "spiece.model", "unknown.kind"])
@@ -56,7 +56,7 @@ def test_names_count(tmp_path):
         folder.mkdir()
         for name, content in zip(names, "xy", strict=True):
             (folder / name).write_text(content)
-        digests.add(_model_files.digest_of(folder, hub=False))
+        digests.add(_files.digest_of(folder, hub=False))
     assert len(digests) == 3
 
 
@@ -78,7 +78,7 @@ def test_subfolders_of_sentence_transformers_count(copied_checkpoint):
 
 @pytest.mark.parametrize("fresh_ns", [2 * 10**9, 0], ids=["just written", "old"])
 def test_change_in_place_that_keeps_size_and_time(copied_checkpoint, monkeypatch, fresh_ns):
-    monkeypatch.setattr(_model_files, "_STAMP_NS", fresh_ns)
+    monkeypatch.setattr(_files, "_STAMP_NS", fresh_ns)
     folder = copied_checkpoint("bert")
     file = folder / "model.safetensors"
     stat = file.stat()
@@ -96,15 +96,15 @@ def test_change_in_place_that_keeps_size_and_time(copied_checkpoint, monkeypatch
 
 def test_unchanged_files_are_hashed_once(copied_checkpoint, monkeypatch):
     folder = copied_checkpoint("bert")
-    monkeypatch.setattr(_model_files, "_STAMP_NS", 0)  # as if the files were old
+    monkeypatch.setattr(_files, "_STAMP_NS", 0)  # as if the files were old
     hashed = []
-    original = _model_files.hashlib.file_digest
+    original = _files.hashlib.file_digest
 
     def counted(stream, name):
         hashed.append(Path(stream.name).name)
         return original(stream, name)
 
-    monkeypatch.setattr(_model_files.hashlib, "file_digest", counted)
+    monkeypatch.setattr(_files.hashlib, "file_digest", counted)
     first = resolve(folder)
     n_files = len(hashed)
     assert n_files >= 4 and resolve(folder) == first
@@ -117,7 +117,7 @@ def test_unchanged_files_are_hashed_once(copied_checkpoint, monkeypatch):
 def test_files_just_written_are_hashed_again(tmp_path):
     file = tmp_path / "a.json"
     file.write_text("1")
-    first = _model_files.file_digest(file)
-    assert str(file) not in _model_files._HASHES
+    first = _files.file_digest(file)
+    assert str(file) not in _files._HASHES
     file.write_text("2")
-    assert _model_files.file_digest(file) != first
+    assert _files.file_digest(file) != first

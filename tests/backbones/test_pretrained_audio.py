@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skmm.encoders._checkpoint import resolve_checkpoint
+from skmm.backbones._pretrained._checkpoint import resolve_checkpoint
 from skmm.exceptions import CheckpointError
 
 pytest.importorskip("transformers", reason="pretrained models need the extra 'hub'")
@@ -191,7 +191,7 @@ def test_frozen(tiny_wav2vec2, open_backbone):
 @pytest.mark.parametrize("kind", ["wav2vec2", "hubert", "whisper", "ast"])
 def test_what_is_kept_where_a_model_is_cut(kind, sounds, tiny_checkpoint, open_backbone, encode):
     """Tokens, and behind each whether it hears the sound; of waves, those that do."""
-    from skmm.backbones._splitting import Lower, Upper, around, structure_of
+    from skmm.backbones._pretrained._splitting import Lower, Upper, around, structure_of
 
     backbone = open_backbone(tiny_checkpoint(kind), "audio", pooling="mean")
     with torch.no_grad():

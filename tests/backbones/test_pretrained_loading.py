@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from skmm.backbones import _pretrained
-from skmm.backbones._pretrained import describe, load_backbone, load_count
-from skmm.encoders._checkpoint import resolve_checkpoint
+from skmm.backbones._pretrained._checkpoint import resolve_checkpoint
+from skmm.backbones._pretrained._loading import describe, load_backbone, load_count
 from skmm.exceptions import CheckpointError
 
 pytest.importorskip("transformers", reason="pretrained models need the extra 'hub'")
@@ -126,7 +125,7 @@ class TestLoading:
     def test_few_models_are_kept(self, open_backbone, tiny_checkpoint, fresh):
         for kind in ("bert", "gpt2", "t5", "roberta", "bart", "bert"):
             open_backbone(tiny_checkpoint(kind), "text")
-        assert load_count() == 6 and len(_pretrained._TOWERS._things) == 4
+        assert load_count() == 6 and len(_loading._TOWERS._things) == 4
 
     def test_describe_loads_no_weights(
         self, describe_model, tiny_checkpoint, fresh, copied_checkpoint
@@ -194,7 +193,7 @@ class TestLoading:
         file = first / "model.safetensors"
         kept = file.read_bytes()[:4000]
         file.write_bytes(kept + bytes(file.stat().st_size - len(kept)))
-        monkeypatch.setattr(_pretrained, "_TOWERS", _pretrained.Shelf(4))  # others were used
+        monkeypatch.setattr(_loading, "_TOWERS", _loading.Shelf(4))  # others were used
         assert torch.equal(encode(open_backbone(second, "text"), TEXTS).pooled, before)
 
     def test_files_that_change_before_loading_are_refused(self, copied_checkpoint, fresh):

@@ -5,8 +5,8 @@ from importlib import metadata
 import pytest
 import torch
 
-from skmm.backbones._pretrained import describe, load_backbone, load_count
-from skmm.encoders._checkpoint import resolve_checkpoint
+from skmm.backbones._pretrained._checkpoint import resolve_checkpoint
+from skmm.backbones._pretrained._loading import describe, load_backbone, load_count
 
 pytest.importorskip("transformers", reason="pretrained models need the extra 'hub'")
 
@@ -68,7 +68,7 @@ class TestEfficientNetLite0:
         return resolve_checkpoint("efficientnet-lite0", modality="image", needed_by="ImageEncoder")
 
     def test_equals_the_bare_network(self, encode, checkpoint, pictures):
-        from skmm.backbones._efficientnet_lite import EfficientNetLite0
+        from skmm.backbones._pretrained._efficientnet import EfficientNetLite0
 
         model = EfficientNetLite0()
         model.load_state_dict(torch.load(checkpoint.path, weights_only=True))

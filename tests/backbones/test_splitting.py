@@ -6,8 +6,7 @@ from torch import nn
 from tuning import N_BLOCKS, deepened
 
 from skmm.backbones import EfficientNetLite0
-from skmm.backbones._pretrained_lite import _LiteTower
-from skmm.backbones._splitting import (
+from skmm.backbones._pretrained._splitting import (
     Lower,
     Upper,
     add_lora,
@@ -17,6 +16,7 @@ from skmm.backbones._splitting import (
     steadied,
     structure_of,
 )
+from skmm.backbones._pretrained_lite import _LiteTower
 
 
 @pytest.fixture(scope="module")

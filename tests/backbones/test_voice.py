@@ -7,7 +7,7 @@ import pytest
 import torch
 from real_data import load_real
 
-from skmm.backbones._mel import mel_spectrogram
+from skmm.backbones._spectrogram import mel_spectrogram
 from skmm.backbones._voice import VoiceEncoder
 from skmm.readers import read_audio
 

@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from skmm import SeriesGenerator, TextEncoder, TimeSeriesEncoder
-from skmm.backbones._mel import log_mel, mel_spectrogram
+from skmm.backbones._spectrogram import log_mel, mel_spectrogram
 
 WORDS = np.array("zero one two three four five six seven eight nine".split())
 RATE, N_MELS, HOP, N_FFT = 8000, 20, 160, 320

@@ -5,8 +5,8 @@ import threading
 import pytest
 import torch
 
-from skmm.encoders._ahead import iterated_ahead, prepared_batches
-from skmm.encoders._engine import Engine, Runtime
+from skmm.encoders._engines._base import Engine, Runtime
+from skmm.encoders._engines._prefetch import iterated_ahead, prepared_batches
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32, 4)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from skmm.encoders import _checkpoint
-from skmm.encoders._checkpoint import Checkpoint, load_backbone, resolve_checkpoint
+from skmm.backbones._pretrained import _checkpoint
+from skmm.backbones._pretrained._checkpoint import Checkpoint, load_backbone, resolve_checkpoint
 from skmm.exceptions import CheckpointError
 
 pytest.importorskip("transformers", reason="pretrained models need the extra 'hub'")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from processes import run, start
 
-from skmm.encoders import _claims, _connection
+from skmm.encoders import _claims
+from skmm.encoders._store import _connection
 
 CLAIM = """
 import sys

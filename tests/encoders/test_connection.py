@@ -9,7 +9,8 @@ import pytest
 from processes import run
 from sharing import check_sharing
 
-from skmm.encoders import EmbeddingStore, _connection, _mounts
+from skmm.encoders import EmbeddingStore, _mounts
+from skmm.encoders._store import _connection
 from skmm.exceptions import StoreWarning
 
 # SQLite as on a file system without shared memory: WAL cannot be had.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from skmm.encoders._content import code_digest, module_digest
+from skmm.encoders._store._fingerprint import code_digest, module_digest
 
 
 def linear(seed=0):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from skmm import ModuleEncoder
-from skmm.encoders._engine import Engine, Runtime
+from skmm.encoders._engines._base import Engine, Runtime
 from skmm.encoders._memory import FittingRunner
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32, 8)

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
 from skmm import ModuleEncoder
-from skmm.encoders._content import module_digest
+from skmm.encoders._store._fingerprint import module_digest
 from skmm.exceptions import CellTypeError, MediaDecodeError, ModalityWarning
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from skmm.encoders._engine import Engine, Runtime
-from skmm.encoders._parts import PartsEngine
+from skmm.encoders._engines._base import Engine, Runtime
+from skmm.encoders._engines._parts import PartsEngine
 from skmm.exceptions import MediaDecodeError
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32, 4)

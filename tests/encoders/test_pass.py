@@ -9,9 +9,8 @@ import torch
 from counting import CountingModule, lines
 
 from skmm import ModuleEncoder, TextEncoder
-from skmm.backbones import _pretrained
 from skmm.encoders import EmbeddingStore
-from skmm.encoders._engine import BackboneEngine, Runtime
+from skmm.encoders._engines._base import BackboneEngine, Runtime
 from skmm.encoders._pass import encode_once
 
 
@@ -286,7 +285,7 @@ def test_compiled_model_is_compiled_once_and_kept_apart(tiny_bert, monkeypatch, 
         return compile_(module, backend="eager", **options)
 
     monkeypatch.setattr(torch, "compile", eagerly)
-    monkeypatch.setattr(_pretrained, "_COMPILED", _pretrained.Shelf(4))
+    monkeypatch.setattr(_loading, "_COMPILED", _loading.Shelf(4))
     plain = TextEncoder(str(tiny_bert), store=tmp_path).fit(X)
     expected = plain.transform(X)
     for _ in range(2):

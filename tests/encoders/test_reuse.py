@@ -36,9 +36,8 @@ from skmm import (
     VideoEncoder,
     encoders,
 )
-from skmm.backbones import _pretrained
 from skmm.encoders import EmbeddingStore
-from skmm.encoders._cells import CellEncoder
+from skmm.encoders._cell_encoder import CellEncoder
 
 # --- what a model may differ in -----------------------------------------------------------------
 
@@ -319,7 +318,7 @@ def world(tiny_checkpoint, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         # The compiler takes a minute for each model; what matters here is the key.
         patch.setattr(torch, "compile", lambda module, **_: module)
-        patch.setattr(_pretrained, "_COMPILED", type(_pretrained._COMPILED)(4))
+        patch.setattr(_loading, "_COMPILED", type(_loading._COMPILED)(4))
         yield World(tiny_checkpoint, tmp_path_factory.mktemp("reuse"))
 
 

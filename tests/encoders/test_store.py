@@ -20,8 +20,9 @@ from processes import command, run
 from sharing import check_sharing
 
 from skmm import TextEncoder, config_context, get_config, set_config
-from skmm.encoders import EmbeddingStore, _claims, _connection, _session, _store
-from skmm.encoders._store import NullStore, resolve_store
+from skmm.encoders import EmbeddingStore, _claims
+from skmm.encoders._store import _connection, _session
+from skmm.encoders._store._store import NullStore, _store, resolve_store
 from skmm.exceptions import StoreWarning
 
 
@@ -251,7 +252,7 @@ def test_workers_keep_to_the_size(tmp_path, stays):
 
         import numpy as np
 
-        from skmm.encoders._store import resolve_store
+        from skmm.encoders._store._store import resolve_store
 
         store = resolve_store(None)
         for i in range(0, 1000, 10):  # 1 MB

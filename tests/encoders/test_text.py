@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from skmm import TextEncoder
-from skmm.backbones._pretrained import load_count
+from skmm.backbones._pretrained._loading import load_count
 from skmm.exceptions import CellTypeError, CheckpointError
 
 TEXTS = ["a warm red coat", "", "two hats", "shoes that fell apart after two days", None, "b"]

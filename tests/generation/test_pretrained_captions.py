@@ -17,8 +17,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
 from skmm import CaptionGenerator, config_context
-from skmm.backbones._writers import writer_count
-from skmm.backbones._writing import Writer
+from skmm.backbones._pretrained._captioner import Writer
+from skmm.backbones._pretrained._captioner_loading import writer_count
 from skmm.encoders import ImageEncoder
 from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError, ModalityMissingError
 

@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 
 from skmm import ImageGenerator, config_context
-from skmm.backbones._painters import painter_count, resolve_painter
+from skmm.backbones._pretrained._diffusion import painter_count, resolve_painter
 from skmm.exceptions import CellTypeError, CheckpointError, ModalityMissingError
 
 diffusers = pytest.importorskip("diffusers", reason="pipelines need the extra 'diffusion'")

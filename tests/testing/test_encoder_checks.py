@@ -238,13 +238,15 @@ def test_check_encoder_finds_a_store_that_mixes_settings_up(tiny_bert, monkeypat
     def fingerprint(self, runtime):
         return f"{self.identity['digest']}|{runtime.dtype}"
 
-    monkeypatch.setattr("skmm.encoders._pretrained.PretrainedEngine.fingerprint", fingerprint)
+    monkeypatch.setattr(
+        "skmm.encoders._engines._pretrained.PretrainedEngine.fingerprint", fingerprint
+    )
     with pytest.raises(AssertionError, match=r"'pooling'.*belong to other parameters.*check_store"):
         check_encoder(TextEncoder(tiny_bert))
 
 
 def test_check_encoder_finds_a_store_that_keeps_nothing(tiny_bert, monkeypatch):
-    from skmm.encoders._pretrained import PretrainedEngine
+    from skmm.encoders._engines._pretrained import PretrainedEngine
 
     honest = PretrainedEngine.fingerprint
     calls = iter(range(10_000))

@@ -53,7 +53,7 @@ def some_points(points: np.ndarray, n_points: int) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones._clouds import some_points
+    >>> from skmm.backbones._point_clouds import some_points
     >>> cloud = np.random.default_rng(0).normal(size=(100, 3))
     >>> bool((some_points(cloud, 9) == some_points(cloud[::-1], 9)).all())
     True

@@ -21,9 +21,9 @@ from skmm.backbones._folders import (
     name_of,
     no_folder,
 )
-from skmm.backbones._model_files import digest_of, file_digest
-from skmm.backbones._pretrained import describe, load_backbone, load_count
-from skmm.backbones._transformers import modalities_of, read_config
+from skmm.backbones._pretrained._files import digest_of, file_digest
+from skmm.backbones._pretrained._loading import describe, load_backbone, load_count
+from skmm.backbones._pretrained._transformers import modalities_of, read_config
 from skmm.exceptions import CheckpointError
 
 __all__ = ["Checkpoint", "describe", "load_backbone", "load_count", "resolve_checkpoint"]

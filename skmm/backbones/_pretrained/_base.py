@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skmm.backbones._base import Backbone
 from skmm.backbones._pooling import pool_tokens
-from skmm.backbones._protocol import Backbone
 
 __all__ = ["FrozenBackbone"]
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skmm.encoders._ahead import iterated_ahead
-from skmm.encoders._engine import Engine, Runtime
+from skmm.encoders._engines._base import Engine, Runtime
+from skmm.encoders._engines._prefetch import iterated_ahead
 from skmm.encoders._memory import FittingRunner
 from skmm.exceptions import MediaDecodeError
 

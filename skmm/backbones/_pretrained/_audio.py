@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm.backbones._frozen import FrozenBackbone
-from skmm.backbones._protocol import Encoded
-from skmm.backbones._sounds import beside_deviation, frame_mask, pad_frames
-from skmm.backbones._transformers import (
+from skmm.backbones._base import Encoded
+from skmm.backbones._pretrained._base import FrozenBackbone
+from skmm.backbones._pretrained._transformers import (
     Tower,
     load_tower,
     read_config,
@@ -20,6 +19,7 @@ from skmm.backbones._transformers import (
     tower_width,
     try_out,
 )
+from skmm.backbones._sounds import beside_deviation, frame_mask, pad_frames
 from skmm.exceptions import CheckpointError
 
 __all__ = ["PretrainedSound", "SoundRecipe", "resolved_pooling"]

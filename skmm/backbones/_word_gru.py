@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from skmm.backbones._protocol import Backbone, Encoded
+from skmm.backbones._base import Backbone, Encoded
 from skmm.backbones._vocabulary import Vocabulary
 
 __all__ = ["WordGRU"]

@@ -8,9 +8,9 @@ import numpy as np
 import PIL
 import torch
 
-from skmm.backbones._pretrained import describe, load_backbone
-from skmm.encoders._checkpoint import Checkpoint, resolve_checkpoint
-from skmm.encoders._engine import BackboneEngine, Runtime
+from skmm.backbones._pretrained._checkpoint import Checkpoint, resolve_checkpoint
+from skmm.backbones._pretrained._loading import describe, load_backbone
+from skmm.encoders._engines._base import BackboneEngine, Runtime
 
 __all__ = ["PretrainedEngine"]
 

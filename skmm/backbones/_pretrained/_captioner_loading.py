@@ -21,10 +21,16 @@ from skmm.backbones._folders import (
     name_of,
     no_folder,
 )
-from skmm.backbones._model_files import digest_of
+from skmm.backbones._pretrained._captioner import Writer
+from skmm.backbones._pretrained._files import digest_of
+from skmm.backbones._pretrained._transformers import (
+    LOCAL,
+    check_complete,
+    detach,
+    read_config,
+    reading,
+)
 from skmm.backbones._shelf import Shelf
-from skmm.backbones._transformers import LOCAL, check_complete, detach, read_config, reading
-from skmm.backbones._writing import Writer
 from skmm.backbones._writing_inputs import WriterInputs
 from skmm.exceptions import CheckpointError
 

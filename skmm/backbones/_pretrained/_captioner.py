@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from skmm._environment._optional import import_optional
-from skmm.backbones._transformers import quiet
+from skmm.backbones._pretrained._transformers import quiet
 from skmm.backbones._writing_inputs import WriterInputs
 from skmm.exceptions import CheckpointError
 

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm.backbones._frozen import FrozenBackbone
-from skmm.backbones._protocol import Encoded
-from skmm.backbones._sentence_transformers import read_sentence_settings
-from skmm.backbones._transformers import (
+from skmm.backbones._base import Encoded
+from skmm.backbones._pretrained._base import FrozenBackbone
+from skmm.backbones._pretrained._transformers import (
     Tower,
     is_dual,
     load_tower,
@@ -21,6 +20,7 @@ from skmm.backbones._transformers import (
     tower_width,
     try_out,
 )
+from skmm.backbones._sentence_transformers import read_sentence_settings
 from skmm.exceptions import CheckpointError
 
 __all__ = ["PretrainedText", "TextRecipe", "Tokenizer"]

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from skmm._environment._device import keep_to_one_thread
-from skmm.encoders._engine import Engine, Runtime
+from skmm.encoders._engines._base import Engine, Runtime
 
 __all__ = ["Ready", "iterated_ahead", "prepared_batches"]
 

@@ -14,12 +14,12 @@ from skmm._frame._column import Column
 from skmm.encoders._above import arrays_above, inputs_above, run_below
 from skmm.encoders._base import BaseEncoder, TokenSequence
 from skmm.encoders._cell_pass import CellPass
-from skmm.encoders._engine import Engine, Runtime
-from skmm.encoders._fine_tune import make_tuned
+from skmm.encoders._engines._base import Engine, Runtime
+from skmm.encoders._engines._fine_tuned import make_tuned
+from skmm.encoders._engines._trained import TrainedEngine, train_backbone
 from skmm.encoders._progress import Progress
 from skmm.encoders._reading import CellReader, Place, places_of
 from skmm.encoders._side_by_side import SideBySide
-from skmm.encoders._trained import TrainedEngine, train_backbone
 
 __all__ = ["CellEncoder"]
 

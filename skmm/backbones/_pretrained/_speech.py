@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm.backbones._mel import log_mel, mel_spectrogram
-from skmm.backbones._pretrained_audio import Heard, PretrainedSound, resolved_pooling
+from skmm.backbones._pretrained._audio import Heard, PretrainedSound, resolved_pooling
 from skmm.backbones._sounds import frame_mask
+from skmm.backbones._spectrogram import log_mel, mel_spectrogram
 from skmm.backbones._voice import VoiceEncoder
 from skmm.backbones._whisper import WhisperEncoder
 

@@ -12,15 +12,15 @@ from typing import Any, Protocol
 
 import torch
 
-from skmm.backbones._pretrained_audio import SoundRecipe
-from skmm.backbones._pretrained_image import PictureRecipe
+from skmm.backbones._base import Backbone
+from skmm.backbones._pretrained._audio import SoundRecipe
+from skmm.backbones._pretrained._image import PictureRecipe
+from skmm.backbones._pretrained._speech import VoiceRecipe, WhisperRecipe
+from skmm.backbones._pretrained._text import TextRecipe
+from skmm.backbones._pretrained._transformers import is_video_model, read_config
+from skmm.backbones._pretrained._video import VideoRecipe
 from skmm.backbones._pretrained_lite import LiteRecipe
-from skmm.backbones._pretrained_speech import VoiceRecipe, WhisperRecipe
-from skmm.backbones._pretrained_text import TextRecipe
-from skmm.backbones._pretrained_video import VideoRecipe
-from skmm.backbones._protocol import Backbone
 from skmm.backbones._shelf import Shelf
-from skmm.backbones._transformers import is_video_model, read_config
 
 __all__ = ["describe", "load_backbone", "load_count"]
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from skmm.backbones._protocol import Backbone, Encoded
+from skmm.backbones._base import Backbone, Encoded
 
 __all__ = ["FeatureTokens"]
 

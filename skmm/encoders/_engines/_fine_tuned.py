@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from skmm.backbones import Backbone, Encoded
-from skmm.backbones._splitting import (
+from skmm.backbones._pretrained._splitting import (
     Lower,
     Upper,
     add_lora,
@@ -21,9 +21,9 @@ from skmm.backbones._splitting import (
     structure_of,
 )
 from skmm.encoders._below import LowerEngine
-from skmm.encoders._engine import Engine, Runtime
-from skmm.encoders._pretrained import PretrainedEngine
-from skmm.encoders._trained import TrainedEngine
+from skmm.encoders._engines._base import Engine, Runtime
+from skmm.encoders._engines._pretrained import PretrainedEngine
+from skmm.encoders._engines._trained import TrainedEngine
 from skmm.exceptions import CheckpointError
 
 __all__ = ["TunedEngine", "make_tuned"]

@@ -10,7 +10,7 @@ from sklearn.utils.multiclass import type_of_target
 from torch import nn
 
 from skmm._environment._device import on_device, one_thread, shared_threads
-from skmm.encoders._engine import BackboneEngine, Runtime
+from skmm.encoders._engines._base import BackboneEngine, Runtime
 from skmm.encoders._progress import Progress
 from skmm.exceptions import ConvergenceError
 

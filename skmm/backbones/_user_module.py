@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skmm.backbones._base import Backbone, Encoded
 from skmm.backbones._pictures import stack_pictures
-from skmm.backbones._protocol import Backbone, Encoded
 
 __all__ = ["ModuleBackbone", "PictureModule", "stack_cells"]
 

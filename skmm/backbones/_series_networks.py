@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from skmm.backbones._base import Encoded
 from skmm.backbones._pooling import pool_tokens
-from skmm.backbones._protocol import Encoded
 from skmm.backbones._series import SeriesBackbone
 
 __all__ = ["InceptionTime"]

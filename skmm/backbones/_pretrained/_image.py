@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm.backbones._frozen import FrozenBackbone
-from skmm.backbones._protocol import Encoded
-from skmm.backbones._transformers import (
+from skmm.backbones._base import Encoded
+from skmm.backbones._pretrained._base import FrozenBackbone
+from skmm.backbones._pretrained._transformers import (
     Tower,
     is_dual,
     load_tower,

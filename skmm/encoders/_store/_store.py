@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from skmm.encoders import _session
 from skmm.encoders._claims import Claims
-from skmm.encoders._connection import USE_RESOLUTION, Connection, connect, set_aside
+from skmm.encoders._store import _session
+from skmm.encoders._store._connection import USE_RESOLUTION, Connection, connect, set_aside
 from skmm.encoders._vectors import checksum, pack, unpack
 from skmm.exceptions import StoreWarning
 

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from skmm.backbones._pretrained_image import PictureRecipe, PretrainedPicture
-from skmm.backbones._transformers import reading
+from skmm.backbones._pretrained._image import PictureRecipe, PretrainedPicture
+from skmm.backbones._pretrained._transformers import reading
 
 __all__ = ["VideoRecipe"]
 

@@ -1,0 +1,1 @@
+"""Where vectors are kept: keys, files of vectors, and who encodes which cell."""
