@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         retrieval,
         testing,
     )
-    from skmm._auto import make_multimodal_pipeline
     from skmm._environment._config import config_context, get_config, set_config
     from skmm._environment._versions import show_versions
     from skmm._frame._modality import infer_modalities
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
         LateFusionClassifier,
         LateFusionRegressor,
     )
+    from skmm.fusion._make import make_multimodal_pipeline
     from skmm.generation import (
         CaptionGenerator,
         ImageGenerator,
@@ -159,7 +159,7 @@ _HOME = {
     "frame_report": "skmm._frame_report",
     "get_config": "skmm._environment._config",
     "infer_modalities": "skmm._frame._modality",
-    "make_multimodal_pipeline": "skmm._auto",
+    "make_multimodal_pipeline": "skmm.fusion._make",
     "set_config": "skmm._environment._config",
     "show_versions": "skmm._environment._versions",
 }

@@ -10,7 +10,7 @@ from skmm._training._balance import Balance
 from skmm.fusion._stand_in import StandIn
 from skmm.fusion._tokens import thinned
 from skmm.nets import Head, ModalityDropout
-from skmm.nets._parts import to_shares
+from skmm.nets._layers import to_shares
 
 __all__ = ["SEPARATOR", "JointModule", "modality_tensors"]
 

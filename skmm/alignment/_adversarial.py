@@ -17,7 +17,7 @@ from skmm._constraints import (
     Interval,
 )
 from skmm._environment._device import one_thread, resolve_device, seeded
-from skmm.alignment._adversarial_game import Game, Whitening, Winner
+from skmm.alignment._adversarial_training import Game, Whitening, Winner
 from skmm.alignment._blocks import BaseBlockAlignment
 
 __all__ = ["AdversarialAlignment"]

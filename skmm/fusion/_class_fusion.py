@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from skmm.fusion._class_code import ClassCode
 from skmm.fusion._joint import BaseJointFusion
 from skmm.fusion._label_code import LabelCode, is_indicator
+from skmm.fusion._targets import ClassCode
 
 __all__ = ["BaseClassFusion", "has_margins", "has_probabilities"]
 

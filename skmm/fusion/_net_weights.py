@@ -9,7 +9,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from skmm._training._module import SEPARATOR, JointModule
-from skmm.fusion._integrated import Integrated, integrate
+from skmm.fusion._integrated_gradients import Integrated, integrate
 
 __all__ = ["NetWeightsMixin"]
 

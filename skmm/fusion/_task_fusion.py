@@ -8,7 +8,7 @@ from torch import nn
 
 from skmm._training._net import TensorDataset
 from skmm.fusion._joint import BaseJointFusion
-from skmm.fusion._task_codes import TaskCodes, resolve_tasks, task_columns
+from skmm.fusion._multitask_targets import TaskCodes, resolve_tasks, task_columns
 
 __all__ = ["BaseTaskFusion"]
 

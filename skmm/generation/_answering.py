@@ -18,9 +18,9 @@ from skmm._frame._modality import infer_modalities
 from skmm.fusion import JointFusionClassifier
 from skmm.fusion._modalities import Modality
 from skmm.generation._answer_target import answers_of_rows, kept_answers
-from skmm.generation._captions import CaptionGenerator
+from skmm.generation._caption_generator import CaptionGenerator
 from skmm.generation._prefix import prefixes_of_rows, resolve_others
-from skmm.generation._target_texts import texts_of_rows
+from skmm.generation._text_targets import texts_of_rows
 from skmm.metrics import exact_match, vqa_accuracy
 
 __all__ = ["SCORES", "BaseAnswerer"]

@@ -12,11 +12,11 @@ from skmm._environment._device import seeded
 from skmm._frame._column import n_rows, take_rows
 from skmm._training._inputs import JointInputs
 from skmm.fusion._modalities import Modality
+from skmm.generation._base import BaseGenerator
 from skmm.generation._caption_module import PREFIX, TEXT, CaptionModule
-from skmm.generation._generator import BaseGenerator
 from skmm.generation._prefix import prefix_ids, prefixes_of_rows, resolve_others
 from skmm.generation._pretrained_captions import PretrainedCaptions
-from skmm.generation._target_texts import padded_ids, texts_of_rows
+from skmm.generation._text_targets import padded_ids, texts_of_rows
 from skmm.generation._tokenizer import TextTokenizer
 from skmm.nets import GRUDecoder, TextDecoder, TokenLoss, TransformerDecoder
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from skmm._frame._column import n_rows
 from skmm.generation._caption_training import BaseCaptions
 from skmm.generation._decoding import beam, greedy, log_likelihood, nucleus
-from skmm.generation._target_texts import texts_of_rows
+from skmm.generation._text_targets import texts_of_rows
 from skmm.generation._tokenizer import TextTokenizer
 from skmm.metrics import make_text_scorer
 from skmm.nets import TokenLoss

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skmm.generation._image_module import PICTURE, PictureModule, to_units
+from skmm.generation._image_modules import PICTURE, PictureModule, to_units
 
 __all__ = ["FlowModule", "follow"]
 

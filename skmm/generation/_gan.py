@@ -11,7 +11,7 @@ from torch.nn.functional import relu
 from skmm._training._module import SEPARATOR
 from skmm._training._net import Callback
 from skmm.exceptions import ConvergenceError
-from skmm.generation._image_module import PICTURE, PictureModule, to_units
+from skmm.generation._image_modules import PICTURE, PictureModule, to_units
 
 __all__ = ["AdversarialModule", "WatchGame", "set_players"]
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from skmm._compose._default_encoder import default_encoder
 from skmm._frame._column import n_rows
 from skmm.generation._flow_matching import FlowModule
+from skmm.generation._image_targets import pictures_of_rows, shown
 from skmm.generation._image_training import BaseImages
-from skmm.generation._target_pictures import pictures_of_rows, shown
 from skmm.metrics import make_picture_scorer
 
 __all__ = ["ImageDrawer"]

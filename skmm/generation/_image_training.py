@@ -12,12 +12,12 @@ from skmm._environment._device import resolve_dtype, seeded, shared_threads
 from skmm._frame._column import n_rows
 from skmm._training._inputs import JointInputs
 from skmm._training._net import TensorDataset
+from skmm.generation._base import BaseGenerator
 from skmm.generation._flow_matching import FlowModule
 from skmm.generation._gan import AdversarialModule, WatchGame, set_players
-from skmm.generation._generator import BaseGenerator
-from skmm.generation._image_module import PICTURE, KeepAverage, PictureModule
+from skmm.generation._image_modules import PICTURE, KeepAverage, PictureModule
+from skmm.generation._image_targets import TargetPictures, pictures_of_rows
 from skmm.generation._pretrained_images import PretrainedImages
-from skmm.generation._target_pictures import TargetPictures, pictures_of_rows
 from skmm.nets import (
     GivenLoss,
     PictureDiscriminator,

@@ -16,7 +16,7 @@ from skmm.backbones._pretrained._captioner_loading import Writer, load_writer, r
 from skmm.exceptions import CellTypeError, MediaDecodeError
 from skmm.fusion._modalities import Modality
 from skmm.generation._decoding import drawn
-from skmm.generation._target_texts import texts_of_rows
+from skmm.generation._text_targets import texts_of_rows
 from skmm.readers import load_audio, load_image, with_position
 
 __all__ = ["PretrainedCaptions"]

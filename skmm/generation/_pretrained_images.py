@@ -12,7 +12,7 @@ from skmm._frame._column import Column, column_names, columns_of, n_rows
 from skmm.backbones._pretrained._diffusion import Painter, load_painter, resolve_painter
 from skmm.exceptions import CellTypeError
 from skmm.fusion._modalities import Modality
-from skmm.generation._target_pictures import pictures_of_rows, shown
+from skmm.generation._image_targets import pictures_of_rows, shown
 from skmm.readers import read_text, with_position
 
 __all__ = ["PretrainedImages"]

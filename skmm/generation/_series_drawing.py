@@ -7,7 +7,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from skmm._frame._column import n_rows
-from skmm.generation._series_target import series_of_rows
+from skmm.generation._series_targets import series_of_rows
 from skmm.generation._series_training import BaseSeries
 
 __all__ = ["SeriesDrawer"]

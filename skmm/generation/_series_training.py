@@ -10,9 +10,9 @@ from skmm._compose._callbacks import TaskReporter, with_callbacks
 from skmm._environment._device import seeded
 from skmm._frame._column import n_rows, take_rows
 from skmm._training._inputs import JointInputs
-from skmm.generation._generator import BaseGenerator
+from skmm.generation._base import BaseGenerator
 from skmm.generation._series_module import LENGTH, SeriesModule
-from skmm.generation._series_target import SeriesCode, series_of_rows
+from skmm.generation._series_targets import SeriesCode, series_of_rows
 from skmm.nets import GRUSeriesDecoder, SeriesDecoder, SeriesLoss, TransformerSeriesDecoder
 
 __all__ = ["BaseSeries"]

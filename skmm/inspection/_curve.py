@@ -16,9 +16,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmm._frame._column import take_rows
 from skmm.exceptions import ModalityWarning
-from skmm.inspection._absent import has_cells, remove_cells
-from skmm.inspection._folds import check_rows, check_scorer, make_splits
+from skmm.inspection._cell_edits import has_cells, remove_cells
 from skmm.inspection._modalities import check_modalities
+from skmm.inspection._validation import check_rows, check_scorer, make_splits
 
 __all__ = ["missing_modality_curve"]
 

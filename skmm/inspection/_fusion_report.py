@@ -16,9 +16,9 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from skmm._frame._column import take_rows
 from skmm.exceptions import FusionWarning
-from skmm.inspection._folds import check_rows, check_scorer, group_splitter, make_splits
 from skmm.inspection._modalities import keep_only, modality_columns, with_triples
 from skmm.inspection._report import FusionReport
+from skmm.inspection._validation import check_rows, check_scorer, group_splitter, make_splits
 
 __all__ = ["fusion_report"]
 

@@ -9,8 +9,8 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
 from skmm.inspection._exchanged import exchange_cells
-from skmm.inspection._folds import check_rows, check_scorers
 from skmm.inspection._modalities import check_modalities
+from skmm.inspection._validation import check_rows, check_scorers
 
 __all__ = ["modality_importance"]
 

@@ -13,7 +13,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
 from skmm._frame._column import column_names
-from skmm.inspection._absent import column_positions
+from skmm.inspection._cell_edits import column_positions
 
 __all__ = [
     "check_modalities",

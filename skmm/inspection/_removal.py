@@ -5,7 +5,7 @@ from typing import Any, Self
 import numpy as np
 
 from skmm._frame._column import n_rows
-from skmm.inspection._absent import remove_cells
+from skmm.inspection._cell_edits import remove_cells
 from skmm.inspection._exchanged import exchange_cells
 from skmm.inspection._modalities import fusions_of
 

@@ -13,10 +13,10 @@ from sklearn.utils.parallel import Parallel, delayed
 from skmm._frame._column import column_names, n_rows
 from skmm.exceptions import ModalityWarning
 from skmm.inspection._coalitions import Coalitions, choose_coalitions
-from skmm.inspection._folds import check_frame, check_rows, check_scorer
 from skmm.inspection._modalities import check_modalities
 from skmm.inspection._removal import Removal
 from skmm.inspection._response import respond, response_classes
+from skmm.inspection._validation import check_frame, check_rows, check_scorer
 
 __all__ = ["modality_shapley"]
 

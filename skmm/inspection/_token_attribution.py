@@ -8,11 +8,11 @@ from sklearn.utils import Bunch
 
 from skmm._frame._column import column_names, columns_of, take_rows
 from skmm.inspection._exchanged import put_cells
-from skmm.inspection._folds import check_frame
 from skmm.inspection._modalities import columns_of_modality, middle_of
 from skmm.inspection._net_tokens import gradient_scores, rollout_scores
 from skmm.inspection._parts import KINDS, Parts, kind_of_cell, parts_of
 from skmm.inspection._response import place_of_target, respond, response_classes
+from skmm.inspection._validation import check_frame
 
 __all__ = ["token_attribution"]
 

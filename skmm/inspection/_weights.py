@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from skmm.inspection._folds import check_frame
+from skmm.inspection._validation import check_frame
 
 __all__ = ["modality_weights", "part_that_can"]
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from skmm.metrics._agreement import paired_cosine
-from skmm.metrics._frechet import frechet_distance
-from skmm.metrics._scorer import modality_names
+from skmm.metrics._images import frechet_distance
+from skmm.metrics._scorers import modality_names
 from skmm.metrics._texts import is_missing
 
 __all__ = ["PICTURE_METRICS", "make_picture_scorer"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skmm.metrics._order import ManyRelevant, OneRelevant
+from skmm.metrics._ranking import ManyRelevant, OneRelevant
 
 __all__ = ["orders"]
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._parts import masked_mean, masked_softmax
-from skmm.nets._text_decoder import DecoderState, TextDecoder
+from skmm.nets._layers import masked_mean, masked_softmax
+from skmm.nets._text_decoders import DecoderState, TextDecoder
 
 __all__ = ["GRUDecoder"]
 

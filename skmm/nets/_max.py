@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._base import FusionModule
-from skmm.nets._parts import Projection, masked_max
+from skmm.nets._layers import Projection, masked_max
+from skmm.nets.fusion._base import FusionModule
 
 __all__ = ["MaxFusion"]
 

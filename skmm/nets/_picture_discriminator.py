@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skmm.nets._picture_layers import SpectralConv2d, SpectralLinear, patch_size, stage_sizes
+from skmm.nets._image_layers import SpectralConv2d, SpectralLinear, patch_size, stage_sizes
 
 __all__ = ["PictureDiscriminator"]
 

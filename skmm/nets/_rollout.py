@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._base import FusionModule
-from skmm.nets._parts import to_shares
+from skmm.nets._layers import to_shares
+from skmm.nets.fusion._base import FusionModule
 
 __all__ = ["RolloutFusion", "TokenFlowFusion", "attention_of", "flow_through", "transformer_layer"]
 

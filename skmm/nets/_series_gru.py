@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._parts import masked_mean, masked_softmax
-from skmm.nets._series_decoder import SeriesDecoder
+from skmm.nets._layers import masked_mean, masked_softmax
+from skmm.nets._series_decoders import SeriesDecoder
 
 __all__ = ["GRUSeriesDecoder"]
 

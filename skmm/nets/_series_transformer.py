@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._series_decoder import SeriesDecoder
+from skmm.nets._series_decoders import SeriesDecoder
 
 __all__ = ["TransformerSeriesDecoder"]
 

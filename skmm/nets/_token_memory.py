@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._parts import Projection, zeroed
+from skmm.nets._layers import Projection, zeroed
 
 __all__ = ["TokenMemory"]
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skmm.nets._perceptron import Perceptron
-from skmm.nets._text_decoder import DecoderState, TextDecoder
+from skmm.nets._text_decoders import DecoderState, TextDecoder
 
 __all__ = ["TransformerDecoder"]
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
-from skmm.readers._sound import reason_of, sound_blocks
+from skmm.readers._audio_file import reason_of, sound_blocks
 from skmm.readers._source import (
     array_of,
     digest_array,

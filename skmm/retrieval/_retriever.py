@@ -10,10 +10,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmm._constraints import BATCH_SIZE, DEVICE, POSITIVE_INT, HasMethods, StrOptions
 from skmm.metrics import make_retrieval_scorer
-from skmm.retrieval._exact import ExactSearch, best_of
 from skmm.retrieval._pair import check_pair, present_rows
 from skmm.retrieval._row_keeper import BaseRowKeeper
 from skmm.retrieval._rows import found_frame, row_labels
+from skmm.retrieval._search import ExactSearch, best_of
 from skmm.retrieval._vectors import unit_vectors
 
 __all__ = ["CrossModalRetriever"]

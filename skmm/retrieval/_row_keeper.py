@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmm._frame._column import take_rows
-from skmm.metrics._scorer import modality_names
+from skmm.metrics._scorers import modality_names
 from skmm.retrieval._approximate import ApproximateIndex
 from skmm.retrieval._pair import check_names, present_rows
 from skmm.retrieval._rows import append_rows, as_rows, row_labels

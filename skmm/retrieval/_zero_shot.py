@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmm._constraints import POSITIVE_REAL, HasMethods, StrOptions
 from skmm.exceptions import ModalityMissingError
-from skmm.metrics._scorer import modality_names
+from skmm.metrics._scorers import modality_names
 from skmm.retrieval._pair import check_names, present_rows
 from skmm.retrieval._prompts import class_prompts, mean_direction, prompt_vectors
 from skmm.retrieval._rows import as_rows

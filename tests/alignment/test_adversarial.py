@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skmm import AdversarialAlignment
 from skmm._environment._device import one_thread, seeded
-from skmm.alignment._adversarial_game import Game, Whitening, procrustes
+from skmm.alignment._adversarial_training import Game, Whitening, procrustes
 from skmm.exceptions import ConvergenceError
 from skmm.nets import Discriminator, OrthogonalMap
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from skmm.backbones._pretrained import _loading
 from skmm.backbones._pretrained._checkpoint import describe, load_backbone, resolve_checkpoint
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from skmm.backbones._pretrained import _loading
 from skmm.backbones._pretrained._checkpoint import resolve_checkpoint
 from skmm.backbones._pretrained._loading import describe, load_backbone, load_count
 from skmm.exceptions import CheckpointError

@@ -27,6 +27,7 @@ from PIL import Image
 from torch import nn
 
 import skmm
+from skmm.backbones._pretrained import _loading
 from skmm import (
     AudioEncoder,
     ImageEncoder,

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from skmm._frame._column import is_missing, to_columns
-from skmm.inspection._absent import column_positions, has_cells, remove_cells
+from skmm.inspection._cell_edits import column_positions, has_cells, remove_cells
 
 ROWS = np.array([True, False, True])
 

@@ -61,7 +61,7 @@ def test_parts_change_nothing(monkeypatch):
     X, model = make_frame(), Turned(1.0).fit(None)
     scorer = make_retrieval_scorer("median_rank")
     whole = scorer(model, X)
-    monkeypatch.setattr("skmm.metrics._scorer._PART", 100)
+    monkeypatch.setattr("skmm.metrics._scorers._PART", 100)
     assert scorer(model, X) == whole
 
 

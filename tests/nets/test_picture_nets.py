@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from skmm.nets import PictureDiscriminator, PictureGenerator, PictureUNet
-from skmm.nets._picture_layers import (
+from skmm.nets._image_layers import (
     ModulatedBlock,
     SpectralConv2d,
     SpectralLinear,

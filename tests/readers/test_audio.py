@@ -431,7 +431,6 @@ def test_errors_travel_between_processes():
 
 
 def test_without_the_packages(monkeypatch):
-    from skmm.readers import _sound
 
     def absent(name, *, needed_by):
         raise MissingExtraError(f"{needed_by} needs {name}")

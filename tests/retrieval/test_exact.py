@@ -5,8 +5,7 @@ import pytest
 import torch
 from spaces import brute_force, units
 
-from skmm.retrieval import _exact
-from skmm.retrieval._exact import ExactSearch, best_of, similarities
+from skmm.retrieval._search import ExactSearch, best_of, similarities
 
 BLOCKS = [(3, 7), (16, 64), (1000, 1000)]
 

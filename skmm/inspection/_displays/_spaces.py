@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from skmm._frame._column import column_names
-from skmm.inspection._absent import column_positions, has_cells
+from skmm.inspection._cell_edits import column_positions, has_cells
 
 __all__ = ["columns_in", "present_in"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._parts import masked_mean
+from skmm.nets._layers import masked_mean
 
 __all__ = ["UnimodalHeads"]
 

@@ -8,7 +8,7 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 
 from skmm._constraints import NON_NEGATIVE, StrOptions, check_sample_weight
-from skmm.fusion._task_codes import score_task, task_columns
+from skmm.fusion._multitask_targets import score_task, task_columns
 from skmm.fusion._task_fusion import BaseTaskFusion
 
 __all__ = ["JointFusionMultiTask"]

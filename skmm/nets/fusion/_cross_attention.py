@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._parts import Projection, masked_mean, masked_softmax
+from skmm.nets._layers import Projection, masked_mean, masked_softmax
 from skmm.nets._rollout import TokenFlowFusion
 
 __all__ = ["CrossAttentionFusion"]

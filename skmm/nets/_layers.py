@@ -37,7 +37,7 @@ def zeroed(tokens: Tensor, mask: Tensor) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets._parts import zeroed
+    >>> from skmm.nets._layers import zeroed
     >>> zeroed(torch.tensor([[[1.0], [torch.nan]]]), torch.tensor([[True, False]])).flatten()
     tensor([1., 0.])
     """

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._parts import masked_mean
+from skmm.nets._layers import masked_mean
 from skmm.nets._perceptron import Perceptron
 
 __all__ = ["SeriesDecoder"]

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._parts import Projection, masked_mean
+from skmm.nets._layers import Projection, masked_mean
 from skmm.nets._rollout import RolloutFusion, attention_of, flow_through, transformer_layer
 
 __all__ = ["BottleneckFusion"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._parts import mean_of_zeroed, zeroed
+from skmm.nets._layers import mean_of_zeroed, zeroed
 
 __all__ = ["FusionModule"]
 

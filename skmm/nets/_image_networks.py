@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skmm.nets._picture_layers import (
+from skmm.nets._image_layers import (
     ModulatedBlock,
     group_norm,
     patch_size,

@@ -1,0 +1,1 @@
+"""Networks that fuse modalities, a file for each family of strategies."""
