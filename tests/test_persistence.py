@@ -24,9 +24,7 @@ from skmm.testing import all_estimators
 from skmm.testing._encoder_case import EncoderCase
 from skmm.testing._fusion_case import FusionCase
 from skmm.testing._instances import cells_of, instances_of
-from skmm.testing._toy_checkpoint import toy_clip
-from skmm.testing._toy_space import toy_rows
-from skmm.testing._toys import fusion_frame, toy_cells
+from skmm.testing._toys import fusion_frame, toy_cells, toy_clip, toy_rows
 
 CASES = [(name, i) for name, cls in all_estimators() for i in range(len(instances_of(cls)))]
 CLASSES = dict(all_estimators())

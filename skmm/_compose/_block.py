@@ -5,12 +5,56 @@ from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
+from sklearn.base import clone
 
+from skmm._compose._base import Modality, presence
 from skmm._frame._column import Column, column_names, columns_of, n_rows, take_columns, take_rows
-from skmm.fusion._clone import seeded_clone
-from skmm.fusion._modalities import Modality, presence
 
-__all__ = ["FARTHEST", "Block", "BlockValues", "Noted", "params_of_rows"]
+__all__ = [
+    "Block",
+    "BlockValues",
+    "FARTHEST",
+    "Noted",
+    "params_of_rows",
+    "seeded_clone",
+]
+
+# --- Clones whose open random states are closed ---
+
+
+def seeded_clone(estimator: Any, seed: int | None) -> Any:
+    """Clone an estimator and give a seed to whatever in it has none.
+
+    So one ``random_state`` at a fusion repeats all that is drawn in it, as in scikit-learn's
+    ensembles. What has a ``random_state`` of its own keeps it.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted or not.
+    seed : int or None
+        None leaves everything as it is.
+
+    Returns
+    -------
+    clone : estimator
+        Unfitted.
+    """
+    cloned = clone(estimator)
+    if seed is None:
+        return cloned
+    parameters = cloned.get_params(deep=True)
+    open_states = sorted(
+        name
+        for name, value in parameters.items()
+        if value is None and (name == "random_state" or name.endswith("__random_state"))
+    )
+    if open_states:
+        # A number each, or two alike parts of a pipeline would draw the same.
+        draws = np.random.RandomState(seed).randint(2**31 - 1, size=len(open_states))
+        cloned.set_params(**{n: int(d) for n, d in zip(open_states, draws, strict=True)})
+    return cloned
+
 
 # Standard deviations from the mean of the training rows. What lies farther would drown the rest.
 FARTHEST = 20.0

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm._compose._block import FARTHEST, Block, BlockValues
+from skmm._compose._block import FARTHEST, Block, BlockValues, seeded_clone
+from skmm._compose._sequence_block import TokenValues
 from skmm._training._module import SEPARATOR
-from skmm.fusion._clone import seeded_clone
-from skmm.fusion._tokens import TokenValues
 
 __all__ = ["JointInputs"]
 

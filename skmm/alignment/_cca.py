@@ -22,9 +22,11 @@ from skmm._constraints import (
     StrOptions,
 )
 from skmm.alignment._blocks import BaseBlockAlignment
-from skmm.alignment._cca_maps import KernelMap, NetworkMap, as_given
 from skmm.alignment._cca_solver import (
+    KernelMap,
+    NetworkMap,
     View,
+    as_given,
     canonical_directions,
     linked,
     shared_by_pairs,

@@ -8,12 +8,12 @@ from sklearn.base import clone
 from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
+from skmm._compose._base import Modality
 from skmm._compose._block import Block
 from skmm._compose._default_encoder import default_encoder
 from skmm._constraints import DEVICE, DTYPE, STORE, StrOptions
 from skmm._frame._column import column_names, take_columns
 from skmm.alignment._base import BaseAlignment, Cells
-from skmm.fusion._modalities import Modality
 
 __all__ = ["PretrainedAlignment"]
 

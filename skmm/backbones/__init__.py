@@ -3,26 +3,26 @@
 A module reads cells with ``collate`` and gives tokens, a mask and a pooled vector.
 """
 
-from skmm.backbones._audio_module import SoundModule
 from skmm.backbones._audio_resnet import SoundCNN
 from skmm.backbones._base import Backbone, Encoded
-from skmm.backbones._cloud_inputs import CloudInputs
 from skmm.backbones._column_tokens import FeatureTokens
 from skmm.backbones._frames import FrameEncoder
 from skmm.backbones._image_cnn import PictureCNN
-from skmm.backbones._mfcc import MFCC
 from skmm.backbones._minirocket import MiniRocket
 from skmm.backbones._point_descriptor import PointDescriptor
-from skmm.backbones._point_module import PointModule
-from skmm.backbones._pointnet import PointNet
-from skmm.backbones._pretrained._efficientnet import EfficientNetLite0
+from skmm.backbones._pointnet import CloudInputs, PointNet
+from skmm.backbones._pretrained._efficientnet import EfficientNetLite0, load_weights
 from skmm.backbones._series import SeriesModule
-from skmm.backbones._series_gru import SeriesGRU
-from skmm.backbones._series_networks import InceptionTime
-from skmm.backbones._user_module import ModuleBackbone, PictureModule, stack_cells
-from skmm.backbones._vocabulary import Vocabulary
-from skmm.backbones._weights import load_weights
-from skmm.backbones._word_gru import WordGRU
+from skmm.backbones._series_networks import InceptionTime, SeriesGRU
+from skmm.backbones._spectrogram import MFCC
+from skmm.backbones._user_module import (
+    ModuleBackbone,
+    PictureModule,
+    PointModule,
+    SoundModule,
+    stack_cells,
+)
+from skmm.backbones._word_gru import Vocabulary, WordGRU
 
 __all__ = [
     "MFCC",

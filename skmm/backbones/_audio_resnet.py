@@ -8,10 +8,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from skmm.backbones._base import Backbone, Encoded
-from skmm.backbones._pooling import pool_tokens
-from skmm.backbones._sounds import coarse_spectrogram, frame_mask, pad_frames
-from skmm.backbones._spectrogram import log_mel, mel_spectrogram
+from skmm.backbones._base import Backbone, Encoded, pool_tokens
+from skmm.backbones._spectrogram import (
+    coarse_spectrogram,
+    frame_mask,
+    log_mel,
+    mel_spectrogram,
+    pad_frames,
+)
 
 __all__ = ["SoundCNN"]
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from skmm.backbones._base import Backbone, Encoded
-from skmm.backbones._pooling import pool_tokens
+from skmm.backbones._base import Backbone, Encoded, pool_tokens
 
 __all__ = ["FrameEncoder"]
 

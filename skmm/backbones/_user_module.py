@@ -8,9 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from skmm.backbones._base import Backbone, Encoded
-from skmm.backbones._pictures import stack_pictures
+from skmm.backbones._image_cnn import stack_pictures
+from skmm.backbones._point_clouds import repeated
+from skmm.backbones._pointnet import CloudInputs
+from skmm.backbones._spectrogram import coarse_spectrogram, log_mel, mel_spectrogram
 
-__all__ = ["ModuleBackbone", "PictureModule", "stack_cells"]
+__all__ = [
+    "ModuleBackbone",
+    "PictureModule",
+    "PointModule",
+    "SoundModule",
+    "stack_cells",
+]
 
 
 def stack_cells(cells: Sequence[Any]) -> Tensor:
@@ -129,3 +138,104 @@ def _as_encoded(output: Any, name: str) -> Encoded:
     weights = mask[..., None].to(tokens.dtype)
     total = torch.where(mask[..., None], tokens, 0.0).sum(1)
     return Encoded(tokens, mask.bool(), total / weights.sum(1).clamp(min=1.0))
+
+
+# --- A user's own module over the samples of a sound ---
+
+_N_MELS = 64
+
+
+class SoundModule(ModuleBackbone):
+    """A user's module over sounds, in the place of our own network.
+
+    Parameters
+    ----------
+    module : nn.Module
+        From ``(n, n_samples)`` floats. Returns ``(n, width)``, ``(n, n_tokens, width)``,
+        ``(n, width, height, width)`` or ``(tokens, mask)``.
+    n_samples : int
+        Samples of every sound that the module is given: shorter ones are padded with silence,
+        longer ones cut. So what it gives for a sound never depends on the others of a batch.
+    rate : int, default=16000
+        Samples per second of the cells.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from skmm.backbones import SoundModule
+    >>> model = SoundModule(torch.nn.Linear(800, 3), n_samples=800)
+    >>> model(**model.collate([np.ones(500, np.float32)])).pooled.shape
+    torch.Size([1, 3])
+    """
+
+    separable = True
+
+    def __init__(self, module: nn.Module, *, n_samples: int, rate: int = 16_000):
+        super().__init__(module)
+        self.n_samples = n_samples
+        self.rate = rate
+
+    def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        """Bring sounds to one length.
+
+        Parameters
+        ----------
+        cells : sequence of ndarray of shape (n_samples,), float32
+            Sounds of any length.
+
+        Returns
+        -------
+        tensors : dict of str to Tensor
+            ``samples`` of shape (n_cells, n_samples).
+        """
+        samples = torch.zeros(len(cells), self.n_samples)
+        for row, cell in zip(samples, cells, strict=True):
+            kept = cell[: self.n_samples]
+            row[: len(kept)] = torch.from_numpy(kept)
+        return {"samples": samples}
+
+    def forward(self, *, samples: Tensor) -> Encoded:  # type: ignore[override]
+        return super().forward(**{"0": samples})
+
+    def reconstruction_target(self, *, samples: Tensor) -> Tensor:  # type: ignore[override]
+        """Give small spectrograms, (n_cells, 64): see ``SoundCNN.reconstruction_target``."""
+        hop = self.rate // 100
+        power = mel_spectrogram(
+            samples, n_mels=_N_MELS, rate=self.rate, n_fft=self.rate // 25, hop=hop
+        )
+        frames = log_mel(power).transpose(1, 2)
+        n_frames = torch.full((len(samples),), frames.shape[1], device=samples.device)
+        return coarse_spectrogram(frames, n_frames)
+
+
+# --- A user's own module over point clouds ---
+
+
+class PointModule(ModuleBackbone):
+    """A user's module over point clouds, in the place of our own network.
+
+    Parameters
+    ----------
+    module : nn.Module
+        From ``(n, n_points, n_columns)`` floats. Points have no order of meaning, and of clouds
+        with fewer points some are there several times.
+    inputs : CloudInputs
+        Fitted on the training clouds.
+    """
+
+    def __init__(self, module: nn.Module, inputs: CloudInputs):
+        super().__init__(module)
+        self.inputs = inputs
+
+    def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        shape = (len(cells), self.inputs.n_points, self.inputs.n_columns)
+        points = np.empty(shape, dtype=np.float32)
+        for i, cell in enumerate(cells):
+            points[i] = repeated(self.inputs.columns(cell), self.inputs.n_points)
+        return {"0": torch.from_numpy(points)}
+
+    def reconstruction_target(self, **tensors: Tensor) -> Tensor:
+        points = tensors["0"]
+        mask = torch.ones(points.shape[:2], dtype=torch.bool, device=points.device)
+        return self.inputs.reconstruction_target(points, mask)

@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch, check_random_state
 
-from skmm.datasets._check import check_integer, check_real
-from skmm.datasets._missing import check_rates, draw_missing
+from skmm.datasets._latent import check_integer, check_rates, check_real, draw_missing
 
 __all__ = ["make_paired_views"]
 

@@ -27,8 +27,8 @@ from skmm._frame._column import Column
 from skmm.backbones import SoundCNN, SoundModule
 from skmm.encoders._cell_encoder import CellEncoder
 from skmm.encoders._engines._base import Engine
+from skmm.encoders._engines._parts import MfccEngine, WindowsEngine
 from skmm.encoders._engines._pretrained import PretrainedEngine
-from skmm.encoders._windows import MfccEngine, WindowsEngine
 from skmm.readers import digest_audio, load_audio, read_audio
 
 __all__ = ["AudioEncoder"]

@@ -11,17 +11,180 @@ from torch import nn
 
 from skmm._environment._device import n_decoding_threads, resolve_device, seeded, shared_threads
 from skmm._frame._column import Column
-from skmm.encoders._above import arrays_above, inputs_above, run_below
+from skmm.backbones import Encoded
 from skmm.encoders._base import BaseEncoder, TokenSequence
-from skmm.encoders._cell_pass import CellPass
 from skmm.encoders._engines._base import Engine, Runtime
 from skmm.encoders._engines._fine_tuned import make_tuned
+from skmm.encoders._engines._prefetch import Progress
 from skmm.encoders._engines._trained import TrainedEngine, train_backbone
-from skmm.encoders._progress import Progress
-from skmm.encoders._reading import CellReader, Place, places_of
-from skmm.encoders._side_by_side import SideBySide
+from skmm.encoders._pass import CellPass, CellReader, Place, places_of
 
-__all__ = ["CellEncoder"]
+__all__ = [
+    "CellEncoder",
+    "SideBySide",
+    "arrays_above",
+    "inputs_above",
+    "run_below",
+]
+
+# --- Encoders whose model is frozen below and trained above: the way of cells through both ---
+
+
+def inputs_above(
+    encoder: Any, columns: list[Column], places: list[Place]
+) -> tuple[dict[str, torch.Tensor], list[Place]]:
+    """Inputs of the part that is trained, from what is stored of the part below.
+
+    Parameters
+    ----------
+    encoder : CellEncoder
+        Whose engine has a part ``below``.
+    columns : list of Column
+        Where the cells stand.
+    places : list of (column, row)
+        Cells that are wanted.
+
+    Returns
+    -------
+    tensors : dict of str to Tensor
+        A row a cell; empty if there is none.
+    kept : list of (column, row)
+        Cells that are readable.
+    """
+    engine = encoder._engine
+    arrays = dict(encoder._passed(columns, engine.below, sequence=True))
+    kept = [place for place in places if place in arrays]
+    if not kept:
+        return {}, kept
+    cells = encoder._read_all(columns, kept)[0] if engine.wants_cells else []
+    return engine.backbone.stacked([arrays[place] for place in kept], cells), kept
+
+
+def run_below(encoder: Any, cells: list[Any]) -> list[np.ndarray]:
+    """Encode decoded cells by the frozen part, past the store: they are never seen again.
+
+    Parameters
+    ----------
+    encoder : CellEncoder
+        Whose engine has a part ``below``.
+    cells : list
+        Decoded cells.
+    """
+    engine, runtime = encoder._engine.below, Runtime.of(encoder)
+    arrays: list[Any] = [None] * len(cells)
+    for batch in engine.batches(cells, runtime):
+        prepared = engine.prepare([cells[i] for i in batch], runtime)
+        for i, array in zip(batch, engine.run(prepared, runtime, sequence=True), strict=True):
+            arrays[i] = array
+    return arrays
+
+
+def arrays_above(
+    encoder: Any,
+    columns: list[Column],
+    lower: Iterable[tuple[Place, np.ndarray]],
+    *,
+    sequence: bool,
+) -> Iterator[tuple[Place, np.ndarray]]:
+    """Yield (place, array) of what the part above makes of what the part below gave.
+
+    Parameters
+    ----------
+    encoder : CellEncoder
+        Whose engine has a part ``below``.
+    columns : list of Column
+        Where the cells stand.
+    lower : iterable of ((column, row), ndarray)
+        Results of the part below.
+    sequence : bool
+        Whether tokens are asked for.
+    """
+    engine, runtime = encoder._engine, Runtime.of(encoder)
+
+    def results(batch: list[tuple[Place, np.ndarray]]) -> Iterator[tuple[Place, np.ndarray]]:
+        places = [place for place, _ in batch]
+        cells = encoder._read_all(columns, places)[0] if engine.wants_cells else []
+        tensors = engine.backbone.stacked([array for _, array in batch], cells)
+        yield from zip(places, engine.run(tensors, runtime, sequence=sequence), strict=True)
+
+    batch: list[tuple[Place, np.ndarray]] = []
+    for item in lower:
+        batch.append(item)
+        if len(batch) == runtime.batch_size:
+            yield from results(batch)
+            batch = []
+    if batch:
+        yield from results(batch)
+
+
+# --- One network over several columns of a modality, in a joint training ---
+
+
+class SideBySide(nn.Module):
+    """Runs one backbone over each column and puts their tokens one after the other.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Shared by the columns.
+    n_columns : int
+        How many.
+
+    Attributes
+    ----------
+    step_size : float or None
+        Step size of an optimizer that suits the weights; None leaves it to the trainer.
+    """
+
+    def __init__(self, backbone: Any, n_columns: int):
+        super().__init__()
+        self.backbone = backbone
+        self.n_columns = n_columns
+        self.width = backbone.width
+        self.step_size: float | None = getattr(backbone, "step_size", None)
+
+    def forward(self, **tensors: torch.Tensor) -> Any:
+        """Encode ``{"<column>/<name>": tensor}``; an absent cell's tokens are masked.
+
+        ``pooled`` is the mean over the columns that are present.
+        """
+        presents, encoded = [], []
+        for c in range(self.n_columns):
+            own = {
+                name.partition("/")[2]: tensor
+                for name, tensor in tensors.items()
+                if name.startswith(f"{c}/")
+            }
+            presents.append(own.pop("present"))
+            encoded.append(self._encode(own, presents[-1]))
+        present = torch.stack(presents, dim=1).to(encoded[0].pooled.dtype)  # (B, n_columns)
+        pooled = torch.stack([e.pooled for e in encoded], dim=1)
+        return Encoded(
+            tokens=torch.cat([e.tokens for e in encoded], dim=1),
+            mask=torch.cat([e.mask for e in encoded], dim=1),
+            pooled=pooled.sum(1) / present.sum(1, keepdim=True).clamp(min=1.0),
+        )
+
+    def _encode(self, tensors: dict[str, torch.Tensor], present: torch.Tensor) -> Encoded:
+        """Encode the cells that are there, zeros in place of the others.
+
+        What stands in an absent cell's tensors never enters the network: a module of the
+        user's may make NaN of it, or mix the rows of a batch.
+        """
+        if present.all():
+            return self.backbone(**tensors)
+        n, rows = len(present), present.nonzero().squeeze(1)
+        if not len(rows):
+            nothing = torch.zeros(n, 1, self.width, device=present.device)
+            mask = torch.zeros(n, 1, dtype=torch.bool, device=present.device)
+            return Encoded(nothing, mask, nothing[:, 0])
+        part = self.backbone(**{name: tensor[rows] for name, tensor in tensors.items()})
+        return Encoded(*(_scattered(values, rows, n) for values in part))
+
+
+def _scattered(values: torch.Tensor, rows: torch.Tensor, n: int) -> torch.Tensor:
+    return values.new_zeros(n, *values.shape[1:]).index_copy(0, rows, values)
+
 
 _PIECE = 1 << 16  # rows
 

@@ -22,7 +22,7 @@ from skmm._constraints import (
 )
 from skmm._frame._column import Column
 from skmm.backbones import FrameEncoder, PictureCNN, PictureModule
-from skmm.backbones._pictures import resized
+from skmm.backbones._image_cnn import resized
 from skmm.encoders._cell_encoder import CellEncoder
 from skmm.encoders._engines._base import Engine
 from skmm.encoders._engines._parts import PartsEngine

@@ -24,7 +24,7 @@ from skmm._frame._column import Column
 from skmm.backbones import ModuleBackbone, stack_cells
 from skmm.encoders._cell_encoder import CellEncoder
 from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
-from skmm.encoders._reading import CellReader, places_of
+from skmm.encoders._pass import CellReader, places_of
 from skmm.encoders._store._fingerprint import code_digest, digest_decoded, module_digest
 from skmm.exceptions import CellTypeError
 

@@ -25,7 +25,7 @@ from skmm._frame._column import Column
 from skmm.backbones import CloudInputs, PointDescriptor, PointModule, PointNet
 from skmm.encoders._cell_encoder import CellEncoder
 from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
-from skmm.encoders._reading import Place, first_readable
+from skmm.encoders._pass import Place, first_readable
 from skmm.exceptions import CellTypeError
 from skmm.readers import digest_points, load_points, read_points
 

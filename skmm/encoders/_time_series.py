@@ -23,7 +23,7 @@ from skmm.backbones import InceptionTime, MiniRocket, SeriesGRU, SeriesModule
 from skmm.encoders._cell_encoder import CellEncoder
 from skmm.encoders._engines._base import Engine
 from skmm.encoders._engines._trained import TrainedEngine
-from skmm.encoders._reading import Place, first_readable
+from skmm.encoders._pass import Place, first_readable
 from skmm.exceptions import CellTypeError
 from skmm.readers import digest_series, load_series, read_series
 

@@ -26,13 +26,12 @@ from skmm._constraints import (
 from skmm._environment._device import resolve_device
 from skmm._frame._column import Column
 from skmm.backbones import FrameEncoder, PictureCNN, PictureModule
-from skmm.backbones._pictures import resized
+from skmm.backbones._image_cnn import resized
 from skmm.encoders._cell_encoder import CellEncoder
 from skmm.encoders._engines._base import Engine
-from skmm.encoders._engines._fine_tuned import make_tuned
+from skmm.encoders._engines._fine_tuned import make_tuned, over_frames
 from skmm.encoders._engines._parts import PartsEngine
 from skmm.encoders._engines._pretrained import PretrainedEngine
-from skmm.encoders._tuned_frames import over_frames
 from skmm.readers import digest_video, load_video, read_video
 
 __all__ = ["VideoEncoder"]

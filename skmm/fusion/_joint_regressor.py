@@ -9,7 +9,7 @@ from torch import nn
 
 from skmm._constraints import StrOptions
 from skmm.fusion._joint import BaseJointFusion
-from skmm.fusion._value_code import ValueCode
+from skmm.fusion._targets import ValueCode
 from skmm.nets import LOSSES
 
 __all__ = ["JointFusionRegressor"]

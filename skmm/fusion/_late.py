@@ -2,19 +2,22 @@
 
 import warnings
 from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn import get_config
 from sklearn.base import TransformerMixin
+from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from skmm._compose._base import BaseFusion
-from skmm._compose._block import params_of_rows
+from skmm._compose._base import BaseFusion, Modality, is_predictor
+from skmm._compose._block import Block, params_of_rows, seeded_clone
 from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm._constraints import (
     HasMethods,
@@ -24,13 +27,189 @@ from skmm._constraints import (
 )
 from skmm._frame._column import take_rows
 from skmm.exceptions import ModalityWarning
-from skmm.fusion._clone import seeded_clone
-from skmm.fusion._expert import Expert
-from skmm.fusion._modalities import Modality, is_predictor
-from skmm.fusion._rules import RULES, combine, learn_weights, stack_features
-from skmm.fusion._vote_weights import VoteWeightsMixin
+from skmm.fusion._rules import RULES, combine, learn_weights, rule_weights, stack_features
 
-__all__ = ["BaseLateFusion"]
+__all__ = [
+    "BaseLateFusion",
+    "Expert",
+    "VoteWeightsMixin",
+]
+
+# --- One modality of a late fusion: its transformer and its estimator ---
+
+
+class Expert:
+    """Predicts from one modality, for the rows that have it.
+
+    Parameters
+    ----------
+    modality : Modality
+        Its middle is a transformer, or a predictor that takes the cells as they are.
+    estimator : estimator
+        Cloned; not used where the middle is a predictor.
+    scales : bool
+        Whether features are standardised, as in ``EarlyFusion(scaling="block")``, before the
+        estimator.
+    seed : int
+        For what has no ``random_state`` of its own.
+
+    Attributes
+    ----------
+    flaw : str or None
+        Why it cannot vote, None if it can.
+    saw_one_class : bool
+        Whether the modality is there in rows of one class only.
+    """
+
+    def __init__(self, modality: Modality, estimator: Any, *, scales: bool, seed: int):
+        self.block = Block(modality, seed)
+        self.name = modality.name
+        self.predicts_cells = is_predictor(modality.middle)
+        self.scales = scales and not self.predicts_cells
+        self.estimator = seeded_clone(modality.middle if self.predicts_cells else estimator, seed)
+        self.saw_one_class = False
+
+    @property
+    def triple(self) -> tuple[str, Any, list[str]]:
+        """Name, what was fitted on the cells, and names of the columns."""
+        if self.predicts_cells:
+            return self.name, self.estimator, self.block.input_names
+        return self.block.triple
+
+    def fit(self, X: Any, y: np.ndarray, params: Mapping[str, Any], *, classes: bool) -> np.ndarray:
+        """Fit on the rows of ``X`` that have the modality; return which those are.
+
+        ``params`` go to the estimator's ``fit``; those with an entry per row are cut to the
+        rows that it sees.
+        """
+        value = self.block.fit_lazily(X) if self.predicts_cells else self.block.fit_transform(X, y)
+        self.flaw = None if self.predicts_cells and value.present.any() else value.flaw
+        if self.flaw:
+            return value.present
+        rows = np.flatnonzero(value.present)
+        fit_params = params_of_rows(params, rows, len(y))
+        weight = fit_params.get("sample_weight")
+        if weight is not None and not has_fit_parameter(self.estimator, "sample_weight"):
+            raise TypeError(
+                f"sample_weight is given, but the estimator of modality {self.name!r},"
+                f" {type(self.estimator).__name__}, does not take it. Choose one that does, or"
+                " leave sample_weight out."
+            )
+        if self.predicts_cells:
+            features = take_rows(self.block.select(X)[0], rows)
+        else:
+            features = self.block.present_rows(value)
+            if self.scales:
+                self._scaler = StandardScaler(copy=False).fit(features, sample_weight=weight)
+                features = self._scaled(features)
+        if classes and len(np.unique(y[rows])) == 1:
+            self.saw_one_class = True
+            self.estimator, fit_params = DummyClassifier(strategy="prior"), {}
+        self.estimator.fit(features, y[rows], **fit_params)
+        return value.present
+
+    def vote(self, X: Any, n_classes: int, *, first_choice: bool) -> np.ndarray:
+        """Return (n_samples, n_outputs) predictions, NaN for rows without the modality.
+
+        ``n_classes`` 0 asks for values instead of probabilities.
+        """
+        features, present = self.block.select(X)
+        votes = np.full((len(present), max(n_classes, 1)), np.nan)
+        if self.flaw or not present.any():
+            return votes
+        if self.predicts_cells:
+            features = take_rows(features, np.flatnonzero(present))
+        else:
+            value = self.block.transform(X)
+            features, present = self.block.present_rows(value), value.present
+            if not len(features):
+                return votes
+        if self.scales:
+            features = self._scaled(features)
+        if not n_classes:
+            votes[present, 0] = np.ravel(self.estimator.predict(features))
+        elif first_choice:
+            votes[present] = np.eye(n_classes)[np.asarray(self.estimator.predict(features), int)]
+        else:
+            votes[present] = self._probabilities(features, n_classes)
+        return votes
+
+    def _scaled(self, features: np.ndarray) -> np.ndarray:
+        # Divided by the root of their number too: one penalty then fits modalities of 5 and of
+        # 1280 features, for both make predictions of the same spread.
+        return self._scaler.transform(features) / np.sqrt(features.shape[1])
+
+    def _probabilities(self, features: Any, n_classes: int) -> np.ndarray:
+        if not hasattr(self.estimator, "predict_proba"):
+            raise TypeError(
+                f"The estimator of modality {self.name!r}, {type(self.estimator).__name__},"
+                " has no predict_proba. Wrap it in CalibratedClassifierCV, or use rule='vote'."
+            )
+        own = self.estimator.predict_proba(features)
+        # Its training rows may have lacked a class.
+        probabilities = np.zeros((len(own), n_classes))
+        probabilities[:, self.estimator.classes_] = own
+        return probabilities
+
+
+# --- What a fitted late fusion says about the weight of each modality in a row ---
+
+
+class VoteWeightsMixin:
+    """Tells the weights of the votes of a late fusion."""
+
+    rule: str
+    weights_: np.ndarray | None
+    final_estimator_: Any
+    _votes: Callable[[Any], np.ndarray]
+    _stacked: Callable[[np.ndarray], np.ndarray]
+
+    def modality_weights(self, X: Any) -> np.ndarray:
+        """Return the weight of each modality's vote in each row.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+
+        Returns
+        -------
+        weights : ndarray of shape (n_samples, n_modalities)
+            In the order of ``modalities_``; NaN where a modality is absent. A row sums to one over
+            the others. With ``rule="stacking"`` a weight is how far the modality's vote moves the
+            final estimator's linear score, from where the prior in its place would leave it.
+
+        Raises
+        ------
+        TypeError
+            With ``rule="max"``, or a final estimator without ``coef_``: they have no weights.
+        """
+        check_is_fitted(self, "estimators_")
+        coefficients = getattr(self.final_estimator_, "coef_", None)
+        if self.rule == "max" or (self.rule == "stacking" and coefficients is None):
+            final = type(self.final_estimator_).__name__
+            what = "rule='max'" if self.rule == "max" else f"a {final} as final_estimator_"
+            raise TypeError(
+                f"{type(self).__name__}: {what} gives the modalities no weights. Take another"
+                " rule; skmm.inspection.modality_shapley divides any predictions."
+            )
+        votes = self._votes(X)
+        weights = self.weights_
+        if coefficients is not None:
+            weights = self._moves(votes, np.atleast_2d(coefficients))
+        return rule_weights(~np.isnan(votes[:, :, 0]), weights)
+
+    def _moves(self, votes: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+        """How far each vote moves the scores, (n_samples, n_modalities)."""
+        n = votes.shape[1]
+        # The last columns mark who is absent.
+        features, neutral = (
+            self._stacked(v)[:, :-n] for v in (votes, np.full_like(votes[:1], np.nan))
+        )
+        shifts = (features - neutral).reshape(len(votes), n, -1)
+        of_votes = coefficients[:, :-n].reshape(len(coefficients), n, -1)
+        return np.abs(np.einsum("nmk,omk->nmo", shifts, of_votes)).sum(axis=2)
+
 
 _Params = dict[str, dict[str, Any]]  # fit parameters by modality
 

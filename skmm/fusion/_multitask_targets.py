@@ -11,8 +11,7 @@ from sklearn.utils import check_consistent_length
 from torch import Tensor, nn
 
 from skmm._frame._column import Column, to_columns
-from skmm.fusion._targets import ClassCode
-from skmm.fusion._value_code import ValueCode
+from skmm.fusion._targets import ClassCode, ValueCode
 from skmm.nets import (
     FixedWeights,
     GradNormWeights,

@@ -4,14 +4,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from scipy.special import expit, softmax
+from sklearn.utils import check_consistent_length
 from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import type_of_target
 from torch import Tensor, nn
 
-from skmm._compose._target_checks import class_indices, row_loss
+from skmm._compose._target_checks import class_indices, regression_target, row_loss
 from skmm.nets import OrdinalHead
 
-__all__ = ["ClassCode"]
+__all__ = [
+    "ClassCode",
+    "LabelCode",
+    "ValueCode",
+    "is_indicator",
+]
 
 
 class ClassCode:
@@ -178,3 +186,268 @@ class ClassCode:
     def decide(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
         """Most probable class of each row."""
         return self.classes[self.probabilities(outputs, empty).argmax(axis=1)]
+
+
+# --- Target and outputs of a joint net that says which of several labels a row has ---
+
+
+def is_indicator(y: Any) -> bool:
+    """Whether a target is a matrix that says which labels each row has."""
+    if sparse.issparse(y):
+        return True
+    try:
+        matrix = np.asarray(y)
+    except ValueError:  # ragged
+        return False
+    # What is not finite is told by the checks of a target of classes.
+    whole = matrix.dtype.kind in "biu" or (matrix.dtype.kind == "f" and np.isfinite(matrix).all())
+    return matrix.ndim == 2 and whole and type_of_target(matrix) == "multilabel-indicator"
+
+
+class _WeightedLabels(nn.Module):
+    """A loss in which presence and absence of each label have a weight, (2, n_labels)."""
+
+    weights: Tensor
+
+    def __init__(self, loss: nn.Module, weights: np.ndarray):
+        super().__init__()
+        self.loss = loss
+        self.register_buffer("weights", torch.as_tensor(weights, dtype=torch.float32))
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        losses = self.loss(outputs, target)
+        if losses.shape != target.shape:
+            raise ValueError(
+                "class_weight needs a loss that gives a value for each label, not one a row. Leave"
+                " class_weight out."
+            )
+        return losses * torch.where(target > 0, self.weights[1], self.weights[0])
+
+
+class LabelCode:
+    """What a net's outputs mean, for any number of labels a row.
+
+    Parameters
+    ----------
+    owner : str
+        Who asks, for messages.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_labels,)
+        Positions of the labels.
+    prior : ndarray of shape (n_labels,)
+        Share of the training rows that have each label.
+    """
+
+    kind = "labels"
+    classes: np.ndarray
+    prior: np.ndarray
+    weights: np.ndarray | None = None
+
+    def __init__(self, owner: str):
+        self.owner = owner
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether outputs are probabilities, not margins."""
+        return not (isinstance(self.loss, str) and self.loss == "max_margin")
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of the net's output."""
+        return len(self.classes)
+
+    def set_loss(self, loss: Any, params: dict[str, Any] | None) -> None:
+        """Take the loss of the next training."""
+        self.loss, self.params = loss, dict(params or {})
+        if isinstance(loss, str) and loss == "ordinal":
+            raise ValueError(
+                f"{self.owner}: loss='ordinal' is for classes in an order, but y is a matrix of"
+                " labels. Choose another loss."
+            )
+        row_loss(self.owner, loss, self.kind, self.params)  # told before any cell is encoded
+
+    def encode(self, X: Any, y: Any, *, anew: bool, classes: Any = None) -> np.ndarray:
+        """Check ``y``; a matrix of 0 and 1, whose width is learned if ``anew``."""
+        target = y.toarray() if sparse.issparse(y) else np.asarray(y)
+        if not is_indicator(target) or not np.isin(target, (0, 1)).all():
+            raise ValueError(
+                f"{self.owner}: y is no matrix of labels, 0 and 1, of shape (n_samples, n_labels)."
+                " Use sklearn.preprocessing.MultiLabelBinarizer to make one."
+            )
+        check_consistent_length(X, target)
+        if anew:
+            self.classes = np.arange(target.shape[1])
+        n_told = target.shape[1] if classes is None else len(classes)
+        if not target.shape[1] == n_told == len(self.classes):
+            raise ValueError(
+                f"{self.owner}: y has {target.shape[1]} labels, but there are"
+                f" {len(self.classes) if n_told == target.shape[1] else n_told}. Give as many, or"
+                " fit anew."
+            )
+        return target.astype(np.int64)
+
+    def learn(self, target: np.ndarray, sample_weight: np.ndarray | None) -> None:
+        """Learn the prior."""
+        self.prior = np.average(target, axis=0, weights=sample_weight)
+
+    def set_class_weight(self, target: np.ndarray, class_weight: Any) -> None:
+        """Take weights of presence and absence of each label."""
+        if class_weight is None:
+            self.weights = None
+        elif isinstance(class_weight, dict):
+            strange = [label for label in class_weight if label not in self.classes]
+            if strange:
+                raise ValueError(
+                    f"{self.owner}: class_weight names label {strange[0]!r}, but labels are"
+                    f" numbered from 0 to {len(self.classes) - 1}. Name those."
+                )
+            by_label = [class_weight.get(label, 1.0) for label in self.classes.tolist()]
+            self.weights = np.array([by_label, by_label], dtype=float)
+        else:
+            counts = np.stack([(1 - target).sum(axis=0), target.sum(axis=0)])
+            both = counts.all(axis=0)
+            self.weights = np.where(both, len(target) / (2.0 * np.maximum(counts, 1)), 1.0)
+
+    def as_given(self, target: np.ndarray) -> np.ndarray:
+        """Target as the user wrote it."""
+        return target
+
+    def tensor(self, target: np.ndarray) -> Tensor:
+        """Target as the loss takes it."""
+        return torch.as_tensor(target, dtype=torch.float32)
+
+    def strata(self, target: np.ndarray) -> np.ndarray | None:
+        """Groups that a held-out part should hold in the same shares: too many, so none."""
+        return None
+
+    def criterion(self) -> nn.Module:
+        """Loss of each row and label."""
+        loss = row_loss(self.owner, self.loss, self.kind, self.params)
+        return loss if self.weights is None else _WeightedLabels(loss, self.weights)
+
+    def head(self, n_components: int, dropout: float) -> nn.Module | None:
+        """Head of its own: none, for a linear map will do."""
+        return None
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Probability, or else score, of each label, with a gradient."""
+        return torch.sigmoid(outputs) if self.has_probabilities else outputs
+
+    def probabilities(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
+        """Probability of each label, the prior for rows that are ``empty``."""
+        probabilities = expit(outputs)
+        probabilities[empty] = self.prior
+        return probabilities
+
+    def margins(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
+        """Scores (n_samples, n_labels), positive for labels that a row has."""
+        prior = np.clip(self.prior, 1e-12, 1 - 1e-12)
+        outputs[empty] = np.log(prior / (1 - prior))
+        return outputs
+
+    def decide(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
+        """0 or 1 for each row and label."""
+        return (self.margins(outputs, empty) > 0).astype(np.int64)
+
+
+# --- Target and outputs of a joint net that predicts values ---
+
+
+class ValueCode:
+    """What a net's outputs mean, for one or several values a row: standardised targets.
+
+    Parameters
+    ----------
+    owner : str
+        Who asks, for messages.
+
+    Attributes
+    ----------
+    mean, scale : ndarray of shape (n_targets,)
+        Of the training target.
+    is_1d : bool
+        Whether ``y`` had one axis when it was last seen.
+    """
+
+    kind = "values"
+    is_value = True
+
+    def __init__(self, owner: str):
+        self.owner = owner
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of the net's output."""
+        return self.n_targets
+
+    def set_loss(self, loss: Any, params: dict[str, Any] | None) -> None:
+        """Take the loss of the next training."""
+        self.loss, self.params = loss, dict(params or {})
+        self.criterion()  # what is wrong with the parameters is told before any cell is encoded
+
+    def encode(self, X: Any, y: Any, *, anew: bool) -> np.ndarray:
+        """Check ``y``; values (n_samples, n_targets), whose number is learned if ``anew``."""
+        y = regression_target(X, y, self.owner, multi_output=True)
+        target = y.reshape(len(y), -1)
+        if anew:
+            self.n_targets = target.shape[1]
+        if target.shape[1] != self.n_targets:
+            raise ValueError(
+                f"{self.owner}: y has {target.shape[1]} targets, but had"
+                f" {self.n_targets} before. Give as many, or fit anew."
+            )
+        self.is_1d = y.ndim == 1
+        return target
+
+    def learn(self, target: np.ndarray, sample_weight: np.ndarray | None) -> None:
+        """Learn mean and scale."""
+        # In units of the largest, for the square of 1e200 is no number.
+        largest = np.abs(target).max(axis=0)
+        unit = np.where(largest > 0, largest, 1.0)
+        mean = np.average(target / unit, axis=0, weights=sample_weight)
+        variance = np.average((target / unit - mean) ** 2, axis=0, weights=sample_weight)
+        constant = np.sqrt(variance) <= 10 * np.finfo(np.float64).eps * np.abs(mean)
+        self.mean = mean * unit
+        self.scale = np.where(constant, 1.0, np.sqrt(variance) * unit)
+
+    def as_given(self, target: np.ndarray) -> np.ndarray:
+        """Target as the user wrote it."""
+        return target[:, 0] if self.is_1d else target
+
+    def tensor(self, target: np.ndarray) -> Tensor:
+        """Target as the loss takes it."""
+        # The scale belongs to the weights of the net: a net that goes on keeps it.
+        standardised = (target - self.mean) / self.scale
+        return torch.as_tensor(standardised, dtype=torch.float32)
+
+    def strata(self, target: np.ndarray) -> np.ndarray | None:
+        """Groups that a held-out part should hold in the same shares: values have none."""
+        return None
+
+    def criterion(self) -> nn.Module:
+        """Loss of each row and target."""
+        return row_loss(self.owner, self.loss, self.kind, self.params)
+
+    def first_outputs(self) -> np.ndarray:
+        """Outputs (n_outputs,) of a net that knows nothing of a row yet."""
+        return np.zeros(self.n_outputs)
+
+    def head(self, n_components: int, dropout: float) -> nn.Module | None:
+        """Head of its own: none, for a linear map will do."""
+        return None
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Values that outputs mean, (n_samples, n_targets), with a gradient."""
+        scale, mean = (
+            torch.as_tensor(number, dtype=outputs.dtype, device=outputs.device)
+            for number in (self.scale, self.mean)
+        )
+        return outputs * scale + mean
+
+    def decide(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
+        """Values, the mean of the training target for rows that are ``empty``."""
+        outputs[empty] = 0.0
+        values = outputs * self.scale + self.mean
+        return values[:, 0] if self.is_1d else values

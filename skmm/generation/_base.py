@@ -1,23 +1,83 @@
 """What all generators share: inputs, the module's memory, step sizes, batches of a prediction."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from sklearn.utils import Tags, check_random_state
-from torch import Tensor
+from torch import Tensor, nn
 
 from skmm._compose._base import BaseFusion
 from skmm._compose._callbacks import CallbackSupportMixin
 from skmm._compose._sequence_block import block_of
 from skmm._training._inputs import JointInputs
+from skmm._training._module import JointModule
 from skmm._training._net import Report
 from skmm._training._trainer import TrainingMixin
-from skmm.generation._memory_module import MemoryModule
+from skmm.nets import TokenMemory
 
-__all__ = ["BaseGenerator"]
+__all__ = [
+    "BaseGenerator",
+    "MemoryModule",
+]
+
+# --- The torch module of what is written or drawn step by step: encoders, memory, decoder ---
+
+
+class MemoryModule(JointModule):
+    """From tensors of all modalities to what a decoder looks at.
+
+    Parameters
+    ----------
+    widths : mapping of str to int
+        Length of the features or tokens of each modality.
+    encoders : mapping of str to nn.Module
+        Networks that are trained here, by modality; the others come as features.
+    decoder : nn.Module
+        What looks at the memory, of a ``width``.
+    dropout : float
+        Share of the memory that is zeroed in training.
+    modality_dropout : float
+        Probability that a row loses a modality in training.
+    granularity : {"pooled", "sequence"}
+        Whether the encoders' vectors or their tokens are looked at.
+    max_tokens : int or None
+        Most tokens of an encoder that are kept.
+    """
+
+    # The attention among the steps takes their number squared, and logits a vocabulary each.
+    rows_at_once = 128
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        encoders: Mapping[str, nn.Module],
+        decoder: Any,
+        *,
+        dropout: float,
+        modality_dropout: float,
+        granularity: str,
+        max_tokens: int | None,
+    ):
+        super().__init__(
+            list(widths),
+            encoders,
+            TokenMemory(widths, decoder.width, dropout=dropout),
+            decoder.width,
+            1,
+            modality_dropout=modality_dropout,
+            dropout=0.0,
+            granularity=granularity,
+            max_tokens=max_tokens,
+        )
+        self.head: Any = decoder
+
+    def see(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the decoder looks at, (n_rows, n_memory, width), and what of it exists."""
+        tokens, known = self.gather(**inputs)
+        return self.fusion(*self.completed(tokens, known))
 
 
 class BaseGenerator(TrainingMixin, CallbackSupportMixin, BaseFusion):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skmm.generation._tokenizer import TextTokenizer
+from skmm.generation._text_targets import TextTokenizer
 from skmm.nets import TextDecoder
 
 __all__ = ["beam", "drawn", "greedy", "log_likelihood", "nucleus"]

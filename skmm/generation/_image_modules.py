@@ -1,15 +1,29 @@
 """What the networks that draw pictures share: the condition, and weights averaged over steps."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import relu
 
 from skmm._training._module import SEPARATOR, JointModule
 from skmm._training._net import Callback
+from skmm.exceptions import ConvergenceError
 
-__all__ = ["PICTURE", "KeepAverage", "PictureModule", "WeightAverage", "to_units"]
+__all__ = [
+    "AdversarialModule",
+    "FlowModule",
+    "KeepAverage",
+    "PICTURE",
+    "PictureModule",
+    "WatchGame",
+    "WeightAverage",
+    "follow",
+    "set_players",
+    "to_units",
+]
 
 # Beside the modalities' tensors in a batch; no modality has an empty name.
 PICTURE = f"{SEPARATOR}picture"
@@ -140,3 +154,365 @@ class PictureModule(JointModule):
         """
         tokens, known = self.gather(**inputs)
         return torch.where(self.kept(known)[:, None], self.fuse(tokens, known), self.nothing)
+
+
+# --- Pictures by flow matching: straight ways from noise to pictures, followed by a network ---
+
+_ROWS_MEASURED = 1024
+_LEAST_SCALE = 1e-2  # of pictures that are all one colour; a grey level is 8e-3
+
+
+class FlowModule(PictureModule):
+    """Learns the velocity at each point between noise and pictures, under a condition.
+
+    On the way from noise to a picture, ``x_t = (1 - t) noise + t picture``, the velocity is
+    ``picture - noise``; what is learned is its mean over all that may have led to ``x_t``. Were
+    pictures noise too, that would be a multiple of ``x_t``: the network gives the rest, from an
+    input and to an output of variance 1 [1]_.
+
+    Parameters
+    ----------
+    *args : object
+        Of :class:`PictureModule`; ``head`` is called with pictures, times and conditions.
+    **options : object
+        Of :class:`PictureModule`.
+
+    References
+    ----------
+    .. [1] Karras, Aittala, Aila, Laine (2022), "Elucidating the design space of diffusion-based
+       generative models", NeurIPS.
+    """
+
+    # Standard deviation of pictures where that of the noise is 1. What a picture is of shows
+    # through noise long before its pixels do, so much of the way has to be deep in the noise.
+    deviation = 0.5
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.register_buffer("center", torch.zeros(1, 1, 1, 1))
+        self.register_buffer("scale", torch.ones(()))
+
+    def measure(self, pictures: Tensor) -> None:
+        """Note mean colour and variance of the training pictures, which are learned without."""
+        parts = pictures.split(_ROWS_MEASURED)  # not all pictures as floats at once
+        total = torch.stack([to_units(part).sum(dim=(0, 2, 3), keepdim=True) for part in parts])
+        self.center = total.sum(dim=0) / (pictures.numel() / pictures.shape[1])
+        squares = torch.stack([(to_units(part) - self.center).square().sum() for part in parts])
+        self.scale = (squares.sum() / pictures.numel()).sqrt().clamp(min=_LEAST_SCALE)
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Return the squared error of the velocity, (n_rows,), at a time and noise for each row.
+
+        In evaluation they are always the same.
+        """
+        real = (to_units(inputs[PICTURE]) - self.center) * (self.deviation / self.scale)
+        n = len(real)
+        if self.training:
+            noise, within = torch.randn_like(real), torch.rand(n, device=real.device)
+        else:
+            # On the CPU, so that it is the same on every device.
+            fixed = torch.Generator().manual_seed(0)
+            noise = torch.randn(real.shape, generator=fixed).to(real.device)
+            within = torch.full((n,), 0.5, device=real.device)
+        # One time in each n-th of the way: their mean varies less than that of n times at random.
+        time = (torch.arange(n, device=real.device) + within) / n
+        share = time[:, None, None, None]
+        found = self.velocity((1 - share) * noise + share * real, time, self.condition(**inputs))
+        return (found - (real - noise)).square().mean(dim=(1, 2, 3))
+
+    def velocity(self, pictures: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        """Return the velocity, of the shape of ``pictures``.
+
+        Parameters
+        ----------
+        pictures : Tensor of shape (n_rows, n_colors, image_size, image_size)
+            Between noise and a picture without mean and scale.
+        time : Tensor of shape (n_rows,)
+            0 at the noise, 1 at the picture.
+        condition : Tensor of shape (n_rows, n_components)
+            What the pictures are to be of.
+        """
+        share = time[:, None, None, None]
+        own = self.deviation**2
+        variance = own * share.square() + (1 - share).square()
+        rest = self.head(pictures / variance.sqrt(), time, condition).float()
+        slope = (own * share - (1 - share)) / variance
+        return slope * pictures + (self.deviation / variance.sqrt()) * rest
+
+    def guided(self, condition: Tensor, guidance_scale: float) -> Callable[..., Tensor]:
+        """Return the velocity as a function of pictures and a time, guided to the condition.
+
+        Parameters
+        ----------
+        condition : Tensor of shape (n_rows, n_components)
+            What the pictures are to be of.
+        guidance_scale : float
+            How far to go from the velocity without condition to that with it, and beyond.
+        """
+
+        def under(given: Tensor) -> Callable[[Tensor, float], Tensor]:
+            def velocity(pictures: Tensor, time: float) -> Tensor:
+                times = torch.full((len(pictures),), time, device=pictures.device)
+                return self.velocity(pictures, times, given)
+
+            return velocity
+
+        asked, free = under(condition), under(self.nothing.expand_as(condition))
+        if guidance_scale == 1:
+            return asked
+        if guidance_scale == 0:
+            return free
+
+        def both(pictures: Tensor, time: float) -> Tensor:
+            without = free(pictures, time)
+            return without + guidance_scale * (asked(pictures, time) - without)
+
+        return both
+
+    def draw(
+        self, noise: Tensor, condition: Tensor, *, n_steps: int, solver: str, guidance_scale: float
+    ) -> Tensor:
+        """Return pictures (n_rows, n_colors, image_size, image_size), about in [-1, 1].
+
+        Parameters
+        ----------
+        noise : Tensor of the shape of the pictures
+            Where each begins.
+        condition : Tensor of shape (n_rows, n_components)
+            What they are to be of.
+        n_steps, solver, guidance_scale : object
+            As in :class:`ImageGenerator`.
+        """
+        end = follow(self.guided(condition, guidance_scale), noise, n_steps, solver)
+        return end * (self.scale / self.deviation) + self.center
+
+
+def follow(
+    velocity: Callable[[Tensor, float], Tensor], start: Tensor, n_steps: int, solver: str
+) -> Tensor:
+    """Follow a field of velocities from time 0 to 1.
+
+    Parameters
+    ----------
+    velocity : callable
+        ``velocity(x, time)`` of the shape of ``x``.
+    start : Tensor
+        Where to begin.
+    n_steps : int
+        Equal steps.
+    solver : {"euler", "heun"}
+        ``"heun"`` takes the mean of the velocities at both ends of a step.
+
+    Returns
+    -------
+    end : Tensor
+        Of the shape of ``start``.
+    """
+    x, step = start, 1 / n_steps
+    for i in range(n_steps):
+        first = velocity(x, i * step)
+        if solver == "heun":
+            first = (first + velocity(x + step * first, (i + 1) * step)) / 2
+        x = x + step * first
+    return x
+
+
+# Pictures by a game: a generator draws, and a discriminator tells its pictures from real ones.
+
+_BETAS = (0.0, 0.99)  # no momentum: the gradient of a game turns
+# Spread of generated pictures, as a share of that of real ones, below which they are all alike.
+_ALIKE = 0.02
+# A hinge loss of the discriminator below which it is sure of every picture.
+_SURE = 0.005
+
+
+class AdversarialModule(PictureModule):
+    """A generator and its discriminator, each with a fusion of its own.
+
+    Encoders that are trained here learn with the discriminator, which has to know what a picture
+    should be of; the generator takes their vectors as they are.
+
+    Parameters
+    ----------
+    *args : object
+        Of :class:`PictureModule`; ``head`` is called with noise and conditions.
+    judge : nn.Module
+        Discriminator: its ``look`` takes pictures, itself features and conditions.
+    judge_fusion : nn.Module
+        From tokens and masks to the condition as the discriminator sees it.
+    **options : object
+        Of :class:`PictureModule`.
+    """
+
+    def __init__(self, *args: Any, judge: nn.Module, judge_fusion: nn.Module, **options: Any):
+        super().__init__(*args, **options)
+        self.judge: Any = judge
+        self.judge_fusion: Any = judge_fusion
+        self.judge_nothing = nn.Parameter(torch.zeros(self.n_components))
+        self.losses: dict[str, Tensor] = {}  # of the last step
+
+    def players(self) -> list[nn.Parameter]:
+        """Return the parameters that learn with the discriminator, those of encoders aside."""
+        parts = [*self.judge.parameters(), *self.judge_fusion.parameters()]
+        return [*parts, self.judge_nothing]
+
+    def finish(self) -> None:
+        """Keep the generator alone, its weights averaged."""
+        super().finish()
+        del self.judge, self.judge_fusion, self.judge_nothing
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Return the losses of both players added up, (n_rows,), for a step in training.
+
+        Neither gets a gradient from the loss of the other.
+        """
+        real = to_units(inputs[PICTURE])
+        tokens, known = self.gather(**inputs)
+        keeps = self.kept(known)
+        _, masks = self.completed(tokens, known)
+        taken = {name: values.detach() for name, values in tokens.items()}
+        asked = torch.where(keeps[:, None], self.fusion(taken, masks), self.nothing)
+        judged = self.judge_fusion(tokens, masks)
+        judged = torch.where(keeps[:, None], judged, self.judge_nothing)
+        fake = self.head(torch.randn(len(real), self.head.n_noise, device=real.device), asked)
+
+        features, drawn = self.judge.look(torch.cat([real, fake.detach()])).chunk(2)
+        other = torch.roll(torch.arange(len(real), device=real.device), 1)
+        differs = self._differ(inputs, other) & keeps & keeps[other]
+        # Real, drawn, and real under the condition of another row: at once, for the spectral norms
+        # are found anew in each pass.
+        seen = torch.cat([features, drawn, features])
+        scores = self.judge(seen, torch.cat([judged, judged, judged[other]]))
+        of_real, of_drawn, of_wrong = scores.float().chunk(3)
+        judging = discriminator_loss(of_real, of_drawn, of_wrong, differs)
+        with _frozen(self.judge):
+            fooling = -self.judge(self.judge.look(fake), judged.detach()).float()
+        self.losses = {
+            "discriminator_loss": judging.detach().mean(),
+            "generator_loss": fooling.detach().mean(),
+            "spread": _relative_spread(fake.detach(), real),
+        }
+        return judging + fooling
+
+    def _differ(self, inputs: dict[str, Tensor], other: Tensor) -> Tensor:
+        """Which rows have other cells than their partner: else its condition is not wrong."""
+        differs = torch.zeros(len(other), dtype=torch.bool, device=other.device)
+        for name, tensor in inputs.items():
+            if name.rpartition(SEPARATOR)[0]:  # of a modality
+                differs |= (tensor != tensor[other])[:, None].flatten(1).any(dim=1)
+        return differs
+
+    def draw(self, noise: Tensor, condition: Tensor, **_: Any) -> Tensor:
+        """Return pictures (n_rows, n_colors, image_size, image_size) in [-1, 1]."""
+        return self.head(noise, condition)
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, wrong: Tensor, differs: Tensor) -> Tensor:
+    """Hinge loss of the discriminator with matching-aware negatives.
+
+    Parameters
+    ----------
+    real, fake, wrong : Tensor of shape (n_rows,)
+        Scores of real pictures and of generated ones under their condition, and of real ones
+        under that of another row.
+    differs : BoolTensor of shape (n_rows,)
+        Whether that condition is another one; where it is not, the generated picture counts twice.
+
+    Returns
+    -------
+    losses : Tensor of shape (n_rows,)
+        Zero where real pictures score above 1 and all else below -1.
+    """
+    of_fake = relu(1 + fake)
+    return relu(1 - real) + (of_fake + torch.where(differs, relu(1 + wrong), of_fake)) / 2
+
+
+def _relative_spread(fake: Tensor, real: Tensor) -> Tensor:
+    """Spread of a pixel over the pictures, mean over pixels, as a share of that of real ones."""
+    own, usual = (pictures.std(dim=0, correction=0).mean() for pictures in (fake, real))
+    # Real pictures that are all alike, such as a single one, ask for no spread.
+    return torch.where(usual > 1e-3, own / usual, 1.0)
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """Let gradients through a module, and none into it."""
+    learning = [weight for weight in module.parameters() if weight.requires_grad]
+    for weight in learning:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in learning:
+            weight.requires_grad_(True)
+
+
+def set_players(net: Any, learning_rate: float) -> None:
+    """Give the discriminator a step size of its own, and both players no momentum.
+
+    Parameters
+    ----------
+    net : JointNet
+        Before its training.
+    learning_rate : float
+        Of the discriminator: two time-scale updates.
+    """
+    # One norm of both gradients would let the larger one shorten the other's step.
+    net.max_grad_norm = None
+    optimizer, players = net.optimizer_, net.module_.players()
+    own, rest = {id(weight) for weight in players}, optimizer.param_groups[-1]
+    rest["params"] = [weight for weight in rest["params"] if id(weight) not in own]
+    optimizer.add_param_group({"params": players, "lr": learning_rate})
+    for group in optimizer.param_groups:
+        group["betas"] = _BETAS
+
+
+class WatchGame(Callback):
+    """Notes the losses of both players, and ends a game that one of them has lost for good.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs in a row that say so.
+    owner : str
+        Class that trains, for messages.
+    """
+
+    def __init__(self, patience: int, owner: str):
+        self.patience = patience
+        self.owner = owner
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        """Begin the sums of an epoch."""
+        self.sums_: dict[str, Tensor] = {}
+        self.n_steps_ = 0
+
+    def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
+        """Add up what a step says; nothing waits for a GPU here."""
+        if training:
+            self.n_steps_ += 1
+            for name, value in net.module_.losses.items():
+                self.sums_[name] = self.sums_.get(name, 0.0) + value
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Note the means, and look at the last epochs."""
+        for name, total in self.sums_.items():
+            net.history.record(name, float(total) / self.n_steps_)
+        last = net.history[-self.patience :]
+        if len(last) < self.patience:
+            return
+        if all(epoch["spread"] < _ALIKE for epoch in last):
+            raise ConvergenceError(
+                f"{self.owner}: the generator has drawn the same picture for every row in"
+                f" {self.patience} epochs. Lower learning_rate, now {net.lr}, or take"
+                " method='flow_matching', which plays no game."
+            )
+        if all(epoch["discriminator_loss"] < _SURE for epoch in last):
+            raise ConvergenceError(
+                f"{self.owner}: the discriminator has been sure of every picture in"
+                f" {self.patience} epochs, so the generator learns nothing. Lower"
+                " discriminator_learning_rate, give more rows, or take method='flow_matching'."
+            )

@@ -9,12 +9,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+from skmm._compose._base import Modality
 from skmm._compose._callbacks import TaskReporter
 from skmm._environment._device import resolve_device, resolve_dtype, shared_threads
 from skmm._frame._column import Column, column_names, columns_of, n_rows
 from skmm.backbones._pretrained._captioner_loading import Writer, load_writer, resolve_writer
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.fusion._modalities import Modality
 from skmm.generation._decoding import drawn
 from skmm.generation._text_targets import texts_of_rows
 from skmm.readers import load_audio, load_image, with_position

@@ -6,12 +6,12 @@ import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 
+from skmm._compose._base import Modality
 from skmm._compose._callbacks import TaskReporter
 from skmm._environment._device import resolve_device, resolve_dtype, shared_threads
 from skmm._frame._column import Column, column_names, columns_of, n_rows
 from skmm.backbones._pretrained._diffusion import Painter, load_painter, resolve_painter
 from skmm.exceptions import CellTypeError
-from skmm.fusion._modalities import Modality
 from skmm.generation._image_targets import pictures_of_rows, shown
 from skmm.readers import read_text, with_position
 

@@ -1,8 +1,14 @@
 """Series from cells of any modality."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
 
 from skmm._compose._base import BaseFusion
+from skmm._compose._callbacks import TaskReporter, with_callbacks
 from skmm._constraints import (
     FRACTION,
     POSITIVE_INT,
@@ -10,9 +16,278 @@ from skmm._constraints import (
     VERBOSE,
     StrOptions,
 )
-from skmm.generation._series_drawing import SeriesDrawer
+from skmm._environment._device import seeded
+from skmm._frame._column import n_rows, take_rows
+from skmm._training._inputs import JointInputs
+from skmm._training._module import SEPARATOR
+from skmm.generation._base import BaseGenerator, MemoryModule
+from skmm.generation._series_targets import SeriesCode, series_of_rows
+from skmm.nets import GRUSeriesDecoder, SeriesDecoder, SeriesLoss, TransformerSeriesDecoder
 
-__all__ = ["SeriesGenerator"]
+__all__ = [
+    "BaseSeries",
+    "LENGTH",
+    "SeriesDrawer",
+    "SeriesGenerator",
+    "SeriesModule",
+]
+
+# --- The torch module of a series generator ---
+
+# Beside the modalities' tensors in a batch; no modality has an empty name.
+LENGTH = f"{SEPARATOR}length"
+
+
+class SeriesModule(MemoryModule):
+    """From tensors of all modalities to the length of a series and its values."""
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Return lengths, in the first channel of the first place, and series of those given."""
+        seen = self.see(**inputs)
+        series = self.head(*seen, inputs[LENGTH])
+        first = torch.zeros_like(series[:, :1])
+        first[:, 0, 0] = self.head.predict_length(*seen)
+        return torch.cat([first, series], dim=1)
+
+
+# --- How a series generator is trained ---
+
+
+class BaseSeries(BaseGenerator):
+    """Training of the decoder, with the trainer of the joint fusions."""
+
+    module_: SeriesModule
+    _code: SeriesCode
+
+    # Parameters of the generator, told to type checkers.
+    decoder: str
+    position: str
+    max_length: int | None
+    n_components: int
+    n_heads: int
+    n_layers: int
+    max_epochs: int
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fit the transformers and train the decoder, and encoders that need training.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality. One that lacks all is not learned from.
+        y : array-like of shape (n_samples,)
+            Series of any lengths: arrays, lists of numbers, pandas or polars objects of shape
+            (n_steps,) or (n_steps, n_channels), NaN where a value is unknown. A row whose series
+            is missing or holds nothing but NaN is not learned from, but its cells are seen by the
+            transformers. An array of numbers (n_samples, n_steps) or (n_samples, n_steps,
+            n_channels) holds series of one length.
+
+        Returns
+        -------
+        self : object
+            The fitted generator.
+        """
+        self._validate_params()
+        X = self._check_frame(X, reset=True)
+        series, is_flat = series_of_rows(y, n_rows(X), type(self).__name__)
+        series = [None if own is None else self._cut(own) for own in series]
+        inputs, seed = self._frozen_inputs(X)
+        with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
+            tensors, rows = self._start(X, series, inputs)
+            self._is_flat = is_flat
+            held_out = self._hold_out(rows, np.zeros(len(series)), seed)
+            train = np.setdiff1d(rows, held_out)
+            self._new_net(
+                self._all_callbacks(reporter),
+                self._rows_of(tensors, series, held_out) if len(held_out) else None,
+                max_epochs=self.max_epochs,
+            )
+            own = X if inputs.augments else None
+            self._train(self._rows_of(tensors, series, train, own))
+        return self
+
+    def _rows_of(
+        self, tensors: dict[str, Tensor], series: list[Any], rows: np.ndarray, X: Any = None
+    ) -> Any:
+        """Training or held-out rows, with the targets of these alone."""
+        own = [series[row] for row in rows]
+        chosen = torch.from_numpy(rows)
+        inputs = {name: tensor[chosen] for name, tensor in tensors.items()}
+        inputs[LENGTH] = torch.tensor([len(values) for values in own])
+        everyone = np.arange(len(rows))
+        return self._dataset(
+            inputs,
+            self._code.encode(own, max(len(values) for values in own)),
+            None,
+            everyone,
+            None if X is None else take_rows(X, rows),
+        )
+
+    def _start(
+        self, X: Any, series: list[Any], inputs: JointInputs
+    ) -> tuple[dict[str, Tensor], np.ndarray]:
+        """Start the networks that are trained, learn the scales, and build the decoder.
+
+        Returns tensors of all rows, and the rows to learn from.
+        """
+        tensors, networks = self._all_inputs(X, inputs)
+        present = inputs.present(tensors)
+        self._refuse_empty(present)
+        known = np.array([own is not None for own in series])
+        rows = np.flatnonzero(known & present.any(axis=1))
+        if not len(rows):
+            raise ValueError(
+                f"{type(self).__name__} has nothing to learn from: none of n_samples={len(series)}"
+                " rows has both a series and a modality. Give rows that have."
+            )
+        self._inputs = inputs
+        self._code = SeriesCode()
+        self._code.learn([series[row] for row in rows])
+        self.n_channels_ = len(self._code.mean)
+        self.max_length_ = self._code.longest
+        self.module_ = self._memory_of(SeriesModule, inputs, networks, self._make_decoder())
+        self.history_ = []
+        return tensors, rows
+
+    def _cut(self, series: np.ndarray) -> np.ndarray | None:
+        """As much of a series as is learned; None where nothing of that is known."""
+        cut = series[: self.max_length]
+        return None if np.isnan(cut).all() else cut
+
+    def _make_decoder(self) -> SeriesDecoder:
+        options: dict[str, Any] = {
+            "dropout": self.dropout,
+            "n_layers": self.n_layers,
+            "position": self.position,
+        }
+        if self.decoder == "gru":
+            return GRUSeriesDecoder(self.n_channels_, self.n_components, **options)
+        return TransformerSeriesDecoder(
+            self.n_channels_, self.n_components, n_heads=self.n_heads, **options
+        )
+
+    def _criterion(self) -> nn.Module:
+        return SeriesLoss(self._code.mean_known)
+
+
+# --- What a fitted series generator does: draws and scores ---
+
+
+class SeriesDrawer(BaseSeries):
+    """The methods of a series generator beside ``fit``."""
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Draw a series for each row.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+
+        Returns
+        -------
+        series : ndarray of shape (n_samples,), object
+            Arrays of shape (n_steps, n_channels), or (n_steps,) if those of ``fit`` were so,
+            float32. A row that lacks every modality gets the mean of the training series.
+        """
+        check_is_fitted(self, "module_")
+        self._validate_params()  # max_length may have been set after fit
+        X = self._check_frame(X, reset=False)
+        longest = self.max_length or self.max_length_
+        found = np.empty(n_rows(X), dtype=object)
+        for row in range(len(found)):
+            found[row] = self._shaped(self._code.prior[:longest].astype(np.float32))
+        device = self._placed()
+        inputs = self._inputs.tensors(X)
+        present = self._inputs.present(inputs)
+        self._refuse_empty(present)
+        rows = np.flatnonzero(present.any(axis=1))
+        for some, batch in self._batches(inputs, rows, device):
+            with self._threads(), torch.inference_mode():
+                drawn = self._draw(batch, longest)
+            for row, own in zip(some, drawn, strict=True):
+                found[row] = self._shaped(own)
+        return found
+
+    def _draw(self, batch: dict[str, torch.Tensor], longest: int) -> list[np.ndarray]:
+        """Series of the rows of a batch, (n_steps, n_channels) each."""
+        seen = self.module_.see(**batch)
+        told = self.module_.head.predict_length(*seen).cpu().numpy()
+        lengths = self._code.lengths(told, longest)
+        values = self.module_.head(*seen, torch.from_numpy(lengths).to(seen[0].device))
+        return [
+            self._code.decode(own[:length])
+            for own, length in zip(values.cpu().numpy(), lengths, strict=True)
+        ]
+
+    def _shaped(self, series: np.ndarray) -> np.ndarray:
+        return series[:, 0] if self._is_flat else series
+
+    def score(self, X: Any, y: Any) -> float:
+        """Return the coefficient of determination of the series that are drawn.
+
+        All known values of all series count the same, in deviations of their channel. Behind its
+        end a series counts as being at the training mean of its channel: one that is drawn too
+        short or too long loses by it.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells.
+        y : array-like of shape (n_samples,)
+            Series, as ``fit`` takes them. Rows without one are left out.
+
+        Returns
+        -------
+        score : float
+            At most 1; 0 is what the mean of ``y`` of each channel gets.
+        """
+        check_is_fitted(self, "module_")
+        series, _ = series_of_rows(y, n_rows(X), f"{type(self).__name__}.score")
+        rows = [row for row, own in enumerate(series) if own is not None]
+        if not rows:
+            raise ValueError(
+                f"{type(self).__name__}.score: none of n_samples={len(series)} rows of y has a"
+                " series. Give rows that have."
+            )
+        true = [self._code.standardised(self._of_channels(series[row])) for row in rows]
+        drawn = self.predict(X)
+        errors = 0.0
+        for row, own in zip(rows, true, strict=True):
+            guess = drawn[row].reshape(len(drawn[row]), -1).astype(np.float64)
+            errors += _squared_error(own, self._code.standardised(guess))
+        values = np.concatenate(true)
+        total = float(np.nansum((values - _mean(values)) ** 2))
+        if not total:
+            return 1.0 if not errors else 0.0
+        return 1 - errors / total
+
+    def _of_channels(self, series: Any) -> np.ndarray:
+        if series.shape[1] != self.n_channels_:
+            raise ValueError(
+                f"{type(self).__name__}.score: the series of y have {series.shape[1]} channels,"
+                f" those of fit had {self.n_channels_}. Give the same."
+            )
+        return series
+
+
+def _squared_error(true: np.ndarray, drawn: np.ndarray) -> float:
+    """Of standardised series; each is zero behind its end, and NaN of the truth is left out."""
+    n = max(len(true), len(drawn))
+    sides = []
+    for own in (true, drawn):
+        padded = np.zeros((n, true.shape[1]))
+        padded[: len(own)] = own
+        sides.append(padded)
+    return float(np.nansum((sides[0] - sides[1]) ** 2))
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean of each channel over its known values."""
+    known = ~np.isnan(values)
+    return np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+
 
 _TRAINING = {
     name: constraint

@@ -1,13 +1,166 @@
 """The texts of a target: checked, and as arrays of ids."""
 
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from skmm._frame._column import is_missing
-from skmm.generation._tokenizer import TextTokenizer
+from skmm._compose._base import Modality
+from skmm._frame._column import column_names, columns_of, is_missing, take_columns
+from skmm.exceptions import CellTypeError
 
-__all__ = ["padded_ids", "texts_of_rows"]
+__all__ = [
+    "TextTokenizer",
+    "padded_ids",
+    "prefix_ids",
+    "prefixes_of_rows",
+    "resolve_others",
+    "texts_of_rows",
+]
+
+# --- Texts to numbers and back, without loss ---
+
+# Scripts that put no space between words: Thai to Khmer, Japanese, Chinese. A sentence of theirs
+# in one piece would be a word that no other text holds.
+_NO_SPACES = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+    "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
+)
+# The space before a word belongs to it, so that pieces put together are the text.
+_PIECE = re.compile(rf" ?(?:[{_NO_SPACES}]|[^\W{_NO_SPACES}]+|[^\w\s])")
+
+_Pair = tuple[str, str]
+
+
+class TextTokenizer:
+    """Cuts texts into tokens that make up the same text again.
+
+    Spaces are squeezed and characters composed (Unicode NFC); case and signs stay. What no
+    training text holds is the id ``UNKNOWN``.
+
+    Parameters
+    ----------
+    kind : {"word", "bpe", "character"}
+        Words and signs; parts of words, by byte-pair encoding (of characters) [1]_; or characters.
+    max_tokens : int
+        Most tokens that are kept: the most frequent words, or the merges that are learned first.
+
+    References
+    ----------
+    .. [1] Sennrich, Haddow, Birch (2016), "Neural machine translation of rare words with subword
+       units", ACL.
+    """
+
+    END = 0
+    UNKNOWN = 1
+    N_SPECIAL = 2
+
+    def __init__(self, kind: str, max_tokens: int):
+        self.kind = kind
+        self.max_tokens = max_tokens
+
+    def fit(self, texts: Iterable[str]) -> "TextTokenizer":
+        """Learn the tokens of texts; sets ``tokens_``, the most frequent first."""
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(_pieces(text))
+        self._ranks: dict[_Pair, int] = {}
+        if self.kind == "word":
+            self.tokens_ = _most_frequent(counts)[: self.max_tokens]
+        else:
+            characters: Counter[str] = Counter()
+            for piece, count in counts.items():
+                for character in piece:
+                    characters[character] += count
+            self.tokens_ = _most_frequent(characters)[: self.max_tokens]
+            if self.kind == "bpe":
+                self._learn_merges(counts)
+        self._ids = {token: i for i, token in enumerate(self.tokens_, self.N_SPECIAL)}
+        return self
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text, without that of the end."""
+        tokens = [token for piece in _pieces(text) for token in self._cut(piece)]
+        return [self._ids.get(token, self.UNKNOWN) for token in tokens]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, none of which is that of the end."""
+        special = self.N_SPECIAL
+        return "".join("\ufffd" if i < special else self.tokens_[i - special] for i in ids).strip()
+
+    def __len__(self) -> int:
+        """Count the ids that can be written."""
+        return self.N_SPECIAL + len(self.tokens_)
+
+    def _cut(self, piece: str) -> list[str]:
+        if self.kind == "word":
+            return [piece]
+        parts = list(piece)
+        while self._ranks and len(parts) > 1:
+            pair = min(zip(parts, parts[1:], strict=False), key=self._rank)
+            if pair not in self._ranks:
+                break
+            parts = _merged(parts, pair)
+        return parts
+
+    def _rank(self, pair: _Pair) -> int:
+        return self._ranks.get(pair, len(self._ranks))
+
+    def _learn_merges(self, counts: Counter[str]) -> None:
+        """Join the most frequent pair of neighbours, again and again."""
+        words = [(list(piece), count) for piece, count in sorted(counts.items())]
+        pairs: Counter[_Pair] = Counter()
+        places: defaultdict[_Pair, set[int]] = defaultdict(set)
+        for i, (parts, count) in enumerate(words):
+            for pair in zip(parts, parts[1:], strict=False):
+                pairs[pair] += count
+                places[pair].add(i)
+        known = set(self.tokens_)
+        while len(self.tokens_) < self.max_tokens and pairs:
+            best = max(pairs, key=lambda pair: (pairs[pair], pair))
+            if pairs[best] < 2:  # a part that is there once explains nothing else
+                break
+            self._ranks[best] = len(self._ranks)
+            token = "".join(best)
+            if token not in known:  # two ways may lead to one token
+                known.add(token)
+                self.tokens_.append(token)
+            for i in places.pop(best):
+                parts, count = words[i]
+                for pair in zip(parts, parts[1:], strict=False):
+                    pairs[pair] -= count
+                    if not pairs[pair]:
+                        del pairs[pair]
+                parts = _merged(parts, best)
+                words[i] = parts, count
+                for pair in zip(parts, parts[1:], strict=False):
+                    pairs[pair] += count
+                    places[pair].add(i)
+
+
+def _pieces(text: str) -> list[str]:
+    words = unicodedata.normalize("NFC", text).split()
+    return _PIECE.findall("".join(f" {word}" for word in words))
+
+
+def _most_frequent(counts: Counter[str]) -> list[str]:
+    return sorted(counts, key=lambda token: (-counts[token], token))
+
+
+def _merged(parts: list[str], pair: _Pair) -> list[str]:
+    merged: list[str] = []
+    i = 0
+    while i < len(parts):
+        if tuple(parts[i : i + 2]) == pair:
+            merged.append(parts[i] + parts[i + 1])
+            i += 2
+        else:
+            merged.append(parts[i])
+            i += 1
+    return merged
 
 
 def texts_of_rows(y: Any, n_rows: int, owner: str, *, several: bool) -> list[list[str]]:
@@ -112,3 +265,85 @@ def padded_ids(
         read[row, 1 : len(ids)] = ids[:-1]
     read[:, 0] = begin
     return read, target
+
+
+# --- A column of texts that stand in front of what is written: checked, set apart, as ids ---
+
+
+def prefixes_of_rows(X: Any, column: str | int, owner: str) -> list[str | None]:
+    """Check the texts of a column and return them, None where the cell is missing.
+
+    Parameters
+    ----------
+    X : DataFrame of shape (n_samples, n_columns)
+        Cells.
+    column : str or int
+        Name or position.
+    owner : str
+        Class that asks, for messages.
+
+    Returns
+    -------
+    prefixes : list of str or None
+        One for each row.
+    """
+    (cells,) = columns_of(X, column)
+    prefixes: list[str | None] = []
+    for cell, absent, label in zip(cells.values, cells.missing, cells.labels, strict=True):
+        if not absent and not isinstance(cell, str):
+            raise CellTypeError(
+                f"{owner}: column {column!r}, row {label!r}: got {type(cell).__name__} where a"
+                " text is read. Give a text, or None."
+            )
+        prefixes.append(None if absent else str(cell))
+    return prefixes
+
+
+def prefix_ids(prefixes: list[str | None], tokenizer: TextTokenizer) -> np.ndarray:
+    """Return what a decoder reads in front of texts, (n_rows, n_steps) int64, -1 behind the end.
+
+    A token that the tokenizer does not know is left out: no training said what it stands for.
+    """
+    known: dict[str, list[int]] = {}  # a question is asked of many pictures
+    for prefix in prefixes:
+        if prefix and prefix not in known:
+            ids = tokenizer.encode(prefix)
+            known[prefix] = [i for i in ids if i != TextTokenizer.UNKNOWN]
+    rows = [known[prefix] if prefix else [] for prefix in prefixes]
+    read = np.full((len(rows), max(map(len, rows), default=0)), -1, dtype=np.int64)
+    for row, ids in zip(read, rows, strict=True):
+        row[: len(ids)] = ids
+    return read
+
+
+def resolve_others(
+    X: Any, column: str | int, owner: str, resolve: Callable[[Any], list[Modality]]
+) -> list[Modality]:
+    """Infer the modalities of all columns but one.
+
+    Parameters
+    ----------
+    X : DataFrame of shape (n_samples, n_columns)
+        Training frame.
+    column : str or int
+        Name or position of what is no modality.
+    owner : str
+        Class that asks, for messages.
+    resolve : callable
+        From a frame to modalities whose columns are positions in it.
+
+    Returns
+    -------
+    resolved : list of Modality
+        Their columns are positions in ``X``.
+    """
+    names = column_names(X)
+    position = names.index(column) if isinstance(column, str) else column
+    others = np.delete(np.arange(len(names)), position)
+    if not len(others):
+        raise ValueError(
+            f"{owner}: X has no column beside {column!r}, which is read as text. Give at least one"
+            " modality."
+        )
+    found = resolve(take_columns(X, others))
+    return [own._replace(columns=others[own.columns].tolist()) for own in found]

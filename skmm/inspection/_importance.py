@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from skmm.inspection._exchanged import exchange_cells
+from skmm.inspection._cell_edits import exchange_cells
 from skmm.inspection._modalities import check_modalities
 from skmm.inspection._validation import check_rows, check_scorers
 

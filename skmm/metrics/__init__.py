@@ -3,10 +3,8 @@
 And scorers of all of them.
 """
 
-from skmm.metrics._agreement import paired_cosine
 from skmm.metrics._answers import vqa_accuracy
-from skmm.metrics._images import frechet_distance
-from skmm.metrics._picture_scorer import make_picture_scorer
+from skmm.metrics._images import frechet_distance, paired_cosine
 from skmm.metrics._retrieval import (
     hit_rate_at_k,
     mean_average_precision,
@@ -16,9 +14,8 @@ from skmm.metrics._retrieval import (
     ndcg,
     recall_at_k,
 )
-from skmm.metrics._scorers import make_retrieval_scorer
+from skmm.metrics._scorers import make_picture_scorer, make_retrieval_scorer, make_text_scorer
 from skmm.metrics._text import chrf, cider, corpus_bleu, exact_match, rouge_l
-from skmm.metrics._text_scorer import make_text_scorer
 
 __all__ = [
     "chrf",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skmm.nets._perceptron import Perceptron
+from skmm.nets._layers import Perceptron
 
 __all__ = ["GivenLoss", "SharedAutoencoder"]
 

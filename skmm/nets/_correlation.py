@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._perceptron import Perceptron
+from skmm.nets._layers import Perceptron
 
 __all__ = ["CorrelationLoss", "CorrelationNet"]
 

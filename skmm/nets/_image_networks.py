@@ -6,15 +6,21 @@ from torch.nn import functional
 
 from skmm.nets._image_layers import (
     ModulatedBlock,
+    SpectralConv2d,
+    SpectralLinear,
     group_norm,
     patch_size,
     stage_sizes,
     time_features,
 )
 
-__all__ = ["PictureUNet"]
+__all__ = [
+    "PictureDiscriminator",
+    "PictureGenerator",
+    "PictureUNet",
+]
 
-_WIDEST = 4  # times the first stage
+_WIDEST = 4  # times the stage of full size
 
 
 class PictureUNet(nn.Module):
@@ -112,3 +118,173 @@ class PictureUNet(nn.Module):
             maps = self.up[stage](torch.cat([maps, kept[stage]], dim=1), bend)
         out = self.end(functional.silu(self.norm(maps)))
         return functional.pixel_shuffle(out, self.patch)
+
+
+# --- A small network that draws a picture in one go, from noise and a condition ---
+
+
+class PictureGenerator(nn.Module):
+    """From noise and a condition to a picture: what plays against a discriminator [1]_, [2]_.
+
+    Parameters
+    ----------
+    n_colors : int
+        Channels of the pictures.
+    image_size : int
+        Their side in pixels, a multiple of 4.
+    n_noise : int
+        Length of the noise.
+    n_condition : int
+        Length of the condition.
+    n_channels : int, default=32
+        Width of the finest maps; coarser ones have up to 4 times as many.
+
+    References
+    ----------
+    .. [1] Goodfellow et al. (2014), "Generative adversarial nets", NeurIPS.
+    .. [2] Brock, Donahue, Simonyan (2019), "Large scale GAN training for high fidelity natural
+       image synthesis", ICLR.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import PictureGenerator
+    >>> draw = PictureGenerator(3, 32, n_noise=4, n_condition=8, n_channels=16)
+    >>> draw(torch.randn(5, 4), torch.ones(5, 8)).shape
+    torch.Size([5, 3, 32, 32])
+    """
+
+    def __init__(
+        self,
+        n_colors: int,
+        image_size: int,
+        n_noise: int,
+        n_condition: int,
+        *,
+        n_channels: int = 32,
+    ):
+        super().__init__()
+        self.n_noise = n_noise
+        self.patch = patch_size(image_size)
+        sizes = stage_sizes(image_size)[::-1]
+        widths = [n_channels * min(2**i, _WIDEST) for i in range(len(sizes))][::-1]
+        self.first = sizes[0]
+        n_given = n_noise + n_condition
+        self.begin = nn.Linear(n_given, widths[0] * self.first**2)
+        blocks = [
+            ModulatedBlock(before, after, n_given)
+            for before, after in zip([widths[0], *widths[:-1]], widths, strict=True)
+        ]
+        for block in blocks:  # drawn in one go, a picture needs all layers from the start
+            nn.init.kaiming_uniform_(block.conv_out.weight, a=5**0.5)
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = group_norm(n_channels)
+        self.end = nn.Conv2d(n_channels, n_colors * self.patch**2, 3, padding=1)
+
+    def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Return pictures (n_rows, n_colors, image_size, image_size) in [-1, 1].
+
+        Parameters
+        ----------
+        noise : Tensor of shape (n_rows, n_noise)
+            What sets pictures of one condition apart.
+        condition : Tensor of shape (n_rows, n_condition)
+            What the picture is to be of.
+        """
+        given = torch.cat([noise, condition], dim=1)
+        maps = self.begin(given).unflatten(1, (-1, self.first, self.first))
+        for stage, block in enumerate(self.blocks):
+            if stage:
+                maps = functional.interpolate(maps, scale_factor=2.0, mode="nearest")
+            maps = block(maps, given)
+        out = self.end(functional.silu(self.norm(maps)))
+        return functional.pixel_shuffle(out, self.patch).tanh()
+
+
+# --- A small network that judges whether a picture is real and is of what is asked for ---
+
+
+class _Block(nn.Module):
+    """A residual block without normalisation of the maps."""
+
+    def __init__(self, n_in: int, n_out: int):
+        super().__init__()
+        self.conv_in = SpectralConv2d(n_in, n_out, 3, padding=1)
+        self.conv_out = SpectralConv2d(n_out, n_out, 3, padding=1)
+        self.skip = nn.Identity() if n_in == n_out else SpectralConv2d(n_in, n_out, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        own = self.conv_in(functional.leaky_relu(maps, 0.2))
+        return self.skip(maps) + self.conv_out(functional.leaky_relu(own, 0.2))
+
+
+class PictureDiscriminator(nn.Module):
+    """Score of a picture under a condition: a projection discriminator [1]_.
+
+    Two terms make the score: how real the picture looks, and the product of its features with the
+    condition. All layers are under spectral normalisation [2]_.
+
+    Parameters
+    ----------
+    n_colors : int
+        Channels of the pictures.
+    image_size : int
+        Their side in pixels, a multiple of 4.
+    n_condition : int
+        Length of the condition.
+    n_channels : int, default=32
+        Width of the finest maps; coarser ones have up to 4 times as many.
+
+    References
+    ----------
+    .. [1] Miyato, Koyama (2018), "cGANs with projection discriminator", ICLR.
+    .. [2] Miyato, Kataoka, Koyama, Yoshida (2018), "Spectral normalization for generative
+       adversarial networks", ICLR.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import PictureDiscriminator
+    >>> judge = PictureDiscriminator(1, 32, n_condition=8, n_channels=16)
+    >>> features = judge.look(torch.ones(5, 1, 32, 32))
+    >>> judge(features, torch.ones(5, 8)).shape
+    torch.Size([5])
+    """
+
+    def __init__(self, n_colors: int, image_size: int, n_condition: int, *, n_channels: int = 32):
+        super().__init__()
+        self.patch = patch_size(image_size)
+        widths = [n_channels * min(2**i, _WIDEST) for i in range(len(stage_sizes(image_size)))]
+        self.begin = SpectralConv2d(n_colors * self.patch**2, n_channels, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            _Block(before, after)
+            for before, after in zip([n_channels, *widths[:-1]], widths, strict=True)
+        )
+        self.is_real = SpectralLinear(widths[-1], 1)
+        self.of_condition = SpectralLinear(n_condition, widths[-1], bias=False)
+
+    def look(self, pictures: Tensor) -> Tensor:
+        """Return features (n_rows, n_features) of pictures.
+
+        Parameters
+        ----------
+        pictures : Tensor of shape (n_rows, n_colors, image_size, image_size)
+            In [-1, 1].
+        """
+        maps = self.begin(functional.pixel_unshuffle(pictures, self.patch))
+        for stage, block in enumerate(self.blocks):
+            maps = block(maps if stage == 0 else functional.avg_pool2d(maps, 2))
+        return functional.leaky_relu(maps, 0.2).sum(dim=(2, 3))
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Return scores (n_rows,), high for real pictures of what the condition says.
+
+        Parameters
+        ----------
+        features : Tensor of shape (n_rows, n_features)
+            From :meth:`look`.
+        condition : Tensor of shape (n_rows, n_condition)
+            What the picture should be of.
+        """
+        fit = (features * self.of_condition(condition)).sum(dim=1)
+        return self.is_real(features).squeeze(1) + fit

@@ -4,12 +4,17 @@ The masked functions take values that may be NaN or infinite where the mask is F
 their result nor its gradient sees them.
 """
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
 __all__ = [
     "Head",
+    "ModalityDropout",
+    "Perceptron",
     "Projection",
+    "TokenMemory",
     "masked_max",
     "masked_mean",
     "masked_softmax",
@@ -248,3 +253,176 @@ class Head(nn.Sequential):
         super().__init__(
             *layers, nn.Dropout(dropout), nn.Linear(n_hidden or n_components, n_outputs)
         )
+
+
+# --- Layers one after the other: the multilayer perceptron ---
+
+
+class Perceptron(nn.Sequential):
+    """Linear layers with something bent between them.
+
+    Parameters
+    ----------
+    n_features : int
+        Length of the input vectors.
+    n_outputs : int
+        Length of the output vectors.
+    hidden_sizes : sequence of int, default=()
+        Units of the hidden layers; none makes a linear map.
+    dropout : float, default=0.0
+        Share of the hidden units that is zeroed in training, in [0, 1].
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import Perceptron
+    >>> Perceptron(8, 2, hidden_sizes=(16,))(torch.ones(5, 8)).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_outputs: int,
+        *,
+        hidden_sizes: Sequence[int] = (),
+        dropout: float = 0.0,
+    ):
+        layers: list[nn.Module] = []
+        for size in hidden_sizes:
+            layers += [nn.Linear(n_features, size), nn.GELU(), nn.Dropout(dropout)]
+            n_features = size
+        super().__init__(*layers, nn.Linear(n_features, n_outputs))
+
+
+# --- Rows that lose whole modalities in training, so that none is indispensable ---
+
+
+class ModalityDropout(nn.Module):
+    """Hide whole modalities of a row at random while training, never the last one it has.
+
+    A network trained so keeps working when a modality is missing that training never lacked,
+    and cannot lean on the strongest one alone [1]_. In evaluation nothing is hidden.
+
+    Parameters
+    ----------
+    p : float, default=0.1
+        Probability that a present modality of a row is hidden, in [0, 1]. Where all would go,
+        one of them, drawn at random, stays.
+
+    References
+    ----------
+    .. [1] Neverova, Wolf, Taylor, Nebout, "ModDrop: adaptive multi-modal gesture recognition",
+       IEEE TPAMI 2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import ModalityDropout
+    >>> masks = {"image": torch.ones(1000, 1).bool(), "text": torch.ones(1000, 1).bool()}
+    >>> hidden = ModalityDropout(0.5)(masks)
+    >>> bool((hidden["image"] | hidden["text"]).all())
+    True
+    >>> ModalityDropout(0.5).eval()(masks)["text"].all()
+    tensor(True)
+    """
+
+    def __init__(self, p: float = 0.1):
+        super().__init__()
+        if not 0.0 <= p <= 1.0:
+            raise ValueError(f"{type(self).__name__}: p must be in [0, 1], got {p}.")
+        self.p = p
+
+    def forward(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Hide modalities.
+
+        Parameters
+        ----------
+        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
+            True where the token exists; left as it is.
+
+        Returns
+        -------
+        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
+            With all of the hidden modality's tokens False.
+        """
+        if not self.training or self.p == 0.0:
+            return dict(masks)
+        names = sorted(masks)  # the order of the dictionary must not change what is drawn
+        present = torch.stack([masks[name].any(dim=1) for name in names], dim=1)
+        luck = torch.rand(present.shape, device=present.device).masked_fill(~present, -1.0)
+        # The luckiest present modality of a row stays whatever its luck.
+        luckiest = luck == luck.amax(dim=1, keepdim=True)
+        keep = (luck >= self.p) | luckiest
+        return {name: masks[name] & keep[:, [i]] for i, name in enumerate(names)}
+
+
+# --- Tokens of all modalities as one sequence, for a decoder to look at ---
+
+
+class TokenMemory(nn.Module):
+    """From the tokens of each modality to one sequence of a common width.
+
+    In front stands a learned token that every row has, so there is always something to look at.
+
+    Parameters
+    ----------
+    n_features : dict of str to int
+        Length of the tokens of each modality.
+    n_components : int
+        Length of the tokens that come out.
+    dropout : float, default=0.0
+        Share of the numbers that is zeroed in training, in [0, 1].
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import TokenMemory
+    >>> memory = TokenMemory({"image": 8, "text": 4}, 16)
+    >>> tokens = {"image": torch.ones(2, 9, 8), "text": torch.ones(2, 5, 4)}
+    >>> masks = {name: torch.ones(t.shape[:2]).bool() for name, t in tokens.items()}
+    >>> sequence, mask = memory(tokens, masks)
+    >>> sequence.shape, mask.shape
+    (torch.Size([2, 15, 16]), torch.Size([2, 15]))
+    """
+
+    def __init__(self, n_features: Mapping[str, int], n_components: int, *, dropout: float = 0.0):
+        super().__init__()
+        self.modalities = tuple(sorted(n_features))
+        self.projections = nn.ModuleList(
+            Projection(n_features[name], n_components, dropout=dropout, activation=nn.Identity())
+            for name in self.modalities
+        )
+        self.types = nn.Parameter(torch.randn(len(self.modalities), n_components) * 0.02)
+        self.first = nn.Parameter(torch.randn(1, n_components) * 0.02)
+
+    def forward(
+        self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Put the tokens of all modalities one after the other.
+
+        Parameters
+        ----------
+        tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
+            Tokens of each modality.
+        masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
+            True where the token exists.
+
+        Returns
+        -------
+        memory : Tensor of shape (n_rows, 1 + n_tokens of all, n_components)
+            Zero where a token does not exist.
+        mask : BoolTensor of shape (n_rows, 1 + n_tokens of all)
+            True where it does.
+        """
+        parts, exists = [], []
+        for name, projection, kind in zip(
+            self.modalities, self.projections, self.types, strict=True
+        ):
+            own = projection(zeroed(tokens[name], masks[name])) + kind
+            parts.append(zeroed(own, masks[name]))
+            exists.append(masks[name])
+        n_rows = len(parts[0])
+        first = self.first.expand(n_rows, 1, -1)
+        there = torch.ones(n_rows, 1, dtype=torch.bool, device=first.device)
+        return torch.cat([first, *parts], dim=1), torch.cat([there, *exists], dim=1)

@@ -6,10 +6,14 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._layers import masked_mean
-from skmm.nets._perceptron import Perceptron
+from skmm.nets._layers import Perceptron, masked_mean, masked_softmax
 
-__all__ = ["SeriesDecoder"]
+__all__ = [
+    "GRUSeriesDecoder",
+    "SeriesDecoder",
+    "SeriesLoss",
+    "TransformerSeriesDecoder",
+]
 
 _N_WAVES = 16
 _SLOWEST = 10_000
@@ -90,3 +94,202 @@ class SeriesDecoder(ABC, nn.Module):
     @abstractmethod
     def shapes(self, memory: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
         """Return what ``forward`` brings to each series' height and level."""
+
+
+# --- A recurrent network that draws a series, with attention to the memory ---
+
+
+class GRUSeriesDecoder(SeriesDecoder):
+    """A GRU that is told each place, and whose outputs look at the memory [1]_.
+
+    It begins with the mean of the memory. Values are not fed back.
+
+    Parameters
+    ----------
+    n_channels : int
+        Values of a step.
+    width : int
+        Units of each layer and length of the memory's vectors.
+    dropout : float, default=0.0
+        Share of the hidden units that is zeroed in training, in [0, 1].
+    n_layers : int, default=1
+        Number of recurrent layers.
+    position : {"steps", "share"}, default="steps"
+        What a step is told of its place: the steps before it, or their share of the length.
+
+    References
+    ----------
+    .. [1] Luong, Pham, Manning (2015), "Effective approaches to attention-based neural machine
+       translation", EMNLP.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import GRUSeriesDecoder
+    >>> decoder = GRUSeriesDecoder(2, 16)
+    >>> memory, mask = torch.ones(2, 3, 16), torch.ones(2, 3).bool()
+    >>> decoder(memory, mask, torch.tensor([7, 4])).shape
+    torch.Size([2, 7, 2])
+    """
+
+    def __init__(
+        self,
+        n_channels: int,
+        width: int,
+        *,
+        dropout: float = 0.0,
+        n_layers: int = 1,
+        position: str = "steps",
+    ):
+        super().__init__(n_channels, width, position=position)
+        self.n_layers = n_layers
+        self.begin = nn.Linear(width, n_layers * width)
+        self.gru = nn.GRU(
+            width, width, n_layers, batch_first=True, dropout=dropout if n_layers > 1 else 0.0
+        )
+        self.query = nn.Linear(width, width, bias=False)
+        self.mix = nn.Linear(2 * width, width)
+        self.out = nn.Sequential(nn.Tanh(), nn.Dropout(dropout), nn.Linear(width, n_channels))
+
+    def shapes(self, memory: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+        """Return series (n_rows, n_steps, n_channels) before height and level are put in."""
+        mean = masked_mean(memory, mask)
+        hidden = torch.tanh(self.begin(mean)).unflatten(1, (self.n_layers, self.width))
+        places = self.places(lengths, int(lengths.max())) + mean[:, None]
+        outputs, _ = self.gru(places, hidden.transpose(0, 1).contiguous())
+        scores = self.query(outputs) @ memory.transpose(1, 2) * self.width**-0.5
+        found = masked_softmax(scores, mask[:, None], dim=2) @ memory
+        return self.out(self.mix(torch.cat([outputs, found], dim=2)))
+
+
+# --- A transformer that draws a series, all of its steps at once ---
+
+
+class TransformerSeriesDecoder(SeriesDecoder):
+    """Queries for places attend to each other and to the memory [1]_.
+
+    Nothing waits for the step before: the steps are not fed back [2]_.
+
+    Parameters
+    ----------
+    n_channels : int
+        Values of a step.
+    width : int
+        Width of the layers and length of the memory's vectors, a multiple of ``n_heads``.
+    dropout : float, default=0.0
+        Share of the hidden units that is zeroed in training, in [0, 1].
+    n_heads : int, default=4
+        Number of attention heads.
+    n_layers : int, default=2
+        Number of layers.
+    position : {"steps", "share"}, default="steps"
+        What a step is told of its place: the steps before it, or their share of the length.
+
+    References
+    ----------
+    .. [1] Carion et al. (2020), "End-to-end object detection with transformers", ECCV.
+    .. [2] Gu, Bradbury, Xiong, Li, Socher (2018), "Non-autoregressive neural machine translation",
+       ICLR.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import TransformerSeriesDecoder
+    >>> decoder = TransformerSeriesDecoder(2, 16)
+    >>> memory, mask = torch.ones(2, 3, 16), torch.ones(2, 3).bool()
+    >>> decoder(memory, mask, torch.tensor([7, 4])).shape
+    torch.Size([2, 7, 2])
+    >>> decoder.predict_length(memory, mask).shape
+    torch.Size([2])
+    """
+
+    def __init__(
+        self,
+        n_channels: int,
+        width: int,
+        *,
+        dropout: float = 0.0,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        position: str = "steps",
+    ):
+        if width % n_heads or width < 2:
+            raise ValueError(
+                f"TransformerSeriesDecoder needs a width of at least 2 that is a multiple of"
+                f" n_heads, got {width} and n_heads={n_heads}."
+            )
+        super().__init__(n_channels, width, position=position)
+        self.layers = nn.ModuleList(
+            nn.TransformerDecoderLayer(
+                width,
+                n_heads,
+                4 * width,
+                dropout=dropout,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(n_layers)
+        )
+        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_channels))
+
+    def shapes(self, memory: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+        """Return series (n_rows, n_steps, n_channels) before height and level are put in."""
+        n_steps = int(lengths.max())
+        x = self.places(lengths, n_steps)
+        absent = torch.arange(n_steps, device=lengths.device) >= lengths[:, None]
+        for layer in self.layers:
+            x = layer(x, memory, tgt_key_padding_mask=absent, memory_key_padding_mask=~mask)
+        return self.out(x)
+
+
+# --- The loss of a series: its known values and its length ---
+
+
+class SeriesLoss(nn.Module):
+    """Squared error of the known values, summed over a series, and that of its length.
+
+    The sum is divided by a common number, so that each value of a batch counts the same, in
+    whatever series it stands.
+
+    Parameters
+    ----------
+    mean_known : float, default=1.0
+        Mean number of known values in a series.
+
+    Examples
+    --------
+    Two series of one channel, in front of each its length; the second one has a gap and ends:
+
+    >>> import torch
+    >>> from skmm.nets import SeriesLoss
+    >>> nothing = torch.nan
+    >>> target = torch.tensor([[0.0, 1.0, 2.0, 3.0], [1.0, nothing, 2.0, nothing]])
+    >>> SeriesLoss(2.0)(torch.zeros(2, 4, 1), target[:, :, None])
+    tensor([7., 3.])
+    """
+
+    def __init__(self, mean_known: float = 1.0):
+        super().__init__()
+        self.mean_known = mean_known
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each series.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n_rows, 1 + n_steps, n_channels)
+            Lengths, in the first channel of the first place, and series.
+        target : Tensor of shape (n_rows, 1 + at least n_steps, n_channels)
+            The same, NaN where nothing is known. Beyond ``n_steps`` nothing is.
+
+        Returns
+        -------
+        loss : Tensor of shape (n_rows,)
+            Not negative.
+        """
+        target = target[:, : outputs.shape[1]]
+        known = ~torch.isnan(target)
+        # Not a product with the mask: its gradient would be NaN where the target is.
+        errors = torch.where(known, outputs - torch.where(known, target, 0.0), 0.0) ** 2
+        return errors[:, 1:].sum(dim=(1, 2)) / self.mean_known + errors[:, 0].sum(dim=1)

@@ -6,13 +6,19 @@ cell. A reader knows no row and no column: who does adds them with :func:`with_p
 """
 
 from skmm.readers._audio import digest_audio, load_audio, read_audio
-from skmm.readers._image import digest_image, load_image, read_image
-from skmm.readers._number import as_float
-from skmm.readers._pictures import Pictures, digest_pictures, is_pictures, load_pictures
+from skmm.readers._image import (
+    Pictures,
+    digest_image,
+    digest_pictures,
+    is_pictures,
+    load_image,
+    load_pictures,
+    read_image,
+)
 from skmm.readers._points import digest_points, load_points, read_points
 from skmm.readers._series import digest_series, load_series, read_series
 from skmm.readers._source import digest_bytes, source_bytes, with_position
-from skmm.readers._text import digest_text, read_text
+from skmm.readers._text import as_float, digest_text, read_text
 from skmm.readers._video import digest_video, load_video, read_video
 
 __all__ = [

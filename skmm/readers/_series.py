@@ -9,8 +9,8 @@ from numbers import Real
 import numpy as np
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.readers._number import as_float
 from skmm.readers._source import array_of, hasher, is_source
+from skmm.readers._text import as_float
 
 __all__ = ["digest_series", "load_series", "read_series"]
 

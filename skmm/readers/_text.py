@@ -1,11 +1,17 @@
 """Text cells: strings as they are, numbers in one stable spelling, nothing else."""
 
+from typing import Any
+
 import numpy as np
 
 from skmm.exceptions import CellTypeError
 from skmm.readers._source import hasher
 
-__all__ = ["digest_text", "read_text"]
+__all__ = [
+    "as_float",
+    "digest_text",
+    "read_text",
+]
 
 # Above this a float no longer tells neighbouring integers apart.
 _EXACT = 2.0**53
@@ -93,3 +99,25 @@ def digest_text(cell: object) -> bytes:
     # Lone surrogates do turn up in scraped text and must not stop a digest.
     h.update(read_text(cell).encode("utf-8", "surrogatepass"))
     return h.digest()
+
+
+# --- Numbers of Python as floats ---
+
+
+def as_float(number: Any) -> float:
+    """Return a number as a float; an int that is too large for one is infinite.
+
+    Parameters
+    ----------
+    number : object
+        Anything that ``float`` takes; else its error is raised.
+
+    Returns
+    -------
+    value : float
+        The number.
+    """
+    try:
+        return float(number)
+    except OverflowError:  # Python's integers have no end
+        return np.inf if number > 0 else -np.inf

@@ -14,8 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.readers._image import read_image
-from skmm.readers._pictures import digest_pictures, is_pictures, load_pictures
+from skmm.readers._image import digest_pictures, is_pictures, load_pictures, read_image
 from skmm.readers._source import (
     array_of,
     digest_file,

@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from skmm.testing._encoder_case import EncoderCase
-from skmm.testing._encoder_cells import CELL_CHECKS
+from skmm.testing._encoder_cells import CELL_CHECKS, WORK_CHECKS
 from skmm.testing._encoder_estimator import ESTIMATOR_CHECKS
-from skmm.testing._encoder_work import WORK_CHECKS
 
 __all__ = ["ENCODER_CHECKS", "check_encoder", "run_checks"]
 

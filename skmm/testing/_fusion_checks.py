@@ -4,8 +4,7 @@ from typing import Any
 
 from skmm.testing._encoder_checks import run_checks
 from skmm.testing._fusion_case import FusionCase
-from skmm.testing._fusion_estimator import ESTIMATOR_CHECKS
-from skmm.testing._fusion_rows import ROW_CHECKS
+from skmm.testing._fusion_estimator import ESTIMATOR_CHECKS, ROW_CHECKS
 
 __all__ = ["FUSION_CHECKS", "check_fusion"]
 

@@ -45,9 +45,7 @@ from skmm.generation import (
 from skmm.retrieval import CrossModalRetriever, PrototypeClassifier, ZeroShotClassifier
 from skmm.testing._encoder_case import EncoderCase
 from skmm.testing._fusion_case import FusionCase
-from skmm.testing._toy_checkpoint import toy_clip
-from skmm.testing._toy_space import ToySpace, toy_rows
-from skmm.testing._toys import fusion_frame, toy_cells
+from skmm.testing._toys import ToySpace, fusion_frame, toy_cells, toy_clip, toy_rows
 
 __all__ = [
     "EXPECTED_FAILED_CHECKS",

@@ -1,13 +1,32 @@
 """Small frames of cells on which the contracts are checked."""
 
-from typing import Any
+import atexit
+import shutil
+import string
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from skmm._environment._optional import import_optional
 
-__all__ = ["MISSING", "fusion_frame", "tidy", "to_polars", "toy_cells", "without"]
+__all__ = [
+    "MISSING",
+    "ToySpace",
+    "fusion_frame",
+    "tidy",
+    "to_polars",
+    "toy_cells",
+    "toy_clip",
+    "toy_rows",
+    "without",
+]
 
 # Absent, in every spelling that pandas, numpy and Python have for it.
 MISSING = (None, float("nan"), np.float32("nan"), pd.NA, pd.NaT)
@@ -172,3 +191,84 @@ def fusion_frame(n: int = 48) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     )
     values = latent.sum(axis=1)
     return tidy(X), np.where(values > 0, "yes", "no"), values
+
+
+# --- A space for what stands on an alignment: it learns nothing and is there at once ---
+
+_LETTERS = "abcd"
+
+
+class ToySpace(BaseEstimator):
+    """Texts point where their letters do; vectors are what they are."""
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn nothing."""
+        self.modalities_ = ["text", "vector"]
+        return self
+
+    def transform_modality(self, X: Any, modality: str) -> np.ndarray:
+        """Vectors of one modality, NaN where it is absent."""
+        check_is_fitted(self)
+        vectors = np.full((len(X), len(_LETTERS)), np.nan, dtype=np.float32)
+        for vector, cell in zip(vectors, X[modality], strict=True):
+            if cell is not None:
+                vector[:] = _letters_of(cell) if modality == "text" else cell
+        return vectors
+
+
+def _letters_of(cell: Any) -> list[int]:
+    if not isinstance(cell, str):
+        raise TypeError(f"ToySpace: a text must be a str, got {type(cell).__name__}.")
+    return [cell.count(letter) for letter in _LETTERS]
+
+
+def toy_rows() -> tuple[pd.DataFrame, np.ndarray]:
+    """Rows for the toy space, one without a text and one without a vector; and their classes."""
+    texts = ["a", "b", "aab", "bba", None, "c", "acd", "bd"]
+    vectors = [[n + 0.1 for n in _letters_of(t)] for t in ("a", "b", "aab", "bba", "b", "c")]
+    cells = pd.Series([*vectors, None, [0.0, 1.0, 0.0, 1.0]], dtype=object)
+    X = pd.DataFrame({"text": pd.Series(texts, dtype=object), "vector": cells})
+    return X, np.array(["a", "b"] * 4)
+
+
+# --- A checkpoint with two towers for tests: CLIP's kind, random weights, some kilobytes ---
+
+_SMALL = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "projection_dim": 12,
+}
+
+
+@cache
+def toy_clip() -> Path:
+    """Folder of the checkpoint, written once a process and removed at its end."""
+    transformers = import_optional("transformers", needed_by="skmm.testing")
+    folder = Path(tempfile.mkdtemp(prefix="skmm-toy-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    letters = [*string.ascii_lowercase, *string.digits]
+    tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>"]
+    vocab = {token: i for i, token in enumerate([*tokens, "<|endoftext|>"])}
+    end = len(tokens)
+    special = {"bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end}
+    config = transformers.CLIPConfig(
+        text_config={
+            **_SMALL,
+            **special,
+            "vocab_size": len(vocab),
+            "max_position_embeddings": 24,
+        },
+        vision_config={**_SMALL, "image_size": 32, "patch_size": 8},
+        projection_dim=12,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformers.CLIPModel(config).save_pretrained(folder)
+    pictures = transformers.CLIPImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    texts = transformers.CLIPTokenizer(vocab=vocab, merges=[])
+    transformers.CLIPProcessor(pictures, texts).save_pretrained(folder)
+    return folder

@@ -10,7 +10,7 @@ from training import accuracy_when_trained, unexplained_when_trained
 
 from skmm.backbones import FrameEncoder, PictureCNN, PictureModule
 from skmm.backbones._frames import _places
-from skmm.backbones._pictures import resized, stack_pictures
+from skmm.backbones._image_cnn import resized, stack_pictures
 
 POOLINGS = ["mean", "max", "gru", "attention"]
 ORDERED = ["gru", "attention"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from skmm.backbones._pictures import stack_pictures
+from skmm.backbones._image_cnn import stack_pictures
 
 
 @pytest.fixture

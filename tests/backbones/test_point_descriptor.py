@@ -5,8 +5,13 @@ import pytest
 import torch
 
 from skmm.backbones import PointDescriptor
-from skmm.backbones._point_descriptor import _distance_histogram, _quantiles
-from skmm.backbones._point_geometry import SCALES, local_geometry, squared_distances
+from skmm.backbones._point_descriptor import (
+    SCALES,
+    _distance_histogram,
+    _quantiles,
+    local_geometry,
+    squared_distances,
+)
 
 
 def surface(kind, n=600, seed=0):

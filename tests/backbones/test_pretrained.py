@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from skmm.backbones._pooling import pool_tokens
+from skmm.backbones._base import pool_tokens
 from skmm.exceptions import CheckpointError
 
 pytest.importorskip("transformers", reason="pretrained models need the extra 'hub'")

@@ -6,6 +6,7 @@ from torch import nn
 from tuning import N_BLOCKS, deepened
 
 from skmm.backbones import EfficientNetLite0
+from skmm.backbones._pretrained._efficientnet import _LiteTower
 from skmm.backbones._pretrained._splitting import (
     Lower,
     Upper,
@@ -16,7 +17,6 @@ from skmm.backbones._pretrained._splitting import (
     steadied,
     structure_of,
 )
-from skmm.backbones._pretrained_lite import _LiteTower
 
 
 @pytest.fixture(scope="module")

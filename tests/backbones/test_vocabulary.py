@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from skmm.backbones import Vocabulary
-from skmm.backbones._vocabulary import split_words
+from skmm.backbones._word_gru import split_words
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 import torch
 from real_data import load_real
 
+from skmm.backbones._pretrained._speech import VoiceEncoder
 from skmm.backbones._spectrogram import mel_spectrogram
-from skmm.backbones._voice import VoiceEncoder
 from skmm.readers import read_audio
 
 RATE = 16_000

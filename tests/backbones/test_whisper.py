@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from skmm.backbones._whisper import WhisperEncoder
+from skmm.backbones._pretrained._speech import WhisperEncoder
 
 RATE = 16_000
 # From OpenAI's names to those of transformers, in this order.

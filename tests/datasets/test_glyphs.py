@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from skmm.datasets import _glyphs, load_glyphs, load_glyphs_retrieval
-from skmm.datasets._labels import MINIMUM_MEMBERS
+from skmm.datasets._glyphs import MINIMUM_MEMBERS
 from skmm.exceptions import MissingExtraError
 
 TASKS = ["script", "category"]

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from skmm.datasets import _draw
-from skmm.datasets._draw import drawing_key, find_font, is_drawing
-from skmm.datasets._home import cached_arrays, data_folder
+from skmm.datasets._draw import cached_arrays, data_folder, drawing_key, find_font, is_drawing
 
 
 class Maker:

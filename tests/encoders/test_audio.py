@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skmm import AudioEncoder, JointFusionClassifier
-from skmm.encoders._windows import _Windows
+from skmm.encoders._engines._parts import _Windows
 from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError, ModalityWarning
 
 column = partial(column_of, "clip")

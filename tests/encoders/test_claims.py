@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from processes import run, start
 
-from skmm.encoders import _claims
 from skmm.encoders._store import _connection
+from skmm.encoders._store import _store as _claims
 
 CLAIM = """
 import sys

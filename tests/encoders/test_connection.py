@@ -9,8 +9,9 @@ import pytest
 from processes import run
 from sharing import check_sharing
 
-from skmm.encoders import EmbeddingStore, _mounts
+from skmm.encoders import EmbeddingStore
 from skmm.encoders._store import _connection
+from skmm.encoders._store import _connection as _mounts
 from skmm.exceptions import StoreWarning
 
 # SQLite as on a file system without shared memory: WAL cannot be had.

@@ -10,7 +10,7 @@ from torch import nn
 
 from skmm import ModuleEncoder
 from skmm.encoders._engines._base import Engine, Runtime
-from skmm.encoders._memory import FittingRunner
+from skmm.encoders._engines._prefetch import FittingRunner
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32, 8)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from counting import CountingModule, lines
 
-from skmm.backbones._pretrained import _loading
 from skmm import ModuleEncoder, TextEncoder
+from skmm.backbones._pretrained import _loading
 from skmm.encoders import EmbeddingStore
 from skmm.encoders._engines._base import BackboneEngine, Runtime
 from skmm.encoders._pass import encode_once

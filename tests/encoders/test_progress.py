@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from skmm import ImageEncoder, ModuleEncoder, TabularEncoder
-from skmm.encoders import _progress
+from skmm.encoders._engines import _prefetch as _progress
 
 LINE = re.compile(r"(\S.*): (\d+)/(\d+) cells, \d+/s, \d+ s left *$")
 

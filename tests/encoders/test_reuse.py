@@ -27,7 +27,6 @@ from PIL import Image
 from torch import nn
 
 import skmm
-from skmm.backbones._pretrained import _loading
 from skmm import (
     AudioEncoder,
     ImageEncoder,
@@ -37,6 +36,7 @@ from skmm import (
     VideoEncoder,
     encoders,
 )
+from skmm.backbones._pretrained import _loading
 from skmm.encoders import EmbeddingStore
 from skmm.encoders._cell_encoder import CellEncoder
 

@@ -20,9 +20,10 @@ from processes import command, run
 from sharing import check_sharing
 
 from skmm import TextEncoder, config_context, get_config, set_config
-from skmm.encoders import EmbeddingStore, _claims
-from skmm.encoders._store import _connection, _session
-from skmm.encoders._store._store import NullStore, _store, resolve_store
+from skmm.encoders import EmbeddingStore
+from skmm.encoders._store import _connection, _session, _store
+from skmm.encoders._store import _store as _claims
+from skmm.encoders._store._store import NullStore, resolve_store
 from skmm.exceptions import StoreWarning
 
 

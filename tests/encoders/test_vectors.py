@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from skmm.encoders import EmbeddingStore, _vectors
-from skmm.encoders._vectors import RecentVectors, checksum, pack, unpack
+from skmm.encoders import EmbeddingStore
+from skmm.encoders._store import _connection as _vectors
+from skmm.encoders._store._connection import RecentVectors, checksum, pack, unpack
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0, 4)])

@@ -13,9 +13,8 @@ from sklearn.base import clone
 from torch import nn
 
 from skmm import ImageEncoder, JointFusionClassifier, JointFusionRegressor
-from skmm._training._module import JointModule
+from skmm._training._module import JointModule, make_stand_in
 from skmm.datasets import make_multimodal_classification
-from skmm.fusion._stand_in import make_stand_in
 from skmm.nets import STRATEGIES, make_fusion
 
 MODES = ["mask", "token", "impute", "zero"]

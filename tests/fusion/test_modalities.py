@@ -19,8 +19,8 @@ from skmm import (
     LateFusionRegressor,
     TextEncoder,
 )
+from skmm._compose._base import resolve_modalities
 from skmm.exceptions import CellTypeError, ModalityMissingError, ModalityWarning
-from skmm.fusion._modalities import resolve_modalities
 
 FUSIONS = [
     EarlyFusion(),

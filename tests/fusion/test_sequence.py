@@ -14,10 +14,9 @@ from torch import nn
 
 import skmm._compose._sequence_block as sequence_module
 from skmm import ImageEncoder, JointFusionClassifier, JointFusionRegressor, TextEncoder
-from skmm._compose._sequence_block import SequenceBlock
+from skmm._compose._base import Modality
+from skmm._compose._sequence_block import SequenceBlock, TokenValues, thinned
 from skmm.datasets import make_multimodal_classification
-from skmm.fusion._modalities import Modality
-from skmm.fusion._tokens import TokenValues, thinned
 from skmm.nets import STRATEGIES
 
 TRIPLES = [("text", Tokens(), ["text"]), ("photo", Tokens(), ["photo"])]

@@ -10,9 +10,15 @@ from PIL import Image
 from torch import nn
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.generation._flow_matching import FlowModule, follow
-from skmm.generation._gan import AdversarialModule, discriminator_loss
-from skmm.generation._image_modules import PICTURE, WeightAverage, to_units
+from skmm.generation._image_modules import (
+    PICTURE,
+    AdversarialModule,
+    FlowModule,
+    WeightAverage,
+    discriminator_loss,
+    follow,
+    to_units,
+)
 from skmm.generation._image_targets import pictures_of_rows, shown
 from skmm.nets import (
     ConcatFusion,

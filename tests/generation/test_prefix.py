@@ -10,7 +10,7 @@ import torch
 
 from skmm import CaptionGenerator
 from skmm.exceptions import CellTypeError, ModalityMissingError
-from skmm.generation._caption_module import PREFIX
+from skmm.generation._caption_generator import PREFIX
 from skmm.generation._decoding import beam, greedy, nucleus
 from skmm.metrics import exact_match
 from skmm.nets import GRUDecoder, TransformerDecoder
@@ -228,7 +228,7 @@ def test_auto_leaves_it_out():
     X["note"], X["number"] = [f"the {i} th of them" for i in range(60)], np.arange(60.0)
     captions = small(modalities="auto", max_epochs=1)
     with pytest.MonkeyPatch.context() as patch:
-        from skmm.fusion import _modalities
+        from skmm._compose import _base as _modalities
 
         patch.setattr(_modalities, "default_encoder", lambda kind: captions_of(kind))
         captions.fit(X, y)

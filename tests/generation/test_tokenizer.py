@@ -2,7 +2,7 @@
 
 import pytest
 
-from skmm.generation._tokenizer import TextTokenizer
+from skmm.generation._text_targets import TextTokenizer
 
 TEXTS = [
     "A red circle, on the LEFT (almost).",

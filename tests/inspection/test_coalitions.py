@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from skmm.inspection._coalitions import all_coalitions, choose_coalitions, sampled_coalitions
+from skmm.inspection._shapley import all_coalitions, choose_coalitions, sampled_coalitions
 
 
 def numbers_of(coalitions):

@@ -24,7 +24,7 @@ from skmm.datasets import make_multimodal_classification, make_multimodal_regres
 from skmm.exceptions import FusionWarning
 from skmm.inspection import fusion_report
 from skmm.inspection._fusion_report import _inner_jobs, _Job, _Result, _table, choose_subsets
-from skmm.inspection._interval import compare
+from skmm.inspection._report import compare
 
 MODEL = make_pipeline(
     EarlyFusion([(name, "passthrough", [name]) for name in "ab"]), LogisticRegression()

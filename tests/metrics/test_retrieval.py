@@ -144,7 +144,7 @@ def test_parts_of_the_queries_change_nothing(name, monkeypatch):
     for relevance in (rng.random((23, 17)) < 0.4, rng.integers(-1, 17, size=23)):
         whole = METRICS[name](scores, relevance)
         with monkeypatch.context() as context:
-            context.setattr("skmm.metrics._relevance._PART", 40)
+            context.setattr("skmm.metrics._retrieval._PART", 40)
             assert METRICS[name](scores, relevance) == whole
 
 

@@ -110,7 +110,7 @@ def test_same_path_of_a_file_that_cannot_be_read(path):
 
 
 def test_each_file_is_read_once(photos, monkeypatch):
-    from skmm.model_selection import _contents
+    from skmm.model_selection import _group_leakage as _contents
 
     read = []
     digest = _contents._DIGESTS["image"]

@@ -431,17 +431,18 @@ def test_errors_travel_between_processes():
 
 
 def test_without_the_packages(monkeypatch):
+    from skmm.readers import _audio_file
 
     def absent(name, *, needed_by):
         raise MissingExtraError(f"{needed_by} needs {name}")
 
     m4a = in_container(chirp(), "mp4", "aac")
-    monkeypatch.setattr(_sound, "is_installed", lambda name: name != "av")
+    monkeypatch.setattr(_audio_file, "is_installed", lambda name: name != "av")
     with pytest.raises(MediaDecodeError, match="no format that soundfile reads"):
         read_audio(b"no sound at all, and no container either")
-    original = _sound.import_optional
+    original = _audio_file.import_optional
     monkeypatch.setattr(
-        _sound,
+        _audio_file,
         "import_optional",
         lambda name, needed_by: (
             absent(name, needed_by=needed_by)
@@ -451,7 +452,7 @@ def test_without_the_packages(monkeypatch):
     )
     with pytest.raises(MissingExtraError, match="needs av"):
         read_audio(m4a)
-    monkeypatch.setattr(_sound, "import_optional", absent)
+    monkeypatch.setattr(_audio_file, "import_optional", absent)
     with pytest.raises(MissingExtraError, match="Reading a sound file needs soundfile"):
         read_audio(encoded(chirp()))
     whole(chirp(), array_rate=RATE)  # an array needs neither

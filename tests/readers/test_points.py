@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
-from skmm.readers import _point_files as point_files
+from skmm.readers import _points as point_files
 from skmm.readers import digest_points, load_points, read_points
 
 

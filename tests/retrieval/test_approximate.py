@@ -10,7 +10,7 @@ from spaces import ReadySpace, lacking, ready_frame
 import skmm._environment._optional as optional
 from skmm import CrossModalRetriever
 from skmm.exceptions import MissingExtraError
-from skmm.retrieval._approximate import ApproximateIndex
+from skmm.retrieval._search import ApproximateIndex
 
 pytest.importorskip("faiss", reason="approximate search needs the extra 'index'")
 

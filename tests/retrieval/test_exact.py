@@ -5,6 +5,7 @@ import pytest
 import torch
 from spaces import brute_force, units
 
+from skmm.retrieval import _search
 from skmm.retrieval._search import ExactSearch, best_of, similarities
 
 BLOCKS = [(3, 7), (16, 64), (1000, 1000)]
@@ -93,7 +94,7 @@ def test_pairs_in_parts(monkeypatch):
     queries, vectors = units(rng.standard_normal((9, 16))), units(rng.standard_normal((30, 16)))
     asking, rows = rng.integers(0, 9, size=100), rng.integers(0, 30, size=100)
     whole = similarities(queries, vectors, asking, rows)
-    monkeypatch.setattr(_exact, "_PAIRS", 100)
+    monkeypatch.setattr(_search, "_PAIRS", 100)
     assert np.array_equal(similarities(queries, vectors, asking, rows), whole)
     assert whole == pytest.approx((queries @ vectors.T)[asking, rows], abs=1e-6)
 

@@ -19,7 +19,7 @@ from skmm.backbones._pretrained._transformers import (
     tower_width,
     try_out,
 )
-from skmm.backbones._sounds import beside_deviation, frame_mask, pad_frames
+from skmm.backbones._spectrogram import beside_deviation, frame_mask, pad_frames
 from skmm.exceptions import CheckpointError
 
 __all__ = ["PretrainedSound", "SoundRecipe", "resolved_pooling"]

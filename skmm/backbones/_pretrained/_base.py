@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skmm.backbones._base import Backbone
-from skmm.backbones._pooling import pool_tokens
+from skmm.backbones._base import Backbone, pool_tokens
 
 __all__ = ["FrozenBackbone"]
 

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from skmm._environment._optional import import_optional
-from skmm.backbones._folders import (
+from skmm.backbones._pretrained._captioner import Writer, WriterInputs
+from skmm.backbones._pretrained._checkpoint import (
     Checkpoint,
     check_folder,
     fetched,
@@ -21,8 +22,8 @@ from skmm.backbones._folders import (
     name_of,
     no_folder,
 )
-from skmm.backbones._pretrained._captioner import Writer
 from skmm.backbones._pretrained._files import digest_of
+from skmm.backbones._pretrained._loading import Shelf
 from skmm.backbones._pretrained._transformers import (
     LOCAL,
     check_complete,
@@ -30,8 +31,6 @@ from skmm.backbones._pretrained._transformers import (
     read_config,
     reading,
 )
-from skmm.backbones._shelf import Shelf
-from skmm.backbones._writing_inputs import WriterInputs
 from skmm.exceptions import CheckpointError
 
 __all__ = ["Writer", "load_writer", "resolve_writer", "writer_count"]

@@ -12,11 +12,18 @@ import torch
 from torch import nn
 
 from skmm._environment._optional import import_optional
-from skmm.backbones._folders import Checkpoint, fetched, is_path, name_of, no_folder
-from skmm.backbones._pipelines import INDEX, component_folders, read_index
-from skmm.backbones._pretrained._files import FETCHED, NOT_FETCHED, PICKLES, digest_of
+from skmm.backbones._pretrained._checkpoint import Checkpoint, fetched, is_path, name_of, no_folder
+from skmm.backbones._pretrained._files import (
+    FETCHED,
+    INDEX,
+    NOT_FETCHED,
+    PICKLES,
+    component_folders,
+    digest_of,
+    read_index,
+)
+from skmm.backbones._pretrained._loading import Shelf
 from skmm.backbones._pretrained._transformers import LOCAL, check_complete, detach, reading
-from skmm.backbones._shelf import Shelf
 from skmm.exceptions import CheckpointError
 
 __all__ = ["Painter", "load_painter", "painter_count", "resolve_painter"]

@@ -1,7 +1,11 @@
 """EfficientNet-Lite0, a small network for pictures with weights learned on ImageNet."""
 
 import math
-from collections.abc import Iterator, Sequence
+import os
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -9,9 +13,15 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from skmm.backbones._base import Backbone, Encoded
-from skmm.backbones._pictures import stack_pictures
+from skmm.backbones._image_cnn import stack_pictures
+from skmm.backbones._pretrained._image import PretrainedPicture
+from skmm.exceptions import CheckpointError
 
-__all__ = ["EfficientNetLite0"]
+__all__ = [
+    "EfficientNetLite0",
+    "LiteRecipe",
+    "load_weights",
+]
 
 # Repeats, kernel size, stride of the first repeat, expansion, output channels of each stage.
 _STAGES = (
@@ -234,3 +244,148 @@ def _blocks() -> Iterator[_InvertedResidual]:
                 expansion=expansion,
             )
             n_in = n_out
+
+
+# --- Weights from a file into a module, all of them or none ---
+
+
+def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
+    """Read a file of tensors into a module whose weights have the same names and shapes.
+
+    Only tensors are read (``weights_only=True``), never objects, so a file from an unknown
+    source cannot run code.
+
+    Parameters
+    ----------
+    module : Module
+        Module whose weights are replaced, on whatever device it is.
+    path : str or path-like
+        File that ``torch.save`` wrote from a ``state_dict``.
+
+    Returns
+    -------
+    module : Module
+        The same module, for chaining.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be read, if weights are missing, left over, or of another shape;
+        the module is then unchanged.
+    """
+    name = f"{type(module).__name__} from {os.fspath(path)!r}"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"Cannot load {name}: {type(error).__name__}: {reason} The path must be that of a"
+            " file with a state_dict, saved by torch.save."
+        ) from error
+    _check(module, state, name)
+    module.load_state_dict(state)
+    return module
+
+
+def _check(module: nn.Module, state: object, name: str) -> None:
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(
+            f"Cannot load {name}: the file holds a {type(state).__name__} that is not a"
+            " dictionary of tensors. Save the module's state_dict."
+        )
+    expected = module.state_dict()
+    missing, unexpected = expected.keys() - state.keys(), state.keys() - expected.keys()
+    if missing or unexpected:
+        raise CheckpointError(
+            f"Cannot load {name}: {_some(missing)} missing, {_some(unexpected)} unexpected."
+            " The file belongs to another model."
+        )
+    for key, value in expected.items():
+        if value.shape != state[key].shape:
+            raise CheckpointError(
+                f"Cannot load {name}: {key} has shape {tuple(state[key].shape)} in the file and"
+                f" {tuple(value.shape)} in the module. The file belongs to another model."
+            )
+
+
+def _some(keys: Iterable[str]) -> str:
+    ordered = sorted(keys)
+    if not ordered:
+        return "no weights"
+    shown = ", ".join(ordered[:3])
+    return f"{len(ordered)} weights ({shown}{', ...' if len(ordered) > 3 else ''})"
+
+
+# --- EfficientNet-Lite0 with its published weights, as one more pretrained vision model ---
+
+
+class _LiteTower(nn.Module):
+    """The network, with the output that a tower gives."""
+
+    has_pooler = True
+    # The smallest input: it takes pictures of any size.
+    blank: ClassVar[dict[str, Tensor]] = {"pictures": torch.zeros(1, 3, 32, 32)}
+
+    def __init__(self, model: EfficientNetLite0):
+        super().__init__()
+        self.model = model
+        self.stages = model.stages
+
+    def forward(self, *, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        encoded = self.model(pictures=pictures)
+        return encoded.tokens, encoded.pooled
+
+
+class LiteRecipe:
+    """All of EfficientNet-Lite0 but its weights.
+
+    Parameters
+    ----------
+    file : Path
+        Its weights.
+    name : str
+        Its name, for messages.
+    """
+
+    def __init__(self, file: Path, name: str):
+        self.file = file
+        self.name = name
+        with torch.device("meta"):  # without weights: it prepares pictures, and knows its width
+            self.model = EfficientNetLite0()
+        self.width = self.model.width
+
+    def settings(
+        self, pooling: str, normalize: bool | str, max_length: int | None
+    ) -> dict[str, Any]:
+        """Resolve every ``"auto"``; see ``PictureRecipe.settings``."""
+        if pooling not in ("auto", "mean", "max", "pooler"):
+            raise ValueError(
+                f"pooling={pooling!r} does not suit {self.name!r}, a convolutional network."
+                " Use 'auto', 'mean' or 'max'."
+            )
+        return {
+            # Its own summary is the mean of its tokens.
+            "pooling": "max" if pooling == "max" else "mean",
+            "normalize": False if normalize == "auto" else bool(normalize),
+            "max_length": None,
+            "processor": f"EfficientNetLite0({self.model.image_size}, crop={self.model.crop})",
+            "width": self.width,
+            # Before the crop, of the shorter side.
+            "image_size": math.ceil(self.model.image_size / (self.model.crop or 1.0)),
+        }
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
+        """Load the weights."""
+        with torch.random.fork_rng(devices=[]):  # it is born with random weights
+            model = EfficientNetLite0()
+        load_weights(model, self.file)
+        return _LiteTower(model.requires_grad_(False)).to(device, dtype).eval()
+
+    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedPicture:
+        """Put a way to pool around the weights."""
+        options = {key: settings[key] for key in ("pooling", "normalize", "width")}
+        return PretrainedPicture(tower, self.model.collate, **options)
+
+    def sample(self) -> dict[str, Tensor]:
+        """Give the smallest input, to see what the model makes of it."""
+        return self.model.collate([np.zeros((32, 32, 3), np.uint8)])

@@ -5,6 +5,9 @@ pool), the recipe describes itself, loads a tower (the weights) and puts a backb
 Recipes and towers are kept, since an encoder and each of its clones asks for the same ones.
 """
 
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -14,19 +17,70 @@ import torch
 
 from skmm.backbones._base import Backbone
 from skmm.backbones._pretrained._audio import SoundRecipe
+from skmm.backbones._pretrained._efficientnet import LiteRecipe
 from skmm.backbones._pretrained._image import PictureRecipe
 from skmm.backbones._pretrained._speech import VoiceRecipe, WhisperRecipe
 from skmm.backbones._pretrained._text import TextRecipe
 from skmm.backbones._pretrained._transformers import is_video_model, read_config
 from skmm.backbones._pretrained._video import VideoRecipe
-from skmm.backbones._pretrained_lite import LiteRecipe
-from skmm.backbones._shelf import Shelf
 
-__all__ = ["describe", "load_backbone", "load_count"]
+__all__ = [
+    "Shelf",
+    "describe",
+    "load_backbone",
+    "load_count",
+]
+
+# --- Things that are costly to make, kept for whoever asks for them again ---
+
+
+class Shelf:
+    """Keeps the few things last used, each made once however many threads ask for it.
+
+    Parameters
+    ----------
+    size : int
+        How many are kept.
+
+    Attributes
+    ----------
+    n_made : int
+        How many were made so far.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+        self.n_made = 0
+        self._things: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+        self._making = threading.RLock()
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Give what is kept under a key, or make it."""
+        found = self._find(key)
+        if found is not None:
+            return found
+        with self._making:
+            found = self._find(key)  # another thread may have made it meanwhile
+            if found is not None:
+                return found
+            made = make()
+            with self._lock:
+                self.n_made += 1
+                self._things[key] = made
+                while len(self._things) > self.size:
+                    self._things.popitem(last=False)
+            return made
+
+    def _find(self, key: Hashable) -> Any:
+        with self._lock:
+            if key in self._things:
+                self._things.move_to_end(key)
+            return self._things.get(key)
 
 
 class _Checkpoint(Protocol):
-    """What is used of a checkpoint: see ``skmm.backbones._folders``."""
+    """What is used of a checkpoint: see ``skmm.backbones._pretrained._checkpoint``."""
 
     @property
     def name(self) -> str: ...

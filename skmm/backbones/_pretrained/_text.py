@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from skmm.backbones._base import Encoded
 from skmm.backbones._pretrained._base import FrozenBackbone
+from skmm.backbones._pretrained._files import read_sentence_settings
 from skmm.backbones._pretrained._transformers import (
     Tower,
     is_dual,
@@ -20,7 +21,6 @@ from skmm.backbones._pretrained._transformers import (
     tower_width,
     try_out,
 )
-from skmm.backbones._sentence_transformers import read_sentence_settings
 from skmm.exceptions import CheckpointError
 
 __all__ = ["PretrainedText", "TextRecipe", "Tokenizer"]

@@ -1,14 +1,27 @@
 """Batches are read and prepared in threads while the model is busy with the ones before."""
 
+import gc
+import sys
+import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, NamedTuple, TypeVar
+from types import TracebackType
+from typing import Any, Generic, NamedTuple, Self, TypeVar
+
+import torch
 
 from skmm._environment._device import keep_to_one_thread
 from skmm.encoders._engines._base import Engine, Runtime
 
-__all__ = ["Ready", "iterated_ahead", "prepared_batches"]
+__all__ = [
+    "FittingRunner",
+    "Progress",
+    "Ready",
+    "iterated_ahead",
+    "prepared_batches",
+]
 
 Item = TypeVar("Item")
 # One batch is being read while another waits, prepared, for the model.
@@ -151,3 +164,131 @@ def iterated_ahead(things: Iterator[Item]) -> Iterator[Item]:
             yield thing
     finally:
         thread.shutdown(wait=False, cancel_futures=True)
+
+
+# --- Batches that do not fit into the device's memory are run in parts ---
+
+
+class FittingRunner:
+    """Runs prepared batches of one pass, halving them as often as memory asks for it.
+
+    Parameters
+    ----------
+    engine : Engine
+        What runs a batch.
+    runtime : Runtime
+        How.
+    sequence : bool
+        Whether tokens are asked for.
+    name : str
+        The encoder's class, for messages.
+    """
+
+    def __init__(self, engine: Engine, runtime: Runtime, *, sequence: bool, name: str):
+        self.engine = engine
+        self.runtime = runtime
+        self.sequence = sequence
+        self.name = name
+        self._most: int | None = None  # cells that are known not to be too many
+
+    def __call__(self, prepared: Any, n_cells: int) -> list[Any]:
+        """Encode a prepared batch of ``n_cells`` cells."""
+        if self._most is not None and n_cells > self._most:
+            return self._in_parts(prepared, n_cells, self._most)
+        try:
+            return self.engine.run(prepared, self.runtime, sequence=self.sequence)
+        except RuntimeError as error:
+            if isinstance(error, _CellTooLarge) or not _is_out_of_memory(error):
+                raise
+            if n_cells == 1:
+                raise _CellTooLarge(
+                    f"{self.name}: the memory of {self.runtime.device} does not hold the model"
+                    " with a single cell. Use a smaller model, shorter or smaller cells, or"
+                    " device='cpu'."
+                ) from error
+        # Here the error is gone, and with its traceback the tensors of the failed batch.
+        gc.collect()
+        if self.runtime.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = (n_cells + 1) // 2
+        if self._most is None:
+            warnings.warn(
+                f"{self.name}: a batch of {n_cells} does not fit into the memory of"
+                f" {self.runtime.device} and is halved. Set batch_size={half} or less to spare the"
+                " attempt.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self._most = half
+        return self._in_parts(prepared, n_cells, half)
+
+    def _in_parts(self, prepared: Any, n_cells: int, size: int) -> list[Any]:
+        arrays: list[Any] = []
+        for start in range(0, n_cells, size):
+            end = min(start + size, n_cells)
+            arrays += self(self.engine.part(prepared, slice(start, end)), end - start)
+        return arrays
+
+
+class _CellTooLarge(torch.OutOfMemoryError):
+    """No smaller batch can be tried."""
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or the CPU's allocator, had too little memory."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        "out of memory" in str(error) or "can't allocate memory" in str(error)
+    )
+
+
+# --- A line that says how far a long pass is; nothing by default ---
+
+
+class Progress:
+    """Writes cells done, speed and time left to standard error, one line a second at most.
+
+    Parameters
+    ----------
+    name : str
+        What is working.
+    n_total : int
+        Cells to do.
+    verbose : bool or int
+        Nothing is written if zero.
+    """
+
+    def __init__(self, name: str, n_total: int, verbose: "bool | int"):
+        self.name = name
+        self.n_total = n_total
+        self.verbose = verbose
+        self._begin = self._last = time.perf_counter()
+        self._n_done = 0
+        self._shown = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def advance(self, n: int) -> None:
+        """Report that ``n`` more cells have their vectors."""
+        self._n_done += n
+        if not self.verbose:
+            return
+        now = time.perf_counter()
+        if now - self._last < 1.0 and self._n_done < self.n_total:
+            return
+        self._last, self._shown = now, True
+        speed = self._n_done / max(now - self._begin, 1e-9)
+        left = (self.n_total - self._n_done) / max(speed, 1e-9)
+        end = "\r" if sys.stderr.isatty() else "\n"
+        line = f"{self.name}: {self._n_done}/{self.n_total} cells, {speed:.0f}/s, {left:.0f} s left"
+        print(f"{line:<70}", end=end, file=sys.stderr, flush=True)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the line, so that what follows starts on its own."""
+        if self._shown and sys.stderr.isatty():
+            print(file=sys.stderr)

@@ -11,7 +11,7 @@ from torch import nn
 
 from skmm._environment._device import on_device, one_thread, shared_threads
 from skmm.encoders._engines._base import BackboneEngine, Runtime
-from skmm.encoders._progress import Progress
+from skmm.encoders._engines._prefetch import Progress
 from skmm.exceptions import ConvergenceError
 
 __all__ = ["TrainedEngine", "train_backbone"]

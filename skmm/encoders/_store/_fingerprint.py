@@ -4,8 +4,18 @@ A digest that is too fine costs work, one that is too coarse gives a wrong vecto
 something cannot be looked into, the answer is None, and nothing is stored.
 """
 
+import collections
+import dis
+import functools
 import hashlib
+import platform
+import site
+import sys
+import sysconfig
+import types
 import weakref
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -14,9 +24,260 @@ import torch
 from torch import nn
 from torch.nn.modules import module as _torch_module
 
-from skmm.encoders import _code
+__all__ = [
+    "code_digest",
+    "digest_decoded",
+    "module_digest",
+    "value_digest",
+]
 
-__all__ = ["code_digest", "digest_decoded", "module_digest"]
+# --- Digests of code and of the values it works with: functions, classes, what they refer to ---
+# Code of installed packages counts by name and version, the user's own by its compiled form and
+# by all that it reaches: globals, closures, defaults, other functions. A digest that is too fine
+# costs work, one that is too coarse gives a wrong vector: what cannot be looked into has the
+# digest None, and whoever asked keeps nothing.
+
+Digest = Callable[[Any], "str | None"]
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range)
+_IN_C = (
+    types.BuiltinFunctionType,
+    types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+)
+# What Python itself writes into every class: it tells nothing about what the class does.
+_CLASS_NOISE = {
+    *("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__parameters__"),
+    *("__firstlineno__", "__static_attributes__", "__annotate__", "__annotate_func__"),
+    *("__annotations_cache__", "__abstractmethods__", "__match_args__", "_abc_impl"),
+    *("__orig_bases__", "__type_params__", "__qualname__"),
+    "__slotnames__",  # written when an object is pickled
+}
+
+
+def _digest_of_code(thing: Any, *, other: Digest | None = None) -> str | None:
+    """Digest of a function or class and of all code that it reaches.
+
+    Parameters
+    ----------
+    thing : function, class, functools.partial or other callable
+        What is called.
+    other : callable, default=None
+        Digest of an object that it may come upon and that this file knows nothing of, None
+        for "no such object". A module of torch is one.
+
+    Returns
+    -------
+    digest : str or None
+        Hexadecimal; None if something cannot be looked into.
+    """
+    return _Walk(other)(thing)
+
+
+def value_digest(value: Any, *, other: Digest | None = None) -> str | None:
+    """Digest of a value, and of its class' code if that is the user's own.
+
+    Parameters
+    ----------
+    value : object
+        Number, array, list, an object of the user's, ...
+    other : callable, default=None
+        As in :func:`_digest_of_code`.
+
+    Returns
+    -------
+    digest : str or None
+        Hexadecimal; None if the value cannot be looked into.
+    """
+    return _Walk(other)(value)
+
+
+class _Opaque(Exception):  # noqa: N818 - never leaves this file
+    """Something cannot be looked into."""
+
+
+class _Walk:
+    """One walk over everything that an object reaches."""
+
+    def __init__(self, other: Digest | None):
+        self.other = other
+        # By id, with the things themselves: an id alone may be given to another one.
+        self.seen: dict[int, tuple[int, Any]] = {}
+
+    def __call__(self, thing: Any) -> str | None:
+        try:
+            return self._digest(thing)
+        except Exception:  # unpicklable, an empty closure, a property that raises, ...
+            return None
+
+    def _digest(self, thing: Any) -> str:
+        if isinstance(thing, _PLAIN):
+            return _hash("plain", type(thing).__name__, repr(thing))
+        if id(thing) in self.seen:  # recursion, or super(), which closes over its own class
+            return _hash("seen", self.seen[id(thing)][0])
+        found = self.other(thing) if self.other is not None else None
+        if found is not None:
+            return found
+        self.seen[id(thing)] = (len(self.seen), thing)
+        if type(thing) in (list, tuple, dict, set, frozenset, types.MappingProxyType):
+            return _hash(type(thing).__name__, *self._items(thing))
+        return self._object(thing)
+
+    def _items(self, thing: Any) -> list[str]:
+        """Digests of what a container holds."""
+        if isinstance(thing, dict | types.MappingProxyType):
+            return sorted(f"{self._digest(k)}:{self._digest(v)}" for k, v in thing.items())
+        if isinstance(thing, set | frozenset):
+            return sorted(map(self._digest, thing))
+        if isinstance(thing, list | tuple | collections.deque):
+            return [self._digest(item) for item in thing]
+        return []
+
+    def _object(self, thing: Any) -> str:
+        if isinstance(thing, types.ModuleType):
+            return _hash("module", thing.__name__, _release(thing.__name__))
+        if isinstance(thing, functools.partial):
+            return _hash("partial", *map(self._digest, (thing.func, thing.args, thing.keywords)))
+        if isinstance(thing, types.MethodType):
+            return _hash("method", self._digest(thing.__func__), self._digest(thing.__self__))
+        if isinstance(thing, type | types.FunctionType):
+            return self._code(thing)
+        if callable(getattr(thing, "__wrapped__", None)):  # functools.cache and its kind
+            return _hash("wrapped", self._digest(thing.__wrapped__))
+        if isinstance(thing, _IN_C):
+            return _hash("builtin", _name_of(thing))
+        return self._value(thing)
+
+    def _value(self, value: Any) -> str:
+        kind = type(value)
+        name, release = _name_of(kind), _release(kind.__module__)
+        bases = [base for base in kind.__mro__ if base is not object]
+        # An object of the user's may be one that cannot be pickled, of a class in a notebook;
+        # without a base in C all that it holds is in its __dict__.
+        plain = all(_release(b.__module__) is None and "__slots__" not in vars(b) for b in bases)
+        held = None if plain else joblib.hash(value)
+        # A pickle knows functions by their names: what they do is to be looked up.
+        inside = self._digest(getattr(value, "__dict__", None))
+        code = self._digest(kind) if release is None else release
+        return _hash("object", name, held, code, inside, *self._items(value))
+
+    def _code(self, thing: Any) -> str:
+        release = _release(getattr(thing, "__module__", None))
+        if release is not None and "<locals>" not in thing.__qualname__:
+            return _hash("installed", release, _name_of(thing))
+        if isinstance(thing, types.FunctionType):
+            return self._function(thing)
+        members = [
+            f"{name}={self._digest(_unwrapped(member))}"
+            for name, member in sorted(vars(thing).items())
+            if name not in _CLASS_NOISE
+        ]
+        return _hash("class", thing.__qualname__, *members, *map(self._digest, thing.__bases__))
+
+    def _function(self, function: types.FunctionType) -> str:
+        cells = [cell.cell_contents for cell in function.__closure__ or ()]
+        state = [function.__defaults__, function.__kwdefaults__, cells]
+        reached = []
+        codes = list(_codes(function.__code__))
+        attributes = _names(codes, "LOAD_ATTR", "LOAD_METHOD")
+        if any(_release(name) is None for name in _names(codes, "IMPORT_NAME")):
+            raise _Opaque  # a module of the user's, imported in the function
+        for name in sorted(_names(codes, "LOAD_GLOBAL", "LOAD_NAME")):
+            if name in function.__globals__:
+                digest = self._global(function.__globals__[name], attributes)
+                reached.append(f"{name}={digest}")
+        return _hash(
+            "function",
+            platform.python_version(),
+            *map(_constants, codes),
+            *map(self._digest, state),
+            *reached,
+        )
+
+    def _global(self, value: Any, attributes: Iterable[str]) -> str:
+        if not isinstance(value, types.ModuleType) or _release(value.__name__) is not None:
+            return self._digest(value)
+        # A module of the user's: what is used of it.
+        used = [name for name in sorted(attributes) if name in vars(value)]
+        return _hash(value.__name__, *(f"{n}={self._digest(vars(value)[n])}" for n in used))
+
+
+def _hash(*parts: Any) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        text = str(part).encode("utf-8", "surrogatepass")
+        digest.update(f"{len(text)}:".encode() + text)
+    return digest.hexdigest()
+
+
+def _name_of(thing: Any) -> str:
+    owner = getattr(thing, "__self__", None)
+    if owner is not None and not isinstance(owner, types.ModuleType | type):
+        raise _Opaque  # a method in C of an object that may hold anything
+    module = getattr(thing, "__module__", None) or getattr(owner, "__name__", "")
+    return f"{module}.{thing.__qualname__}"
+
+
+def _unwrapped(member: Any) -> Any:
+    """What stands behind a property, a class method and the like."""
+    if isinstance(member, property):
+        return (member.fget, member.fset)
+    if isinstance(member, staticmethod | classmethod):
+        return member.__func__
+    if isinstance(member, functools.cached_property):
+        return member.func
+    return member
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _names(codes: list[types.CodeType], *kinds: str) -> set[str]:
+    """Names that the instructions of some kinds mention."""
+    return {
+        str(instruction.argval)
+        for code in codes
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in kinds
+    }
+
+
+def _constants(code: types.CodeType) -> str:
+    constants = [repr(c) for c in code.co_consts if not isinstance(c, types.CodeType | frozenset)]
+    sets = [repr(sorted(map(repr, c))) for c in code.co_consts if isinstance(c, frozenset)]
+    names = (code.co_names, code.co_varnames, code.co_freevars)
+    shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+    jumps = getattr(code, "co_exceptiontable", b"")
+    return _hash(code.co_code.hex(), jumps, *constants, *sets, names, shape)
+
+
+@functools.lru_cache(maxsize=1024)
+def _release(module: str | None) -> str | None:
+    """Name and version of the installed package of a module, None for the user's own."""
+    package = (module or "").partition(".")[0]
+    if package in sys.stdlib_module_names and package != "__main__":
+        return f"python=={platform.python_version()}"
+    loaded = sys.modules.get(package)
+    version, file = getattr(loaded, "__version__", None), getattr(loaded, "__file__", None)
+    if not isinstance(version, str) or not isinstance(file, str):
+        return None
+    # One that is installed in place (pip install -e) may be edited: it counts by its code.
+    inside = any(place in Path(file).parents for place in _site_packages())
+    return f"{package}=={version}" if inside else None
+
+
+def _site_packages() -> set[Path]:
+    paths = sysconfig.get_paths()
+    places = {paths["purelib"], paths["platlib"], site.getusersitepackages()}
+    return {Path(place) for place in (*places, *site.getsitepackages())}
+
 
 # What nn.Module keeps besides the attributes that its author set.
 _OWN_STATE = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training"}
@@ -61,7 +322,7 @@ def module_digest(module: nn.Module) -> str | None:
 
 def code_digest(thing: Any) -> str | None:
     """Digest of a function or class and all it reaches; None if some of it cannot be seen."""
-    return _code.code_digest(thing, other=_Looker())
+    return _digest_of_code(thing, other=_Looker())
 
 
 class _Looker:
@@ -107,10 +368,10 @@ class _Looker:
         if kind.__module__.startswith("torch.") and not kind.__module__.startswith("torch.nn."):
             raise _OpaqueError  # scripted, traced or compiled: its code is in no class
         if not kind.__module__.startswith("torch."):
-            found.append(_seen(_code.code_digest(kind, other=self)))
+            found.append(_seen(_digest_of_code(kind, other=self)))
         for attribute, value in sorted(part.__dict__.items()):
             if attribute not in _OWN_STATE and not attribute.endswith("_hooks"):
-                found.append(f"{attribute}={_seen(_code.value_digest(value, other=self))}")
+                found.append(f"{attribute}={_seen(value_digest(value, other=self))}")
         return hashlib.blake2b("|".join(found).encode(), digest_size=16).hexdigest()
 
 

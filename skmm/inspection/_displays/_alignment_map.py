@@ -16,8 +16,7 @@ from skmm.inspection._displays._drawing import (
     fit_name,
     legend_beside,
 )
-from skmm.inspection._displays._spaces import columns_in
-from skmm.inspection._displays._thumbnails import cells_of, picture_of_view, view_of
+from skmm.inspection._displays._thumbnails import cells_of, columns_in, picture_of_view, view_of
 
 __all__ = ["AlignmentMapDisplay"]
 

@@ -8,8 +8,7 @@ import pandas as pd
 
 from skmm._frame._column import take_rows
 from skmm.inspection._displays._drawing import COLORS, GREY, INK, axes_for, fit_name
-from skmm.inspection._displays._spaces import columns_in
-from skmm.inspection._displays._thumbnails import cells_of, draw_view, view_of
+from skmm.inspection._displays._thumbnails import cells_of, columns_in, draw_view, view_of
 
 __all__ = ["RetrievalDisplay"]
 

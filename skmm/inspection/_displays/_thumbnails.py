@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from skmm._frame._column import column_names, columns_of, is_missing
 from skmm._frame._media import cell_kind
 from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
+from skmm.inspection._cell_edits import column_positions, has_cells
 from skmm.inspection._displays._drawing import BLUE, COLORS, fit_name
 from skmm.readers import (
     is_pictures,
@@ -20,7 +21,16 @@ from skmm.readers import (
     read_video,
 )
 
-__all__ = ["View", "cells_of", "draw_view", "line_of", "picture_of_view", "view_of"]
+__all__ = [
+    "View",
+    "cells_of",
+    "columns_in",
+    "draw_view",
+    "line_of",
+    "picture_of_view",
+    "present_in",
+    "view_of",
+]
 
 _SIDE = 256  # pixels that a side of a picture keeps
 _RATE = 8000  # samples per second of a sound from a file
@@ -290,3 +300,55 @@ def picture_of_view(view: View, side: int) -> np.ndarray:
     rows = ((1 - fine) * (shape[0] - 1)).round().astype(int)
     pixels[rows, np.arange(16 * side) // 16] = ink
     return pixels
+
+
+# --- Where the cells of an alignment's modalities stand in a frame ---
+
+
+def columns_in(
+    alignment: Any, X: Any, names: Sequence[str], columns: Mapping[str, Any] | None, *, owner: str
+) -> dict[str, list[int]]:
+    """Find the columns of some modalities.
+
+    Parameters
+    ----------
+    alignment : estimator
+        Fitted.
+    X : DataFrame of shape (n_samples, n_columns), Series or list of cells
+        What the modalities are looked for in.
+    names : sequence of str
+        Modalities.
+    columns : dict of str to columns, or None
+        What the user says.
+    owner : str
+        Class of the display, for errors.
+
+    Returns
+    -------
+    positions : dict of str to list of int
+        Columns of ``X`` for each name.
+    """
+    while not hasattr(alignment, "transformers_") and hasattr(alignment, "estimator"):
+        alignment = alignment.estimator  # a FrozenEstimator
+    known = {name: key for name, _, key in getattr(alignment, "transformers_", ())}
+    known |= dict(columns or {})
+    present = column_names(X)
+    found = {}
+    for name in names:
+        if len(getattr(X, "shape", (0,))) < 2:  # cells of one modality
+            found[name] = [0]
+        elif name in known:
+            found[name] = column_positions(X, known[name])
+        elif name in present:
+            found[name] = [present.index(name)]
+        else:
+            raise ValueError(
+                f"{owner}: {type(alignment).__name__} does not say which columns are {name!r}. Tell"
+                f" it, as in columns={{{name!r}: ['photo']}}."
+            )
+    return found
+
+
+def present_in(X: Any, columns: Mapping[str, Any]) -> np.ndarray:
+    """Which rows have which modality, (n_samples, n_modalities) bool."""
+    return np.column_stack([has_cells(X, column_positions(X, key)) for key in columns.values()])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from skmm.nets._layers import Projection, masked_mean
-from skmm.nets._rollout import RolloutFusion, attention_of, flow_through, transformer_layer
+from skmm.nets.fusion._attention import RolloutFusion, attention_of, flow_through, transformer_layer
 
 __all__ = ["BottleneckFusion"]
 

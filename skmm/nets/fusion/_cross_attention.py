@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skmm.nets._layers import Projection, masked_mean, masked_softmax
-from skmm.nets._rollout import TokenFlowFusion
+from skmm.nets.fusion._attention import TokenFlowFusion
 
 __all__ = ["CrossAttentionFusion"]
 

@@ -5,10 +5,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from skmm.nets._layers import Projection, masked_mean
+from skmm.nets._layers import Projection, masked_max, masked_mean
 from skmm.nets.fusion._base import FusionModule
 
-__all__ = ["MeanFusion"]
+__all__ = [
+    "ConcatFusion",
+    "MaxFusion",
+    "MeanFusion",
+    "SumFusion",
+]
 
 
 class MeanFusion(FusionModule):
@@ -55,3 +60,154 @@ class MeanFusion(FusionModule):
         # (n_rows, n_modalities, n_components)
         parts = torch.stack([p(x) for p, x in zip(self.projections, pooled, strict=True)], dim=1)
         return masked_mean(parts, present)
+
+
+# --- Fusion by keeping the strongest answer of each unit ---
+
+
+class MaxFusion(FusionModule):
+    """Largest value, unit by unit, over the projections of the modalities that a row has.
+
+    A unit fires if any modality makes it fire [1]_. A row that lacks every modality gives
+    zeros.
+
+    Parameters
+    ----------
+    n_features : dict of str to int
+        Length of the tokens of each modality.
+    n_components : int
+        Length of the projections and of the fused vector.
+    dropout : float, default=0.0
+        Share of the fused vector that is zeroed in training, in [0, 1].
+
+    References
+    ----------
+    .. [1] Feichtenhofer, Pinz, Zisserman, "Convolutional two-stream network fusion for video
+       action recognition", CVPR 2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import MaxFusion
+    >>> fusion = MaxFusion({"image": 8, "text": 4}, 16)
+    >>> tokens = {"image": torch.ones(3, 1, 8), "text": torch.ones(3, 1, 4)}
+    >>> masks = {"image": torch.ones(3, 1).bool(), "text": torch.zeros(3, 1).bool()}
+    >>> fusion(tokens, masks).shape
+    torch.Size([3, 16])
+    """
+
+    def __init__(self, n_features: Mapping[str, int], n_components: int, *, dropout: float = 0.0):
+        super().__init__(n_features, n_components)
+        self.projections = nn.ModuleList(
+            Projection(self.n_features[name], n_components) for name in self.modalities
+        )
+        # After the maximum: a unit zeroed before it would just hand over to another modality.
+        self.dropout = nn.Dropout(dropout)
+
+    def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
+        pooled, present = self._pool(tokens, masks)
+        # (n_rows, n_modalities, n_components)
+        parts = torch.stack([p(x) for p, x in zip(self.projections, pooled, strict=True)], dim=1)
+        return self.dropout(masked_max(parts, present))
+
+
+# --- Fusion by adding the modalities up in one space ---
+
+
+class SumFusion(FusionModule):
+    """Sum of the projections of the modalities that a row has.
+
+    Under a linear head it is an additive model, as the mean is, but evidence adds up: a second
+    modality that says the same makes the answer surer, and an absent one adds nothing
+    [1]_. A row that lacks every modality gives zeros.
+
+    Parameters
+    ----------
+    n_features : dict of str to int
+        Length of the tokens of each modality.
+    n_components : int
+        Length of the projections and of the fused vector.
+    dropout : float, default=0.0
+        Share of each projection that is zeroed in training, in [0, 1].
+
+    References
+    ----------
+    .. [1] Feichtenhofer, Pinz, Zisserman, "Convolutional two-stream network fusion for video
+       action recognition", CVPR 2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import SumFusion
+    >>> fusion = SumFusion({"image": 8, "text": 4}, 16)
+    >>> tokens = {"image": torch.ones(3, 1, 8), "text": torch.ones(3, 1, 4)}
+    >>> masks = {"image": torch.ones(3, 1).bool(), "text": torch.zeros(3, 1).bool()}
+    >>> fusion(tokens, masks).shape
+    torch.Size([3, 16])
+    """
+
+    def __init__(self, n_features: Mapping[str, int], n_components: int, *, dropout: float = 0.0):
+        super().__init__(n_features, n_components)
+        self.projections = nn.ModuleList(
+            Projection(self.n_features[name], n_components, dropout=dropout)
+            for name in self.modalities
+        )
+
+    def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
+        pooled, present = self._pool(tokens, masks)
+        # (n_rows, n_modalities, n_components)
+        parts = torch.stack([p(x) for p, x in zip(self.projections, pooled, strict=True)], dim=1)
+        return torch.where(present.unsqueeze(-1), parts, 0.0).sum(dim=1)
+
+
+# --- Fusion by joining the modalities side by side ---
+
+
+class ConcatFusion(FusionModule):
+    """Modalities side by side, then a small network over all of them.
+
+    The common baseline of multimodal learning [1]_: every modality is projected to
+    ``n_components`` numbers, the projections are joined, and a hidden layer mixes them. The
+    place of an absent modality is taken by a vector that is learned, so the network knows
+    that it is absent.
+
+    Parameters
+    ----------
+    n_features : dict of str to int
+        Length of the tokens of each modality.
+    n_components : int
+        Length of each projection and of the fused vector.
+    dropout : float, default=0.0
+        Share of the hidden units that is zeroed in training, in [0, 1].
+
+    References
+    ----------
+    .. [1] Ngiam, Khosla, Kim, Nam, Lee, Ng, "Multimodal deep learning", ICML 2011.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import ConcatFusion
+    >>> fusion = ConcatFusion({"image": 8, "text": 4}, 16)
+    >>> tokens = {"image": torch.ones(3, 1, 8), "text": torch.ones(3, 1, 4)}
+    >>> masks = {"image": torch.ones(3, 1).bool(), "text": torch.zeros(3, 1).bool()}
+    >>> fusion(tokens, masks).shape
+    torch.Size([3, 16])
+    """
+
+    def __init__(self, n_features: Mapping[str, int], n_components: int, *, dropout: float = 0.0):
+        super().__init__(n_features, n_components)
+        # A list, not a dictionary: torch refuses names such as "type" or "a.b" as keys.
+        self.projections = nn.ModuleList(
+            Projection(self.n_features[name], n_components, dropout=dropout)
+            for name in self.modalities
+        )
+        self.absent = nn.Parameter(torch.zeros(len(self.modalities), n_components))
+        self.mix = Projection(len(self.modalities) * n_components, n_components, dropout=dropout)
+
+    def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
+        pooled, present = self._pool(tokens, masks)
+        # (n_rows, n_modalities, n_components)
+        parts = torch.stack([p(x) for p, x in zip(self.projections, pooled, strict=True)], dim=1)
+        parts = torch.where(present.unsqueeze(-1), parts, self.absent)
+        return self.mix(parts.flatten(start_dim=1))

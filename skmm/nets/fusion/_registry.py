@@ -7,19 +7,14 @@ from typing import Any
 
 from torch import nn
 
-from skmm.nets._concat import ConcatFusion
-from skmm.nets._cross_gated import CrossGatedFusion
-from skmm.nets._low_rank import LowRankFusion
-from skmm.nets._max import MaxFusion
-from skmm.nets._sum import SumFusion
 from skmm.nets.fusion._attention import AttentionFusion
 from skmm.nets.fusion._base import FusionModule
 from skmm.nets.fusion._bottleneck import BottleneckFusion
 from skmm.nets.fusion._cross_attention import CrossAttentionFusion
 from skmm.nets.fusion._film import FilmFusion
-from skmm.nets.fusion._gated import GatedFusion
-from skmm.nets.fusion._pooling import MeanFusion
-from skmm.nets.fusion._products import BilinearFusion
+from skmm.nets.fusion._gated import CrossGatedFusion, GatedFusion
+from skmm.nets.fusion._pooling import ConcatFusion, MaxFusion, MeanFusion, SumFusion
+from skmm.nets.fusion._products import BilinearFusion, LowRankFusion
 
 __all__ = ["STRATEGIES", "make_fusion"]
 
