@@ -6,6 +6,7 @@ this file alone has to follow.
 
 from numbers import Integral, Real
 from os import PathLike
+from typing import TypeAlias
 
 import numpy as np
 from sklearn.utils._param_validation import (
@@ -39,6 +40,7 @@ __all__ = [
     "POSITIVE_INT",
     "POSITIVE_REAL",
     "RANDOM_STATE",
+    "RandomState",
     "STORE",
     "VERBOSE",
     "BaseComposition",
@@ -52,6 +54,9 @@ __all__ = [
     "check_feature_names_in",
     "check_sample_weight",
 ]
+
+# What random_state may be, for type hints.
+RandomState: TypeAlias = int | np.random.RandomState | None
 
 POSITIVE_INT = [Interval(Integral, 1, None, closed="left")]
 POSITIVE_REAL = [Interval(Real, 0, None, closed="neither")]

@@ -377,7 +377,7 @@ BAD = {
         "fusion/_base.py",
         "import sklearn\nsklearn.utils._metadata",
     ),
-    "circle": (circles, "_column.py", "from skmm._environment._optional import x"),
+    "circle": (circles, "_column.py", "from skmm._optional import x"),
     "long file": (too_long, "_column.py", "x = 1\n" * 401),
     "long function": (too_long, "_column.py", LONG_FUNCTION),
 }

@@ -2,8 +2,8 @@
 
 import warnings
 from abc import ABCMeta
-from collections.abc import Collection
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from collections.abc import Collection, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -15,17 +15,34 @@ from skmm._compose._default_encoder import default_encoder
 from skmm._constraints import BaseComposition, StrOptions, VisualBlock
 from skmm._frame._column import Column, add_absent_columns, column_names, n_rows, to_columns
 from skmm._frame._modality import infer_modalities
+from skmm._frame._types import ColumnKey
 from skmm.exceptions import ModalityMissingError, ModalityWarning
 
 __all__ = [
-    "BaseFusion",
+    "BaseMultimodalEstimator",
+    "Modalities",
     "Modality",
+    "Transformer",
     "is_predictor",
     "presence",
     "resolve_modalities",
 ]
 
 # --- The triples of a fusion: what they mean, and which of them a frame calls for ---
+
+
+class Transformer(Protocol):
+    """What the middle of a triple has to do: any scikit-learn transformer or pipeline does it."""
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        """Learn from the cells of a modality."""
+
+    def transform(self, X: Any) -> Any:
+        """Return features of the cells, (n_samples, n_features)."""
+
+
+# As the estimators over triples take them.
+Modalities: TypeAlias = Literal["auto"] | Sequence[tuple[str, Transformer | str, ColumnKey]]
 
 
 class Modality(NamedTuple):
@@ -181,7 +198,7 @@ class _HasName(Protocol):
 _Named = TypeVar("_Named", bound=_HasName)
 
 
-class BaseFusion(BaseComposition, metaclass=ABCMeta):
+class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
     """Base of the meta-estimators over (name, transformer, columns) triples."""
 
     modalities: Any

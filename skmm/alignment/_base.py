@@ -11,7 +11,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skmm._compose._base import BaseFusion
+from skmm._compose._base import BaseMultimodalEstimator
 from skmm._compose._block import Block
 from skmm._compose._callbacks import CallbackSupportMixin
 from skmm._constraints import POSITIVE_INT, VisualBlock
@@ -99,7 +99,7 @@ class Cells(NamedTuple):
 
 
 class BaseAlignment(
-    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseFusion
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultimodalEstimator
 ):
     """Base of the transformers from several modalities into one space.
 
@@ -111,7 +111,9 @@ class BaseAlignment(
     modalities_: list[str]
     n_components_: int
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {**BaseFusion._parameter_constraints}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseMultimodalEstimator._parameter_constraints
+    }
 
     # --- written by a method ----------------------------------------------------------------
 

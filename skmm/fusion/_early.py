@@ -8,7 +8,7 @@ from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from skmm._compose._base import BaseFusion
+from skmm._compose._base import BaseMultimodalEstimator
 from skmm._compose._block import Block, BlockValues
 from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm._constraints import StrOptions, check_feature_names_in
@@ -16,7 +16,7 @@ from skmm._constraints import StrOptions, check_feature_names_in
 __all__ = ["EarlyFusion"]
 
 
-class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseFusion):
+class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimator):
     """Put the features of all modalities side by side, for any estimator behind it.
 
     Each modality's transformer is fitted on, and applied to, the rows that have the modality.
@@ -78,7 +78,7 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseFusion):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseFusion._parameter_constraints,
+        **BaseMultimodalEstimator._parameter_constraints,
         "scaling": [StrOptions({"standard", "block"}), None],
         "add_indicator": ["boolean"],
     }

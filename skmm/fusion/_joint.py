@@ -13,7 +13,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skmm._compose._base import BaseFusion
+from skmm._compose._base import BaseMultimodalEstimator
 from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm._compose._sequence_block import block_of
 from skmm._constraints import (
@@ -182,14 +182,14 @@ class BaseJointFusion(
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    BaseFusion,
+    BaseMultimodalEstimator,
 ):
     """A network over the modalities' features, and over encoders that are trained with it."""
 
     _code: Any  # of the target: ClassCode, LabelCode, ValueCode or TaskCodes
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseFusion._parameter_constraints,
+        **BaseMultimodalEstimator._parameter_constraints,
         **BalancedTrainingMixin._training_constraints,
         "strategy": [StrOptions(set(STRATEGIES)), nn.Module, callable],
         "strategy_params": [dict, None],

@@ -16,7 +16,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from skmm._compose._base import BaseFusion, Modality, is_predictor
+from skmm._compose._base import BaseMultimodalEstimator, Modality, is_predictor
 from skmm._compose._block import Block, params_of_rows, seeded_clone
 from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm._constraints import (
@@ -214,11 +214,13 @@ class VoteWeightsMixin:
 _Params = dict[str, dict[str, Any]]  # fit parameters by modality
 
 
-class BaseLateFusion(VoteWeightsMixin, CallbackSupportMixin, TransformerMixin, BaseFusion):
+class BaseLateFusion(
+    VoteWeightsMixin, CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimator
+):
     """An estimator per modality, fitted where it is present, then a rule over their votes."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseFusion._parameter_constraints,
+        **BaseMultimodalEstimator._parameter_constraints,
         "estimator": [HasMethods(["fit", "predict"]), None],
         "rule": [StrOptions({*RULES, "stacking"})],
         "weights": ["array-like", None],

@@ -9,7 +9,7 @@ import torch
 from sklearn.utils import Tags, check_random_state
 from torch import Tensor, nn
 
-from skmm._compose._base import BaseFusion
+from skmm._compose._base import BaseMultimodalEstimator
 from skmm._compose._callbacks import CallbackSupportMixin
 from skmm._compose._sequence_block import block_of
 from skmm._training._inputs import JointInputs
@@ -80,7 +80,7 @@ class MemoryModule(JointModule):
         return self.fusion(*self.completed(tokens, known))
 
 
-class BaseGenerator(TrainingMixin, CallbackSupportMixin, BaseFusion):
+class BaseGenerator(TrainingMixin, CallbackSupportMixin, BaseMultimodalEstimator):
     """A network under which cells of some modalities become cells of another one.
 
     It is trained by the trainer of the joint fusions. A subclass writes ``fit`` and ``predict``.

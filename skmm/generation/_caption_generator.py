@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skmm._compose._base import BaseFusion, Modality
+from skmm._compose._base import BaseMultimodalEstimator, Modality
 from skmm._compose._callbacks import TaskReporter, with_callbacks
 from skmm._constraints import (
     FRACTION,
@@ -618,7 +618,7 @@ class CaptionGenerator(CaptionWriter):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseFusion._parameter_constraints,
+        **BaseMultimodalEstimator._parameter_constraints,
         **_TRAINING,
         "prefix": [str, Interval(Integral, 0, None, closed="left"), None],
         "model": [str, PathLike, None],

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skmm._compose._base import BaseFusion
+from skmm._compose._base import BaseMultimodalEstimator
 from skmm._compose._callbacks import TaskReporter, with_callbacks
 from skmm._compose._default_encoder import default_encoder
 from skmm._constraints import (
@@ -584,7 +584,7 @@ class ImageGenerator(ImageDrawer):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseFusion._parameter_constraints,
+        **BaseMultimodalEstimator._parameter_constraints,
         **_TRAINING,
         "method": [StrOptions({"flow_matching", "gan"})],
         "model": [str, PathLike, None],

@@ -13,7 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skmm._compose._base import BaseFusion, Modality
+from skmm._compose._base import BaseMultimodalEstimator, Modality
 from skmm._compose._callbacks import CallbackSupportMixin
 from skmm._compose._default_encoder import default_encoder
 from skmm._constraints import (
@@ -109,7 +109,7 @@ def _is_closed(answerer: Any) -> bool:
     return answerer.vocabulary == "closed"
 
 
-class BaseAnswerer(CallbackSupportMixin, BaseFusion):
+class BaseAnswerer(CallbackSupportMixin, BaseMultimodalEstimator):
     """The methods of a question answerer."""
 
     # Parameters, told to type checkers.
@@ -540,7 +540,7 @@ class QuestionAnswerer(BaseAnswerer):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseFusion._parameter_constraints,
+        **BaseMultimodalEstimator._parameter_constraints,
         **_TRAINING,
         "question": [str, Interval(Integral, 0, None, closed="left")],
         "vocabulary": [StrOptions({"closed", "open"})],

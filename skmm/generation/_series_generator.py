@@ -7,7 +7,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skmm._compose._base import BaseFusion
+from skmm._compose._base import BaseMultimodalEstimator
 from skmm._compose._callbacks import TaskReporter, with_callbacks
 from skmm._constraints import (
     FRACTION,
@@ -446,7 +446,7 @@ class SeriesGenerator(SeriesDrawer):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseFusion._parameter_constraints,
+        **BaseMultimodalEstimator._parameter_constraints,
         **_TRAINING,
         "decoder": [StrOptions({"transformer", "gru"})],
         "position": [StrOptions({"steps", "share"})],
