@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score
 
-from skmm import JointFusionMultiTask
+from skmm import JointFusionMultiTask, Trainer
 
 TRAIN = 800
 
@@ -63,8 +63,7 @@ def accuracy(tasks, n_labelled, **options):
             tasks=tasks,
             n_components=16,
             max_epochs=15 * TRAIN // steps,
-            learning_rate=3e-3,
-            early_stopping=False,
+            trainer=Trainer(learning_rate=3e-3, early_stopping=False),
             random_state=seed,
         )
         fusion.fit(X[:TRAIN], y[:TRAIN])

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         JointFusionRegressor,
         LateFusionClassifier,
         LateFusionRegressor,
+        Trainer,
     )
     from skmm.fusion._make import make_multimodal_pipeline
     from skmm.generation import (
@@ -144,6 +145,7 @@ _HOME = {
     "JointFusionRegressor": "skmm.fusion",
     "LateFusionClassifier": "skmm.fusion",
     "LateFusionRegressor": "skmm.fusion",
+    "Trainer": "skmm.fusion",
     "ModuleEncoder": "skmm.encoders",
     "PointCloudEncoder": "skmm.encoders",
     "PretrainedAlignment": "skmm.alignment",

@@ -4,6 +4,8 @@
 this file alone has to follow.
 """
 
+import inspect
+from collections.abc import Iterable
 from numbers import Integral, Real
 from os import PathLike
 from typing import TypeAlias
@@ -53,6 +55,7 @@ __all__ = [
     "VisualBlock",
     "check_feature_names_in",
     "check_sample_weight",
+    "refuse_unused",
 ]
 
 # What random_state may be, for type hints.
@@ -88,3 +91,30 @@ def check_sample_weight(sample_weight: object, X: object) -> np.ndarray:
     if not weights.any():
         raise ValueError("All sample weights are zero. Give at least one row a positive weight.")
     return weights
+
+
+def refuse_unused(estimator: object, names: Iterable[str], reason: str) -> None:
+    """Refuse parameters that another setting makes useless, where the user set them.
+
+    Parameters
+    ----------
+    estimator : object
+        With the parameters as attributes.
+    names : iterable of str
+        Parameters without effect.
+    reason : str
+        Ends the message, e.g. "with model='tfidf'".
+
+    Raises
+    ------
+    ValueError
+        If one of them is not its default.
+    """
+    defaults = inspect.signature(type(estimator)).parameters
+    for name in names:
+        value, default = getattr(estimator, name), defaults[name].default
+        if value is not default and not (type(value) is type(default) and value == default):
+            raise ValueError(
+                f"{type(estimator).__name__}: {name}={value!r} has no effect {reason}. Leave it"
+                " out, or change the other setting."
+            )

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import partial
 
 import joblib
 import numpy as np
@@ -130,8 +131,7 @@ def two_workers(request, tmp_path_factory):
     encoder = ModuleEncoder(MeetingModule(folder / "log"), batch_size=2)
     model = JointFusionClassifier(
         triples(encoder),
-        strategy=NotingStrategy,
-        strategy_params={"log": str(folder / "training")},
+        strategy=partial(NotingStrategy, log=str(folder / "training")),
         n_components=4,
         max_epochs=2,
         random_state=0,

@@ -11,6 +11,9 @@ from skmm.nets import TaskLoss, UnimodalHeads
 
 __all__ = ["Balance", "balance_options", "make_balance", "parameter_groups", "step_factors"]
 
+# Where a module has the encoders that are trained with it, as parameters are named.
+NETWORKS = "encoders.networks"
+
 # Of each mode, its parameters and their defaults.
 _DEFAULTS: dict[str, dict[str, float]] = {
     "gradient": {"alpha": 1.0, "noise": 0.0},
@@ -220,8 +223,8 @@ def own_parameters(module: Any) -> dict[str, list[str]]:
     """Patterns of the names of those parameters that are a modality's alone, by modality."""
     names = {id(part): name for name, part in module.named_modules()}
     own: dict[str, list[str]] = {name: [] for name in module.modalities}
-    for i, name in enumerate(module.encoder_names):
-        own[name].append(f"encoders.{i}.*")
+    for i, name in enumerate(module.encoders.trained):
+        own[name].append(f"{NETWORKS}.{i}.*")
     for name, layer in UnimodalHeads.layers_of(module.fusion).items():
         own[name].append(f"{names[id(layer)]}.*")
     return own
@@ -231,7 +234,7 @@ def parameter_groups(
     module: nn.Module, encoder_rates: Sequence[float | None], learning_rate: float
 ) -> list[tuple[str, dict[str, Any]]]:
     """Patterns of names of parameters, each with its step size and the modality whose it is."""
-    rates = {f"encoders.{i}.*": rate for i, rate in enumerate(encoder_rates) if rate is not None}
+    rates = {f"{NETWORKS}.{i}.*": rate for i, rate in enumerate(encoder_rates) if rate is not None}
     balance = getattr(module, "balance", None)
     if balance is None or not balance.modulates:
         return [(pattern, {"lr": rate}) for pattern, rate in rates.items()]

@@ -1,127 +1,149 @@
-"""What a joint net eats: tensors of every modality, made from a frame."""
+"""From a frame to the batches of a joint network, and the encoders that are trained with it."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from skmm._compose._block import FARTHEST, Block, BlockValues, seeded_clone
 from skmm._compose._sequence_block import TokenValues
-from skmm._training._module import SEPARATOR
+from skmm._frame._column import take_rows
+from skmm._frame._types import Frame
+from skmm._training._batches import Batch, EncoderInputs, FeatureInputs
+from skmm._training._module import ModalityEncoders
 
 __all__ = ["JointInputs"]
 
 
 class JointInputs:
-    """Fits the transformers of a joint fusion and turns frames into tensors.
+    """Fits the transformers of an estimator and turns frames into batches.
 
-    A transformer that ``needs_training`` is not fitted: its network is handed out, to be
-    trained under the head, and its tensors stand in place of features.
+    ``fit`` of the estimator calls, in this order,
+
+    1. ``encode``: what is frozen is fitted, and its features are computed. Torch need not be
+       seeded, and should not: that lets in one thread of the process at a time.
+    2. ``build``: the networks of transformers that ``needs_training`` are started, with weights
+       from torch's current generator, and the training rows become one batch.
+    3. ``end_training``: the trained networks go back into their transformers.
 
     Parameters
     ----------
     blocks : list of Block
-        Modalities.
+        Modalities. What cannot be used is taken out after ``encode``.
+
+    Attributes
+    ----------
+    flaws : list of str or None
+        After ``encode``: why a block cannot be used, in their order.
+    widths : dict of str to int
+        After ``build``: length of the features or tokens of each modality.
+    networks : dict of str to nn.Module
+        After ``build``: what is trained, by modality.
     """
 
-    def __init__(self, blocks: list[Block]):
-        self.blocks = blocks
+    def __init__(self, blocks: Sequence[Block]):
+        self.blocks = list(blocks)
 
-    def fit_frozen(self, X: Any, y: np.ndarray) -> None:
-        """Fit what is not trained under the head: the first half of :meth:`fit`."""
-        self._values = {
-            block.name: block.fit_transform(X, y)
-            for block in self.blocks
-            if not _is_trained(block.middle)
-        }
+    # --- fit --------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: np.ndarray) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
-        """Return tensors and the networks to be trained, after :meth:`fit_frozen`.
-
-        Sets ``widths``, of every modality, and ``flaws``, why one cannot be used. Weights of the
-        networks are drawn from torch's current generator.
-        """
-        tensors: dict[str, Tensor] = {}
-        networks: dict[str, nn.Module] = {}
-        self.widths: dict[str, int] = {}
+    def encode(self, X: Frame, y: np.ndarray | None = None) -> None:
+        """Fit the frozen transformers on a training frame, and find what cannot be used."""
+        self._values: dict[str, BlockValues] = {}
         self.flaws: list[str | None] = []
         for block in self.blocks:
-            trained = _is_trained(block.middle)
-            value = block.fit_lazily(X) if trained else self._values.pop(block.name)
-            self.flaws.append(None if trained and value.present.any() else value.flaw)
-            if self.flaws[-1]:
-                continue
-            if trained:
-                network = self._start_training(block, X, y)
-                networks[block.name], self.widths[block.name] = network, network.width
-                tensors |= self._network_tensors(block, X)
+            if _is_trained(block.middle):
+                value = block.fit_lazily(X)
+                self.flaws.append(None if value.present.any() else value.flaw)
+            else:
+                value = self._values[block.name] = block.fit_transform(X, y)
+                self.flaws.append(value.flaw)
+
+    def build(self, X: Frame, y: np.ndarray | None = None) -> Batch:
+        """Start the networks that are trained, and return the training rows."""
+        self.widths: dict[str, int] = {}
+        self.networks: dict[str, nn.Module] = {}
+        inputs: dict[str, FeatureInputs | EncoderInputs] = {}
+        for block in self.blocks:
+            if _is_trained(block.middle):
+                network = self._start(block, X, y)
+                self.networks[block.name], self.widths[block.name] = network, network.width
+                inputs[block.name] = _encoder_inputs(block, X)
             else:
                 self.widths[block.name] = block.n_features
-                tensors |= self._feature_tensors(block, value)
-        return tensors, networks
+                inputs[block.name] = _feature_inputs(block, self._values.pop(block.name))
+        del self._values
+        return Batch(inputs)
 
     @staticmethod
-    def _start_training(block: Block, X: Any, y: np.ndarray) -> Any:
+    def _start(block: Block, X: Frame, y: np.ndarray | None) -> Any:
         block.transformer = seeded_clone(block.middle, block.seed)
         own, _ = block.select(X)
         return block.transformer.start_training(own, y)
 
-    def tensors(self, X: Any) -> dict[str, Tensor]:
-        """Tensors of a new frame."""
-        tensors: dict[str, Tensor] = {}
+    def end_training(self, encoders: ModalityEncoders) -> None:
+        """Give the transformers their trained networks."""
         for block in self.blocks:
+            if block.name in encoders.trained:
+                block.transformer.end_training(encoders.network_of(block.name))
+
+    # --- after fit --------------------------------------------------------------------------
+
+    def batch(self, X: Frame, modalities: Sequence[str] | None = None) -> Batch:
+        """Return the rows of a new frame, with all modalities or some of them."""
+        inputs: dict[str, FeatureInputs | EncoderInputs] = {}
+        for block in self.blocks:
+            if modalities is not None and block.name not in modalities:
+                continue
             if _is_trained(block.middle):
-                tensors |= self._network_tensors(block, X)
+                inputs[block.name] = _encoder_inputs(block, X)
             else:
-                tensors |= self._feature_tensors(block, block.transform(X))
-        return tensors
+                inputs[block.name] = _feature_inputs(block, block.transform(X))
+        return Batch(inputs)
 
     @property
     def augments(self) -> bool:
         """Whether an encoder changes its cells from epoch to epoch."""
-        return any(self._augments(block) for block in self.blocks)
+        return any(_augments(block) for block in self.blocks)
 
-    def augmented(self, X: Any, seed: int) -> dict[str, Tensor]:
-        """Tensors of the encoders that augment, their cells changed as the seed tells."""
-        tensors: dict[str, Tensor] = {}
-        for block in self.blocks:
-            if self._augments(block):
-                tensors |= self._network_tensors(block, X, seed=seed)
-        return tensors
+    def renewal(
+        self, X: Frame, rows: np.ndarray, device: torch.device
+    ) -> Callable[[], dict[str, EncoderInputs]] | None:
+        """Return what changes the cells of some training rows for each epoch, None if nothing."""
+        if not self.augments:
+            return None
+        own = take_rows(X, rows)
 
-    @staticmethod
-    def _augments(block: Block) -> bool:
-        return _is_trained(block.middle) and getattr(block.transformer, "augments", False)
-
-    def present(self, tensors: dict[str, Tensor]) -> np.ndarray:
-        """Return which modalities each row has, (n_samples, n_modalities) bool."""
-        columns = [tensors[f"{block.name}{SEPARATOR}present"] for block in self.blocks]
-        return torch.stack(columns, dim=1).cpu().numpy()
-
-    def _feature_tensors(self, block: Block, value: BlockValues) -> dict[str, Tensor]:
-        if isinstance(value, TokenValues):
-            value.standardise(block.mean, block.deviation, FARTHEST)
+        def renew() -> dict[str, EncoderInputs]:
+            seed = int(torch.randint(2**31 - 1, ()))
             return {
-                f"{block.name}{SEPARATOR}values": torch.from_numpy(value.values),
-                f"{block.name}{SEPARATOR}mask": torch.from_numpy(value.mask),
-                f"{block.name}{SEPARATOR}present": torch.from_numpy(value.present),
+                block.name: _encoder_inputs(block, own, seed=seed).to(device)
+                for block in self.blocks
+                if _augments(block)
             }
-        return {
-            f"{block.name}{SEPARATOR}values": torch.from_numpy(block.standardised(value)),
-            f"{block.name}{SEPARATOR}present": torch.from_numpy(value.present.copy()),
-        }
 
-    def _network_tensors(self, block: Block, X: Any, **augmentation: int) -> dict[str, Tensor]:
-        own, present = block.select(X)
-        tensors = block.transformer.training_tensors(own, **augmentation)
-        readable = [t for name, t in tensors.items() if name.endswith("/present")]
-        mask = torch.from_numpy(present.copy())
-        if readable:  # a cell may turn out unreadable and then counts as absent
-            mask &= torch.stack(readable, dim=1).any(dim=1)
-        named = {f"{block.name}{SEPARATOR}{name}": tensor for name, tensor in tensors.items()}
-        return named | {f"{block.name}{SEPARATOR}present": mask}
+        return renew
 
 
-def _is_trained(middle: Any) -> bool:
+def _is_trained(middle: object) -> bool:
     return bool(getattr(middle, "needs_training", False)) and hasattr(middle, "start_training")
+
+
+def _augments(block: Block) -> bool:
+    return _is_trained(block.middle) and getattr(block.transformer, "augments", False)
+
+
+def _feature_inputs(block: Block, value: BlockValues) -> FeatureInputs:
+    present = torch.from_numpy(value.present.copy())
+    if isinstance(value, TokenValues):
+        value.standardise(block.mean, block.deviation, FARTHEST)
+        return FeatureInputs(torch.from_numpy(value.values), present, torch.from_numpy(value.mask))
+    return FeatureInputs(torch.from_numpy(block.standardised(value)), present)
+
+
+def _encoder_inputs(block: Block, X: Frame, **augmentation: int) -> EncoderInputs:
+    own, present = block.select(X)
+    inputs = block.transformer.training_tensors(own, **augmentation)
+    # A cell may turn out unreadable and then counts as absent.
+    return EncoderInputs(inputs, torch.from_numpy(present.copy()) & inputs.present)

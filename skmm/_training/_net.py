@@ -1,6 +1,6 @@
-"""The only file that imports skorch: how a joint net is trained."""
+"""The only file that imports skorch: the net that a trainer builds around a module."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -10,96 +10,12 @@ from skorch.callbacks import Callback, EarlyStopping
 from skorch.helper import predefined_split
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
-from torch.utils.data import Dataset
 
-from skmm._training._balance import parameter_groups
+from skmm._training._balance import Balance, parameter_groups
+from skmm._training._batches import Batch, BatchIterator, TensorDataset
 from skmm.exceptions import ConvergenceError
 
-__all__ = [
-    "BatchIterator",
-    "Callback",
-    "JointNet",
-    "SAMPLE_WEIGHT",
-    "TensorDataset",
-    "make_net",
-]
-
-# --- Rows of a training, cut into batches ---
-# Data are tensors on the device before training starts and are cut into batches there; a
-# ``DataLoader`` that collates sample by sample would cost about as much as the training.
-
-
-class TensorDataset(Dataset):
-    """Tensors of all rows; a batch is gathered at once, by an index tensor.
-
-    Parameters
-    ----------
-    inputs : mapping of str to Tensor
-        First axis ``n_samples``.
-    target : Tensor
-        First axis ``n_samples``.
-    renew : callable or None, default=None
-        Gives some of the inputs anew, for the epoch that begins.
-    """
-
-    def __init__(
-        self,
-        inputs: Mapping[str, Tensor],
-        target: Tensor,
-        renew: Callable[[], Mapping[str, Tensor]] | None = None,
-    ):
-        self.inputs = dict(inputs)
-        self.target = target
-        self.renew = renew
-
-    def __len__(self) -> int:
-        return len(self.target)
-
-    def __getitem__(self, rows: Any) -> tuple[dict[str, Tensor], Tensor]:
-        return {name: _rows(t, rows) for name, t in self.inputs.items()}, _rows(self.target, rows)
-
-
-def _rows(tensor: Tensor, rows: Any) -> Tensor:
-    """Rows by a slice or by a tensor of places."""
-    # Rows of a tensor copied whole take a fifth of the time that its general index takes.
-    return tensor.index_select(0, rows) if isinstance(rows, Tensor) else tensor[rows]
-
-
-class BatchIterator:
-    """Stands where skorch expects a ``DataLoader``.
-
-    Parameters
-    ----------
-    dataset : TensorDataset
-        Data.
-    batch_size : int
-        Rows per batch.
-    shuffle : bool, default=False
-        Whether to draw a new order for every pass.
-    """
-
-    def __init__(self, dataset: TensorDataset, batch_size: int, shuffle: bool = False, **_: Any):
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-
-    def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        n = len(self.dataset)
-        if not self.shuffle:
-            for start in range(0, n, self.batch_size):
-                yield self.dataset[start : start + self.batch_size]
-            return
-        # Drawn on the CPU, so that the order is the same on every device.
-        order = torch.randperm(n).to(self.dataset.target.device)
-        for rows in order.split(self.batch_size):
-            yield self.dataset[rows]
-
-
-# Beside the modalities' tensors in a batch; no modality can have this name.
-SAMPLE_WEIGHT = "|sample_weight"
+__all__ = ["Callback", "JointNet", "Report", "make_net"]
 
 
 class JointNet(NeuralNet):
@@ -134,20 +50,22 @@ class JointNet(NeuralNet):
         self.half = half
         super().__init__(*args, **kwargs)
 
-    def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, **kwargs: Any) -> None:
-        """Ask for the inputs that change from epoch to epoch."""
+    def on_epoch_begin(
+        self, net: NeuralNet, dataset_train: TensorDataset | None = None, **kwargs: Any
+    ) -> None:
+        """Take the inputs that change from epoch to epoch."""
         super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
-        if dataset_train is not None and dataset_train.renew is not None:
-            dataset_train.inputs |= dataset_train.renew()
+        if dataset_train is not None:
+            dataset_train.begin_epoch()
 
     def train_step_single(
-        self, batch: tuple[dict[str, Tensor], Tensor], **fit_params: Any
+        self, batch: tuple[Batch, Tensor], **fit_params: Any
     ) -> dict[str, Tensor]:
         """Compute the gradient of a step, part by part.
 
         Parameters
         ----------
-        batch : (dict of str to Tensor, Tensor)
+        batch : (Batch, Tensor)
             Inputs and target.
         **fit_params : dict
             Not used.
@@ -164,7 +82,7 @@ class JointNet(NeuralNet):
         outputs, losses = [], []
         for start in range(0, n, self.rows_at_once or n):
             rows = slice(start, start + (self.rows_at_once or n))
-            part, truth = {name: t[rows] for name, t in inputs.items()}, target[rows]
+            part, truth = inputs.rows(rows), target[rows]
             outputs.append(self.infer(part))
             loss = self.get_loss(outputs[-1], truth, X=part, training=True)
             if len(truth) < n:
@@ -180,7 +98,7 @@ class JointNet(NeuralNet):
             return {"loss": losses[0], "y_pred": outputs[0]}
         return {"loss": torch.stack(losses).sum(), "y_pred": torch.cat(outputs)}
 
-    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
+    def train_step(self, batch: tuple[Batch, Tensor], **fit_params: Any) -> dict[str, Tensor]:
         """Take a step; where modalities are balanced, one that is ahead takes a shorter one."""
         if self._balance() is None:
             return super().train_step(batch, **fit_params)
@@ -191,17 +109,18 @@ class JointNet(NeuralNet):
             for group, rate in zip(self.optimizer_.param_groups, rates, strict=True):
                 group["lr"] = rate
 
-    def _balance(self) -> Any:
+    def _balance(self) -> Balance | None:
         """What balances the modalities, None without."""
-        return getattr(self.module_, "balance", None)
+        balance: Balance | None = getattr(self.module_, "balance", None)
+        return balance
 
-    def infer(self, x: Any, **fit_params: Any) -> Any:
+    def infer(self, x: Batch, **fit_params: Any) -> Tensor:
         """Run the module.
 
         Parameters
         ----------
-        x : dict of str to Tensor
-            Inputs.
+        x : Batch
+            Inputs, on the device.
         **fit_params : dict
             Not used.
 
@@ -211,13 +130,13 @@ class JointNet(NeuralNet):
             In full precision.
         """
         if not self.half:
-            return super().infer(x, **fit_params)
+            return self.module_(x)
         with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16):
-            outputs = super().infer(x, **fit_params)
+            outputs = self.module_(x)
         return outputs.float()
 
     def get_loss(
-        self, y_pred: Tensor, y_true: Tensor, X: Any = None, *args: Any, **kwargs: Any
+        self, y_pred: Tensor, y_true: Tensor, X: Batch | None = None, *args: Any, **kwargs: Any
     ) -> Tensor:
         """Return the mean loss of a batch.
 
@@ -227,8 +146,8 @@ class JointNet(NeuralNet):
             Output of the module.
         y_true : Tensor of shape (n_rows,) or (n_rows, n_outputs)
             Target.
-        X : dict of str to Tensor
-            Batch; may hold weights of the rows.
+        X : Batch
+            May hold weights of the rows.
         *args, **kwargs : object
             What skorch passes besides.
 
@@ -243,9 +162,10 @@ class JointNet(NeuralNet):
         if self.module_.training and hasattr(self.module_, "take_auxiliary"):
             auxiliary = self.module_.take_auxiliary()
             losses = losses if auxiliary is None else losses + auxiliary
-        weight = X.get(SAMPLE_WEIGHT)
-        if self.module_.training and self._balance() is not None:
-            auxiliary = self._balance().losses(self.criterion_, y_true, weight)
+        weight = None if X is None else X.sample_weight
+        balance = self._balance()
+        if self.module_.training and balance is not None:
+            auxiliary = balance.losses(self.criterion_, y_true, weight)
             losses = losses if auxiliary is None else losses + auxiliary
         # Not divided by the weights of the batch: a heavy row would then count less in a
         # batch with other heavy rows.
@@ -260,6 +180,7 @@ class JointNet(NeuralNet):
             Training rows.
         """
         self._stopped_by_callback = self._interrupted = False
+        self.module_.to(self.device)  # a pickle in between has moved it to the CPU
         self.partial_fit(dataset)
         # Neither gradients nor the held-out rows are of any more use.
         self.optimizer_.zero_grad()

@@ -1,282 +1,365 @@
-"""How a joint fusion is trained: the net around its module, held-out rows, step sizes."""
+"""The training of every network over modalities: joint fusions, alignments, generators."""
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
-from torch import Tensor, nn
+from torch import nn
 
 from skmm._constraints import (
     BATCH_SIZE,
-    DEVICE,
     LEARNING_RATE,
     NON_NEGATIVE,
     OPEN_FRACTION,
     POSITIVE_INT,
     POSITIVE_REAL,
     StrOptions,
+    refuse_unused,
 )
-from skmm._environment._device import (
-    lies_on,
-    one_thread,
-    resolve_device,
-    resolve_dtype,
-    shared_threads,
-)
-from skmm._frame._column import take_rows
-from skmm._training._balance import balance_options, make_balance
-from skmm._training._net import SAMPLE_WEIGHT, TensorDataset, make_net
-from skmm.exceptions import ConvergenceError
-from skmm.nets import Head
+from skmm._environment._device import one_thread, resolve_device, resolve_dtype, shared_threads
+from skmm._training._batches import TensorDataset
+from skmm._training._net import JointNet, make_net
 
-__all__ = [
-    "BalancedTrainingMixin",
-    "FEWEST_TO_HOLD_OUT",
-    "TrainingMixin",
-]
+__all__ = ["FEWEST_TO_HOLD_OUT", "Trainer", "TrainingDefaults", "threads_for"]
 
-# Below this many rows a held-out part says nothing: training goes on for all epochs.
+# Below this many rows a held-out part says nothing: training runs for all epochs.
 FEWEST_TO_HOLD_OUT = 40
 
-# Their layers want small steps.
-_ATTENTIVE = ("attention", "cross_attention", "bottleneck")
+Auto = Literal["auto"]
 
 
-class TrainingMixin:
-    """The training of a joint fusion that has its module, ``module_``, and its inputs."""
+@dataclass(frozen=True)
+class TrainingDefaults:
+    """What ``"auto"`` of a :class:`Trainer` means for one kind of estimator.
 
-    # Attributes and parameters of the fusion, told to type checkers.
-    module_: Any
-    _inputs: Any
-    _code: Any
-    _criterion: Any
-    learning_rate: Any
-    encoder_learning_rate: Any
-    strategy: Any
-    dtype: str
-    batch_size: int
-    accumulate: int
-    warmup: float
-    weight_decay: float
-    max_grad_norm: float | None
-    n_iter_no_change: int
-    early_stopping: bool
-    validation_fraction: float
-    device: str
-    verbose: Any
-    history_: list[dict[str, float]]
+    The table of all of them, each with its reason, is in the docstring of :class:`Trainer`.
+    """
 
-    _training_constraints: ClassVar[dict[str, Any]] = {
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    max_grad_norm: float | None = None
+    early_stopping: bool = True
+
+
+class Trainer(BaseEstimator):
+    """How a network is trained; a part of every estimator that trains one.
+
+    Steps are taken by AdamW [1]_. A part of the rows is held out, and training stops when their
+    loss no longer falls, with the weights of the best epoch. skorch runs it, so its callbacks
+    work. An estimator with ``trainer=None`` uses ``Trainer()``, and a search reaches the
+    parameters as ``trainer__learning_rate``.
+
+    Parameters
+    ----------
+    max_epochs : int, default=100
+        Most passes over the training rows. ``max_epochs`` of the estimator wins over it.
+    batch_size : int or "auto", default="auto"
+        Rows per step.
+    accumulate : int, default=1
+        Batches whose gradients are added up to one step: with the memory of one batch, the steps
+        of ``accumulate * batch_size`` rows.
+    learning_rate : float or "auto", default="auto"
+        Step size of AdamW.
+    encoder_learning_rate : float or "auto", default="auto"
+        Step size of the encoders that are trained with the network. ``"auto"`` is, for
+        pretrained ones, 5e-5 for the last blocks, 2e-5 for all and 2e-4 for adapters; from
+        scratch it is that of the network.
+    warmup : float, default=0
+        Epochs in which all step sizes grow evenly from nothing, such as 1 or 0.5.
+    weight_decay : float or "auto", default="auto"
+        Decoupled weight decay of AdamW.
+    max_grad_norm : float, None or "auto", default="auto"
+        Norm to which the gradient of a step is shortened where it is longer; None leaves it.
+    early_stopping : bool or "auto", default="auto"
+        Whether to hold out a part of the training rows, stop when its loss no longer falls, and
+        return to the best epoch. With fewer than 40 rows nothing is held out.
+    validation_fraction : float, default=0.1
+        Share of the rows held out.
+    n_iter_no_change : int, default=10
+        Epochs without a better loss after which training stops.
+    callbacks : list of skorch callbacks, default=None
+        Added to the training; copies are used.
+    dtype : {"auto", "float32", "bfloat16"}, default="auto"
+        Precision of matrix products in training (autocast). ``"auto"`` is bfloat16 on a GPU that
+        has it where an encoder is trained, else float32.
+
+    See Also
+    --------
+    skmm.JointFusionClassifier : A network over all modalities.
+
+    Notes
+    -----
+    What ``"auto"`` means:
+
+    ========================  ==========  =============  ============  =============  ==============
+    estimator                 batch_size  learning_rate  weight_decay  max_grad_norm  early_stopping
+    ========================  ==========  =============  ============  =============  ==============
+    joint fusions             32          1e-3 [a]       1e-2          None           True
+    ContrastiveAlignment      128 [b]     1e-3           1e-2          None           False [c]
+    AutoencoderAlignment      128 [b]     1e-3           1e-2          None           True
+    CCAAlignment, deep        1024 [d]    1e-3           1e-2          None           False [c]
+    captions, series          64 [e]      1e-3           1e-2          1.0 [f]        True
+    images                    64 [e]      1e-3           0 [g]         1.0 [f]        True
+    ========================  ==========  =============  ============  =============  ==============
+
+    - [a] 3e-4 under attention among tokens, whose layers diverge with larger steps.
+    - [b] The rows of a batch are each other's negatives: more of them say more.
+    - [c] The loss of held-out pairs is a strict judge: partners are often found better still
+      after it has begun to rise.
+    - [d] A covariance of a hundred components needs several hundred rows.
+    - [e] A row is a whole sequence or image; a step over 64 of them uses the machine well.
+    - [f] Errors of many steps of a decoder add up, and their gradients are sometimes huge.
+    - [g] The moving average of the weights regularizes, and decay pulls it towards zero.
+
+    References
+    ----------
+    .. [1] Loshchilov, Hutter (2019), "Decoupled weight decay regularization", ICLR.
+
+    Examples
+    --------
+    >>> from skmm import JointFusionClassifier, Trainer
+    >>> fusion = JointFusionClassifier(trainer=Trainer(learning_rate=3e-4, warmup=1))
+    >>> fusion.set_params(trainer__batch_size=16).get_params()["trainer__batch_size"]
+    16
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "max_epochs": POSITIVE_INT,
-        "batch_size": BATCH_SIZE,
+        "batch_size": [*BATCH_SIZE, StrOptions({"auto"})],
         "accumulate": POSITIVE_INT,
         "learning_rate": [*LEARNING_RATE, StrOptions({"auto"})],
         "encoder_learning_rate": [*LEARNING_RATE, StrOptions({"auto"})],
         "warmup": NON_NEGATIVE,
-        "weight_decay": NON_NEGATIVE,
-        "max_grad_norm": [*POSITIVE_REAL, None],
-        "early_stopping": ["boolean"],
+        "weight_decay": [*NON_NEGATIVE, StrOptions({"auto"})],
+        "max_grad_norm": [*POSITIVE_REAL, None, StrOptions({"auto"})],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": OPEN_FRACTION,
         "n_iter_no_change": POSITIVE_INT,
         "callbacks": [list, tuple, None],
-        "device": DEVICE,
         "dtype": [StrOptions({"auto", "float32", "bfloat16"})],
     }
 
-    def _dataset(
+    def __init__(
         self,
-        inputs: dict[str, Tensor],
-        target: np.ndarray,
-        weights: np.ndarray | None,
+        *,
+        max_epochs: int = 100,
+        batch_size: int | Auto = "auto",
+        accumulate: int = 1,
+        learning_rate: float | Auto = "auto",
+        encoder_learning_rate: float | Auto = "auto",
+        warmup: float = 0,
+        weight_decay: float | Auto = "auto",
+        max_grad_norm: float | Auto | None = "auto",
+        early_stopping: bool | Auto = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        callbacks: Sequence[object] | None = None,
+        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    ):
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.learning_rate = learning_rate
+        self.encoder_learning_rate = encoder_learning_rate
+        self.warmup = warmup
+        self.weight_decay = weight_decay
+        self.max_grad_norm = max_grad_norm
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.callbacks = callbacks
+        self.dtype = dtype
+
+    def check(self, defaults: TrainingDefaults) -> None:
+        """Check the parameters, before any cell is encoded.
+
+        Parameters
+        ----------
+        defaults : TrainingDefaults
+            Of the estimator.
+
+        Raises
+        ------
+        ValueError
+            If one is out of its range, or has no effect beside the others.
+        """
+        self._validate_params()
+        if not _given(self.early_stopping, defaults.early_stopping):
+            unused = ["validation_fraction", "n_iter_no_change"]
+            refuse_unused(self, unused, "without early_stopping")
+
+    def hold_out(
+        self,
         rows: np.ndarray,
-        X: Any = None,
-    ) -> TensorDataset:
-        """Rows to train or to look at, on the device; with ``X`` they may be augmented."""
-        if weights is not None:
-            inputs = {**inputs, SAMPLE_WEIGHT: torch.as_tensor(weights, dtype=torch.float32)}
-        device, chosen = resolve_device(self.device), torch.as_tensor(rows)
-        return TensorDataset(
-            {name: tensor[chosen].to(device) for name, tensor in inputs.items()},
-            self._code.tensor(target)[chosen].to(device),
-            renew=None if X is None else self._renewal(X, rows),
-        )
+        strata: np.ndarray | None,
+        defaults: TrainingDefaults,
+        random_state: int,
+    ) -> np.ndarray:
+        """Choose the rows that early stopping looks at.
 
-    def _renewal(self, X: Any, rows: np.ndarray) -> Callable[[], dict[str, Tensor]] | None:
-        """Give the tensors of those encoders that augment their cells, anew at each call."""
-        if not self._inputs.augments:
-            return None
-        device, own = resolve_device(self.device), take_rows(X, rows)
+        Parameters
+        ----------
+        rows : ndarray of shape (n,), int
+            Positions of the rows that there are to train on.
+        strata : ndarray of shape (n,) or None
+            Group of each of them: the held-out part has a share of each, if they are not too few.
+        defaults : TrainingDefaults
+            Of the estimator.
+        random_state : int
+            Seed of the choice.
 
-        def renew() -> dict[str, Tensor]:
-            tensors = self._inputs.augmented(own, int(torch.randint(2**31 - 1, ())))
-            return {name: tensor.to(device) for name, tensor in tensors.items()}
-
-        return renew
-
-    def _step_size(self) -> float:
-        if self.learning_rate != "auto":
-            return float(self.learning_rate)
-        return 3e-4 if self.strategy in _ATTENTIVE else 1e-3
-
-    def _encoder_step_sizes(self) -> list[float | None]:
-        """Step size of each encoder that is trained; None is that of the rest."""
-        if self.encoder_learning_rate != "auto":
-            return [float(self.encoder_learning_rate)] * len(self.module_.encoders)
-        return [_own_step_size(encoder) for encoder in self.module_.encoders]
-
-    def _is_half(self, device: torch.device) -> bool:
-        if self.dtype != "auto":
-            return self.dtype == "bfloat16"
-        # A small net over features gains nothing by it.
-        halves = resolve_dtype("auto", device) == torch.bfloat16
-        return halves and len(self.module_.encoders) > 0
-
-    def _threads(self) -> AbstractContextManager[Any]:
-        """One thread for small nets, which lose by a second one; pretrained ones gain."""
-        large = any(_own_step_size(encoder) is not None for encoder in self.module_.encoders)
-        return shared_threads() if large else one_thread()
-
-    def _new_net(
-        self, callbacks: list[Any], valid: TensorDataset | None, *, max_epochs: int
-    ) -> None:
-        device = resolve_device(self.device)
-        self.net_ = make_net(
-            self.module_,
-            self._criterion(),
-            valid=valid,
-            max_epochs=max_epochs,
-            batch_size=self.batch_size,
-            accumulate=self.accumulate,
-            learning_rate=self._step_size(),
-            encoder_learning_rates=self._encoder_step_sizes(),
-            warmup=self.warmup,
-            weight_decay=self.weight_decay,
-            max_grad_norm=self.max_grad_norm,
-            n_iter_no_change=self.n_iter_no_change,
-            callbacks=callbacks,
-            device=device,
-            half=self._is_half(device),
-            verbose=self.verbose,
-        )
-
-    def _train(self, train: TensorDataset) -> None:
-        """Train, and take over what was learned."""
-        n_before = len(self.net_.history)
-        self.module_.to(self.net_.device)  # a pickle in between has moved it to the CPU
-        try:
-            with self._threads():
-                self.net_.train(train)
-        except ConvergenceError:
-            del self.module_, self.net_  # not fitted, and nothing to go on with
-            raise
-        self.module_.eval()
-        self.history_ = self.history_ + [
-            {key: epoch[key] for key in ("train_loss", "valid_loss") if key in epoch}
-            for epoch in self.net_.history[n_before:]
-        ]
-        self.n_iter_ = len(self.history_)
-        for block in self._inputs.blocks:
-            if block.name in self.module_.encoder_names:
-                block.transformer.end_training(self.module_.encoder_of(block.name))
-        self.modalities_ = [block.triple for block in self._inputs.blocks]
-
-    def _hold_out(self, rows: np.ndarray, target: np.ndarray, seed: int) -> np.ndarray:
-        """Which of the rows early stopping looks at; none without it."""
+        Returns
+        -------
+        held_out : ndarray of int
+            Some of ``rows``; none without early stopping, or where there are too few.
+        """
         n = len(rows)
-        if not self.early_stopping or n < FEWEST_TO_HOLD_OUT:
+        if not _given(self.early_stopping, defaults.early_stopping) or n < FEWEST_TO_HOLD_OUT:
             return rows[:0]
         n_held = min(math.ceil(n * self.validation_fraction), n - 1)
-        strata = self._code.strata(target[rows])
         if strata is not None:
             counts = np.unique(strata, return_counts=True)[1]
             if counts.min() < 2 or not len(counts) <= n_held <= n - len(counts):
-                strata = None  # too few of some class to be in both parts
-        return train_test_split(rows, test_size=n_held, stratify=strata, random_state=seed)[1]
+                strata = None  # too few of some group to be in both parts
+        parts = train_test_split(rows, test_size=n_held, stratify=strata, random_state=random_state)
+        held_out: np.ndarray = parts[1]
+        return held_out
 
-    def _placed(self) -> torch.device:
-        """Bring the trained network to where it answers, and return that place."""
-        device = resolve_device(self.device)
-        # To ask is quicker than to go through all modules, which takes as long as one row.
-        if not lies_on(next(self.module_.parameters()), device):
-            self.module_.to(device)
-        if self.module_.training:
-            self.module_.eval()
-        return next(self.module_.parameters()).device  # of several GPUs, the same one
+    def fit(
+        self,
+        module: nn.Module,
+        dataset: TensorDataset,
+        loss: nn.Module,
+        *,
+        valid: TensorDataset | None = None,
+        defaults: TrainingDefaults | None = None,
+        max_epochs: int | None = None,
+        callbacks: Sequence[object] = (),
+        device: str | torch.device = "auto",
+        verbose: bool | int = 0,
+        net: JointNet | None = None,
+    ) -> JointNet:
+        """Train a module, in place.
 
-    # --- copies and pickles -----------------------------------------------------------------
+        Parameters
+        ----------
+        module : nn.Module
+            From a batch to outputs.
+        dataset : TensorDataset
+            Rows to train on, on the device.
+        loss : nn.Module
+            From outputs and target to the loss of each row.
+        valid : TensorDataset or None, default=None
+            Rows at which early stopping looks; None trains for all epochs.
+        defaults : TrainingDefaults, default=None
+            What ``"auto"`` means; None takes those of a joint fusion.
+        max_epochs : int, default=None
+            None is the trainer's.
+        callbacks : sequence of skorch callbacks, default=()
+            Those of the method; the user's come first.
+        device : str, default="auto"
+            Where the module is trained.
+        verbose : bool or int, default=0
+            Whether to print a line an epoch.
+        net : JointNet, default=None
+            The net of a call before, whose optimizer goes on with what it knows.
 
-    def __copy__(self) -> Self:
-        # A shallow copy shares the network, and the training may be going on: callbacks of
-        # scikit-learn copy the estimator after an epoch. It must not be moved, as below.
-        new = type(self).__new__(type(self))
-        new.__dict__.update(self.__dict__)
-        return new
+        Returns
+        -------
+        net : JointNet
+            What trained the module; its ``history`` has an entry for each epoch.
 
-    def __getstate__(self) -> dict[str, Any]:
-        state: Any = super().__getstate__()
-        state = dict(state)
-        # The optimizer's state is twice the weights, and of no use without the data.
-        state.pop("net_", None)
-        # What was loaded has no net, and predicting may have moved it to the GPU all the same.
-        if "module_" in state:
-            self.module_.cpu()  # the pickle opens on a machine without the GPU
-        return state
-
-
-def _own_step_size(encoder: nn.Module) -> float | None:
-    """Step size that an encoder asks for: one that knows something before it is trained."""
-    return getattr(encoder, "step_size", None)
-
-
-# --- The training of a joint fusion whose modalities may be balanced ---
-
-
-class BalancedTrainingMixin(TrainingMixin):
-    """Gives the module what ``balance`` names before a net is built around it."""
-
-    dropout: float
-    balance: str | None
-    balance_params: dict[str, Any] | None
-
-    _training_constraints: ClassVar[dict[str, Any]] = {
-        **TrainingMixin._training_constraints,
-        "balance": [StrOptions({"gradient", "auxiliary"}), None],
-        "balance_params": [dict, None],
-    }
+        Raises
+        ------
+        ConvergenceError
+            If the loss is no longer a number.
+        """
+        if net is None:
+            net = self._new_net(
+                module,
+                loss,
+                valid,
+                defaults or TrainingDefaults(),
+                max_epochs or self.max_epochs,
+                [*copy.deepcopy(list(self.callbacks or [])), *callbacks],
+                resolve_device(device),
+                verbose,
+            )
+        with threads_for(module):
+            net.train(dataset)
+        module.eval()
+        return net
 
     def _new_net(
-        self, callbacks: list[Any], valid: TensorDataset | None, *, max_epochs: int
-    ) -> None:
-        self._set_balance()
-        super()._new_net(callbacks, valid, max_epochs=max_epochs)
+        self,
+        module: nn.Module,
+        loss: nn.Module,
+        valid: TensorDataset | None,
+        defaults: TrainingDefaults,
+        max_epochs: int,
+        callbacks: list[object],
+        device: torch.device,
+        verbose: bool | int,
+    ) -> JointNet:
+        networks = _trained_encoders(module)
+        if not networks:
+            refuse_unused(self, ["encoder_learning_rate"], "where no encoder is trained")
+        rates: list[float | None] = [getattr(network, "step_size", None) for network in networks]
+        if self.encoder_learning_rate != "auto":
+            rates = [float(self.encoder_learning_rate)] * len(networks)
+        return make_net(
+            module,
+            loss,
+            valid=valid,
+            max_epochs=max_epochs,
+            batch_size=_given(self.batch_size, defaults.batch_size),
+            accumulate=self.accumulate,
+            learning_rate=_given(self.learning_rate, defaults.learning_rate),
+            encoder_learning_rates=rates,
+            warmup=self.warmup,
+            weight_decay=_given(self.weight_decay, defaults.weight_decay),
+            max_grad_norm=_given(self.max_grad_norm, defaults.max_grad_norm),
+            n_iter_no_change=self.n_iter_no_change,
+            callbacks=callbacks,
+            device=device,
+            half=self._is_half(device, bool(networks)),
+            verbose=verbose,
+        )
 
-    def _balance_options(self) -> dict[str, float]:
-        return balance_options(type(self).__name__, self.balance, self.balance_params)
+    def _is_half(self, device: torch.device, trains_encoders: bool) -> bool:
+        if self.dtype != "auto":
+            return self.dtype == "bfloat16"
+        # A small net over features gains nothing by it.
+        return trains_encoders and resolve_dtype("auto", device) == torch.bfloat16
 
-    def _set_balance(self) -> None:
-        """Give the module what balances it; a module that goes on keeps its heads."""
-        options, old = self._balance_options(), self.module_.balance
-        if self.balance is None:
-            self.module_.balance = None
-        elif old is not None and old.mode == self.balance:
-            old.options = options
-        else:
-            self.module_.balance = make_balance(
-                type(self).__name__,
-                self.balance,
-                options,
-                self.module_,
-                {name: self._inputs.widths[name] for name in self.module_.modalities},
-                self._unimodal_head,
-            )
 
-    def _unimodal_head(self, width: int) -> nn.Module:
-        """Head over one modality alone."""
-        # Where it measures only, it draws nothing: the network above is trained as without it.
-        dropout = self.dropout if self.balance == "auxiliary" else 0.0
-        own = self._code.head(width, dropout)
-        return Head(width, self._code.n_outputs, dropout=dropout) if own is None else own
+def _given(value: Any, default: Any) -> Any:
+    """The value that the user gave, or else what "auto" means."""
+    return default if isinstance(value, str) and value == "auto" else value
+
+
+def _trained_encoders(module: nn.Module) -> list[nn.Module]:
+    """Encoders that are trained with a module; one without encoders has none."""
+    encoders: Any = getattr(module, "encoders", None)
+    return [] if encoders is None else list(encoders.networks)
+
+
+def threads_for(module: nn.Module) -> AbstractContextManager[Any]:
+    """One thread for small nets, which lose by a second one; large ones gain.
+
+    A module may say so itself, by ``gains_by_threads``; else one is large where a pretrained
+    encoder is trained with it.
+    """
+    large = getattr(module, "gains_by_threads", None)
+    if large is None:
+        networks = _trained_encoders(module)
+        large = any(getattr(network, "step_size", None) is not None for network in networks)
+    return shared_threads() if large else one_thread()

@@ -1,5 +1,6 @@
 """Fusion: meta-estimators over (name, transformer, columns) triples."""
 
+from skmm._training import Trainer
 from skmm.fusion._early import EarlyFusion
 from skmm.fusion._joint_classifier import JointFusionClassifier
 from skmm.fusion._joint_multitask import JointFusionMultiTask
@@ -14,4 +15,5 @@ __all__ = [
     "JointFusionRegressor",
     "LateFusionClassifier",
     "LateFusionRegressor",
+    "Trainer",
 ]

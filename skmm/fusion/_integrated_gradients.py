@@ -1,7 +1,8 @@
 """Integrated gradients through a joint net: from its tokens, or from what an encoder reads."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from skmm._training._module import SEPARATOR, JointModule, modality_tensors
+from skmm._training._batches import Batch, EncoderInputs
+from skmm._training._module import JointModule
+from skmm.fusion._targets import JointTarget
 
 __all__ = ["Integrated", "integrate"]
 
@@ -39,8 +42,8 @@ class Integrated(NamedTuple):
 
 def integrate(
     module: JointModule,
-    code: Any,
-    inputs: dict[str, Tensor],
+    meaning: JointTarget,
+    batch: Batch,
     modality: str,
     target: int | None,
     n_steps: int,
@@ -51,10 +54,10 @@ def integrate(
     ----------
     module : JointModule
         Trained, in evaluation mode.
-    code : ClassCode, LabelCode or ValueCode
+    meaning : JointTarget
         What outputs mean.
-    inputs : dict of str to Tensor
-        As ``module`` takes them.
+    batch : Batch
+        Rows.
     modality : str
         Along which way is integrated.
     target : int or None
@@ -62,14 +65,14 @@ def integrate(
     n_steps : int
         At how many places gradients are taken; more where more happens.
     """
-    at = _way(module, inputs, modality)
+    at = _way(module, batch, modality)
 
-    n_rows = len(inputs[f"{modality}{SEPARATOR}present"])
+    n_rows = len(batch)
     chosen: Any = None
 
     def answers(shares: Tensor) -> tuple[Tensor, Tensor]:
         tokens, known, point = at(shares)
-        return code.answers(module.head(module.fuse(tokens, known))), point
+        return meaning.answers(module.head(module.fuse(tokens, known))), point
 
     def answer(shares: Tensor) -> Tensor:
         with torch.no_grad():
@@ -88,7 +91,7 @@ def integrate(
         base, start = (own.detach() for own in answers(torch.zeros(n_rows)))
     scores = (full - start) * total
     scores = scores.sum(dim=1) if scores.ndim == 4 else scores.flatten(start_dim=2).sum(dim=2)
-    mask = None if scores.ndim > 2 else _existing(module, inputs, modality, scores.shape[1])
+    mask = None if scores.ndim > 2 else _existing(module, batch, modality, scores.shape[1])
     return [
         Integrated(
             (own if mask is None else own[mask[i]]).cpu().numpy().astype(np.float64),
@@ -127,11 +130,12 @@ def _column(places: np.ndarray) -> Tensor:
 _Way = Callable[[Tensor], tuple[dict[str, Tensor], dict[str, Tensor], Tensor]]
 
 
-def _way(module: JointModule, inputs: dict[str, Tensor], modality: str) -> _Way:
+def _way(module: JointModule, batch: Batch, modality: str) -> _Way:
     """Points between the baseline and the row: tokens and masks there, and what is varied."""
-    if modality not in module.encoder_names:
+    encoders, own = module.encoders, batch.modalities[modality]
+    if not isinstance(own, EncoderInputs):
         with torch.no_grad():
-            tokens, known = module.gather(**inputs)
+            tokens, known = encoders.gather(batch)
         # Clones: tensors of an inference are no part of a graph.
         whole = torch.where(known[modality][..., None], tokens[modality], 0.0).clone()
 
@@ -140,21 +144,25 @@ def _way(module: JointModule, inputs: dict[str, Tensor], modality: str) -> _Way:
             return {**tokens, modality: point}, known, point
 
         return of_tokens
-    if getattr(module.encoder_of(modality), "n_columns", 1) > 1:
+    read_by_encoder: Any = own.inputs
+    if len(read_by_encoder.columns) > 1:
         raise ValueError(
             f"Modality {modality!r} has several columns, which one trained encoder reads. Gradients"
             " are followed to one column: give each a modality of its own."
         )
-    key = _read_by_encoder(inputs, modality)
+    (column,) = read_by_encoder.columns
+    key = _numbers_read(column.inputs)
     if key is None:
-        return _from_embedding(module, inputs, modality)
-    pixels = inputs[key].dtype == torch.uint8
-    read = inputs[key].to(torch.float32)
+        return _from_embedding(module, batch, modality)
+    pixels = column.inputs[key].dtype == torch.uint8
+    read = column.inputs[key].to(torch.float32)
     start = torch.full_like(read, _GREY if pixels else 0.0)
 
     def of_inputs(shares: Tensor) -> Any:
         point = (start + _beside(shares, read) * (read - start)).requires_grad_()
-        return *module.gather(**{**inputs, key: point}), point
+        varied = replace(column, inputs={**column.inputs, key: point})
+        inputs = replace(own, inputs=replace(read_by_encoder, columns=(varied,)))
+        return *encoders.gather(batch.with_modalities({modality: inputs})), point
 
     return of_inputs
 
@@ -164,19 +172,18 @@ def _beside(shares: Tensor, values: Tensor) -> Tensor:
     return shares.to(values.device, values.dtype).view(-1, *[1] * (values.ndim - 1))
 
 
-def _read_by_encoder(inputs: dict[str, Tensor], modality: str) -> str | None:
+def _numbers_read(inputs: Mapping[str, Tensor]) -> str | None:
     """Name of the tensor of numbers that an encoder reads, if it does not read words."""
     numbers = (torch.uint8, torch.int8, torch.float32, torch.float16, torch.bfloat16, torch.float64)
-    for key, tensor in inputs.items():
-        own = key.rpartition(SEPARATOR)[0] == modality
-        if own and tensor.ndim > 2 and tensor.dtype in numbers:
-            return key
+    for name, tensor in inputs.items():
+        if tensor.ndim > 2 and tensor.dtype in numbers:
+            return name
     return None
 
 
-def _from_embedding(module: JointModule, inputs: dict[str, Tensor], modality: str) -> _Way:
+def _from_embedding(module: JointModule, batch: Batch, modality: str) -> _Way:
     """From embeddings of zero to those of the words, the first that the encoder looks up."""
-    encoder, thread = module.encoder_of(modality), threading.get_ident()
+    encoder, thread = module.encoders.network_of(modality), threading.get_ident()
 
     def of_words(shares: Tensor) -> Any:
         points: list[Tensor] = []
@@ -196,7 +203,7 @@ def _from_embedding(module: JointModule, inputs: dict[str, Tensor], modality: st
             register_module_forward_hook(scale),  # type: ignore[arg-type]  # it may return one
         ]
         try:
-            tokens, known = module.gather(**inputs)
+            tokens, known = module.encoders.gather(batch)
         finally:
             for handle in handles:
                 handle.remove()
@@ -210,13 +217,12 @@ def _from_embedding(module: JointModule, inputs: dict[str, Tensor], modality: st
     return of_words
 
 
-def _existing(
-    module: JointModule, inputs: dict[str, Tensor], modality: str, n: int
-) -> Tensor | None:
+def _existing(module: JointModule, batch: Batch, modality: str, n: int) -> Tensor | None:
     """Which of the ``n`` tokens exist, (n_rows, n_tokens); None where numbers were varied."""
+    own = batch.modalities[modality]
     with torch.no_grad():
-        if modality in module.encoder_names:
-            mask = module.encoder_of(modality)(**modality_tensors(inputs, modality)).mask
+        if isinstance(own, EncoderInputs):
+            mask = module.encoders.network_of(modality)(own.inputs).mask
         else:
-            mask = module.gather(**inputs)[1][modality]
+            mask = module.encoders.gather(batch)[1][modality]
     return mask if mask is not None and mask.shape[1] == n else None

@@ -1,55 +1,378 @@
-"""Joint fusion: one network over all modalities. What both tasks share."""
+"""Joint fusion: one network over all modalities. What all its tasks share."""
 
-import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skmm._compose._base import BaseMultimodalEstimator
+from skmm._compose._base import BaseMultimodalEstimator, Transformer
 from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm._compose._sequence_block import block_of
 from skmm._constraints import (
     FRACTION,
     POSITIVE_INT,
-    RANDOM_STATE,
-    VERBOSE,
     StrOptions,
     check_sample_weight,
+    refuse_unused,
 )
-from skmm._environment._device import seeded
+from skmm._environment._device import resolve_device, seeded
+from skmm._frame._types import Frame
+from skmm._training._balance import balance_options, make_balance
+from skmm._training._batches import Batch, dataset_of
 from skmm._training._inputs import JointInputs
-from skmm._training._module import SEPARATOR, JointModule, make_stand_in
-from skmm._training._net import Report
-from skmm._training._trainer import BalancedTrainingMixin
+from skmm._training._module import JointModule, ModalityEncoders, make_imputer
+from skmm._training._network import TrainedNetworkMixin
+from skmm._training._trainer import Trainer, TrainingDefaults, threads_for
 from skmm.fusion._integrated_gradients import Integrated, integrate
-from skmm.nets import STRATEGIES, make_fusion
+from skmm.fusion._strategies import FusionStrategy, make_strategy
+from skmm.fusion._targets import JointTarget
 
-__all__ = [
-    "BaseJointFusion",
-    "NetWeightsMixin",
-]
-
-# --- What a fitted joint fusion says about the weight of modalities and tokens in a row ---
+__all__ = ["BaseJointFusion"]
 
 
-class NetWeightsMixin:
-    """Tells the weights of the modalities in a joint fusion."""
+class BaseJointFusion(
+    TrainedNetworkMixin,
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseMultimodalEstimator,
+):
+    """A network over the modalities' features, and over encoders that are trained with it."""
 
     module_: JointModule
-    _code: Any
-    _threads: Callable[[], AbstractContextManager[Any]]
-    _batches: Callable[[Any], Iterator[tuple[slice, dict[str, torch.Tensor], np.ndarray]]]
-    _through: Callable[..., tuple[np.ndarray, np.ndarray]]
+    _target: JointTarget
 
-    def modality_weights(self, X: Any) -> np.ndarray:
+    # Parameters of the estimator.
+    strategy: str | FusionStrategy | nn.Module | Callable[..., nn.Module]
+    granularity: str
+    max_tokens: int | None
+    n_components: int
+    dropout: float
+    modality_dropout: float
+    missing: str
+    balance: str | None
+    balance_params: dict[str, float] | None
+    warm_start: bool
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseMultimodalEstimator._parameter_constraints,
+        **TrainedNetworkMixin._training_constraints,
+        "strategy": [str, FusionStrategy, nn.Module, callable],
+        "granularity": [StrOptions({"pooled", "sequence"})],
+        "max_tokens": [*POSITIVE_INT, None],
+        "n_components": POSITIVE_INT,
+        "dropout": FRACTION,
+        "modality_dropout": FRACTION,
+        "missing": [StrOptions({"mask", "token", "impute", "zero"})],
+        "balance": [StrOptions({"gradient", "auxiliary"}), None],
+        "balance_params": [dict, None],
+        "loss_params": [dict, None],
+        "warm_start": ["boolean"],
+    }
+
+    # --- written by the task --------------------------------------------------------------
+
+    @abstractmethod
+    def _encode_target(self, X: Frame, y: Any, *, first: bool, classes: Any = None) -> np.ndarray:
+        """Check ``y``; sets ``_target``, which knows what the net's outputs mean for it.
+
+        The ``first`` call learns the classes (those that ``partial_fit`` names, if any) or the
+        number of targets from it; later they are known.
+        """
+
+    def _loss_weights(
+        self, target: np.ndarray, sample_weight: np.ndarray | None
+    ) -> np.ndarray | None:
+        """Weights of the rows in the loss."""
+        return sample_weight
+
+    def _criterion(self) -> nn.Module:
+        """Loss of each row."""
+        return self._target.criterion()
+
+    # --- fit --------------------------------------------------------------------------------
+
+    @with_callbacks
+    def fit(self, X: Frame, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit the transformers and train the network.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Target: classes, labels or values; of several tasks a DataFrame.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows in the loss. The transformers see rows of weight 0 too.
+
+        Returns
+        -------
+        self : object
+            The fitted fusion.
+        """
+        continues = self.warm_start and hasattr(self, "module_")
+        trainer, X, target, weights = self._check(X, y, sample_weight, first=not continues)
+        if weights is not None:
+            # The optimizer's steps have a length of their own: only proportions count.
+            weights = weights / weights[weights > 0].mean()
+        seed = self._draw_seed()
+        # Before torch is seeded, for that lets in one thread of the process at a time.
+        inputs, batch = self._encode(X, target, seed, continues)
+        with (
+            seeded(seed),
+            TaskReporter(self, X, y, self._n_epochs(trainer), "epoch") as reporter,
+        ):
+            if batch is None:
+                batch = self._build(X, target, inputs)
+            rows = np.arange(len(target)) if weights is None else np.flatnonzero(weights)
+            strata = self._target.strata(target)
+            held_out = trainer.hold_out(
+                rows, None if strata is None else strata[rows], self._training_defaults(), seed
+            )
+            self._train_on(
+                trainer,
+                X,
+                batch,
+                target,
+                weights,
+                np.setdiff1d(rows, held_out),
+                held_out=held_out,
+                reporter=reporter,
+            )
+        self._net_is_open = False  # done: partial_fit builds another
+        return self
+
+    def _fit_one_epoch(
+        self, X: Frame, y: Any, sample_weight: ArrayLike | None, classes: Any = None
+    ) -> Self:
+        """Train one more epoch on the rows given: ``partial_fit`` of all tasks."""
+        first = not hasattr(self, "module_")
+        trainer, X, target, weights = self._check(X, y, sample_weight, first=first, classes=classes)
+        seed = self._draw_seed()
+        inputs, batch = self._encode(X, target, seed, not first)
+        # Another seed every time, or each call would drop the same units.
+        with seeded(seed + len(getattr(self, "history_", []))):
+            if batch is None:
+                batch = self._build(X, target, inputs)
+            # A call after another keeps the optimizer and what it knows.
+            continues = hasattr(self, "net_") and self._net_is_open
+            rows = np.arange(len(target)) if weights is None else np.flatnonzero(weights)
+            self._train_on(
+                trainer,
+                X,
+                batch,
+                target,
+                weights,
+                rows,
+                max_epochs=1,
+                net=self.net_ if continues else None,
+            )
+            self._net_is_open = True
+        return self
+
+    def _check(
+        self, X: Frame, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
+    ) -> tuple[Trainer, Frame, np.ndarray, np.ndarray | None]:
+        """Check everything before any cell is encoded: trainer, frame, target and weights."""
+        self._validate_params()
+        if self.granularity == "pooled":
+            refuse_unused(self, ["max_tokens"], "with granularity='pooled'")
+        self._strategy = make_strategy(self.strategy)
+        trainer = self._checked_trainer()
+        balance_options(type(self).__name__, self.balance, self.balance_params)
+        X = self._check_frame(X, reset=first)
+        target = self._encode_target(X, y, first=first, classes=classes)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, X)
+        if first:
+            self._target.learn(target, sample_weight)
+        weights = self._loss_weights(target, sample_weight)
+        if weights is not None and not weights.any():
+            raise ValueError(
+                f"{type(self).__name__}: class_weight and sample_weight leave every row with"
+                " weight 0. Give at least one row a positive weight."
+            )
+        return trainer, X, target, weights
+
+    def _training_defaults(self) -> TrainingDefaults:
+        return TrainingDefaults(learning_rate=self._strategy.learning_rate)
+
+    def _encode(
+        self, X: Frame, target: np.ndarray, seed: int, continues: bool
+    ) -> tuple[JointInputs, Batch | None]:
+        """Encode what is frozen; of a network that is there already, all that it gets."""
+        if continues:
+            return self._inputs, self._inputs.batch(X)
+        inputs = JointInputs(
+            [
+                block_of(own, seed, granularity=self.granularity, max_tokens=self.max_tokens)
+                for own in self._resolve(X)
+            ]
+        )
+        inputs.encode(X, self._target.as_given(target))
+        inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)
+        return inputs, None
+
+    def _build(self, X: Frame, target: np.ndarray, inputs: JointInputs) -> Batch:
+        """Start the encoders that are trained, and build the network over them."""
+        batch = inputs.build(X, self._target.as_given(target))
+        self._refuse_empty(batch.present())
+        fusion = self._strategy.build(inputs.widths, self.n_components, dropout=self.dropout)
+        imputer = make_imputer(self.missing, inputs.widths, self.n_components, self.dropout)
+        encoders = ModalityEncoders(
+            list(inputs.widths),
+            inputs.networks,
+            modality_dropout=self.modality_dropout,
+            granularity=self.granularity,
+            max_tokens=self.max_tokens,
+            imputer=imputer,
+        )
+        head = self._target.head(self.n_components, self.dropout)
+        self._inputs = inputs
+        self.module_ = JointModule(encoders, fusion, head, self.n_components)
+        self._n_features_out = self.n_components
+        self.history_ = []
+        return batch
+
+    def _train_on(
+        self,
+        trainer: Trainer,
+        X: Frame,
+        batch: Batch,
+        target: np.ndarray,
+        weights: np.ndarray | None,
+        rows: np.ndarray,
+        *,
+        held_out: np.ndarray | None = None,
+        **training: Any,
+    ) -> None:
+        """Train on the rows, looking at those held out, and take over what was learned."""
+        if weights is not None:
+            batch = replace(batch, sample_weight=torch.as_tensor(weights, dtype=torch.float32))
+        device, goal = resolve_device(self.device), self._target.tensor(target)
+        if training.get("net") is None:
+            self._set_balance()
+        self._train(
+            trainer,
+            dataset_of(batch, goal, rows, device, self._inputs.renewal(X, rows, device)),
+            self._criterion(),
+            valid=None
+            if held_out is None or not len(held_out)
+            else dataset_of(batch, goal, held_out, device),
+            **training,
+        )
+        self._inputs.end_training(self.module_.encoders)
+        self.modalities_ = [block.triple for block in self._inputs.blocks]
+
+    def _set_balance(self) -> None:
+        """Give the module what balances it; a module that continues keeps its heads."""
+        owner = type(self).__name__
+        options = balance_options(owner, self.balance, self.balance_params)
+        old = self.module_.balance
+        if self.balance is None:
+            self.module_.balance = None
+        elif old is not None and old.mode == self.balance:
+            old.options = options
+        else:
+            # Where it measures only, it draws nothing: the network is trained as without it.
+            dropout = self.dropout if self.balance == "auxiliary" else 0.0
+            self.module_.balance = make_balance(
+                owner,
+                self.balance,
+                options,
+                self.module_,
+                self._inputs.widths,
+                lambda width: self._target.head(width, dropout),
+            )
+
+    # --- predict ----------------------------------------------------------------------------
+
+    def _batches(self, X: Frame) -> Iterator[tuple[Batch, np.ndarray]]:
+        """Yield (rows on the device, which of them lack everything)."""
+        check_is_fitted(self, "module_")
+        X = self._check_frame(X, reset=False)
+        device = self._placed()
+        batch = self._inputs.batch(X)
+        present = batch.present()
+        self._refuse_empty(present)
+        step = self.module_.rows_at_once
+        for start in range(0, len(present), step):
+            rows = slice(start, start + step)
+            yield batch.rows(rows).to(device), np.logical_not(present[rows].any(axis=1))
+
+    def _through(self, X: Frame, part: Callable[[Batch], Tensor]) -> tuple[np.ndarray, np.ndarray]:
+        """Results of a part of the net, and which rows lack every modality."""
+        results, empty = [], []
+        for batch, lacking in self._batches(X):
+            # Around the net alone: encoders behind ``_batches`` may use all threads.
+            with threads_for(self.module_), torch.inference_mode():
+                results.append(part(batch).cpu().numpy())
+            empty.append(lacking)
+        return np.concatenate(results), np.concatenate(empty)
+
+    def _outputs(self, X: Frame) -> tuple[np.ndarray, np.ndarray]:
+        """Outputs of the net (n_samples, n_outputs), and which rows lack every modality."""
+        check_is_fitted(self, "module_")
+        outputs, empty = self._through(X, self.module_)
+        return outputs.astype(np.float64), empty
+
+    def transform(self, X: Frame) -> np.ndarray:
+        """Return the fused representation, the head's input.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+
+        Returns
+        -------
+        fused : ndarray of shape (n_samples, n_components), float32
+            One vector a row.
+        """
+        check_is_fitted(self, "module_")
+        return self._through(X, self.module_.represent)[0]
+
+    def encoder_for(self, name: str) -> Transformer:
+        """Return the fitted transformer of a modality, with what it learned under this head.
+
+        It is the fusion's own, not a copy: do not fit it again.
+
+        Parameters
+        ----------
+        name : str
+            Name of the modality.
+
+        Returns
+        -------
+        encoder : transformer
+            Fitted on the modality's columns.
+
+        Raises
+        ------
+        ValueError
+            If there is no such modality, or its cells are passed through.
+        """
+        check_is_fitted(self, "module_")
+        encoders = {own: middle for own, middle, _ in self.modalities_}
+        encoder = encoders.get(name)
+        if encoder is None or isinstance(encoder, str):
+            able = [own for own, middle in encoders.items() if not isinstance(middle, str)]
+            raise ValueError(
+                f"{type(self).__name__} has no encoder for {name!r}. It has one for each of {able}."
+            )
+        return encoder
+
+    # --- what it says of its weights ----------------------------------------------------------
+
+    def modality_weights(self, X: Frame) -> np.ndarray:
         """Return the weight of each modality in each row: its gate, or the attention it gets.
 
         Parameters
@@ -79,7 +402,7 @@ class NetWeightsMixin:
             )
         return self._through(X, self.module_.weights)[0].astype(np.float64)
 
-    def token_weights(self, X: Any, modality: str) -> list[np.ndarray]:
+    def token_weights(self, X: Frame, modality: str) -> list[np.ndarray]:
         """Return the weight of each token of a modality: the attention that reaches the output.
 
         Parameters
@@ -111,14 +434,14 @@ class NetWeightsMixin:
                 " granularity='sequence'."
             )
         rows: list[np.ndarray] = []
-        for _, batch, _ in self._batches(X):
-            with self._threads(), torch.inference_mode():
-                weights = self.module_.token_weights(**batch)[modality].cpu().numpy()
+        for batch, _ in self._batches(X):
+            with threads_for(self.module_), torch.inference_mode():
+                weights = self.module_.token_weights(batch)[modality].cpu().numpy()
             rows += [row[~np.isnan(row)].astype(np.float64) for row in weights]
         return rows
 
     def token_gradients(
-        self, X: Any, modality: str, *, target: int | None = None, n_steps: int = 64
+        self, X: Frame, modality: str, *, target: int | None = None, n_steps: int = 64
     ) -> list[Integrated | None]:
         """Return integrated gradients of a modality (Sundararajan, Taly and Yan, 2017).
 
@@ -145,12 +468,12 @@ class NetWeightsMixin:
         """
         self._check_modality(modality)
         rows: list[Integrated | None] = []
-        for _, batch, _ in self._batches(X):
-            there = batch[f"{modality}{SEPARATOR}present"]
-            own = {name: tensor[there] for name, tensor in batch.items()}
-            with self._threads():
+        for batch, _ in self._batches(X):
+            there = batch.modalities[modality].present
+            own = batch.rows(torch.nonzero(there).squeeze(1))
+            with threads_for(self.module_):
                 found = iter(
-                    integrate(self.module_, self._code, own, modality, target, n_steps)
+                    integrate(self.module_, self._target, own, modality, target, n_steps)
                     if bool(there.any())
                     else ()
                 )
@@ -164,277 +487,6 @@ class NetWeightsMixin:
                 f"{type(self).__name__} has no modality {modality!r}. Its modalities are"
                 f" {self.module_.modalities}."
             )
-
-
-# Options of ours that a strategy takes; a module of the user's gets strategy_params alone.
-_OPTIONS = {
-    "attention": ("n_heads", "n_layers"),
-    "bilinear": ("rank",),
-    "bottleneck": ("n_heads",),
-    "cross_attention": ("n_heads", "n_layers"),
-    "low_rank": ("rank",),
-}
-
-
-class BaseJointFusion(
-    NetWeightsMixin,
-    BalancedTrainingMixin,
-    CallbackSupportMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseMultimodalEstimator,
-):
-    """A network over the modalities' features, and over encoders that are trained with it."""
-
-    _code: Any  # of the target: ClassCode, LabelCode, ValueCode or TaskCodes
-
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseMultimodalEstimator._parameter_constraints,
-        **BalancedTrainingMixin._training_constraints,
-        "strategy": [StrOptions(set(STRATEGIES)), nn.Module, callable],
-        "strategy_params": [dict, None],
-        "granularity": [StrOptions({"pooled", "sequence"})],
-        "max_tokens": [*POSITIVE_INT, None],
-        "n_components": POSITIVE_INT,
-        "n_heads": POSITIVE_INT,
-        "n_layers": POSITIVE_INT,
-        "rank": POSITIVE_INT,
-        "dropout": FRACTION,
-        "modality_dropout": FRACTION,
-        "missing": [StrOptions({"mask", "token", "impute", "zero"})],
-        "loss_params": [dict, None],
-        "warm_start": ["boolean"],
-        "random_state": RANDOM_STATE,
-        "verbose": VERBOSE,
-    }
-
-    # --- written by the task --------------------------------------------------------------
-
-    @abstractmethod
-    def _encode_target(self, X: Any, y: Any, *, anew: bool, classes: Any = None) -> np.ndarray:
-        """Check ``y``; sets ``_code``, which knows what the net's outputs mean for it.
-
-        ``anew`` learns the classes (those that ``partial_fit`` was told, if any) or the number
-        of targets from it; else they are known.
-        """
-
-    def _loss_weights(
-        self, target: np.ndarray, sample_weight: np.ndarray | None
-    ) -> np.ndarray | None:
-        """Weights of the rows in the loss."""
-        return sample_weight
-
-    def _criterion(self) -> nn.Module:
-        """Loss of each row."""
-        return self._code.criterion()
-
-    # --- fit --------------------------------------------------------------------------------
-
-    @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit the transformers and train the network.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
-        y : array-like of shape (n_samples,) or (n_samples, n_targets)
-            Target: classes, labels or values; of several tasks a DataFrame.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in the loss. The transformers see rows of weight 0 too.
-
-        Returns
-        -------
-        self : object
-            The fitted fusion.
-        """
-        self._validate_params()
-        goes_on = self.warm_start and hasattr(self, "module_")
-        X, target, weights = self._check_training(X, y, sample_weight, anew=not goes_on)
-        if weights is not None:
-            # The optimizer's steps have a length of their own: only proportions count.
-            weights = weights / weights[weights > 0].mean()
-        seed = self._draw_seed()
-        ready = self._ready(X, target, seed, goes_on)
-        with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
-            inputs = ready if goes_on else self._start(X, target, ready)
-            rows = np.arange(len(target)) if weights is None else np.flatnonzero(weights)
-            held_out = self._hold_out(rows, target, seed)
-            rows = np.setdiff1d(rows, held_out)
-            self._new_net(
-                [*copy.deepcopy(list(self.callbacks or [])), ("skmm_report", Report(reporter))],
-                self._dataset(inputs, target, weights, held_out) if len(held_out) else None,
-                max_epochs=self.max_epochs,
-            )
-            self._train(self._dataset(inputs, target, weights, rows, X))
-        self._net_is_open = False  # done: partial_fit builds another
-        return self
-
-    def _fit_one_epoch(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
-        """Train one more epoch on the rows given: ``partial_fit`` of both tasks."""
-        self._validate_params()
-        first = not hasattr(self, "module_")
-        X, target, weights = self._check_training(X, y, sample_weight, anew=first, classes=classes)
-        seed = self._draw_seed()
-        ready = self._ready(X, target, seed, not first)
-        # Another seed every time, or each call would drop the same units.
-        with seeded(seed + len(getattr(self, "history_", []))):
-            inputs = self._start(X, target, ready) if first else ready
-            # A call after another keeps the optimizer and what it knows.
-            if not hasattr(self, "net_") or not self._net_is_open:
-                self._new_net(copy.deepcopy(list(self.callbacks or [])), None, max_epochs=1)
-                self._net_is_open = True
-            rows = np.arange(len(target)) if weights is None else np.flatnonzero(weights)
-            self._train(self._dataset(inputs, target, weights, rows, X))
-        return self
-
-    def _check_training(
-        self, X: Any, y: Any, sample_weight: Any, *, anew: bool, classes: Any = None
-    ) -> tuple[Any, np.ndarray, np.ndarray | None]:
-        """Frame, target and weights in the loss."""
-        self._balance_options()  # what is wrong with them is told before any cell is encoded
-        X = self._check_frame(X, reset=anew)
-        target = self._encode_target(X, y, anew=anew, classes=classes)
-        if sample_weight is not None:
-            sample_weight = check_sample_weight(sample_weight, X)
-        if anew:
-            self._code.learn(target, sample_weight)
-        weights = self._loss_weights(target, sample_weight)
-        if weights is not None and not weights.any():
-            raise ValueError(
-                f"{type(self).__name__}: class_weight and sample_weight leave every row with"
-                " weight 0. Give at least one row a positive weight."
-            )
-        return X, target, weights
-
-    def _draw_seed(self) -> int:
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
-
-    def _ready(self, X: Any, target: np.ndarray, seed: int, goes_on: bool) -> Any:
-        """Encode what is frozen: the tensors of a net that is there, or the inputs of a new one.
-
-        Before torch is seeded, for that lets in one thread of the process at a time, and the
-        others shall encode meanwhile.
-        """
-        if goes_on:
-            return self._inputs.tensors(X)
-        kind: Any = {"granularity": self.granularity, "max_tokens": self.max_tokens}
-        blocks = [block_of(modality, seed, **kind) for modality in self._resolve(X)]
-        inputs = JointInputs(blocks)
-        inputs.fit_frozen(X, self._code.as_given(target))
-        return inputs
-
-    def _start(self, X: Any, target: np.ndarray, inputs: JointInputs) -> dict[str, Tensor]:
-        """Start the networks that are trained, and build the one above them."""
-        tensors, networks = inputs.fit(X, self._code.as_given(target))
-        inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)
-        self._refuse_empty(inputs.present(tensors))
-        widths = {block.name: inputs.widths[block.name] for block in inputs.blocks}
-        module = JointModule(
-            list(widths),
-            networks,
-            self._make_fusion(widths),
-            self.n_components,
-            self._code.n_outputs,
-            modality_dropout=self.modality_dropout,
-            dropout=self.dropout,
-            granularity=self.granularity,
-            max_tokens=self.max_tokens,
-            stand_in=make_stand_in(self.missing, widths, self.n_components, self.dropout),
-        )
-        own_head = self._code.head(self.n_components, self.dropout)
-        if own_head is not None:
-            module.head = own_head
-        self._inputs, self.module_ = inputs, module
-        self._n_features_out = self.n_components
-        self.history_: list[dict[str, float]] = []
-        return tensors
-
-    def _make_fusion(self, widths: dict[str, int]) -> nn.Module:
-        options = dict(self.strategy_params or {})
-        if isinstance(self.strategy, str):
-            for name in _OPTIONS.get(self.strategy, ()):
-                options.setdefault(name, getattr(self, name))
-        return make_fusion(
-            self.strategy, widths, self.n_components, dropout=self.dropout, **options
-        )
-
-    # --- predict ----------------------------------------------------------------------------
-
-    def _batches(self, X: Any) -> Iterator[tuple[slice, dict[str, Tensor], np.ndarray]]:
-        """Yield (rows, tensors on the device, which rows lack everything)."""
-        X = self._check_frame(X, reset=False)
-        device = self._placed()
-        inputs = self._inputs.tensors(X)
-        present = self._inputs.present(inputs)
-        self._refuse_empty(present)
-        step = self.module_.rows_at_once
-        for start in range(0, len(present), step):
-            rows = slice(start, start + step)
-            batch = {name: tensor[rows].to(device) for name, tensor in inputs.items()}
-            yield rows, batch, np.logical_not(present[rows].any(axis=1))
-
-    def _through(self, X: Any, part: Callable[..., Tensor]) -> tuple[np.ndarray, np.ndarray]:
-        """Results of a part of the net, and which rows lack every modality."""
-        results, empty = [], []
-        for _, batch, lacking in self._batches(X):
-            # Around the net alone: encoders behind ``_batches`` may use all threads.
-            with self._threads(), torch.inference_mode():
-                results.append(part(**batch).cpu().numpy())
-            empty.append(lacking)
-        return np.concatenate(results), np.concatenate(empty)
-
-    def _outputs(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs of the net (n_samples, n_outputs), and which rows lack every modality."""
-        check_is_fitted(self, "module_")
-        outputs, empty = self._through(X, self.module_)
-        return outputs.astype(np.float64), empty
-
-    def transform(self, X: Any) -> Any:
-        """Return the fused representation, the head's input.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
-
-        Returns
-        -------
-        fused : ndarray of shape (n_samples, n_components), float32
-            One vector a row.
-        """
-        check_is_fitted(self, "module_")
-        return self._through(X, self.module_.represent)[0]
-
-    def encoder_for(self, name: str) -> Any:
-        """Return the fitted transformer of a modality, with what it learned under this head.
-
-        It is the fusion's own, not a copy: do not fit it again.
-
-        Parameters
-        ----------
-        name : str
-            Name of the modality.
-
-        Returns
-        -------
-        encoder : transformer
-            Fitted on the modality's columns.
-
-        Raises
-        ------
-        ValueError
-            If there is no such modality, or its cells are passed through.
-        """
-        check_is_fitted(self, "module_")
-        encoders = {own: middle for own, middle, _ in self.modalities_}
-        encoder = encoders.get(name)
-        if encoder is None or isinstance(encoder, str):
-            able = [own for own, middle in encoders.items() if not isinstance(middle, str)]
-            raise ValueError(
-                f"{type(self).__name__} has no encoder for {name!r}. It has one for each of {able}."
-            )
-        return encoder
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

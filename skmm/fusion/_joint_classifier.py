@@ -1,26 +1,25 @@
 """Joint fusion for classes."""
 
-from typing import Any, ClassVar, Self
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
-from skmm._constraints import StrOptions
+from skmm._compose._base import Modalities
+from skmm._constraints import RandomState, StrOptions
+from skmm._frame._types import Frame
+from skmm._training._trainer import Trainer
 from skmm.fusion._joint import BaseJointFusion
-from skmm.fusion._targets import ClassCode, LabelCode, is_indicator
+from skmm.fusion._strategies import FusionStrategy
+from skmm.fusion._targets import ClassTarget, LabelTarget, is_indicator
 from skmm.nets import LOSSES
 
-__all__ = [
-    "BaseClassFusion",
-    "JointFusionClassifier",
-    "has_margins",
-    "has_probabilities",
-]
-
-# --- What the training for classes and labels asks for: targets and weights of rows ---
+__all__ = ["JointFusionClassifier"]
 
 
 def has_probabilities(fusion: Any) -> bool:
@@ -38,38 +37,7 @@ def has_margins(fusion: Any) -> bool:
     return isinstance(fusion.loss, str) and fusion.loss == "max_margin"
 
 
-class BaseClassFusion(BaseJointFusion):
-    """A joint fusion whose target is a class or any number of labels."""
-
-    loss: Any
-    loss_params: dict[str, Any] | None
-    class_weight: Any
-    classes_: np.ndarray
-
-    def _encode_target(self, X: Any, y: Any, *, anew: bool, classes: Any = None) -> np.ndarray:
-        code = (
-            self._code
-            if not anew
-            else (LabelCode if is_indicator(y) else ClassCode)(type(self).__name__)
-        )
-        code.set_loss(self.loss, self.loss_params)
-        target = code.encode(X, y, anew=anew, classes=classes)
-        self._code, self.classes_ = code, code.classes
-        return target
-
-    def _loss_weights(
-        self, target: np.ndarray, sample_weight: np.ndarray | None
-    ) -> np.ndarray | None:
-        if isinstance(self._code, LabelCode):
-            self._code.set_class_weight(target, self.class_weight)
-            return sample_weight
-        if self.class_weight is None:
-            return sample_weight
-        weights = self._code.class_weights(target, self.class_weight)[target]
-        return weights if sample_weight is None else weights * sample_weight
-
-
-class JointFusionClassifier(ClassifierMixin, BaseClassFusion):
+class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     """Train one network over all modalities to classify.
 
     ``y`` holds a class for each row, or is a matrix of 0 and 1 that says which labels a row has
@@ -89,7 +57,7 @@ class JointFusionClassifier(ClassifierMixin, BaseClassFusion):
         pipeline, ``"drop"``, ``"passthrough"`` (numbers, or cells that are vectors of one
         length), or a modality such as ``"image"`` or ``"text"`` for its default encoder.
         ``"auto"`` infers the modalities from the training frame.
-    strategy : str, nn.Module or callable, default="concat"
+    strategy : str, FusionStrategy, nn.Module or callable, default="concat"
         How modalities are fused:
 
         - ``"concat"``: projected, side by side, then a hidden layer;
@@ -99,11 +67,11 @@ class JointFusionClassifier(ClassifierMixin, BaseClassFusion):
           modality attends to every other; ``"bottleneck"``: through a few shared tokens;
         - ``"low_rank"``: low-rank tensor fusion [3]_, all products across modalities;
           ``"bilinear"``: products of pairs; ``"film"``: one modality modulates the others;
-        - a class or function called as ``strategy(n_features, n_components, dropout=...,
-          **strategy_params)``, or an ``nn.Module``, of which a copy is trained; from
-          dictionaries of tokens and masks to ``(n, n_components)``, see ``skmm.nets``.
-    strategy_params : dict, default=None
-        Further arguments of the strategy.
+        - an object such as ``AttentionFusion(n_heads=8)`` of ``skmm.fusion``, whose parameters a
+          search reaches as ``strategy__n_heads``;
+        - a class or function called as ``strategy(n_features, n_components, dropout=...)``, or
+          an ``nn.Module``, of which a copy is trained; from dictionaries of tokens and masks to
+          ``(n, n_components)``, see ``skmm.nets``.
     granularity : {"pooled", "sequence"}, default="pooled"
         What of a modality goes in: ``"pooled"`` one vector; ``"sequence"`` the vectors of its
         words, patches, frames, segments or points, where its encoder gives them, and one vector
@@ -116,12 +84,6 @@ class JointFusionClassifier(ClassifierMixin, BaseClassFusion):
         the sequence, its first and last token among them. None keeps all.
     n_components : int, default=128
         Width of the fused representation.
-    n_heads : int, default=4
-        Attention heads of ``"attention"``, ``"cross_attention"`` and ``"bottleneck"``.
-    n_layers : int, default=1
-        Layers of ``"attention"`` and ``"cross_attention"``.
-    rank : int, default=8
-        Rank of ``"low_rank"`` and ``"bilinear"``.
     dropout : float, default=0.2
         Share of hidden units that is zeroed in training.
     modality_dropout : float, default=0.1
@@ -155,33 +117,11 @@ class JointFusionClassifier(ClassifierMixin, BaseClassFusion):
         (0.0), deviation of the noise that is added to the gradients of the modalities' own
         networks, in their own deviations (1 is what the paper does). Of ``"auxiliary"``:
         ``weight`` (1.0) of the heads' losses.
-    max_epochs : int, default=100
-        Most passes over the training rows.
-    batch_size : int, default=32
-        Rows per step.
-    accumulate : int, default=1
-        Batches whose gradients are added up to one step: of the memory of one, the steps of
-        ``accumulate * batch_size`` rows.
-    learning_rate : float or "auto", default="auto"
-        Step size of AdamW. ``"auto"`` is 3e-4 with ``"attention"`` layers, which want small
-        steps, else 1e-3.
-    encoder_learning_rate : float or "auto", default="auto"
-        Step size of the encoders that are trained with the network. ``"auto"`` is, for
-        pretrained ones, 5e-5 for the last blocks, 2e-5 for all and 2e-4 for adapters; from
-        scratch that of the network.
-    warmup : float, default=0
-        Epochs in which all step sizes grow evenly from nothing, such as 1 or 0.5.
-    weight_decay : float, default=1e-2
-        Decoupled weight decay of AdamW.
-    max_grad_norm : float, default=None
-        Norm to which the gradient of a step is shortened where it is longer; None leaves it.
-    early_stopping : bool, default=True
-        Whether to hold out a part of the training rows, stop when its loss no longer falls,
-        and go back to the best epoch. With fewer than 40 rows nothing is held out.
-    validation_fraction : float, default=0.1
-        Share of the rows held out.
-    n_iter_no_change : int, default=10
-        Epochs without a better loss after which training stops.
+    max_epochs : int, default=None
+        Most passes over the training rows; None is the trainer's, 100.
+    trainer : Trainer, default=None
+        How the network is trained: step sizes, batches, early stopping, callbacks. None is
+        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``.
     loss : str or nn.Module, default="cross_entropy"
         What the network is trained to make small:
 
@@ -200,8 +140,6 @@ class JointFusionClassifier(ClassifierMixin, BaseClassFusion):
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes in the loss. For labels, a dict from positions of labels to weights,
         or ``"balanced"``: of each label, presence and absence weigh the same in sum.
-    callbacks : list of skorch callbacks, default=None
-        Added to the training; copies are used.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality gets the share of each class in training, or
         ``ModalityMissingError`` is raised.
@@ -212,9 +150,6 @@ class JointFusionClassifier(ClassifierMixin, BaseClassFusion):
         Whether a second ``fit`` goes on with the fitted transformers and weights.
     device : str, default="auto"
         Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-    dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of matrix products in training (autocast). ``"auto"`` is bfloat16 on a GPU that
-        has it where an encoder is trained with the network, else float32.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order, dropout and the held-out part.
     verbose : bool or int, default=0
@@ -274,90 +209,65 @@ class JointFusionClassifier(ClassifierMixin, BaseClassFusion):
     (200, 2)
     """
 
+    _target: ClassTarget | LabelTarget
+    classes_: np.ndarray
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseClassFusion._parameter_constraints,
+        **BaseJointFusion._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "loss": [StrOptions(set(LOSSES["classes"])), nn.Module],
     }
 
     def __init__(
         self,
-        modalities: Any = "auto",
+        modalities: Modalities = "auto",
         *,
-        strategy: Any = "concat",
-        strategy_params: dict[str, Any] | None = None,
-        granularity: str = "pooled",
+        strategy: str | FusionStrategy | nn.Module | Callable[..., nn.Module] = "concat",
+        granularity: Literal["pooled", "sequence"] = "pooled",
         max_tokens: int | None = None,
         n_components: int = 128,
-        n_heads: int = 4,
-        n_layers: int = 1,
-        rank: int = 8,
         dropout: float = 0.2,
         modality_dropout: float = 0.1,
-        missing: str = "mask",
-        balance: str | None = None,
-        balance_params: dict[str, Any] | None = None,
-        max_epochs: int = 100,
-        batch_size: int = 32,
-        accumulate: int = 1,
-        learning_rate: float | str = "auto",
-        encoder_learning_rate: float | str = "auto",
-        warmup: float = 0,
-        weight_decay: float = 1e-2,
-        max_grad_norm: float | None = None,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        missing: Literal["mask", "token", "impute", "zero"] = "mask",
+        balance: Literal["gradient", "auxiliary"] | None = None,
+        balance_params: dict[str, float] | None = None,
+        max_epochs: int | None = None,
+        trainer: Trainer | None = None,
         loss: Any = "cross_entropy",
         loss_params: dict[str, Any] | None = None,
         class_weight: Any = None,
-        callbacks: Any = None,
-        all_missing: str = "prior",
-        missing_columns: str = "raise",
+        all_missing: Literal["prior", "raise"] = "prior",
+        missing_columns: Literal["raise", "absent"] = "raise",
         warm_start: bool = False,
         device: str = "auto",
-        dtype: str = "auto",
-        random_state: Any = None,
-        verbose: Any = 0,
+        random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.modalities = modalities
         self.strategy = strategy
-        self.strategy_params = strategy_params
         self.granularity = granularity
         self.max_tokens = max_tokens
         self.n_components = n_components
-        self.n_heads = n_heads
-        self.n_layers = n_layers
-        self.rank = rank
         self.dropout = dropout
         self.modality_dropout = modality_dropout
         self.missing = missing
         self.balance = balance
         self.balance_params = balance_params
         self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.accumulate = accumulate
-        self.learning_rate = learning_rate
-        self.encoder_learning_rate = encoder_learning_rate
-        self.warmup = warmup
-        self.weight_decay = weight_decay
-        self.max_grad_norm = max_grad_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
+        self.trainer = trainer
         self.loss = loss
         self.loss_params = loss_params
         self.class_weight = class_weight
-        self.callbacks = callbacks
         self.all_missing = all_missing
         self.missing_columns = missing_columns
         self.warm_start = warm_start
         self.device = device
-        self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self, X: Frame, y: Any, classes: Any = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Train one more epoch on the rows given.
 
         The first call fits the transformers, on its rows.
@@ -385,7 +295,7 @@ class JointFusionClassifier(ClassifierMixin, BaseClassFusion):
             )
         return self._fit_one_epoch(X, y, sample_weight, classes)
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Frame) -> np.ndarray:
         """Predict classes.
 
         Parameters
@@ -399,10 +309,10 @@ class JointFusionClassifier(ClassifierMixin, BaseClassFusion):
             Most probable class; or 1 for labels that are more probable than not.
         """
         outputs, empty = self._outputs(X)
-        return self._code.decide(outputs, empty)
+        return self._target.decide(outputs, empty)
 
     @available_if(has_probabilities)
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Frame) -> np.ndarray:
         """Predict probabilities; not there with ``loss="max_margin"``.
 
         Parameters
@@ -416,10 +326,10 @@ class JointFusionClassifier(ClassifierMixin, BaseClassFusion):
             In the order of ``classes_``. Those of labels do not add up to 1.
         """
         outputs, empty = self._outputs(X)
-        return self._code.probabilities(outputs, empty)
+        return self._target.probabilities(outputs, empty)
 
     @available_if(has_margins)
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: Frame) -> np.ndarray:
         """Score the classes; only there with ``loss="max_margin"``.
 
         Parameters
@@ -434,7 +344,28 @@ class JointFusionClassifier(ClassifierMixin, BaseClassFusion):
             logarithm of each class's share in training.
         """
         outputs, empty = self._outputs(X)
-        return self._code.margins(outputs, empty)
+        return self._target.margins(outputs, empty)
+
+    # --- target and weights of the rows --------------------------------------------------------
+
+    def _encode_target(self, X: Frame, y: Any, *, first: bool, classes: Any = None) -> np.ndarray:
+        kind = LabelTarget if is_indicator(y) else ClassTarget
+        target = kind(type(self).__name__) if first else self._target
+        target.set_loss(self.loss, self.loss_params)
+        encoded = target.encode(X, y, first=first, classes=classes)
+        self._target, self.classes_ = target, target.classes
+        return encoded
+
+    def _loss_weights(
+        self, target: np.ndarray, sample_weight: np.ndarray | None
+    ) -> np.ndarray | None:
+        if isinstance(self._target, LabelTarget):
+            self._target.set_class_weight(target, self.class_weight)
+            return sample_weight
+        if self.class_weight is None:
+            return sample_weight
+        weights = self._target.class_weights(target, self.class_weight)[target]
+        return weights if sample_weight is None else weights * sample_weight
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

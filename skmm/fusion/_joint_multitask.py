@@ -1,96 +1,33 @@
 """Joint fusion for several tasks at once, whose targets may be missing."""
 
+from collections.abc import Callable
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from torch import nn
 
-from skmm._constraints import NON_NEGATIVE, StrOptions, check_sample_weight
-from skmm._training._net import TensorDataset
+from skmm._compose._base import Modalities
+from skmm._constraints import (
+    NON_NEGATIVE,
+    RandomState,
+    StrOptions,
+    check_sample_weight,
+    refuse_unused,
+)
+from skmm._frame._types import Frame
+from skmm._training._trainer import Trainer
 from skmm.fusion._joint import BaseJointFusion
-from skmm.fusion._multitask_targets import TaskCodes, resolve_tasks, score_task, task_columns
+from skmm.fusion._multitask_targets import MultiTaskTarget, resolve_tasks, score_task, task_columns
+from skmm.fusion._strategies import FusionStrategy
 
-__all__ = [
-    "BaseTaskFusion",
-    "JointFusionMultiTask",
-]
+__all__ = ["JointFusionMultiTask"]
 
 # --- What the training of several tasks asks for: targets, weights of rows and of tasks ---
-
-
-class BaseTaskFusion(BaseJointFusion):
-    """A joint fusion whose target is a frame with a column for each task."""
-
-    tasks: Any
-    loss: dict[Any, Any] | None
-    loss_params: dict[Any, Any] | None
-    loss_weights: Any
-    gradnorm_alpha: float
-    class_weight: Any
-    tasks_: dict[Any, str]
-    classes_: dict[Any, np.ndarray]
-
-    def _encode_target(self, X: Any, y: Any, *, anew: bool, classes: Any = None) -> np.ndarray:
-        owner = type(self).__name__
-        columns = task_columns(X, y, self.tasks if anew else self.tasks_, owner)
-        tasks = resolve_tasks(self.tasks, columns, owner) if anew else self.tasks_
-        for parameter in ("loss", "loss_params", "loss_weights", "class_weight"):
-            given = getattr(self, parameter)
-            strange = (
-                [name for name in given if name not in tasks] if isinstance(given, dict) else []
-            )
-            if strange:
-                raise ValueError(
-                    f"{owner}: {parameter} names {strange[0]!r}, which is no task. The tasks are"
-                    f" {list(tasks)}."
-                )
-        self._check_loss_weights(owner)
-        code = TaskCodes(owner, tasks) if anew else self._code
-        code.set_losses(self.loss or {}, self.loss_params or {})
-        target = code.encode(columns, anew=anew, classes=classes or {})
-        self._code, self.tasks_ = code, tasks
-        self.classes_ = {name: c.classes for name, c in code.codes.items() if not c.is_value}
-        return target
-
-    def _check_loss_weights(self, owner: str) -> None:
-        if not isinstance(self.loss_weights, dict):
-            return
-        for name, weight in self.loss_weights.items():
-            number = float(weight) if isinstance(weight, Real) else np.nan
-            if not 0 <= number < np.inf:
-                raise ValueError(
-                    f"{owner}: the weight of task {name!r} in loss_weights is {weight!r}. Give a"
-                    " number that is at least 0."
-                )
-
-    def _loss_weights(
-        self, target: np.ndarray, sample_weight: np.ndarray | None
-    ) -> np.ndarray | None:
-        self._code.set_class_weight(target, self.class_weight)
-        known = ~np.isnan(target).all(axis=1)
-        if known.all():
-            return sample_weight
-        # A row without any target has nothing to teach.
-        return known * (1.0 if sample_weight is None else sample_weight)
-
-    def _criterion(self) -> nn.Module:
-        criterion = self._code.criterion(self.loss_weights, self.gradnorm_alpha)
-        if self.loss_weights == "gradnorm":
-            shared = list(self.module_.fusion.parameters())
-            criterion.balance.watch(shared or self.module_.encoders.parameters())
-        return criterion
-
-    def _train(self, train: TensorDataset) -> None:
-        super()._train(train)
-        balance = self.net_.criterion_.balance
-        state = balance.state_dict()
-        self._code.balance_state = {key: value.detach().cpu() for key, value in state.items()}
-        weights = balance.current().cpu().tolist()
-        self.loss_weights_ = dict(zip(self.tasks_, weights, strict=True))
 
 
 def _has_classes(fusion: Any) -> bool:
@@ -98,7 +35,7 @@ def _has_classes(fusion: Any) -> bool:
     return isinstance(tasks, str) or "classification" in tasks.values()
 
 
-class JointFusionMultiTask(BaseTaskFusion):
+class JointFusionMultiTask(BaseJointFusion):
     """Train one network over all modalities for several tasks, some of whose targets are missing.
 
     ``y`` is a DataFrame with a column for each task. The tasks share all but the last layer, so
@@ -120,10 +57,8 @@ class JointFusionMultiTask(BaseTaskFusion):
     tasks : dict of name to {"classification", "regression"}, or "auto", default="auto"
         What is predicted: columns of ``y``; others are not looked at. ``"auto"`` takes all columns,
         those that hold numbers for regressions.
-    strategy : str, nn.Module or callable, default="concat"
+    strategy : str, FusionStrategy, nn.Module or callable, default="concat"
         How modalities are fused; see :class:`JointFusionClassifier`.
-    strategy_params : dict, default=None
-        Further arguments of the strategy.
     granularity : {"pooled", "sequence"}, default="pooled"
         One vector of a modality, or its words, patches, ...; see :class:`JointFusionClassifier`.
     max_tokens : int, default=None
@@ -131,12 +66,6 @@ class JointFusionMultiTask(BaseTaskFusion):
         the sequence, its first and last token among them. None keeps all.
     n_components : int, default=128
         Width of the fused representation.
-    n_heads : int, default=4
-        Attention heads of ``"attention"``, ``"cross_attention"`` and ``"bottleneck"``.
-    n_layers : int, default=1
-        Layers of ``"attention"`` and ``"cross_attention"``.
-    rank : int, default=8
-        Rank of ``"low_rank"`` and ``"bilinear"``.
     dropout : float, default=0.2
         Share of hidden units that is zeroed in training.
     modality_dropout : float, default=0.1
@@ -154,32 +83,11 @@ class JointFusionMultiTask(BaseTaskFusion):
     balance_params : dict, default=None
         ``alpha`` (1.0) and ``noise`` (0.0) of ``"gradient"``, ``weight`` (1.0) of ``"auxiliary"``;
         see :class:`JointFusionClassifier`.
-    max_epochs : int, default=100
-        Most passes over the training rows.
-    batch_size : int, default=32
-        Rows per step.
-    accumulate : int, default=1
-        Batches whose gradients are added up to one step: of the memory of one, the steps of
-        ``accumulate * batch_size`` rows.
-    learning_rate : float or "auto", default="auto"
-        Step size of AdamW. ``"auto"`` is 3e-4 with ``"attention"`` layers, which want small
-        steps, else 1e-3.
-    encoder_learning_rate : float or "auto", default="auto"
-        Step size of the encoders that are trained with the network; see
-        :class:`JointFusionClassifier`.
-    warmup : float, default=0
-        Epochs in which all step sizes grow evenly from nothing.
-    weight_decay : float, default=1e-2
-        Decoupled weight decay of AdamW.
-    max_grad_norm : float, default=None
-        Norm to which the gradient of a step is shortened where it is longer; None leaves it.
-    early_stopping : bool, default=True
-        Whether to hold out a part of the training rows, stop when its loss no longer falls,
-        and go back to the best epoch. With fewer than 40 rows nothing is held out.
-    validation_fraction : float, default=0.1
-        Share of the rows held out.
-    n_iter_no_change : int, default=10
-        Epochs without a better loss after which training stops.
+    max_epochs : int, default=None
+        Most passes over the training rows; None is the trainer's, 100.
+    trainer : Trainer, default=None
+        How the network is trained: step sizes, batches, early stopping, callbacks. None is
+        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``.
     loss_weights : {"equal", "uncertainty", "gradnorm"} or dict, default="equal"
         Weights of the tasks in the sum of their losses: 1 each; learned, by the noise of each
         task [1]_; adapted after each batch, so that the tasks' gradients at the shared weights
@@ -193,8 +101,6 @@ class JointFusionMultiTask(BaseTaskFusion):
         Parameters of named losses.
     class_weight : dict of task to class_weight, "balanced" or None, default=None
         Weights of the classes of each task, or ``"balanced"`` for all of them.
-    callbacks : list of skorch callbacks, default=None
-        Added to the training; copies are used.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality gets the share of each class and the mean of each value
         in training, or ``ModalityMissingError`` is raised.
@@ -205,8 +111,6 @@ class JointFusionMultiTask(BaseTaskFusion):
         Whether a second ``fit`` goes on with the fitted transformers and weights.
     device : str, default="auto"
         Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-    dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of matrix products in training; see :class:`JointFusionClassifier`.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order, dropout and the held-out part.
     verbose : bool or int, default=0
@@ -264,8 +168,12 @@ class JointFusionMultiTask(BaseTaskFusion):
     ['mood', 'stars']
     """
 
+    _target: MultiTaskTarget
+    tasks_: dict[Any, str]
+    classes_: dict[Any, np.ndarray]
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseTaskFusion._parameter_constraints,
+        **BaseJointFusion._parameter_constraints,
         "tasks": [dict, StrOptions({"auto"})],
         "loss_weights": [dict, StrOptions({"equal", "uncertainty", "gradnorm"})],
         "gradnorm_alpha": NON_NEGATIVE,
@@ -275,88 +183,60 @@ class JointFusionMultiTask(BaseTaskFusion):
 
     def __init__(
         self,
-        modalities: Any = "auto",
+        modalities: Modalities = "auto",
         *,
         tasks: Any = "auto",
-        strategy: Any = "concat",
-        strategy_params: dict[str, Any] | None = None,
-        granularity: str = "pooled",
+        strategy: str | FusionStrategy | nn.Module | Callable[..., nn.Module] = "concat",
+        granularity: Literal["pooled", "sequence"] = "pooled",
         max_tokens: int | None = None,
         n_components: int = 128,
-        n_heads: int = 4,
-        n_layers: int = 1,
-        rank: int = 8,
         dropout: float = 0.2,
         modality_dropout: float = 0.1,
-        missing: str = "mask",
-        balance: str | None = None,
-        balance_params: dict[str, Any] | None = None,
-        max_epochs: int = 100,
-        batch_size: int = 32,
-        accumulate: int = 1,
-        learning_rate: float | str = "auto",
-        encoder_learning_rate: float | str = "auto",
-        warmup: float = 0,
-        weight_decay: float = 1e-2,
-        max_grad_norm: float | None = None,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        missing: Literal["mask", "token", "impute", "zero"] = "mask",
+        balance: Literal["gradient", "auxiliary"] | None = None,
+        balance_params: dict[str, float] | None = None,
+        max_epochs: int | None = None,
+        trainer: Trainer | None = None,
         loss_weights: Any = "equal",
         gradnorm_alpha: float = 1.5,
         loss: dict[Any, Any] | None = None,
         loss_params: dict[str, Any] | None = None,
         class_weight: Any = None,
-        callbacks: Any = None,
-        all_missing: str = "prior",
-        missing_columns: str = "raise",
+        all_missing: Literal["prior", "raise"] = "prior",
+        missing_columns: Literal["raise", "absent"] = "raise",
         warm_start: bool = False,
         device: str = "auto",
-        dtype: str = "auto",
-        random_state: Any = None,
-        verbose: Any = 0,
+        random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.modalities = modalities
         self.tasks = tasks
         self.strategy = strategy
-        self.strategy_params = strategy_params
         self.granularity = granularity
         self.max_tokens = max_tokens
         self.n_components = n_components
-        self.n_heads = n_heads
-        self.n_layers = n_layers
-        self.rank = rank
         self.dropout = dropout
         self.modality_dropout = modality_dropout
         self.missing = missing
         self.balance = balance
         self.balance_params = balance_params
         self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.accumulate = accumulate
-        self.learning_rate = learning_rate
-        self.encoder_learning_rate = encoder_learning_rate
-        self.warmup = warmup
-        self.weight_decay = weight_decay
-        self.max_grad_norm = max_grad_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
+        self.trainer = trainer
         self.loss_weights = loss_weights
         self.gradnorm_alpha = gradnorm_alpha
         self.loss = loss
         self.loss_params = loss_params
         self.class_weight = class_weight
-        self.callbacks = callbacks
         self.all_missing = all_missing
         self.missing_columns = missing_columns
         self.warm_start = warm_start
         self.device = device
-        self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self, X: Frame, y: Any, classes: Any = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Train one more epoch on the rows given.
 
         The first call fits the transformers and the scales of the targets, on its rows.
@@ -385,7 +265,7 @@ class JointFusionMultiTask(BaseTaskFusion):
             )
         return self._fit_one_epoch(X, y, sample_weight, classes)
 
-    def predict(self, X: Any) -> pd.DataFrame:
+    def predict(self, X: Frame) -> pd.DataFrame:
         """Predict the targets.
 
         Parameters
@@ -399,8 +279,8 @@ class JointFusionMultiTask(BaseTaskFusion):
             Most probable classes and values, with the index of ``X`` if that is a pandas frame.
         """
         outputs, empty = self._outputs(X)
-        parts = self._code.split(outputs)
-        columns = [code.decide(parts[name], empty) for name, code in self._code.codes.items()]
+        parts = self._target.split(outputs)
+        columns = [task.decide(parts[name], empty) for name, task in self._target.targets.items()]
         index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(outputs))
         # By position first: names of tasks may be anything.
         frame = pd.DataFrame(dict(enumerate(columns)), index=index)
@@ -408,7 +288,7 @@ class JointFusionMultiTask(BaseTaskFusion):
         return frame
 
     @available_if(_has_classes)
-    def predict_proba(self, X: Any) -> dict[Any, np.ndarray]:
+    def predict_proba(self, X: Frame) -> dict[Any, np.ndarray]:
         """Predict the probabilities of the classifications; not there without one.
 
         Parameters
@@ -422,14 +302,14 @@ class JointFusionMultiTask(BaseTaskFusion):
             In the order of ``classes_``; without the tasks whose loss is ``"max_margin"``.
         """
         outputs, empty = self._outputs(X)
-        parts = self._code.split(outputs)
+        parts = self._target.split(outputs)
         return {
-            name: code.probabilities(parts[name], empty)
-            for name, code in self._code.codes.items()
-            if not code.is_value and code.has_probabilities
+            name: task.probabilities(parts[name], empty)
+            for name, task in self._target.targets.items()
+            if not task.is_value and task.has_probabilities
         }
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Frame, y: Any, sample_weight: ArrayLike | None = None) -> float:
         """Return the mean over tasks of accuracy and R2.
 
         A task is scored on the rows that have its target. One with no such row, or a regression
@@ -462,6 +342,68 @@ class JointFusionMultiTask(BaseTaskFusion):
                 " have some."
             )
         return float(np.mean([score for score in scores if score is not None]))
+
+    # --- targets and weights of rows and of tasks ------------------------------------------------
+
+    def _encode_target(self, X: Frame, y: Any, *, first: bool, classes: Any = None) -> np.ndarray:
+        owner = type(self).__name__
+        columns = task_columns(X, y, self.tasks if first else self.tasks_, owner)
+        tasks = resolve_tasks(self.tasks, columns, owner) if first else self.tasks_
+        for parameter in ("loss", "loss_params", "loss_weights", "class_weight"):
+            given = getattr(self, parameter)
+            strange = (
+                [name for name in given if name not in tasks] if isinstance(given, dict) else []
+            )
+            if strange:
+                raise ValueError(
+                    f"{owner}: {parameter} names {strange[0]!r}, which is no task. The tasks are"
+                    f" {list(tasks)}."
+                )
+        self._check_loss_weights(owner)
+        if self.loss_weights != "gradnorm":
+            refuse_unused(self, ["gradnorm_alpha"], "without loss_weights='gradnorm'")
+        target = MultiTaskTarget(owner, tasks) if first else self._target
+        target.set_losses(self.loss or {}, self.loss_params or {})
+        encoded = target.encode(columns, first=first, classes=classes or {})
+        self._target, self.tasks_ = target, tasks
+        self.classes_ = {n: own.classes for n, own in target.targets.items() if not own.is_value}
+        return encoded
+
+    def _check_loss_weights(self, owner: str) -> None:
+        if not isinstance(self.loss_weights, dict):
+            return
+        for name, weight in self.loss_weights.items():
+            number = float(weight) if isinstance(weight, Real) else np.nan
+            if not 0 <= number < np.inf:
+                raise ValueError(
+                    f"{owner}: the weight of task {name!r} in loss_weights is {weight!r}. Give a"
+                    " number that is at least 0."
+                )
+
+    def _loss_weights(
+        self, target: np.ndarray, sample_weight: np.ndarray | None
+    ) -> np.ndarray | None:
+        self._target.set_class_weight(target, self.class_weight)
+        known = ~np.isnan(target).all(axis=1)
+        if known.all():
+            return sample_weight
+        # A row without any target has nothing to teach.
+        return known * (1.0 if sample_weight is None else sample_weight)
+
+    def _criterion(self) -> nn.Module:
+        criterion = self._target.criterion(self.loss_weights, self.gradnorm_alpha)
+        if self.loss_weights == "gradnorm":
+            shared = list(self.module_.fusion.parameters())
+            criterion.balance.watch(shared or self.module_.encoders.networks.parameters())
+        return criterion
+
+    def _train_on(self, *args: Any, **training: Any) -> None:
+        super()._train_on(*args, **training)
+        balance = self.net_.criterion_.balance
+        state = balance.state_dict()
+        self._target.balance_state = {key: value.detach().cpu() for key, value in state.items()}
+        weights = balance.current().cpu().tolist()
+        self.loss_weights_ = dict(zip(self.tasks_, weights, strict=True))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -1,15 +1,21 @@
 """Joint fusion for values."""
 
-from typing import Any, ClassVar, Self
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
 from torch import nn
 
-from skmm._constraints import StrOptions
+from skmm._compose._base import Modalities
+from skmm._constraints import RandomState, StrOptions
+from skmm._frame._types import Frame
+from skmm._training._trainer import Trainer
 from skmm.fusion._joint import BaseJointFusion
-from skmm.fusion._targets import ValueCode
+from skmm.fusion._strategies import FusionStrategy
+from skmm.fusion._targets import ValueTarget
 from skmm.nets import LOSSES
 
 __all__ = ["JointFusionRegressor"]
@@ -32,14 +38,12 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         pipeline, ``"drop"``, ``"passthrough"`` (numbers, or cells that are vectors of one
         length), or a modality such as ``"image"`` or ``"text"`` for its default encoder.
         ``"auto"`` infers the modalities from the training frame.
-    strategy : str, nn.Module or callable, default="concat"
+    strategy : str, FusionStrategy, nn.Module or callable, default="concat"
         How modalities are fused: ``"concat"``, ``"mean"``, ``"max"``, ``"sum"``, ``"gated"`` [1]_,
         ``"cross_gated"``, ``"attention"`` [2]_, ``"cross_attention"``, ``"bottleneck"``,
-        ``"low_rank"`` [3]_, ``"bilinear"``, ``"film"``, a class or function called as
-        ``strategy(n_features, n_components, dropout=..., **strategy_params)``, or an
-        ``nn.Module``; see :class:`JointFusionClassifier`.
-    strategy_params : dict, default=None
-        Further arguments of the strategy.
+        ``"low_rank"`` [3]_, ``"bilinear"``, ``"film"``, an object such as
+        ``AttentionFusion(n_heads=8)``, a class or function, or an ``nn.Module``; see
+        :class:`JointFusionClassifier`.
     granularity : {"pooled", "sequence"}, default="pooled"
         What of a modality goes in: ``"pooled"`` one vector; ``"sequence"`` the vectors of its
         words, patches, frames, segments or points, where its encoder gives them, and one vector
@@ -52,13 +56,7 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         the sequence, its first and last token among them. None keeps all.
     n_components : int, default=128
         Width of the fused representation.
-    n_heads : int, default=4
-        Attention heads of ``"attention"``, ``"cross_attention"`` and ``"bottleneck"``.
-    n_layers : int, default=1
-        Layers of ``"attention"`` and ``"cross_attention"``.
-    rank : int, default=8
-        Rank of ``"low_rank"`` and ``"bilinear"``.
-    dropout : float, default=0.3
+    dropout : float, default=0.2
         Share of hidden units that is zeroed in training.
     modality_dropout : float, default=0.1
         Probability that a row loses a modality in training; never the last one it has.
@@ -81,33 +79,11 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
     balance_params : dict, default=None
         ``alpha`` (1.0) and ``noise`` (0.0) of ``"gradient"``, ``weight`` (1.0) of ``"auxiliary"``;
         see :class:`JointFusionClassifier`.
-    max_epochs : int, default=100
-        Most passes over the training rows.
-    batch_size : int, default=32
-        Rows per step.
-    accumulate : int, default=1
-        Batches whose gradients are added up to one step: of the memory of one, the steps of
-        ``accumulate * batch_size`` rows.
-    learning_rate : float or "auto", default="auto"
-        Step size of AdamW. ``"auto"`` is 3e-4 with ``"attention"`` layers, which want small
-        steps, else 1e-3.
-    encoder_learning_rate : float or "auto", default="auto"
-        Step size of the encoders that are trained with the network. ``"auto"`` is, for
-        pretrained ones, 5e-5 for the last blocks, 2e-5 for all and 2e-4 for adapters; from
-        scratch that of the network.
-    warmup : float, default=0
-        Epochs in which all step sizes grow evenly from nothing, such as 1 or 0.5.
-    weight_decay : float, default=1e-2
-        Decoupled weight decay of AdamW.
-    max_grad_norm : float, default=None
-        Norm to which the gradient of a step is shortened where it is longer; None leaves it.
-    early_stopping : bool, default=True
-        Whether to hold out a part of the training rows, stop when its loss no longer falls,
-        and go back to the best epoch. With fewer than 40 rows nothing is held out.
-    validation_fraction : float, default=0.1
-        Share of the rows held out.
-    n_iter_no_change : int, default=10
-        Epochs without a better loss after which training stops.
+    max_epochs : int, default=None
+        Most passes over the training rows; None is the trainer's, 100.
+    trainer : Trainer, default=None
+        How the network is trained: step sizes, batches, early stopping, callbacks. None is
+        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``.
     loss : {"squared_error", "huber", "absolute_error"} or nn.Module, default="squared_error"
         What the network is trained to make small, of the standardised target. ``"huber"`` is
         linear beyond its parameter ``delta`` (1.0, in standard deviations of the target) [6]_.
@@ -115,8 +91,6 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         loss for each row or number (``reduction="none"``).
     loss_params : dict, default=None
         Parameters of a named loss.
-    callbacks : list of skorch callbacks, default=None
-        Added to the training; copies are used.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality gets the mean of the training target, or
         ``ModalityMissingError`` is raised.
@@ -127,9 +101,6 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         Whether a second ``fit`` goes on with the fitted transformers and weights.
     device : str, default="auto"
         Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-    dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of matrix products in training (autocast). ``"auto"`` is bfloat16 on a GPU that
-        has it where an encoder is trained with the network, else float32.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order, dropout and the held-out part.
     verbose : bool or int, default=0
@@ -183,6 +154,8 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
     (200,)
     """
 
+    _target: ValueTarget
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseJointFusion._parameter_constraints,
         "loss": [StrOptions(set(LOSSES["values"])), nn.Module],
@@ -190,80 +163,50 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
 
     def __init__(
         self,
-        modalities: Any = "auto",
+        modalities: Modalities = "auto",
         *,
-        strategy: Any = "concat",
-        strategy_params: dict[str, Any] | None = None,
-        granularity: str = "pooled",
+        strategy: str | FusionStrategy | nn.Module | Callable[..., nn.Module] = "concat",
+        granularity: Literal["pooled", "sequence"] = "pooled",
         max_tokens: int | None = None,
         n_components: int = 128,
-        n_heads: int = 4,
-        n_layers: int = 1,
-        rank: int = 8,
-        dropout: float = 0.3,
+        dropout: float = 0.2,
         modality_dropout: float = 0.1,
-        missing: str = "mask",
-        balance: str | None = None,
-        balance_params: dict[str, Any] | None = None,
-        max_epochs: int = 100,
-        batch_size: int = 32,
-        accumulate: int = 1,
-        learning_rate: float | str = "auto",
-        encoder_learning_rate: float | str = "auto",
-        warmup: float = 0,
-        weight_decay: float = 1e-2,
-        max_grad_norm: float | None = None,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        missing: Literal["mask", "token", "impute", "zero"] = "mask",
+        balance: Literal["gradient", "auxiliary"] | None = None,
+        balance_params: dict[str, float] | None = None,
+        max_epochs: int | None = None,
+        trainer: Trainer | None = None,
         loss: Any = "squared_error",
         loss_params: dict[str, Any] | None = None,
-        callbacks: Any = None,
-        all_missing: str = "prior",
-        missing_columns: str = "raise",
+        all_missing: Literal["prior", "raise"] = "prior",
+        missing_columns: Literal["raise", "absent"] = "raise",
         warm_start: bool = False,
         device: str = "auto",
-        dtype: str = "auto",
-        random_state: Any = None,
-        verbose: Any = 0,
+        random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.modalities = modalities
         self.strategy = strategy
-        self.strategy_params = strategy_params
         self.granularity = granularity
         self.max_tokens = max_tokens
         self.n_components = n_components
-        self.n_heads = n_heads
-        self.n_layers = n_layers
-        self.rank = rank
         self.dropout = dropout
         self.modality_dropout = modality_dropout
         self.missing = missing
         self.balance = balance
         self.balance_params = balance_params
         self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.accumulate = accumulate
-        self.learning_rate = learning_rate
-        self.encoder_learning_rate = encoder_learning_rate
-        self.warmup = warmup
-        self.weight_decay = weight_decay
-        self.max_grad_norm = max_grad_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
+        self.trainer = trainer
         self.loss = loss
         self.loss_params = loss_params
-        self.callbacks = callbacks
         self.all_missing = all_missing
         self.missing_columns = missing_columns
         self.warm_start = warm_start
         self.device = device
-        self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: Frame, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Train one more epoch on the rows given.
 
         The first call fits the transformers and the scale of the target, on its rows.
@@ -284,7 +227,7 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         """
         return self._fit_one_epoch(X, y, sample_weight)
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Frame) -> np.ndarray:
         """Predict values.
 
         Parameters
@@ -298,14 +241,14 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
             Predictions, in the shape that ``y`` had.
         """
         outputs, empty = self._outputs(X)
-        return self._code.decide(outputs, empty)
+        return self._target.decide(outputs, empty)
 
-    def _encode_target(self, X: Any, y: Any, *, anew: bool, classes: Any = None) -> np.ndarray:
-        code = ValueCode(type(self).__name__) if anew else self._code
-        code.set_loss(self.loss, self.loss_params)
-        target = code.encode(X, y, anew=anew)
-        self._code = code
-        return target
+    def _encode_target(self, X: Frame, y: Any, *, first: bool, classes: Any = None) -> np.ndarray:
+        target = ValueTarget(type(self).__name__) if first else self._target
+        target.set_loss(self.loss, self.loss_params)
+        encoded = target.encode(X, y, first=first)
+        self._target = target
+        return encoded
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -11,7 +11,7 @@ from sklearn.utils import check_consistent_length
 from torch import Tensor, nn
 
 from skmm._frame._column import Column, to_columns
-from skmm.fusion._targets import ClassCode, ValueCode
+from skmm.fusion._targets import ClassTarget, JointTarget, ValueTarget
 from skmm.nets import (
     FixedWeights,
     GradNormWeights,
@@ -21,7 +21,7 @@ from skmm.nets import (
     UncertaintyWeights,
 )
 
-__all__ = ["TaskCodes", "resolve_tasks", "score_task", "task_columns"]
+__all__ = ["MultiTaskTarget", "resolve_tasks", "score_task", "task_columns"]
 
 _DEFAULT_LOSS = {"classification": "cross_entropy", "regression": "squared_error"}
 
@@ -108,7 +108,7 @@ def resolve_tasks(tasks: Any, columns: Mapping[Any, Column], owner: str) -> dict
     return dict(tasks)
 
 
-class TaskCodes:
+class MultiTaskTarget(JointTarget):
     """What a net's outputs mean, for several tasks side by side.
 
     Parameters
@@ -122,8 +122,10 @@ class TaskCodes:
     def __init__(self, owner: str, kinds: Mapping[Any, str]):
         self.owner = owner
         self.kinds = dict(kinds)
-        self.codes: dict[Any, Any] = {
-            name: (ClassCode if kind == "classification" else ValueCode)(f"{owner}, task {name!r}")
+        self.targets: dict[Any, Any] = {
+            name: (ClassTarget if kind == "classification" else ValueTarget)(
+                f"{owner}, task {name!r}"
+            )
             for name, kind in kinds.items()
         }
         self.balance_state: dict[str, Tensor] | None = None
@@ -132,35 +134,35 @@ class TaskCodes:
     @property
     def n_outputs(self) -> int:
         """Width of the net's output."""
-        return sum(code.n_outputs for code in self.codes.values())
+        return sum(task.n_outputs for task in self.targets.values())
 
     def set_losses(self, losses: Mapping[Any, Any], params: Mapping[Any, Any]) -> None:
         """Take the losses of the next training."""
-        for name, code in self.codes.items():
-            code.set_loss(losses.get(name) or _DEFAULT_LOSS[self.kinds[name]], params.get(name))
+        for name, task in self.targets.items():
+            task.set_loss(losses.get(name) or _DEFAULT_LOSS[self.kinds[name]], params.get(name))
 
     def encode(
-        self, columns: Mapping[Any, Column], *, anew: bool, classes: Mapping[Any, Any]
+        self, columns: Mapping[Any, Column], *, first: bool, classes: Mapping[Any, Any]
     ) -> np.ndarray:
         """Check the targets; (n_samples, n_tasks), NaN where they are missing."""
         n = len(next(iter(columns.values())).values)
-        target = np.full((n, len(self.codes)), np.nan)
-        for k, (name, code) in enumerate(self.codes.items()):
+        target = np.full((n, len(self.targets)), np.nan)
+        for k, (name, task) in enumerate(self.targets.items()):
             column = columns[name]
             rows = np.flatnonzero(~column.missing)
-            if not len(rows) and not anew:
+            if not len(rows) and not first:
                 continue  # a batch of partial_fit without this task
             if not len(rows) and classes.get(name) is None:
                 raise ValueError(
-                    f"{code.owner}: no row has a target. Give some, or leave the task out."
+                    f"{task.owner}: no row has a target. Give some, or leave the task out."
                 )
             cells = known_cells(column)
-            if code.is_value:
-                self._refuse_no_number(code.owner, cells, rows)
-                target[rows, k] = code.encode(cells, cells, anew=anew)[:, 0]
+            if task.is_value:
+                self._refuse_no_number(task.owner, cells, rows)
+                target[rows, k] = task.encode(cells, cells, first=first)[:, 0]
             else:
                 told = classes.get(name)
-                target[rows, k] = code.encode(cells, cells, anew=anew, classes=told)
+                target[rows, k] = task.encode(cells, cells, first=first, classes=told)
         return target
 
     @staticmethod
@@ -179,53 +181,53 @@ class TaskCodes:
             )
 
     def _each(self, target: np.ndarray) -> Iterator[tuple[int, Any, np.ndarray, np.ndarray]]:
-        """Yield (position, code, which rows are known, their target as the code has it)."""
-        for k, code in enumerate(self.codes.values()):
+        """Yield (position, task, which rows are known, their values)."""
+        for k, task in enumerate(self.targets.values()):
             known = ~np.isnan(target[:, k])
             own = target[known, k]
-            yield k, code, known, own[:, None] if code.is_value else own.astype(np.int64)
+            yield k, task, known, own[:, None] if task.is_value else own.astype(np.int64)
 
     def learn(self, target: np.ndarray, sample_weight: np.ndarray | None) -> None:
         """Learn priors, scales, and how many rows have each target."""
         weights = np.ones(len(target)) if sample_weight is None else sample_weight
-        self.shares = np.ones(len(self.codes))
+        self.shares = np.ones(len(self.targets))
         total = weights[~np.isnan(target).all(axis=1)].sum()
-        for k, code, known, own in self._each(target):
+        for k, task, known, own in self._each(target):
             if len(own) and not weights[known].any():
                 raise ValueError(
-                    f"{code.owner}: no row that has a target has a positive weight. Give one, or"
+                    f"{task.owner}: no row that has a target has a positive weight. Give one, or"
                     " leave the task out."
                 )
             if not len(own):  # classes that partial_fit was told, and no row of them yet
-                code.prior = np.full(len(code.classes), 1 / len(code.classes))
+                task.prior = np.full(len(task.classes), 1 / len(task.classes))
                 continue
-            code.learn(own, None if sample_weight is None else sample_weight[known])
+            task.learn(own, None if sample_weight is None else sample_weight[known])
             self.shares[k] = weights[known].sum() / total
 
     def set_class_weight(self, target: np.ndarray, class_weight: Any) -> None:
         """Take weights of the classes, in the order of the net; and losses before training."""
         self.class_weights: list[Tensor | None] = []
         initial = []
-        for name, (_, code, _, own) in zip(self.codes, self._each(target), strict=True):
+        for name, (_, task, _, own) in zip(self.targets, self._each(target), strict=True):
             wanted = class_weight.get(name) if isinstance(class_weight, dict) else class_weight
-            if wanted is None or code.is_value:
+            if wanted is None or task.is_value:
                 self.class_weights.append(None)
             else:
-                weights = code.in_net_order(code.class_weights(own, wanted))
+                weights = task.in_net_order(task.class_weights(own, wanted))
                 self.class_weights.append(torch.as_tensor(weights, dtype=torch.float32))
-            initial.append(self._first_loss(code, own, self.class_weights[-1]))
+            initial.append(self._first_loss(task, own, self.class_weights[-1]))
         if self.initial is None:
             self.initial = np.array(initial)
 
     @staticmethod
-    def _first_loss(code: Any, own: np.ndarray, class_weights: Tensor | None) -> float:
+    def _first_loss(task: Any, own: np.ndarray, class_weights: Tensor | None) -> float:
         """Mean loss of a net that knows nothing of the rows yet."""
         if not len(own):
             return 1.0
-        outputs = torch.as_tensor(np.tile(code.first_outputs(), (len(own), 1))).float()
-        truth = code.tensor(own)
+        outputs = torch.as_tensor(np.tile(task.first_outputs(), (len(own), 1))).float()
+        truth = task.tensor(own)
         with torch.no_grad():
-            losses = code.criterion()(outputs, truth)
+            losses = task.criterion()(outputs, truth)
         if class_weights is not None:
             losses = losses * class_weights[truth]
         return float(losses.mean())
@@ -236,16 +238,16 @@ class TaskCodes:
     def tensor(self, target: np.ndarray) -> Tensor:
         """Targets as the loss takes them, (n_samples, n_tasks), NaN where missing."""
         columns = torch.full(target.shape, torch.nan)
-        for k, code, known, own in self._each(target):
-            truth = code.tensor(own).float()
+        for k, task, known, own in self._each(target):
+            truth = task.tensor(own).float()
             columns[torch.as_tensor(known), k] = truth[:, 0] if truth.ndim > 1 else truth
         return columns
 
     def strata(self, target: np.ndarray) -> np.ndarray | None:
         """Groups by which targets are known and, if these are not too small, by a class."""
         pattern = np.unique(~np.isnan(target), axis=0, return_inverse=True)[1].ravel()
-        for k, code in enumerate(self.codes.values()):
-            if not code.is_value:
+        for k, task in enumerate(self.targets.values()):
+            if not task.is_value:
                 finer = np.stack([pattern, np.nan_to_num(target[:, k], nan=-1)])
                 groups, counts = np.unique(finer, axis=1, return_inverse=True, return_counts=True)[
                     1:
@@ -253,32 +255,31 @@ class TaskCodes:
                 return groups.ravel() if counts.min() >= 2 else pattern
         return pattern if len(np.unique(pattern)) > 1 else None
 
-    def head(self, n_components: int, dropout: float) -> nn.Module | None:
-        """Heads side by side, if one linear map for all tasks is none."""
-        own = [code.head(n_components, dropout) for code in self.codes.values()]
-        if all(head is None for head in own):
-            return None
-        return TaskHeads(
-            Head(n_components, code.n_outputs, dropout=dropout) if head is None else head
-            for head, code in zip(own, self.codes.values(), strict=True)
-        )
+    def head(self, n_components: int, dropout: float) -> nn.Module:
+        """Return untrained heads side by side, or one linear map where that will do."""
+        heads = [task.head(n_components, dropout) for task in self.targets.values()]
+        if all(isinstance(head, Head) for head in heads):
+            return super().head(n_components, dropout)
+        return TaskHeads(heads)
 
     def criterion(self, weights: Any = "equal", alpha: float = 1.5) -> TaskLoss:
         """Loss of each row: the weighted sum of the tasks'."""
         balance: FixedWeights | UncertaintyWeights | GradNormWeights
-        is_value = [code.is_value for code in self.codes.values()]
+        is_value = [task.is_value for task in self.targets.values()]
         if weights == "uncertainty":
             balance = UncertaintyWeights(is_value)
         elif weights == "gradnorm":
             balance = GradNormWeights(torch.as_tensor(self.initial), alpha)
         else:
             given = {} if weights == "equal" else weights
-            balance = FixedWeights(torch.tensor([float(given.get(name, 1)) for name in self.codes]))
+            balance = FixedWeights(
+                torch.tensor([float(given.get(name, 1)) for name in self.targets])
+            )
         if self.balance_state is not None and not isinstance(balance, FixedWeights):
             balance.load_state_dict(self.balance_state, strict=False)
         return TaskLoss(
-            [code.criterion() for code in self.codes.values()],
-            [code.n_outputs for code in self.codes.values()],
+            [task.criterion() for task in self.targets.values()],
+            [task.n_outputs for task in self.targets.values()],
             is_value,
             torch.as_tensor(self.shares),
             self.class_weights,
@@ -291,5 +292,5 @@ class TaskCodes:
 
     def split(self, outputs: np.ndarray) -> dict[Any, np.ndarray]:
         """Outputs of each task, a copy of each."""
-        ends = np.cumsum([code.n_outputs for code in self.codes.values()])[:-1]
-        return dict(zip(self.codes, map(np.array, np.split(outputs, ends, axis=1)), strict=True))
+        ends = np.cumsum([task.n_outputs for task in self.targets.values()])[:-1]
+        return dict(zip(self.targets, map(np.array, np.split(outputs, ends, axis=1)), strict=True))

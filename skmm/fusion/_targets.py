@@ -1,5 +1,6 @@
-"""Target and outputs of a joint net that chooses one of several classes."""
+"""Targets of a joint fusion: one class a row, any number of labels, or values."""
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,48 @@ from sklearn.utils.multiclass import type_of_target
 from torch import Tensor, nn
 
 from skmm._compose._target_checks import class_indices, regression_target, row_loss
-from skmm.nets import OrdinalHead
+from skmm._training._target import Target
+from skmm.nets import Head, OrdinalHead
 
 __all__ = [
-    "ClassCode",
-    "LabelCode",
-    "ValueCode",
+    "ClassTarget",
+    "JointTarget",
+    "LabelTarget",
+    "ValueTarget",
     "is_indicator",
 ]
 
 
-class ClassCode:
+class JointTarget(Target):
+    """Base of the targets of a joint fusion.
+
+    ``encode`` checks ``y`` and gives an array with a row for each row; ``learn`` takes from it what
+    is needed later.
+    """
+
+    @property
+    @abstractmethod
+    def n_outputs(self) -> int:
+        """Width of the net's output."""
+
+    @abstractmethod
+    def learn(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> None:
+        """Learn priors or scales."""
+
+    @abstractmethod
+    def as_given(self, encoded: np.ndarray) -> np.ndarray | None:
+        """Return the target as the user wrote it, for the transformers."""
+
+    @abstractmethod
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Return what outputs mean, (n_samples, n_answers), with a gradient."""
+
+    def head(self, n_components: int, dropout: float) -> nn.Module:
+        """Return an untrained head, from the fused vector to the outputs."""
+        return Head(n_components, self.n_outputs, dropout=dropout)
+
+
+class ClassTarget(JointTarget):
     """What a net's outputs mean, for one class a row.
 
     Parameters
@@ -68,23 +100,23 @@ class ClassCode:
         if self.loss is not None and ordinal != self.is_ordinal:
             raise ValueError(
                 f"{self.owner}: loss='ordinal' has other outputs than any other loss, so the"
-                " network cannot go on. Fit anew, with warm_start=False."
+                " network cannot go on. Fit with warm_start=False."
             )
         self.loss, self.params = loss, dict(params or {})
         self.order = self.params.pop("order", None) if ordinal else None
         self.criterion()  # what is wrong with the parameters is told before any cell is encoded
 
-    def encode(self, X: Any, y: Any, *, anew: bool, classes: Any = None) -> np.ndarray:
-        """Check ``y``; indices of the classes, which are learned if ``anew``."""
+    def encode(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> np.ndarray:
+        """Check ``y``; indices of the classes, which are learned in the ``first`` call."""
         announced = None if classes is None else np.unique(classes)
-        if not anew and announced is not None and not np.array_equal(announced, self.classes):
+        if not first and announced is not None and not np.array_equal(announced, self.classes):
             raise ValueError(
                 f"{self.owner}: classes are {announced.tolist()}, but were {self.classes.tolist()}"
-                " before. Leave them out, or fit anew."
+                " before. Leave them out, or call fit."
             )
-        known = announced if anew else self.classes
+        known = announced if first else self.classes
         self.classes, indices = class_indices(X, y, self.owner, known=known)
-        if anew:
+        if first:
             self.ranks = self._rank()
         return indices
 
@@ -108,9 +140,9 @@ class ClassCode:
         places = {str(name): place for place, name in enumerate(order)}
         return np.array([places[str(name)] for name in self.classes.tolist()])
 
-    def learn(self, target: np.ndarray, sample_weight: np.ndarray | None) -> None:
+    def learn(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> None:
         """Learn the prior."""
-        shares = np.bincount(target, weights=sample_weight, minlength=len(self.classes))
+        shares = np.bincount(encoded, weights=sample_weight, minlength=len(self.classes))
         self.prior = shares / shares.sum()
 
     def class_weights(self, target: np.ndarray, class_weight: Any) -> np.ndarray:
@@ -125,17 +157,17 @@ class ClassCode:
         """Put one number a class, or column, in the order in which the net has the classes."""
         return by_class[..., np.argsort(self.ranks)]
 
-    def as_given(self, target: np.ndarray) -> np.ndarray:
+    def as_given(self, encoded: np.ndarray) -> np.ndarray:
         """Target as the user wrote it."""
-        return self.classes[target]
+        return self.classes[encoded]
 
-    def tensor(self, target: np.ndarray) -> Tensor:
+    def tensor(self, encoded: np.ndarray) -> Tensor:
         """Target as the loss takes it."""
-        return torch.as_tensor(self.ranks[target], dtype=torch.int64)
+        return torch.as_tensor(self.ranks[encoded], dtype=torch.int64)
 
-    def strata(self, target: np.ndarray) -> np.ndarray | None:
+    def strata(self, encoded: np.ndarray) -> np.ndarray | None:
         """Groups that a held-out part should hold in the same shares."""
-        return target
+        return encoded
 
     def criterion(self) -> nn.Module:
         """Loss of each row."""
@@ -151,10 +183,10 @@ class ClassCode:
         """Outputs (n_outputs,) of a net that knows nothing of a row yet."""
         return -self.thresholds() if self.is_ordinal else np.zeros(self.n_outputs)
 
-    def head(self, n_components: int, dropout: float) -> nn.Module | None:
-        """Head of its own, if a linear map is none."""
+    def head(self, n_components: int, dropout: float) -> nn.Module:
+        """Return an untrained head: linear, or ordered thresholds."""
         if not self.is_ordinal:
-            return None
+            return super().head(n_components, dropout)
         return OrdinalHead(n_components, torch.as_tensor(self.thresholds()), dropout=dropout)
 
     def answers(self, outputs: Tensor) -> Tensor:
@@ -224,7 +256,7 @@ class _WeightedLabels(nn.Module):
         return losses * torch.where(target > 0, self.weights[1], self.weights[0])
 
 
-class LabelCode:
+class LabelTarget(JointTarget):
     """What a net's outputs mean, for any number of labels a row.
 
     Parameters
@@ -268,8 +300,8 @@ class LabelCode:
             )
         row_loss(self.owner, loss, self.kind, self.params)  # told before any cell is encoded
 
-    def encode(self, X: Any, y: Any, *, anew: bool, classes: Any = None) -> np.ndarray:
-        """Check ``y``; a matrix of 0 and 1, whose width is learned if ``anew``."""
+    def encode(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> np.ndarray:
+        """Check ``y``; a matrix of 0 and 1, whose width is learned in the ``first`` call."""
         target = y.toarray() if sparse.issparse(y) else np.asarray(y)
         if not is_indicator(target) or not np.isin(target, (0, 1)).all():
             raise ValueError(
@@ -277,20 +309,20 @@ class LabelCode:
                 " Use sklearn.preprocessing.MultiLabelBinarizer to make one."
             )
         check_consistent_length(X, target)
-        if anew:
+        if first:
             self.classes = np.arange(target.shape[1])
         n_told = target.shape[1] if classes is None else len(classes)
         if not target.shape[1] == n_told == len(self.classes):
             raise ValueError(
                 f"{self.owner}: y has {target.shape[1]} labels, but there are"
                 f" {len(self.classes) if n_told == target.shape[1] else n_told}. Give as many, or"
-                " fit anew."
+                " call fit."
             )
         return target.astype(np.int64)
 
-    def learn(self, target: np.ndarray, sample_weight: np.ndarray | None) -> None:
+    def learn(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> None:
         """Learn the prior."""
-        self.prior = np.average(target, axis=0, weights=sample_weight)
+        self.prior = np.average(encoded, axis=0, weights=sample_weight)
 
     def set_class_weight(self, target: np.ndarray, class_weight: Any) -> None:
         """Take weights of presence and absence of each label."""
@@ -310,26 +342,18 @@ class LabelCode:
             both = counts.all(axis=0)
             self.weights = np.where(both, len(target) / (2.0 * np.maximum(counts, 1)), 1.0)
 
-    def as_given(self, target: np.ndarray) -> np.ndarray:
+    def as_given(self, encoded: np.ndarray) -> np.ndarray:
         """Target as the user wrote it."""
-        return target
+        return encoded
 
-    def tensor(self, target: np.ndarray) -> Tensor:
+    def tensor(self, encoded: np.ndarray) -> Tensor:
         """Target as the loss takes it."""
-        return torch.as_tensor(target, dtype=torch.float32)
-
-    def strata(self, target: np.ndarray) -> np.ndarray | None:
-        """Groups that a held-out part should hold in the same shares: too many, so none."""
-        return None
+        return torch.as_tensor(encoded, dtype=torch.float32)
 
     def criterion(self) -> nn.Module:
         """Loss of each row and label."""
         loss = row_loss(self.owner, self.loss, self.kind, self.params)
         return loss if self.weights is None else _WeightedLabels(loss, self.weights)
-
-    def head(self, n_components: int, dropout: float) -> nn.Module | None:
-        """Head of its own: none, for a linear map will do."""
-        return None
 
     def answers(self, outputs: Tensor) -> Tensor:
         """Probability, or else score, of each label, with a gradient."""
@@ -355,7 +379,7 @@ class LabelCode:
 # --- Target and outputs of a joint net that predicts values ---
 
 
-class ValueCode:
+class ValueTarget(JointTarget):
     """What a net's outputs mean, for one or several values a row: standardised targets.
 
     Parameters
@@ -387,44 +411,40 @@ class ValueCode:
         self.loss, self.params = loss, dict(params or {})
         self.criterion()  # what is wrong with the parameters is told before any cell is encoded
 
-    def encode(self, X: Any, y: Any, *, anew: bool) -> np.ndarray:
-        """Check ``y``; values (n_samples, n_targets), whose number is learned if ``anew``."""
+    def encode(self, X: Any, y: Any, *, first: bool) -> np.ndarray:
+        """Check ``y``; values (n_samples, n_targets), whose number is learned in the ``first`` call."""
         y = regression_target(X, y, self.owner, multi_output=True)
         target = y.reshape(len(y), -1)
-        if anew:
+        if first:
             self.n_targets = target.shape[1]
         if target.shape[1] != self.n_targets:
             raise ValueError(
                 f"{self.owner}: y has {target.shape[1]} targets, but had"
-                f" {self.n_targets} before. Give as many, or fit anew."
+                f" {self.n_targets} before. Give as many, or call fit."
             )
         self.is_1d = y.ndim == 1
         return target
 
-    def learn(self, target: np.ndarray, sample_weight: np.ndarray | None) -> None:
+    def learn(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> None:
         """Learn mean and scale."""
         # In units of the largest, for the square of 1e200 is no number.
-        largest = np.abs(target).max(axis=0)
+        largest = np.abs(encoded).max(axis=0)
         unit = np.where(largest > 0, largest, 1.0)
-        mean = np.average(target / unit, axis=0, weights=sample_weight)
-        variance = np.average((target / unit - mean) ** 2, axis=0, weights=sample_weight)
+        mean = np.average(encoded / unit, axis=0, weights=sample_weight)
+        variance = np.average((encoded / unit - mean) ** 2, axis=0, weights=sample_weight)
         constant = np.sqrt(variance) <= 10 * np.finfo(np.float64).eps * np.abs(mean)
         self.mean = mean * unit
         self.scale = np.where(constant, 1.0, np.sqrt(variance) * unit)
 
-    def as_given(self, target: np.ndarray) -> np.ndarray:
+    def as_given(self, encoded: np.ndarray) -> np.ndarray:
         """Target as the user wrote it."""
-        return target[:, 0] if self.is_1d else target
+        return encoded[:, 0] if self.is_1d else encoded
 
-    def tensor(self, target: np.ndarray) -> Tensor:
+    def tensor(self, encoded: np.ndarray) -> Tensor:
         """Target as the loss takes it."""
         # The scale belongs to the weights of the net: a net that goes on keeps it.
-        standardised = (target - self.mean) / self.scale
+        standardised = (encoded - self.mean) / self.scale
         return torch.as_tensor(standardised, dtype=torch.float32)
-
-    def strata(self, target: np.ndarray) -> np.ndarray | None:
-        """Groups that a held-out part should hold in the same shares: values have none."""
-        return None
 
     def criterion(self) -> nn.Module:
         """Loss of each row and target."""
@@ -433,10 +453,6 @@ class ValueCode:
     def first_outputs(self) -> np.ndarray:
         """Outputs (n_outputs,) of a net that knows nothing of a row yet."""
         return np.zeros(self.n_outputs)
-
-    def head(self, n_components: int, dropout: float) -> nn.Module | None:
-        """Head of its own: none, for a linear map will do."""
-        return None
 
     def answers(self, outputs: Tensor) -> Tensor:
         """Values that outputs mean, (n_samples, n_targets), with a gradient."""

@@ -48,6 +48,12 @@ def all_estimators(kind: str | None = None) -> list[tuple[str, type]]:
     for folder in folders:
         for name in folder.__all__:
             value = getattr(folder, name)
-            if inspect.isclass(value) and issubclass(value, BaseEstimator):
+            if inspect.isclass(value) and issubclass(value, BaseEstimator) and _learns(value):
                 found[name] = value
     return sorted(found.items())
+
+
+def _learns(kind: type) -> bool:
+    """Whether a class learns from data; options such as a trainer have parameters alone."""
+    fit = getattr(kind, "fit", None)
+    return fit is not None and "X" in inspect.signature(fit).parameters

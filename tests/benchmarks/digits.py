@@ -22,6 +22,7 @@ from skmm import (
     ImageEncoder,
     JointFusionClassifier,
     LateFusionClassifier,
+    Trainer,
     set_config,
 )
 
@@ -111,7 +112,7 @@ def from_scratch(data, seeds=(0, 1, 2)):
         scores = []
         for seed in seeds:
             model = JointFusionClassifier(
-                used, max_epochs=25, batch_size=64, random_state=seed, verbose=0
+                used, max_epochs=25, trainer=Trainer(batch_size=64), random_state=seed, verbose=0
             )
             scores.append(on_the_split(model, X, y, is_train))
             print("from scratch", name, seed, scores[-1], flush=True)

@@ -12,7 +12,7 @@ import torch
 from report import table, write_section
 from timing import interleaved
 
-from skmm import JointFusionClassifier
+from skmm import JointFusionClassifier, Trainer
 
 SMALL = "--small" in sys.argv
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -52,9 +52,8 @@ def fusion():
         columns[name] = list(block)
     model = JointFusionClassifier(
         [(name, "passthrough", [name]) for name in names],
-        batch_size=BATCH_SIZE,
+        trainer=Trainer(batch_size=BATCH_SIZE, early_stopping=False),
         max_epochs=EPOCHS,
-        early_stopping=False,
         device=DEVICE,
         random_state=0,
     )

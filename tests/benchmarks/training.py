@@ -14,7 +14,7 @@ from skorch import NeuralNetClassifier
 from timing import interleaved, speeds
 from torch import nn
 
-from skmm import JointFusionClassifier
+from skmm import JointFusionClassifier, Trainer
 from skmm._environment._device import one_thread, resolve_device
 
 N_ROWS, WIDTHS, N_CLASSES = 20_000, {"text": 384, "photo": 1280, "numbers": 20}, 10
@@ -38,10 +38,12 @@ def fusion(**options):
     """Return the joint fusion whose training is measured."""
     return JointFusionClassifier(
         [(name, "passthrough", [name]) for name in WIDTHS],
-        batch_size=BATCH_SIZE,
-        learning_rate=LEARNING_RATE,
-        weight_decay=WEIGHT_DECAY,
-        early_stopping=False,
+        trainer=Trainer(
+            batch_size=BATCH_SIZE,
+            learning_rate=LEARNING_RATE,
+            weight_decay=WEIGHT_DECAY,
+            early_stopping=False,
+        ),
         random_state=0,
         **options,
     )

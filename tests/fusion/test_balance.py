@@ -7,12 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fusing import TRIPLES, Total, views
+from fusing import TRIPLES, Total, views, with_trainer
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
-from skmm import JointFusionClassifier, JointFusionMultiTask, JointFusionRegressor, ModuleEncoder
+from skmm import (
+    JointFusionClassifier,
+    JointFusionMultiTask,
+    JointFusionRegressor,
+    ModuleEncoder,
+    Trainer,
+)
 from skmm._training import _balance
 from skmm._training._balance import row_losses, step_factors
 from skmm.nets import STRATEGIES, Head, UnimodalHeads, make_fusion, make_loss
@@ -26,7 +32,7 @@ BOTH = pytest.mark.parametrize("balance", MODES)
 
 
 def classifier(**options):
-    return JointFusionClassifier(TRIPLES, **{**FAST, "max_epochs": 3, **options})
+    return JointFusionClassifier(TRIPLES, **with_trainer(**{**FAST, "max_epochs": 3, **options}))
 
 
 def labelled(n=120, **options):
@@ -207,7 +213,9 @@ def trained_below(**options):
         ("numbers", encoder, ["size"]),
         ("photo", "passthrough", ["photo"]),
     ]
-    model = JointFusionClassifier(triples, **{**FAST, **ONE_STEP, **NOTHING_ELSE, **options})
+    model = JointFusionClassifier(
+        triples, **with_trainer(**{**FAST, **ONE_STEP, **NOTHING_ELSE, **options})
+    )
     return model.fit(X, y)
 
 
@@ -277,8 +285,10 @@ def test_weights_of_tasks_learn_nothing_from_the_heads():
     X, score = views(60)
     Y = pd.DataFrame({"sign": np.where(score > 0, "yes", "no"), "score": score})
     common = {**FAST, **ONE_STEP, "loss_weights": "gradnorm"}
-    plain = JointFusionMultiTask(TRIPLES, **common).fit(X, Y)
-    balanced = JointFusionMultiTask(TRIPLES, **common, balance="auxiliary").fit(X, Y)
+    plain = JointFusionMultiTask(TRIPLES, **with_trainer(**common)).fit(X, Y)
+    balanced = JointFusionMultiTask(TRIPLES, **with_trainer(**common, balance="auxiliary")).fit(
+        X, Y
+    )
     assert balanced.loss_weights_ == pytest.approx(plain.loss_weights_, rel=1e-5)
     assert plain.loss_weights_["score"] != 1
 
@@ -320,7 +330,9 @@ def test_a_search_over_it():
 @BOTH
 def test_a_single_modality_has_nothing_to_wait_for(balance):
     X, y = labelled(60)
-    model = JointFusionClassifier(TRIPLES[:1], **FAST, max_epochs=2, balance=balance)
+    model = JointFusionClassifier(
+        TRIPLES[:1], **with_trainer(**FAST, max_epochs=2, balance=balance)
+    )
     assert np.isfinite(model.fit(X[["photo"]], y).predict_proba(X[["photo"]])).all()
 
 
@@ -390,7 +402,7 @@ def test_each_mode_helps_where_one_modality_is_learned_faster():
         X, y = one_is_quick(seed)
         for balance in (None, *MODES):
             model = JointFusionClassifier(
-                triples, n_components=64, validation_fraction=0.2, balance=balance,
+                triples, n_components=64, trainer=Trainer(validation_fraction=0.2), balance=balance,
                 random_state=seed,
             )  # fmt: skip
             score = model.fit(X[:1000], y[:1000]).score(X[1000:], y[1000:])

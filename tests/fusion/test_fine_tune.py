@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from fusing import Total, views
+from fusing import Total, views, with_trainer
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
@@ -54,7 +54,7 @@ def fusion(model, how, **options):
     options = {"n_components": 8, "max_epochs": 3, "random_state": 0, **options}
     encoder = TextEncoder(model, fine_tune=how)
     return JointFusionClassifier(
-        [("text", encoder, ["text"]), ("size", "passthrough", ["size"])], **options
+        [("text", encoder, ["text"]), ("size", "passthrough", ["size"])], **with_trainer(**options)
     )
 
 
@@ -205,7 +205,7 @@ def test_an_encoder_from_scratch_learns_at_the_head_s_pace(data):
     triples = [("text", TextEncoder("gru", n_components=4), ["text"])]
     model = JointFusionClassifier(triples, n_components=8, max_epochs=1, random_state=0)
     assert rates(model.fit(X, y)) == [1e-3]
-    assert rates(model.set_params(encoder_learning_rate=0.01).fit(X, y)) == [0.01, 1e-3]
+    assert rates(model.set_params(trainer__encoder_learning_rate=0.01).fit(X, y)) == [0.01, 1e-3]
 
 
 TRIPLES = [("photo", "passthrough", ["photo"]), ("text", "passthrough", ["text"])]
@@ -214,7 +214,7 @@ PLAIN = {"n_components": 8, "dropout": 0.0, "modality_dropout": 0.0, "early_stop
 
 def regressor(**options):
     options = {**PLAIN, "max_epochs": 3, "random_state": 0, **options}
-    return JointFusionRegressor(TRIPLES, strategy=Total, **options)
+    return JointFusionRegressor(TRIPLES, **with_trainer(strategy=Total, **options))
 
 
 def test_accumulated_batches_are_one_large_batch():

@@ -1,18 +1,22 @@
 """Joint fusion learns, repeats itself, and keeps its promises about weights and absence."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fusing import TRIPLES, Total, views
+from fusing import TRIPLES, Total, views, with_trainer
 from joblib import Parallel, delayed, parallel_config
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV
 
 from skmm import JointFusionClassifier, JointFusionRegressor
 from skmm.datasets import make_multimodal_classification
 from skmm.exceptions import ConvergenceError
+from skmm.fusion import AttentionFusion, LowRankFusion, MeanFusion
 
 STRATEGIES = [
     *("concat", "mean", "max", "sum", "gated", "cross_gated", "film", "bilinear", "low_rank"),
@@ -22,11 +26,11 @@ FAST = {"n_components": 16, "batch_size": 32, "learning_rate": 5e-3, "random_sta
 
 
 def classifier(**options):
-    return JointFusionClassifier(TRIPLES, **{**FAST, "max_epochs": 15, **options})
+    return JointFusionClassifier(TRIPLES, **with_trainer(**{**FAST, "max_epochs": 15, **options}))
 
 
 def regressor(**options):
-    return JointFusionRegressor(TRIPLES, **{**FAST, "max_epochs": 30, **options})
+    return JointFusionRegressor(TRIPLES, **with_trainer(**{**FAST, "max_epochs": 30, **options}))
 
 
 def labelled(n=300, **options):
@@ -47,7 +51,7 @@ def test_every_strategy_learns_a_planted_latent(strategy):
         missing=0.05,
         random_state=0,
     )
-    model = JointFusionClassifier(strategy=strategy, **FAST, max_epochs=25)
+    model = JointFusionClassifier(**with_trainer(strategy=strategy, **FAST, max_epochs=25))
     model.fit(X[:450], y[:450])
     assert model.score(X[450:], y[450:]) > 0.85
 
@@ -65,7 +69,9 @@ def test_interaction_across_modalities_is_learned():
         800, modalities={"a": "vector", "b": "vector"}, redundant=0, synergy=1.0, noise=0,
         n_nuisance=0, random_state=0,
     )  # fmt: skip
-    model = JointFusionClassifier(**{**FAST, "modality_dropout": 0.0}, max_epochs=40)
+    model = JointFusionClassifier(
+        **with_trainer(**{**FAST, "modality_dropout": 0.0}, max_epochs=40)
+    )
     assert model.fit(X[:600], y[:600]).score(X[600:], y[600:]) > 0.8
 
 
@@ -302,10 +308,12 @@ def test_warm_start_goes_on_and_cold_start_does_not():
 # --- strategies of the user's ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", [Total, lambda *a, **k: Total(*a, **k)], ids=["class", "call"])
+@pytest.mark.parametrize(
+    "strategy", [partial(Total, gain=2.0), lambda *a, **k: Total(*a, gain=2.0, **k)]
+)
 def test_strategy_as_class_or_function(strategy):
     X, y = labelled()
-    model = classifier(strategy=strategy, strategy_params={"gain": 2.0}).fit(X, y)
+    model = classifier(strategy=strategy).fit(X, y)
     assert isinstance(model.module_.fusion, Total) and model.module_.fusion.gain == 2.0
     assert model.score(X, y) > 0.85
 
@@ -324,15 +332,33 @@ def test_strategy_as_instance_is_not_changed():
 
 def test_options_reach_the_strategy():
     X, y = labelled(60)
-    attention = classifier(strategy="attention", n_heads=2, n_layers=3, max_epochs=1).fit(X, y)
+    attention = classifier(strategy=AttentionFusion(n_heads=2, n_layers=3), max_epochs=1).fit(X, y)
     assert len(attention.module_.fusion.layers) == 3
     assert attention.module_.fusion.layers[0].self_attn.num_heads == 2
-    low_rank = classifier(strategy="low_rank", rank=5, max_epochs=1).fit(X, y)
+    low_rank = classifier(strategy=LowRankFusion(rank=5), max_epochs=1).fit(X, y)
     assert low_rank.module_.fusion.rank == 5
     with pytest.raises(ValueError, match="not a multiple of n_heads=3. Choose n_components"):
-        classifier(strategy="attention", n_heads=3).fit(X, y)
-    with pytest.raises(ValueError, match="strategy 'mean' takes no option 'rank'"):
-        classifier(strategy="mean", strategy_params={"rank": 3}).fit(X, y)
+        classifier(strategy=AttentionFusion(n_heads=3)).fit(X, y)
+    with pytest.raises(ValueError, match="Invalid parameter 'rank' for estimator MeanFusion"):
+        classifier(strategy=MeanFusion()).set_params(strategy__rank=3)
+    searched = GridSearchCV(
+        classifier(strategy=AttentionFusion(), max_epochs=1), {"strategy__n_heads": [2, 8]}, cv=2
+    ).fit(X, y)
+    best = searched.best_params_["strategy__n_heads"]
+    assert searched.best_estimator_.module_.fusion.layers[0].self_attn.num_heads == best
+
+
+@pytest.mark.parametrize(
+    "strategy", ["attention", AttentionFusion, AttentionFusion()], ids=["name", "class", "object"]
+)
+def test_a_strategy_is_the_same_by_name_by_class_and_as_an_object(strategy):
+    X, y = labelled(60)
+    options = {**FAST, "max_epochs": 2}
+    del options["learning_rate"]
+    first = JointFusionClassifier(TRIPLES, strategy="attention", **with_trainer(**options))
+    model = clone(first).set_params(strategy=strategy).fit(X, y)
+    assert model.net_.lr == 3e-4
+    np.testing.assert_array_equal(model.predict_proba(X), first.fit(X, y).predict_proba(X))
 
 
 def test_unknown_strategy_is_refused_with_the_names():

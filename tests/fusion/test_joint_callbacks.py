@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from fusing import TRIPLES, views
+from fusing import TRIPLES, views, with_trainer
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -14,12 +14,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from skorch.callbacks import Callback, Checkpoint, EpochScoring, LRScheduler
 
 from skmm import EarlyFusion, JointFusionClassifier, JointFusionRegressor, LateFusionClassifier
+from skmm.fusion import AttentionFusion
 
 FAST = {"n_components": 8, "batch_size": 32, "learning_rate": 5e-3, "random_state": 0}
 
 
 def classifier(**options):
-    return JointFusionClassifier(TRIPLES, **{**FAST, "max_epochs": 4, **options})
+    return JointFusionClassifier(TRIPLES, **with_trainer(**{**FAST, "max_epochs": 4, **options}))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def test_teardown_also_after_an_error(data):
     log = Log()
     with pytest.raises(ValueError, match="requires y"):
         classifier().set_callbacks(log).fit(data[0], None)
-    broken = classifier(strategy="attention", n_heads=3).set_callbacks(log)
+    broken = classifier(strategy=AttentionFusion(n_heads=3)).set_callbacks(log)
     with pytest.raises(ValueError, match="n_heads"):
         broken.fit(*data)
     assert log.tasks[-1] == ("teardown", "fit")

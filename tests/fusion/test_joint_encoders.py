@@ -19,6 +19,7 @@ from skmm import (
     ModuleEncoder,
     TabularEncoder,
     TextEncoder,
+    Trainer,
 )
 from skmm.backbones import Encoded
 from skmm.datasets import make_multimodal_classification
@@ -52,9 +53,13 @@ def data():
 def fitted(data):
     X, y = data
     model = JointFusionClassifier(
-        triples(), strategy="mean", n_components=16, max_epochs=12, batch_size=32,
-        learning_rate=5e-3, random_state=0,
-    )  # fmt: skip
+        triples(),
+        strategy="mean",
+        n_components=16,
+        max_epochs=12,
+        trainer=Trainer(batch_size=32, learning_rate=5e-3),
+        random_state=0,
+    )
     return model.fit(X[:320], y[:320])
 
 
@@ -67,7 +72,9 @@ def test_encoders_and_head_learn_together(data, fitted):
 def test_gradients_reach_every_encoder(data, fitted):
     """Against the same network with its initial weights."""
     X, y = data
-    untrained = clone(fitted).set_params(max_epochs=1, learning_rate=1e-12).fit(X[:320], y[:320])
+    untrained = (
+        clone(fitted).set_params(max_epochs=1, trainer__learning_rate=1e-12).fit(X[:320], y[:320])
+    )
     for name in ("photo", "review", "table"):
         before = dict(untrained.module_.encoder_of(name).named_parameters())
         after = dict(fitted.module_.encoder_of(name).named_parameters())
@@ -135,7 +142,7 @@ def test_pickle_holds_the_encoders_once(data, fitted):
 def test_partial_fit_trains_the_encoders_too(data):
     X, y = data
     model = JointFusionClassifier(
-        triples()[:2], n_components=8, learning_rate=5e-3, random_state=0
+        triples()[:2], n_components=8, trainer=Trainer(learning_rate=5e-3), random_state=0
     ).partial_fit(X[:100], y[:100])
     weights = [p.clone() for p in model.module_.encoder_of("review").parameters()]
     model.partial_fit(X[100:200], y[100:200])
@@ -216,9 +223,12 @@ def test_module_of_the_users_is_trained_as_a_copy(data):
     before = [p.clone() for p in module.parameters()]
     own = ModuleEncoder(module, read=lambda cell: cell / np.float32(255), trainable=True)
     model = JointFusionRegressor(
-        [("photo", own, ["photo"])], n_components=8, max_epochs=60, batch_size=32,
-        learning_rate=2e-3, n_iter_no_change=60, random_state=0,
-    )  # fmt: skip
+        [("photo", own, ["photo"])],
+        n_components=8,
+        max_epochs=60,
+        trainer=Trainer(batch_size=32, learning_rate=2e-3, n_iter_no_change=60),
+        random_state=0,
+    )
     model.fit(X[:320], score[:320])
     assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
     assert np.corrcoef(model.predict(X[320:]), score[320:])[0, 1] > 0.5  # untrained: 0.3 at most

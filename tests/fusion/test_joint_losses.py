@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fusing import TRIPLES, views
+from fusing import TRIPLES, views, with_trainer
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -21,11 +21,11 @@ FAST = {"n_components": 16, "batch_size": 32, "learning_rate": 5e-3, "random_sta
 
 
 def classifier(**options):
-    return JointFusionClassifier(TRIPLES, **{**FAST, "max_epochs": 15, **options})
+    return JointFusionClassifier(TRIPLES, **with_trainer(**{**FAST, "max_epochs": 15, **options}))
 
 
 def regressor(**options):
-    return JointFusionRegressor(TRIPLES, **{**FAST, "max_epochs": 30, **options})
+    return JointFusionRegressor(TRIPLES, **with_trainer(**{**FAST, "max_epochs": 30, **options}))
 
 
 def labelled(n=300, **options):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fusing import TRIPLES, views
+from fusing import TRIPLES, views, with_trainer
 from sequences import Tokens, sequences
 from sklearn.base import clone
 from torch import nn
@@ -55,7 +55,7 @@ def pooled(tokens, mask):
 
 def trained(missing, X, y, **options):
     options = {**FAST, "max_epochs": 15, "missing": missing, **options}
-    return JointFusionClassifier(TRIPLES, **options).fit(X, y)
+    return JointFusionClassifier(TRIPLES, **with_trainer(**options)).fit(X, y)
 
 
 # --- content of what is absent -----------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_every_mode_learns_with_modalities_missing(missing):
     model = trained(missing, X[:500], y[:500])
     kept = X[500:].notna().any(axis=1)
     assert (model.predict(X[500:]) == y[500:])[kept].mean() > 0.75
-    values = JointFusionRegressor(TRIPLES, missing=missing, max_epochs=15, **FAST)
+    values = JointFusionRegressor(TRIPLES, **with_trainer(missing=missing, max_epochs=15, **FAST))
     assert values.fit(X[:500], score[:500]).score(X[500:], score[500:]) > 0.4
 
 
@@ -200,7 +200,7 @@ def test_a_modality_that_another_determines_is_imputed():
     errors = {}
     for missing in ("impute", "zero"):
         model = JointFusionClassifier(
-            triples, missing=missing, max_epochs=20, early_stopping=False, **FAST
+            triples, **with_trainer(missing=missing, max_epochs=20, early_stopping=False, **FAST)
         ).fit(X[:500], y[:500])
         new = X[500:].dropna()
         errors[missing] = imputed_error(model, new, "text")
@@ -215,7 +215,7 @@ def test_an_imputed_modality_is_used():
     y = (score > 0).astype(int)
     triples = [TRIPLES[0], TRIPLES[1]]
     model = JointFusionClassifier(
-        triples, missing="impute", modality_dropout=0.0, max_epochs=15, **FAST
+        triples, **with_trainer(missing="impute", modality_dropout=0.0, max_epochs=15, **FAST)
     ).fit(X[:350], y[:350])
     for name in ("photo", "text"):
         assert model.score(X[350:].assign(**{name: None}), y[350:]) > 0.85
@@ -237,7 +237,7 @@ def test_loss_of_imputing_is_of_the_training_alone():
 def test_rows_of_weight_zero_teach_nothing(missing):
     X, score = views(100)
     y, weight = (score > 0).astype(int), np.where(np.arange(100) % 4 == 0, 0.0, 1.0)
-    model = JointFusionClassifier(TRIPLES, missing=missing, max_epochs=3, **FAST)
+    model = JointFusionClassifier(TRIPLES, **with_trainer(missing=missing, max_epochs=3, **FAST))
     expected = model.fit(X, y, sample_weight=weight).predict_proba(X)
     model.fit(X, np.where(weight == 0, 1 - y, y), sample_weight=weight)
     np.testing.assert_allclose(model.predict_proba(X), expected, rtol=1e-4)
@@ -257,11 +257,11 @@ def test_without_a_modality_as_good_as_trained_without_it(strategy):
         prior = max(y[test].mean(), 1 - y[test].mean())
         options = {**FAST, "max_epochs": 12, "strategy": strategy, "learning_rate": 2e-3,
                    "random_state": seed}  # fmt: skip
-        model = JointFusionClassifier(TRIPLES, modality_dropout=0.3, **options)
+        model = JointFusionClassifier(TRIPLES, **with_trainer(modality_dropout=0.3, **options))
         model.fit(X[train], y[train])
         for name, _, columns in TRIPLES:
             others = [triple for triple in TRIPLES if triple[0] != name]
-            alone = JointFusionClassifier(others, **options).fit(X[train], y[train])
+            alone = JointFusionClassifier(others, **with_trainer(**options)).fit(X[train], y[train])
             removed = model.score(X[test].assign(**dict.fromkeys(columns)), y[test])
             losses.append(alone.score(X[test], y[test]) - removed)
             above.append(removed - prior)
@@ -297,8 +297,8 @@ def test_without_a_dominant_modality():
             (triples, 0.0, 25),
         ):
             model = JointFusionClassifier(
-                modalities, modality_dropout=dropout, max_epochs=epochs,
-                **{**options, "random_state": seed},
+                modalities, **with_trainer(modality_dropout=dropout, max_epochs=epochs,
+                **{**options, "random_state": seed}),
             )  # fmt: skip
             scores.append(model.fit(X[train], y[train]).score(lacking, y[test]))
         losses.append(scores[0] - scores[1])
@@ -358,10 +358,11 @@ def test_sequences_and_networks(missing):
     X["words"] = sequences(60, 3).to_numpy()
     X.loc[X.index[5:15], "words"] = None
     model = JointFusionClassifier(
-        [("photo", ImageEncoder("cnn", n_components=8), ["photo"]),
-         ("words", Tokens(), ["words"])],
-        granularity="sequence", strategy="attention", missing=missing, max_epochs=2, **FAST,
-    ).fit(X, y)  # fmt: skip
+        [("photo", ImageEncoder("cnn", n_components=8), ["photo"]), ("words", Tokens(), ["words"])],
+        **with_trainer(
+            granularity="sequence", strategy="attention", missing=missing, max_epochs=2, **FAST
+        ),
+    ).fit(X, y)
     together = model.predict_proba(X)
     alone = np.vstack([model.predict_proba(X.iloc[[i]]) for i in range(12)])
     np.testing.assert_allclose(alone, together[:12], rtol=1e-3, atol=1e-5)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from fusing import TRIPLES, views
+from fusing import TRIPLES, views, with_trainer
 from sklearn.base import clone
 
 from skmm import (
@@ -24,8 +24,10 @@ FUSIONS = {
     "early": EarlyFusion(TRIPLES, missing_columns="absent"),
     "late": LateFusionClassifier(TRIPLES, missing_columns="absent"),
     "late, values": LateFusionRegressor(TRIPLES, rule="mean", missing_columns="absent"),
-    "joint": JointFusionClassifier(TRIPLES, missing_columns="absent", **SMALL),
-    "joint, values": JointFusionRegressor(TRIPLES, missing_columns="absent", **SMALL),
+    "joint": JointFusionClassifier(TRIPLES, **with_trainer(missing_columns="absent", **SMALL)),
+    "joint, values": JointFusionRegressor(
+        TRIPLES, **with_trainer(missing_columns="absent", **SMALL)
+    ),
 }
 
 
@@ -133,7 +135,7 @@ def test_columns_of_networks_and_tables(missing):
         [("photo", ImageEncoder("cnn", n_components=4), ["photo"]),
          ("review", TextEncoder("gru", n_components=4), ["review"]),
          ("table", TabularEncoder(), table)],
-        missing=missing, missing_columns="absent", **SMALL,
+        **with_trainer(missing=missing, missing_columns="absent", **SMALL),
     ).fit(X, y)  # fmt: skip
     for columns in (["photo"], ["review"], table, table[:1], table[-1:]):
         new = X[:10]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fusing import TRIPLES, views
+from fusing import TRIPLES, views, with_trainer
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -20,7 +20,7 @@ TASKS = {"mood": "classification", "stars": "regression"}
 
 def multi(tasks=None, **options):
     options = {**FAST, "max_epochs": 15, **options}
-    return JointFusionMultiTask(TRIPLES, tasks=tasks or TASKS, **options)
+    return JointFusionMultiTask(TRIPLES, **with_trainer(tasks=tasks or TASKS, **options))
 
 
 def targets(n=300, *, missing=0.0, noise=0.2, **options):
@@ -55,10 +55,10 @@ def test_both_tasks_are_learned_from_half_the_targets(weights):
 def test_one_task_is_the_fusion_of_that_task():
     X, y = targets(100)
     options = {**FAST, "max_epochs": 3, "dropout": 0.2}
-    single = JointFusionClassifier(TRIPLES, **options).fit(X, y["mood"])
+    single = JointFusionClassifier(TRIPLES, **with_trainer(**options)).fit(X, y["mood"])
     several = multi({"mood": "classification"}, max_epochs=3).fit(X, y)
     np.testing.assert_allclose(several.predict_proba(X)["mood"], single.predict_proba(X), rtol=1e-5)
-    single = JointFusionRegressor(TRIPLES, **options).fit(X, y["stars"])
+    single = JointFusionRegressor(TRIPLES, **with_trainer(**options)).fit(X, y["stars"])
     several = multi({"stars": "regression"}, max_epochs=3).fit(X, y)
     np.testing.assert_allclose(several.predict(X)["stars"], single.predict(X), rtol=1e-4)
 
@@ -88,7 +88,9 @@ def test_an_auxiliary_task_helps_the_main_one():
             ({"main": "classification"}, 375),
             ({"main": "classification", "aux": "regression"}, 15),
         ):
-            model = JointFusionMultiTask(triples, tasks=tasks, max_epochs=epochs, **options)
+            model = JointFusionMultiTask(
+                triples, **with_trainer(tasks=tasks, max_epochs=epochs, **options)
+            )
             predicted = model.set_params(random_state=seed).fit(X[:800], y[:800]).predict(X[800:])
             scores.append(accuracy_score(y["main"][800:], predicted["main"]))
         gains.append(scores[1] - scores[0])
@@ -336,7 +338,7 @@ def test_a_trained_encoder_is_shared_by_the_tasks():
     triples = [("photo", encoder, ["photo"]), *TRIPLES[1:]]
     for weights in ("equal", "gradnorm"):
         model = JointFusionMultiTask(
-            triples, tasks=TASKS, loss_weights=weights, max_epochs=3, **FAST
+            triples, **with_trainer(tasks=TASKS, loss_weights=weights, max_epochs=3, **FAST)
         )
         assert model.fit(X, y).predict(X).notna().all(axis=None)
         assert all(torch.isfinite(p).all() for p in model.module_.parameters())

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from fusing import TRIPLES, Recorder, views
+from fusing import TRIPLES, Recorder, views, with_trainer
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -31,12 +31,12 @@ FAST = {"n_components": 8, "max_epochs": 6, "learning_rate": 1e-2, "random_state
 CLASSIFIERS = [
     make_pipeline(EarlyFusion(TRIPLES), LogisticRegression()),
     LateFusionClassifier(TRIPLES, cv=3),
-    JointFusionClassifier(TRIPLES, batch_size=16, **FAST),
+    JointFusionClassifier(TRIPLES, **with_trainer(batch_size=16, **FAST)),
 ]
 REGRESSORS = [
     make_pipeline(EarlyFusion(TRIPLES), LinearRegression()),
     LateFusionRegressor(TRIPLES, cv=3),
-    JointFusionRegressor(TRIPLES, batch_size=16, **{**FAST, "max_epochs": 20}),
+    JointFusionRegressor(TRIPLES, **with_trainer(batch_size=16, **{**FAST, "max_epochs": 20})),
 ]
 each_classifier = pytest.mark.parametrize("model", CLASSIFIERS, ids=["early", "late", "joint"])
 
@@ -150,7 +150,7 @@ def test_search_over_exchanged_fusions_and_nested_parameters(data):
             "fusion__photo": ["drop", "passthrough"],
         },
         {
-            "fusion": [JointFusionClassifier(TRIPLES, **FAST)],
+            "fusion": [JointFusionClassifier(TRIPLES, **with_trainer(**FAST))],
             "fusion__strategy": ["mean", "gated"],
         },
     ]

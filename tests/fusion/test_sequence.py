@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fusing import with_trainer
 from sequences import Tokens, column, hidden_pairs, sequences
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.pipeline import make_pipeline
@@ -31,7 +32,7 @@ def frame(n=80, **options):
 
 def classifier(**options):
     options = {**FAST, "max_epochs": 2, "granularity": "sequence", **options}
-    return JointFusionClassifier(TRIPLES, **options)
+    return JointFusionClassifier(TRIPLES, **with_trainer(**options))
 
 
 class Noting(nn.Module):
@@ -92,7 +93,7 @@ def test_values_are_predicted_from_sequences():
     X = frame(300)
     largest = np.array([cell[:, 0].max() for cell in X["text"]])
     model = JointFusionRegressor(
-        TRIPLES, strategy="attention", granularity="sequence", max_epochs=30, **FAST
+        TRIPLES, **with_trainer(strategy="attention", granularity="sequence", max_epochs=30, **FAST)
     )
     assert model.fit(X[:220], largest[:220]).score(X[220:], largest[220:]) > 0.7
 
@@ -147,7 +148,7 @@ def test_pipelines_and_numbers_are_one_token():
         ("price", "passthrough", ["price"]),
     ]
     model = JointFusionClassifier(
-        triples, strategy=Noting, granularity="sequence", max_epochs=1, **FAST
+        triples, **with_trainer(strategy=Noting, granularity="sequence", max_epochs=1, **FAST)
     ).fit(X, np.arange(20) % 2)
     model.predict(X)
     shapes = {name: tuple(t.shape) for name, t in model.module_.fusion.tokens.items()}
@@ -166,19 +167,21 @@ def test_networks_trained_here_give_their_tokens():
         ("review", TextEncoder("gru", n_components=8), ["review"]),
     ]
     options = {**FAST, "max_epochs": 1, "granularity": "sequence", "strategy": Noting}
-    model = JointFusionClassifier(triples, **options).fit(X, y)
+    model = JointFusionClassifier(triples, **with_trainer(**options)).fit(X, y)
     model.predict(X)
     tokens, masks = model.module_.fusion.tokens, model.module_.fusion.masks
     lengths = masks["review"].sum(dim=1)
     assert tokens["photo"].shape[1] > 1 and tokens["review"].shape[::2] == (60, 8)
     assert lengths[4] == 0 and len(set(lengths.tolist())) > 5
-    model = JointFusionClassifier(triples, **options, max_tokens=2).fit(X, y)
+    model = JointFusionClassifier(triples, **with_trainer(**options, max_tokens=2)).fit(X, y)
     model.predict(X)
     assert model.module_.fusion.tokens["photo"].shape == (60, 2, 8)
     # Gradients reach the networks through the tokens.
     options.update(strategy="attention", learning_rate=5e-3)
-    learned = JointFusionClassifier(triples, **options).fit(X, y)
-    frozen = JointFusionClassifier(triples, **{**options, "learning_rate": 1e-12}).fit(X, y)
+    learned = JointFusionClassifier(triples, **with_trainer(**options)).fit(X, y)
+    frozen = JointFusionClassifier(
+        triples, **with_trainer(**{**options, "learning_rate": 1e-12})
+    ).fit(X, y)
     for name in ("photo", "review"):
         pairs = zip(
             learned.module_.encoder_of(name).parameters(),
@@ -219,9 +222,9 @@ class Maskless(TransformerMixin, BaseEstimator):
 def test_network_without_a_mask():
     X = pd.DataFrame({"value": np.arange(20.0)})
     model = JointFusionClassifier(
-        [("own", Maskless(), ["value"])], strategy=Noting, granularity="sequence", max_epochs=1,
-        **FAST,
-    ).fit(X, np.arange(20) % 2)  # fmt: skip
+        [("own", Maskless(), ["value"])],
+        **with_trainer(strategy=Noting, granularity="sequence", max_epochs=1, **FAST),
+    ).fit(X, np.arange(20) % 2)
     model.predict(X)
     assert model.module_.fusion.masks["own"].shape == (20, 4)
     assert model.module_.fusion.masks["own"].all()

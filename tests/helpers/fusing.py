@@ -6,6 +6,8 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from torch import nn
 
+from skmm import Trainer
+
 TRIPLES = [
     ("photo", "passthrough", ["photo"]),
     ("text", "passthrough", ["text"]),
@@ -72,3 +74,12 @@ class Total(nn.Module):
             mapped = layer(torch.where(mask, tokens[name], 0.0))
             parts.append(torch.where(mask, mapped, 0.0).sum(dim=1))
         return self.gain * torch.stack(parts).sum(dim=0)
+
+
+_OF_TRAINERS = frozenset(Trainer().get_params())
+
+
+def with_trainer(**options):
+    """Return options of an estimator, those of its training moved into a trainer."""
+    own = {name: options.pop(name) for name in _OF_TRAINERS & {*options} - {"max_epochs"}}
+    return {**options, "trainer": Trainer(**own)} if own else options

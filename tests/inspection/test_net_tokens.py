@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fusing import TRIPLES, views
+from fusing import TRIPLES, views, with_trainer
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -17,7 +17,9 @@ from skmm import (
     LateFusionClassifier,
     TextEncoder,
     TimeSeriesEncoder,
+    Trainer,
 )
+from skmm.fusion import BottleneckFusion
 from skmm.inspection import token_attribution
 
 FILLERS = ["red", "warm", "coat", "with", "a", "long", "belt", "and", "two", "pockets"]
@@ -72,7 +74,7 @@ def joint(encoder, column="review", **options):
         "modality_dropout": 0.0, "learning_rate": 3e-3
     } | options  # fmt: skip
     triples = [(column, encoder, [column]), ("size", "passthrough", ["size"])]
-    return JointFusionClassifier(triples, **options)
+    return JointFusionClassifier(triples, **with_trainer(**options))
 
 
 def check_sums(found, tolerance=0.05):
@@ -97,8 +99,8 @@ FROZEN = {"strategy": "attention", "granularity": "sequence"}
 @pytest.mark.parametrize("strategy", ["attention", "bottleneck", "cross_attention"])
 def test_attention_finds_the_word_that_tells(strategy):
     X, y, places = texts()
-    more = {"strategy_params": {"n_layers": 2}} if strategy == "bottleneck" else {}
-    model = joint(Words(), **FROZEN | {"strategy": strategy}, **more).fit(X[:200], y[:200])
+    strategy = BottleneckFusion(n_layers=2) if strategy == "bottleneck" else strategy
+    model = joint(Words(), **FROZEN | {"strategy": strategy}).fit(X[:200], y[:200])
     assert model.score(X[200:], y[200:]) > 0.9
     new = X[200:].reset_index(drop=True)
     found = token_attribution(model, new, "review", method="gradient")
@@ -138,7 +140,7 @@ def test_checkpoints_of_texts(tiny_bert, tuned):
         pytest.importorskip("peft", reason="needs the extra 'lora'")
     X, y, _ = texts(16)
     encoder = TextEncoder(model=str(tiny_bert), fine_tune=tuned, random_state=0)
-    model = joint(encoder, max_epochs=1, batch_size=8, **FROZEN).fit(X, y)
+    model = joint(encoder, max_epochs=1, trainer=Trainer(batch_size=8), **FROZEN).fit(X, y)
     gradients = token_attribution(model, X[:2], "review", method="gradient", n_steps=32)
     check_sums(gradients)
     attention = token_attribution(model, X[:2], "review", method="rollout")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fusing import TRIPLES, Total, views
+from fusing import TRIPLES, Total, views, with_trainer
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
@@ -19,7 +19,9 @@ from skmm import (
     JointFusionRegressor,
     LateFusionClassifier,
     LateFusionRegressor,
+    Trainer,
 )
+from skmm.fusion import BottleneckFusion
 from skmm.inspection import modality_weights
 
 NAMES = ["photo", "text", "numbers"]
@@ -67,8 +69,12 @@ def test_the_modality_that_tells_gets_the_larger_weight(strategy, seed):
     X, y, speaks = halves(seed)
     model = JointFusionClassifier(
         [(name, "passthrough", [name]) for name in "ab"],
-        strategy=strategy, n_components=32, max_epochs=30, early_stopping=False, random_state=seed,
-    ).fit(X[:400], y[:400])  # fmt: skip
+        strategy=strategy,
+        n_components=32,
+        max_epochs=30,
+        trainer=Trainer(early_stopping=False),
+        random_state=seed,
+    ).fit(X[:400], y[:400])
     assert model.score(X[400:], y[400:]) > 0.9
     weights = modality_weights(model, X[400:])
     lead = (weights["a"] - weights["b"]).to_numpy()
@@ -82,9 +88,10 @@ JOINT += [("gated", "token"), ("attention", "impute"), ("cross_gated", "zero")]
 @pytest.mark.parametrize("strategy, missing", JOINT)
 def test_joint_fusion(data, strategy, missing):
     X, y = data
-    options = {"strategy_params": {"n_layers": 2}} if strategy == "bottleneck" else {}
+    strategy = BottleneckFusion(n_layers=2) if strategy == "bottleneck" else strategy
     model = JointFusionClassifier(
-        TRIPLES, strategy=strategy, missing=missing, max_epochs=2, random_state=0, **options
+        TRIPLES,
+        **with_trainer(strategy=strategy, missing=missing, max_epochs=2, random_state=0),
     ).fit(X, y)
     weights = modality_weights(model, X)
     check(weights, X)
