@@ -91,6 +91,7 @@ __all__ = [
     "TabularEncoder",
     "TextEncoder",
     "TimeSeriesEncoder",
+    "Trainer",
     "VideoEncoder",
     "ZeroShotClassifier",
     "alignment",

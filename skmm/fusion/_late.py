@@ -2,221 +2,38 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn import get_config
 from sklearn.base import TransformerMixin
-from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import KFold, StratifiedKFold, check_cv
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 
 from skmm._compose._base import BaseMultimodalEstimator, Modality, is_predictor
-from skmm._compose._block import Block, params_of_rows, seeded_clone
+from skmm._compose._block import params_of_rows, seeded_clone
 from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm._constraints import (
     HasMethods,
     StrOptions,
     check_feature_names_in,
     check_sample_weight,
+    refuse_unused,
 )
 from skmm._frame._column import take_rows
 from skmm.exceptions import ModalityWarning
+from skmm.fusion._modality_predictor import ModalityPredictor
 from skmm.fusion._rules import RULES, combine, learn_weights, rule_weights, stack_features
 
-__all__ = [
-    "BaseLateFusion",
-    "Expert",
-    "VoteWeightsMixin",
-]
-
-# --- One modality of a late fusion: its transformer and its estimator ---
-
-
-class Expert:
-    """Predicts from one modality, for the rows that have it.
-
-    Parameters
-    ----------
-    modality : Modality
-        Its middle is a transformer, or a predictor that takes the cells as they are.
-    estimator : estimator
-        Cloned; not used where the middle is a predictor.
-    scales : bool
-        Whether features are standardised, as in ``EarlyFusion(scaling="block")``, before the
-        estimator.
-    seed : int
-        For what has no ``random_state`` of its own.
-
-    Attributes
-    ----------
-    flaw : str or None
-        Why it cannot vote, None if it can.
-    saw_one_class : bool
-        Whether the modality is there in rows of one class only.
-    """
-
-    def __init__(self, modality: Modality, estimator: Any, *, scales: bool, seed: int):
-        self.block = Block(modality, seed)
-        self.name = modality.name
-        self.predicts_cells = is_predictor(modality.middle)
-        self.scales = scales and not self.predicts_cells
-        self.estimator = seeded_clone(modality.middle if self.predicts_cells else estimator, seed)
-        self.saw_one_class = False
-
-    @property
-    def triple(self) -> tuple[str, Any, list[str]]:
-        """Name, what was fitted on the cells, and names of the columns."""
-        if self.predicts_cells:
-            return self.name, self.estimator, self.block.input_names
-        return self.block.triple
-
-    def fit(self, X: Any, y: np.ndarray, params: Mapping[str, Any], *, classes: bool) -> np.ndarray:
-        """Fit on the rows of ``X`` that have the modality; return which those are.
-
-        ``params`` go to the estimator's ``fit``; those with an entry per row are cut to the
-        rows that it sees.
-        """
-        value = self.block.fit_lazily(X) if self.predicts_cells else self.block.fit_transform(X, y)
-        self.flaw = None if self.predicts_cells and value.present.any() else value.flaw
-        if self.flaw:
-            return value.present
-        rows = np.flatnonzero(value.present)
-        fit_params = params_of_rows(params, rows, len(y))
-        weight = fit_params.get("sample_weight")
-        if weight is not None and not has_fit_parameter(self.estimator, "sample_weight"):
-            raise TypeError(
-                f"sample_weight is given, but the estimator of modality {self.name!r},"
-                f" {type(self.estimator).__name__}, does not take it. Choose one that does, or"
-                " leave sample_weight out."
-            )
-        if self.predicts_cells:
-            features = take_rows(self.block.select(X)[0], rows)
-        else:
-            features = self.block.present_rows(value)
-            if self.scales:
-                self._scaler = StandardScaler(copy=False).fit(features, sample_weight=weight)
-                features = self._scaled(features)
-        if classes and len(np.unique(y[rows])) == 1:
-            self.saw_one_class = True
-            self.estimator, fit_params = DummyClassifier(strategy="prior"), {}
-        self.estimator.fit(features, y[rows], **fit_params)
-        return value.present
-
-    def vote(self, X: Any, n_classes: int, *, first_choice: bool) -> np.ndarray:
-        """Return (n_samples, n_outputs) predictions, NaN for rows without the modality.
-
-        ``n_classes`` 0 asks for values instead of probabilities.
-        """
-        features, present = self.block.select(X)
-        votes = np.full((len(present), max(n_classes, 1)), np.nan)
-        if self.flaw or not present.any():
-            return votes
-        if self.predicts_cells:
-            features = take_rows(features, np.flatnonzero(present))
-        else:
-            value = self.block.transform(X)
-            features, present = self.block.present_rows(value), value.present
-            if not len(features):
-                return votes
-        if self.scales:
-            features = self._scaled(features)
-        if not n_classes:
-            votes[present, 0] = np.ravel(self.estimator.predict(features))
-        elif first_choice:
-            votes[present] = np.eye(n_classes)[np.asarray(self.estimator.predict(features), int)]
-        else:
-            votes[present] = self._probabilities(features, n_classes)
-        return votes
-
-    def _scaled(self, features: np.ndarray) -> np.ndarray:
-        # Divided by the root of their number too: one penalty then fits modalities of 5 and of
-        # 1280 features, for both make predictions of the same spread.
-        return self._scaler.transform(features) / np.sqrt(features.shape[1])
-
-    def _probabilities(self, features: Any, n_classes: int) -> np.ndarray:
-        if not hasattr(self.estimator, "predict_proba"):
-            raise TypeError(
-                f"The estimator of modality {self.name!r}, {type(self.estimator).__name__},"
-                " has no predict_proba. Wrap it in CalibratedClassifierCV, or use rule='vote'."
-            )
-        own = self.estimator.predict_proba(features)
-        # Its training rows may have lacked a class.
-        probabilities = np.zeros((len(own), n_classes))
-        probabilities[:, self.estimator.classes_] = own
-        return probabilities
-
-
-# --- What a fitted late fusion says about the weight of each modality in a row ---
-
-
-class VoteWeightsMixin:
-    """Tells the weights of the votes of a late fusion."""
-
-    rule: str
-    weights_: np.ndarray | None
-    final_estimator_: Any
-    _votes: Callable[[Any], np.ndarray]
-    _stacked: Callable[[np.ndarray], np.ndarray]
-
-    def modality_weights(self, X: Any) -> np.ndarray:
-        """Return the weight of each modality's vote in each row.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
-
-        Returns
-        -------
-        weights : ndarray of shape (n_samples, n_modalities)
-            In the order of ``modalities_``; NaN where a modality is absent. A row sums to one over
-            the others. With ``rule="stacking"`` a weight is how far the modality's vote moves the
-            final estimator's linear score, from where the prior in its place would leave it.
-
-        Raises
-        ------
-        TypeError
-            With ``rule="max"``, or a final estimator without ``coef_``: they have no weights.
-        """
-        check_is_fitted(self, "estimators_")
-        coefficients = getattr(self.final_estimator_, "coef_", None)
-        if self.rule == "max" or (self.rule == "stacking" and coefficients is None):
-            final = type(self.final_estimator_).__name__
-            what = "rule='max'" if self.rule == "max" else f"a {final} as final_estimator_"
-            raise TypeError(
-                f"{type(self).__name__}: {what} gives the modalities no weights. Take another"
-                " rule; skmm.inspection.modality_shapley divides any predictions."
-            )
-        votes = self._votes(X)
-        weights = self.weights_
-        if coefficients is not None:
-            weights = self._moves(votes, np.atleast_2d(coefficients))
-        return rule_weights(~np.isnan(votes[:, :, 0]), weights)
-
-    def _moves(self, votes: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
-        """How far each vote moves the scores, (n_samples, n_modalities)."""
-        n = votes.shape[1]
-        # The last columns mark who is absent.
-        features, neutral = (
-            self._stacked(v)[:, :-n] for v in (votes, np.full_like(votes[:1], np.nan))
-        )
-        shifts = (features - neutral).reshape(len(votes), n, -1)
-        of_votes = coefficients[:, :-n].reshape(len(coefficients), n, -1)
-        return np.abs(np.einsum("nmk,omk->nmo", shifts, of_votes)).sum(axis=2)
-
+__all__ = ["BaseLateFusion", "weighable"]
 
 _Params = dict[str, dict[str, Any]]  # fit parameters by modality
 
 
-class BaseLateFusion(
-    VoteWeightsMixin, CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimator
-):
+class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimator):
     """An estimator per modality, fitted where it is present, then a rule over their votes."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -309,6 +126,10 @@ class BaseLateFusion(
             The fitted fusion.
         """
         self._validate_params()
+        if self.rule != "weighted":
+            refuse_unused(self, ["weights"], f"with rule={self.rule!r}")
+        if self.rule != "stacking":
+            refuse_unused(self, ["final_estimator"], f"with rule={self.rule!r}")
         self._refuse_unrouted(fit_params)
         X = self._check_frame(X, reset=True)
         target = self._encode_target(X, y)
@@ -319,7 +140,7 @@ class BaseLateFusion(
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with TaskReporter(self, X, y, 2, "stage") as reporter:
             with reporter.task():
-                self._fit_experts(X, target, modalities, params)
+                self._fit_predictors(X, target, modalities, params)
             self._prior_ = self._prior(target, sample_weight)
             self._spread = self._target_spread(target, sample_weight)
             with reporter.task():
@@ -341,33 +162,35 @@ class BaseLateFusion(
             for m in modalities
         }
 
-    def _fit_experts(
+    def _fit_predictors(
         self, X: Any, y: np.ndarray, modalities: list[Modality], params: _Params
     ) -> None:
         fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(self._fit_expert)(m, X, y, params[m.name]) for m in modalities
+            delayed(self._fit_predictor)(m, X, y, params[m.name]) for m in modalities
         )
-        experts = [expert for expert, _ in fitted]
-        self._experts = self._keep_usable(experts, [expert.flaw for expert in experts])
+        predictors = [predictor for predictor, _ in fitted]
+        self._predictors = self._keep_usable(
+            predictors, [predictor.flaw for predictor in predictors]
+        )
         self._refuse_empty(np.column_stack([present for _, present in fitted]))
-        for expert in self._experts:
-            if expert.saw_one_class:
+        for predictor in self._predictors:
+            if predictor.saw_one_class:
                 warnings.warn(
-                    f"Modality {expert.name!r} is there in rows of one class only, and always"
+                    f"Modality {predictor.name!r} is there in rows of one class only, and always"
                     " votes for it.",
                     ModalityWarning,
                     stacklevel=2,
                 )
-        self.modalities_ = [expert.triple for expert in self._experts]
-        self.estimators_ = {expert.name: expert.estimator for expert in self._experts}
+        self.modalities_ = [predictor.triple for predictor in self._predictors]
+        self.estimators_ = {predictor.name: predictor.estimator for predictor in self._predictors}
 
-    def _fit_expert(
+    def _fit_predictor(
         self, modality: Modality, X: Any, y: np.ndarray, params: dict[str, Any]
-    ) -> tuple[Expert, np.ndarray]:
+    ) -> tuple[ModalityPredictor, np.ndarray]:
         given = self.estimator is not None
         estimator = self.estimator if given else self._default_estimator()
-        expert = Expert(modality, estimator, scales=not given, seed=self._seed)
-        return expert, expert.fit(X, y, params, classes=self._classes)
+        predictor = ModalityPredictor(modality, estimator, scales=not given, seed=self._seed)
+        return predictor, predictor.fit(X, y, params, classes=self._classes)
 
     def _fit_rule(
         self,
@@ -394,7 +217,7 @@ class BaseLateFusion(
         params: _Params,
     ) -> None:
         """Learn weights or the final estimator from out-of-fold votes."""
-        names = [expert.name for expert in self._experts]
+        names = [predictor.name for predictor in self._predictors]
         votes = self._out_of_fold(X, y, [m for m in modalities if m.name in names], params)
         known = ~np.isnan(votes[:, :, 0])  # (n_samples, n_modalities)
         self.modality_scores_ = {
@@ -426,7 +249,7 @@ class BaseLateFusion(
                 f"{type(self).__name__}: weights must be {len(named)} numbers that are not"
                 f" negative nor all zero, one for each of {named}, got {self.weights!r}."
             )
-        used = {expert.name for expert in self._experts}
+        used = {predictor.name for predictor in self._predictors}
         kept = given[[name in used for name in named]]
         return kept / kept.sum() if kept.any() else np.full(len(kept), 1 / len(kept))
 
@@ -436,13 +259,13 @@ class BaseLateFusion(
     def _out_of_fold(
         self, X: Any, y: np.ndarray, modalities: list[Modality], params: _Params
     ) -> np.ndarray:
-        """Predict each row by experts that did not see it: (n_samples, n_modalities, n_outputs)."""
+        """Predict each row by others: (n_samples, n_modalities, n_outputs)."""
         folds = list(self._splitter(y).split(np.zeros(len(y)), y))
 
         def predict_fold(modality: Modality, train: np.ndarray, test: np.ndarray) -> np.ndarray:
             own = params_of_rows(params[modality.name], train, len(y))
-            expert, _ = self._fit_expert(modality, take_rows(X, train), y[train], own)
-            return expert.vote(take_rows(X, test), self._n_outputs(), first_choice=False)
+            predictor, _ = self._fit_predictor(modality, take_rows(X, train), y[train], own)
+            return predictor.vote(take_rows(X, test), self._n_outputs(), first_choice=False)
 
         jobs = [(m, f) for m in range(len(modalities)) for f in range(len(folds))]
         results = Parallel(n_jobs=self.n_jobs)(
@@ -471,7 +294,8 @@ class BaseLateFusion(
         X = self._check_frame(X, reset=False)
         first_choice = self.rule == "vote" and self._classes
         votes = np.stack(
-            [e.vote(X, self._n_outputs(), first_choice=first_choice) for e in self._experts], axis=1
+            [p.vote(X, self._n_outputs(), first_choice=first_choice) for p in self._predictors],
+            axis=1,
         )
         self._refuse_empty(~np.isnan(votes[:, :, 0]))
         return votes
@@ -520,7 +344,7 @@ class BaseLateFusion(
         """
         check_is_fitted(self)
         check_feature_names_in(self, input_features)
-        names = [expert.name for expert in self._experts]
+        names = [predictor.name for predictor in self._predictors]
         outputs = self._output_labels()
         votes = [f"{name}__{output}" for name in names for output in outputs]
         return np.asarray([*votes, *(f"{name}__missing" for name in names)], dtype=object)
@@ -528,6 +352,56 @@ class BaseLateFusion(
     @abstractmethod
     def _output_labels(self) -> list[str]:
         """Names of the votes of one modality in :meth:`transform`."""
+
+    # --- what it says of its weights ----------------------------------------------------------
+
+    def modality_weights(self, X: Any) -> np.ndarray:
+        """Return the weight of each modality's vote in each row.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+
+        Returns
+        -------
+        weights : ndarray of shape (n_samples, n_modalities)
+            In the order of ``modalities_``; NaN where a modality is absent. A row sums to one over
+            the others. With ``rule="stacking"`` a weight is how far the modality's vote moves the
+            final estimator's linear score, from where the prior in its place would leave it.
+
+        Raises
+        ------
+        TypeError
+            With ``rule="max"``, or a final estimator without ``coef_``: they have no weights.
+        """
+        check_is_fitted(self, "estimators_")
+        coefficients = getattr(self.final_estimator_, "coef_", None)
+        if self.rule == "max" or (self.rule == "stacking" and coefficients is None):
+            final = type(self.final_estimator_).__name__
+            what = "rule='max'" if self.rule == "max" else f"a {final} as final_estimator_"
+            raise TypeError(
+                f"{type(self).__name__}: {what} gives the modalities no weights. Take another"
+                " rule; skmm.inspection.modality_shapley divides any predictions."
+            )
+        votes = self._votes(X)
+        weights = self.weights_
+        if coefficients is not None:
+            weights = self._moves(votes, np.atleast_2d(coefficients))
+        return rule_weights(~np.isnan(votes[:, :, 0]), weights)
+
+    def _moves(self, votes: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+        """How far each vote moves the scores, (n_samples, n_modalities)."""
+        n = votes.shape[1]
+        # The last columns mark who is absent.
+        features, neutral = (
+            self._stacked(v)[:, :-n] for v in (votes, np.full_like(votes[:1], np.nan))
+        )
+        shifts = (features - neutral).reshape(len(votes), n, -1)
+        of_votes = coefficients[:, :-n].reshape(len(coefficients), n, -1)
+        return np.abs(np.einsum("nmk,omk->nmo", shifts, of_votes)).sum(axis=2)
+
+    # --- metadata ------------------------------------------------------------------------------
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Return where metadata given to ``fit`` goes: to the modalities' estimators.

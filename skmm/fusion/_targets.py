@@ -412,7 +412,7 @@ class ValueTarget(JointTarget):
         self.criterion()  # what is wrong with the parameters is told before any cell is encoded
 
     def encode(self, X: Any, y: Any, *, first: bool) -> np.ndarray:
-        """Check ``y``; values (n_samples, n_targets), whose number is learned in the ``first`` call."""
+        """Check ``y``; values (n_samples, n_targets), whose number the ``first`` call learns."""
         y = regression_target(X, y, self.owner, multi_output=True)
         target = y.reshape(len(y), -1)
         if first:

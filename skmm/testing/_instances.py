@@ -35,6 +35,7 @@ from skmm.fusion import (
     JointFusionRegressor,
     LateFusionClassifier,
     LateFusionRegressor,
+    Trainer,
 )
 from skmm.generation import (
     CaptionGenerator,
@@ -60,8 +61,7 @@ _TRAINED: dict[str, Any] = {"max_epochs": 2, "random_state": 0}
 _JOINT: dict[str, Any] = {
     "n_components": 8,
     "max_epochs": 5,
-    "batch_size": 16,
-    "learning_rate": 0.05,
+    "trainer": Trainer(batch_size=16, learning_rate=0.05),
     "random_state": 0,
 }
 # One of each build: scikit-learn's checks ask about the estimator, and each takes seconds.

@@ -8,9 +8,17 @@ import torch
 from fusing import Total
 from torch import nn
 
-from skmm._training._module import JointModule
-from skmm._training._net import SAMPLE_WEIGHT, BatchIterator, TensorDataset, make_net
+from skmm._training._batches import (
+    Batch,
+    BatchIterator,
+    EncoderInputs,
+    FeatureInputs,
+    TensorDataset,
+)
+from skmm._training._module import JointModule, ModalityEncoders
+from skmm._training._net import make_net
 from skmm.exceptions import ConvergenceError
+from skmm.nets import Head
 
 OPTIONS = {
     "valid": None,
@@ -28,16 +36,16 @@ OPTIONS = {
 def dataset(n=50, seed=0, weight=None):
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(n, 3, generator=generator)
-    inputs = {"a|values": values, "a|present": torch.ones(n, dtype=torch.bool)}
-    if weight is not None:
-        inputs[SAMPLE_WEIGHT] = weight
-    return TensorDataset(inputs, values @ torch.tensor([[1.0], [2.0], [0.0]]))
+    inputs = {"a": FeatureInputs(values, torch.ones(n, dtype=torch.bool))}
+    batch = Batch(inputs, sample_weight=weight)
+    return TensorDataset(batch, values @ torch.tensor([[1.0], [2.0], [0.0]]))
 
 
-def module(seed=0, **options):
+def module(seed=0, widths=None, n_components=4):
     torch.manual_seed(seed)
-    fusion = Total({"a": 3}, 4)
-    return JointModule(["a"], {}, fusion, 4, 1, modality_dropout=0.0, dropout=0.0, **options)
+    widths = widths or {"a": 3}
+    fusion = Total(widths, n_components)
+    return JointModule(ModalityEncoders(list(widths), {}), fusion, Head(4, 1), 4)
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +73,7 @@ def test_batches_in_order_and_shuffled_hold_every_row_once(batch_size):
 
 def test_inputs_and_target_stay_together():
     for inputs, y in BatchIterator(dataset(), 8, shuffle=True):
-        expected = inputs["a|values"] @ torch.tensor([[1.0], [2.0], [0.0]])
+        expected = inputs.modalities["a"].values @ torch.tensor([[1.0], [2.0], [0.0]])
         torch.testing.assert_close(y, expected)
 
 
@@ -84,7 +92,7 @@ def test_training_equals_a_hand_written_loop():
         for rows in torch.randperm(50).split(16):
             inputs, y = data[rows]
             optimizer.zero_grad()
-            nn.functional.mse_loss(by_hand(**inputs), y).backward()
+            nn.functional.mse_loss(by_hand(inputs), y).backward()
             optimizer.step()
     for a, b in zip(net_module.parameters(), by_hand.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
@@ -96,7 +104,7 @@ def test_loss_is_a_mean_over_rows(weighted):
     data = dataset(weight=weight)
     net = make_net(module(), nn.MSELoss(reduction="none"), **{**OPTIONS, "max_epochs": 1})
     inputs, y = data[torch.arange(50)]
-    output = net.module_(**inputs)
+    output = net.module_(inputs)
     errors = ((output - y) ** 2)[:, 0]
     expected = (errors * weight).mean() if weighted else errors.mean()
     torch.testing.assert_close(net.get_loss(output, y, inputs), expected)
@@ -105,13 +113,13 @@ def test_loss_is_a_mean_over_rows(weighted):
 def test_several_targets_are_averaged_row_by_row():
     net = make_net(module(), nn.MSELoss(reduction="none"), **OPTIONS)
     output, y = torch.tensor([[1.0, 3.0], [0.0, 0.0]]), torch.zeros(2, 2)
-    weighted = net.get_loss(output, y, {SAMPLE_WEIGHT: torch.tensor([2.0, 5.0])})
+    weighted = net.get_loss(output, y, Batch({}, sample_weight=torch.tensor([2.0, 5.0])))
     assert weighted.item() == pytest.approx((2 * 5 + 5 * 0) / 2)
 
 
 def test_nan_ends_the_training_with_the_way_out():
     data = dataset()
-    data.inputs["a|values"][3] = torch.nan
+    data.batch.modalities["a"].values[3] = torch.nan
     net = make_net(module(), nn.MSELoss(reduction="none"), **OPTIONS)
     with pytest.raises(ConvergenceError, match="in epoch 1. Lower learning_rate, now 0.01"):
         net.train(data)
@@ -170,21 +178,21 @@ def test_silence_and_a_line_an_epoch(capsys):
 
 def test_module_tells_names_apart_that_share_a_beginning():
     widths = {"a": 2, "a|b": 3, "a.b": 1}
-    fusion = Total(widths, 4)
-    net = JointModule(list(widths), {}, fusion, 4, 1, modality_dropout=0.0, dropout=0.0).eval()
-    inputs = {}
-    for name, width in widths.items():
-        inputs[f"{name}|values"] = torch.randn(5, width)
-        inputs[f"{name}|present"] = torch.ones(5, dtype=torch.bool)
-    expected = sum(m(inputs[f"{n}|values"]) for n, m in zip(fusion.names, fusion.maps, strict=True))
-    torch.testing.assert_close(net.represent(**inputs), expected)
+    net = module(widths=widths).eval()
+    inputs = {
+        name: FeatureInputs(torch.randn(5, width), torch.ones(5, dtype=torch.bool))
+        for name, width in widths.items()
+    }
+    fusion = net.fusion
+    expected = sum(m(inputs[n].values) for n, m in zip(fusion.names, fusion.maps, strict=True))
+    torch.testing.assert_close(net.represent(Batch(inputs)), expected)
 
 
 def test_absent_values_reach_neither_output_nor_gradient():
     net = module().eval()
     present = torch.tensor([True, False])
     values = torch.tensor([[1.0, 2.0, 3.0], [torch.nan, torch.inf, 0.0]], requires_grad=True)
-    output = net(**{"a|values": values, "a|present": present})
+    output = net(Batch({"a": FeatureInputs(values, present)}))
     output.sum().backward()
     assert torch.isfinite(output).all()
     assert all(torch.isfinite(p.grad).all() for p in net.parameters())
@@ -192,9 +200,29 @@ def test_absent_values_reach_neither_output_nor_gradient():
 
 
 def test_strategy_of_the_wrong_width_is_named():
-    wrong = JointModule(["a"], {}, Total({"a": 3}, 5), 4, 1, modality_dropout=0.0, dropout=0.0)
+    wrong = module(n_components=5)
     inputs, _ = dataset(2)[torch.arange(2)]
     with pytest.raises(
         ValueError, match=r"Total gave a tensor of shape \(2, 5\).*n_components is 4"
     ):
-        wrong(**inputs)
+        wrong(inputs)
+
+
+# --- batches that hold more than features --------------------------------------------------------
+
+
+@pytest.mark.parametrize("places", [slice(1, 3), torch.tensor([2, 0])], ids=["slice", "places"])
+def test_rows_of_a_batch_are_rows_of_all_that_it_holds(places):
+    present = torch.tensor([True, False, True])
+    tokens = FeatureInputs(torch.randn(3, 2, 4), present, torch.rand(3, 2) > 0.5)
+    encoder = EncoderInputs(FeatureInputs(torch.arange(3), present), present)
+    batch = Batch({"a": tokens, "b": encoder}, sample_weight=torch.arange(3.0))
+    some = batch.rows(places)
+    assert len(some) == 2 and len(batch) == 3
+    chosen = torch.arange(3)[places]
+    torch.testing.assert_close(some.modalities["a"].values, tokens.values[chosen])
+    torch.testing.assert_close(some.modalities["a"].mask, tokens.mask[chosen])
+    torch.testing.assert_close(some.modalities["b"].inputs.values, chosen)
+    torch.testing.assert_close(some.modalities["b"].present, present[chosen])
+    torch.testing.assert_close(some.sample_weight, chosen.float())
+    np.testing.assert_array_equal(batch.present(), np.stack([present, present], axis=1))
