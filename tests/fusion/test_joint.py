@@ -14,6 +14,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 
 from skmm import JointFusionClassifier, JointFusionRegressor
+from skmm._training._trainer import TrainingDefaults
 from skmm.datasets import make_multimodal_classification
 from skmm.exceptions import ConvergenceError
 from skmm.fusion import AttentionFusion, LowRankFusion, MeanFusion
@@ -125,7 +126,7 @@ def test_early_stopping_ends_at_the_best_epoch():
     assert model.n_iter_ == len(losses) == int(np.argmin(losses)) + 1 + 5 < 60
     # Of the best epoch: the held-out rows are those that the seed draws.
     seed = int(np.random.RandomState(0).randint(2**31 - 1))
-    held_out = model._hold_out(np.arange(120), y, seed)
+    held_out = model.trainer.hold_out(np.arange(120), y, TrainingDefaults(), seed)
     assert len(held_out) == 12
     proba = model.predict_proba(X.iloc[held_out])
     loss = -np.log(proba[np.arange(12), y[held_out]]).mean()
@@ -363,7 +364,7 @@ def test_a_strategy_is_the_same_by_name_by_class_and_as_an_object(strategy):
 
 def test_unknown_strategy_is_refused_with_the_names():
     X, y = labelled(60)
-    with pytest.raises(ValueError, match=r"'strategy' parameter .*'gated'.* Got 'gate'"):
+    with pytest.raises(ValueError, match="no strategy 'gate': did you mean 'gated'.*'low_rank'"):
         classifier(strategy="gate").fit(X, y)
 
 

@@ -274,7 +274,8 @@ def other_tasks():
 @pytest.mark.parametrize("case", range(9))
 def test_every_kind_of_target_is_balanced(case, balance):
     kind, options, X, y = list(other_tasks())[case]
-    model = kind(TRIPLES, **{**FAST, "max_epochs": 2, "balance": balance, **options}).fit(X, y)
+    options = with_trainer(**{**FAST, "max_epochs": 2, "balance": balance, **options})
+    model = kind(TRIPLES, **options).fit(X, y)
     again = clone(model).fit(X, y)
     assert all(np.isfinite(epoch["train_loss"]) for epoch in model.history_)
     pd.testing.assert_frame_equal(pd.DataFrame(model.predict(X)), pd.DataFrame(again.predict(X)))
