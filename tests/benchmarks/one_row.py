@@ -17,6 +17,7 @@ from timing import verdict
 
 from skmm import JointFusionClassifier
 from skmm._environment._device import one_thread
+from skmm._training._batches import Batch, FeatureInputs
 
 WIDTHS, CALLS, TURNS = {"text": 384, "photo": 1280, "numbers": 20}, 50, 40
 BAR = 3.0
@@ -34,12 +35,14 @@ def fitted(n=400):
 
 def bare_forward(module, row):
     """From the cells of a row to probabilities: tensors, network, softmax, array."""
-    tensors = {}
-    for name in WIDTHS:
-        tensors[f"{name}|values"] = torch.from_numpy(row[name].iloc[0][None])
-        tensors[f"{name}|present"] = torch.ones(1, dtype=torch.bool)
+    inputs = {
+        name: FeatureInputs(
+            torch.from_numpy(row[name].iloc[0][None]), torch.ones(1, dtype=torch.bool)
+        )
+        for name in WIDTHS
+    }
     with torch.inference_mode():
-        return torch.softmax(module(**tensors), dim=1).numpy()
+        return torch.softmax(module(Batch(inputs)), dim=1).numpy()
 
 
 def per_call(run):

@@ -16,6 +16,7 @@ from torch import nn
 
 from skmm import JointFusionClassifier, Trainer
 from skmm._environment._device import one_thread, resolve_device
+from skmm._training._batches import Batch, FeatureInputs
 
 N_ROWS, WIDTHS, N_CLASSES = 20_000, {"text": 384, "photo": 1280, "numbers": 20}, 10
 N_COMPONENTS = [32, 64, 128]  # widths of the network
@@ -49,24 +50,36 @@ def fusion(**options):
     )
 
 
-def tensors_of(blocks):
-    """Tensors as the network of a joint fusion takes them."""
-    values = {f"{name}|values": torch.from_numpy(block) for name, block in blocks.items()}
-    present = {
-        f"{name}|present": torch.ones(len(b), dtype=torch.bool) for name, b in blocks.items()
-    }
-    return values | present
+def batch_of(values):
+    """Rows as the network of a joint fusion takes them, from a tensor of each modality."""
+    return Batch(
+        {
+            name: FeatureInputs(
+                block, torch.ones(len(block), dtype=torch.bool, device=block.device)
+            )
+            for name, block in values.items()
+        }
+    )
 
 
-def by_hand(module, tensors, target):
+class OfTensors(nn.Module):
+    """The network, called as plain skorch calls it: with a tensor of each modality."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, **values):
+        return self.module(batch_of(values))
+
+
+def by_hand(module, batch, target):
     optimizer = torch.optim.AdamW(
         module.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
     )
     for _ in range(EPOCHS):
         for rows in torch.randperm(len(target)).to(target.device).split(BATCH_SIZE):
-            loss = nn.functional.cross_entropy(
-                module(**{name: t[rows] for name, t in tensors.items()}), target[rows]
-            )
+            loss = nn.functional.cross_entropy(module(batch.rows(rows)), target[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -75,7 +88,7 @@ def by_hand(module, tensors, target):
 def by_skorch(module, arrays, y, device):
     """Train with skorch as it comes: its data loader and its callbacks."""
     net = NeuralNetClassifier(
-        module,
+        OfTensors(module),
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.AdamW,
         optimizer__weight_decay=WEIGHT_DECAY,
@@ -99,12 +112,11 @@ def measure(n_components, blocks, y, device):
     fitted = fusion(max_epochs=1, **options).fit(frame[:200], np.arange(200) % N_CLASSES)
     module = fitted.module_.to(device)
     state = {name: value.clone() for name, value in module.state_dict().items()}
-    cpu = tensors_of(blocks)
-    tensors = {name: tensor.to(device) for name, tensor in cpu.items()}
-    arrays, target = {name: t.numpy() for name, t in cpu.items()}, torch.as_tensor(y)
+    batch = batch_of({name: torch.from_numpy(own) for name, own in blocks.items()}).to(device)
+    target = torch.as_tensor(y)
     whole = []
 
-    def anew():
+    def again():
         module.load_state_dict(state)
         return module.train()
 
@@ -118,8 +130,8 @@ def measure(n_components, blocks, y, device):
         seconds = interleaved(
             {
                 "skmm": by_skmm,
-                "by hand": lambda: by_hand(anew(), tensors, target.to(device)),
-                "plain skorch": lambda: by_skorch(anew(), arrays, y, device),
+                "by hand": lambda: by_hand(again(), batch, target.to(device)),
+                "plain skorch": lambda: by_skorch(again(), blocks, y, device),
             },
             repeats=REPEATS,
         )

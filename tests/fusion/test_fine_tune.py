@@ -84,7 +84,7 @@ def test_encoder_for_hands_back_the_tuned_encoder(bert, data, how):
     vectors = encoder.transform(X[["text"]])
     assert vectors.shape == (60, 16) and np.isnan(vectors[3]).all()
     if how != "frozen":
-        network = model.module_.encoder_of("text")
+        network = model.module_.encoders.network_of("text")
         with torch.no_grad():
             inside = network(**encoder.training_tensors(X[["text"]])).pooled.numpy()
         rows = np.arange(60) != 3
@@ -110,7 +110,7 @@ def test_pickle_clone_and_rows(bert, data, how):
     # One set of weights: what is trained on is what the encoder gives.
     again.partial_fit(X, y)
     backbone = again.encoder_for("text")._engine.backbone
-    assert backbone is again.module_.encoder_of("text").backbone
+    assert backbone is again.module_.encoders.network_of("text").backbone
     alone = np.vstack([model.predict_proba(X.iloc[[i]]) for i in range(6)])
     np.testing.assert_allclose(alone, proba[:6], atol=1e-5)
     np.testing.assert_allclose(clone(model).fit(X, y).predict_proba(X), proba, atol=1e-6)

@@ -66,7 +66,7 @@ def fitted(data):
 def test_encoders_and_head_learn_together(data, fitted):
     X, y = data
     assert fitted.score(X[320:], y[320:]) > 0.7
-    assert fitted.module_.encoder_names == ["photo", "review", "table"]
+    assert fitted.module_.encoders.trained == ["photo", "review", "table"]
 
 
 def test_gradients_reach_every_encoder(data, fitted):
@@ -76,8 +76,8 @@ def test_gradients_reach_every_encoder(data, fitted):
         clone(fitted).set_params(max_epochs=1, trainer__learning_rate=1e-12).fit(X[:320], y[:320])
     )
     for name in ("photo", "review", "table"):
-        before = dict(untrained.module_.encoder_of(name).named_parameters())
-        after = dict(fitted.module_.encoder_of(name).named_parameters())
+        before = dict(untrained.module_.encoders.network_of(name).named_parameters())
+        after = dict(fitted.module_.encoders.network_of(name).named_parameters())
         moved = [key for key in after if not torch.allclose(before[key], after[key], atol=1e-4)]
         assert len(moved) > 0.8 * len(after)
 
@@ -144,9 +144,9 @@ def test_partial_fit_trains_the_encoders_too(data):
     model = JointFusionClassifier(
         triples()[:2], n_components=8, trainer=Trainer(learning_rate=5e-3), random_state=0
     ).partial_fit(X[:100], y[:100])
-    weights = [p.clone() for p in model.module_.encoder_of("review").parameters()]
+    weights = [p.clone() for p in model.module_.encoders.network_of("review").parameters()]
     model.partial_fit(X[100:200], y[100:200])
-    after = list(model.module_.encoder_of("review").parameters())
+    after = list(model.module_.encoders.network_of("review").parameters())
     assert any(not torch.equal(a, b) for a, b in zip(weights, after, strict=True))
 
 
@@ -155,8 +155,8 @@ def test_warm_start_goes_on_with_the_encoders(data):
     model = JointFusionClassifier(
         triples()[:2], n_components=8, max_epochs=1, warm_start=True, random_state=0
     ).fit(X, y)
-    network = model.module_.encoder_of("photo")
-    assert model.fit(X, y).module_.encoder_of("photo") is network
+    network = model.module_.encoders.network_of("photo")
+    assert model.fit(X, y).module_.encoders.network_of("photo") is network
 
 
 def test_unreadable_pictures_count_as_absent(data):
@@ -208,11 +208,11 @@ def test_encoders_are_asked_by_protocol(data):
     ).fit(X, y)
     encoder = model.modalities_[0][1]
     assert encoder is not own and set(encoder.y_) == {"cat", "dog"}
-    trained = model.module_.encoder_of("own").weight.detach().numpy()
+    trained = model.module_.encoders.network_of("own").weight.detach().numpy()
     np.testing.assert_array_equal(encoder.weight_, trained)
     model.set_params(warm_start=True).fit(X, y)
     np.testing.assert_array_equal(
-        encoder.weight_, model.module_.encoder_of("own").weight.detach().numpy()
+        encoder.weight_, model.module_.encoders.network_of("own").weight.detach().numpy()
     )
 
 

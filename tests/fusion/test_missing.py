@@ -13,9 +13,11 @@ from sklearn.base import clone
 from torch import nn
 
 from skmm import ImageEncoder, JointFusionClassifier, JointFusionRegressor
-from skmm._training._module import JointModule, make_stand_in
+from skmm._training._batches import Batch, FeatureInputs
+from skmm._training._module import JointModule, ModalityEncoders, make_imputer
 from skmm.datasets import make_multimodal_classification
-from skmm.nets import STRATEGIES, make_fusion
+from skmm.fusion._strategies import STRATEGIES, make_strategy
+from skmm.nets import Head
 
 MODES = ["mask", "token", "impute", "zero"]
 WIDTHS = {"a": 3, "b": 5, "c": 2}
@@ -24,15 +26,15 @@ FAST = {"n_components": 16, "batch_size": 32, "learning_rate": 5e-3, "random_sta
 
 def joint_module(missing, strategy="concat", *, modality_dropout=0.0):
     torch.manual_seed(0)
-    stand_in = make_stand_in(missing, WIDTHS, 8)
-    if stand_in is not None:  # as after some training
-        for parameter in stand_in.parameters():
+    imputer = make_imputer(missing, WIDTHS, 8)
+    if imputer is not None:  # as after some training
+        for parameter in imputer.parameters():
             nn.init.normal_(parameter, std=0.3)
-    fusion = make_fusion(strategy, WIDTHS, 8)
-    return JointModule(
-        list(WIDTHS), {}, fusion, 8, 2, modality_dropout=modality_dropout, dropout=0.0,
-        stand_in=stand_in,
-    )  # fmt: skip
+    fusion = make_strategy(strategy).build(WIDTHS, 8, dropout=0.0)
+    encoders = ModalityEncoders(
+        list(WIDTHS), {}, modality_dropout=modality_dropout, imputer=imputer
+    )
+    return JointModule(encoders, fusion, Head(8, 2), 8)
 
 
 def batch(n=12, *, n_tokens=None):
@@ -41,12 +43,14 @@ def batch(n=12, *, n_tokens=None):
     inputs = {}
     for i, (name, width) in enumerate(WIDTHS.items()):
         shape = (n, width) if n_tokens is None else (n, n_tokens, width)
-        inputs[f"{name}|values"] = torch.randn(shape, generator=generator)
-        inputs[f"{name}|present"] = torch.arange(n) >> i & 1 == 0
+        values = torch.randn(shape, generator=generator)
+        present = torch.arange(n) >> i & 1 == 0
+        mask = None
         if n_tokens is not None:
             mask = torch.rand((n, n_tokens), generator=generator) < 0.6
-            inputs[f"{name}|mask"] = mask | (torch.arange(n_tokens) == 2)
-    return inputs
+            mask = mask | (torch.arange(n_tokens) == 2)
+        inputs[name] = FeatureInputs(values, present, mask)
+    return Batch(inputs)
 
 
 def pooled(tokens, mask):
@@ -66,26 +70,24 @@ def trained(missing, X, y, **options):
 def test_content_of_an_absent_modality_changes_nothing(missing, strategy):
     n_tokens = 3 if strategy in ("mean", "attention", "cross_attention", "bottleneck") else None
     module, inputs = joint_module(missing, strategy).eval(), batch(8, n_tokens=n_tokens)
-    expected = module(**inputs)
+    expected = module(inputs)
     assert torch.isfinite(expected).all()
     for junk in (1e4, float("nan")):
-        other = dict(inputs)
-        for name in WIDTHS:
-            gone = ~inputs[f"{name}|present"]
-            other[f"{name}|values"] = inputs[f"{name}|values"].clone()
-            other[f"{name}|values"][gone] = junk
-        assert torch.equal(module(**other), expected)
+        other = copy.deepcopy(inputs)
+        for own in other.modalities.values():
+            own.values[~own.present] = junk
+        assert torch.equal(module(other), expected)
 
 
 @pytest.mark.parametrize("missing", MODES)
 def test_gradients_do_not_reach_what_is_absent(missing):
     module, inputs = joint_module(missing), batch()
     for name in WIDTHS:
-        inputs[f"{name}|values"].requires_grad_()
-    module(**inputs).square().sum().backward()
+        inputs.modalities[name].values.requires_grad_()
+    module(inputs).square().sum().backward()
     for name in WIDTHS:
-        gone = ~inputs[f"{name}|present"]
-        gradient = inputs[f"{name}|values"].grad
+        gone = ~inputs.modalities[name].present
+        gradient = inputs.modalities[name].values.grad
         assert not gradient[gone].any() and gradient[~gone].any()
 
 
@@ -97,24 +99,24 @@ def test_tokens_and_masks_of_each_mode(n_tokens):
     inputs = batch(n_tokens=n_tokens)
     for missing in ("token", "zero"):
         module = joint_module(missing).eval()
-        before, known = module.gather(**inputs)
-        tokens, masks = module.stand_in(before, known, known)
+        before, known = module.encoders.gather(inputs)
+        tokens, masks = module.encoders.imputer(before, known, known)
         for i, name in enumerate(WIDTHS):
-            gone = ~inputs[f"{name}|present"]
+            gone = ~inputs.modalities[name].present
             # A row that has the modality keeps what it has.
             assert torch.equal(tokens[name][~gone], before[name][~gone])
             assert torch.equal(masks[name][~gone], known[name][~gone])
             # Else there is one token.
             assert masks[name][gone].sum(dim=1).eq(1).all() and masks[name][gone, 0].all()
-            vector = torch.zeros(1) if missing == "zero" else module.stand_in.vectors[i]
+            vector = torch.zeros(1) if missing == "zero" else module.encoders.imputer.vectors[i]
             assert torch.equal(tokens[name][gone, 0], vector.expand(int(gone.sum()), WIDTHS[name]))
 
 
 def test_imputed_tokens_equal_a_direct_computation():
     """Row by row from the modalities that the row has, and the loss over those it has."""
     module, inputs = joint_module("impute").train(), batch(n_tokens=4)
-    net = module.stand_in
-    before, known = module.gather(**inputs)
+    net = module.encoders.imputer
+    before, known = module.encoders.gather(inputs)
     shown = {name: mask.clone() for name, mask in known.items()}
     shown["b"][0] = False  # hidden by modality dropout: a truth to learn from
     tokens, _ = net(before, shown, known)
@@ -130,7 +132,7 @@ def test_imputed_tokens_equal_a_direct_computation():
                 for layer, m, has in zip(net.maps, WIDTHS, there, strict=True)
             ]
             joined = torch.cat([*parts, torch.tensor(there, dtype=torch.float32)])
-            expected = net.straight[i](joined) + net.bent[i](
+            expected = net.straight[i](joined) + net.nonlinear[i](
                 nn.functional.gelu(net.hidden[i](joined))
             )
             if not shown[name][row].any():
@@ -140,28 +142,30 @@ def test_imputed_tokens_equal_a_direct_computation():
                 errors.append((expected - truth).square().mean())
         expected_loss = torch.stack(errors).mean() if errors else torch.tensor(0.0)
         torch.testing.assert_close(losses[row], expected_loss)
-    module.eval()(**inputs)
+    module.eval()(inputs)
     assert net.take_auxiliary() is None
 
 
 def test_imputing_teaches_the_encoders_nothing():
     module, inputs = joint_module("impute").train(), batch()
-    inputs["a|values"].requires_grad_()
-    module(**inputs)
+    inputs.modalities["a"].values.requires_grad_()
+    module(inputs)
     module.take_auxiliary().sum().backward()
-    assert inputs["a|values"].grad is None
-    assert all(p.grad is not None and p.grad.any() for p in module.stand_in.parameters())
+    assert inputs.modalities["a"].values.grad is None
+    assert all(p.grad is not None and p.grad.any() for p in module.encoders.imputer.parameters())
 
 
 def test_learned_tokens_learn_from_absent_rows_and_from_dropout():
     X, score = views(120)
     y = (score > 0).astype(int)
     moved = [trained("token", X, y, max_epochs=3, modality_dropout=p) for p in (0.0, 0.3)]
-    vectors = [model.module_.stand_in.vectors for model in moved]
+    vectors = [model.module_.encoders.imputer.vectors for model in moved]
     assert not any(vector.any() for vector in vectors[0])  # nothing was ever absent
     assert all(vector.any() for vector in vectors[1])
     X.loc[::3, "photo"] = None
-    vectors = trained("token", X, y, max_epochs=3, modality_dropout=0.0).module_.stand_in.vectors
+    vectors = trained(
+        "token", X, y, max_epochs=3, modality_dropout=0.0
+    ).module_.encoders.imputer.vectors
     assert [bool(v.any()) for v in vectors] == [False, True, False]  # numbers, photo, text
 
 
@@ -182,10 +186,10 @@ def test_every_mode_learns_with_modalities_missing(missing):
 def imputed_error(model, X, name):
     """Mean squared error of the token of an absent modality, over its variance."""
     module, inputs = model.module_, model._inputs
-    whole = module.gather(**inputs.tensors(X))[0][name][:, 0]
-    tokens, known = module.gather(**inputs.tensors(X.assign(**{name: None})))
+    whole = module.encoders.gather(**inputs.tensors(X))[0][name][:, 0]
+    tokens, known = module.encoders.gather(**inputs.tensors(X.assign(**{name: None})))
     with torch.no_grad():
-        guess = module.stand_in(tokens, known, known)[0][name][:, 0]
+        guess = module.encoders.imputer(tokens, known, known)[0][name][:, 0]
     return float((guess - whole).square().mean() / whole.square().mean())
 
 

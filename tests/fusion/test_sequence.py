@@ -184,8 +184,8 @@ def test_networks_trained_here_give_their_tokens():
     ).fit(X, y)
     for name in ("photo", "review"):
         pairs = zip(
-            learned.module_.encoder_of(name).parameters(),
-            frozen.module_.encoder_of(name).parameters(),
+            learned.module_.encoders.network_of(name).parameters(),
+            frozen.module_.encoders.network_of(name).parameters(),
             strict=True,
         )
         assert any(not torch.allclose(a, b, atol=1e-4) for a, b in pairs)
