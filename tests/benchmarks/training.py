@@ -54,8 +54,8 @@ def batch_of(values):
     """Rows as the network of a joint fusion takes them, from a tensor of each modality."""
     return Batch(
         {
-            name: FeatureInputs(
-                block, torch.ones(len(block), dtype=torch.bool, device=block.device)
+            name: FeatureInputs(own, torch.ones(len(own), dtype=torch.bool, device=own.device))
+            for name, own in values.items()
             )
             for name, block in values.items()
         }

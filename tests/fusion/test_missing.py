@@ -163,7 +163,8 @@ def test_learned_tokens_learn_from_absent_rows_and_from_dropout():
     assert not any(vector.any() for vector in vectors[0])  # nothing was ever absent
     assert all(vector.any() for vector in vectors[1])
     X.loc[::3, "photo"] = None
-    vectors = trained(
+    again = trained("token", X, y, max_epochs=3, modality_dropout=0.0)
+    vectors = again.module_.encoders.imputer.vectors
         "token", X, y, max_epochs=3, modality_dropout=0.0
     ).module_.encoders.imputer.vectors
     assert [bool(v.any()) for v in vectors] == [False, True, False]  # numbers, photo, text
