@@ -55,14 +55,19 @@ from skmm.nets._text_decoders import (
     TokenLoss,
     TransformerDecoder,
 )
-from skmm.nets.fusion._attention import AttentionFusion
+from skmm.nets.fusion._attention import AttentionFusionModule
 from skmm.nets.fusion._base import FusionModule
-from skmm.nets.fusion._bottleneck import BottleneckFusion
-from skmm.nets.fusion._cross_attention import CrossAttentionFusion
-from skmm.nets.fusion._film import FilmFusion
-from skmm.nets.fusion._gated import CrossGatedFusion, GatedFusion
-from skmm.nets.fusion._pooling import ConcatFusion, MaxFusion, MeanFusion, SumFusion
-from skmm.nets.fusion._products import BilinearFusion, LowRankFusion
+from skmm.nets.fusion._bottleneck import BottleneckFusionModule
+from skmm.nets.fusion._cross_attention import CrossAttentionFusionModule
+from skmm.nets.fusion._film import FilmFusionModule
+from skmm.nets.fusion._gated import CrossGatedFusionModule, GatedFusionModule
+from skmm.nets.fusion._pooling import (
+    ConcatFusionModule,
+    MaxFusionModule,
+    MeanFusionModule,
+    SumFusionModule,
+)
+from skmm.nets.fusion._products import BilinearFusionModule, LowRankFusionModule
 from skmm.nets.fusion._registry import STRATEGIES, make_fusion
 from skmm.nets.fusion._unimodal import UnimodalHeads
 
@@ -70,33 +75,33 @@ __all__ = [
     "CONTRASTIVE_LOSSES",
     "LOSSES",
     "STRATEGIES",
-    "AttentionFusion",
-    "BilinearFusion",
-    "BottleneckFusion",
-    "ConcatFusion",
+    "AttentionFusionModule",
+    "BilinearFusionModule",
+    "BottleneckFusionModule",
+    "ConcatFusionModule",
     "ContrastiveLoss",
     "CorrelationLoss",
     "CorrelationNet",
-    "CrossAttentionFusion",
-    "CrossGatedFusion",
+    "CrossAttentionFusionModule",
+    "CrossGatedFusionModule",
     "DecoderState",
     "Discriminator",
-    "FilmFusion",
+    "FilmFusionModule",
     "FixedWeights",
     "FocalLoss",
     "FusionModule",
     "GRUDecoder",
     "GRUSeriesDecoder",
-    "GatedFusion",
+    "GatedFusionModule",
     "GivenLoss",
     "GradNormWeights",
     "Head",
     "InfoNCELoss",
-    "LowRankFusion",
+    "LowRankFusionModule",
     "MarginLoss",
-    "MaxFusion",
+    "MaxFusionModule",
     "MaxMarginLoss",
-    "MeanFusion",
+    "MeanFusionModule",
     "ModalityDropout",
     "OrdinalHead",
     "OrdinalLoss",
@@ -112,7 +117,7 @@ __all__ = [
     "SharedAutoencoder",
     "SigLIPLoss",
     "SmoothedLoss",
-    "SumFusion",
+    "SumFusionModule",
     "TaskHeads",
     "TaskLoss",
     "TextDecoder",

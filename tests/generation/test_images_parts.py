@@ -21,7 +21,7 @@ from skmm.generation._image_modules import (
 )
 from skmm.generation._image_targets import pictures_of_rows, shown
 from skmm.nets import (
-    ConcatFusion,
+    ConcatFusionModule,
     PictureDiscriminator,
     PictureGenerator,
     PictureUNet,
@@ -38,7 +38,7 @@ def flow(**options):
     torch.manual_seed(0)
     head = PictureUNet(1, 8, 6, n_channels=4)
     nn.init.normal_(head.end.weight, std=0.1)
-    fusion = ConcatFusion({"a": 3}, 6)
+    fusion = ConcatFusionModule({"a": 3}, 6)
     return FlowModule({"a": 3}, {}, fusion, 6, head, **{**OPTIONS, **options})
 
 
@@ -192,11 +192,11 @@ def game():
     return AdversarialModule(
         {"a": 3},
         {},
-        ConcatFusion({"a": 3}, 6),
+        ConcatFusionModule({"a": 3}, 6),
         6,
         PictureGenerator(1, 8, 6, 6, n_channels=4),
         judge=PictureDiscriminator(1, 8, 6, n_channels=4),
-        judge_fusion=ConcatFusion({"a": 3}, 6),
+        judge_fusion=ConcatFusionModule({"a": 3}, 6),
         **OPTIONS,
     )
 

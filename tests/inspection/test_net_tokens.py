@@ -278,7 +278,9 @@ def test_what_has_no_net_says_so():
     with pytest.raises(TypeError, match="Pipeline has no joint net, which method='rollout'"):
         token_attribution(early.fit(X, y), X, "review", method="rollout")
     concat = joint(Words(), max_epochs=1).fit(X, y)
-    with pytest.raises(TypeError, match="ConcatFusion has no attention to tokens. Take strategy"):
+    with pytest.raises(
+        TypeError, match="ConcatFusionModule has no attention to tokens. Take strategy"
+    ):
         token_attribution(concat, X, "review", method="rollout")
     with pytest.raises(ValueError, match="target 'x' is no class"):
         token_attribution(concat, X, "review", method="gradient", target="x")

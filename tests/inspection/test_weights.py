@@ -217,7 +217,7 @@ def test_what_has_no_weights_says_so(data):
     joint = JointFusionClassifier(TRIPLES, strategy="concat", max_epochs=1, random_state=0)
     forest = LateFusionClassifier(TRIPLES, final_estimator=RandomForestClassifier(3))
     for model, message in (
-        (joint, "ConcatFusion gives the modalities no weights. Take strategy='gated'"),
+        (joint, "ConcatFusionModule gives the modalities no weights. Take strategy='gated'"),
         (forest, "a RandomForestClassifier as final_estimator_ gives the modalities no weights"),
         (LateFusionClassifier(TRIPLES, rule="max"), "rule='max' gives the modalities no weights"),
         (make_pipeline(EarlyFusion(TRIPLES), LogisticRegression()), "Pipeline gives its modal"),

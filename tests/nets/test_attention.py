@@ -4,13 +4,13 @@ import pytest
 import torch
 from attention_by_hand import encoder_layer
 
-from skmm.nets import AttentionFusion
+from skmm.nets import AttentionFusionModule
 
 
 @pytest.fixture
 def fusion(n_features):
     torch.manual_seed(0)
-    fusion = AttentionFusion(n_features, 8, n_heads=2, n_layers=2)
+    fusion = AttentionFusionModule(n_features, 8, n_heads=2, n_layers=2)
     for parameter in fusion.parameters():  # biases and norms start at 0 and 1: stir them
         torch.nn.init.normal_(parameter, std=0.5)
     return fusion.eval()

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from skmm.nets import BilinearFusion
+from skmm.nets import BilinearFusionModule
 
 
 def with_one(fusion, tokens, masks, row):
@@ -30,7 +30,7 @@ def pooled(factors, left, right):
 
 def test_formula_with_full_matrices(make_batch, n_features):
     torch.manual_seed(0)
-    fusion = BilinearFusion(n_features, 3, rank=2)
+    fusion = BilinearFusionModule(n_features, 3, rank=2)
     torch.nn.init.normal_(fusion.factors)
     tokens, masks = make_batch()
     for row in range(6):
@@ -46,7 +46,7 @@ def test_formula_with_full_matrices(make_batch, n_features):
 
 def test_a_single_modality_is_paired_with_itself():
     torch.manual_seed(0)
-    fusion = BilinearFusion({"a": 2}, 3, rank=2)
+    fusion = BilinearFusionModule({"a": 2}, 3, rank=2)
     tokens, masks = {"a": torch.randn(4, 1, 2)}, {"a": torch.ones(4, 1, dtype=torch.bool)}
     for row in range(4):
         z, _ = with_one(fusion, tokens, masks, row)
@@ -59,7 +59,7 @@ def test_a_single_modality_is_paired_with_itself():
 def test_starts_at_the_same_scale_whatever_the_number_of_pairs(n_modalities, rank):
     torch.manual_seed(0)
     names = [f"m{i}" for i in range(n_modalities)]
-    fusion = BilinearFusion(dict.fromkeys(names, 10), 64, rank=rank)
+    fusion = BilinearFusionModule(dict.fromkeys(names, 10), 64, rank=rank)
     tokens = {name: torch.randn(200, 1, 10) for name in names}
     masks = {name: torch.ones(200, 1, dtype=torch.bool) for name in names}
     fused = fusion(tokens, masks)
@@ -68,5 +68,5 @@ def test_starts_at_the_same_scale_whatever_the_number_of_pairs(n_modalities, ran
 
 
 def test_rank_must_be_positive():
-    with pytest.raises(ValueError, match="BilinearFusion: rank must be at least 1, got 0"):
-        BilinearFusion({"a": 2}, 4, rank=0)
+    with pytest.raises(ValueError, match="BilinearFusionModule: rank must be at least 1, got 0"):
+        BilinearFusionModule({"a": 2}, 4, rank=0)

@@ -4,12 +4,12 @@ import pytest
 import torch
 from attention_by_hand import encoder_layer, normed
 
-from skmm.nets import BottleneckFusion
+from skmm.nets import BottleneckFusionModule
 
 
 def stirred(*args, **options):
     torch.manual_seed(0)
-    fusion = BottleneckFusion(*args, **options)
+    fusion = BottleneckFusionModule(*args, **options)
     for parameter in fusion.parameters():  # biases and norms start at 0 and 1
         torch.nn.init.normal_(parameter, std=0.5)
     return fusion.eval()
@@ -45,11 +45,11 @@ def test_formula(make_batch, n_features, n_layers):
 
 
 def test_one_bottleneck_is_enough_for_one_product(xor_accuracy):
-    assert xor_accuracy(BottleneckFusion, n_bottlenecks=1) > 0.95
+    assert xor_accuracy(BottleneckFusionModule, n_bottlenecks=1) > 0.95
 
 
 def test_nothing_passes_around_the_bottleneck(xor_accuracy):
-    class Cut(BottleneckFusion):
+    class Cut(BottleneckFusionModule):
         """What the modalities write into the bottleneck is wiped before it is read."""
 
         def _fuse(self, tokens, masks):
@@ -77,8 +77,8 @@ def test_nothing_passes_around_the_bottleneck(xor_accuracy):
     ],
 )
 def test_too_few(options, message):
-    with pytest.raises(ValueError, match=f"BottleneckFusion: {message}"):
-        BottleneckFusion({"a": 2}, 4, **options)
+    with pytest.raises(ValueError, match=f"BottleneckFusionModule: {message}"):
+        BottleneckFusionModule({"a": 2}, 4, **options)
 
 
 def test_weights_are_attention_rollout(make_batch, n_features):

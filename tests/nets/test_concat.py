@@ -2,12 +2,12 @@
 
 import torch
 
-from skmm.nets import ConcatFusion
+from skmm.nets import ConcatFusionModule
 
 
 def test_formula(make_batch, n_features):
     torch.manual_seed(0)
-    fusion = ConcatFusion(n_features, 4)
+    fusion = ConcatFusionModule(n_features, 4)
     torch.nn.init.normal_(fusion.absent)
     tokens, masks = make_batch()
     rows = []
@@ -21,7 +21,7 @@ def test_formula(make_batch, n_features):
 
 
 def test_absent_vector_is_learned(make_batch, n_features):
-    fusion = ConcatFusion(n_features, 4)
+    fusion = ConcatFusionModule(n_features, 4)
     tokens, masks = make_batch()
     optimizer = torch.optim.SGD([fusion.absent], lr=0.1)
     fusion(tokens, masks).square().sum().backward()

@@ -278,7 +278,7 @@ class TestErrors:
         return tokens, {k: torch.ones(t.shape[:2], dtype=torch.bool) for k, t in tokens.items()}
 
     def test_no_modalities(self):
-        with pytest.raises(ValueError, match="ConcatFusion needs at least one modality"):
+        with pytest.raises(ValueError, match="ConcatFusionModule needs at least one modality"):
             STRATEGIES["concat"]({}, 4)
 
     def test_missing_key(self, fusion, batch):

@@ -4,12 +4,12 @@ import pytest
 import torch
 from attention_by_hand import attend, normed
 
-from skmm.nets import CrossAttentionFusion
+from skmm.nets import CrossAttentionFusionModule
 
 
 def stirred(*args, **options):
     torch.manual_seed(0)
-    fusion = CrossAttentionFusion(*args, **options)
+    fusion = CrossAttentionFusionModule(*args, **options)
     for parameter in fusion.parameters():  # biases and norms start at 0 and 1
         torch.nn.init.normal_(parameter, std=0.5)
     return fusion.eval()
@@ -58,14 +58,14 @@ def test_a_single_modality_reads_itself():
 
 
 def test_what_stands_for_an_absent_modality_is_learned(make_batch, n_features):
-    fusion = CrossAttentionFusion(n_features, 8)
+    fusion = CrossAttentionFusionModule(n_features, 8)
     fusion(*make_batch()).square().sum().backward()
     assert (fusion.absent.grad != 0).any(dim=1).all()
 
 
 def test_layers_must_be_positive():
     with pytest.raises(ValueError, match="n_layers must be at least 1, got 0"):
-        CrossAttentionFusion({"a": 2}, 4, n_layers=0)
+        CrossAttentionFusionModule({"a": 2}, 4, n_layers=0)
 
 
 def test_token_weights_are_attention_rollout(make_batch, n_features):

@@ -2,14 +2,14 @@
 
 import torch
 
-from skmm.nets import CrossGatedFusion
+from skmm.nets import CrossGatedFusionModule
 
 NAMES = ["image", "table", "text"]
 
 
 def test_formula_with_missing_modalities(make_batch, n_features):
     torch.manual_seed(0)
-    fusion = CrossGatedFusion(n_features, 4)
+    fusion = CrossGatedFusionModule(n_features, 4)
     torch.nn.init.normal_(fusion.bias)
     tokens, masks = make_batch()
     for row in range(6):
@@ -33,7 +33,7 @@ def test_formula_with_missing_modalities(make_batch, n_features):
 def test_a_modality_does_not_gate_itself():
     # In units where the other modality shuts the gate, a modality is not heard at all.
     torch.manual_seed(0)
-    fusion = CrossGatedFusion({"a": 3, "b": 3}, 8)
+    fusion = CrossGatedFusionModule({"a": 3, "b": 3}, 8)
     tokens = {name: torch.randn(5, 1, 3) for name in "ab"}
     masks = {name: torch.ones(5, 1, dtype=torch.bool) for name in "ab"}
     with torch.no_grad():
@@ -45,7 +45,7 @@ def test_a_modality_does_not_gate_itself():
 
 
 def test_either_direction_can_hold_the_answer(xor_accuracy):
-    class OneWay(CrossGatedFusion):
+    class OneWay(CrossGatedFusionModule):
         def __init__(self, *args, closed, **options):
             super().__init__(*args, **options)
             self.register_buffer("closed", torch.tensor(closed))
@@ -63,7 +63,7 @@ def test_either_direction_can_hold_the_answer(xor_accuracy):
 
 def test_weights_are_gates(make_batch, n_features):
     torch.manual_seed(0)
-    fusion = CrossGatedFusion(n_features, 4)
+    fusion = CrossGatedFusionModule(n_features, 4)
     torch.nn.init.normal_(fusion.bias)
     tokens, masks = make_batch()
     weights = fusion.weights(tokens, masks)

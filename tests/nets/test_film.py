@@ -4,13 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from skmm.nets import FilmFusion
+from skmm.nets import FilmFusionModule
 
 
 @pytest.mark.parametrize("condition", [None, "image", "table", "text"])
 def test_formula(make_batch, n_features, condition):
     torch.manual_seed(0)
-    fusion = FilmFusion(n_features, 4, condition=condition)
+    fusion = FilmFusionModule(n_features, 4, condition=condition)
     tokens, masks = make_batch()
     first = condition or "image"  # in alphabetical order
     others = [name for name in ["image", "table", "text"] if name != first]
@@ -36,16 +36,16 @@ def test_formula(make_batch, n_features, condition):
 
 @pytest.mark.parametrize("condition", ["a", "b"])
 def test_either_modality_can_modulate(xor_accuracy, condition):
-    assert xor_accuracy(FilmFusion, condition=condition) > 0.95
+    assert xor_accuracy(FilmFusionModule, condition=condition) > 0.95
 
 
 def test_tokens_are_modulated_before_they_are_averaged(marked_word_accuracy):
     # What is asked for has to reach the words while they are apart; the other way round the
     # words are averaged before they modulate.
-    assert marked_word_accuracy(FilmFusion, condition="a") > 0.95
-    assert marked_word_accuracy(FilmFusion, condition="b") < 0.85
+    assert marked_word_accuracy(FilmFusionModule, condition="a") > 0.95
+    assert marked_word_accuracy(FilmFusionModule, condition="b") < 0.85
 
 
 def test_condition_must_be_a_modality():
     with pytest.raises(ValueError, match=r"condition='sound' is none.*\['image', 'text'\]. Name"):
-        FilmFusion({"text": 2, "image": 3}, 4, condition="sound")
+        FilmFusionModule({"text": 2, "image": 3}, 4, condition="sound")

@@ -2,12 +2,12 @@
 
 import torch
 
-from skmm.nets import GatedFusion
+from skmm.nets import GatedFusionModule
 
 
 def test_two_modalities_are_the_units_of_the_paper():
     torch.manual_seed(0)
-    fusion = GatedFusion({"t": 3, "v": 5}, 4)
+    fusion = GatedFusionModule({"t": 3, "v": 5}, 4)
     t, v = torch.randn(6, 3), torch.randn(6, 5)
     ones = torch.ones(6, 1, dtype=torch.bool)
     u_t, u_v = fusion.projections[0](t), fusion.projections[1](v)
@@ -20,7 +20,7 @@ def test_two_modalities_are_the_units_of_the_paper():
 
 def test_formula_with_missing_modalities(make_batch, n_features):
     torch.manual_seed(0)
-    fusion = GatedFusion(n_features, 4)
+    fusion = GatedFusionModule(n_features, 4)
     tokens, masks = make_batch()
     fused, weights = fusion(tokens, masks), fusion.weights(tokens, masks)
     for row in range(6):
@@ -52,7 +52,7 @@ def test_gates_find_the_modality_that_speaks():
         for name, value in sign.items()
     }
     masks = {name: torch.ones(n, 1, dtype=torch.bool) for name in sign}
-    fusion = GatedFusion({name: 4 for name in sign}, 16)
+    fusion = GatedFusionModule({name: 4 for name in sign}, 16)
     head = torch.nn.Linear(16, 2)
     optimizer = torch.optim.Adam([*fusion.parameters(), *head.parameters()], lr=0.01)
     for _ in range(200):

@@ -5,13 +5,13 @@ import itertools
 import pytest
 import torch
 
-from skmm.nets import LowRankFusion
+from skmm.nets import LowRankFusionModule
 
 
 def test_formula_with_the_full_tensor(make_batch, n_features):
     torch.manual_seed(0)
     n, rank = 3, 2
-    fusion = LowRankFusion(n_features, n, rank=rank)
+    fusion = LowRankFusionModule(n_features, n, rank=rank)
     torch.nn.init.normal_(fusion.factors)
     torch.nn.init.normal_(fusion.bias)
     tokens, masks = make_batch()
@@ -38,7 +38,7 @@ def test_formula_with_the_full_tensor(make_batch, n_features):
 def test_starts_at_the_same_scale_whatever_the_number_of_factors(n_modalities, rank):
     torch.manual_seed(0)
     names = [f"m{i}" for i in range(n_modalities)]
-    fusion = LowRankFusion(dict.fromkeys(names, 10), 64, rank=rank)
+    fusion = LowRankFusionModule(dict.fromkeys(names, 10), 64, rank=rank)
     tokens = {name: torch.randn(200, 1, 10) for name in names}
     masks = {name: torch.ones(200, 1, dtype=torch.bool) for name in names}
     fused = fusion(tokens, masks)
@@ -47,5 +47,5 @@ def test_starts_at_the_same_scale_whatever_the_number_of_factors(n_modalities, r
 
 
 def test_rank_must_be_positive():
-    with pytest.raises(ValueError, match="LowRankFusion: rank must be at least 1, got 0"):
-        LowRankFusion({"a": 2}, 4, rank=0)
+    with pytest.raises(ValueError, match="LowRankFusionModule: rank must be at least 1, got 0"):
+        LowRankFusionModule({"a": 2}, 4, rank=0)

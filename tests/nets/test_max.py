@@ -2,12 +2,12 @@
 
 import torch
 
-from skmm.nets import MaxFusion
+from skmm.nets import MaxFusionModule
 
 
 def test_formula(make_batch, n_features):
     torch.manual_seed(0)
-    fusion = MaxFusion(n_features, 4)
+    fusion = MaxFusionModule(n_features, 4)
     tokens, masks = make_batch()
     for row in range(6):
         parts = []
@@ -21,7 +21,7 @@ def test_formula(make_batch, n_features):
 
 
 def test_grows_with_every_modality(make_batch, n_features):
-    fusion = MaxFusion(n_features, 16)
+    fusion = MaxFusionModule(n_features, 16)
     tokens, masks = make_batch()
     everything = {name: torch.ones_like(mask) for name, mask in masks.items()}
     less = {**everything, "image": torch.zeros_like(masks["image"])}

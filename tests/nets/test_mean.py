@@ -2,12 +2,12 @@
 
 import torch
 
-from skmm.nets import MeanFusion
+from skmm.nets import MeanFusionModule
 
 
 def test_formula(make_batch, n_features):
     torch.manual_seed(0)
-    fusion = MeanFusion(n_features, 4)
+    fusion = MeanFusionModule(n_features, 4)
     tokens, masks = make_batch()
     for row in range(6):
         parts = []
@@ -21,7 +21,7 @@ def test_formula(make_batch, n_features):
 
 
 def test_lies_between_its_parts(make_batch, n_features):
-    fusion = MeanFusion(n_features, 4)
+    fusion = MeanFusionModule(n_features, 4)
     tokens, masks = make_batch()
     everything = {name: torch.ones_like(mask) for name, mask in masks.items()}
     alone = torch.stack(

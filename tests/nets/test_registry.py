@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from skmm import nets
-from skmm.nets import STRATEGIES, MeanFusion, make_fusion
+from skmm.nets import STRATEGIES, MeanFusionModule, make_fusion
 
 WIDTHS = {"a": 2, "b": 3}
 
@@ -26,7 +26,7 @@ def test_options_arrive():
 
 
 def test_by_class_and_function():
-    assert type(make_fusion(MeanFusion, WIDTHS, 8)) is MeanFusion
+    assert type(make_fusion(MeanFusionModule, WIDTHS, 8)) is MeanFusionModule
     asked = {}
 
     def factory(n_features, n_components, *, dropout, **options):
@@ -39,7 +39,7 @@ def test_by_class_and_function():
 
 def test_an_instance_is_copied():
     torch.manual_seed(0)
-    original = MeanFusion(WIDTHS, 8)
+    original = MeanFusionModule(WIDTHS, 8)
     fusion = make_fusion(original, WIDTHS, 8)
     with torch.no_grad():
         for parameter in fusion.parameters():

@@ -2,12 +2,12 @@
 
 import torch
 
-from skmm.nets import SumFusion
+from skmm.nets import SumFusionModule
 
 
 def test_formula(make_batch, n_features):
     torch.manual_seed(0)
-    fusion = SumFusion(n_features, 4)
+    fusion = SumFusionModule(n_features, 4)
     tokens, masks = make_batch()
     for row in range(6):
         expected = torch.zeros(4)
@@ -20,7 +20,7 @@ def test_formula(make_batch, n_features):
 
 
 def test_each_modality_adds_the_same_whatever_else_is_there(make_batch, n_features):
-    fusion = SumFusion(n_features, 4)
+    fusion = SumFusionModule(n_features, 4)
     tokens, masks = make_batch()
 
     def fused(*names):

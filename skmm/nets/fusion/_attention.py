@@ -11,9 +11,9 @@ from skmm.nets._layers import Projection, to_shares
 from skmm.nets.fusion._base import FusionModule
 
 __all__ = [
-    "AttentionFusion",
-    "RolloutFusion",
-    "TokenFlowFusion",
+    "AttentionFusionModule",
+    "RolloutFusionModule",
+    "TokenFlowFusionModule",
     "attention_of",
     "flow_through",
     "transformer_layer",
@@ -22,11 +22,11 @@ __all__ = [
 # --- What networks of transformers share: their layers, and how attention flows through them ---
 
 
-class TokenFlowFusion(FusionModule):
+class TokenFlowFusionModule(FusionModule):
     """A network that tells how much of each token flows to its output.
 
     A subclass follows the flow, in ``_flows``. How it is divided between modalities may say
-    nothing; where it does, the subclass is a ``RolloutFusion``.
+    nothing; where it does, the subclass is a ``RolloutFusionModule``.
     """
 
     def token_weights(
@@ -56,7 +56,7 @@ class TokenFlowFusion(FusionModule):
         """What flows from each token, (n_rows, n_tokens) for each modality; of any sum."""
 
 
-class RolloutFusion(TokenFlowFusion):
+class RolloutFusionModule(TokenFlowFusionModule):
     """A network whose tokens of all modalities compete: the flow tells of modalities, too."""
 
     def weights(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
@@ -137,7 +137,7 @@ def flow_through(flow: Tensor, attention: Tensor) -> Tensor:
     return 0.5 * flow + 0.5 * torch.einsum("bi,bij->bj", flow, attention)
 
 
-class AttentionFusion(RolloutFusion):
+class AttentionFusionModule(RolloutFusionModule):
     """Transformer over the tokens of all modalities, read at a learned first token.
 
     Every token is projected to ``n_components``, gets the learned vector of its modality, and
@@ -169,8 +169,8 @@ class AttentionFusion(RolloutFusion):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import AttentionFusion
-    >>> fusion = AttentionFusion({"image": 8, "text": 4}, 16)
+    >>> from skmm.nets import AttentionFusionModule
+    >>> fusion = AttentionFusionModule({"image": 8, "text": 4}, 16)
 
     A picture of one token and a text of five, of which the row has three:
 

@@ -7,12 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from skmm.nets._layers import Projection, masked_mean
-from skmm.nets.fusion._attention import RolloutFusion, attention_of, flow_through, transformer_layer
+from skmm.nets.fusion._attention import (
+    RolloutFusionModule,
+    attention_of,
+    flow_through,
+    transformer_layer,
+)
 
-__all__ = ["BottleneckFusion"]
+__all__ = ["BottleneckFusionModule"]
 
 
-class BottleneckFusion(RolloutFusion):
+class BottleneckFusionModule(RolloutFusionModule):
     """Attention bottlenecks: a transformer per modality, and a few tokens that all of them share.
 
     The tokens of a modality attend to each other, to a learned first token of the modality, and to
@@ -23,8 +28,9 @@ class BottleneckFusion(RolloutFusion):
     has; a row that lacks every modality gives zeros.
 
     The cost grows with the square of each sequence, not of all of them together as that of
-    ``AttentionFusion`` does. The order of the tokens inside a modality is not used. ``weights`` and
-    ``token_weights`` follow the attention back from the first tokens, through the bottleneck [2]_.
+    ``AttentionFusionModule`` does. The order of the tokens inside a modality is not used.
+    ``weights`` and ``token_weights`` follow the attention back from the first tokens, through the
+    bottleneck [2]_.
 
     Parameters
     ----------
@@ -51,8 +57,8 @@ class BottleneckFusion(RolloutFusion):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import BottleneckFusion
-    >>> fusion = BottleneckFusion({"image": 8, "text": 4}, 16)
+    >>> from skmm.nets import BottleneckFusionModule
+    >>> fusion = BottleneckFusionModule({"image": 8, "text": 4}, 16)
     >>> tokens = {"image": torch.ones(1, 9, 8), "text": torch.ones(1, 5, 4)}
     >>> masks = {"image": torch.ones(1, 9).bool(), "text": torch.arange(5)[None] < 3}
     >>> fusion(tokens, masks).shape

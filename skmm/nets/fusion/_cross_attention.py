@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from skmm.nets._layers import Projection, masked_mean, masked_softmax
-from skmm.nets.fusion._attention import TokenFlowFusion
+from skmm.nets.fusion._attention import TokenFlowFusionModule
 
-__all__ = ["CrossAttentionFusion"]
+__all__ = ["CrossAttentionFusionModule"]
 
 
-class CrossAttentionFusion(TokenFlowFusion):
+class CrossAttentionFusionModule(TokenFlowFusionModule):
     """Co-attention: in every ordered pair, the tokens of one modality read those of the other.
 
     Every token is projected to ``n_components``. For each ordered pair a stack of layers lets the
@@ -56,8 +56,8 @@ class CrossAttentionFusion(TokenFlowFusion):
     A picture of nine patches and a text of five words, of which the row has three:
 
     >>> import torch
-    >>> from skmm.nets import CrossAttentionFusion
-    >>> fusion = CrossAttentionFusion({"image": 8, "text": 4}, 16)
+    >>> from skmm.nets import CrossAttentionFusionModule
+    >>> fusion = CrossAttentionFusionModule({"image": 8, "text": 4}, 16)
     >>> tokens = {"image": torch.ones(1, 9, 8), "text": torch.ones(1, 5, 4)}
     >>> masks = {"image": torch.ones(1, 9).bool(), "text": torch.arange(5)[None] < 3}
     >>> fusion(tokens, masks).shape

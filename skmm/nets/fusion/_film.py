@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from skmm.nets._layers import Projection, masked_mean
 from skmm.nets.fusion._base import FusionModule
 
-__all__ = ["FilmFusion"]
+__all__ = ["FilmFusionModule"]
 
 
-class FilmFusion(FusionModule):
+class FilmFusionModule(FusionModule):
     r"""Feature-wise linear modulation: one modality scales and shifts the units of the others.
 
     From the projection :math:`c` of the modulating modality, every other modality :math:`m`
@@ -48,8 +48,8 @@ class FilmFusion(FusionModule):
     A question says what to look for in a picture of seven patches:
 
     >>> import torch
-    >>> from skmm.nets import FilmFusion
-    >>> fusion = FilmFusion({"image": 8, "text": 4}, 16, condition="text")
+    >>> from skmm.nets import FilmFusionModule
+    >>> fusion = FilmFusionModule({"image": 8, "text": 4}, 16, condition="text")
     >>> tokens = {"image": torch.ones(3, 7, 8), "text": torch.ones(3, 1, 4)}
     >>> masks = {"image": torch.ones(3, 7).bool(), "text": torch.ones(3, 1).bool()}
     >>> fusion(tokens, masks).shape

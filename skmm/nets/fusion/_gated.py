@@ -10,12 +10,12 @@ from skmm.nets._layers import Projection, masked_mean, masked_softmax, to_shares
 from skmm.nets.fusion._base import FusionModule
 
 __all__ = [
-    "CrossGatedFusion",
-    "GatedFusion",
+    "CrossGatedFusionModule",
+    "GatedFusionModule",
 ]
 
 
-class GatedFusion(FusionModule):
+class GatedFusionModule(FusionModule):
     r"""Gated multimodal unit: every row decides, unit by unit, which modality it listens to.
 
     With :math:`u_m` the normalised projection of modality :math:`m` and :math:`u` all of them
@@ -41,8 +41,8 @@ class GatedFusion(FusionModule):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import GatedFusion
-    >>> fusion = GatedFusion({"image": 8, "text": 4}, 16)
+    >>> from skmm.nets import GatedFusionModule
+    >>> fusion = GatedFusionModule({"image": 8, "text": 4}, 16)
     >>> tokens = {"image": torch.ones(3, 1, 8), "text": torch.ones(3, 1, 4)}
     >>> masks = {"image": torch.ones(3, 1).bool(), "text": torch.zeros(3, 1).bool()}
     >>> fusion(tokens, masks).shape
@@ -100,7 +100,7 @@ class GatedFusion(FusionModule):
 # --- Fusion by gates that each modality opens for the others ---
 
 
-class CrossGatedFusion(FusionModule):
+class CrossGatedFusionModule(FusionModule):
     r"""Bidirectional gates: what passes of a modality is decided by the others.
 
     With :math:`u_m` the normalised projection of modality :math:`m`, the fused vector is the
@@ -132,8 +132,8 @@ class CrossGatedFusion(FusionModule):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import CrossGatedFusion
-    >>> fusion = CrossGatedFusion({"image": 8, "text": 4}, 16)
+    >>> from skmm.nets import CrossGatedFusionModule
+    >>> fusion = CrossGatedFusionModule({"image": 8, "text": 4}, 16)
     >>> tokens = {"image": torch.ones(3, 1, 8), "text": torch.ones(3, 1, 4)}
     >>> masks = {"image": torch.ones(3, 1).bool(), "text": torch.zeros(3, 1).bool()}
     >>> fusion(tokens, masks).shape

@@ -9,14 +9,14 @@ from skmm.nets._layers import Projection, masked_max, masked_mean
 from skmm.nets.fusion._base import FusionModule
 
 __all__ = [
-    "ConcatFusion",
-    "MaxFusion",
-    "MeanFusion",
-    "SumFusion",
+    "ConcatFusionModule",
+    "MaxFusionModule",
+    "MeanFusionModule",
+    "SumFusionModule",
 ]
 
 
-class MeanFusion(FusionModule):
+class MeanFusionModule(FusionModule):
     """Mean of the projections of the modalities that a row has.
 
     Pooling over whatever is there treats any pattern of missing modalities alike [1]_. Under a
@@ -40,8 +40,8 @@ class MeanFusion(FusionModule):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import MeanFusion
-    >>> fusion = MeanFusion({"image": 8, "text": 4}, 16)
+    >>> from skmm.nets import MeanFusionModule
+    >>> fusion = MeanFusionModule({"image": 8, "text": 4}, 16)
     >>> tokens = {"image": torch.ones(3, 1, 8), "text": torch.ones(3, 1, 4)}
     >>> masks = {"image": torch.ones(3, 1).bool(), "text": torch.zeros(3, 1).bool()}
     >>> fusion(tokens, masks).shape
@@ -65,7 +65,7 @@ class MeanFusion(FusionModule):
 # --- Fusion by keeping the strongest answer of each unit ---
 
 
-class MaxFusion(FusionModule):
+class MaxFusionModule(FusionModule):
     """Largest value, unit by unit, over the projections of the modalities that a row has.
 
     A unit fires if any modality makes it fire [1]_. A row that lacks every modality gives
@@ -88,8 +88,8 @@ class MaxFusion(FusionModule):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import MaxFusion
-    >>> fusion = MaxFusion({"image": 8, "text": 4}, 16)
+    >>> from skmm.nets import MaxFusionModule
+    >>> fusion = MaxFusionModule({"image": 8, "text": 4}, 16)
     >>> tokens = {"image": torch.ones(3, 1, 8), "text": torch.ones(3, 1, 4)}
     >>> masks = {"image": torch.ones(3, 1).bool(), "text": torch.zeros(3, 1).bool()}
     >>> fusion(tokens, masks).shape
@@ -114,7 +114,7 @@ class MaxFusion(FusionModule):
 # --- Fusion by adding the modalities up in one space ---
 
 
-class SumFusion(FusionModule):
+class SumFusionModule(FusionModule):
     """Sum of the projections of the modalities that a row has.
 
     Under a linear head it is an additive model, as the mean is, but evidence adds up: a second
@@ -138,8 +138,8 @@ class SumFusion(FusionModule):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import SumFusion
-    >>> fusion = SumFusion({"image": 8, "text": 4}, 16)
+    >>> from skmm.nets import SumFusionModule
+    >>> fusion = SumFusionModule({"image": 8, "text": 4}, 16)
     >>> tokens = {"image": torch.ones(3, 1, 8), "text": torch.ones(3, 1, 4)}
     >>> masks = {"image": torch.ones(3, 1).bool(), "text": torch.zeros(3, 1).bool()}
     >>> fusion(tokens, masks).shape
@@ -163,7 +163,7 @@ class SumFusion(FusionModule):
 # --- Fusion by joining the modalities side by side ---
 
 
-class ConcatFusion(FusionModule):
+class ConcatFusionModule(FusionModule):
     """Modalities side by side, then a small network over all of them.
 
     The common baseline of multimodal learning [1]_: every modality is projected to
@@ -187,8 +187,8 @@ class ConcatFusion(FusionModule):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import ConcatFusion
-    >>> fusion = ConcatFusion({"image": 8, "text": 4}, 16)
+    >>> from skmm.nets import ConcatFusionModule
+    >>> fusion = ConcatFusionModule({"image": 8, "text": 4}, 16)
     >>> tokens = {"image": torch.ones(3, 1, 8), "text": torch.ones(3, 1, 4)}
     >>> masks = {"image": torch.ones(3, 1).bool(), "text": torch.zeros(3, 1).bool()}
     >>> fusion(tokens, masks).shape

@@ -11,12 +11,12 @@ from skmm.nets._layers import Projection, masked_mean
 from skmm.nets.fusion._base import FusionModule
 
 __all__ = [
-    "BilinearFusion",
-    "LowRankFusion",
+    "BilinearFusionModule",
+    "LowRankFusionModule",
 ]
 
 
-class BilinearFusion(FusionModule):
+class BilinearFusionModule(FusionModule):
     r"""Factorised bilinear pooling of every two modalities, averaged over the pairs.
 
     With :math:`z_m` the projection of modality :math:`m` and a 1 appended to it, a pair gives
@@ -31,7 +31,7 @@ class BilinearFusion(FusionModule):
     a modality speak alone too [2]_, and is all that is left of an absent one. The fused vector
     is the mean over the pairs of which the row has a part; a row that lacks every modality
     gives zeros. A single modality is paired with itself. Two modalities interact here as in
-    ``LowRankFusion``; from three on there are no products of more than two.
+    ``LowRankFusionModule``; from three on there are no products of more than two.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ class BilinearFusion(FusionModule):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import BilinearFusion
-    >>> fusion = BilinearFusion({"image": 8, "text": 4}, 16, rank=2)
+    >>> from skmm.nets import BilinearFusionModule
+    >>> fusion = BilinearFusionModule({"image": 8, "text": 4}, 16, rank=2)
     >>> tokens = {"image": torch.ones(3, 1, 8), "text": torch.ones(3, 1, 4)}
     >>> masks = {"image": torch.ones(3, 1).bool(), "text": torch.zeros(3, 1).bool()}
     >>> fusion(tokens, masks).shape
@@ -107,7 +107,7 @@ class BilinearFusion(FusionModule):
 # --- Fusion by the product of all modalities, kept small by a low rank ---
 
 
-class LowRankFusion(FusionModule):
+class LowRankFusionModule(FusionModule):
     r"""Low-rank multimodal fusion: a linear map of the outer product of all modalities.
 
     With :math:`z_m` the projection of modality :math:`m` and a 1 appended to it, every output
@@ -138,8 +138,8 @@ class LowRankFusion(FusionModule):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import LowRankFusion
-    >>> fusion = LowRankFusion({"image": 8, "text": 4}, 16, rank=2)
+    >>> from skmm.nets import LowRankFusionModule
+    >>> fusion = LowRankFusionModule({"image": 8, "text": 4}, 16, rank=2)
     >>> tokens = {"image": torch.ones(3, 1, 8), "text": torch.ones(3, 1, 4)}
     >>> masks = {"image": torch.ones(3, 1).bool(), "text": torch.zeros(3, 1).bool()}
     >>> fusion(tokens, masks).shape

@@ -7,30 +7,35 @@ from typing import Any
 
 from torch import nn
 
-from skmm.nets.fusion._attention import AttentionFusion
+from skmm.nets.fusion._attention import AttentionFusionModule
 from skmm.nets.fusion._base import FusionModule
-from skmm.nets.fusion._bottleneck import BottleneckFusion
-from skmm.nets.fusion._cross_attention import CrossAttentionFusion
-from skmm.nets.fusion._film import FilmFusion
-from skmm.nets.fusion._gated import CrossGatedFusion, GatedFusion
-from skmm.nets.fusion._pooling import ConcatFusion, MaxFusion, MeanFusion, SumFusion
-from skmm.nets.fusion._products import BilinearFusion, LowRankFusion
+from skmm.nets.fusion._bottleneck import BottleneckFusionModule
+from skmm.nets.fusion._cross_attention import CrossAttentionFusionModule
+from skmm.nets.fusion._film import FilmFusionModule
+from skmm.nets.fusion._gated import CrossGatedFusionModule, GatedFusionModule
+from skmm.nets.fusion._pooling import (
+    ConcatFusionModule,
+    MaxFusionModule,
+    MeanFusionModule,
+    SumFusionModule,
+)
+from skmm.nets.fusion._products import BilinearFusionModule, LowRankFusionModule
 
 __all__ = ["STRATEGIES", "make_fusion"]
 
 STRATEGIES: dict[str, type[FusionModule]] = {
-    "concat": ConcatFusion,
-    "mean": MeanFusion,
-    "max": MaxFusion,
-    "sum": SumFusion,
-    "gated": GatedFusion,
-    "cross_gated": CrossGatedFusion,
-    "film": FilmFusion,
-    "bilinear": BilinearFusion,
-    "low_rank": LowRankFusion,
-    "attention": AttentionFusion,
-    "cross_attention": CrossAttentionFusion,
-    "bottleneck": BottleneckFusion,
+    "concat": ConcatFusionModule,
+    "mean": MeanFusionModule,
+    "max": MaxFusionModule,
+    "sum": SumFusionModule,
+    "gated": GatedFusionModule,
+    "cross_gated": CrossGatedFusionModule,
+    "film": FilmFusionModule,
+    "bilinear": BilinearFusionModule,
+    "low_rank": LowRankFusionModule,
+    "attention": AttentionFusionModule,
+    "cross_attention": CrossAttentionFusionModule,
+    "bottleneck": BottleneckFusionModule,
 }
 
 
@@ -68,7 +73,7 @@ def make_fusion(
     --------
     >>> from skmm.nets import make_fusion
     >>> type(make_fusion("low_rank", {"image": 8, "text": 4}, 16, rank=2)).__name__
-    'LowRankFusion'
+    'LowRankFusionModule'
     >>> make_fusion("mean", {"image": 8, "text": 4}, 16, rank=2)
     Traceback (most recent call last):
     ...

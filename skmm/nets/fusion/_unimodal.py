@@ -31,9 +31,9 @@ class UnimodalHeads(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import Head, MeanFusion, UnimodalHeads
+    >>> from skmm.nets import Head, MeanFusionModule, UnimodalHeads
     >>> widths = {"image": 8, "text": 4}
-    >>> fusion = MeanFusion(widths, 16)
+    >>> fusion = MeanFusionModule(widths, 16)
     >>> heads = UnimodalHeads(fusion, widths, lambda width: Head(width, 3))
     >>> tokens = {"image": torch.ones(5, 1, 8), "text": torch.ones(5, 1, 4)}
     >>> masks = {"image": torch.ones(5, 1).bool(), "text": torch.zeros(5, 1).bool()}
