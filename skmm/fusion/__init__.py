@@ -6,12 +6,42 @@ from skmm.fusion._joint_multitask import JointFusionMultiTask
 from skmm.fusion._joint_regressor import JointFusionRegressor
 from skmm.fusion._late_classifier import LateFusionClassifier
 from skmm.fusion._late_regressor import LateFusionRegressor
+from skmm.fusion._strategies import (
+    AttentionFusion,
+    BilinearFusion,
+    BottleneckFusion,
+    ConcatFusion,
+    CrossAttentionFusion,
+    CrossGatedFusion,
+    FilmFusion,
+    FusionStrategy,
+    GatedFusion,
+    LowRankFusion,
+    MaxFusion,
+    MeanFusion,
+    SumFusion,
+    make_strategy,
+)
 
 __all__ = [
+    "AttentionFusion",
+    "BilinearFusion",
+    "BottleneckFusion",
+    "ConcatFusion",
+    "CrossAttentionFusion",
+    "CrossGatedFusion",
     "EarlyFusion",
+    "FilmFusion",
+    "FusionStrategy",
+    "GatedFusion",
     "JointFusionClassifier",
     "JointFusionMultiTask",
     "JointFusionRegressor",
     "LateFusionClassifier",
     "LateFusionRegressor",
+    "LowRankFusion",
+    "MaxFusion",
+    "MeanFusion",
+    "SumFusion",
+    "make_strategy",
 ]

@@ -15,6 +15,8 @@ _FOLDERS = {
     "generation": generation,
     "retrieval": retrieval,
 }
+# They hold options of an estimator, which are searched through it, and are not fitted.
+_NESTED = (fusion.FusionStrategy,)
 
 
 def all_estimators(kind: str | None = None) -> list[tuple[str, type]]:
@@ -48,6 +50,8 @@ def all_estimators(kind: str | None = None) -> list[tuple[str, type]]:
     for folder in folders:
         for name in folder.__all__:
             value = getattr(folder, name)
-            if inspect.isclass(value) and issubclass(value, BaseEstimator):
+            if not inspect.isclass(value) or issubclass(value, _NESTED):
+                continue
+            if issubclass(value, BaseEstimator):
                 found[name] = value
     return sorted(found.items())

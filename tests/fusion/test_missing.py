@@ -15,7 +15,7 @@ from torch import nn
 from skmm import ImageEncoder, JointFusionClassifier, JointFusionRegressor
 from skmm._training._module import JointModule, make_stand_in
 from skmm.datasets import make_multimodal_classification
-from skmm.nets import STRATEGIES, make_fusion
+from skmm.fusion._strategies import STRATEGIES, make_strategy
 
 MODES = ["mask", "token", "impute", "zero"]
 WIDTHS = {"a": 3, "b": 5, "c": 2}
@@ -28,7 +28,7 @@ def joint_module(missing, strategy="concat", *, modality_dropout=0.0):
     if stand_in is not None:  # as after some training
         for parameter in stand_in.parameters():
             nn.init.normal_(parameter, std=0.3)
-    fusion = make_fusion(strategy, WIDTHS, 8)
+    fusion = make_strategy(strategy).build(WIDTHS, 8, dropout=0.0)
     return JointModule(
         list(WIDTHS), {}, fusion, 8, 2, modality_dropout=modality_dropout, dropout=0.0,
         stand_in=stand_in,
