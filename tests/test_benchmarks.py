@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from real_data import load_real
 
-from skmm.nets import STRATEGIES
+from skmm.fusion._strategies import STRATEGIES
 
 BENCHMARKS = Path(__file__).with_name("benchmarks")
 

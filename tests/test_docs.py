@@ -19,7 +19,7 @@ from numpydoc.validate import validate
 
 import skmm
 from skmm.fusion import LateFusionClassifier
-from skmm.nets import STRATEGIES
+from skmm.fusion._strategies import STRATEGIES
 from skmm.testing import all_estimators
 from skmm.testing._instances import fitted_instance
 

@@ -21,6 +21,7 @@ from skmm.fusion._strategies import (
     MaxFusion,
     MeanFusion,
     SumFusion,
+    make_strategy,
 )
 
 __all__ = [
@@ -30,18 +31,19 @@ __all__ = [
     "ConcatFusion",
     "CrossAttentionFusion",
     "CrossGatedFusion",
+    "EarlyFusion",
     "FilmFusion",
     "FusionStrategy",
     "GatedFusion",
-    "LowRankFusion",
-    "MaxFusion",
-    "MeanFusion",
-    "SumFusion",
-    "EarlyFusion",
     "JointFusionClassifier",
     "JointFusionMultiTask",
     "JointFusionRegressor",
     "LateFusionClassifier",
     "LateFusionRegressor",
+    "LowRankFusion",
+    "MaxFusion",
+    "MeanFusion",
+    "SumFusion",
     "Trainer",
+    "make_strategy",
 ]

@@ -533,7 +533,7 @@ STRATEGIES: dict[str, type[FusionStrategy]] = {
 
 
 def make_strategy(
-    strategy: str | FusionStrategy | type[FusionStrategy] | nn.Module | Callable[..., nn.Module],
+    strategy: str | FusionStrategy | nn.Module | Callable[..., FusionStrategy | nn.Module],
 ) -> FusionStrategy:
     """Return the strategy that a value of ``strategy`` stands for.
 
@@ -571,12 +571,13 @@ def make_strategy(
     """
     if isinstance(strategy, FusionStrategy):
         return strategy
+    if isinstance(strategy, str):
+        strategy = _named(strategy)
+    if isinstance(strategy, type) and issubclass(strategy, FusionStrategy):
+        made: FusionStrategy = strategy()
+        return made
     if isinstance(strategy, nn.Module):
         return _ReadyModule(strategy)
-    if isinstance(strategy, str):
-        return _named(strategy)()
-    if isinstance(strategy, type) and issubclass(strategy, FusionStrategy):
-        return strategy()
     if callable(strategy):
         return _ModuleFactory(strategy)
     raise TypeError(
@@ -600,7 +601,7 @@ class _ReadyModule(FusionStrategy):
 class _ModuleFactory(FusionStrategy):
     """The strategy of a class or function that makes a module."""
 
-    def __init__(self, factory: Callable[..., nn.Module]):
+    def __init__(self, factory: Callable[..., object]):
         self.factory = factory
 
     def build(

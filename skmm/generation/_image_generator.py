@@ -44,10 +44,10 @@ from skmm.generation._pretrained_images import PretrainedImages
 from skmm.metrics import make_picture_scorer
 from skmm.nets import (
     STRATEGIES,
+    GANImageGenerator,
     GivenLoss,
-    PictureDiscriminator,
-    PictureGenerator,
-    PictureUNet,
+    ImageDiscriminator,
+    ImageUNet,
     make_fusion,
 )
 
@@ -188,12 +188,12 @@ class BaseImages(PretrainedImages, BaseGenerator):
         if is_game:
             return AdversarialModule(
                 *own,
-                PictureGenerator(n_colors, size, width, width, **channels),
-                judge=PictureDiscriminator(n_colors, size, width, **channels),
+                GANImageGenerator(n_colors, size, width, width, **channels),
+                judge=ImageDiscriminator(n_colors, size, width, **channels),
                 judge_fusion=self._make_fusion(widths),
                 **options,
             )
-        head = PictureUNet(n_colors, size, width, dropout=self.dropout, **channels)
+        head = ImageUNet(n_colors, size, width, dropout=self.dropout, **channels)
         return FlowModule(*own, head, **options)
 
     def _make_fusion(self, widths: dict[str, int]) -> nn.Module:

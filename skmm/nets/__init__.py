@@ -1,4 +1,4 @@
-"""Networks that fuse modalities: a dictionary of tokens in, one vector a row out.
+"""Networks, losses and layers: fusion of modalities, heads, decoders, generators.
 
 Plain ``torch.nn``: nothing here knows of frames, estimators or the rest of skmm.
 """
@@ -15,7 +15,7 @@ from skmm.nets._contrastive import (
     TripletLoss,
 )
 from skmm.nets._correlation import CorrelationLoss, CorrelationNet
-from skmm.nets._image_networks import PictureDiscriminator, PictureGenerator, PictureUNet
+from skmm.nets._image_networks import GANImageGenerator, ImageDiscriminator, ImageUNet
 from skmm.nets._layers import (
     Head,
     ModalityDropout,
@@ -90,12 +90,15 @@ __all__ = [
     "FixedWeights",
     "FocalLoss",
     "FusionModule",
+    "GANImageGenerator",
     "GRUDecoder",
     "GRUSeriesDecoder",
     "GatedFusionModule",
     "GivenLoss",
     "GradNormWeights",
     "Head",
+    "ImageDiscriminator",
+    "ImageUNet",
     "InfoNCELoss",
     "LowRankFusionModule",
     "MarginLoss",
@@ -108,9 +111,6 @@ __all__ = [
     "OrthogonalMap",
     "PairwiseContrast",
     "Perceptron",
-    "PictureDiscriminator",
-    "PictureGenerator",
-    "PictureUNet",
     "Projection",
     "SeriesDecoder",
     "SeriesLoss",

@@ -1,4 +1,4 @@
-"""Two that play against each other: a map between spaces and who tells them apart."""
+"""Adversarial training: maps between two spaces, and a discriminator that tells them apart."""
 
 from collections.abc import Sequence
 
@@ -48,7 +48,8 @@ class OrthogonalMap(nn.Module):
     def rotations(self) -> Tensor:
         """Return the orthogonal matrices next to the maps, of the shape of ``start``."""
         left, _, right = torch.linalg.svd(self.weight)
-        return left @ right
+        rotations: Tensor = left @ right
+        return rotations
 
 
 class Discriminator(nn.Module):

@@ -138,7 +138,8 @@ class SharedAutoencoder(nn.Module):
 
     def decode(self, i: int, latent: Tensor) -> Tensor:
         """Return the vectors (n_rows, n_features) of modality ``i`` for latent ones."""
-        return self.decoders[i](latent)
+        vectors: Tensor = self.decoders[i](latent)
+        return vectors
 
     def forward(self, present: Tensor, **values: Tensor) -> Tensor:
         """Return the loss of each row.

@@ -1,4 +1,4 @@
-"""Contrastive losses: what belongs together shall be more alike than what does not.
+"""Contrastive losses: what belongs together becomes more alike than what does not.
 
 A loss is called with the vectors of two modalities, row by row partners and of unit length, and
 with two masks of shape (n_rows, n_rows): ``positive[i, j]`` says that row ``j`` of the one side
@@ -367,8 +367,6 @@ CONTRASTIVE_LOSSES: dict[str, type[ContrastiveLoss]] = {
     "max_margin": MaxMarginLoss,
 }
 
-# --- A contrastive loss over all pairs of modalities of a batch of rows ---
-
 
 class PairwiseContrast(nn.Module):
     """A contrastive loss over every pair of modalities, for the rows that have both.
@@ -413,7 +411,8 @@ class PairwiseContrast(nn.Module):
         known = target[:, -1] >= 0
         positive = torch.eye(len(target), dtype=torch.bool, device=target.device)
         positive = positive | (_equal(target[:, -1]) & known[:, None])
-        return self.loss(left, right, positive, ~positive & ~same)
+        losses: Tensor = self.loss(left, right, positive, ~positive & ~same)
+        return losses
 
 
 def _equal(codes: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Deep canonical correlation: networks whose outputs shall go along with each other."""
+"""Deep canonical correlation: networks whose outputs go along with each other."""
 
 from collections.abc import Sequence
 
@@ -123,7 +123,8 @@ class CorrelationLoss(nn.Module):
             ]
         )
         explained = torch.linalg.eigvalsh(whitened @ whitened.T)[-self.n_components :]
-        return 1 - explained.mean()
+        unexplained: Tensor = 1 - explained.mean()
+        return unexplained
 
     def _root(self, centred: Tensor) -> Tensor:
         """Lower triangle L with ``L @ L.T`` the sum of squares, ridge included."""
@@ -131,4 +132,5 @@ class CorrelationLoss(nn.Module):
         identity = torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
         # Of outputs that are all alike nothing would be left to divide by.
         mean = squares.diagonal().mean().clamp(min=1e-6)
-        return torch.linalg.cholesky(squares + self.ridge * mean * identity)
+        root: Tensor = torch.linalg.cholesky(squares + self.ridge * mean * identity)
+        return root

@@ -1,7 +1,6 @@
-"""Small pieces of the networks that draw pictures and of those that judge them."""
+"""Layers of the networks that generate images and of those that discriminate between them."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +8,7 @@ from torch.nn import functional
 
 __all__ = [
     "ModulatedBlock",
+    "SpectralBlock",
     "SpectralConv2d",
     "SpectralLinear",
     "group_norm",
@@ -28,12 +28,12 @@ def patch_size(image_size: int) -> int:
     Parameters
     ----------
     image_size : int
-        Side of the pictures in pixels.
+        Side of the images in pixels.
 
     Returns
     -------
     patch_size : int
-        1 for pictures of up to 16 pixels, 2 up to 64, then 4.
+        1 for images of up to 16 pixels, 2 up to 64, then 4.
     """
     return 1 if image_size <= 16 else 2 if image_size <= 64 else 4
 
@@ -44,7 +44,7 @@ def stage_sizes(image_size: int) -> list[int]:
     Parameters
     ----------
     image_size : int
-        Side of the pictures, a multiple of 4.
+        Side of the images, a multiple of 4.
 
     Returns
     -------
@@ -135,12 +135,13 @@ class ModulatedBlock(nn.Module):
         maps : Tensor of shape (n_rows, n_in, height, width)
             What the block changes.
         condition : Tensor of shape (n_rows, n_condition)
-            What bends it.
+            What scales and shifts it.
         """
         own = self.conv_in(functional.silu(self.norm_in(maps)))
         scale, shift = self.modulate(condition)[:, :, None, None].chunk(2, dim=1)
         own = self.norm_out(own) * (1 + scale) + shift
-        return self.skip(maps) + self.conv_out(self.dropout(functional.silu(own)))
+        out: Tensor = self.skip(maps) + self.conv_out(self.dropout(functional.silu(own)))
+        return out
 
 
 class _Spectral(nn.Module):
@@ -154,7 +155,7 @@ class _Spectral(nn.Module):
        adversarial networks", ICLR.
     """
 
-    weight: Any
+    weight: Tensor
     left: Tensor
 
     def _start(self) -> None:
@@ -170,7 +171,8 @@ class _Spectral(nn.Module):
                 left = functional.normalize(matrix @ right, dim=0)
                 if self.training:
                     self.left.copy_(left)
-            return self.weight / (left @ matrix @ right).clamp(min=1e-12)
+            value: Tensor = left @ matrix @ right
+            return self.weight / value.clamp(min=1e-12)
 
 
 class SpectralConv2d(_Spectral, nn.Conv2d):
@@ -182,7 +184,8 @@ class SpectralConv2d(_Spectral, nn.Conv2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps (n_rows, n_out, height, width) of maps (n_rows, n_in, height, width)."""
-        return self._conv_forward(maps, self.normalised(), self.bias)
+        out: Tensor = self._conv_forward(maps, self.normalised(), self.bias)
+        return out
 
 
 class SpectralLinear(_Spectral, nn.Linear):
@@ -194,4 +197,27 @@ class SpectralLinear(_Spectral, nn.Linear):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Return vectors (n_rows, n_out) of vectors (n_rows, n_in)."""
-        return functional.linear(vectors, self.normalised(), self.bias)
+        out: Tensor = functional.linear(vectors, self.normalised(), self.bias)
+        return out
+
+
+class SpectralBlock(nn.Module):
+    """A residual block under spectral normalisation, without normalisation of the maps.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Channels.
+    """
+
+    def __init__(self, n_in: int, n_out: int):
+        super().__init__()
+        self.conv_in = SpectralConv2d(n_in, n_out, 3, padding=1)
+        self.conv_out = SpectralConv2d(n_out, n_out, 3, padding=1)
+        self.skip = nn.Identity() if n_in == n_out else SpectralConv2d(n_in, n_out, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps (n_rows, n_out, height, width) of maps (n_rows, n_in, height, width)."""
+        own = self.conv_in(functional.leaky_relu(maps, 0.2))
+        out: Tensor = self.skip(maps) + self.conv_out(functional.leaky_relu(own, 0.2))
+        return out

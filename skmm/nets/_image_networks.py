@@ -1,4 +1,4 @@
-"""A small U-Net that takes noisy pictures, a time and a condition."""
+"""Small networks over images: a U-Net for diffusion, and generator and discriminator of a GAN."""
 
 import torch
 from torch import Tensor, nn
@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from skmm.nets._image_layers import (
     ModulatedBlock,
+    SpectralBlock,
     SpectralConv2d,
     SpectralLinear,
     group_norm,
@@ -15,16 +16,16 @@ from skmm.nets._image_layers import (
 )
 
 __all__ = [
-    "PictureDiscriminator",
-    "PictureGenerator",
-    "PictureUNet",
+    "GANImageGenerator",
+    "ImageDiscriminator",
+    "ImageUNet",
 ]
 
 _WIDEST = 4  # times the stage of full size
 
 
-class PictureUNet(nn.Module):
-    """From a noisy picture, a time and a condition to something of the picture's shape [1]_.
+class ImageUNet(nn.Module):
+    """From a noisy image, a time and a condition to something of the image's shape [1]_.
 
     Every block is scaled and shifted by the time and the condition. Pixels of a patch come in and
     go out as channels of one place: the finest maps are those of the patches.
@@ -32,7 +33,7 @@ class PictureUNet(nn.Module):
     Parameters
     ----------
     n_colors : int
-        Channels of the pictures.
+        Channels of the images.
     image_size : int
         Their side in pixels, a multiple of 4.
     n_condition : int
@@ -50,8 +51,8 @@ class PictureUNet(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import PictureUNet
-    >>> network = PictureUNet(1, 32, n_condition=8, n_channels=16)
+    >>> from skmm.nets import ImageUNet
+    >>> network = ImageUNet(1, 32, n_condition=8, n_channels=16)
     >>> network(torch.ones(5, 1, 32, 32), torch.linspace(0, 1, 5), torch.ones(5, 8)).shape
     torch.Size([5, 1, 32, 32])
     """
@@ -92,44 +93,41 @@ class PictureUNet(nn.Module):
         for weight in self.end.parameters():
             nn.init.zeros_(weight)
 
-    def forward(self, pictures: Tensor, time: Tensor, condition: Tensor) -> Tensor:
-        """Return a tensor of the shape of ``pictures``.
+    def forward(self, images: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        """Return a tensor of the shape of ``images``.
 
         Parameters
         ----------
-        pictures : Tensor of shape (n_rows, n_colors, image_size, image_size)
-            Between noise and a picture.
+        images : Tensor of shape (n_rows, n_colors, image_size, image_size)
+            Between noise and an image.
         time : Tensor of shape (n_rows,)
             How far on the way, in [0, 1].
         condition : Tensor of shape (n_rows, n_condition)
-            What the picture is to be of.
+            What the image has to show.
         """
-        bend = self.of_time(time_features(time, self.n_time)) + self.of_condition(condition)
-        bend = functional.silu(bend)
-        maps = self.begin(functional.pixel_unshuffle(pictures, self.patch))
+        given = self.of_time(time_features(time, self.n_time)) + self.of_condition(condition)
+        given = functional.silu(given)
+        maps = self.begin(functional.pixel_unshuffle(images, self.patch))
         kept: list[Tensor] = []
         for stage, block in enumerate(self.down):
-            maps = block(maps if stage == 0 else functional.avg_pool2d(maps, 2), bend)
+            maps = block(maps if stage == 0 else functional.avg_pool2d(maps, 2), given)
             kept.append(maps)
-        maps = self.middle(maps, bend)
+        maps = self.middle(maps, given)
         for stage in reversed(range(len(self.up))):
             if maps.shape[2:] != kept[stage].shape[2:]:
                 maps = functional.interpolate(maps, scale_factor=2.0, mode="nearest")
-            maps = self.up[stage](torch.cat([maps, kept[stage]], dim=1), bend)
+            maps = self.up[stage](torch.cat([maps, kept[stage]], dim=1), given)
         out = self.end(functional.silu(self.norm(maps)))
         return functional.pixel_shuffle(out, self.patch)
 
 
-# --- A small network that draws a picture in one go, from noise and a condition ---
-
-
-class PictureGenerator(nn.Module):
-    """From noise and a condition to a picture: what plays against a discriminator [1]_, [2]_.
+class GANImageGenerator(nn.Module):
+    """From noise and a condition to an image: trained against a discriminator [1]_, [2]_.
 
     Parameters
     ----------
     n_colors : int
-        Channels of the pictures.
+        Channels of the images.
     image_size : int
         Their side in pixels, a multiple of 4.
     n_noise : int
@@ -148,8 +146,8 @@ class PictureGenerator(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import PictureGenerator
-    >>> draw = PictureGenerator(3, 32, n_noise=4, n_condition=8, n_channels=16)
+    >>> from skmm.nets import GANImageGenerator
+    >>> draw = GANImageGenerator(3, 32, n_noise=4, n_condition=8, n_channels=16)
     >>> draw(torch.randn(5, 4), torch.ones(5, 8)).shape
     torch.Size([5, 3, 32, 32])
     """
@@ -175,24 +173,24 @@ class PictureGenerator(nn.Module):
             ModulatedBlock(before, after, n_given)
             for before, after in zip([widths[0], *widths[:-1]], widths, strict=True)
         ]
-        for block in blocks:  # drawn in one go, a picture needs all layers from the start
+        for block in blocks:  # drawn in one go, an image needs all layers from the start
             nn.init.kaiming_uniform_(block.conv_out.weight, a=5**0.5)
         self.blocks = nn.ModuleList(blocks)
         self.norm = group_norm(n_channels)
         self.end = nn.Conv2d(n_channels, n_colors * self.patch**2, 3, padding=1)
 
     def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return pictures (n_rows, n_colors, image_size, image_size) in [-1, 1].
+        """Return images (n_rows, n_colors, image_size, image_size) in [-1, 1].
 
         Parameters
         ----------
         noise : Tensor of shape (n_rows, n_noise)
-            What sets pictures of one condition apart.
+            What sets images of one condition apart.
         condition : Tensor of shape (n_rows, n_condition)
-            What the picture is to be of.
+            What the image has to show.
         """
         given = torch.cat([noise, condition], dim=1)
-        maps = self.begin(given).unflatten(1, (-1, self.first, self.first))
+        maps = torch.unflatten(self.begin(given), 1, (-1, self.first, self.first))
         for stage, block in enumerate(self.blocks):
             if stage:
                 maps = functional.interpolate(maps, scale_factor=2.0, mode="nearest")
@@ -201,33 +199,16 @@ class PictureGenerator(nn.Module):
         return functional.pixel_shuffle(out, self.patch).tanh()
 
 
-# --- A small network that judges whether a picture is real and is of what is asked for ---
+class ImageDiscriminator(nn.Module):
+    """Score of an image under a condition: a projection discriminator [1]_.
 
-
-class _Block(nn.Module):
-    """A residual block without normalisation of the maps."""
-
-    def __init__(self, n_in: int, n_out: int):
-        super().__init__()
-        self.conv_in = SpectralConv2d(n_in, n_out, 3, padding=1)
-        self.conv_out = SpectralConv2d(n_out, n_out, 3, padding=1)
-        self.skip = nn.Identity() if n_in == n_out else SpectralConv2d(n_in, n_out, 1)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        own = self.conv_in(functional.leaky_relu(maps, 0.2))
-        return self.skip(maps) + self.conv_out(functional.leaky_relu(own, 0.2))
-
-
-class PictureDiscriminator(nn.Module):
-    """Score of a picture under a condition: a projection discriminator [1]_.
-
-    Two terms make the score: how real the picture looks, and the product of its features with the
+    Two terms make the score: how real the image looks, and the product of its features with the
     condition. All layers are under spectral normalisation [2]_.
 
     Parameters
     ----------
     n_colors : int
-        Channels of the pictures.
+        Channels of the images.
     image_size : int
         Their side in pixels, a multiple of 4.
     n_condition : int
@@ -244,10 +225,10 @@ class PictureDiscriminator(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import PictureDiscriminator
-    >>> judge = PictureDiscriminator(1, 32, n_condition=8, n_channels=16)
-    >>> features = judge.look(torch.ones(5, 1, 32, 32))
-    >>> judge(features, torch.ones(5, 8)).shape
+    >>> from skmm.nets import ImageDiscriminator
+    >>> discriminator = ImageDiscriminator(1, 32, n_condition=8, n_channels=16)
+    >>> features = discriminator.look(torch.ones(5, 1, 32, 32))
+    >>> discriminator(features, torch.ones(5, 8)).shape
     torch.Size([5])
     """
 
@@ -257,34 +238,35 @@ class PictureDiscriminator(nn.Module):
         widths = [n_channels * min(2**i, _WIDEST) for i in range(len(stage_sizes(image_size)))]
         self.begin = SpectralConv2d(n_colors * self.patch**2, n_channels, 3, padding=1)
         self.blocks = nn.ModuleList(
-            _Block(before, after)
+            SpectralBlock(before, after)
             for before, after in zip([n_channels, *widths[:-1]], widths, strict=True)
         )
         self.is_real = SpectralLinear(widths[-1], 1)
         self.of_condition = SpectralLinear(n_condition, widths[-1], bias=False)
 
-    def look(self, pictures: Tensor) -> Tensor:
-        """Return features (n_rows, n_features) of pictures.
+    def look(self, images: Tensor) -> Tensor:
+        """Return features (n_rows, n_features) of images.
 
         Parameters
         ----------
-        pictures : Tensor of shape (n_rows, n_colors, image_size, image_size)
+        images : Tensor of shape (n_rows, n_colors, image_size, image_size)
             In [-1, 1].
         """
-        maps = self.begin(functional.pixel_unshuffle(pictures, self.patch))
+        maps = self.begin(functional.pixel_unshuffle(images, self.patch))
         for stage, block in enumerate(self.blocks):
             maps = block(maps if stage == 0 else functional.avg_pool2d(maps, 2))
         return functional.leaky_relu(maps, 0.2).sum(dim=(2, 3))
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Return scores (n_rows,), high for real pictures of what the condition says.
+        """Return scores (n_rows,), high for real images of what the condition says.
 
         Parameters
         ----------
         features : Tensor of shape (n_rows, n_features)
             From :meth:`look`.
         condition : Tensor of shape (n_rows, n_condition)
-            What the picture should be of.
+            What the image has to show.
         """
-        fit = (features * self.of_condition(condition)).sum(dim=1)
-        return self.is_real(features).squeeze(1) + fit
+        fit: Tensor = (features * self.of_condition(condition)).sum(dim=1)
+        is_real: Tensor = self.is_real(features)
+        return is_real.squeeze(1) + fit

@@ -1,4 +1,4 @@
-"""Small pieces that several networks share: masked reductions, projection, head.
+"""Layers that several networks share: masked reductions, projection, head, modality dropout.
 
 The masked functions take values that may be NaN or infinite where the mask is False; neither
 their result nor its gradient sees them.
@@ -176,7 +176,7 @@ def to_shares(weights: Tensor) -> Tensor:
 
 
 class Projection(nn.Sequential):
-    """Linear map to a common length, normalised, bent and thinned out.
+    """Linear map to a common length, layer normalisation, nonlinearity and dropout.
 
     The layer normalisation [1]_ makes blocks of any scale equal partners: a sentence embedding
     of length one weighs as much as raw activations in the hundreds.
@@ -190,7 +190,7 @@ class Projection(nn.Sequential):
     dropout : float, default=0.0
         Share of the outputs that is zeroed in training, in [0, 1].
     activation : Module or None, default=None
-        What bends the normalised outputs; None stands for GELU, ``nn.Identity()`` for nothing.
+        Nonlinearity of the normalised outputs; None stands for GELU, ``nn.Identity()`` for none.
 
     References
     ----------
@@ -255,11 +255,8 @@ class Head(nn.Sequential):
         )
 
 
-# --- Layers one after the other: the multilayer perceptron ---
-
-
 class Perceptron(nn.Sequential):
-    """Linear layers with something bent between them.
+    """Linear layers with a nonlinearity and dropout between them: a multilayer perceptron.
 
     Parameters
     ----------
@@ -293,9 +290,6 @@ class Perceptron(nn.Sequential):
             layers += [nn.Linear(n_features, size), nn.GELU(), nn.Dropout(dropout)]
             n_features = size
         super().__init__(*layers, nn.Linear(n_features, n_outputs))
-
-
-# --- Rows that lose whole modalities in training, so that none is indispensable ---
 
 
 class ModalityDropout(nn.Module):
@@ -355,9 +349,6 @@ class ModalityDropout(nn.Module):
         luckiest = luck == luck.amax(dim=1, keepdim=True)
         keep = (luck >= self.p) | luckiest
         return {name: masks[name] & keep[:, [i]] for i, name in enumerate(names)}
-
-
-# --- Tokens of all modalities as one sequence, for a decoder to look at ---
 
 
 class TokenMemory(nn.Module):

@@ -1,4 +1,4 @@
-"""Losses of single rows: what a joint network is trained with.
+"""Losses of single rows: what a joint network is trained with, and the head of ordered classes.
 
 A loss is called with outputs and target and reduces nothing. The target is
 
@@ -10,7 +10,6 @@ A loss is called with outputs and target and reduces nothing. The target is
 import copy
 import inspect
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,84 +26,7 @@ __all__ = [
     "make_loss",
 ]
 
-# --- Classes in an order: one score and the thresholds between neighbours ---
-# The cumulative link model with a logistic link [1]_: a class above the k-th has probability
-# ``sigmoid(score - threshold[k])``. The thresholds rise by construction, so every class has a
-# probability that is not negative.
-#
-# .. [1] McCullagh (1980), "Regression models for ordinal data", JRSS B 42.
-
-_SMALLEST_GAP = 1e-3  # between thresholds: a class has a share that is not zero
-
-
-class OrdinalHead(nn.Module):
-    """From the fused vector to the log-odds of being above each class but the last.
-
-    Parameters
-    ----------
-    n_components : int
-        Length of the fused vector.
-    thresholds : Tensor of shape (n_classes - 1,)
-        Rising; where training starts.
-    dropout : float, default=0.0
-        Share of the inputs that is zeroed in training.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skmm.nets import OrdinalHead
-    >>> OrdinalHead(32, torch.tensor([-1.0, 0.0, 1.0]))(torch.ones(5, 32)).shape
-    torch.Size([5, 3])
-    """
-
-    def __init__(self, n_components: int, thresholds: Tensor, *, dropout: float = 0.0):
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.score = nn.Linear(n_components, 1, bias=False)  # the first threshold is its bias
-        thresholds = thresholds.float()
-        gaps = (thresholds.diff() - _SMALLEST_GAP).clamp(min=1e-3)
-        self.first = nn.Parameter(thresholds[:1].clone())
-        self.gaps = nn.Parameter(gaps + torch.log(-torch.expm1(-gaps)))  # softplus, undone
-
-    @property
-    def thresholds(self) -> Tensor:
-        """Rising values of the score, one between each pair of neighbours."""
-        gaps = functional.softplus(self.gaps) + _SMALLEST_GAP
-        return torch.cat([self.first, self.first + gaps.cumsum(0)])
-
-    def forward(self, fused: Tensor) -> Tensor:
-        """Return log-odds (n_rows, n_classes - 1), which fall along a row."""
-        return self.score(self.dropout(fused)) - self.thresholds
-
-
-class OrdinalLoss(nn.Module):
-    """Negative log-likelihood of the cumulative link model.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skmm.nets import OrdinalLoss
-    >>> OrdinalLoss()(torch.tensor([[1.0, -1.0]]), torch.tensor([1]))  # -log(.731 - .269)
-    tensor([0.7719])
-    """
-
-    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """Return losses (n_rows,) for log-odds (n_rows, n_classes - 1) and classes (n_rows,)."""
-        edge = outputs.new_full((len(outputs), 1), torch.inf)
-        odds = torch.cat([edge, outputs, -edge], dim=1)
-        above_lower = odds.gather(1, target[:, None])[:, 0]  # log-odds of not being below
-        above_upper = odds.gather(1, target[:, None] + 1)[:, 0]
-        # log(sigmoid(a) - sigmoid(b)), which cancels, as a product: a > b.
-        inside = torch.isfinite(above_lower) & torch.isfinite(above_upper)
-        gap = torch.where(inside, above_lower, 1.0) - torch.where(inside, above_upper, 0.0)
-        overlap = torch.where(inside, torch.log(-torch.expm1(-gap.clamp(min=1e-6))), 0.0)
-        return -(_log_sigmoid(above_lower) + _log_sigmoid(-above_upper) + overlap)
-
-
-def _log_sigmoid(odds: Tensor) -> Tensor:
-    """Log of the sigmoid, 0 at infinity with a gradient that is no NaN."""
-    finite = torch.isfinite(odds)
-    return torch.where(finite, functional.logsigmoid(torch.where(finite, odds, 0.0)), 0.0)
+_SMALLEST_GAP = 1e-3  # between ordinal thresholds: a class has a share that is not zero
 
 
 class FocalLoss(nn.Module):
@@ -185,9 +107,9 @@ class SmoothedLoss(nn.Module):
 
 
 class MarginLoss(nn.Module):
-    """Hinge: the truth shall lead the strongest rival by a margin [1]_.
+    """Hinge: the truth has to lead the strongest rival by a margin [1]_.
 
-    For labels the score shall be beyond the margin on the right side of 0.
+    For labels the score has to be beyond the margin on the right side of 0.
 
     Parameters
     ----------
@@ -222,6 +144,85 @@ class MarginLoss(nn.Module):
         return functional.relu(self.margin - outputs.gather(1, truth)[:, 0] + rival)
 
 
+class OrdinalHead(nn.Module):
+    """From the fused vector to the log-odds of being above each class but the last.
+
+    The cumulative link model with a logistic link [1]_, for classes in an order: a class above the
+    k-th has probability ``sigmoid(score - threshold[k])``. The thresholds rise by construction, so
+    every class has a probability that is not negative.
+
+    Parameters
+    ----------
+    n_components : int
+        Length of the fused vector.
+    thresholds : Tensor of shape (n_classes - 1,)
+        Rising; where training starts.
+    dropout : float, default=0.0
+        Share of the inputs that is zeroed in training.
+
+    References
+    ----------
+    .. [1] McCullagh (1980), "Regression models for ordinal data", JRSS B 42.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import OrdinalHead
+    >>> OrdinalHead(32, torch.tensor([-1.0, 0.0, 1.0]))(torch.ones(5, 32)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, n_components: int, thresholds: Tensor, *, dropout: float = 0.0):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.score = nn.Linear(n_components, 1, bias=False)  # the first threshold is its bias
+        thresholds = thresholds.float()
+        gaps = (thresholds.diff() - _SMALLEST_GAP).clamp(min=1e-3)
+        self.first = nn.Parameter(thresholds[:1].clone())
+        self.gaps = nn.Parameter(gaps + torch.log(-torch.expm1(-gaps)))  # softplus, undone
+
+    @property
+    def thresholds(self) -> Tensor:
+        """Rising values of the score, one between each pair of neighbours."""
+        gaps = functional.softplus(self.gaps) + _SMALLEST_GAP
+        return torch.cat([self.first, self.first + gaps.cumsum(0)])
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """Return log-odds (n_rows, n_classes - 1), which fall along a row."""
+        score: Tensor = self.score(self.dropout(fused))
+        return score - self.thresholds
+
+
+class OrdinalLoss(nn.Module):
+    """Negative log-likelihood of the cumulative link model, see :class:`OrdinalHead`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import OrdinalLoss
+    >>> OrdinalLoss()(torch.tensor([[1.0, -1.0]]), torch.tensor([1]))  # -log(.731 - .269)
+    tensor([0.7719])
+    """
+
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Return losses (n_rows,) for log-odds (n_rows, n_classes - 1) and classes (n_rows,)."""
+        edge = outputs.new_full((len(outputs), 1), torch.inf)
+        odds = torch.cat([edge, outputs, -edge], dim=1)
+        above_lower = odds.gather(1, target[:, None])[:, 0]  # log-odds of not being below
+        above_upper = odds.gather(1, target[:, None] + 1)[:, 0]
+        # log(sigmoid(a) - sigmoid(b)), which cancels, as a product: a > b.
+        inside = torch.isfinite(above_lower) & torch.isfinite(above_upper)
+        gap = torch.where(inside, above_lower, 1.0) - torch.where(inside, above_upper, 0.0)
+        overlap = torch.where(inside, torch.log(-torch.expm1(-gap.clamp(min=1e-6))), 0.0)
+        return -(_log_sigmoid(above_lower) + _log_sigmoid(-above_upper) + overlap)
+
+
+def _log_sigmoid(odds: Tensor) -> Tensor:
+    """Log of the sigmoid, 0 at infinity with a gradient that is no NaN."""
+    finite = torch.isfinite(odds)
+    return torch.where(finite, functional.logsigmoid(torch.where(finite, odds, 0.0)), 0.0)
+
+
 class RowLoss(nn.Module):
     """A loss of the user's, of which a copy is used, held to one value a row or output.
 
@@ -237,7 +238,7 @@ class RowLoss(nn.Module):
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Return losses of shape (n_rows,) or (n_rows, n_outputs)."""
-        losses = self.loss(outputs, target)
+        losses: Tensor = self.loss(outputs, target)
         if losses.ndim not in (1, 2) or len(losses) != len(outputs):
             raise ValueError(
                 f"loss {type(self.loss).__name__} gave a tensor of shape {tuple(losses.shape)} for"
@@ -280,7 +281,7 @@ LOSSES: dict[str, dict[str, Callable[..., nn.Module]]] = {
 }
 
 
-def make_loss(loss: str | nn.Module, kind: str, **params: Any) -> nn.Module:
+def make_loss(loss: str | nn.Module, kind: str, **params: object) -> nn.Module:
     """Build the loss of each row.
 
     Parameters

@@ -1,4 +1,7 @@
-"""The contract of a network that draws series: a memory in, a length and values out."""
+"""Networks that draw series: a memory in, a length and values out.
+
+First the contract, then the two networks and the loss they are trained with.
+"""
 
 import math
 from abc import ABC, abstractmethod
@@ -61,7 +64,7 @@ class SeriesDecoder(ABC, nn.Module):
         if self.position == "share":
             steps = steps / (lengths[:, None] - 1).clamp(min=1)
         angles = steps[:, :, None] * self.rates
-        places = self.place(torch.cat([angles.sin(), angles.cos()], dim=2))
+        places: Tensor = self.place(torch.cat([angles.sin(), angles.cos()], dim=2))
         return places.expand(len(lengths), -1, -1)
 
     def predict_length(self, memory: Tensor, mask: Tensor) -> Tensor:
@@ -74,7 +77,8 @@ class SeriesDecoder(ABC, nn.Module):
         mask : BoolTensor of shape (n_rows, n_memory)
             True where it exists; at least once in each row.
         """
-        return self.length(masked_mean(memory, mask)).squeeze(1)
+        length: Tensor = self.length(masked_mean(memory, mask))
+        return length.squeeze(1)
 
     def forward(self, memory: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
         """Return series (n_rows, n_steps, n_channels), of as many steps as the longest has.
@@ -88,15 +92,13 @@ class SeriesDecoder(ABC, nn.Module):
         lengths : Tensor of shape (n_rows,), int
             Steps of each series, at least one; what stands behind them is of no meaning.
         """
-        height, level = self.scale(masked_mean(memory, mask))[:, None].chunk(2, dim=2)
+        scale: Tensor = self.scale(masked_mean(memory, mask))
+        height, level = scale[:, None].chunk(2, dim=2)
         return height.exp() * self.shapes(memory, mask, lengths) + level
 
     @abstractmethod
     def shapes(self, memory: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
         """Return what ``forward`` brings to each series' height and level."""
-
-
-# --- A recurrent network that draws a series, with attention to the memory ---
 
 
 class GRUSeriesDecoder(SeriesDecoder):
@@ -154,15 +156,14 @@ class GRUSeriesDecoder(SeriesDecoder):
     def shapes(self, memory: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
         """Return series (n_rows, n_steps, n_channels) before height and level are put in."""
         mean = masked_mean(memory, mask)
-        hidden = torch.tanh(self.begin(mean)).unflatten(1, (self.n_layers, self.width))
+        hidden = torch.tanh(self.begin(mean))
+        hidden = torch.unflatten(hidden, 1, (self.n_layers, self.width))
         places = self.places(lengths, int(lengths.max())) + mean[:, None]
         outputs, _ = self.gru(places, hidden.transpose(0, 1).contiguous())
         scores = self.query(outputs) @ memory.transpose(1, 2) * self.width**-0.5
         found = masked_softmax(scores, mask[:, None], dim=2) @ memory
-        return self.out(self.mix(torch.cat([outputs, found], dim=2)))
-
-
-# --- A transformer that draws a series, all of its steps at once ---
+        shapes: Tensor = self.out(self.mix(torch.cat([outputs, found], dim=2)))
+        return shapes
 
 
 class TransformerSeriesDecoder(SeriesDecoder):
@@ -240,10 +241,8 @@ class TransformerSeriesDecoder(SeriesDecoder):
         absent = torch.arange(n_steps, device=lengths.device) >= lengths[:, None]
         for layer in self.layers:
             x = layer(x, memory, tgt_key_padding_mask=absent, memory_key_padding_mask=~mask)
-        return self.out(x)
-
-
-# --- The loss of a series: its known values and its length ---
+        shapes: Tensor = self.out(x)
+        return shapes
 
 
 class SeriesLoss(nn.Module):

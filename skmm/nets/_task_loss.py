@@ -1,4 +1,4 @@
-"""The loss of several tasks at once, some of whose targets are not known, and their weights."""
+"""Several tasks at once: their weights, the loss of all, and heads side by side."""
 
 from collections.abc import Iterable, Sequence
 
@@ -38,7 +38,7 @@ class FixedWeights(nn.Module):
         """Return the weights (n_tasks,)."""
         return self.weights
 
-    def judged(self) -> Tensor:
+    def for_evaluation(self) -> Tensor:
         """Return the weights (n_tasks,) in the loss that early stopping looks at."""
         return self.weights
 
@@ -81,7 +81,7 @@ class UncertaintyWeights(nn.Module):
         """Return the weights (n_tasks,)."""
         return self.factor * torch.exp(-self.log_variances.detach())
 
-    def judged(self) -> Tensor:
+    def for_evaluation(self) -> Tensor:
         """Return ones: losses of two epochs are compared by the same weights."""
         return torch.ones_like(self.factor)
 
@@ -131,7 +131,7 @@ class GradNormWeights(nn.Module):
         """Return the weights (n_tasks,)."""
         return self.weights
 
-    def judged(self) -> Tensor:
+    def for_evaluation(self) -> Tensor:
         """Return ones: losses of two epochs are compared by the same weights."""
         return torch.ones_like(self.weights)
 
@@ -209,7 +209,7 @@ class TaskLoss(nn.Module):
         """Return losses, 0 where the target is not known, and what is; (n_rows, n_tasks) both."""
         known = ~target.isnan()
         columns = []
-        for k, own in enumerate(outputs.split(self.widths, dim=1)):
+        for k, own in enumerate(torch.split(outputs, self.widths, dim=1)):
             truth = torch.where(known[:, k], target[:, k], 0.0)
             column = self._column(k, own, truth)
             columns.append(torch.where(known[:, k], column, 0.0))
@@ -226,23 +226,22 @@ class TaskLoss(nn.Module):
         return weighted, scores / known.sum(dim=1).clamp(min=1)
 
     def _column(self, k: int, outputs: Tensor, truth: Tensor) -> Tensor:
+        losses: Tensor
         if self.is_value[k]:
             losses = self.losses[k](outputs, truth[:, None])
             return losses.mean(dim=1) if losses.ndim > 1 else losses
         classes = truth.long()
         losses = self.losses[k](outputs, classes)
-        weights = getattr(self, f"class_weights_{k}")
+        weights: Tensor | None = getattr(self, f"class_weights_{k}")
         return losses if weights is None else losses * weights[classes]
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each row, (n_rows,), from a target (n_rows, n_tasks) with NaN."""
         losses, known = self.rows(outputs, target)
         if self.training:
-            return self.balance(losses / self.shares, known)
-        return (losses / self.shares) @ self.balance.judged()
-
-
-# --- Heads side by side, where one linear map for all tasks will not do ---
+            total: Tensor = self.balance(losses / self.shares, known)
+            return total
+        return (losses / self.shares) @ self.balance.for_evaluation()
 
 
 class TaskHeads(nn.Module):

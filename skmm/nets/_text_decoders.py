@@ -1,7 +1,11 @@
-"""The contract of a network that writes: a memory and the tokens so far in, the next one out."""
+"""Networks that write: a memory and the tokens so far in, the next one out.
+
+First the contract, then the two networks and the loss they are trained with.
+"""
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,10 +76,13 @@ class TextDecoder(ABC, nn.Module):
         self.bias = nn.Parameter(self.embedding.weight.new_zeros(n_tokens))
 
     def _embed(self, ids: Tensor) -> Tensor:
-        return self.embedding(ids) * self.width**0.5
+        vectors: Tensor = self.embedding(ids) * self.width**0.5
+        return vectors
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return nn.functional.linear(hidden, self.embedding.weight[: self.n_tokens], self.bias)
+        weight = self.embedding.weight[: self.n_tokens]
+        logits: Tensor = functional.linear(hidden, weight, self.bias)
+        return logits
 
     @abstractmethod
     def start(self, memory: Tensor, mask: Tensor) -> DecoderState:
@@ -158,9 +165,6 @@ class TextDecoder(ABC, nn.Module):
         return self.advance(ids, self.start_behind(memory, mask, prefix))[0]
 
 
-# --- A recurrent network that writes, with attention to the memory ---
-
-
 class GRUDecoder(TextDecoder):
     """A GRU whose outputs look at the memory before each token is chosen [1]_.
 
@@ -206,7 +210,7 @@ class GRUDecoder(TextDecoder):
     def start(self, memory: Tensor, mask: Tensor) -> DecoderState:
         """Return the state before the first token: hidden units made of the memory's mean."""
         hidden = torch.tanh(self.begin(masked_mean(memory, mask)))
-        hidden = hidden.unflatten(1, (self.n_layers, self.width))
+        hidden = torch.unflatten(hidden, 1, (self.n_layers, self.width))
         return DecoderState({"memory": memory, "mask": mask}, {"hidden": hidden})
 
     def read(self, ids: Tensor, mask: Tensor, state: DecoderState) -> DecoderState:
@@ -233,9 +237,6 @@ class GRUDecoder(TextDecoder):
         mixed = torch.tanh(self.mix(torch.cat([outputs, found], dim=2)))
         past = {"hidden": hidden.transpose(0, 1)}
         return self._logits(self.dropout(mixed)), DecoderState(state.memory, past)
-
-
-# --- A transformer that writes, with the keys and values of what it has written kept ---
 
 
 class TransformerDecoder(TextDecoder):
@@ -296,14 +297,14 @@ class TransformerDecoder(TextDecoder):
                 f"TransformerDecoder needs a width of at least 2 that is a multiple of n_heads,"
                 f" got {width} and n_heads={n_heads}."
             )
-        self.layers: Any = nn.ModuleList(_Layer(width, n_heads, dropout) for _ in range(n_layers))
+        self.layers = nn.ModuleList(_DecoderLayer(width, n_heads, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(width)
 
     def start(self, memory: Tensor, mask: Tensor) -> DecoderState:
         """Return the state before the first token: the memory's keys and values of each layer."""
         kept = {"mask": mask}
         past = {}
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(cast(Iterable[_DecoderLayer], self.layers)):
             kept[f"keys_{i}"], kept[f"values_{i}"] = layer.read(memory)
             past[f"keys_{i}"] = past[f"values_{i}"] = kept[f"keys_{i}"][:, :, :0]
         return DecoderState(kept, past)
@@ -330,7 +331,7 @@ class TransformerDecoder(TextDecoder):
         x = self.dropout(self._embed(ids) + self._positions(places))
         seen = state.memory["mask"][:, None, None]
         past = {}
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(cast(Iterable[_DecoderLayer], self.layers)):
             written = state.past[f"keys_{i}"], state.past[f"values_{i}"]
             looked_at = state.memory[f"keys_{i}"], state.memory[f"values_{i}"]
             x, (past[f"keys_{i}"], past[f"values_{i}"]) = layer(x, written, looked_at, seen, own)
@@ -352,7 +353,9 @@ def _visible(read: Tensor, n_before: int, n: int) -> Tensor:
     return torch.cat([before, own], dim=2)[:, None]
 
 
-class _Layer(nn.Module):
+class _DecoderLayer(nn.Module):
+    """Attention to what is written, attention to the memory, and a hidden layer."""
+
     def __init__(self, width: int, n_heads: int, dropout: float):
         super().__init__()
         self.n_heads = n_heads
@@ -393,14 +396,11 @@ class _Layer(nn.Module):
         return x + self.dropout(self.hidden(self.norms[2](x))), (keys, values)
 
     def _by_head(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
+        return torch.unflatten(x, 2, (self.n_heads, -1)).transpose(1, 2)
 
     @staticmethod
     def _joined(x: Tensor) -> Tensor:
         return x.transpose(1, 2).flatten(2)
-
-
-# --- The loss of a text: what each of its tokens was given ---
 
 
 class TokenLoss(nn.Module):

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmm import EarlyFusion, JointFusionClassifier, LateFusionClassifier
-from skmm.nets import STRATEGIES
+from skmm.fusion._strategies import STRATEGIES
 
 # Of every logistic regression over standardised features; chosen on folds of the training rows.
 PENALTIES = [0.001, 0.01, 0.1, 1.0]

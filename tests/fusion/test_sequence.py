@@ -18,7 +18,7 @@ from skmm import ImageEncoder, JointFusionClassifier, JointFusionRegressor, Text
 from skmm._compose._base import Modality
 from skmm._compose._sequence_block import SequenceBlock, TokenValues, thinned
 from skmm.datasets import make_multimodal_classification
-from skmm.nets import STRATEGIES
+from skmm.fusion._strategies import STRATEGIES
 
 TRIPLES = [("text", Tokens(), ["text"]), ("photo", Tokens(), ["photo"])]
 FAST = {"n_components": 16, "batch_size": 32, "learning_rate": 5e-3, "random_state": 0}

@@ -22,9 +22,9 @@ from skmm.generation._image_modules import (
 from skmm.generation._image_targets import pictures_of_rows, shown
 from skmm.nets import (
     ConcatFusionModule,
-    PictureDiscriminator,
-    PictureGenerator,
-    PictureUNet,
+    GANImageGenerator,
+    ImageDiscriminator,
+    ImageUNet,
 )
 
 OPTIONS = {
@@ -36,7 +36,7 @@ OPTIONS = {
 
 def flow(**options):
     torch.manual_seed(0)
-    head = PictureUNet(1, 8, 6, n_channels=4)
+    head = ImageUNet(1, 8, 6, n_channels=4)
     nn.init.normal_(head.end.weight, std=0.1)
     fusion = ConcatFusionModule({"a": 3}, 6)
     return FlowModule({"a": 3}, {}, fusion, 6, head, **{**OPTIONS, **options})
@@ -194,8 +194,8 @@ def game():
         {},
         ConcatFusionModule({"a": 3}, 6),
         6,
-        PictureGenerator(1, 8, 6, 6, n_channels=4),
-        judge=PictureDiscriminator(1, 8, 6, n_channels=4),
+        GANImageGenerator(1, 8, 6, 6, n_channels=4),
+        judge=ImageDiscriminator(1, 8, 6, n_channels=4),
         judge_fusion=ConcatFusionModule({"a": 3}, 6),
         **OPTIONS,
     )

@@ -21,7 +21,8 @@ from skmm import (
 )
 from skmm._training import _balance
 from skmm._training._balance import row_losses, step_factors
-from skmm.nets import STRATEGIES, Head, UnimodalHeads, make_fusion, make_loss
+from skmm.fusion._strategies import STRATEGIES
+from skmm.nets import Head, MeanFusionModule, UnimodalHeads, make_loss
 
 FAST = {"n_components": 16, "batch_size": 32, "learning_rate": 5e-3, "random_state": 0}
 STILL = {"dropout": 0.0, "modality_dropout": 0.0}  # nothing is drawn but the order
@@ -109,7 +110,7 @@ def test_scores_are_probabilities_of_the_truth_and_of_values_by_the_residual():
 
 def test_what_is_measured_is_the_mean_over_rows_that_have_the_modality():
     widths = {"a": 3, "b": 5}
-    fusion = make_fusion("mean", widths, 8)
+    fusion = MeanFusionModule(widths, 8)
     heads = UnimodalHeads(fusion, widths, lambda width: Head(width, 2), detached=True)
     own = {"a": [], "b": []}
     balance = _balance.Balance(heads, "gradient", {"alpha": 1.0, "noise": 0.0}, own)

@@ -1,4 +1,7 @@
-"""Fusion by a transformer over the tokens of all modalities."""
+"""Fusion by a transformer over the tokens of all modalities, and what all transformers share.
+
+First how attention flows through a network and the layers of one, then the network.
+"""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
@@ -18,8 +21,6 @@ __all__ = [
     "flow_through",
     "transformer_layer",
 ]
-
-# --- What networks of transformers share: their layers, and how attention flows through them ---
 
 
 class TokenFlowFusionModule(FusionModule):
@@ -48,7 +49,8 @@ class TokenFlowFusionModule(FusionModule):
             modalities.
         """
         flows = self._flows(*self._in_order(tokens, masks))
-        shares = to_shares(torch.cat(flows, dim=1)).split([flow.shape[1] for flow in flows], dim=1)
+        n_tokens = [flow.shape[1] for flow in flows]
+        shares = torch.split(to_shares(torch.cat(flows, dim=1)), n_tokens, dim=1)
         return dict(zip(self.modalities, shares, strict=True))
 
     @abstractmethod
@@ -116,7 +118,8 @@ def attention_of(layer: nn.TransformerEncoderLayer, x: Tensor, absent: Tensor) -
         A row of each matrix sums to one.
     """
     normed = layer.norm1(x)
-    return layer.self_attn(normed, normed, normed, key_padding_mask=absent)[1]
+    attention: Tensor = layer.self_attn(normed, normed, normed, key_padding_mask=absent)[1]
+    return attention
 
 
 def flow_through(flow: Tensor, attention: Tensor) -> Tensor:
@@ -172,7 +175,7 @@ class AttentionFusionModule(RolloutFusionModule):
     >>> from skmm.nets import AttentionFusionModule
     >>> fusion = AttentionFusionModule({"image": 8, "text": 4}, 16)
 
-    A picture of one token and a text of five, of which the row has three:
+    An image of one token and a text of five, of which the row has three:
 
     >>> tokens = {"image": torch.ones(1, 1, 8), "text": torch.ones(1, 5, 4)}
     >>> masks = {"image": torch.ones(1, 1).bool(), "text": torch.arange(5)[None] < 3}
@@ -214,13 +217,14 @@ class AttentionFusionModule(RolloutFusionModule):
         flow[:, 0] = 1.0  # all that is read is the first token; followed back layer by layer
         for attention in reversed(attentions):
             flow = flow_through(flow, attention)
-        return list(flow[:, 1:].split([mask.shape[1] for mask in masks], dim=1))
+        return list(torch.split(flow[:, 1:], [mask.shape[1] for mask in masks], dim=1))
 
     def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
         x, absent = self._sequence(tokens, masks)
         for layer in self.layers if len(x) else ():  # torch's attention needs a row
             x = layer(x, src_key_padding_mask=absent)
-        return self.norm(x[:, 0])
+        fused: Tensor = self.norm(x[:, 0])
+        return fused
 
     def _sequence(self, tokens: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
         """All tokens of a row one after the other, the learned one first, and which to skip."""

@@ -48,7 +48,7 @@ class FusionModule(ABC, nn.Module):
     ...         return sum(block.sum(dim=1) for block in tokens)
     >>> fusion = Total({"image": 2, "text": 2}, 2)
 
-    The second row has no picture; what its mask hides is never read:
+    The second row has no image; what its mask hides is never read:
 
     >>> tokens = {
     ...     "image": torch.tensor([[[1.0, 2.0]], [[float("nan"), 0.0]]]),

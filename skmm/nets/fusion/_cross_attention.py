@@ -53,7 +53,7 @@ class CrossAttentionFusionModule(TokenFlowFusionModule):
 
     Examples
     --------
-    A picture of nine patches and a text of five words, of which the row has three:
+    An image of nine patches and a text of five words, of which the row has three:
 
     >>> import torch
     >>> from skmm.nets import CrossAttentionFusionModule
@@ -118,7 +118,8 @@ class CrossAttentionFusionModule(TokenFlowFusionModule):
                 x = layer(x, blocks[read], masks[read])
             exists = masks[reading].any(dim=1, keepdim=True)
             parts.append(torch.where(exists, masked_mean(x, masks[reading]), self.absent[i]))
-        return self.mix(torch.cat(parts, dim=1))
+        fused: Tensor = self.mix(torch.cat(parts, dim=1))
+        return fused
 
 
 class _CrossLayer(nn.Module):
@@ -147,7 +148,8 @@ class _CrossLayer(nn.Module):
         weights, values = self._weights_and_values(x, source, mask)
         read = (self.dropout(weights) @ values).transpose(1, 2).flatten(start_dim=2)
         x = x + self.dropout(self.out(read))
-        return x + self.dropout(self.hidden(self.norm_hidden(x)))
+        x = x + self.dropout(self.hidden(self.norm_hidden(x)))
+        return x
 
     def weights(self, x: Tensor, source: Tensor, mask: Tensor) -> Tensor:
         """How much each token reads of each, (n_rows, n_queries, n_tokens), mean of the heads."""
@@ -164,4 +166,4 @@ class _CrossLayer(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """Heads apart: (n_rows, n_heads, n_tokens, width of a head)."""
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        return torch.unflatten(x, -1, (self.n_heads, -1)).transpose(1, 2)

@@ -45,7 +45,7 @@ class FilmFusionModule(FusionModule):
 
     Examples
     --------
-    A question says what to look for in a picture of seven patches:
+    A question says what to look for in an image of seven patches:
 
     >>> import torch
     >>> from skmm.nets import FilmFusionModule
@@ -93,7 +93,7 @@ class FilmFusionModule(FusionModule):
         Returns
         -------
         layers : dict of str to nn.Module
-            Those of the modulated modalities are not bent yet.
+            Those of the modulated modalities stand before their activation.
         """
         own = dict(zip(self.modulated, self.projections, strict=True))
         return {**own, self.condition: self.project_condition}

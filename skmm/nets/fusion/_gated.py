@@ -1,4 +1,4 @@
-"""Fusion by gates that decide how far each modality is heard."""
+"""Fusion by gates: those that each row opens for a modality, and those of one for another."""
 
 import itertools
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ class GatedFusionModule(FusionModule):
     >>> fusion(tokens, masks).shape
     torch.Size([3, 16])
 
-    Where only the picture is there, it gets all the weight:
+    Where only the image is there, it gets all the weight:
 
     >>> fusion.weights(tokens, masks)[0].tolist()
     [1.0, 0.0]
@@ -85,7 +85,8 @@ class GatedFusionModule(FusionModule):
 
     def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
         parts, gates = self._parts_and_gates(tokens, masks)
-        return self.dropout((gates * torch.tanh(parts)).sum(dim=1))
+        fused: Tensor = self.dropout((gates * torch.tanh(parts)).sum(dim=1))
+        return fused
 
     def _parts_and_gates(self, tokens: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return both as (n_rows, n_modalities, n_components)."""
@@ -97,16 +98,13 @@ class GatedFusionModule(FusionModule):
         return parts, masked_softmax(scores, present.unsqueeze(-1), dim=1)
 
 
-# --- Fusion by gates that each modality opens for the others ---
-
-
 class CrossGatedFusionModule(FusionModule):
     r"""Bidirectional gates: what passes of a modality is decided by the others.
 
     With :math:`u_m` the normalised projection of modality :math:`m`, the fused vector is the
     mean of :math:`\sigma(b_m + \sum_{j \neq m} G_{mj} u_j) \odot \tanh(u_m)` over the
     modalities that the row has. With two modalities it is the gate of one over the other [1]_,
-    in both directions at once, as gated messages between parts of a picture are sent in [2]_.
+    in both directions at once, as gated messages between parts of an image are sent in [2]_.
     Unlike those of the gated multimodal unit [3]_, the gates of the modalities do not
     compete, and none reads the modality that it gates. An absent modality adds nothing to the
     gates of the others. A row that lacks every modality gives zeros.
@@ -178,7 +176,8 @@ class CrossGatedFusionModule(FusionModule):
 
     def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
         parts, gates, present = self._parts_and_gates(tokens, masks)
-        return self.dropout(masked_mean(gates * torch.tanh(parts), present))
+        fused: Tensor = self.dropout(masked_mean(gates * torch.tanh(parts), present))
+        return fused
 
     def _parts_and_gates(
         self, tokens: list[Tensor], masks: list[Tensor]

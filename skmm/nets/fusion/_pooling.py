@@ -1,4 +1,4 @@
-"""Fusion by averaging the modalities in one space."""
+"""Fusion of modalities projected into one space: their mean, maximum or sum, or side by side."""
 
 from collections.abc import Mapping
 
@@ -62,9 +62,6 @@ class MeanFusionModule(FusionModule):
         return masked_mean(parts, present)
 
 
-# --- Fusion by keeping the strongest answer of each unit ---
-
-
 class MaxFusionModule(FusionModule):
     """Largest value, unit by unit, over the projections of the modalities that a row has.
 
@@ -108,10 +105,8 @@ class MaxFusionModule(FusionModule):
         pooled, present = self._pool(tokens, masks)
         # (n_rows, n_modalities, n_components)
         parts = torch.stack([p(x) for p, x in zip(self.projections, pooled, strict=True)], dim=1)
-        return self.dropout(masked_max(parts, present))
-
-
-# --- Fusion by adding the modalities up in one space ---
+        fused: Tensor = self.dropout(masked_max(parts, present))
+        return fused
 
 
 class SumFusionModule(FusionModule):
@@ -158,9 +153,6 @@ class SumFusionModule(FusionModule):
         # (n_rows, n_modalities, n_components)
         parts = torch.stack([p(x) for p, x in zip(self.projections, pooled, strict=True)], dim=1)
         return torch.where(present.unsqueeze(-1), parts, 0.0).sum(dim=1)
-
-
-# --- Fusion by joining the modalities side by side ---
 
 
 class ConcatFusionModule(FusionModule):
@@ -210,4 +202,5 @@ class ConcatFusionModule(FusionModule):
         # (n_rows, n_modalities, n_components)
         parts = torch.stack([p(x) for p, x in zip(self.projections, pooled, strict=True)], dim=1)
         parts = torch.where(present.unsqueeze(-1), parts, self.absent)
-        return self.mix(parts.flatten(start_dim=1))
+        fused: Tensor = self.mix(parts.flatten(start_dim=1))
+        return fused

@@ -1,4 +1,4 @@
-"""Fusion by the products of every two modalities."""
+"""Fusion by products: of every two modalities, or of all, kept small by a low rank."""
 
 import itertools
 import math
@@ -102,9 +102,6 @@ class BilinearFusionModule(FusionModule):
         """Parts of the pairs under the factors of a side, (n_rows, n_pairs, rank, n_components)."""
         factors = self.factors[:, side]
         return torch.einsum("bpi,prio->bpro", parts, factors[:, :, :-1]) + factors[:, :, -1]
-
-
-# --- Fusion by the product of all modalities, kept small by a low rank ---
 
 
 class LowRankFusionModule(FusionModule):

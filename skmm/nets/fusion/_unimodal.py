@@ -1,7 +1,6 @@
 """Heads that predict from one modality alone, beside the head over the fused vector."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,8 +91,8 @@ class UnimodalHeads(nn.Module):
     @staticmethod
     def layers_of(fusion: nn.Module) -> dict[str, nn.Module]:
         """Return the projection of each modality, of a fusion network that tells, by name."""
-        tell: Any = getattr(fusion, "own_layers", dict)
-        return dict(tell())
+        own_layers: Callable[[], Mapping[str, nn.Module]] = getattr(fusion, "own_layers", dict)
+        return dict(own_layers())
 
 
 def _width(layer: nn.Module | None, n_features: int) -> int:
@@ -103,6 +102,6 @@ def _width(layer: nn.Module | None, n_features: int) -> int:
     was_training = layer.training
     weight = next(layer.parameters())
     with torch.no_grad():
-        width = layer.eval()(weight.new_zeros(1, n_features)).shape[1]
+        width: int = layer.eval()(weight.new_zeros(1, n_features)).shape[1]
     layer.train(was_training)
     return width

@@ -1,10 +1,10 @@
-"""Networks that draw and judge pictures: shapes, spectral norms, formulas by hand."""
+"""Networks that generate images and tell them apart: shapes, spectral norms, formulas by hand."""
 
 import pytest
 import torch
 from torch import nn
 
-from skmm.nets import PictureDiscriminator, PictureGenerator, PictureUNet
+from skmm.nets import GANImageGenerator, ImageDiscriminator, ImageUNet
 from skmm.nets._image_layers import (
     ModulatedBlock,
     SpectralConv2d,
@@ -20,9 +20,9 @@ SIZES = [8, 12, 20, 32, 68]
 def networks(n_colors, size):
     small = {"n_channels": 4}
     return (
-        PictureUNet(n_colors, size, 6, **small),
-        PictureGenerator(n_colors, size, 5, 6, **small),
-        PictureDiscriminator(n_colors, size, 6, **small),
+        ImageUNet(n_colors, size, 6, **small),
+        GANImageGenerator(n_colors, size, 5, 6, **small),
+        ImageDiscriminator(n_colors, size, 6, **small),
     )
 
 
@@ -30,17 +30,17 @@ def networks(n_colors, size):
 @pytest.mark.parametrize("n_colors", [1, 4])
 def test_shapes_and_gradients(size, n_colors):
     torch.manual_seed(0)
-    unet, draw, judge = networks(n_colors, size)
+    unet, draw, discriminator = networks(n_colors, size)
     nn.init.normal_(unet.end.weight)  # begins at zero, and would let no gradient through
     for block in [*unet.down, unet.middle, *unet.up]:
         nn.init.normal_(block.conv_out.weight)
-    condition, pictures = torch.randn(3, 6), torch.randn(3, n_colors, size, size)
-    velocity = unet(pictures, torch.tensor([0.0, 0.5, 1.0]), condition)
+    condition, images = torch.randn(3, 6), torch.randn(3, n_colors, size, size)
+    velocity = unet(images, torch.tensor([0.0, 0.5, 1.0]), condition)
     drawn = draw(torch.randn(3, 5), condition)
-    scores = judge(judge.look(pictures), condition)
-    assert velocity.shape == drawn.shape == pictures.shape and scores.shape == (3,)
+    scores = discriminator(discriminator.look(images), condition)
+    assert velocity.shape == drawn.shape == images.shape and scores.shape == (3,)
     assert drawn.abs().max() <= 1
-    for network, out in ((unet, velocity), (draw, drawn), (judge, scores)):
+    for network, out in ((unet, velocity), (draw, drawn), (discriminator, scores)):
         out.square().sum().backward()
         assert all((p.grad != 0).any() for p in network.parameters())
 
@@ -52,15 +52,15 @@ def test_sizes_of_maps():
 
 def test_unet_begins_with_nothing_and_learns_what_time_and_condition_say():
     torch.manual_seed(0)
-    unet = PictureUNet(1, 8, 2, n_channels=4)
+    unet = ImageUNet(1, 8, 2, n_channels=4)
     time, condition = torch.rand(24), torch.randn(24, 2)
-    pictures = torch.randn(24, 1, 8, 8)
-    assert (unet(pictures, time, condition) == 0).all()
+    images = torch.randn(24, 1, 8, 8)
+    assert (unet(images, time, condition) == 0).all()
     target = (time * condition[:, 0])[:, None, None, None] * torch.ones(1, 1, 8, 8)
     adam = torch.optim.Adam(unet.parameters(), lr=1e-2)
     for _ in range(50):
         adam.zero_grad()
-        loss = (unet(pictures, time, condition) - target).square().mean()
+        loss = (unet(images, time, condition) - target).square().mean()
         loss.backward()
         adam.step()
     assert loss < 0.2 * target.square().mean()
@@ -131,19 +131,19 @@ def test_gradient_of_the_norm_is_that_of_the_quotient():
 
 def test_score_is_realness_and_projection():
     torch.manual_seed(0)
-    judge = PictureDiscriminator(1, 8, 6, n_channels=4).eval()
-    features, condition = judge.look(torch.randn(5, 1, 8, 8)), torch.randn(5, 6)
-    real = features @ judge.is_real.normalised().T + judge.is_real.bias
-    projected = condition @ judge.of_condition.normalised().T
+    discriminator = ImageDiscriminator(1, 8, 6, n_channels=4).eval()
+    features, condition = discriminator.look(torch.randn(5, 1, 8, 8)), torch.randn(5, 6)
+    real = features @ discriminator.is_real.normalised().T + discriminator.is_real.bias
+    projected = condition @ discriminator.of_condition.normalised().T
     expected = real[:, 0] + (features * projected).sum(dim=1)
-    torch.testing.assert_close(judge(features, condition), expected)
+    torch.testing.assert_close(discriminator(features, condition), expected)
     # Without a condition it is the realness alone.
-    torch.testing.assert_close(judge(features, torch.zeros(5, 6)), real[:, 0])
+    torch.testing.assert_close(discriminator(features, torch.zeros(5, 6)), real[:, 0])
 
 
 def test_generator_draws_from_noise_and_condition():
     torch.manual_seed(0)
-    draw = PictureGenerator(1, 8, 4, 4, n_channels=4).eval()
+    draw = GANImageGenerator(1, 8, 4, 4, n_channels=4).eval()
     noise, condition = torch.randn(9, 4), torch.randn(9, 4)
     for varied in (
         draw(noise, condition[:1].expand(9, 4)),

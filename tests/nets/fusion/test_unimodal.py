@@ -2,16 +2,17 @@
 
 import pytest
 import torch
+from fusion_modules import FUSION_MODULES
 from torch import nn
 
-from skmm.nets import STRATEGIES, Head, UnimodalHeads
+from skmm.nets import Head, UnimodalHeads
 
-ALL = pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+ALL = pytest.mark.parametrize("strategy", sorted(FUSION_MODULES))
 
 
 def build(strategy, n_features, **options):
     torch.manual_seed(0)
-    fusion = STRATEGIES[strategy](n_features, 8, dropout=0.0)
+    fusion = FUSION_MODULES[strategy](n_features, 8, dropout=0.0)
     return fusion, UnimodalHeads(fusion, n_features, lambda width: Head(width, 3), **options)
 
 

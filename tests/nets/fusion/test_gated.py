@@ -1,13 +1,75 @@
-"""Gates that go both ways, against a loop over ordered pairs."""
+"""Gates against the bimodal unit of Arevalo et al., and gates that go both ways, against a loop."""
 
 import torch
 
-from skmm.nets import CrossGatedFusionModule
+from skmm.nets import CrossGatedFusionModule, GatedFusionModule
+
+
+def test_two_modalities_are_the_units_of_the_paper():
+    torch.manual_seed(0)
+    fusion = GatedFusionModule({"t": 3, "v": 5}, 4)
+    t, v = torch.randn(6, 3), torch.randn(6, 5)
+    ones = torch.ones(6, 1, dtype=torch.bool)
+    u_t, u_v = fusion.projections[0](t), fusion.projections[1](v)
+    scores = fusion.gates(torch.cat([u_t, u_v], dim=1))
+    z = torch.sigmoid(scores[:, :4] - scores[:, 4:])
+    expected = z * torch.tanh(u_t) + (1 - z) * torch.tanh(u_v)
+    got = fusion({"t": t[:, None], "v": v[:, None]}, {"t": ones, "v": ones})
+    torch.testing.assert_close(got, expected)
+
+
+def test_gated_formula_with_missing_modalities(make_batch, n_features):
+    torch.manual_seed(0)
+    fusion = GatedFusionModule(n_features, 4)
+    tokens, masks = make_batch()
+    fused, weights = fusion(tokens, masks), fusion.weights(tokens, masks)
+    for row in range(6):
+        parts, there = torch.zeros(3, 4), []
+        for i, name in enumerate(["image", "table", "text"]):
+            kept = tokens[name][row][masks[name][row]]
+            if len(kept):
+                parts[i] = fusion.projections[i](kept.mean(0))
+                there.append(i)
+        scores = fusion.gates(parts.flatten()).view(3, 4)
+        expected, gates = torch.zeros(4), torch.zeros(3, 4)
+        for i in there:
+            gates[i] = scores[i].exp() / scores[there].exp().sum(0)
+            expected = expected + gates[i] * torch.tanh(parts[i])
+        torch.testing.assert_close(fused[row], expected, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(weights[row], gates.mean(1), atol=1e-6, rtol=1e-5)
+
+
+def test_gates_find_the_modality_that_speaks():
+    # A flag in "flag" says which of two others holds the answer: the gates have to read it.
+    torch.manual_seed(0)
+    n = 256
+    flag = torch.randint(0, 2, (n,))
+    content = torch.randint(0, 2, (2, n))
+    label = torch.where(flag == 0, content[0], content[1])
+    sign = {"a": content[0] * 2.0 - 1, "b": content[1] * 2.0 - 1, "flag": flag * 2.0 - 1}
+    tokens = {
+        name: torch.cat([value[:, None], 0.1 * torch.randn(n, 3)], dim=1)[:, None]
+        for name, value in sign.items()
+    }
+    masks = {name: torch.ones(n, 1, dtype=torch.bool) for name in sign}
+    fusion = GatedFusionModule({name: 4 for name in sign}, 16)
+    head = torch.nn.Linear(16, 2)
+    optimizer = torch.optim.Adam([*fusion.parameters(), *head.parameters()], lr=0.01)
+    for _ in range(200):
+        optimizer.zero_grad()
+        scores = head(fusion(tokens, masks))
+        torch.nn.functional.cross_entropy(scores, label).backward()
+        optimizer.step()
+    assert (scores.argmax(1) == label).float().mean() > 0.95
+    weights = fusion.weights(tokens, masks).detach()  # columns a, b, flag
+    lean = weights[:, 0] - weights[:, 1]
+    assert lean[flag == 0].mean() > lean[flag == 1].mean() + 0.05
+
 
 NAMES = ["image", "table", "text"]
 
 
-def test_formula_with_missing_modalities(make_batch, n_features):
+def test_cross_gated_formula_with_missing_modalities(make_batch, n_features):
     torch.manual_seed(0)
     fusion = CrossGatedFusionModule(n_features, 4)
     torch.nn.init.normal_(fusion.bias)

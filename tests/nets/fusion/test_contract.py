@@ -4,10 +4,11 @@ import pickle
 
 import pytest
 import torch
+from fusion_modules import FUSION_MODULES
 
-from skmm.nets import STRATEGIES, FusionModule
+from skmm.nets import FusionModule
 
-ALL = pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+ALL = pytest.mark.parametrize("strategy", sorted(FUSION_MODULES))
 LAYERED = ["attention", "bottleneck", "cross_attention"]  # transformers, which have heads
 ADDITIVE = ["mean", "sum"]
 
@@ -16,7 +17,7 @@ ADDITIVE = ["mean", "sum"]
 def build(n_features):
     def make(strategy, n_components=8, **options):
         torch.manual_seed(0)
-        return STRATEGIES[strategy](n_features, n_components, **options).eval()
+        return FUSION_MODULES[strategy](n_features, n_components, **options).eval()
 
     return make
 
@@ -66,7 +67,7 @@ def test_order_of_the_dictionaries_does_not_matter(build, make_batch, strategy, 
     tokens, masks = make_batch()
     turned = dict(reversed(n_features.items()))
     torch.manual_seed(0)
-    other = STRATEGIES[strategy](turned, 8).eval()
+    other = FUSION_MODULES[strategy](turned, 8).eval()
     expected = build(strategy)(tokens, masks)
     got = other(dict(reversed(tokens.items())), dict(reversed(masks.items())))
     assert torch.equal(expected, got)
@@ -152,7 +153,7 @@ def test_absent_is_not_the_same_as_zero(build, make_batch, strategy):
 @ALL
 def test_gradients_match_finite_differences(make_batch, n_features, strategy):
     torch.manual_seed(1)
-    fusion = STRATEGIES[strategy](n_features, 4).double()
+    fusion = FUSION_MODULES[strategy](n_features, 4).double()
     tokens, masks = make_batch(n_tokens={"text": 2, "image": 1, "table": 1}, dtype=torch.float64)
     blocks = [tokens[name].requires_grad_() for name in n_features]
     parameters = [p for p in fusion.parameters() if p.numel() < 40]
@@ -183,15 +184,15 @@ def test_training_drops_units_and_evaluation_does_not(build, make_batch, strateg
 @ALL
 def test_names_that_torch_refuses_as_keys(strategy):
     n_features = {"type": 2, "a.b": 3, "items": 1}
-    fusion = STRATEGIES[strategy](n_features, 4)
+    fusion = FUSION_MODULES[strategy](n_features, 4)
     tokens = {name: torch.ones(2, 1, width) for name, width in n_features.items()}
     masks = {name: torch.ones(2, 1, dtype=torch.bool) for name in n_features}
     assert fusion(tokens, masks).shape == (2, 4)
 
 
-@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - set(LAYERED)))
+@pytest.mark.parametrize("strategy", sorted(set(FUSION_MODULES) - set(LAYERED)))
 def test_one_modality_and_one_component(strategy):
-    fusion = STRATEGIES[strategy]({"a": 3}, 1)
+    fusion = FUSION_MODULES[strategy]({"a": 3}, 1)
     tokens = {"a": torch.tensor([[[1.0, 2.0, 3.0]], [[-1.0, 0.0, 2.0]]])}
     fused = fusion(tokens, {"a": torch.ones(2, 1, dtype=torch.bool)})
     assert fused.shape == (2, 1)
@@ -211,15 +212,15 @@ def test_weights_sum_to_one_over_present_modalities(build, make_batch, strategy)
     torch.testing.assert_close(weights.sum(1), present.any(1).float())
 
 
-@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - set(ADDITIVE)))
+@pytest.mark.parametrize("strategy", sorted(set(FUSION_MODULES) - set(ADDITIVE)))
 def test_learns_what_no_single_modality_tells(xor_accuracy, strategy):
-    assert xor_accuracy(STRATEGIES[strategy]) > 0.95
+    assert xor_accuracy(FUSION_MODULES[strategy]) > 0.95
 
 
 @pytest.mark.parametrize("strategy", ADDITIVE)
 def test_additive_under_a_linear_head(xor_accuracy, strategy):
     # An additive model gets three of the four corners right at best.
-    assert xor_accuracy(STRATEGIES[strategy]) < 0.8
+    assert xor_accuracy(FUSION_MODULES[strategy]) < 0.8
 
 
 def test_a_linear_model_of_the_joined_modalities_is_at_chance(xor_accuracy):
@@ -232,30 +233,30 @@ def test_a_linear_model_of_the_joined_modalities_is_at_chance(xor_accuracy):
 
 @pytest.mark.parametrize("strategy", LAYERED)
 def test_reads_single_tokens(marked_word_accuracy, strategy):
-    assert marked_word_accuracy(STRATEGIES[strategy]) > 0.9
+    assert marked_word_accuracy(FUSION_MODULES[strategy]) > 0.9
 
 
 def test_pooled_tokens_are_not_enough(marked_word_accuracy):
     # Which answer belongs to which word is lost in the mean; what most words say is left.
-    assert marked_word_accuracy(STRATEGIES["concat"]) < 0.85
+    assert marked_word_accuracy(FUSION_MODULES["concat"]) < 0.85
 
 
 @pytest.mark.parametrize("strategy", LAYERED)
 class TestHeads:
     def test_must_divide_components(self, strategy):
         with pytest.raises(ValueError, match=r"n_components=10 is not a multiple.*=4.*=12"):
-            STRATEGIES[strategy]({"a": 2}, 10)
+            FUSION_MODULES[strategy]({"a": 2}, 10)
 
     def test_one_component_is_too_few(self, strategy):
         with pytest.raises(ValueError, match="n_components must be at least 2, got 1"):
-            STRATEGIES[strategy]({"a": 2}, 1, n_heads=1)
+            FUSION_MODULES[strategy]({"a": 2}, 1, n_heads=1)
 
     def test_must_be_positive(self, strategy):
         with pytest.raises(ValueError, match="n_heads must be at least 1, got 0"):
-            STRATEGIES[strategy]({"a": 2}, 8, n_heads=0)
+            FUSION_MODULES[strategy]({"a": 2}, 8, n_heads=0)
 
     def test_one_modality(self, strategy):
-        fusion = STRATEGIES[strategy]({"a": 3}, 4)
+        fusion = FUSION_MODULES[strategy]({"a": 3}, 4)
         tokens, mask = torch.randn(3, 5, 3), torch.ones(3, 5, dtype=torch.bool)
         mask[1], mask[2, 2:] = False, False
         fused = fusion({"a": tokens}, {"a": mask})
@@ -279,7 +280,7 @@ class TestErrors:
 
     def test_no_modalities(self):
         with pytest.raises(ValueError, match="ConcatFusionModule needs at least one modality"):
-            STRATEGIES["concat"]({}, 4)
+            FUSION_MODULES["concat"]({}, 4)
 
     def test_missing_key(self, fusion, batch):
         tokens, masks = batch
