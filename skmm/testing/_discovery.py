@@ -49,5 +49,6 @@ def all_estimators(kind: str | None = None) -> list[tuple[str, type]]:
         for name in folder.__all__:
             value = getattr(folder, name)
             if inspect.isclass(value) and issubclass(value, BaseEstimator):
-                found[name] = value
+                if hasattr(value, "fit"):  # a nested object, such as a loss, has none
+                    found[name] = value
     return sorted(found.items())
