@@ -55,22 +55,16 @@ def name_of(instance):
 
 
 def test_every_public_estimator_is_found():
-    public = {
-        value
-        for name in skmm.__all__
-        if name != "testing"
-        for value in [getattr(skmm, name)]
-        if inspect.isclass(value) and issubclass(value, BaseEstimator)
-    }
     folders = [getattr(skmm, name) for name in skmm.__all__ if name != "testing"]
-    for folder in filter(inspect.ismodule, folders):
-        public |= {
-            value
-            for member in folder.__all__
-            for value in [getattr(folder, member)]
-            if inspect.isclass(value) and issubclass(value, BaseEstimator)
-        }
-    assert {cls for _, cls in all_estimators()} == public
+    members = {
+        getattr(folder, member)
+        for folder in filter(inspect.ismodule, [skmm, *folders])
+        for member in folder.__all__
+        if member != "testing"
+    }
+    public = {m for m in members if inspect.isclass(m) and issubclass(m, BaseEstimator)}
+    # Objects that hold parameters of an estimator, such as a loss, have no fit.
+    assert {cls for _, cls in all_estimators()} == {cls for cls in public if hasattr(cls, "fit")}
     assert len(public) >= 9
 
 
