@@ -258,10 +258,17 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         """
         if "modalities" in params:  # before the others, which may speak of the new ones
             self.modalities = params.pop("modalities")
-        middles = dict(self._named_middles)
+        middles, own = dict(self._named_middles), self.get_params(deep=False)
         for key in params:
             name, _, rest = key.partition("__")
-            if rest and isinstance(middles.get(name), str) and name not in params:
+            if not rest or name in params:
+                continue
+            if isinstance(own.get(name), str):
+                raise ValueError(
+                    f"{type(self).__name__} has {name}={own[name]!r}, which has no parameter"
+                    f" {rest!r}. Put an object there, and then set its parameters."
+                )
+            if isinstance(middles.get(name), str):
                 raise ValueError(
                     f"Modality {name!r} of {type(self).__name__} is {middles[name]!r}, which has"
                     f" no parameter {rest!r}. Put a transformer there, and then set its parameters."

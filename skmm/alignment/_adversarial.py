@@ -1,12 +1,14 @@
-"""Alignment by an adversary who tries to tell the modalities apart."""
+"""Alignment by a discriminator that tries to tell the modalities apart."""
 
 import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from skmm._compose._base import Modalities
 from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
@@ -15,10 +17,11 @@ from skmm._constraints import (
     POSITIVE_INT,
     RANDOM_STATE,
     Interval,
+    RandomState,
 )
 from skmm._environment._device import one_thread, resolve_device, seeded
-from skmm.alignment._adversarial_training import Game, Whitening, Winner
-from skmm.alignment._blocks import BaseBlockAlignment
+from skmm.alignment._adversarial_training import AdversarialTraining, FoundRotation, Whitening
+from skmm.alignment._blocks import BaseDecodingAlignment
 
 __all__ = ["AdversarialAlignment"]
 
@@ -27,13 +30,14 @@ _LARGEST = 64  # components, where none are asked for
 _TOO_FAR = 1.15
 
 
-class AdversarialAlignment(BaseBlockAlignment):
-    """Rotate the space of each modality onto that of one of them, so that a judge is fooled.
+class AdversarialAlignment(BaseDecodingAlignment):
+    """Rotate the space of each modality onto that of one of them, to fool a discriminator.
 
     Each modality is brought to its leading principal components at variance 1. A rotation of
-    these plays against a discriminator that is to tell mapped rows from rows of the target [1]_,
-    [2]_. With ``paired=False`` it does not look at which rows belong together, so that pictures and
-    sounds of two separate collections can be aligned, if they tell of the same things.
+    these is trained against a discriminator that learns to tell mapped rows from rows of the
+    target [1]_, [2]_. With ``paired=False`` it does not look at which rows belong together, so
+    that images and sounds of two separate collections can be aligned, if they tell of the same
+    things.
 
     Parameters
     ----------
@@ -48,7 +52,7 @@ class AdversarialAlignment(BaseBlockAlignment):
         Whether rows that have both modalities are known to be partners. If not, there have to be
         some hundred rows of each modality at least, and their distribution must not be symmetric.
     pair_weight : float, default=1.0
-        Weight of the squared distance of partners, beside the judge, for ``paired=True``.
+        Weight of the squared distance of partners, beside the discriminator, for ``paired=True``.
     n_init : int, default=8
         Rotations that are tried, for ``paired=False``: the first one matches rows by their
         distances to all others [3]_, the rest are drawn. The one whose rows lie nearest to the
@@ -64,14 +68,14 @@ class AdversarialAlignment(BaseBlockAlignment):
     hidden_sizes : tuple of int, default=(64, 64)
         Hidden layers of the discriminator.
     n_refinements : int, default=5
-        Steps after the game, for ``paired=False``: a rotation is fitted (Procrustes) to the rows
-        that are mutual nearest neighbours by CSLS [1]_.
+        Steps after the training, for ``paired=False``: a rotation is fitted (Procrustes) to the
+        rows that are mutual nearest neighbours by CSLS [1]_.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality: ``"prior"`` gives zeros, ``"raise"`` raises.
     missing_columns : {"raise", "absent"}, default="raise"
         What to do with a frame that lacks a column of the training frame.
     device : str, default="auto"
-        Where the game is played: ``"auto"``, ``"cpu"``, ``"cuda"``.
+        Where it is trained: ``"auto"``, ``"cpu"``, ``"cuda"``.
     random_state : int, RandomState instance or None, default=None
         Draws starts, weights and batches.
 
@@ -133,7 +137,7 @@ class AdversarialAlignment(BaseBlockAlignment):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseBlockAlignment._parameter_constraints,
+        **BaseDecodingAlignment._parameter_constraints,
         "n_components": [*POSITIVE_INT, None],
         "target": [str, None],
         "paired": ["boolean"],
@@ -151,7 +155,7 @@ class AdversarialAlignment(BaseBlockAlignment):
 
     def __init__(
         self,
-        modalities: Any = "auto",
+        modalities: Modalities = "auto",
         *,
         n_components: int | None = None,
         target: str | None = None,
@@ -162,12 +166,12 @@ class AdversarialAlignment(BaseBlockAlignment):
         batch_size: int = 128,
         learning_rate: float = 1e-2,
         orthogonality: float = 0.1,
-        hidden_sizes: Any = (64, 64),
+        hidden_sizes: Sequence[int] = (64, 64),
         n_refinements: int = 5,
-        all_missing: str = "prior",
-        missing_columns: str = "raise",
+        all_missing: Literal["prior", "raise"] = "prior",
+        missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
-        random_state: Any = None,
+        random_state: RandomState = None,
     ):
         self.modalities = modalities
         self.n_components = n_components
@@ -187,11 +191,17 @@ class AdversarialAlignment(BaseBlockAlignment):
         self.random_state = random_state
 
     @property
-    def _needs_pairs(self) -> bool:  # type: ignore[override]
+    def _needs_pairs(self) -> bool:
         return self.paired
 
+    def _check_settings(self) -> None:
+        if self.paired:
+            self._refuse_unused(["n_init", "n_refinements"], "paired=True")
+        else:
+            self._refuse_unused(["pair_weight"], "paired=False")
+
     def _fit_blocks(
-        self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray], y: Any
+        self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray], y: np.ndarray | None
     ) -> None:
         target, seed = self._target(list(blocks)), self._draw_seed()
         self._refuse_unlinked(target, present)
@@ -207,7 +217,7 @@ class AdversarialAlignment(BaseBlockAlignment):
             if name == target:
                 self.rotations_[name] = np.eye(self.n_components_)
                 continue
-            with seeded(((seed or 0) + i) % 2**31), one_thread():
+            with seeded((seed + i) % 2**31), one_thread():
                 self.rotations_[name] = self._rotation(name, target, components, present)
 
     def _rotation(
@@ -218,7 +228,7 @@ class AdversarialAlignment(BaseBlockAlignment):
         present: dict[str, np.ndarray],
     ) -> np.ndarray:
         """Find the rotation of one modality's components onto those of the target."""
-        game = Game(
+        training = AdversarialTraining(
             n_starts=self.n_init,
             n_steps=self.n_steps,
             batch_size=self.batch_size,
@@ -233,10 +243,10 @@ class AdversarialAlignment(BaseBlockAlignment):
         if self.paired:
             both = present[name] & present[target]
             pairs = components[name][both], components[target][both]
-            return game.with_pairs(own, aim, pairs, self.pair_weight)
-        winner = game.without_pairs(own, aim)
-        self._warn(name, target, winner)
-        return winner.rotation
+            return training.with_pairs(own, aim, pairs, self.pair_weight)
+        found = training.without_pairs(own, aim)
+        self._warn(name, target, found)
+        return found.rotation
 
     # --- what cannot be learned -----------------------------------------------------------------
 
@@ -273,16 +283,16 @@ class AdversarialAlignment(BaseBlockAlignment):
             )
         return self.n_components or min(limit, _LARGEST)
 
-    def _warn(self, name: str, target: str, winner: Winner) -> None:
+    def _warn(self, name: str, target: str, found: FoundRotation) -> None:
         message = None
-        if winner.distance > _TOO_FAR * winner.usual_distance:
+        if found.distance > _TOO_FAR * found.usual_distance:
             message = (
                 f"no rotation brought modality {name!r} onto {target!r}: mapped rows lie"
-                f" {winner.distance:.3g} from the nearest of the target, whose own lie"
-                f" {winner.usual_distance:.3g} apart. Raise n_init or n_steps, lower"
+                f" {found.distance:.3g} from the nearest of the target, whose own lie"
+                f" {found.usual_distance:.3g} apart. Raise n_init or n_steps, lower"
                 " n_components, or set paired=True if rows belong together."
             )
-        elif winner.is_ambiguous:
+        elif found.is_ambiguous:
             message = (
                 f"two different rotations of modality {name!r} fit {target!r} equally well, so the"
                 " rows do not tell which is right. Lower n_components, give more rows, or set"
@@ -294,7 +304,8 @@ class AdversarialAlignment(BaseBlockAlignment):
     # --- after fit ------------------------------------------------------------------------------
 
     def _project(self, name: str, values: np.ndarray) -> np.ndarray:
-        return self._whitenings[name].forth(values) @ self.rotations_[name]
+        vectors: np.ndarray = self._whitenings[name].forth(values) @ self.rotations_[name]
+        return vectors
 
     def _predict_block(
         self, to: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]

@@ -1,4 +1,9 @@
-"""How a map between two spaces is found: starts, the game, refinement, the choice."""
+"""How a map between two spaces is found: starts, adversarial training, refinement, the choice.
+
+The training has a loop of its own, for no ``Trainer`` runs it: two optimizers take steps in turn,
+several maps are trained side by side, a step is drawn back to a rotation, and there are steps but
+no epochs, for rows of the two spaces are drawn each on their own.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from skmm.exceptions import ConvergenceError
 from skmm.nets import Discriminator, OrthogonalMap
 
-__all__ = ["Game", "Whitening", "Winner", "procrustes"]
+__all__ = ["AdversarialTraining", "FoundRotation", "Whitening", "procrustes"]
 
 _BLOCK = 4096
 _SMALLEST_VARIANCE = 1e-10  # of the largest: rounding of float32 features
@@ -58,14 +63,16 @@ class Whitening:
 
     def forth(self, values: np.ndarray) -> np.ndarray:
         """Features (n_rows, n_features) to components."""
-        return (values - self.mean) @ (self._directions / self._deviations)
+        components: np.ndarray = (values - self.mean) @ (self._directions / self._deviations)
+        return components
 
     def back(self, components: np.ndarray) -> np.ndarray:
         """Components to features, those of the parts left out at their mean."""
-        return self.mean + components * self._deviations @ self._directions.T
+        features: np.ndarray = self.mean + components * self._deviations @ self._directions.T
+        return features
 
 
-class Winner(NamedTuple):
+class FoundRotation(NamedTuple):
     """The map that was chosen.
 
     Parameters
@@ -86,13 +93,13 @@ class Winner(NamedTuple):
     is_ambiguous: bool
 
 
-class Game:
+class AdversarialTraining:
     """Finds the rotation that makes the rows of one space look like those of another.
 
     Parameters
     ----------
     n_starts : int
-        Maps that play at the same time, each against its own discriminator.
+        Maps that are trained at the same time, each against its own discriminator.
     n_steps : int
         Steps of the maps.
     batch_size : int
@@ -104,9 +111,9 @@ class Game:
     hidden_sizes : tuple of int
         Of the discriminators.
     n_refinements : int
-        Procrustes steps over mutual neighbours, after the game without pairs.
+        Procrustes steps over mutual neighbours, after the training without pairs.
     device : torch.device
-        Where it is played.
+        Where it is trained.
     owner : str
         For messages.
     """
@@ -134,19 +141,19 @@ class Game:
         self.device = device
         self.owner = owner
 
-    def without_pairs(self, source: np.ndarray, target: np.ndarray) -> Winner:
+    def without_pairs(self, source: np.ndarray, target: np.ndarray) -> FoundRotation:
         """Find the map from rows that nobody knows to belong together.
 
         Draws from torch's current generator.
         """
         n, few_source, few_target = source.shape[1], _some(source), _some(target)
         starts = self._starts(few_source, few_target)
-        maps = self._play(starts, source, target)
+        maps = self._train(starts, source, target)
         maps = [self._refined(rotation, few_source, few_target) for rotation in maps]
         distances = [_chamfer(few_source @ rotation, few_target) for rotation in maps]
         best = int(np.argmin(distances))
         agreements = [float(np.trace(other.T @ maps[best])) / n for other in maps]
-        return Winner(
+        return FoundRotation(
             maps[best],
             distances[best],
             _chamfer(few_target[::2], few_target[1::2]),
@@ -172,10 +179,10 @@ class Game:
         self, source: np.ndarray, target: np.ndarray, pairs: tuple[np.ndarray, np.ndarray], w: float
     ) -> np.ndarray:
         """Find the map where some rows, ``pairs``, are known to belong together."""
-        maps = self._play(procrustes(*pairs)[None], source, target, pairs, w)
+        maps = self._train(procrustes(*pairs)[None], source, target, pairs, w)
         return maps[0]
 
-    def _play(
+    def _train(
         self,
         starts: np.ndarray,
         source: np.ndarray,
@@ -183,28 +190,28 @@ class Game:
         pairs: tuple[np.ndarray, np.ndarray] | None = None,
         pair_weight: float = 0.0,
     ) -> list[np.ndarray]:
-        """Maps after the game, one for each start."""
+        """Maps after the training, one for each start."""
         n_maps, n = len(starts), source.shape[1]
         maps = OrthogonalMap(torch.as_tensor(starts, dtype=torch.float32)).to(self.device)
-        judge = Discriminator(n_maps, n, hidden_sizes=self.hidden_sizes).to(self.device)
-        fooling = torch.optim.Adam(maps.parameters(), lr=self.learning_rate, betas=_BETAS)
-        judging = torch.optim.Adam(judge.parameters(), lr=_D_STEP_SIZE, betas=_BETAS)
+        discriminator = Discriminator(n_maps, n, hidden_sizes=self.hidden_sizes).to(self.device)
+        map_optimizer = torch.optim.Adam(maps.parameters(), lr=self.learning_rate, betas=_BETAS)
+        optimizer = torch.optim.Adam(discriminator.parameters(), lr=_D_STEP_SIZE, betas=_BETAS)
         draw_source, draw_target = self._drawer(source, n_maps), self._drawer(target, n_maps)
         known = [torch.as_tensor(p, dtype=torch.float32).to(self.device) for p in pairs or ()]
         truth = torch.cat([torch.zeros(self.batch_size), torch.ones(self.batch_size)])
         truth = (truth * (1 - 2 * _SMOOTHING) + _SMOOTHING).expand(n_maps, -1).to(self.device)
         for step in range(self.n_steps):
-            for group in fooling.param_groups:  # down to nothing, or the two circle for ever
+            for group in map_optimizer.param_groups:  # down to nothing, or the two circle for ever
                 group["lr"] = self.learning_rate * (1 - step / self.n_steps)
             for _ in range(_D_STEPS):
                 both = torch.cat([maps(draw_source()).detach(), draw_target()], dim=1)
-                _step(judging, _entropy(judge(both), truth))
-            scores = judge(maps(draw_source()))
-            # What is taken for a row of the target has fooled the judge.
+                _step(optimizer, _entropy(discriminator(both), truth))
+            scores = discriminator(maps(draw_source()))
+            # What is taken for a row of the target has fooled the discriminator.
             loss = _entropy(scores, truth[:, self.batch_size :])
             if known:
                 loss = loss + pair_weight * (maps(known[0][None]) - known[1]).square().mean()
-            _step(fooling, loss)
+            _step(map_optimizer, loss)
             maps.pull(self.orthogonality)
         if not all(parameter.isfinite().all() for parameter in maps.parameters()):
             raise ConvergenceError(
@@ -247,12 +254,13 @@ def procrustes(source: np.ndarray, target: np.ndarray) -> np.ndarray:
         For ``source @ rotation``; Schönemann (1966).
     """
     left, _, right = np.linalg.svd(source.T @ target)
-    return left @ right
+    rotation: np.ndarray = left @ right
+    return rotation
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     optimizer.step()
 
 
@@ -265,7 +273,8 @@ def _some(values: np.ndarray) -> np.ndarray:
     """At most ``_FEW`` rows, drawn from torch's generator."""
     if len(values) <= _FEW:
         return values
-    return values[np.sort(torch.randperm(len(values))[:_FEW].numpy())]
+    chosen: np.ndarray = values[np.sort(torch.randperm(len(values))[:_FEW].numpy())]
+    return chosen
 
 
 def _start_by_distances(source: np.ndarray, target: np.ndarray) -> np.ndarray:

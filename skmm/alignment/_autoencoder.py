@@ -1,11 +1,13 @@
 """Alignment by autoencoders around one latent vector."""
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from skmm._compose._base import Modalities
 from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
@@ -17,11 +19,12 @@ from skmm._constraints import (
     POSITIVE_REAL,
     RANDOM_STATE,
     VERBOSE,
+    RandomState,
 )
 from skmm._environment._device import on_device, one_thread, resolve_device, seeded
 from skmm._training._net import TensorDataset, make_net
 from skmm._training._trainer import FEWEST_TO_HOLD_OUT
-from skmm.alignment._blocks import BaseBlockAlignment
+from skmm.alignment._blocks import BaseDecodingAlignment
 from skmm.nets import GivenLoss, SharedAutoencoder
 
 __all__ = ["AutoencoderAlignment"]
@@ -29,7 +32,7 @@ __all__ = ["AutoencoderAlignment"]
 _ROWS_AT_ONCE = 4096
 
 
-class AutoencoderAlignment(BaseBlockAlignment):
+class AutoencoderAlignment(BaseDecodingAlignment):
     """Encode every modality into one latent vector from which all of them can be decoded.
 
     Each modality has an encoder and a decoder. They are trained so that the vector of any one
@@ -147,7 +150,7 @@ class AutoencoderAlignment(BaseBlockAlignment):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseBlockAlignment._parameter_constraints,
+        **BaseDecodingAlignment._parameter_constraints,
         "n_components": POSITIVE_INT,
         "hidden_sizes": [list, tuple],
         "dropout": FRACTION,
@@ -171,10 +174,10 @@ class AutoencoderAlignment(BaseBlockAlignment):
 
     def __init__(
         self,
-        modalities: Any = "auto",
+        modalities: Modalities = "auto",
         *,
         n_components: int = 32,
-        hidden_sizes: Any = (128,),
+        hidden_sizes: Sequence[int] = (128,),
         dropout: float = 0.0,
         reconstruction_weight: float = 1.0,
         cross_weight: float = 1.0,
@@ -189,11 +192,11 @@ class AutoencoderAlignment(BaseBlockAlignment):
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 20,
-        all_missing: str = "prior",
-        missing_columns: str = "raise",
+        all_missing: Literal["prior", "raise"] = "prior",
+        missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
-        random_state: Any = None,
-        verbose: Any = 0,
+        random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.modalities = modalities
         self.n_components = n_components
@@ -218,21 +221,27 @@ class AutoencoderAlignment(BaseBlockAlignment):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit_blocks(
-        self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray], y: Any
-    ) -> None:
+    def _check_settings(self) -> None:
         if not (self.reconstruction_weight or self.cross_weight or self.contrastive_weight):
             raise ValueError(
                 f"{type(self).__name__}: reconstruction_weight, cross_weight and"
                 " contrastive_weight are all 0, so there is nothing to learn. Give one of them a"
                 " positive value."
             )
+        if not self.variational:
+            self._refuse_unused(["kl_weight"], "variational=False")
+        if not self.contrastive_weight:
+            self._refuse_unused(["temperature"], "contrastive_weight=0")
+
+    def _fit_blocks(
+        self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray], y: np.ndarray | None
+    ) -> None:
         device, seed = resolve_device(self.device), self._draw_seed()
         tensors = _tensors(blocks, present)
         rows = np.flatnonzero(np.any(list(present.values()), axis=0))
         held_out = self._hold_out(rows, seed)
         rows = np.setdiff1d(rows, held_out)
-        with seeded(seed or 0), one_thread():
+        with seeded(seed), one_thread():
             module = SharedAutoencoder(
                 [values.shape[1] for values in blocks.values()],
                 self.n_components,
@@ -267,7 +276,7 @@ class AutoencoderAlignment(BaseBlockAlignment):
         self.n_iter_ = len(self.history_)
         self.n_components_ = self.n_components
 
-    def _hold_out(self, rows: np.ndarray, seed: int | None) -> np.ndarray:
+    def _hold_out(self, rows: np.ndarray, seed: int) -> np.ndarray:
         """Which rows early stopping looks at; none without it."""
         if not self.early_stopping or len(rows) < FEWEST_TO_HOLD_OUT:
             return rows[:0]

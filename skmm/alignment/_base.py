@@ -1,89 +1,33 @@
 """What every alignment does: a vector for each modality of a row, all in one space."""
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import permutations
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 import pandas as pd
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from skmm._compose._base import BaseMultimodalEstimator
 from skmm._compose._block import Block
 from skmm._compose._callbacks import CallbackSupportMixin
 from skmm._constraints import POSITIVE_INT, VisualBlock
 from skmm._frame._column import add_absent_columns, column_names, take_columns, to_columns
+from skmm._frame._types import CellColumn, Frame
 from skmm.alignment._recall import content_codes, recall
 
-__all__ = [
-    "BaseAlignment",
-    "Cells",
-    "unit_length",
-    "whole_frame",
-]
+__all__ = ["BaseAlignment", "Cells", "unit_length"]
 
-# --- Frames that hold some of the columns of ``fit``: what one modality needs, and no more ---
+# What a method sees of a modality: an array of features, or the tensors of a network.
+Values = TypeVar("Values", np.ndarray, dict[str, Tensor])
 
 
-def whole_frame(
-    X: Any, needed: Sequence[int], names: Sequence[str] | None, n_columns: int, owner: str
-) -> Any:
-    """Give a frame the columns that it lacks, with every cell missing.
-
-    Parameters
-    ----------
-    X : DataFrame, ndarray, Series or list of cells
-        All columns, or those that are needed; a Series, a list of cells and an array of one
-        dimension are one column.
-    needed : sequence of int
-        Positions, in the frame of ``fit``, of the columns that have to be there.
-    names : sequence of str or None
-        Columns of the frame of ``fit``, None if it had no names.
-    n_columns : int
-        Their number.
-    owner : str
-        Who asks, for messages.
-
-    Returns
-    -------
-    X : DataFrame or ndarray of shape (n_samples, n_columns)
-        Columns that are not needed are absent, whether they were there or not.
-
-    Raises
-    ------
-    ValueError
-        If a needed column is not there.
-    """
-    needed = sorted(set(needed))
-    if names is not None and hasattr(X, "columns"):
-        return add_absent_columns(take_columns(X, [names[p] for p in needed]), names)
-    if names is None and getattr(X, "ndim", 1) == 2 and X.shape[1] == n_columns:
-        return X
-    columns = to_columns(X)
-    if len(columns) not in (n_columns, len(needed)):
-        listed = ", ".join(map(repr, [names[p] for p in needed] if names else needed))
-        raise ValueError(
-            f"{owner} got {len(columns)} columns without names, and needs the"
-            f" {len(needed)} columns {listed} or all {n_columns} of fit. Give a DataFrame with"
-            " their names."
-        )
-    places = needed if len(columns) == len(needed) else range(n_columns)
-    if names is None:
-        cells = np.full((len(columns[0].values), n_columns), None, dtype=object)
-        for place, column in zip(places, columns, strict=True):
-            cells[:, place] = column.values
-        return cells
-    by_name = {
-        names[place]: pd.Series(column.values, index=column.labels, dtype=object).infer_objects()
-        for place, column in zip(places, columns, strict=True)
-    }
-    return add_absent_columns(pd.DataFrame(by_name), names)
-
-
-class Cells(NamedTuple):
+class Cells(NamedTuple, Generic[Values]):
     """What a method sees of one modality of a frame.
 
     Attributes
@@ -94,12 +38,16 @@ class Cells(NamedTuple):
         Which rows have it.
     """
 
-    values: Any
+    values: Values
     present: np.ndarray
 
 
 class BaseAlignment(
-    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseMultimodalEstimator
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseMultimodalEstimator,
+    Generic[Values],
 ):
     """Base of the transformers from several modalities into one space.
 
@@ -118,11 +66,11 @@ class BaseAlignment(
     # --- written by a method ----------------------------------------------------------------
 
     @abstractmethod
-    def _read(self, name: str, X: Any) -> Cells:
+    def _read(self, name: str, X: Frame) -> Cells[Values]:
         """What the frame holds of a modality; all columns of ``fit`` are there."""
 
     @abstractmethod
-    def _project(self, name: str, values: Any) -> np.ndarray:
+    def _project(self, name: str, values: Values) -> np.ndarray:
         """Vectors (n_present, n_components) of rows that have the modality, of any length.
 
         Finite; they are brought to unit length by the base.
@@ -130,13 +78,25 @@ class BaseAlignment(
 
     # --- helpers of fit ---------------------------------------------------------------------
 
-    def _draw_seed(self) -> int | None:
-        """Seed of a fit; None for a method that draws nothing."""
-        if not hasattr(self, "random_state"):
-            return None
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
+    def _draw_seed(self) -> int:
+        """Seed of a fit; always the same for a method that draws nothing itself."""
+        return int(check_random_state(getattr(self, "random_state", 0)).randint(2**31 - 1))
 
-    def _set_modalities(self, X: Any, blocks: Sequence[Block]) -> None:
+    def _refuse_unused(self, names: Sequence[str], reason: str) -> None:
+        """Refuse parameters that were set, to something else than their defaults, for nothing.
+
+        ``reason`` is the setting that makes them useless, e.g. ``kind='cca'``.
+        """
+        defaults = inspect.signature(type(self).__init__).parameters
+        for name in names:
+            value = getattr(self, name)
+            if value != defaults[name].default:
+                raise ValueError(
+                    f"{type(self).__name__}: {name}={value!r} has no effect with {reason}. Leave"
+                    f" it out, or change {reason.partition('=')[0]}."
+                )
+
+    def _set_modalities(self, X: Frame, blocks: Sequence[Block]) -> None:
         """Remember the fitted transformers, and where their columns stand in the frame."""
         names = column_names(X)
         self.modalities_ = [block.name for block in blocks]
@@ -145,7 +105,7 @@ class BaseAlignment(
             block.name: [names.index(column) for column in block.input_names] for block in blocks
         }
 
-    def _refuse_single(self, blocks: Sequence[Any], *, usable: bool) -> None:
+    def _refuse_single(self, blocks: Sequence[Block], *, usable: bool) -> None:
         """Refuse what leaves nothing to align."""
         if len(blocks) < 2:
             found = [block.name for block in blocks]
@@ -171,7 +131,7 @@ class BaseAlignment(
 
     # --- vectors ----------------------------------------------------------------------------
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: Frame) -> np.ndarray:
         """Return the shared representation of each row.
 
         Parameters
@@ -192,9 +152,10 @@ class BaseAlignment(
         self._refuse_empty(present.T)
         total = np.where(present[:, :, None], vectors, 0.0).sum(axis=0)
         counts = np.maximum(present.sum(axis=0), 1)
-        return (total / counts[:, None]).astype(np.float32)
+        mean: np.ndarray = total / counts[:, None]
+        return mean.astype(np.float32)
 
-    def transform_modality(self, X: Any, modality: str) -> np.ndarray:
+    def transform_modality(self, X: CellColumn, modality: str) -> np.ndarray:
         """Return the vectors of one modality.
 
         Parameters
@@ -219,7 +180,7 @@ class BaseAlignment(
         self._check_name(modality)
         return self._vectors(modality, self._frame_for([modality], X))
 
-    def score(self, X: Any, y: Any = None, *, k: int = 1) -> float:
+    def score(self, X: Frame, y: object = None, *, k: int = 1) -> float:
         """Return the mean recall at ``k`` over all ordered pairs of modalities.
 
         Each row that has both modalities of a pair asks with the one for the other among all
@@ -267,10 +228,10 @@ class BaseAlignment(
     def _n_features_out(self) -> int:
         return self.n_components_
 
-    def _vectors(self, name: str, X: Any) -> np.ndarray:
+    def _vectors(self, name: str, X: Frame) -> np.ndarray:
         return self._scattered(name, self._read(name, X))
 
-    def _scattered(self, name: str, cells: Cells) -> np.ndarray:
+    def _scattered(self, name: str, cells: Cells[Values]) -> np.ndarray:
         """Unit vectors (n_samples, n_components), NaN where the modality is absent."""
         present = cells.present
         vectors = np.full((len(present), self.n_components_), np.nan, dtype=np.float32)
@@ -278,16 +239,16 @@ class BaseAlignment(
             vectors[present] = unit_length(self._project(name, cells.values))
         return vectors
 
-    def _frame_for(self, modalities: Sequence[str], X: Any) -> Any:
+    def _frame_for(self, modalities: Sequence[str], X: CellColumn) -> Frame:
         """Return a frame like that of ``fit`` from one that holds these modalities."""
         owner, n_columns = type(self).__name__, self.n_features_in_
         needed = [place for name in modalities for place in self._places[name]]
         names = getattr(self, "feature_names_in_", None)
         known = None if names is None else list(names)
-        X = whole_frame(X, needed, known, n_columns, owner)
-        return self._check_frame(X, reset=False)
+        whole = whole_frame(X, needed, known, n_columns, owner)
+        return cast(Frame, self._check_frame(whole, reset=False))
 
-    def _check_name(self, modality: Any) -> None:
+    def _check_name(self, modality: str) -> None:
         if modality not in self.modalities_:
             known = ", ".join(map(repr, self.modalities_))
             raise ValueError(
@@ -296,7 +257,7 @@ class BaseAlignment(
 
     # --- shown and described ----------------------------------------------------------------
 
-    def _sk_visual_block_(self) -> Any:
+    def _sk_visual_block_(self) -> VisualBlock:
         if not hasattr(self, "transformers_"):
             return super()._sk_visual_block_()
         names, middles, columns = zip(*self.transformers_, strict=True)
@@ -307,6 +268,63 @@ class BaseAlignment(
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def whole_frame(
+    X: CellColumn, needed: Sequence[int], names: Sequence[str] | None, n_columns: int, owner: str
+) -> Frame:
+    """Give a frame the columns that it lacks, with every cell missing.
+
+    Parameters
+    ----------
+    X : DataFrame, ndarray, Series or list of cells
+        All columns, or those that are needed; a Series, a list of cells and an array of one
+        dimension are one column.
+    needed : sequence of int
+        Positions, in the frame of ``fit``, of the columns that have to be there.
+    names : sequence of str or None
+        Columns of the frame of ``fit``, None if it had no names.
+    n_columns : int
+        Their number.
+    owner : str
+        Who asks, for messages.
+
+    Returns
+    -------
+    X : DataFrame or ndarray of shape (n_samples, n_columns)
+        Columns that are not needed are absent, whether they were there or not; a whole array
+        stays as it is.
+
+    Raises
+    ------
+    ValueError
+        If a needed column is not there.
+    """
+    needed = sorted(set(needed))
+    if names is not None and hasattr(X, "columns"):
+        return cast(Frame, add_absent_columns(take_columns(X, [names[p] for p in needed]), names))
+    shape: tuple[int, ...] = getattr(X, "shape", ())
+    if names is None and len(shape) == 2 and shape[1] == n_columns:
+        return cast(Frame, X)
+    columns = to_columns(X)
+    if len(columns) not in (n_columns, len(needed)):
+        listed = ", ".join(map(repr, [names[p] for p in needed] if names else needed))
+        raise ValueError(
+            f"{owner} got {len(columns)} columns without names, and needs the"
+            f" {len(needed)} columns {listed} or all {n_columns} of fit. Give a DataFrame with"
+            " their names."
+        )
+    places = needed if len(columns) == len(needed) else range(n_columns)
+    if names is None:
+        cells = np.full((len(columns[0].values), n_columns), None, dtype=object)
+        for place, column in zip(places, columns, strict=True):
+            cells[:, place] = column.values
+        return cells
+    by_name = {
+        names[place]: pd.Series(column.values, index=column.labels, dtype=object).infer_objects()
+        for place, column in zip(places, columns, strict=True)
+    }
+    return cast(Frame, add_absent_columns(pd.DataFrame(by_name), names))
 
 
 def unit_length(vectors: np.ndarray) -> np.ndarray:
@@ -330,7 +348,7 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
 
-def _scattered_codes(cells: Cells) -> np.ndarray:
+def _scattered_codes(cells: Cells[Values]) -> np.ndarray:
     """Content codes (n_samples,), -1 where the modality is absent."""
     codes = np.full(len(cells.present), -1, dtype=np.int64)
     if cells.present.any():

@@ -1,49 +1,36 @@
-"""Base of the alignments that work on ready features of every modality."""
+"""Bases of the alignments that work on ready features of every modality."""
 
 from abc import abstractmethod
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skmm._compose._block import Block
 from skmm._compose._callbacks import TaskReporter, with_callbacks
+from skmm._frame._types import Frame
 from skmm.alignment._base import BaseAlignment, Cells
 
-__all__ = ["BaseBlockAlignment"]
+__all__ = ["BaseBlockAlignment", "BaseDecodingAlignment"]
 
 
-def _has_decoder(alignment: Any) -> bool:
-    if not alignment._can_predict:
-        raise AttributeError(
-            f"{type(alignment).__name__} with these parameters has no way back from the space to"
-            " the features of a modality."
-        )
-    return True
-
-
-class BaseBlockAlignment(BaseAlignment):
+class BaseBlockAlignment(BaseAlignment[np.ndarray]):
     """Base of the alignments that work on ready features of every modality.
 
     Features are standardised by the training rows: mean 0, deviation 1, at most 20 deviations
     off; where a row has a modality in part, the rest is the average, 0. A subclass writes
-
-    - ``_fit_blocks(blocks, present, y)``, which sets ``n_components_``;
-    - ``_project(name, values)``, vectors of rows that have the modality;
-    - ``_predict_block(to, blocks, present)``, if the method has a decoder, and then perhaps
-      ``_can_predict``, where that depends on parameters.
+    ``_fit_blocks``, which sets ``n_components_``, and ``_project``, vectors of rows that have the
+    modality; perhaps ``_check_settings`` and ``_needs_pairs``. A method that has a way back to
+    the features derives from ``BaseDecodingAlignment``.
     """
-
-    # Whether rows with two modalities are needed to learn from.
-    _needs_pairs = True
 
     # --- written by a method ----------------------------------------------------------------
 
     @abstractmethod
     def _fit_blocks(
-        self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray], y: Any
+        self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray], y: np.ndarray | None
     ) -> None:
         """Learn the space; sets ``n_components_``.
 
@@ -54,18 +41,22 @@ class BaseBlockAlignment(BaseAlignment):
             triples; ``n_features`` is the modality's own.
         present : dict of str to ndarray of shape (n_samples,), bool
             Which rows have the modality.
-        y : array-like of shape (n_samples,) or None
+        y : ndarray of shape (n_samples,) or None
             Target as it was given.
         """
 
+    def _check_settings(self) -> None:
+        """Refuse parameters that do not go together, before any cell is encoded."""
+
     @property
-    def _can_predict(self) -> bool:
-        return hasattr(self, "_predict_block")
+    def _needs_pairs(self) -> bool:
+        """Whether rows with two modalities are needed to learn from."""
+        return True
 
     # --- fit --------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Frame, y: ArrayLike | None = None) -> Self:
         """Fit the transformers and learn the space.
 
         Parameters
@@ -81,17 +72,18 @@ class BaseBlockAlignment(BaseAlignment):
             The fitted alignment.
         """
         self._validate_params()
+        self._check_settings()
         X = self._check_frame(X, reset=True)
-        y = None if y is None else np.asarray(y)
-        check_consistent_length(X, y)
+        target = None if y is None else np.asarray(y)
+        check_consistent_length(X, target)
         seed = self._draw_seed()
         blocks = [Block(modality, seed) for modality in self._resolve(X)]
         self._refuse_single(blocks, usable=False)
         values = []
-        with TaskReporter(self, X, y, len(blocks), "modality") as reporter:
+        with TaskReporter(self, X, target, len(blocks), "modality") as reporter:
             for block in blocks:
                 with reporter.task():
-                    values.append(block.fit_transform(X, y))
+                    values.append(block.fit_transform(X, target))
         self._blocks = {
             block.name: block
             for block in self._keep_usable(blocks, [value.flaw for value in values])
@@ -106,19 +98,39 @@ class BaseBlockAlignment(BaseAlignment):
             name: self._blocks[name].standardised(value)
             for name, value in zip(self._blocks, usable, strict=True)
         }
-        self._fit_blocks(features, present, y)
+        self._fit_blocks(features, present, target)
         self._set_modalities(X, list(self._blocks.values()))
         return self
 
     # --- after fit --------------------------------------------------------------------------
 
-    def _read(self, name: str, X: Any) -> Cells:
+    def _read(self, name: str, X: Frame) -> Cells[np.ndarray]:
         block = self._blocks[name]
         value = block.transform(X)
         return Cells(block.standardised(value)[value.present], value.present)
 
-    @available_if(_has_decoder)
-    def predict_modality(self, X: Any, to: str) -> np.ndarray:
+
+class BaseDecodingAlignment(BaseBlockAlignment):
+    """Base of those that lead from the space back to the features of a modality.
+
+    A subclass writes ``_predict_block`` besides.
+    """
+
+    @abstractmethod
+    def _predict_block(
+        self, to: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
+    ) -> np.ndarray:
+        """Predict the standardised features of one modality, (n_rows, n_features).
+
+        Parameters
+        ----------
+        to : str
+            Name of the modality.
+        blocks, present : dict of str to ndarray
+            As ``_fit_blocks`` gets them, of the other modalities; each row has at least one.
+        """
+
+    def predict_modality(self, X: Frame, to: str) -> np.ndarray:
         """Predict the features of one modality from the others.
 
         Parameters
@@ -152,10 +164,10 @@ class BaseBlockAlignment(BaseAlignment):
         block = self._blocks[to]
         scaled = np.zeros((len(rows), block.n_features))
         if rows.any():
-            decode: Any = getattr(self, "_predict_block")  # noqa: B009 - not every method has it
-            scaled[rows] = decode(
+            scaled[rows] = self._predict_block(
                 to,
                 {name: feature[rows] for name, feature in features.items()},
                 {name: mask[rows] for name, mask in present.items()},
             )
-        return (block.mean + scaled * block.deviation).astype(np.float32)
+        predicted: np.ndarray = block.mean + scaled * block.deviation
+        return predicted.astype(np.float32)

@@ -1,14 +1,15 @@
 """Alignment by canonical correlation."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from functools import partial
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.metrics.pairwise import PAIRWISE_KERNEL_FUNCTIONS
 
+from skmm._compose._base import Modalities
 from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
@@ -19,14 +20,21 @@ from skmm._constraints import (
     POSITIVE_REAL,
     RANDOM_STATE,
     Interval,
+    RandomState,
     StrOptions,
 )
+from skmm._environment._device import one_thread, seeded
 from skmm.alignment._blocks import BaseBlockAlignment
-from skmm.alignment._cca_solver import (
+from skmm.alignment._cca_features import (
+    DeepCCAModule,
+    FeatureMap,
     KernelMap,
     NetworkMap,
-    View,
     as_given,
+    train_networks,
+)
+from skmm.alignment._cca_solver import (
+    FeatureSource,
     canonical_directions,
     linked,
     shared_by_pairs,
@@ -41,6 +49,16 @@ _LARGEST = 64  # components, where none are asked for
 _BLOCK = 4096  # rows that are projected together
 # Of all the variance of a kernel's features, as in Bach and Jordan (2002).
 _KERNEL_RIDGE = 0.01
+# What kind="kernel" and kind="deep" alone look at.
+_KERNEL_OPTIONS = ("kernel", "gamma", "degree", "coef0", "n_landmarks")
+_DEEP_OPTIONS = (
+    "hidden_sizes",
+    "dropout",
+    "max_epochs",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+)
 
 
 class CCAAlignment(BaseBlockAlignment):
@@ -66,12 +84,13 @@ class CCAAlignment(BaseBlockAlignment):
     regularization : float or "auto", default="auto"
         Share of the ridge, in [0, 1]: a covariance ``C`` becomes ``(1 - r) C + r v I`` with ``v``
         the mean of its diagonal, for ``kind="kernel"`` the sum. ``"auto"`` is the shrinkage of
-        Ledoit and Wolf, and 0.01 for kernels. Not used by ``kind="cca"``.
+        Ledoit and Wolf, and 0.01 for kernels. Not for ``kind="cca"``.
     correlation_power : float, default=1.0
         Variates are multiplied by this power of their correlation, so that a direction that is
         hardly shared weighs little in a search [8]_; 0 leaves them at unit variance.
     kernel : str, default="rbf"
-        Name in scikit-learn's ``PAIRWISE_KERNEL_FUNCTIONS``. Features are standardised before.
+        Name in scikit-learn's ``PAIRWISE_KERNEL_FUNCTIONS``, for ``kind="kernel"``, as all that
+        follows up to ``n_landmarks``. Features are standardised before.
     gamma, degree, coef0 : float or None, default=None
         Parameters of the kernel; None is scikit-learn's choice, for ``gamma`` one over the number
         of features.
@@ -183,27 +202,27 @@ class CCAAlignment(BaseBlockAlignment):
 
     def __init__(
         self,
-        modalities: Any = "auto",
+        modalities: Modalities = "auto",
         *,
         n_components: int | None = None,
-        kind: str = "regularized",
-        regularization: float | str = "auto",
+        kind: Literal["regularized", "cca", "kernel", "deep"] = "regularized",
+        regularization: float | Literal["auto"] = "auto",
         correlation_power: float = 1.0,
         kernel: str = "rbf",
         gamma: float | None = None,
         degree: float | None = None,
         coef0: float | None = None,
         n_landmarks: int = 500,
-        hidden_sizes: Any = (128,),
+        hidden_sizes: Sequence[int] = (128,),
         dropout: float = 0.0,
         max_epochs: int = 50,
         batch_size: int = 1024,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
-        all_missing: str = "prior",
-        missing_columns: str = "raise",
+        all_missing: Literal["prior", "raise"] = "prior",
+        missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
-        random_state: Any = None,
+        random_state: RandomState = None,
     ):
         self.modalities = modalities
         self.n_components = n_components
@@ -226,19 +245,28 @@ class CCAAlignment(BaseBlockAlignment):
         self.device = device
         self.random_state = random_state
 
+    def _check_settings(self) -> None:
+        reason = f"kind={self.kind!r}"
+        if self.kind == "cca":
+            self._refuse_unused(["regularization"], reason)
+        if self.kind != "kernel":
+            self._refuse_unused(_KERNEL_OPTIONS, reason)
+        if self.kind != "deep":
+            self._refuse_unused(_DEEP_OPTIONS, reason)
+
     def _fit_blocks(
-        self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray], y: Any
+        self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray], y: np.ndarray | None
     ) -> None:
         self._refuse_apart(present)
         self._maps = self._fit_maps(blocks, present)
-        views = {
-            name: View(partial(_mapped, self._maps[name], blocks[name]), present[name])
+        sources = {
+            name: FeatureSource(partial(_mapped, self._maps[name], blocks[name]), present[name])
             for name in blocks
         }
         solution = canonical_directions(
-            views,
+            sources,
             self.n_components,
-            {name: partial(self._ridged, self._share(view)) for name, view in views.items()},
+            {name: partial(self._ridged, self._share(own)) for name, own in sources.items()},
             largest=_LARGEST,
         )
         self._refuse_too_many(solution.ranks, present)
@@ -248,51 +276,68 @@ class CCAAlignment(BaseBlockAlignment):
             lambda name, rows: self._variates(name, blocks[name][rows]), present, self.n_components_
         )
 
+    # --- the features that are analysed: a modality's own, of a kernel, of a network ------------
+
     def _fit_maps(
         self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
-    ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-        """What makes the features that are analysed of each modality's own."""
-        seed: Any = self._draw_seed()
+    ) -> Mapping[str, FeatureMap]:
         if self.kind == "kernel":
-            options = {"gamma": self.gamma, "degree": self.degree, "coef0": self.coef0}
-            paired = np.sum(list(present.values()), axis=0) >= 2
-            return {
-                name: KernelMap(self.kernel, self.n_landmarks, seed, **options).fit(
-                    values[present[name] & paired]
-                )
-                for name, values in blocks.items()
-            }
+            return self._fit_kernels(blocks, present)
         if self.kind == "deep":
-            widths = {name: values.shape[1] for name, values in blocks.items()}
-            n_outputs = self.n_components or min(shared_by_pairs(widths), _LARGEST)
-            return NetworkMap.train(
-                blocks,
-                present,
-                n_outputs,
+            return self._fit_networks(blocks, present)
+        return dict.fromkeys(blocks, as_given)
+
+    def _fit_kernels(
+        self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
+    ) -> dict[str, KernelMap]:
+        seed = self._draw_seed()
+        options = {"gamma": self.gamma, "degree": self.degree, "coef0": self.coef0}
+        paired = np.sum(list(present.values()), axis=0) >= 2
+        return {
+            name: KernelMap(self.kernel, self.n_landmarks, seed, **options).fit(
+                values[present[name] & paired]
+            )
+            for name, values in blocks.items()
+        }
+
+    def _fit_networks(
+        self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
+    ) -> dict[str, NetworkMap]:
+        widths = {name: values.shape[1] for name, values in blocks.items()}
+        with seeded(self._draw_seed()), one_thread():
+            module = DeepCCAModule(
+                list(widths.values()),
+                self.n_components or min(shared_by_pairs(widths), _LARGEST),
                 hidden_sizes=tuple(self.hidden_sizes),
                 dropout=self.dropout,
+            )
+            return train_networks(
+                module,
+                blocks,
+                present,
                 max_epochs=self.max_epochs,
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
                 weight_decay=self.weight_decay,
                 device=self.device,
-                seed=seed,
             )
-        return dict.fromkeys(blocks, as_given)
 
-    def _share(self, view: View) -> float:
+    # --- the ridge ------------------------------------------------------------------------------
+
+    def _share(self, source: FeatureSource) -> float:
         """Share of the ridge in the covariance of a modality."""
         if self.kind == "cca":
             return 0.0
         if self.regularization != "auto":
             return float(self.regularization)
-        return _KERNEL_RIDGE if self.kind == "kernel" else shrinkage(view)
+        return _KERNEL_RIDGE if self.kind == "kernel" else shrinkage(source)
 
     def _ridged(self, share: float, covariance: np.ndarray) -> np.ndarray:
         variance = covariance.trace()
         if self.kind != "kernel":
             variance /= len(covariance)
-        return (1 - share) * covariance + share * variance * np.eye(len(covariance))
+        ridged: np.ndarray = (1 - share) * covariance + share * variance * np.eye(len(covariance))
+        return ridged
 
     # --- what cannot be learned -----------------------------------------------------------------
 
@@ -330,7 +375,8 @@ class CCAAlignment(BaseBlockAlignment):
     # --- after fit ------------------------------------------------------------------------------
 
     def _variates(self, name: str, values: np.ndarray) -> np.ndarray:
-        return (self._maps[name](values) - self._means[name]) @ self._weights[name]
+        variates: np.ndarray = (self._maps[name](values) - self._means[name]) @ self._weights[name]
+        return variates
 
     def _project(self, name: str, values: np.ndarray) -> np.ndarray:
         weight = np.clip(self.correlations_, 0.0, 1.0) ** self.correlation_power
@@ -341,8 +387,6 @@ class CCAAlignment(BaseBlockAlignment):
         return np.concatenate(parts)
 
 
-def _mapped(
-    feature_map: Callable[[np.ndarray], np.ndarray], values: np.ndarray, rows: np.ndarray
-) -> np.ndarray:
+def _mapped(feature_map: FeatureMap, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Features of these rows, float64."""
     return feature_map(values[rows])

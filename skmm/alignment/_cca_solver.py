@@ -1,22 +1,14 @@
 """Generalised canonical correlation analysis of features that some rows lack: the algebra."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from scipy import linalg
-from sklearn.kernel_approximation import Nystroem
-
-from skmm._environment._device import on_device, one_thread, resolve_device, seeded
-from skmm._training._net import TensorDataset, make_net
-from skmm.nets import CorrelationLoss, CorrelationNet
 
 __all__ = [
-    "KernelMap",
-    "NetworkMap",
-    "View",
-    "as_given",
+    "FeatureSource",
+    "Solution",
     "canonical_directions",
     "linked",
     "shared_by_pairs",
@@ -31,7 +23,7 @@ _SMALLEST_VARIANCE = 1e-10
 _ROWS_FOR_SHRINKAGE = 5000
 
 
-class View(NamedTuple):
+class FeatureSource(NamedTuple):
     """Features of one modality, as the algebra takes them.
 
     Parameters
@@ -71,35 +63,41 @@ class _Moments:
     modalities that it has; see :func:`canonical_directions`.
     """
 
-    def __init__(self, views: Mapping[str, View]):
-        self.names = list(views)
-        present = np.column_stack([view.present for view in views.values()])
+    def __init__(self, sources: Mapping[str, FeatureSource]):
+        self.names = list(sources)
+        present = np.column_stack([source.present for source in sources.values()])
         n_present = present.sum(axis=1)
         self.rows = np.flatnonzero(n_present >= 2)
         self.counts = dict(zip(self.names, present[self.rows].sum(axis=0), strict=True))
-        self.means = self._sum_means(views, present)
+        self.means = self._sum_means(sources, present)
         self.within: dict[str, np.ndarray] = {}
         self.shared: dict[tuple[str, str], np.ndarray] = {}
         for rows in _blocks(self.rows):
-            self._add(views, rows, present[rows], 1.0 / n_present[rows])
+            self._add(sources, rows, present[rows], 1.0 / n_present[rows])
 
-    def _sum_means(self, views: Mapping[str, View], present: np.ndarray) -> dict[str, np.ndarray]:
+    def _sum_means(
+        self, sources: Mapping[str, FeatureSource], present: np.ndarray
+    ) -> dict[str, np.ndarray]:
         sums: dict[str, np.ndarray] = {}
         for rows in _blocks(self.rows):
-            for j, (name, view) in enumerate(views.items()):
+            for j, (name, source) in enumerate(sources.items()):
                 has = rows[present[rows, j]]
                 if len(has):
-                    sums[name] = sums.get(name, 0.0) + view.features(has).sum(axis=0)
+                    sums[name] = sums.get(name, 0.0) + source.features(has).sum(axis=0)
         return {name: total / self.counts[name] for name, total in sums.items()}
 
     def _add(
-        self, views: Mapping[str, View], rows: np.ndarray, present: np.ndarray, weight: np.ndarray
+        self,
+        sources: Mapping[str, FeatureSource],
+        rows: np.ndarray,
+        present: np.ndarray,
+        weight: np.ndarray,
     ) -> None:
         centred = {}
-        for j, (name, view) in enumerate(views.items()):
+        for j, (name, source) in enumerate(sources.items()):
             if name in self.means:
                 values = np.zeros((len(rows), len(self.means[name])))
-                values[present[:, j]] = view.features(rows[present[:, j]]) - self.means[name]
+                values[present[:, j]] = source.features(rows[present[:, j]]) - self.means[name]
                 centred[name] = values
                 self.within[name] = self.within.get(name, 0.0) + values.T @ values
         for i, one in enumerate(centred):
@@ -109,7 +107,7 @@ class _Moments:
 
 
 def canonical_directions(
-    views: Mapping[str, View],
+    sources: Mapping[str, FeatureSource],
     n_components: int | None,
     ridges: Mapping[str, Callable[[np.ndarray], np.ndarray]],
     *,
@@ -128,7 +126,7 @@ def canonical_directions(
 
     Parameters
     ----------
-    views : dict of str to View
+    sources : dict of str to FeatureSource
         Modalities.
     n_components : int or None
         How many; None is as many as two modalities can share, at most ``largest``.
@@ -142,7 +140,7 @@ def canonical_directions(
     solution : Solution
         Means, weights and ranks.
     """
-    moments = _Moments(views)
+    moments = _Moments(sources)
     whitening, ranks = {}, {}
     for name in moments.names:
         count = moments.counts[name]
@@ -214,7 +212,7 @@ def variate_correlations(
     correlations : ndarray of shape (n,)
         Over the rows that have both; pairs that no row has do not count.
     """
-    found = []
+    found: list[np.ndarray] = []
     names = list(present)
     for i, one in enumerate(names):
         for other in names[i + 1 :]:
@@ -228,20 +226,21 @@ def variate_correlations(
             mean_a, mean_b, a2, b2, ab = sums / len(both)
             variance = np.maximum((a2 - mean_a**2) * (b2 - mean_b**2), np.finfo(float).tiny)
             found.append((ab - mean_a * mean_b) / np.sqrt(variance))
-    return np.mean(found, axis=0)
+    mean: np.ndarray = np.mean(found, axis=0)
+    return mean
 
 
-def shrinkage(view: View) -> float:
+def shrinkage(source: FeatureSource) -> float:
     """Ledoit and Wolf's share of the identity in a covariance, from a part of many rows."""
     # Imported here: the covariance module brings the graphical lasso and all it needs.
     from sklearn.covariance import ledoit_wolf_shrinkage
 
-    rows = np.flatnonzero(view.present)
+    rows = np.flatnonzero(source.present)
     n = len(rows)
     if n > _ROWS_FOR_SHRINKAGE:
         rows = rows[np.linspace(0, n - 1, _ROWS_FOR_SHRINKAGE).astype(int)]
     # It goes down as one over the number of rows.
-    return float(ledoit_wolf_shrinkage(view.features(rows))) * len(rows) / n
+    return float(ledoit_wolf_shrinkage(source.features(rows))) * len(rows) / n
 
 
 def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -258,144 +257,11 @@ def _inverse_root(covariance: np.ndarray) -> np.ndarray:
     """Return A with ``A.T @ covariance @ A`` the identity, (n_features, rank)."""
     variances, directions = linalg.eigh(covariance)
     kept = variances > _SMALLEST_VARIANCE * max(variances[-1], 0.0)
-    return directions[:, kept] / np.sqrt(variances[kept])
+    root: np.ndarray = directions[:, kept] / np.sqrt(variances[kept])
+    return root
 
 
 def _signs(weights: np.ndarray) -> np.ndarray:
     """Sign of the largest weight of each component: what makes it positive, and repeats."""
     largest = weights[np.abs(weights).argmax(axis=0), np.arange(weights.shape[1])]
     return np.where(largest < 0, -1.0, 1.0)
-
-
-# --- Features that a canonical correlation analysis takes in place of a modality's own ---
-
-
-def as_given(values: np.ndarray) -> np.ndarray:
-    """Features as they are, float64."""
-    return values.astype(np.float64)
-
-
-class KernelMap:
-    """Features whose inner products are a kernel, on the span of some rows.
-
-    Parameters
-    ----------
-    kernel : str
-        Name of scikit-learn's.
-    n_landmarks : int
-        Rows that span them, at most.
-    seed : int
-        Draws these rows.
-    **params : float or None
-        Parameters of the kernel.
-    """
-
-    def __init__(self, kernel: str, n_landmarks: int, seed: int, **params: Any):
-        self.n_landmarks = n_landmarks
-        # Arrays, whatever scikit-learn is configured to give.
-        self._nystroem = Nystroem(kernel, random_state=seed, **params).set_output(
-            transform="default"
-        )
-
-    def fit(self, values: np.ndarray) -> Self:
-        """Choose the landmarks among these rows."""
-        self._nystroem.set_params(n_components=min(self.n_landmarks, len(values)))
-        # Only landmarks are looked at, so the rest is not brought to float64.
-        self._nystroem.fit(values)
-        return self
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        return self._nystroem.transform(values.astype(np.float64)).astype(np.float64)
-
-
-class NetworkMap:
-    """Outputs of a modality's network.
-
-    Parameters
-    ----------
-    network : nn.Module
-        Trained.
-    device : str
-        Where it computes.
-    """
-
-    def __init__(self, network: torch.nn.Module, device: str):
-        self.network = network
-        self.device = device
-
-    @classmethod
-    def train(
-        cls,
-        blocks: Mapping[str, np.ndarray],
-        present: Mapping[str, np.ndarray],
-        n_outputs: int,
-        *,
-        hidden_sizes: tuple[int, ...],
-        dropout: float,
-        max_epochs: int,
-        batch_size: int,
-        learning_rate: float,
-        weight_decay: float,
-        device: str,
-        seed: int,
-    ) -> dict[str, Any]:
-        """Train the networks of all modalities together; returns a map for each.
-
-        Parameters
-        ----------
-        blocks, present : dict of str to ndarray
-            As ``_fit_blocks`` gets them.
-        n_outputs : int
-            Outputs of each network.
-        hidden_sizes, dropout, max_epochs, batch_size, learning_rate, weight_decay : object
-            As in :class:`CCAAlignment`.
-        device : str
-            As in :class:`CCAAlignment`.
-        seed : int
-            Draws weights and the order of rows.
-        """
-        place = resolve_device(device)
-        mask = np.column_stack(list(present.values()))
-        rows = np.flatnonzero(mask.sum(axis=1) >= 2)
-        tensors = {"present": torch.from_numpy(mask[rows]).to(place)}
-        for i, values in enumerate(blocks.values()):
-            tensors[f"values_{i}"] = torch.from_numpy(values[rows]).to(place)
-        # Of equal size: the correlation of a small last batch would be noise.
-        n_batches = -(-len(rows) // batch_size)
-        with seeded(seed), one_thread():
-            module = CorrelationNet(
-                [values.shape[1] for values in blocks.values()],
-                n_outputs,
-                hidden_sizes=hidden_sizes,
-                dropout=dropout,
-            )
-            net = make_net(
-                module,
-                CorrelationLoss(n_outputs),
-                valid=None,
-                max_epochs=max_epochs,
-                batch_size=-(-len(rows) // n_batches),
-                learning_rate=learning_rate,
-                weight_decay=weight_decay,
-                n_iter_no_change=1,
-                callbacks=[],
-                device=place,
-                verbose=0,
-            )
-            net.train(TensorDataset(tensors, torch.zeros(len(rows), device=place)))
-        module.eval().cpu()
-        return {
-            name: cls(network, device)
-            for name, network in zip(blocks, module.networks, strict=True)
-        }
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        on_device(self.network, resolve_device(self.device))
-        place = next(self.network.parameters()).device  # of several GPUs, the same one
-        with one_thread(), torch.inference_mode():
-            outputs = self.network(torch.from_numpy(values).to(place))
-        return outputs.cpu().numpy().astype(np.float64)
-
-    def __getstate__(self) -> dict[str, Any]:
-        self.network.cpu()  # the pickle opens on a machine without the GPU
-        return dict(self.__dict__)

@@ -1,18 +1,20 @@
 """Alignment by a pretrained checkpoint with two towers: CLIP, SigLIP, CLAP."""
 
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-from skmm._compose._base import Modality
+from skmm._compose._base import Modalities, Modality
 from skmm._compose._block import Block
 from skmm._compose._default_encoder import default_encoder
 from skmm._constraints import DEVICE, DTYPE, STORE, StrOptions
 from skmm._frame._column import column_names, take_columns
+from skmm._frame._types import CellColumn, Frame
 from skmm.alignment._base import BaseAlignment, Cells
 
 __all__ = ["PretrainedAlignment"]
@@ -20,7 +22,7 @@ __all__ = ["PretrainedAlignment"]
 _KINDS = ("text", "image", "audio")
 
 
-class PretrainedAlignment(BaseAlignment):
+class PretrainedAlignment(BaseAlignment[np.ndarray]):
     """Take the space of a pretrained checkpoint with two towers, as it is.
 
     CLIP [1]_ and SigLIP [2]_ (texts and pictures) and CLAP [3]_ (texts and sounds) were trained by
@@ -95,14 +97,14 @@ class PretrainedAlignment(BaseAlignment):
 
     def __init__(
         self,
-        model: Any = "openai/clip-vit-base-patch32",
-        modalities: Any = "auto",
+        model: str | PathLike[str] = "openai/clip-vit-base-patch32",
+        modalities: Modalities = "auto",
         *,
-        all_missing: str = "prior",
-        missing_columns: str = "raise",
+        all_missing: Literal["prior", "raise"] = "prior",
+        missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
-        dtype: str = "auto",
-        store: Any = None,
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        store: object = None,
     ):
         self.model = model
         self.modalities = modalities
@@ -112,7 +114,7 @@ class PretrainedAlignment(BaseAlignment):
         self.dtype = dtype
         self.store = store
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Frame, y: ArrayLike | None = None) -> Self:
         """Find the modalities' columns and the checkpoint's towers; nothing is learned.
 
         Parameters
@@ -153,7 +155,7 @@ class PretrainedAlignment(BaseAlignment):
             )
         return self
 
-    def _cells_of(self, X: Any) -> list[Modality]:
+    def _cells_of(self, X: Frame) -> list[Modality]:
         """Triples whose cells are texts, pictures or sounds."""
         owner, found = type(self).__name__, []
         for modality in self._resolve(X):
@@ -188,14 +190,14 @@ class PretrainedAlignment(BaseAlignment):
             tower.set_params(device=self.device, dtype=self.dtype, store=self.store)
         return tower
 
-    def _read(self, name: str, X: Any) -> Cells:
+    def _read(self, name: str, X: Frame) -> Cells[np.ndarray]:
         (place,) = self._places[name]
         return _present(self._towers[name].transform(take_columns(X, [place])))
 
-    def _project(self, name: str, values: Any) -> np.ndarray:
+    def _project(self, name: str, values: np.ndarray) -> np.ndarray:
         return values
 
-    def transform_modality(self, X: Any, modality: str) -> np.ndarray:
+    def transform_modality(self, X: CellColumn, modality: str) -> np.ndarray:
         """Return the vectors of one modality.
 
         Parameters
@@ -229,8 +231,8 @@ class PretrainedAlignment(BaseAlignment):
         return tags
 
 
-def _present(vectors: Any) -> Cells:
+def _present(encoded: ArrayLike) -> Cells[np.ndarray]:
     """Vectors of the rows that have one, an encoder gives NaN for the others."""
-    vectors = np.asarray(vectors, dtype=np.float32)
+    vectors = np.asarray(encoded, dtype=np.float32)
     present = ~np.isnan(vectors[:, 0])
     return Cells(vectors[present], present)

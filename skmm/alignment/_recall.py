@@ -1,9 +1,10 @@
 """How often the partner of a row is found: the score of an alignment."""
 
 import hashlib
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
 __all__ = ["content_codes", "recall"]
@@ -11,12 +12,12 @@ __all__ = ["content_codes", "recall"]
 _BLOCK = 1024  # queries whose similarities to all candidates are there at once
 
 
-def content_codes(values: Any) -> np.ndarray:
+def content_codes(values: np.ndarray | Mapping[str, ArrayLike]) -> np.ndarray:
     """Number the rows so that rows of equal content have equal numbers.
 
     Parameters
     ----------
-    values : ndarray of shape (n, n_features), or dict of str to Tensor
+    values : ndarray of shape (n, n_features), or mapping of str to Tensor
         What the rows hold; of tensors the first axis is the row.
 
     Returns
@@ -24,7 +25,8 @@ def content_codes(values: Any) -> np.ndarray:
     codes : ndarray of shape (n,), int64
         From 0 on.
     """
-    arrays = [np.asarray(a) for a in (values.values() if isinstance(values, dict) else [values])]
+    given = values.values() if isinstance(values, Mapping) else [values]
+    arrays = [np.asarray(array) for array in given]
     # What is zero is the same, with whichever sign.
     arrays = [a + 0 if a.dtype.kind == "f" else a for a in arrays]
     known: dict[bytes, int] = {}

@@ -207,7 +207,7 @@ def _contrastive() -> list[Any]:
 
 
 def _adversarial() -> list[Any]:
-    return [AdversarialAlignment(_TWICE, n_steps=5, n_init=2, random_state=0)]
+    return [AdversarialAlignment(_TWICE, n_steps=5, random_state=0)]
 
 
 def _autoencoder() -> list[Any]:
@@ -216,8 +216,11 @@ def _autoencoder() -> list[Any]:
 
 
 def _cca() -> list[Any]:
-    kinds = ("regularized", "kernel", "deep")
-    return [CCAAlignment(_TWICE, kind=kind, max_epochs=3, random_state=0) for kind in kinds]
+    options: dict[str, Any] = {"modalities": _TWICE, "random_state": 0}
+    return [
+        *(CCAAlignment(kind=kind, **options) for kind in ("regularized", "kernel")),
+        CCAAlignment(kind="deep", max_epochs=3, **options),
+    ]
 
 
 def _captions() -> list[Any]:

@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skmm import AdversarialAlignment
 from skmm._environment._device import one_thread, seeded
-from skmm.alignment._adversarial_training import Game, Whitening, procrustes
+from skmm.alignment._adversarial_training import AdversarialTraining, Whitening, procrustes
 from skmm.exceptions import ConvergenceError
 from skmm.nets import Discriminator, OrthogonalMap
 
@@ -55,7 +55,9 @@ def draw(seed, n_alone=500, n_both=0, shape="heaps"):
 
 
 def align(X, **params):
-    params = {"n_components": 3, "n_steps": 150, "n_init": 4, "random_state": 0, **params}
+    params = {"n_components": 3, "n_steps": 150, "random_state": 0, **params}
+    if not params.get("paired", True):
+        params = {"n_init": 4, **params}
     triples = [(name, "passthrough", [name]) for name in ("scene", "sound")]
     return AdversarialAlignment(triples, **params).fit(X)
 
@@ -92,14 +94,14 @@ def test_without_pairs_it_does_not_look_at_them():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_game_itself_turns_a_wrong_start(seed):
+def test_the_training_itself_turns_a_wrong_start(seed):
     """An eighth of a turn off, and neither refinement nor another start."""
     X, _ = draw(seed, n_alone=0, n_both=500)
     alignment = align(X, n_steps=1)
     one, other = components(alignment, X, "sound"), components(alignment, X, "scene")
     truth = procrustes(one, other)
     turn = Rotation.from_rotvec(np.pi / 4 * np.array([2, -1, 2]) / 3).as_matrix()
-    game = Game(
+    training = AdversarialTraining(
         n_starts=1,
         n_steps=300,
         batch_size=128,
@@ -111,7 +113,7 @@ def test_the_game_itself_turns_a_wrong_start(seed):
         owner="Test",
     )
     with seeded(seed), one_thread():
-        (found,) = game._play((truth @ turn)[None], one, other)
+        (found,) = training._train((truth @ turn)[None], one, other)
     assert np.trace(turn) / 3 < 0.81
     assert np.trace(found.T @ truth) / 3 > 0.95
 
@@ -207,3 +209,12 @@ def test_maps_are_drawn_to_rotations():
     for _ in range(100):
         maps.pull(0.1)
     torch.testing.assert_close(maps.weight.detach(), nearest, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("paired", "unused"), [(True, "n_init"), (True, "n_refinements"), (False, "pair_weight")]
+)
+def test_what_pairs_make_useless_is_refused(paired, unused):
+    X, _ = draw(6, n_alone=20, n_both=20)
+    with pytest.raises(ValueError, match=f"{unused}=3 has no effect with paired={paired}"):
+        align(X, paired=paired, **{unused: 3})

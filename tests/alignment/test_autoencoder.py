@@ -206,3 +206,19 @@ def test_unknown_modality():
     X, *_ = draw(11, n=50)
     with pytest.raises(ValueError, match="no modality 'taste'"):
         align(X, max_epochs=1).predict_modality(X, to="taste")
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"kl_weight": 0.5}, "kl_weight=0.5 has no effect with variational=False"),
+        (
+            {"contrastive_weight": 0.0, "temperature": 0.5},
+            "temperature=0.5 has no effect with contrastive_weight=0",
+        ),
+    ],
+)
+def test_weights_without_a_term_are_refused(params, message):
+    X, *_ = draw(12, n=50)
+    with pytest.raises(ValueError, match=message):
+        align(X, **params)

@@ -8,7 +8,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.utils import estimator_html_repr
 
-from skmm.alignment._blocks import BaseBlockAlignment
+from skmm.alignment._blocks import BaseBlockAlignment, BaseDecodingAlignment
 from skmm.alignment._recall import content_codes, recall
 from skmm.exceptions import ModalityMissingError, ModalityWarning
 
@@ -19,14 +19,11 @@ TRIPLES = [
 ]
 
 
-class FirstNumbers(BaseBlockAlignment):
-    """Each modality's first two numbers as they are, standardised; decodes to the mean of these."""
+class OneWay(BaseBlockAlignment):
+    """Each modality's first two numbers as they are, standardised."""
 
-    def __init__(
-        self, modalities="auto", *, decodes=True, all_missing="prior", missing_columns="raise"
-    ):
+    def __init__(self, modalities="auto", *, all_missing="prior", missing_columns="raise"):
         self.modalities = modalities
-        self.decodes = decodes
         self.all_missing = all_missing
         self.missing_columns = missing_columns
 
@@ -37,9 +34,9 @@ class FirstNumbers(BaseBlockAlignment):
     def _project(self, name, values):
         return values[:, :2]
 
-    @property
-    def _can_predict(self):
-        return self.decodes
+
+class FirstNumbers(OneWay, BaseDecodingAlignment):
+    """The same, and decodes to the mean of these numbers."""
 
     def _predict_block(self, to, blocks, present):
         assert to not in blocks and all(mask.shape == (len(mask),) for mask in present.values())
@@ -145,7 +142,7 @@ def test_predict_modality(frame):
         alignment.predict_modality(frame, to="x")
     with pytest.raises(ValueError, match="no column 'd'"):
         alignment.predict_modality(frame.drop(columns="d"), "right")
-    assert not hasattr(alignment.set_params(decodes=False), "predict_modality")
+    assert not hasattr(OneWay(TRIPLES).fit(frame), "predict_modality")
 
 
 def test_score(frame):
@@ -220,8 +217,11 @@ def test_what_cannot_be_aligned(frame):
     halves.iloc[20:, 2] = None
     with pytest.raises(ValueError, match="rows that have two modalities.* 0 of n_samples=39"):
         FirstNumbers(TRIPLES[:2]).fit(halves)
-    unpaired = FirstNumbers(TRIPLES[:2])
-    unpaired._needs_pairs = False
+
+    class Unpaired(FirstNumbers):
+        _needs_pairs = False
+
+    unpaired = Unpaired(TRIPLES[:2])
     assert unpaired.fit(halves).transform(halves).shape == (39, 2)
 
 

@@ -1,6 +1,7 @@
 """Canonical correlations equal those of scikit-learn and of the textbook's eigenproblems."""
 
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skmm import CCAAlignment
 from skmm.alignment import _cca_solver
+from skmm.alignment._cca_features import DeepCCAModule
 from skmm.exceptions import ModalityWarning
 from skmm.nets import CorrelationLoss, CorrelationNet
 
@@ -153,7 +155,8 @@ def test_recovers_the_latent_although_cells_are_absent(kind):
     X, latent = draw(4, n=900, widths=(6, 9, 7), noise=0.3, absent=0.2)
     # A kernel's features bend, so that a line through the latent takes more of them.
     n = 8 if kind == "kernel" else 3
-    alignment = align(X[:600], kind=kind, n_components=n, n_landmarks=150, max_epochs=60)
+    params = {"kernel": {"n_landmarks": 150}, "deep": {"max_epochs": 60}}.get(kind, {})
+    alignment = align(X[:600], kind=kind, n_components=n, **params)
     assert latent_share(alignment, X, latent, 600) > 0.6
     whole = X[600:].dropna()
     assert alignment.score(whole, k=10) > 0.4  # 0.06 by chance
@@ -178,9 +181,10 @@ def held_out_correlation(alignment, X):
 @pytest.mark.parametrize("kind", ["kernel", "deep"])
 def test_bent_relations_need_a_bent_method(kind, seed):
     X = bent(seed)
-    params = {"n_components": 2, "n_landmarks": 150, "max_epochs": 100, "learning_rate": 5e-3}
-    assert held_out_correlation(align(X[:600], **params), X[600:]) < 0.4
-    assert held_out_correlation(align(X[:600], kind=kind, **params), X[600:]) > 0.7
+    params = {"kernel": {"n_landmarks": 150}, "deep": {"max_epochs": 100, "learning_rate": 5e-3}}
+    assert held_out_correlation(align(X[:600], n_components=2), X[600:]) < 0.4
+    bent_method = align(X[:600], n_components=2, kind=kind, **params[kind])
+    assert held_out_correlation(bent_method, X[600:]) > 0.7
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch):
@@ -202,9 +206,9 @@ def test_shrinkage_is_that_of_ledoit_and_wolf_and_goes_down_with_rows():
     from sklearn.covariance import ledoit_wolf_shrinkage
 
     values = np.random.default_rng(0).normal(size=(20_000, 8)) * np.arange(1, 9)
-    few = _cca_solver.View(lambda rows: values[rows], np.arange(20_000) < 1000)
+    few = _cca_solver.FeatureSource(lambda rows: values[rows], np.arange(20_000) < 1000)
     assert _cca_solver.shrinkage(few) == ledoit_wolf_shrinkage(values[:1000])
-    many = _cca_solver.View(lambda rows: values[rows], np.ones(20_000, dtype=bool))
+    many = _cca_solver.FeatureSource(lambda rows: values[rows], np.ones(20_000, dtype=bool))
     assert _cca_solver.shrinkage(many) < 0.1 * _cca_solver.shrinkage(few)
 
 
@@ -240,7 +244,8 @@ def test_loss_is_what_canonical_correlations_leave():
 @pytest.mark.parametrize("kind", ["regularized", "kernel", "deep"])
 def test_repeats_copies_and_pickles(kind):
     X, _ = draw(8, n=80, absent=0.1)
-    alignment = align(X, kind=kind, max_epochs=3, n_landmarks=30)
+    params = {"kernel": {"n_landmarks": 30}, "deep": {"max_epochs": 3}}
+    alignment = align(X, kind=kind, **params.get(kind, {}))
     vectors = alignment.transform(X)
     assert vectors.dtype == np.float32
     np.testing.assert_array_equal(clone(alignment).fit(X).transform(X), vectors)
@@ -289,3 +294,32 @@ def test_warns_of_correlations_in_noise():
         alignment = align(X)
     assert alignment.correlations_.min() > 0.999
     assert align(X, kind="regularized").correlations_.max() < 0.999
+
+
+@pytest.mark.parametrize(
+    ("kind", "unused"),
+    [
+        ("cca", {"regularization": 0.1}),
+        ("regularized", {"gamma": 0.5}),
+        ("regularized", {"max_epochs": 7}),
+        ("kernel", {"hidden_sizes": (8,)}),
+        ("deep", {"n_landmarks": 30}),
+    ],
+)
+def test_options_of_another_kind_are_refused(kind, unused):
+    X, _ = draw(13, n=40)
+    ((name, value),) = unused.items()
+    with pytest.raises(
+        ValueError, match=re.escape(f"{name}={value} has no effect with kind='{kind}'")
+    ):
+        align(X, kind=kind, **unused)
+
+
+def test_deep_loss_is_that_of_its_networks():
+    module = DeepCCAModule([4, 5], 2, hidden_sizes=(6,), dropout=0.0)
+    values = {"values_0": torch.randn(30, 4), "values_1": torch.randn(30, 5)}
+    present = torch.ones(30, 2, dtype=torch.bool)
+    losses = module(present, **values)
+    assert losses.shape == (30,)
+    expected = CorrelationLoss(2)(module.net(present, **values), None)
+    torch.testing.assert_close(losses.mean(), expected)

@@ -13,19 +13,21 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from skmm import ContrastiveAlignment, TextEncoder, TimeSeriesEncoder
+from skmm.alignment import InfoNCE, MaxMargin, SigLIP, Triplet
+from skmm.alignment._contrastive_losses import LOSS_SHORTHANDS
 from skmm.alignment._recall import content_codes
-from skmm.nets import CONTRASTIVE_LOSSES
+from skmm.nets import CONTRASTIVE_LOSSES, InfoNCELoss, PairwiseContrast
 
 FAST = {"n_components": 16, "learning_rate": 5e-3, "batch_size": 64, "max_epochs": 25}
 FEW = {**FAST, "max_epochs": 3, "random_state": 0}
 
 
 @pytest.mark.parametrize("negatives", ["all", "hard", "semi_hard"])
-@pytest.mark.parametrize("loss", CONTRASTIVE_LOSSES)
+@pytest.mark.parametrize("loss", [InfoNCE, SigLIP, Triplet, MaxMargin])
 def test_finds_what_views_share(loss, negatives, views, triples):
     X = views(0)
     alignment = ContrastiveAlignment(
-        triples, loss=loss, negatives=negatives, random_state=0, **FAST
+        triples, loss=loss(negatives=negatives), random_state=0, **FAST
     ).fit(X[:300])
     assert alignment.score(X[300:]) > 0.2  # chance is 0.01
 
@@ -40,7 +42,8 @@ def test_projections(views, triples):
     for loss in ("infonce", "triplet"):
         learned = ContrastiveAlignment(triples, loss=loss, **FEW).fit(X).temperature_
         assert (learned is None) is (loss == "triplet")
-    fixed = ContrastiveAlignment(triples, temperature=0.2, learn_temperature=False, **FEW)
+    loss = InfoNCE(temperature=0.2, learn_temperature=False)
+    fixed = ContrastiveAlignment(triples, loss=loss, **FEW)
     assert fixed.fit(X).temperature_ == pytest.approx(0.2)
 
 
@@ -140,7 +143,10 @@ def test_random_state_decides(views, triples):
 
 def test_search_pipeline_and_pickle(views, triples):
     X = views(0)
-    grid = {"loss": ["infonce", "triplet"], "temperature": [0.05, 0.2]}
+    grid = [
+        {"loss": ["triplet", InfoNCE(negatives="hard")]},
+        {"loss": [InfoNCE(), SigLIP()], "loss__temperature": [0.05, 0.2]},
+    ]
     search = GridSearchCV(ContrastiveAlignment(triples, **FEW), grid, cv=2).fit(X[:200])
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     best = search.best_estimator_
@@ -203,6 +209,101 @@ def test_callbacks_early_stopping_and_history(views, triples):
     assert set(whole.history_[0]) == {"train_loss"}
 
 
+# --- losses -------------------------------------------------------------------------------------
+
+
+def test_strings_stand_for_losses_with_their_defaults(views, triples):
+    assert set(LOSS_SHORTHANDS) == set(CONTRASTIVE_LOSSES)
+    X = views(0)[:120]
+    for name, loss in LOSS_SHORTHANDS.items():
+        assert type(loss().build(64)) is CONTRASTIVE_LOSSES[name]
+        short = ContrastiveAlignment(triples, loss=name, **FEW).fit(X)
+        long = ContrastiveAlignment(triples, loss=loss(), **FEW).fit(X)
+        np.testing.assert_array_equal(short.transform(X), long.transform(X))
+
+
+def test_a_loss_hands_on_its_parameters():
+    for cls in (InfoNCE, SigLIP):
+        module = cls(temperature=0.3, learn_temperature=False, negatives="hard").build(64)
+        assert module.temperature == pytest.approx(0.3) and module.negatives == "hard"
+        assert not module.log_factor.requires_grad
+    for cls in (Triplet, MaxMargin):
+        module = cls(margin=0.7, negatives="semi_hard").build(64)
+        assert module.margin == 0.7 and module.negatives == "semi_hard"
+    for negatives, odds in (("all", 1 / 63), ("semi_hard", 1 / 63), ("hard", 1)):
+        module = SigLIP(negatives=negatives).build(64)
+        assert float(module.bias.detach()) == pytest.approx(np.log(odds))
+    assert float(SigLIP(bias=-3.0).build(64).bias.detach()) == -3
+
+
+def test_parameters_of_a_loss_reach_the_training(views, triples):
+    X = views(0)[:120]
+    alignment = ContrastiveAlignment(triples, loss=Triplet(), **FEW)
+    plain = clone(alignment).fit(X).transform(X)
+    for name, value in (("margin", 1.0), ("negatives", "hard")):
+        other = clone(alignment).set_params(**{f"loss__{name}": value}).fit(X)
+        assert np.abs(other.transform(X) - plain).max() > 0.01
+    assert alignment.loss.margin == 0.2
+
+
+class Distance(torch.nn.Module):
+    """A user's loss: distance to the partner, beyond that to others; its scale is learned."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, left, right, positive, negative):
+        logits = self.scale * left @ right.T
+        return -(logits.log_softmax(dim=1) * positive).sum(dim=1)
+
+
+def test_a_loss_of_ones_own(views, triples):
+    X = views(0)
+    own = Distance()
+    alignment = ContrastiveAlignment(triples, loss=own, random_state=0, **FAST).fit(X[:300])
+    assert alignment.score(X[300:]) > 0.2 and alignment.temperature_ is None
+    assert float(own.scale.detach()) == 1.0  # a copy has learned
+    assert float(alignment.net_.criterion_.loss.scale.detach()) != 1.0
+    again = clone(alignment).fit(X[:300])
+    np.testing.assert_array_equal(again.transform(X), alignment.transform(X))
+    assert isinstance(pickle.loads(pickle.dumps(alignment)).loss, Distance)
+
+    class Recipe:
+        def build(self, batch_size):
+            return InfoNCELoss(temperature=1 / batch_size, learn_temperature=False)
+
+    built = ContrastiveAlignment(triples, loss=Recipe(), **FEW).fit(X)
+    assert built.temperature_ == pytest.approx(1 / FEW["batch_size"])
+    assert isinstance(built.net_.criterion_, PairwiseContrast)
+
+
+def test_losses_that_cannot_be_used(views, triples):
+    X = views(0)[:60]
+
+    class Empty:
+        def build(self, batch_size):
+            return None
+
+    for loss, error, message in (
+        ("cosine", ValueError, "The 'loss' parameter of ContrastiveAlignment must be"),
+        (InfoNCE, TypeError, r"got the class InfoNCE. Write InfoNCE\(\)"),
+        (Empty(), TypeError, "must return an nn.Module, got None"),
+        (InfoNCE(temperature=0), ValueError, "'temperature' parameter of InfoNCE must be"),
+        (SigLIP(bias="none"), ValueError, "'bias' parameter of SigLIP must be"),
+        (Triplet(margin=-1), ValueError, "'margin' parameter of Triplet must be"),
+        (MaxMargin(negatives="some"), ValueError, "'negatives' parameter of MaxMargin must be"),
+    ):
+        with pytest.raises(error, match=message):
+            ContrastiveAlignment(triples, loss=loss, **FEW).fit(X)
+    with pytest.raises(ValueError, match="Invalid parameter 'margin' for estimator InfoNCE"):
+        ContrastiveAlignment(loss=InfoNCE()).set_params(loss__margin=0.1)
+    with pytest.raises(ValueError, match="loss='infonce', which has no parameter 'temperature'"):
+        ContrastiveAlignment().set_params(loss__temperature=0.1)
+    with pytest.raises(ValueError, match="is 'text', which has no parameter 'pooling'"):
+        ContrastiveAlignment([("words", "text", ["a"])]).set_params(words__pooling="max")
+
+
 def test_errors(views, triples):
     X = views(0)[:60]
     with pytest.raises(
@@ -214,8 +315,6 @@ def test_errors(views, triples):
     apart.loc[30:, "view_1"] = None
     with pytest.raises(ValueError, match="rows that have two modalities or more, and 0 of"):
         ContrastiveAlignment(triples).fit(apart)
-    with pytest.raises(ValueError, match="The 'loss' parameter"):
-        ContrastiveAlignment(triples, loss="cosine").fit(X)
     alignment = ContrastiveAlignment(triples, **FEW).fit(X)
     with pytest.raises(ValueError, match="no modality 'top'. Its modalities are 'left', 'right'"):
         alignment.transform_modality(X, "top")

@@ -28,6 +28,7 @@ from skmm import (
     TextEncoder,
     set_config,
 )
+from skmm.alignment import InfoNCE, MaxMargin, SigLIP, Triplet
 from skmm.metrics import median_rank, recall_at_k
 from skmm.model_selection import FewShotSplit
 
@@ -49,16 +50,16 @@ SHOTS, EPISODES = (1, 5, 20), 100
 def methods(seed):
     contrastive = partial(ContrastiveAlignment, TRIPLES, random_state=seed)
     yield "contrastive, infonce", contrastive()
-    yield "contrastive, infonce, hard", contrastive(negatives="hard")
-    yield "contrastive, infonce, semi-hard", contrastive(negatives="semi_hard")
+    yield "contrastive, infonce, hard", contrastive(loss=InfoNCE(negatives="hard"))
+    yield "contrastive, infonce, semi-hard", contrastive(loss=InfoNCE(negatives="semi_hard"))
     yield "contrastive, infonce, MLP", contrastive(projection="mlp")
     wide = partial(contrastive, n_components=256, dropout=0.5)
     yield f"contrastive, {WIDE}", wide()
-    yield f"contrastive, {WIDE}, hard", wide(negatives="hard")
+    yield f"contrastive, {WIDE}, hard", wide(loss=InfoNCE(negatives="hard"))
     for loss in ("siglip", "triplet", "max_margin"):
         yield f"contrastive, {loss}", contrastive(loss=loss)
-    for loss in ("siglip", "triplet", "max_margin"):
-        yield f"contrastive, {loss}, hard", contrastive(loss=loss, negatives="hard")
+    for name, loss in (("siglip", SigLIP), ("triplet", Triplet), ("max_margin", MaxMargin)):
+        yield f"contrastive, {name}, hard", contrastive(loss=loss(negatives="hard"))
     for kind in ("cca", "regularized", "kernel", "deep"):
         yield f"CCA, {kind}", CCAAlignment(TRIPLES, kind=kind, random_state=seed)
     yield "autoencoder", AutoencoderAlignment(TRIPLES, random_state=seed)

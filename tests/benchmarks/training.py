@@ -56,8 +56,6 @@ def batch_of(values):
         {
             name: FeatureInputs(own, torch.ones(len(own), dtype=torch.bool, device=own.device))
             for name, own in values.items()
-            )
-            for name, block in values.items()
         }
     )
 

@@ -165,8 +165,6 @@ def test_learned_tokens_learn_from_absent_rows_and_from_dropout():
     X.loc[::3, "photo"] = None
     again = trained("token", X, y, max_epochs=3, modality_dropout=0.0)
     vectors = again.module_.encoders.imputer.vectors
-        "token", X, y, max_epochs=3, modality_dropout=0.0
-    ).module_.encoders.imputer.vectors
     assert [bool(v.any()) for v in vectors] == [False, True, False]  # numbers, photo, text
 
 
