@@ -185,8 +185,8 @@ def test_every_mode_learns_with_modalities_missing(missing):
 def imputed_error(model, X, name):
     """Mean squared error of the token of an absent modality, over its variance."""
     module, inputs = model.module_, model._inputs
-    whole = module.encoders.gather(**inputs.tensors(X))[0][name][:, 0]
-    tokens, known = module.encoders.gather(**inputs.tensors(X.assign(**{name: None})))
+    whole = module.encoders.gather(inputs.batch(X))[0][name][:, 0]
+    tokens, known = module.encoders.gather(inputs.batch(X.assign(**{name: None})))
     with torch.no_grad():
         guess = module.encoders.imputer(tokens, known, known)[0][name][:, 0]
     return float((guess - whole).square().mean() / whole.square().mean())
