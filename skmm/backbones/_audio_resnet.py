@@ -97,7 +97,7 @@ class SoundCNN(Backbone):
         self.stem = nn.Conv2d(1, channels[0], 3, stride=2, padding=1, bias=False)
         self.stem_norm = _MaskedNorm(channels[0])
         self.blocks = nn.ModuleList(
-            _Residual(n_in, n_out, stride=2 if stage else 1)
+            _MaskedResidual(n_in, n_out, stride=2 if stage else 1)
             for stage, (n_in, n_out) in enumerate(
                 zip([channels[0], *channels], channels, strict=False)
             )
@@ -187,7 +187,7 @@ class SoundCNN(Backbone):
         return x
 
 
-class _Residual(nn.Module):
+class _MaskedResidual(nn.Module):
     """Two convolutions, and a shortcut around them; nothing leaks in from behind the end."""
 
     def __init__(self, n_in: int, n_out: int, *, stride: int):

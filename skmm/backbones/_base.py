@@ -11,11 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "Backbone",
-    "Encoded",
-    "pool_tokens",
-]
+__all__ = ["Backbone", "Encoded", "pool_tokens"]
 
 
 class Encoded(NamedTuple):
@@ -107,9 +103,6 @@ class Backbone(ABC, nn.Module):
             f"{type(self).__name__} is not trained from scratch, so it has no reconstruction"
             " target. Use it with its pretrained weights, or train it with y."
         )
-
-
-# --- From one vector a token to one vector a cell ---
 
 
 def pool_tokens(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""PointNet with its alignment nets, trained from scratch."""
+"""PointNet with its alignment nets, trained from scratch, and what it is given of a cloud."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -12,18 +12,15 @@ from skmm.backbones._base import Backbone, Encoded, pool_tokens
 from skmm.backbones._point_clouds import pad_clouds, place, some_points
 from skmm.backbones._point_descriptor import LOCAL_NAMES, SCALES, local_geometry, squared_distances
 
-__all__ = [
-    "CloudInputs",
-    "PointNet",
-]
-
-# --- What a network is told about each point of a cloud, on one scale for all clouds ---
+__all__ = ["CloudInputs", "PointNet"]
 
 # Axes, diagonals between two of them and between three: one of each pair of opposites.
 _DIRECTIONS = [
     direction for direction in product((-1.0, 0.0, 1.0), repeat=3) if direction > (0.0, 0.0, 0.0)
 ]
 _SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_N_CHUNK = 64  # clouds that go through at once where no gradient asks for all of them
+_ORTHOGONALITY = 1e-3  # weight of the penalty, as published
 
 
 class CloudInputs:
@@ -138,10 +135,6 @@ class CloudInputs:
         ranks = [(share * (n - 1).clamp(min=0)).round().long() for share in _SHARES]
         target = torch.cat([ordered[rows, at] for at in ranks], dim=1)
         return torch.where(mask.any(1, keepdim=True), target, 0.0)
-
-
-_N_CHUNK = 64  # clouds that go through at once where no gradient asks for all of them
-_ORTHOGONALITY = 1e-3  # weight of the penalty, as published
 
 
 class PointNet(Backbone):

@@ -1,4 +1,4 @@
-"""Convolutions of several lengths over time series, trained from scratch."""
+"""Networks over time series, trained from scratch: convolutions of several lengths, and a GRU."""
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +7,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from skmm.backbones._base import Encoded, pool_tokens
 from skmm.backbones._series import SeriesBackbone
 
-__all__ = [
-    "InceptionTime",
-    "SeriesGRU",
-]
+__all__ = ["InceptionTime", "SeriesGRU"]
 
 _KERNEL_SIZES = (39, 19, 9)
 _BLOCKS_A_SHORTCUT = 3
@@ -71,7 +68,7 @@ class InceptionTime(SeriesBackbone):
         self.shortcuts = nn.ModuleList()
         for i in range(n_blocks):
             n_in = n_components if i else n_channels
-            self.blocks.append(_Block(n_in, n_components))
+            self.blocks.append(_InceptionBlock(n_in, n_components))
             if i % _BLOCKS_A_SHORTCUT == _BLOCKS_A_SHORTCUT - 1:
                 first = i < _BLOCKS_A_SHORTCUT
                 self.shortcuts.append(_Shortcut(n_channels if first else n_components, self.width))
@@ -101,7 +98,7 @@ class InceptionTime(SeriesBackbone):
         return Encoded(tokens, mask, pool_tokens(tokens, mask, "mean"))
 
 
-class _Block(nn.Module):
+class _InceptionBlock(nn.Module):
     """Convolutions of several lengths and a maximum, side by side."""
 
     def __init__(self, n_in: int, n_out: int):
@@ -167,9 +164,6 @@ class _SeriesNorm(nn.Module):
             variance = grouped.square().sum(dim=(2, 3), keepdim=True) / n
             x = (grouped * (variance + 1e-5).rsqrt()).flatten(1, 2)
         return x * self.weight[:, None] + self.bias[:, None]
-
-
-# --- A recurrent network over time series, trained from scratch ---
 
 
 class SeriesGRU(SeriesBackbone):
