@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from skmm.backbones._base import Backbone, Encoded
 from skmm.backbones._image_cnn import stack_pictures
-from skmm.backbones._pretrained._image import PretrainedPicture
+from skmm.backbones._pretrained._image_model import PretrainedPicture
 from skmm.exceptions import CheckpointError
 
 __all__ = [

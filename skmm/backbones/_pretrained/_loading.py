@@ -16,13 +16,13 @@ from typing import Any, Protocol
 import torch
 
 from skmm.backbones._base import Backbone
-from skmm.backbones._pretrained._audio import SoundRecipe
+from skmm.backbones._pretrained._audio_model import SoundRecipe
 from skmm.backbones._pretrained._efficientnet import LiteRecipe
-from skmm.backbones._pretrained._image import PictureRecipe
+from skmm.backbones._pretrained._image_model import PictureRecipe
 from skmm.backbones._pretrained._speech import VoiceRecipe, WhisperRecipe
-from skmm.backbones._pretrained._text import TextRecipe
+from skmm.backbones._pretrained._text_model import TextRecipe
 from skmm.backbones._pretrained._transformers import is_video_model, read_config
-from skmm.backbones._pretrained._video import VideoRecipe
+from skmm.backbones._pretrained._video_model import VideoRecipe
 
 __all__ = [
     "Shelf",

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skmm.backbones._pretrained._audio import Heard, PretrainedSound, resolved_pooling
+from skmm.backbones._pretrained._audio_model import Heard, PretrainedSound, resolved_pooling
 from skmm.backbones._spectrogram import frame_mask, log_mel, mel_spectrogram
 
 __all__ = [

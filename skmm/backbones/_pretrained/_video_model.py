@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from skmm.backbones._pretrained._image import PictureRecipe, PretrainedPicture
+from skmm.backbones._pretrained._image_model import PictureRecipe, PretrainedPicture
 from skmm.backbones._pretrained._transformers import reading
 
 __all__ = ["VideoRecipe"]
