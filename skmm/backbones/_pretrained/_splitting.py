@@ -20,7 +20,6 @@ __all__ = [
     "Lower",
     "Upper",
     "add_lora",
-    "around",
     "block_count",
     "put_parameter",
     "reached_by_gradient",
@@ -74,14 +73,7 @@ def steadied(tower: Any) -> Any:
 def put_parameter(module: nn.Module, name: str, value: nn.Parameter) -> None:
     """Put a parameter in the place of the one that ``named_parameters`` calls ``name``."""
     owner, _, leaf = name.rpartition(".")
-    module.get_submodule(owner)._parameters[leaf] = value
-
-
-def around(backbone: Any, tower: nn.Module) -> Any:
-    """Put another model into a backbone that has one as its ``tower``; the first is untouched."""
-    new = copy.copy(backbone)
-    new._modules = {**backbone._modules, "tower": tower}
-    return new
+    setattr(module.get_submodule(owner), leaf, value)
 
 
 def block_count(tower: nn.Module) -> int:
