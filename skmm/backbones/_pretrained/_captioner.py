@@ -15,15 +15,35 @@ from skmm._environment._optional import import_optional
 from skmm.backbones._pretrained._transformers import LOCAL, quiet, reading
 from skmm.exceptions import CheckpointError
 
-__all__ = [
-    "Writer",
-    "WriterInputs",
-]
-
-# --- What a pretrained model that writes takes: pictures or sounds, prompts, and texts to judge ---
+__all__ = ["Writer", "WriterInputs"]
 
 # Whose prompt is the beginning of what the decoder writes, as against an input of the encoder.
 _BEGUN = {"vision-encoder-decoder", "whisper"}
+# What a checkpoint may ask of its generator beyond the model's own probabilities. How likely a
+# text is, is a matter of these alone.
+_RULES = (
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "encoder_no_repeat_ngram_size",
+    "encoder_repetition_penalty",
+    "exponential_decay_length_penalty",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "guidance_scale",
+    "min_length",
+    "min_new_tokens",
+    "no_repeat_ngram_size",
+    "remove_invalid_values",
+    "renormalize_logits",
+    "repetition_penalty",
+    "sequence_bias",
+    "suppress_tokens",
+    "watermarking_config",
+)
+# The longest text that a config allows, by the names it has.
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_target_positions")
+# As transformers has it.
+_USUAL_LENGTH = 20
 
 
 class WriterInputs:
@@ -166,34 +186,6 @@ class WriterInputs:
     def text(self, ids: Sequence[int]) -> str:
         """Text of ids."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
-
-
-# What a checkpoint may ask of its generator beyond the model's own probabilities. How likely a
-# text is, is a matter of these alone.
-_RULES = (
-    "bad_words_ids",
-    "begin_suppress_tokens",
-    "encoder_no_repeat_ngram_size",
-    "encoder_repetition_penalty",
-    "exponential_decay_length_penalty",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-    "guidance_scale",
-    "min_length",
-    "min_new_tokens",
-    "no_repeat_ngram_size",
-    "remove_invalid_values",
-    "renormalize_logits",
-    "repetition_penalty",
-    "sequence_bias",
-    "suppress_tokens",
-    "watermarking_config",
-)
-# The longest text that a config allows, by the names it has.
-_POSITIONS = ("max_position_embeddings", "n_positions", "max_target_positions")
-
-# As transformers has it.
-_USUAL_LENGTH = 20
 
 
 class Writer:

@@ -10,13 +10,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from skmm.backbones._base import Backbone
 from skmm.backbones._pretrained._audio_model import SoundRecipe
+from skmm.backbones._pretrained._checkpoint import Checkpoint
 from skmm.backbones._pretrained._efficientnet import LiteRecipe
 from skmm.backbones._pretrained._image_model import PictureRecipe
 from skmm.backbones._pretrained._speech import VoiceRecipe, WhisperRecipe
@@ -24,14 +24,7 @@ from skmm.backbones._pretrained._text_model import TextRecipe
 from skmm.backbones._pretrained._transformers import is_video_model, read_config
 from skmm.backbones._pretrained._video_model import VideoRecipe
 
-__all__ = [
-    "Shelf",
-    "describe",
-    "load_backbone",
-    "load_count",
-]
-
-# --- Things that are costly to make, kept for whoever asks for them again ---
+__all__ = ["Shelf", "describe", "load_backbone", "load_count"]
 
 
 class Shelf:
@@ -79,20 +72,6 @@ class Shelf:
             return self._things.get(key)
 
 
-class _Checkpoint(Protocol):
-    """What is used of a checkpoint: see ``skmm.backbones._pretrained._checkpoint``."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def family(self) -> str: ...
-    @property
-    def path(self) -> Path: ...
-    @property
-    def digest(self) -> str: ...
-    def verify(self) -> None: ...
-
-
 _RECIPES = Shelf(16)
 # A handful: models are large, and who compares more of them does so one after another.
 _TOWERS = Shelf(4)
@@ -106,7 +85,7 @@ def load_count() -> int:
 
 
 def describe(
-    checkpoint: _Checkpoint,
+    checkpoint: Checkpoint,
     modality: str,
     pooling: str = "auto",
     normalize: bool | str = "auto",
@@ -142,7 +121,7 @@ def describe(
 
 
 def load_backbone(
-    checkpoint: _Checkpoint,
+    checkpoint: Checkpoint,
     *,
     modality: str,
     pooling: str = "auto",
@@ -206,7 +185,7 @@ def _transformers_version() -> str:
     return ".".join(version("transformers").split(".")[:2])
 
 
-def _recipe(checkpoint: _Checkpoint, modality: str) -> Any:
+def _recipe(checkpoint: Checkpoint, modality: str) -> Any:
     def read() -> Any:
         checkpoint.verify()
         if checkpoint.family == "efficientnet-lite0":
@@ -229,6 +208,6 @@ def _recipe(checkpoint: _Checkpoint, modality: str) -> Any:
     return _RECIPES.get(key, read)
 
 
-def _is_of_clips(checkpoint: _Checkpoint) -> bool:
+def _is_of_clips(checkpoint: Checkpoint) -> bool:
     """Whether a model for videos looks at clips, as against single frames."""
     return is_video_model(read_config(checkpoint.path, checkpoint.name))
