@@ -353,7 +353,7 @@ def _opaque(array: np.ndarray, background: Color) -> np.ndarray:
     return np.array(np.broadcast_to(array, (*array.shape[:2], 3)), order="C")
 
 
-# --- Cells that hold several pictures: a list of paths, bytes, PIL images or arrays ---
+# --- cells that hold several pictures: a list of paths, bytes, PIL images or arrays ---------
 
 
 class Pictures:

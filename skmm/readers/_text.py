@@ -1,4 +1,7 @@
-"""Text cells: strings as they are, numbers in one stable spelling, nothing else."""
+"""Text cells: strings as they are, numbers in one stable spelling, nothing else.
+
+Numbers of any size as floats stand here too.
+"""
 
 from typing import Any
 
@@ -7,16 +10,10 @@ import numpy as np
 from skmm.exceptions import CellTypeError
 from skmm.readers._source import hasher
 
-__all__ = [
-    "as_float",
-    "digest_text",
-    "read_text",
-]
+__all__ = ["as_float", "digest_text", "read_text"]
 
 # Above this a float no longer tells neighbouring integers apart.
 _EXACT = 2.0**53
-
-
 _HASHER = hasher("text")
 
 
@@ -99,9 +96,6 @@ def digest_text(cell: object) -> bytes:
     # Lone surrogates do turn up in scraped text and must not stop a digest.
     h.update(read_text(cell).encode("utf-8", "surrogatepass"))
     return h.digest()
-
-
-# --- Numbers of Python as floats ---
 
 
 def as_float(number: Any) -> float:
