@@ -72,11 +72,13 @@ class Backbone(ABC, nn.Module):
         """
 
     @abstractmethod
-    def forward(self, **tensors: Tensor) -> Encoded:
+    def forward(self, *args: Any, **tensors: Any) -> Encoded:
         """Encode what ``collate`` gave, or any rows of it, moved to the module's device.
 
         Parameters
         ----------
+        *args : None
+            Not used: a subclass takes tensors by name alone.
         **tensors : Tensor of shape (n_cells, ...)
             By the names that ``collate`` gave them.
 
@@ -86,11 +88,13 @@ class Backbone(ABC, nn.Module):
             Tokens, their mask, and one vector per cell.
         """
 
-    def reconstruction_target(self, **tensors: Tensor) -> Tensor:
+    def reconstruction_target(self, *args: Any, **tensors: Any) -> Tensor:
         """Give what a linear decoder has to reproduce from ``pooled`` when there is no y.
 
         Parameters
         ----------
+        *args : None
+            Not used: a subclass takes tensors by name alone.
         **tensors : Tensor of shape (n_cells, ...)
             What ``collate`` gave.
 

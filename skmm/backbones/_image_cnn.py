@@ -107,7 +107,7 @@ class PictureCNN(Backbone):
         """
         return {"pictures": stack_pictures(cells, self.image_size)}
 
-    def forward(self, *, pictures: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, pictures: Tensor) -> Encoded:
         """Encode pictures.
 
         Parameters
@@ -126,7 +126,7 @@ class PictureCNN(Backbone):
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return Encoded(tokens, mask, tokens.mean(dim=1))
 
-    def reconstruction_target(self, *, pictures: Tensor) -> Tensor:  # type: ignore[override]
+    def reconstruction_target(self, *, pictures: Tensor) -> Tensor:
         """Give the pictures at 8 x 8 pixels.
 
         Parameters

@@ -129,9 +129,7 @@ class PointDescriptor(Backbone):
             "placement": torch.from_numpy(placement.reshape(len(placed), 4)),
         }
 
-    def forward(  # type: ignore[override]
-        self, *, points: Tensor, mask: Tensor, placement: Tensor
-    ) -> Encoded:
+    def forward(self, *, points: Tensor, mask: Tensor, placement: Tensor) -> Encoded:
         """Describe clouds.
 
         Parameters

@@ -1,8 +1,8 @@
 """PointNet with its alignment nets, trained from scratch, and what it is given of a cloud."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Any, Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -210,7 +210,7 @@ class PointNet(Backbone):
         )
         return {"points": points, "mask": mask}
 
-    def forward(self, *, points: Tensor, mask: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, points: Tensor, mask: Tensor) -> Encoded:
         """Encode clouds.
 
         Parameters
@@ -227,11 +227,11 @@ class PointNet(Backbone):
         """
         if torch.is_grad_enabled() or len(points) <= _N_CHUNK:
             return self._encode(points, mask)
-        parts = zip(points.split(_N_CHUNK), mask.split(_N_CHUNK), strict=True)
+        parts = zip(torch.split(points, _N_CHUNK), torch.split(mask, _N_CHUNK), strict=True)
         chunks = [self._encode(*part) for part in parts]
         return Encoded(*(torch.cat(part) for part in zip(*chunks, strict=True)))
 
-    def reconstruction_target(self, *, points: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+    def reconstruction_target(self, *, points: Tensor, mask: Tensor) -> Tensor:
         """Give where the points are, in coarse.
 
         Parameters
@@ -256,7 +256,7 @@ class PointNet(Backbone):
         transform = self.align_features(x, mask)
         x = x @ transform
         if self.training and torch.is_grad_enabled():
-            x = _WithPenalty.apply(x, _ORTHOGONALITY * _from_orthogonal(transform))
+            x = _with_penalty(x, _ORTHOGONALITY * _from_orthogonal(transform))
         tokens = self.project(self.second(x))
         return Encoded(tokens, mask, pool_tokens(tokens, mask, "max"))
 
@@ -298,7 +298,14 @@ class AlignmentNet(nn.Module):
             To be multiplied with from the right.
         """
         cloud = self.cloud(pool_tokens(self.points(points), mask, "max"))
-        return self.transform(cloud).view(-1, self.n_transformed, self.n_transformed)
+        transform: Tensor = self.transform(cloud)
+        return transform.view(-1, self.n_transformed, self.n_transformed)
+
+
+class _Context(Protocol):
+    """What a pass forward leaves for the pass back."""
+
+    like: Tensor
 
 
 class _WithPenalty(torch.autograd.Function):
@@ -309,13 +316,16 @@ class _WithPenalty(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, penalty: Tensor) -> Tensor:
+    def forward(ctx: "_Context", x: Tensor, penalty: Tensor) -> Tensor:
         ctx.like = penalty.detach()
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: "_Context", gradient: Tensor) -> tuple[Tensor, Tensor]:
         return gradient, torch.ones_like(ctx.like)
+
+
+_with_penalty: Callable[[Tensor, Tensor], Tensor] = _WithPenalty.apply
 
 
 def _from_orthogonal(transform: Tensor) -> Tensor:

@@ -144,9 +144,7 @@ class SeriesBackbone(Backbone):
         series = (series - self.center) / self.spread
         return torch.where(mask[..., None], series, 0.0), mask
 
-    def reconstruction_target(  # type: ignore[override]
-        self, *, series: Tensor, lengths: Tensor
-    ) -> Tensor:
+    def reconstruction_target(self, *, series: Tensor, lengths: Tensor) -> Tensor:
         """Give the means of 16 segments of equal duration.
 
         Parameters

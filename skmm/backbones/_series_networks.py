@@ -73,7 +73,7 @@ class InceptionTime(SeriesBackbone):
                 first = i < _BLOCKS_A_SHORTCUT
                 self.shortcuts.append(_Shortcut(n_channels if first else n_components, self.width))
 
-    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:
         """Encode series.
 
         Parameters
@@ -156,7 +156,8 @@ class _SeriesNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         n_channels = x.shape[1]
         if n_channels > 1:  # of a single one, a series of one timestamp would leave nothing
-            grouped = x.unflatten(1, (self.n_groups, -1))  # (n, n_groups, n_of_group, t)
+            # (n, n_groups, n_of_group, t)
+            grouped = x.reshape(len(x), self.n_groups, n_channels // self.n_groups, x.shape[2])
             there = mask[:, None, None]
             n = (mask.sum(dim=1) * grouped.shape[2]).clamp(min=1)[:, None, None, None]
             mean = torch.where(there, grouped, 0.0).sum(dim=(2, 3), keepdim=True) / n
@@ -214,7 +215,7 @@ class SeriesGRU(SeriesBackbone):
         self.gru = nn.GRU(n_channels, n_states, n_layers, batch_first=True, bidirectional=True)
         self.project = nn.Linear(2 * n_states, n_components)
 
-    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:
         """Encode series.
 
         Parameters

@@ -189,7 +189,8 @@ def coarse_spectrogram(frames: Tensor, n_frames: Tensor) -> Tensor:
     end = torch.maximum(end, begin + 1).clamp(max=frames.shape[1])
     index = [edge[..., None].expand(-1, -1, _COARSE) for edge in (begin, end)]
     total = sums.gather(1, index[1]) - sums.gather(1, index[0])
-    return (total / (end - begin).clamp(min=1)[..., None]).flatten(1)
+    means: Tensor = total / (end - begin).clamp(min=1)[..., None]
+    return means.flatten(1)
 
 
 class MFCC(Backbone):
@@ -271,7 +272,7 @@ class MFCC(Backbone):
         """
         return pad_frames([self._frames(torch.from_numpy(cell)) for cell in cells])
 
-    def forward(self, *, frames: Tensor, n_frames: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, frames: Tensor, n_frames: Tensor) -> Encoded:
         """Pool frames.
 
         Parameters
@@ -322,7 +323,7 @@ def dct_matrix(n_coefficients: int, n_mels: int) -> Tensor:
     """
     k = torch.arange(n_coefficients, dtype=torch.float64)[:, None]
     centres = torch.arange(n_mels, dtype=torch.float64)[None] + 0.5
-    matrix = torch.cos(torch.pi / n_mels * k * centres) * (2.0 / n_mels) ** 0.5
+    matrix: Tensor = torch.cos(torch.pi / n_mels * k * centres) * (2.0 / n_mels) ** 0.5
     matrix[0] /= 2.0**0.5
     return matrix.float()
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from skmm.backbones._base import Backbone, Encoded
@@ -26,7 +27,7 @@ __all__ = [
 _N_MELS = 64
 
 
-def stack_cells(cells: Sequence[Any]) -> Tensor:
+def stack_cells(cells: Sequence[ArrayLike]) -> Tensor:
     """Stack cells of one shape into a float32 tensor; a number becomes a vector of one."""
     try:
         with np.errstate(over="raise"):
@@ -64,7 +65,7 @@ class ModuleBackbone(Backbone):
         self.module = module
         self._collate = collate
 
-    def measure(self, cell: Any) -> None:
+    def measure(self, cell: object) -> None:
         """Set ``width``, which only a forward pass can tell, from one decoded cell."""
         was_training = self.training
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
@@ -96,7 +97,7 @@ class ModuleBackbone(Backbone):
         return torch.cat(floats, dim=1)
 
 
-def _as_encoded(output: Any, name: str) -> Encoded:
+def _as_encoded(output: object, name: str) -> Encoded:
     mask = None
     if isinstance(output, tuple | list) and len(output) == 2:
         output, mask = output
@@ -194,12 +195,12 @@ class SoundModule(ModuleBackbone):
             row[: len(kept)] = torch.from_numpy(kept)
         return {"samples": samples}
 
-    def forward(self, *, samples: Tensor) -> Encoded:  # type: ignore[override]
-        return super().forward(**{"0": samples})
+    def forward(self, **tensors: Tensor) -> Encoded:
+        return super().forward(**{"0": tensors["samples"]})
 
-    def reconstruction_target(self, *, samples: Tensor) -> Tensor:  # type: ignore[override]
+    def reconstruction_target(self, **tensors: Tensor) -> Tensor:
         """Give small spectrograms, (n_cells, 64): see ``SoundCNN.reconstruction_target``."""
-        hop = self.rate // 100
+        samples, hop = tensors["samples"], self.rate // 100
         power = mel_spectrogram(
             samples, n_mels=_N_MELS, rate=self.rate, n_fft=self.rate // 25, hop=hop
         )
@@ -233,7 +234,7 @@ class SeriesModule(SeriesBackbone):
         self.inner.measure(scaled[0].numpy())
         self.width = self.inner.width
 
-    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:
         """Encode series.
 
         Parameters
@@ -250,7 +251,7 @@ class SeriesModule(SeriesBackbone):
         """
         scaled, _ = self.scaled(series, lengths)
         steps = lengths.clamp(min=1)  # a module may not take a series of none
-        different = steps.unique().tolist()
+        different = sorted(set(steps.tolist()))
         groups = [(steps == n).nonzero().squeeze(1) for n in different]
         parts = [
             self.inner(**{"0": scaled[rows, :n]}) for rows, n in zip(groups, different, strict=True)

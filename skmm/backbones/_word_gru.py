@@ -233,7 +233,7 @@ class WordGRU(Backbone):
             ids[i, : len(row)] = torch.tensor(row)
         return {"ids": ids}
 
-    def forward(self, *, ids: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, ids: Tensor) -> Encoded:
         """Encode texts.
 
         Parameters
@@ -261,7 +261,7 @@ class WordGRU(Backbone):
         tokens = self.project(states)
         return Encoded(tokens, mask, self._pool(tokens, mask))
 
-    def reconstruction_target(self, *, ids: Tensor) -> Tensor:  # type: ignore[override]
+    def reconstruction_target(self, *, ids: Tensor) -> Tensor:
         """Tell which of the most frequent words a text holds.
 
         Parameters

@@ -7,9 +7,10 @@ left out. A cloud of which nothing is left cannot be decoded.
 import io
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skmm._environment._optional import import_optional
 from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
@@ -194,13 +195,13 @@ def _file_points(data: bytes, cell: object, n_surface: int) -> np.ndarray:
         raise MediaDecodeError(f"Cannot read the point cloud {_named(cell)}: {reason}.") from error
 
 
-def _named(cell: Any) -> str:
+def _named(cell: object) -> str:
     if isinstance(cell, bytes | bytearray | memoryview):
         data = bytes(cell)
         return f"in {len(data)} bytes that begin with {data[:8]!r}"
     if is_source(cell):
         return shorten(cell)
-    return f"in a {type(cell).__name__} of shape {np.shape(cell)}"
+    return f"in a {type(cell).__name__} of shape {np.shape(cast(ArrayLike, cell))}"
 
 
 # --- files: PLY, PCD, OBJ, OFF, STL, NPY, plain text ---------------------------------------
@@ -242,7 +243,7 @@ def _decode_file(data: bytes, *, n_surface: int) -> np.ndarray:
     return _obj(text, n_surface) if _OBJ_VERTEX.search(text) else _text(text)
 
 
-def _from_fields(fields: Mapping[str, Any]) -> np.ndarray:
+def _from_fields(fields: Mapping[str, ArrayLike]) -> np.ndarray:
     """Put named values of points into columns: x, y and z first, the others in their order.
 
     Parameters
@@ -323,7 +324,7 @@ def _name_padding(line: re.Match[bytes]) -> bytes:
 
 
 def _npy(data: bytes, n_surface: int) -> np.ndarray:
-    array = np.load(io.BytesIO(data), allow_pickle=False)
+    array: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
     if array.dtype.names:
         return _from_fields({name: array[name] for name in array.dtype.names})
     if array.ndim != 2 or array.shape[1] < 3 or array.dtype.kind not in "biuf":
@@ -396,7 +397,7 @@ def _is_cut(face: str | bytes) -> bool:
     return len(words) <= int(words[0])
 
 
-def _triangles(faces: Any) -> np.ndarray:
+def _triangles(faces: ArrayLike) -> np.ndarray:
     """Cut faces of k corners into k - 2 triangles each."""
     faces = np.asarray(faces, dtype=np.intp)
     if faces.size == 0:
@@ -405,7 +406,7 @@ def _triangles(faces: Any) -> np.ndarray:
     return np.concatenate(fans)
 
 
-def _surface(vertices: Any, faces: Any, n_surface: int) -> np.ndarray:
+def _surface(vertices: ArrayLike, faces: ArrayLike | None, n_surface: int) -> np.ndarray:
     """Points spread evenly over the surface of a mesh; its vertices if it has no faces.
 
     A corner of a mesh says where a triangle ends, not where matter is: a cube has eight.
@@ -428,7 +429,8 @@ def _surface(vertices: Any, faces: Any, n_surface: int) -> np.ndarray:
     u, v = rng.random((2, n_surface, 1))
     u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
     a, b, c = corners[chosen].swapaxes(0, 1)
-    return a + u * (b - a) + v * (c - a)
+    points: np.ndarray = a + u * (b - a) + v * (c - a)
+    return points
 
 
 _MAGIC: list[tuple[re.Pattern[bytes], Callable[[bytes, int], np.ndarray]]] = [

@@ -3,7 +3,7 @@
 Numbers of any size as floats stand here too.
 """
 
-from typing import Any
+from typing import SupportsFloat, cast
 
 import numpy as np
 
@@ -98,13 +98,13 @@ def digest_text(cell: object) -> bytes:
     return h.digest()
 
 
-def as_float(number: Any) -> float:
+def as_float(number: SupportsFloat) -> float:
     """Return a number as a float; an int that is too large for one is infinite.
 
     Parameters
     ----------
-    number : object
-        Anything that ``float`` takes; else its error is raised.
+    number : int, float, or another object with ``__float__``
+        The number.
 
     Returns
     -------
@@ -114,4 +114,4 @@ def as_float(number: Any) -> float:
     try:
         return float(number)
     except OverflowError:  # Python's integers have no end
-        return np.inf if number > 0 else -np.inf
+        return np.inf if cast(int, number) > 0 else -np.inf

@@ -7,14 +7,15 @@ and Whisper, which writes what is said.
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 
 from skmm._environment._optional import import_optional
 from skmm.backbones._pretrained._captioner import Writer, WriterInputs
 from skmm.backbones._pretrained._checkpoint import (
     Checkpoint,
+    Source,
     check_folder,
     fetched,
     is_path,
@@ -42,7 +43,7 @@ _WANTED = {
     "audio": "a model from speech to texts: Whisper",
 }
 # One is large, and two are compared one after the other.
-_WRITERS = Shelf(2)
+_WRITERS: Shelf[Writer] = Shelf(2)
 
 
 def writer_count() -> int:
@@ -80,7 +81,7 @@ def resolve_writer(
     name = name_of(model, needed_by)
     asked = f"{needed_by}: model={name!r}"
     path = Path(name).expanduser()
-    source = "folder"
+    source: Source = "folder"
     if not (name and path.is_dir()):
         if is_path(model, path):
             raise CheckpointError(no_folder(path, asked))
@@ -94,7 +95,7 @@ def resolve_writer(
             f"{asked} is a {kind!r} model, which {writes}. Give"
             f" {_WANTED[modality] if modality else ' or '.join(_WANTED.values())}."
         )
-    checkpoint = Checkpoint(name, source, "transformers", path, digest, needed_by)  # type: ignore[arg-type]
+    checkpoint = Checkpoint(name, source, "transformers", path, digest, needed_by)
     return checkpoint, found
 
 
@@ -158,7 +159,9 @@ def load_writer(
     return _WRITERS.get(key, load)
 
 
-def _model(checkpoint: Checkpoint, modality: str, device: torch.device, dtype: torch.dtype) -> Any:
+def _model(
+    checkpoint: Checkpoint, modality: str, device: torch.device, dtype: torch.dtype
+) -> nn.Module:
     name = checkpoint.name
     # Weights that the checkpoint lacks are drawn at random by the library, from the global
     # generator; they are refused, and the generator is put back.
@@ -173,4 +176,5 @@ def _model(checkpoint: Checkpoint, modality: str, device: torch.device, dtype: t
         check_complete(info, name)
     model.requires_grad_(False).eval()
     detach(model)
-    return model.to(device)
+    moved: nn.Module = model.to(device)
+    return moved

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from skmm._environment._optional import import_optional
 from skmm.backbones._pretrained._files import (
@@ -29,6 +29,7 @@ from skmm.exceptions import CheckpointError
 
 __all__ = [
     "Checkpoint",
+    "Source",
     "check_folder",
     "fetched",
     "is_path",
@@ -37,6 +38,8 @@ __all__ = [
     "no_folder",
     "resolve_checkpoint",
 ]
+
+Source: TypeAlias = Literal["folder", "package", "hub"]
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -64,7 +67,7 @@ class Checkpoint:
     """
 
     name: str
-    source: Literal["folder", "package", "hub"]
+    source: Source
     family: str
     path: Path
     digest: str
@@ -199,6 +202,7 @@ def resolve_checkpoint(
     """
     name = name_of(model, needed_by)
     asked = f"{needed_by}: model={name!r}"
+    source: Source
     package = _PACKAGES.get(name) if isinstance(model, str) else None
     path = Path(name).expanduser()
     if name and path.is_dir():
@@ -229,7 +233,7 @@ def resolve_checkpoint(
             f"{asked} is a {kind!r} model, which encodes {reads}, not {modality}."
             f" Give {needed_by} {'an' if modality[0] in 'ai' else 'a'} {modality} model."
         )
-    return Checkpoint(name, source, family, path, digest, needed_by)  # type: ignore[arg-type]
+    return Checkpoint(name, source, family, path, digest, needed_by)
 
 
 def _check_namesake(folder: Path, package: _Package | None, asked: str) -> None:

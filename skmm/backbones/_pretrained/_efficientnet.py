@@ -108,7 +108,7 @@ class EfficientNetLite0(Backbone):
         """
         return {"pictures": stack_pictures(cells, self.image_size, crop=self.crop)}
 
-    def forward(self, *, pictures: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, pictures: Tensor) -> Encoded:
         """Encode pictures.
 
         Parameters
@@ -124,7 +124,7 @@ class EfficientNetLite0(Backbone):
         if pictures.device.type == "cpu" and not torch.is_grad_enabled():
             # The activations of a few pictures stay in the processor's cache: measured, a
             # picture takes less than half the time that it takes in a batch of 32.
-            x = torch.cat([self._grid(part) for part in pictures.split(_CPU_BATCH)])
+            x = torch.cat([self._grid(part) for part in torch.split(pictures, _CPU_BATCH)])
         else:
             x = self._grid(pictures)
         tokens = x.flatten(start_dim=2).transpose(1, 2)  # (n_cells, n_tokens, 1280)
@@ -144,16 +144,17 @@ class EfficientNetLite0(Backbone):
         scores : Tensor of shape (n_cells, 1000)
             Logits, in the usual order of the classes.
         """
-        return self._fc(pooled)
+        scores: Tensor = self._fc(pooled)
+        return scores
 
     def _grid(self, pictures: Tensor) -> Tensor:
         """Give the last feature map, (n_cells, 1280, height / 32, width / 32)."""
         x = (pictures.to(self._conv_stem.weight.dtype) - 127.0) / 128.0
         x = x.contiguous(memory_format=torch.channels_last)  # a third faster on CPUs
-        x = F.relu6(self._conv_stem(x, self._bn0))
+        x = F.relu6(self._conv_stem.normed(x, self._bn0))
         for block in self._blocks:
             x = block(x)
-        return F.relu6(self._conv_head(x, self._bn1))
+        return F.relu6(self._conv_head.normed(x, self._bn1))
 
 
 class _NormedConv2d(nn.Conv2d):
@@ -168,7 +169,8 @@ class _NormedConv2d(nn.Conv2d):
     ):
         super().__init__(n_in, n_out, kernel_size, stride=stride, groups=groups, bias=False)
 
-    def forward(self, x: Tensor, norm: "_FixedNorm") -> Tensor:  # type: ignore[override]
+    def normed(self, x: Tensor, norm: "_FixedNorm") -> Tensor:
+        """Convolve and normalise."""
         scale, shift = norm.scale_and_shift()
         weight = self.weight * scale[:, None, None, None]
         kernel, stride = self.kernel_size[0], self.stride[0]
@@ -222,9 +224,9 @@ class _InvertedResidual(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         x = inputs
         if self._expands:
-            x = F.relu6(self._expand_conv(x, self._bn0))
-        x = F.relu6(self._depthwise_conv(x, self._bn1))
-        x = self._project_conv(x, self._bn2)
+            x = F.relu6(self._expand_conv.normed(x, self._bn0))
+        x = F.relu6(self._depthwise_conv.normed(x, self._bn1))
+        x = self._project_conv.normed(x, self._bn2)
         return x + inputs if self._adds else x
 
 
@@ -261,7 +263,7 @@ class LiteRecipe:
         self.width = self.model.width
 
     def settings(
-        self, pooling: str, normalize: bool | str, max_length: int | None
+        self, pooling: str, normalize: bool | str, max_length: float | None
     ) -> dict[str, Any]:
         """Resolve every ``"auto"``; see ``PictureRecipe.settings``."""
         if pooling not in ("auto", "mean", "max", "pooler"):

@@ -201,7 +201,8 @@ class WhisperEncoder(nn.Module):
         x = x + self.positional_embedding[: x.shape[1]]
         for block in self.blocks:
             x = block(x)
-        return self.ln_post(x)
+        vectors: Tensor = self.ln_post(x)
+        return vectors
 
 
 class _WhisperBlock(nn.Module):
@@ -218,7 +219,8 @@ class _WhisperBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.attn_ln(x))
-        return x + self.mlp(self.mlp_ln(x))
+        x = x + self.mlp(self.mlp_ln(x))
+        return x
 
 
 class _WhisperAttention(nn.Module):
@@ -237,7 +239,10 @@ class _WhisperAttention(nn.Module):
             part(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
             for part in (self.query, self.key, self.value)
         ]
-        return self.out(F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2))
+        attended: Tensor = self.out(
+            F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+        )
+        return attended
 
 
 class VoiceRecipe:
@@ -378,7 +383,8 @@ def _hear_voice(tower: nn.Module, **tensors: Tensor) -> Heard:
 
 def _tensors(file: Path, part: str) -> dict[str, Tensor]:
     # Tensors alone, never objects. What the file holds is known: its sha256 is pinned.
-    return torch.load(file, map_location="cpu", weights_only=True)[part]
+    tensors: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)[part]
+    return tensors
 
 
 def _filled(

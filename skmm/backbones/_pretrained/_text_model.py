@@ -6,10 +6,10 @@ itself is not needed.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -65,6 +65,19 @@ _SWITCHES = {
 }
 
 
+class LibraryTokenizer(Protocol):
+    """A tokenizer of transformers, as far as it is used here."""
+
+    pad_token_id: int | None
+    model_input_names: list[str]
+    model_max_length: int
+    vocab_files_names: dict[str, str]
+
+    def __call__(self, texts: list[str], **options: object) -> Mapping[str, list[list[int]]]: ...
+
+    def num_special_tokens_to_add(self) -> int: ...
+
+
 class Tokenizer:
     """A tokenizer of transformers that threads may share, and that pads on its own.
 
@@ -81,7 +94,12 @@ class Tokenizer:
     """
 
     def __init__(
-        self, tokenizer: Any, *, prompt: str = "", lower: bool = False, masked: bool = True
+        self,
+        tokenizer: LibraryTokenizer,
+        *,
+        prompt: str = "",
+        lower: bool = False,
+        masked: bool = True,
     ):
         self.tokenizer = tokenizer
         self.prompt = prompt
@@ -164,8 +182,8 @@ class PretrainedText(FrozenBackbone):
 
     Parameters
     ----------
-    tower : Tower
-        The model.
+    tower : Module
+        The model: tensors to tokens and a pooled vector, as ``Tower`` does it.
     tokenizer : Tokenizer
         Its tokenizer.
     pooling : {"mean", "max", "cls", "pooler", "last"}
@@ -182,7 +200,7 @@ class PretrainedText(FrozenBackbone):
 
     def __init__(
         self,
-        tower: Tower,
+        tower: nn.Module,
         tokenizer: Tokenizer,
         *,
         pooling: str,
@@ -213,9 +231,7 @@ class PretrainedText(FrozenBackbone):
         """Turn texts into ids, padded to the longest."""
         return self.tokenizer.tensors(cells, self.max_length)
 
-    def forward(  # type: ignore[override]
-        self, *, input_ids: Tensor, attention_mask: Tensor, **others: Tensor
-    ) -> Encoded:
+    def forward(self, *, input_ids: Tensor, attention_mask: Tensor, **others: Tensor) -> Encoded:
         """Encode a batch.
 
         Parameters
@@ -327,7 +343,7 @@ class TextRecipe:
         self.width: int = width
 
     def settings(
-        self, pooling: str, normalize: bool | str, max_length: int | None
+        self, pooling: str, normalize: bool | str, max_length: float | None
     ) -> dict[str, Any]:
         """Resolve every ``"auto"``.
 
@@ -358,9 +374,9 @@ class TextRecipe:
         tower = load_tower(self.folder, self.name, self.config, "text", device, dtype)
         return try_out(tower, self.name, self.sample(), self.width)
 
-    def backbone(self, tower: Tower, settings: dict[str, Any]) -> PretrainedText:
+    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedText:
         """Put a way to pool around the weights."""
-        if settings["pooling"] == "pooler" and not tower.has_pooler:
+        if settings["pooling"] == "pooler" and not getattr(tower, "has_pooler", False):
             raise CheckpointError(
                 f"pooling='pooler' needs the pooler's weights, which {self.name!r} lacks."
                 " Use pooling='mean' or 'cls'."
@@ -387,7 +403,7 @@ class TextRecipe:
             )
         return pooling
 
-    def _max_length(self, max_length: int | None) -> int | None:
+    def _max_length(self, max_length: float | None) -> int | None:
         config = getattr(self.config, "text_config", self.config)
         limit = getattr(config, "max_position_embeddings", None)
         if limit and config.model_type in _SHIFTED_POSITIONS:
@@ -406,7 +422,7 @@ class TextRecipe:
         return int(max_length)
 
 
-def _check_vocabulary(tokenizer: Any, folder: Path, name: str) -> None:
+def _check_vocabulary(tokenizer: LibraryTokenizer, folder: Path, name: str) -> None:
     # Without these files the library makes a tokenizer that knows no word, and says nothing.
     files = set(tokenizer.vocab_files_names.values())
     if files and not any((folder / file).is_file() for file in {"tokenizer.json", *files}):
