@@ -29,7 +29,7 @@ from skmm.readers._video_file import Survey, decode_frames, every, spread, surve
 __all__ = ["Frames", "digest_video", "load_video", "read_video"]
 
 
-class Sampling(NamedTuple):
+class _Sampling(NamedTuple):
     """Which frames are taken: see :func:`read_video`."""
 
     kind: str
@@ -95,7 +95,7 @@ def read_video(
     >>> [int(frame[0, 0, 0]) for frame in read_video(clip, n_frames=3)]
     [1, 3, 5]
     """
-    return _load(cell, Sampling(sampling, n_frames, frame_rate), named=False)[1]
+    return _load(cell, _Sampling(sampling, n_frames, frame_rate), named=False)[1]
 
 
 def digest_video(cell: object) -> bytes:
@@ -155,10 +155,10 @@ def load_video(
     frames : iterable of ndarray of shape (height, width, 3), uint8
         Equal to those of ``read_video(cell)`` under the same options.
     """
-    return _load(cell, Sampling(sampling, n_frames, frame_rate), named=True)
+    return _load(cell, _Sampling(sampling, n_frames, frame_rate), named=True)
 
 
-def _load(cell: object, how: Sampling, *, named: bool) -> tuple[bytes, Frames | Pictures]:
+def _load(cell: object, how: _Sampling, *, named: bool) -> tuple[bytes, Frames | Pictures]:
     """Give digest and frames; the digest may be left out, for it costs a look at all bytes."""
     if how.kind == "rate" and how.frame_rate is None:
         raise ValueError("sampling='rate' needs frame_rate, the frames to take per second.")
@@ -242,7 +242,7 @@ def _digest_array(array: np.ndarray) -> bytes:
 
 
 class _FileFrames(Frames):
-    def __init__(self, cell: object, stamp: tuple[int, ...], survey: Survey, how: Sampling):
+    def __init__(self, cell: object, stamp: tuple[int, ...], survey: Survey, how: _Sampling):
         self._cell = cell
         self._stamp = stamp
         self._survey = survey
@@ -267,7 +267,7 @@ class _FileFrames(Frames):
             raise MediaDecodeError("it changed while being read")
 
 
-def _load_file(cell: object, how: Sampling, *, named: bool) -> tuple[bytes, Frames]:
+def _load_file(cell: object, how: _Sampling, *, named: bool) -> tuple[bytes, Frames]:
     with _opened(cell) as file:
         stamp = _stamp(file)
         digest = digest_file(file) if named else b""
