@@ -16,7 +16,6 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import torch
 from torch import nn
 
-from skmm.backbones._base import Backbone
 from skmm.backbones._pretrained._audio_model import SoundRecipe
 from skmm.backbones._pretrained._base import FrozenBackbone
 from skmm.backbones._pretrained._checkpoint import Checkpoint
@@ -28,7 +27,6 @@ from skmm.backbones._pretrained._transformers import is_video_model, read_config
 from skmm.backbones._pretrained._video_model import VideoRecipe
 
 __all__ = ["Shelf", "describe", "load_backbone", "load_count"]
-
 
 _Thing = TypeVar("_Thing")
 
@@ -154,7 +152,7 @@ def load_backbone(
     device: torch.device,
     dtype: torch.dtype,
     compile: bool = False,
-) -> Backbone:
+) -> FrozenBackbone:
     """Give a frozen backbone in eval mode; its weights are loaded at most once per process.
 
     Parameters
@@ -179,7 +177,7 @@ def load_backbone(
 
     Returns
     -------
-    backbone : Backbone
+    backbone : FrozenBackbone
         Thin: making it again costs nothing.
 
     Raises
