@@ -1,4 +1,4 @@
-"""A pretrained model that writes: texts of cells, and how likely given texts are."""
+"""A pretrained captioner: it writes texts of cells, and says how likely given texts are."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from skmm._environment._optional import import_optional
 from skmm.backbones._pretrained._transformers import LOCAL, Config, quiet, reading
 from skmm.exceptions import CheckpointError
 
-__all__ = ["Writer", "WriterInputs"]
+__all__ = ["Captioner", "CaptionerInputs"]
 
 # Whose prompt is the beginning of what the decoder writes, as against an input of the encoder.
 _BEGUN = {"vision-encoder-decoder", "whisper"}
@@ -57,8 +57,8 @@ class _Generation(Protocol):
     task_to_id: dict[str, int]
 
 
-class WriterInputs:
-    """All of a checkpoint that writes but its weights.
+class CaptionerInputs:
+    """All of a captioner's checkpoint but its weights.
 
     Parameters
     ----------
@@ -136,21 +136,21 @@ class WriterInputs:
         if self.modality == "audio":
             made = self.reader(list(cells), sampling_rate=self.rate, return_tensors="pt")
             return dict(made)
-        pictures = [Image.fromarray(cell) for cell in cells]
+        images = [Image.fromarray(cell) for cell in cells]
         if self.is_chat:
             assert self.processor is not None
             made = self.processor(
-                images=[[picture] for picture in pictures],
+                images=[[image] for image in images],
                 text=[self._chat(prompt) for prompt in prompts],
                 padding=True,
                 return_tensors="pt",
             )
         elif self.kind in _BEGUN or self.processor is None:
-            made = self.reader(images=pictures, return_tensors="pt")
+            made = self.reader(images=images, return_tensors="pt")
         elif not any(prompts):
-            made = self.processor(images=pictures, return_tensors="pt")
+            made = self.processor(images=images, return_tensors="pt")
         else:
-            made = self.processor(images=pictures, text=list(prompts), return_tensors="pt")
+            made = self.processor(images=images, text=list(prompts), return_tensors="pt")
             if self.kind == "git":
                 # As the model was trained: what ends a text does not stand before the answer.
                 begin = self.tokenizer.cls_token_id
@@ -200,14 +200,14 @@ class WriterInputs:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
 
-class Writer:
+class Captioner:
     """A loaded checkpoint with what prepares its input.
 
     Parameters
     ----------
     model : PreTrainedModel
         Frozen, in eval mode, on its device.
-    inputs : WriterInputs
+    inputs : CaptionerInputs
         The checkpoint's.
     name : str
         Its name, for messages.
@@ -215,7 +215,7 @@ class Writer:
 
     model: Any  # its attributes are the architecture's
 
-    def __init__(self, model: nn.Module, inputs: WriterInputs, name: str):
+    def __init__(self, model: nn.Module, inputs: CaptionerInputs, name: str):
         self.model = model
         self.inputs = inputs
         self.name = name
@@ -255,7 +255,7 @@ class Writer:
         Parameters
         ----------
         cells : sequence of ndarray
-            As ``WriterInputs.tensors`` takes them.
+            As ``CaptionerInputs.tensors`` takes them.
         prompts : sequence of str
             One for each, of equally many tokens.
         max_length : int or None
@@ -426,7 +426,7 @@ def _text_config(config: Config) -> Config:
 
 
 @contextmanager
-def _running(writer: Writer) -> Iterator[None]:
+def _running(captioner: Captioner) -> Iterator[None]:
     """One sentence for whatever a model or its processor raises."""
     try:
         yield
@@ -435,7 +435,7 @@ def _running(writer: Writer) -> Iterator[None]:
     except Exception as error:  # each architecture has its own demands, and its own words
         reason = str(error).strip().partition("\n")[0].rstrip(".")[:200]
         raise CheckpointError(
-            f"{writer.name!r}, a {writer.inputs.kind!r} model, cannot write"
+            f"{captioner.name!r}, a {captioner.inputs.kind!r} model, cannot write"
             f" ({type(error).__name__}: {reason}). It may want another prompt."
         ) from error
 

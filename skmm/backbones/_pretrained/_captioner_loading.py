@@ -1,6 +1,6 @@
-"""Pretrained models that write: found by name or folder, loaded once per process.
+"""Pretrained captioners: found by name or folder, loaded once per process.
 
-Any model of pictures and texts of transformers that is loaded by ``AutoModelForImageTextToText``,
+Any model of images and texts of transformers that is loaded by ``AutoModelForImageTextToText``,
 and Whisper, which writes what is said.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from skmm._environment._optional import import_optional
-from skmm.backbones._pretrained._captioner import Writer, WriterInputs
+from skmm.backbones._pretrained._captioner import Captioner, CaptionerInputs
 from skmm.backbones._pretrained._checkpoint import (
     Checkpoint,
     Source,
@@ -34,7 +34,7 @@ from skmm.backbones._pretrained._transformers import (
 )
 from skmm.exceptions import CheckpointError
 
-__all__ = ["Writer", "load_writer", "resolve_writer", "writer_count"]
+__all__ = ["Captioner", "load_captioner", "resolve_captioner", "captioner_count"]
 
 # Of the models of speech, those whose input and whose beginning of a text are understood here.
 _SPEECH = {"whisper"}
@@ -43,18 +43,18 @@ _WANTED = {
     "audio": "a model from speech to texts: Whisper",
 }
 # One is large, and two are compared one after the other.
-_WRITERS: Shelf[Writer] = Shelf(2)
+_CAPTIONERS: Shelf[Captioner] = Shelf(2)
 
 
-def writer_count() -> int:
-    """How often this process has loaded a model that writes."""
-    return _WRITERS.n_made
+def captioner_count() -> int:
+    """How often this process has loaded a captioner."""
+    return _CAPTIONERS.n_made
 
 
-def resolve_writer(
+def resolve_captioner(
     model: str | os.PathLike[str], *, modality: str | None, needed_by: str
 ) -> tuple[Checkpoint, str]:
-    """Find a pretrained model that writes: a folder, else the hub. Nothing is loaded.
+    """Find a pretrained captioner: a folder, else the hub. Nothing is loaded.
 
     Parameters
     ----------
@@ -118,15 +118,15 @@ def _kind(folder: Path, name: str, digest: str, needed_by: str) -> tuple[str, st
     return config.model_type, None
 
 
-def load_writer(
+def load_captioner(
     checkpoint: Checkpoint, modality: str, *, device: torch.device, dtype: torch.dtype
-) -> Writer:
-    """Give a frozen model that writes; its weights are loaded at most once per process.
+) -> Captioner:
+    """Give a frozen captioner; its weights are loaded at most once per process.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        What ``resolve_writer`` gave.
+        What ``resolve_captioner`` gave.
     modality : {"image", "audio"}
         What it writes from.
     device : torch.device
@@ -136,7 +136,7 @@ def load_writer(
 
     Returns
     -------
-    writer : Writer
+    captioner : Captioner
         Shared: it must not be changed.
 
     Raises
@@ -145,18 +145,18 @@ def load_writer(
         If the weights are incomplete, unreadable, or not those that were resolved.
     """
 
-    def load() -> Writer:
+    def load() -> Captioner:
         checkpoint.verify()
         name = checkpoint.name
         config = read_config(checkpoint.path, name)
-        inputs = WriterInputs(checkpoint.path, name, config, modality)
-        writer = Writer(_model(checkpoint, modality, device, dtype), inputs, name)
+        inputs = CaptionerInputs(checkpoint.path, name, config, modality)
+        captioner = Captioner(_model(checkpoint, modality, device, dtype), inputs, name)
         checkpoint.verify()  # nothing was exchanged while it was read
-        return writer
+        return captioner
 
     # By its name as well, which stands in messages.
     key = (checkpoint.name, checkpoint.digest, modality, str(device), dtype)
-    return _WRITERS.get(key, load)
+    return _CAPTIONERS.get(key, load)
 
 
 def _model(

@@ -34,16 +34,16 @@ from skmm.backbones._pretrained._loading import Shelf
 from skmm.backbones._pretrained._transformers import LOCAL, check_complete, detach, reading
 from skmm.exceptions import CheckpointError
 
-__all__ = ["Painter", "load_painter", "painter_count", "resolve_painter"]
+__all__ = ["DiffusionPipeline", "load_pipeline", "pipeline_count", "resolve_pipeline"]
 
 # They are large.
-_PAINTERS: "Shelf[Painter]" = Shelf(1)
+_PIPELINES: "Shelf[DiffusionPipeline]" = Shelf(1)
 _LOCAL_FILES = {"local_files_only": True}  # of diffusers, which reads no code where a class is told
 
 
-def painter_count() -> int:
+def pipeline_count() -> int:
     """How often this process has loaded a pipeline that draws."""
-    return _PAINTERS.n_made
+    return _PIPELINES.n_made
 
 
 class _Pipeline(Protocol):
@@ -59,8 +59,8 @@ class _Pipeline(Protocol):
     ) -> Any: ...
 
 
-class Painter:
-    """A pipeline that draws pictures from texts.
+class DiffusionPipeline:
+    """A pipeline of diffusers that draws images from texts.
 
     Parameters
     ----------
@@ -75,22 +75,22 @@ class Painter:
     def draw(
         self, texts: Sequence[str], seeds: Sequence[int], *, n_steps: int, guidance_scale: float
     ) -> np.ndarray:
-        """Draw a picture for each text.
+        """Draw an image for each text.
 
         Parameters
         ----------
         texts : sequence of str
             Prompts; the empty one asks for anything.
         seeds : sequence of int
-            Of the noise of each picture, which does not depend on the others.
+            Of the noise of each image, which does not depend on the others.
         n_steps : int
-            Steps from noise to picture.
+            Steps from noise to image.
         guidance_scale : float
             How strictly the text is followed.
 
         Returns
         -------
-        pictures : ndarray of shape (n_texts, height, width, 3), uint8
+        images : ndarray of shape (n_texts, height, width, 3), uint8
             Of the size that the pipeline draws in.
         """
         options = {"num_inference_steps": n_steps, "guidance_scale": guidance_scale}
@@ -105,7 +105,7 @@ class Painter:
         return np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels
 
 
-def resolve_painter(model: str | os.PathLike[str], *, needed_by: str) -> Checkpoint:
+def resolve_pipeline(model: str | os.PathLike[str], *, needed_by: str) -> Checkpoint:
     """Find a pretrained pipeline that draws: a folder, else the hub. No weights are loaded.
 
     Parameters
@@ -223,13 +223,15 @@ def _class_of(
     return cast("type[Any]", found)
 
 
-def load_painter(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> Painter:
+def load_pipeline(
+    checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype
+) -> DiffusionPipeline:
     """Give a frozen pipeline that draws; its weights are loaded at most once per process.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        What ``resolve_painter`` gave.
+        What ``resolve_pipeline`` gave.
     device : torch.device
         Where the weights are.
     dtype : torch.dtype
@@ -237,7 +239,7 @@ def load_painter(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.d
 
     Returns
     -------
-    painter : Painter
+    pipeline : DiffusionPipeline
         Shared: it must not be changed.
 
     Raises
@@ -246,13 +248,13 @@ def load_painter(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.d
         If the weights are incomplete, unreadable, or not those that were resolved.
     """
 
-    def load() -> Painter:
+    def load() -> DiffusionPipeline:
         checkpoint.verify()
-        painter = Painter(_pipeline(checkpoint, device, dtype))
+        pipeline = DiffusionPipeline(_pipeline(checkpoint, device, dtype))
         checkpoint.verify()  # nothing was exchanged while it was read
-        return painter
+        return pipeline
 
-    return _PAINTERS.get((checkpoint.name, checkpoint.digest, str(device), dtype), load)
+    return _PIPELINES.get((checkpoint.name, checkpoint.digest, str(device), dtype), load)
 
 
 def _pipeline(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> _Pipeline:
