@@ -12,13 +12,13 @@ from skmm.backbones._minirocket import MiniRocket
 from skmm.backbones._point_descriptor import PointDescriptor
 from skmm.backbones._pointnet import CloudInputs, PointNet
 from skmm.backbones._pretrained._efficientnet import EfficientNetLite0, load_weights
-from skmm.backbones._series import SeriesModule
 from skmm.backbones._series_networks import InceptionTime, SeriesGRU
 from skmm.backbones._spectrogram import MFCC
 from skmm.backbones._user_module import (
     ModuleBackbone,
     PictureModule,
     PointModule,
+    SeriesModule,
     SoundModule,
     stack_cells,
 )

@@ -97,7 +97,7 @@ class SoundCNN(Backbone):
         self.stem = nn.Conv2d(1, channels[0], 3, stride=2, padding=1, bias=False)
         self.stem_norm = _MaskedNorm(channels[0])
         self.blocks = nn.ModuleList(
-            _Residual(n_in, n_out, stride=2 if stage else 1)
+            _MaskedResidual(n_in, n_out, stride=2 if stage else 1)
             for stage, (n_in, n_out) in enumerate(
                 zip([channels[0], *channels], channels, strict=False)
             )
@@ -121,7 +121,7 @@ class SoundCNN(Backbone):
         """
         return pad_frames([self._spectrogram(torch.from_numpy(cell)) for cell in cells])
 
-    def forward(self, *, frames: Tensor, n_frames: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, frames: Tensor, n_frames: Tensor) -> Encoded:
         """Encode spectrograms.
 
         Parameters
@@ -152,7 +152,7 @@ class SoundCNN(Backbone):
         pooled = pool_tokens(tokens, mask, "mean") + pool_tokens(tokens, mask, "max")
         return Encoded(tokens, mask, pooled)
 
-    def reconstruction_target(self, *, frames: Tensor, n_frames: Tensor) -> Tensor:  # type: ignore[override]
+    def reconstruction_target(self, *, frames: Tensor, n_frames: Tensor) -> Tensor:
         """Give the spectrograms in small.
 
         Parameters
@@ -187,7 +187,7 @@ class SoundCNN(Backbone):
         return x
 
 
-class _Residual(nn.Module):
+class _MaskedResidual(nn.Module):
     """Two convolutions, and a shortcut around them; nothing leaks in from behind the end."""
 
     def __init__(self, n_in: int, n_out: int, *, stride: int):
@@ -220,12 +220,13 @@ class _MaskedNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         there = mask[:, None, None, :].to(x.dtype)  # (n, 1, 1, t)
         x = x * there
-        grouped = x.unflatten(1, (self.n_groups, -1))  # (n, groups, channels, bands, t)
+        n_each = x.shape[1] // self.n_groups
+        # (n, groups, channels, bands, t)
+        grouped = x.reshape(len(x), self.n_groups, n_each, *x.shape[2:])
         count = mask.sum(dim=1)[:, None] * (grouped[0, 0, ..., 0].numel())
         mean = grouped.sum(dim=(2, 3, 4)) / count  # (n, groups)
         variance = grouped.square().sum(dim=(2, 3, 4)) / count - mean.square()
         scale = torch.rsqrt(variance.clamp(min=0.0) + 1e-5)
-        n_each = x.shape[1] // self.n_groups
         mean, scale = (v.repeat_interleave(n_each, dim=1)[..., None, None] for v in (mean, scale))
         scale = scale * self.weight
         return torch.addcmul(self.bias - mean * scale, x, scale) * there

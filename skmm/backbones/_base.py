@@ -11,11 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "Backbone",
-    "Encoded",
-    "pool_tokens",
-]
+__all__ = ["Backbone", "Encoded", "pool_tokens"]
 
 
 class Encoded(NamedTuple):
@@ -76,11 +72,13 @@ class Backbone(ABC, nn.Module):
         """
 
     @abstractmethod
-    def forward(self, **tensors: Tensor) -> Encoded:
+    def forward(self, *args: Any, **tensors: Any) -> Encoded:
         """Encode what ``collate`` gave, or any rows of it, moved to the module's device.
 
         Parameters
         ----------
+        *args : None
+            Not used: a subclass takes tensors by name alone.
         **tensors : Tensor of shape (n_cells, ...)
             By the names that ``collate`` gave them.
 
@@ -90,11 +88,13 @@ class Backbone(ABC, nn.Module):
             Tokens, their mask, and one vector per cell.
         """
 
-    def reconstruction_target(self, **tensors: Tensor) -> Tensor:
+    def reconstruction_target(self, *args: Any, **tensors: Any) -> Tensor:
         """Give what a linear decoder has to reproduce from ``pooled`` when there is no y.
 
         Parameters
         ----------
+        *args : None
+            Not used: a subclass takes tensors by name alone.
         **tensors : Tensor of shape (n_cells, ...)
             What ``collate`` gave.
 
@@ -107,9 +107,6 @@ class Backbone(ABC, nn.Module):
             f"{type(self).__name__} is not trained from scratch, so it has no reconstruction"
             " target. Use it with its pretrained weights, or train it with y."
         )
-
-
-# --- From one vector a token to one vector a cell ---
 
 
 def pool_tokens(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:

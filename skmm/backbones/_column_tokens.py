@@ -1,11 +1,11 @@
 """A token for every column of a table, trained from scratch."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from skmm.backbones._base import Backbone, Encoded
@@ -115,7 +115,7 @@ class FeatureTokens(Backbone):
         )
         self.norm = nn.LayerNorm(n_components) if n_layers else nn.Identity()
 
-    def collate(self, cells: Sequence[Any]) -> dict[str, Tensor]:
+    def collate(self, cells: ArrayLike) -> dict[str, Tensor]:
         """Part the numbers of rows from their categories.
 
         Parameters
@@ -138,7 +138,7 @@ class FeatureTokens(Backbone):
             "categories": torch.from_numpy(codes.astype(np.int64)),
         }
 
-    def forward(self, *, numbers: Tensor, categories: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, numbers: Tensor, categories: Tensor) -> Encoded:
         """Encode rows of a table.
 
         Parameters
@@ -167,9 +167,7 @@ class FeatureTokens(Backbone):
         total = torch.where(mask.unsqueeze(-1), tokens, 0.0).sum(dim=1)
         return Encoded(tokens, mask, total / mask.sum(dim=1, keepdim=True).clamp(min=1))
 
-    def reconstruction_target(  # type: ignore[override]
-        self, *, numbers: Tensor, categories: Tensor
-    ) -> Tensor:
+    def reconstruction_target(self, *, numbers: Tensor, categories: Tensor) -> Tensor:
         """Give the row itself.
 
         Parameters

@@ -118,7 +118,7 @@ class FrameEncoder(Backbone):
             tensors[name] = full
         return tensors
 
-    def forward(self, *, n_frames: Tensor, **frames: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, n_frames: Tensor, **frames: Tensor) -> Encoded:
         """Encode videos.
 
         Parameters
@@ -152,7 +152,7 @@ class FrameEncoder(Backbone):
             pooled = pool_tokens(tokens, mask, self.temporal_pooling)
         return Encoded(tokens, mask, torch.where(n_frames[:, None] > 0, pooled, 0.0))
 
-    def reconstruction_target(self, *, n_frames: Tensor, **frames: Tensor) -> Tensor:  # type: ignore[override]
+    def reconstruction_target(self, *, n_frames: Tensor, **frames: Tensor) -> Tensor:
         """Give the first, the middle and the last frame, as the picture network is asked to.
 
         Parameters

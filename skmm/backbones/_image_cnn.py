@@ -1,4 +1,4 @@
-"""A small residual network for pictures, trained from scratch."""
+"""A small residual network for images, trained from scratch, and what brings images to one size."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,72 +11,7 @@ from torch import Tensor, nn
 
 from skmm.backbones._base import Backbone, Encoded
 
-__all__ = [
-    "PictureCNN",
-    "resized",
-    "stack_pictures",
-]
-
-# --- Pictures of any size to one size: stacked in a tensor, or one after the other ---
-
-
-def stack_pictures(
-    cells: Sequence[np.ndarray], image_size: int, *, crop: float | None = None
-) -> Tensor:
-    """Resize pictures to squares, bicubic with antialiasing, and stack them.
-
-    Parameters
-    ----------
-    cells : sequence of ndarray of shape (height, width, 3), uint8
-        Pictures of any size.
-    image_size : int
-        Side of the result in pixels.
-    crop : float or None, default=None
-        Side of the central square that is kept, as a share of the shorter side, in (0, 1];
-        None keeps the whole picture and changes its proportions.
-
-    Returns
-    -------
-    pictures : Tensor of shape (n_cells, 3, image_size, image_size), uint8
-        On the CPU.
-    """
-    stacked = np.empty((len(cells), image_size, image_size, 3), dtype=np.uint8)
-    for i, cell in enumerate(cells):
-        height, width = cell.shape[:2]
-        if cell.shape == stacked.shape[1:] and crop in (None, 1.0):
-            stacked[i] = cell  # glyphs and thumbnails: nothing to resample
-            continue
-        box = None
-        if crop is not None:
-            side = crop * min(height, width)
-            left, top = (width - side) / 2, (height - side) / 2
-            box = (left, top, left + side, top + side)
-        picture = Image.fromarray(np.ascontiguousarray(cell))
-        size = (image_size, image_size)
-        stacked[i] = np.asarray(picture.resize(size, Image.Resampling.BICUBIC, box=box))
-    return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
-
-
-def resized(pictures: Iterable[np.ndarray], image_size: int) -> list[np.ndarray]:
-    """Resize pictures as ``stack_pictures`` does, each of them before the next is asked for.
-
-    Parameters
-    ----------
-    pictures : iterable of ndarray of shape (height, width, 3), uint8
-        Frames of a video, say, that are too large to be held together.
-    image_size : int
-        Side of the results in pixels.
-
-    Returns
-    -------
-    small : list of ndarray of shape (image_size, image_size, 3), uint8
-        They go through ``stack_pictures`` unchanged.
-    """
-    return [
-        stack_pictures([picture], image_size)[0].permute(1, 2, 0).contiguous().numpy()
-        for picture in pictures
-    ]
-
+__all__ = ["PictureCNN", "resized", "stack_pictures"]
 
 _N_STAGES = 4
 _TARGET_SIZE = 8  # side in pixels of the picture that is reconstructed
@@ -153,7 +88,7 @@ class PictureCNN(Backbone):
             if stage == _N_STAGES - 1:
                 blocks.append(nn.Dropout2d(dropout))
             for i in range(n_blocks):
-                blocks.append(_Residual(n_in, n_out, stride=2 if stage and i == 0 else 1))
+                blocks.append(_ResidualBlock(n_in, n_out, stride=2 if stage and i == 0 else 1))
                 n_in = n_out
         self.blocks = nn.Sequential(*blocks)
 
@@ -172,7 +107,7 @@ class PictureCNN(Backbone):
         """
         return {"pictures": stack_pictures(cells, self.image_size)}
 
-    def forward(self, *, pictures: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, pictures: Tensor) -> Encoded:
         """Encode pictures.
 
         Parameters
@@ -191,7 +126,7 @@ class PictureCNN(Backbone):
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return Encoded(tokens, mask, tokens.mean(dim=1))
 
-    def reconstruction_target(self, *, pictures: Tensor) -> Tensor:  # type: ignore[override]
+    def reconstruction_target(self, *, pictures: Tensor) -> Tensor:
         """Give the pictures at 8 x 8 pixels.
 
         Parameters
@@ -207,7 +142,7 @@ class PictureCNN(Backbone):
         return F.adaptive_avg_pool2d(pictures.float() / 255.0, _TARGET_SIZE).flatten(start_dim=1)
 
 
-class _Residual(nn.Module):
+class _ResidualBlock(nn.Module):
     """Two convolutions, and a shortcut around them."""
 
     def __init__(self, n_in: int, n_out: int, *, stride: int):
@@ -230,3 +165,61 @@ def _group_norm(n_channels: int) -> nn.Module:
     if n_channels == 1:
         return nn.Identity()
     return nn.GroupNorm(math.gcd(n_channels, max(1, n_channels // 8)), n_channels)
+
+
+def stack_pictures(
+    cells: Sequence[np.ndarray], image_size: int, *, crop: float | None = None
+) -> Tensor:
+    """Resize pictures to squares, bicubic with antialiasing, and stack them.
+
+    Parameters
+    ----------
+    cells : sequence of ndarray of shape (height, width, 3), uint8
+        Pictures of any size.
+    image_size : int
+        Side of the result in pixels.
+    crop : float or None, default=None
+        Side of the central square that is kept, as a share of the shorter side, in (0, 1];
+        None keeps the whole picture and changes its proportions.
+
+    Returns
+    -------
+    pictures : Tensor of shape (n_cells, 3, image_size, image_size), uint8
+        On the CPU.
+    """
+    stacked = np.empty((len(cells), image_size, image_size, 3), dtype=np.uint8)
+    for i, cell in enumerate(cells):
+        height, width = cell.shape[:2]
+        if cell.shape == stacked.shape[1:] and crop in (None, 1.0):
+            stacked[i] = cell  # glyphs and thumbnails: nothing to resample
+            continue
+        box = None
+        if crop is not None:
+            side = crop * min(height, width)
+            left, top = (width - side) / 2, (height - side) / 2
+            box = (left, top, left + side, top + side)
+        picture = Image.fromarray(np.ascontiguousarray(cell))
+        size = (image_size, image_size)
+        stacked[i] = np.asarray(picture.resize(size, Image.Resampling.BICUBIC, box=box))
+    return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
+
+
+def resized(pictures: Iterable[np.ndarray], image_size: int) -> list[np.ndarray]:
+    """Resize pictures as ``stack_pictures`` does, each of them before the next is asked for.
+
+    Parameters
+    ----------
+    pictures : iterable of ndarray of shape (height, width, 3), uint8
+        Frames of a video, say, that are too large to be held together.
+    image_size : int
+        Side of the results in pixels.
+
+    Returns
+    -------
+    small : list of ndarray of shape (image_size, image_size, 3), uint8
+        They go through ``stack_pictures`` unchanged.
+    """
+    return [
+        stack_pictures([picture], image_size)[0].permute(1, 2, 0).contiguous().numpy()
+        for picture in pictures
+    ]

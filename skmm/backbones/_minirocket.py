@@ -122,7 +122,7 @@ class MiniRocket(SeriesBackbone):
         self.register_buffer("thresholds", torch.from_numpy(thresholds + np.float32(_SLACK)))
         return self
 
-    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:
         """Encode series.
 
         Parameters

@@ -1,8 +1,8 @@
-"""PointNet with its alignment nets, trained from scratch."""
+"""PointNet with its alignment nets, trained from scratch, and what it is given of a cloud."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Any, Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -12,18 +12,15 @@ from skmm.backbones._base import Backbone, Encoded, pool_tokens
 from skmm.backbones._point_clouds import pad_clouds, place, some_points
 from skmm.backbones._point_descriptor import LOCAL_NAMES, SCALES, local_geometry, squared_distances
 
-__all__ = [
-    "CloudInputs",
-    "PointNet",
-]
-
-# --- What a network is told about each point of a cloud, on one scale for all clouds ---
+__all__ = ["CloudInputs", "PointNet"]
 
 # Axes, diagonals between two of them and between three: one of each pair of opposites.
 _DIRECTIONS = [
     direction for direction in product((-1.0, 0.0, 1.0), repeat=3) if direction > (0.0, 0.0, 0.0)
 ]
 _SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_N_CHUNK = 64  # clouds that go through at once where no gradient asks for all of them
+_ORTHOGONALITY = 1e-3  # weight of the penalty, as published
 
 
 class CloudInputs:
@@ -140,10 +137,6 @@ class CloudInputs:
         return torch.where(mask.any(1, keepdim=True), target, 0.0)
 
 
-_N_CHUNK = 64  # clouds that go through at once where no gradient asks for all of them
-_ORTHOGONALITY = 1e-3  # weight of the penalty, as published
-
-
 class PointNet(Backbone):
     """PointNet over point clouds of any size, to be trained from scratch.
 
@@ -217,7 +210,7 @@ class PointNet(Backbone):
         )
         return {"points": points, "mask": mask}
 
-    def forward(self, *, points: Tensor, mask: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, points: Tensor, mask: Tensor) -> Encoded:
         """Encode clouds.
 
         Parameters
@@ -234,11 +227,11 @@ class PointNet(Backbone):
         """
         if torch.is_grad_enabled() or len(points) <= _N_CHUNK:
             return self._encode(points, mask)
-        parts = zip(points.split(_N_CHUNK), mask.split(_N_CHUNK), strict=True)
+        parts = zip(torch.split(points, _N_CHUNK), torch.split(mask, _N_CHUNK), strict=True)
         chunks = [self._encode(*part) for part in parts]
         return Encoded(*(torch.cat(part) for part in zip(*chunks, strict=True)))
 
-    def reconstruction_target(self, *, points: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+    def reconstruction_target(self, *, points: Tensor, mask: Tensor) -> Tensor:
         """Give where the points are, in coarse.
 
         Parameters
@@ -263,7 +256,7 @@ class PointNet(Backbone):
         transform = self.align_features(x, mask)
         x = x @ transform
         if self.training and torch.is_grad_enabled():
-            x = _WithPenalty.apply(x, _ORTHOGONALITY * _from_orthogonal(transform))
+            x = _with_penalty(x, _ORTHOGONALITY * _from_orthogonal(transform))
         tokens = self.project(self.second(x))
         return Encoded(tokens, mask, pool_tokens(tokens, mask, "max"))
 
@@ -305,7 +298,14 @@ class AlignmentNet(nn.Module):
             To be multiplied with from the right.
         """
         cloud = self.cloud(pool_tokens(self.points(points), mask, "max"))
-        return self.transform(cloud).view(-1, self.n_transformed, self.n_transformed)
+        transform: Tensor = self.transform(cloud)
+        return transform.view(-1, self.n_transformed, self.n_transformed)
+
+
+class _Context(Protocol):
+    """What a pass forward leaves for the pass back."""
+
+    like: Tensor
 
 
 class _WithPenalty(torch.autograd.Function):
@@ -316,13 +316,16 @@ class _WithPenalty(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, penalty: Tensor) -> Tensor:
+    def forward(ctx: "_Context", x: Tensor, penalty: Tensor) -> Tensor:
         ctx.like = penalty.detach()
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: "_Context", gradient: Tensor) -> tuple[Tensor, Tensor]:
         return gradient, torch.ones_like(ctx.like)
+
+
+_with_penalty: Callable[[Tensor, Tensor], Tensor] = _WithPenalty.apply
 
 
 def _from_orthogonal(transform: Tensor) -> Tensor:

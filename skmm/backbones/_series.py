@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skmm.backbones._base import Backbone, Encoded
-from skmm.backbones._user_module import ModuleBackbone
+from skmm.backbones._base import Backbone
 
-__all__ = ["SeriesBackbone", "SeriesModule", "fill_gaps"]
+__all__ = ["SeriesBackbone", "fill_gaps"]
 
 _N_TARGET_SEGMENTS = 16
 
@@ -145,9 +144,7 @@ class SeriesBackbone(Backbone):
         series = (series - self.center) / self.spread
         return torch.where(mask[..., None], series, 0.0), mask
 
-    def reconstruction_target(  # type: ignore[override]
-        self, *, series: Tensor, lengths: Tensor
-    ) -> Tensor:
+    def reconstruction_target(self, *, series: Tensor, lengths: Tensor) -> Tensor:
         """Give the means of 16 segments of equal duration.
 
         Parameters
@@ -175,67 +172,3 @@ class SeriesBackbone(Backbone):
         total = (before.gather(1, index) + part).diff(dim=1)
         duration = lengths.clamp(min=1)[:, None, None] / _N_TARGET_SEGMENTS
         return (total / duration).flatten(start_dim=1).to(scaled.dtype)
-
-
-class SeriesModule(SeriesBackbone):
-    """A user's module over time series, in the place of our own network.
-
-    Series of one length go through the module together and never meet padding, so that it need
-    not know about masks.
-
-    Parameters
-    ----------
-    module : nn.Module
-        From ``(n, n_timestamps, n_channels)`` floats, of mean zero and variance one, to
-        ``(n, width)`` or ``(n, n_tokens, width)``.
-    n_channels : int
-        Number of channels.
-    """
-
-    def __init__(self, module: nn.Module, *, n_channels: int):
-        super().__init__(n_channels)
-        self.inner = ModuleBackbone(module)
-
-    def measure(self, cell: np.ndarray) -> None:
-        """Set ``width``, which only a forward pass can tell, from one decoded cell."""
-        scaled, _ = self.scaled(**self.collate([cell]))
-        self.inner.measure(scaled[0].numpy())
-        self.width = self.inner.width
-
-    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:  # type: ignore[override]
-        """Encode series.
-
-        Parameters
-        ----------
-        series : Tensor of shape (n_cells, n_timestamps, n_channels)
-            What ``collate`` gave.
-        lengths : Tensor of shape (n_cells,), int64
-            What ``collate`` gave.
-
-        Returns
-        -------
-        encoded : Encoded
-            The module's own tokens; one token where it gives a vector.
-        """
-        scaled, _ = self.scaled(series, lengths)
-        steps = lengths.clamp(min=1)  # a module may not take a series of none
-        different = steps.unique().tolist()
-        groups = [(steps == n).nonzero().squeeze(1) for n in different]
-        parts = [
-            self.inner(**{"0": scaled[rows, :n]}) for rows, n in zip(groups, different, strict=True)
-        ]
-        if not parts:
-            nothing = scaled.new_zeros(0, 1, self.width)
-            return Encoded(nothing, nothing.new_zeros(0, 1, dtype=torch.bool), nothing[:, 0])
-        n_tokens = max(part.tokens.shape[1] for part in parts)
-        order = torch.cat(groups).argsort()
-        padded = [
-            Encoded(
-                nn.functional.pad(tokens, (0, 0, 0, n_tokens - tokens.shape[1])),
-                nn.functional.pad(mask, (0, n_tokens - mask.shape[1])),
-                pooled,
-            )
-            for tokens, mask, pooled in parts
-        ]
-        tokens, mask, pooled = (torch.cat(v)[order] for v in zip(*padded, strict=True))
-        return Encoded(tokens, mask & (lengths > 0)[:, None], pooled)

@@ -1,4 +1,4 @@
-"""Convolutions of several lengths over time series, trained from scratch."""
+"""Networks over time series, trained from scratch: convolutions of several lengths, and a GRU."""
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +7,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from skmm.backbones._base import Encoded, pool_tokens
 from skmm.backbones._series import SeriesBackbone
 
-__all__ = [
-    "InceptionTime",
-    "SeriesGRU",
-]
+__all__ = ["InceptionTime", "SeriesGRU"]
 
 _KERNEL_SIZES = (39, 19, 9)
 _BLOCKS_A_SHORTCUT = 3
@@ -71,12 +68,12 @@ class InceptionTime(SeriesBackbone):
         self.shortcuts = nn.ModuleList()
         for i in range(n_blocks):
             n_in = n_components if i else n_channels
-            self.blocks.append(_Block(n_in, n_components))
+            self.blocks.append(_InceptionBlock(n_in, n_components))
             if i % _BLOCKS_A_SHORTCUT == _BLOCKS_A_SHORTCUT - 1:
                 first = i < _BLOCKS_A_SHORTCUT
                 self.shortcuts.append(_Shortcut(n_channels if first else n_components, self.width))
 
-    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:
         """Encode series.
 
         Parameters
@@ -101,7 +98,7 @@ class InceptionTime(SeriesBackbone):
         return Encoded(tokens, mask, pool_tokens(tokens, mask, "mean"))
 
 
-class _Block(nn.Module):
+class _InceptionBlock(nn.Module):
     """Convolutions of several lengths and a maximum, side by side."""
 
     def __init__(self, n_in: int, n_out: int):
@@ -159,7 +156,8 @@ class _SeriesNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         n_channels = x.shape[1]
         if n_channels > 1:  # of a single one, a series of one timestamp would leave nothing
-            grouped = x.unflatten(1, (self.n_groups, -1))  # (n, n_groups, n_of_group, t)
+            # (n, n_groups, n_of_group, t)
+            grouped = x.reshape(len(x), self.n_groups, n_channels // self.n_groups, x.shape[2])
             there = mask[:, None, None]
             n = (mask.sum(dim=1) * grouped.shape[2]).clamp(min=1)[:, None, None, None]
             mean = torch.where(there, grouped, 0.0).sum(dim=(2, 3), keepdim=True) / n
@@ -167,9 +165,6 @@ class _SeriesNorm(nn.Module):
             variance = grouped.square().sum(dim=(2, 3), keepdim=True) / n
             x = (grouped * (variance + 1e-5).rsqrt()).flatten(1, 2)
         return x * self.weight[:, None] + self.bias[:, None]
-
-
-# --- A recurrent network over time series, trained from scratch ---
 
 
 class SeriesGRU(SeriesBackbone):
@@ -220,7 +215,7 @@ class SeriesGRU(SeriesBackbone):
         self.gru = nn.GRU(n_channels, n_states, n_layers, batch_first=True, bidirectional=True)
         self.project = nn.Linear(2 * n_states, n_components)
 
-    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:
         """Encode series.
 
         Parameters

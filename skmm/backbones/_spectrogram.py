@@ -1,6 +1,7 @@
-"""Spectrograms on the mel scale, in torch: what every model of sound but the raw ones begins with.
+"""Spectrograms on the mel scale, in torch, and the cepstral coefficients that are made of them.
 
-One spectrogram serves all of them, so that no package for audio has to be there.
+One spectrogram serves every model of audio but those of the raw wave, so that no package for audio
+has to be there.
 """
 
 from collections.abc import Sequence
@@ -31,35 +32,8 @@ _HZ_PER_MEL = 200.0 / 3.0
 _BREAK_HZ = 1000.0
 _MELS_PER_LOG = 27.0 / torch.log(torch.tensor(6.4, dtype=torch.float64)).item()
 _LEAST_POWER = 1e-10
-
-
-@lru_cache(maxsize=16)
-def mel_filters(n_mels: int, n_fft: int, rate: int) -> Tensor:
-    """Triangles on Slaney's mel scale, of equal area.
-
-    Parameters
-    ----------
-    n_mels : int
-        Number of filters, from 0 Hz to half the rate.
-    n_fft : int
-        Samples of a frame.
-    rate : int
-        Samples per second.
-
-    Returns
-    -------
-    filters : Tensor of shape (n_mels, n_fft // 2 + 1), float32
-        Kept for the next caller: not to be written to.
-    """
-    frequencies = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * rate / n_fft
-    top = _to_mel(torch.tensor(rate / 2, dtype=torch.float64))
-    steps = torch.arange(n_mels + 2, dtype=torch.float64) / (n_mels + 1)
-    corners = _to_hz(steps * top)  # (n_mels + 2,)
-    low, centre, high = (c[:, None] for c in (corners[:-2], corners[1:-1], corners[2:]))
-    rising = (frequencies - low) / (centre - low)
-    falling = (high - frequencies) / (high - centre)
-    triangles = torch.minimum(rising, falling).clamp(min=0.0)
-    return (triangles * 2.0 / (high - low)).float()
+_COARSE = 8  # rows and columns of the small spectrogram that is reconstructed
+_DECIBELS = 10.0  # of a power of ten
 
 
 def mel_spectrogram(
@@ -101,6 +75,46 @@ def mel_spectrogram(
     return mel_filters(n_mels, n_fft, rate).to(samples.device) @ power
 
 
+@lru_cache(maxsize=16)
+def mel_filters(n_mels: int, n_fft: int, rate: int) -> Tensor:
+    """Triangles on Slaney's mel scale, of equal area.
+
+    Parameters
+    ----------
+    n_mels : int
+        Number of filters, from 0 Hz to half the rate.
+    n_fft : int
+        Samples of a frame.
+    rate : int
+        Samples per second.
+
+    Returns
+    -------
+    filters : Tensor of shape (n_mels, n_fft // 2 + 1), float32
+        Kept for the next caller: not to be written to.
+    """
+    frequencies = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * rate / n_fft
+    top = _to_mel(torch.tensor(rate / 2, dtype=torch.float64))
+    steps = torch.arange(n_mels + 2, dtype=torch.float64) / (n_mels + 1)
+    corners = _to_hz(steps * top)  # (n_mels + 2,)
+    low, centre, high = (c[:, None] for c in (corners[:-2], corners[1:-1], corners[2:]))
+    rising = (frequencies - low) / (centre - low)
+    falling = (high - frequencies) / (high - centre)
+    triangles = torch.minimum(rising, falling).clamp(min=0.0)
+    return (triangles * 2.0 / (high - low)).float()
+
+
+def _to_mel(hz: Tensor) -> Tensor:
+    above = _BREAK_HZ / _HZ_PER_MEL + torch.log(hz / _BREAK_HZ) * _MELS_PER_LOG
+    return torch.where(hz < _BREAK_HZ, hz / _HZ_PER_MEL, above)
+
+
+def _to_hz(mel: Tensor) -> Tensor:
+    corner = _BREAK_HZ / _HZ_PER_MEL
+    above = _BREAK_HZ * torch.exp((mel - corner) / _MELS_PER_LOG)
+    return torch.where(mel < corner, mel * _HZ_PER_MEL, above)
+
+
 def log_mel(power: Tensor, *, span: float = 8.0) -> Tensor:
     """Logarithm of a spectrogram, cut off at a distance below its loudest value.
 
@@ -119,66 +133,6 @@ def log_mel(power: Tensor, *, span: float = 8.0) -> Tensor:
     """
     logarithm = power.clamp(min=_LEAST_POWER).log10()
     return torch.maximum(logarithm, logarithm.amax(dim=(-2, -1), keepdim=True) - span)
-
-
-@lru_cache(maxsize=16)
-def dct_matrix(n_coefficients: int, n_mels: int) -> Tensor:
-    """Rows of the orthonormal cosine transform (type II), lowest first.
-
-    Parameters
-    ----------
-    n_coefficients : int
-        Rows.
-    n_mels : int
-        Columns.
-
-    Returns
-    -------
-    matrix : Tensor of shape (n_coefficients, n_mels), float32
-        Kept for the next caller: not to be written to.
-    """
-    k = torch.arange(n_coefficients, dtype=torch.float64)[:, None]
-    centres = torch.arange(n_mels, dtype=torch.float64)[None] + 0.5
-    matrix = torch.cos(torch.pi / n_mels * k * centres) * (2.0 / n_mels) ** 0.5
-    matrix[0] /= 2.0**0.5
-    return matrix.float()
-
-
-def delta(frames: Tensor, *, reach: int = 2) -> Tensor:
-    """Slope of each coefficient over the frames around, by least squares.
-
-    Parameters
-    ----------
-    frames : Tensor of shape (n_coefficients, n_frames)
-        Coefficients.
-    reach : int, default=2
-        Frames on either side; beyond the ends stand the first and the last one.
-
-    Returns
-    -------
-    slopes : Tensor of shape (n_coefficients, n_frames)
-        Change per frame.
-    """
-    steps = torch.arange(-reach, reach + 1, dtype=frames.dtype, device=frames.device)
-    weights = (steps / steps.square().sum()).view(1, 1, -1)
-    padded = F.pad(frames.unsqueeze(1), (reach, reach), mode="replicate")
-    return F.conv1d(padded, weights).squeeze(1)
-
-
-def _to_mel(hz: Tensor) -> Tensor:
-    above = _BREAK_HZ / _HZ_PER_MEL + torch.log(hz / _BREAK_HZ) * _MELS_PER_LOG
-    return torch.where(hz < _BREAK_HZ, hz / _HZ_PER_MEL, above)
-
-
-def _to_hz(mel: Tensor) -> Tensor:
-    corner = _BREAK_HZ / _HZ_PER_MEL
-    above = _BREAK_HZ * torch.exp((mel - corner) / _MELS_PER_LOG)
-    return torch.where(mel < corner, mel * _HZ_PER_MEL, above)
-
-
-# --- What the models of sound share: frames of unequal number side by side ---
-
-_COARSE = 8  # rows and columns of the small spectrogram that is reconstructed
 
 
 def pad_frames(sounds: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -235,12 +189,8 @@ def coarse_spectrogram(frames: Tensor, n_frames: Tensor) -> Tensor:
     end = torch.maximum(end, begin + 1).clamp(max=frames.shape[1])
     index = [edge[..., None].expand(-1, -1, _COARSE) for edge in (begin, end)]
     total = sums.gather(1, index[1]) - sums.gather(1, index[0])
-    return (total / (end - begin).clamp(min=1)[..., None]).flatten(1)
-
-
-# --- Cepstral coefficients of a sound: features from the textbook, nothing learned ---
-
-_DECIBELS = 10.0  # of a power of ten
+    means: Tensor = total / (end - begin).clamp(min=1)[..., None]
+    return means.flatten(1)
 
 
 class MFCC(Backbone):
@@ -322,7 +272,7 @@ class MFCC(Backbone):
         """
         return pad_frames([self._frames(torch.from_numpy(cell)) for cell in cells])
 
-    def forward(self, *, frames: Tensor, n_frames: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, frames: Tensor, n_frames: Tensor) -> Encoded:
         """Pool frames.
 
         Parameters
@@ -353,3 +303,47 @@ class MFCC(Backbone):
         cepstrum = dct_matrix(self.n_coefficients, self.n_mels) @ (_DECIBELS * log_mel(power))
         slopes = delta(cepstrum)
         return torch.cat([cepstrum, slopes, delta(slopes)]).T  # (n_frames, 3 * n_coefficients)
+
+
+@lru_cache(maxsize=16)
+def dct_matrix(n_coefficients: int, n_mels: int) -> Tensor:
+    """Rows of the orthonormal cosine transform (type II), lowest first.
+
+    Parameters
+    ----------
+    n_coefficients : int
+        Rows.
+    n_mels : int
+        Columns.
+
+    Returns
+    -------
+    matrix : Tensor of shape (n_coefficients, n_mels), float32
+        Kept for the next caller: not to be written to.
+    """
+    k = torch.arange(n_coefficients, dtype=torch.float64)[:, None]
+    centres = torch.arange(n_mels, dtype=torch.float64)[None] + 0.5
+    matrix: Tensor = torch.cos(torch.pi / n_mels * k * centres) * (2.0 / n_mels) ** 0.5
+    matrix[0] /= 2.0**0.5
+    return matrix.float()
+
+
+def delta(frames: Tensor, *, reach: int = 2) -> Tensor:
+    """Slope of each coefficient over the frames around, by least squares.
+
+    Parameters
+    ----------
+    frames : Tensor of shape (n_coefficients, n_frames)
+        Coefficients.
+    reach : int, default=2
+        Frames on either side; beyond the ends stand the first and the last one.
+
+    Returns
+    -------
+    slopes : Tensor of shape (n_coefficients, n_frames)
+        Change per frame.
+    """
+    steps = torch.arange(-reach, reach + 1, dtype=frames.dtype, device=frames.device)
+    weights = (steps / steps.square().sum()).view(1, 1, -1)
+    padded = F.pad(frames.unsqueeze(1), (reach, reach), mode="replicate")
+    return F.conv1d(padded, weights).squeeze(1)

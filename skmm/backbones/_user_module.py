@@ -1,28 +1,33 @@
-"""A user's own module as a backbone."""
+"""A user's own module as a backbone: over any cells, or in the place of one of our networks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from skmm.backbones._base import Backbone, Encoded
 from skmm.backbones._image_cnn import stack_pictures
 from skmm.backbones._point_clouds import repeated
 from skmm.backbones._pointnet import CloudInputs
+from skmm.backbones._series import SeriesBackbone
 from skmm.backbones._spectrogram import coarse_spectrogram, log_mel, mel_spectrogram
 
 __all__ = [
     "ModuleBackbone",
     "PictureModule",
     "PointModule",
+    "SeriesModule",
     "SoundModule",
     "stack_cells",
 ]
 
+_N_MELS = 64
 
-def stack_cells(cells: Sequence[Any]) -> Tensor:
+
+def stack_cells(cells: Sequence[ArrayLike]) -> Tensor:
     """Stack cells of one shape into a float32 tensor; a number becomes a vector of one."""
     try:
         with np.errstate(over="raise"):
@@ -60,7 +65,7 @@ class ModuleBackbone(Backbone):
         self.module = module
         self._collate = collate
 
-    def measure(self, cell: Any) -> None:
+    def measure(self, cell: object) -> None:
         """Set ``width``, which only a forward pass can tell, from one decoded cell."""
         was_training = self.training
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
@@ -92,6 +97,26 @@ class ModuleBackbone(Backbone):
         return torch.cat(floats, dim=1)
 
 
+def _as_encoded(output: object, name: str) -> Encoded:
+    mask = None
+    if isinstance(output, tuple | list) and len(output) == 2:
+        output, mask = output
+    if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            f"{name} returned {shape}. It has to return a tensor (n, width), (n, n_tokens, width)"
+            " or (n, width, height, width), or such tokens with their mask."
+        )
+    if output.ndim == 4:
+        output = output.flatten(2).transpose(1, 2)  # (n, height * width, width)
+    tokens = output[:, None] if output.ndim == 2 else output
+    if mask is None:
+        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+    weights = mask[..., None].to(tokens.dtype)
+    total = torch.where(mask[..., None], tokens, 0.0).sum(1)
+    return Encoded(tokens, mask.bool(), total / weights.sum(1).clamp(min=1.0))
+
+
 class PictureModule(ModuleBackbone):
     """A user's module over pictures, in the place of our own network.
 
@@ -118,31 +143,6 @@ class PictureModule(ModuleBackbone):
     def reconstruction_target(self, **tensors: Tensor) -> Tensor:
         small = nn.functional.adaptive_avg_pool2d(tensors["0"].float() / 255.0, 8)
         return small.flatten(1)
-
-
-def _as_encoded(output: Any, name: str) -> Encoded:
-    mask = None
-    if isinstance(output, tuple | list) and len(output) == 2:
-        output, mask = output
-    if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(
-            f"{name} returned {shape}. It has to return a tensor (n, width), (n, n_tokens, width)"
-            " or (n, width, height, width), or such tokens with their mask."
-        )
-    if output.ndim == 4:
-        output = output.flatten(2).transpose(1, 2)  # (n, height * width, width)
-    tokens = output[:, None] if output.ndim == 2 else output
-    if mask is None:
-        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-    weights = mask[..., None].to(tokens.dtype)
-    total = torch.where(mask[..., None], tokens, 0.0).sum(1)
-    return Encoded(tokens, mask.bool(), total / weights.sum(1).clamp(min=1.0))
-
-
-# --- A user's own module over the samples of a sound ---
-
-_N_MELS = 64
 
 
 class SoundModule(ModuleBackbone):
@@ -195,12 +195,12 @@ class SoundModule(ModuleBackbone):
             row[: len(kept)] = torch.from_numpy(kept)
         return {"samples": samples}
 
-    def forward(self, *, samples: Tensor) -> Encoded:  # type: ignore[override]
-        return super().forward(**{"0": samples})
+    def forward(self, **tensors: Tensor) -> Encoded:
+        return super().forward(**{"0": tensors["samples"]})
 
-    def reconstruction_target(self, *, samples: Tensor) -> Tensor:  # type: ignore[override]
+    def reconstruction_target(self, **tensors: Tensor) -> Tensor:
         """Give small spectrograms, (n_cells, 64): see ``SoundCNN.reconstruction_target``."""
-        hop = self.rate // 100
+        samples, hop = tensors["samples"], self.rate // 100
         power = mel_spectrogram(
             samples, n_mels=_N_MELS, rate=self.rate, n_fft=self.rate // 25, hop=hop
         )
@@ -209,7 +209,68 @@ class SoundModule(ModuleBackbone):
         return coarse_spectrogram(frames, n_frames)
 
 
-# --- A user's own module over point clouds ---
+class SeriesModule(SeriesBackbone):
+    """A user's module over time series, in the place of our own network.
+
+    Series of one length go through the module together and never meet padding, so that it need
+    not know about masks.
+
+    Parameters
+    ----------
+    module : nn.Module
+        From ``(n, n_timestamps, n_channels)`` floats, of mean zero and variance one, to
+        ``(n, width)`` or ``(n, n_tokens, width)``.
+    n_channels : int
+        Number of channels.
+    """
+
+    def __init__(self, module: nn.Module, *, n_channels: int):
+        super().__init__(n_channels)
+        self.inner = ModuleBackbone(module)
+
+    def measure(self, cell: np.ndarray) -> None:
+        """Set ``width``, which only a forward pass can tell, from one decoded cell."""
+        scaled, _ = self.scaled(**self.collate([cell]))
+        self.inner.measure(scaled[0].numpy())
+        self.width = self.inner.width
+
+    def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:
+        """Encode series.
+
+        Parameters
+        ----------
+        series : Tensor of shape (n_cells, n_timestamps, n_channels)
+            What ``collate`` gave.
+        lengths : Tensor of shape (n_cells,), int64
+            What ``collate`` gave.
+
+        Returns
+        -------
+        encoded : Encoded
+            The module's own tokens; one token where it gives a vector.
+        """
+        scaled, _ = self.scaled(series, lengths)
+        steps = lengths.clamp(min=1)  # a module may not take a series of none
+        different = sorted(set(steps.tolist()))
+        groups = [(steps == n).nonzero().squeeze(1) for n in different]
+        parts = [
+            self.inner(**{"0": scaled[rows, :n]}) for rows, n in zip(groups, different, strict=True)
+        ]
+        if not parts:
+            nothing = scaled.new_zeros(0, 1, self.width)
+            return Encoded(nothing, nothing.new_zeros(0, 1, dtype=torch.bool), nothing[:, 0])
+        n_tokens = max(part.tokens.shape[1] for part in parts)
+        order = torch.cat(groups).argsort()
+        padded = [
+            Encoded(
+                nn.functional.pad(tokens, (0, 0, 0, n_tokens - tokens.shape[1])),
+                nn.functional.pad(mask, (0, n_tokens - mask.shape[1])),
+                pooled,
+            )
+            for tokens, mask, pooled in parts
+        ]
+        tokens, mask, pooled = (torch.cat(v)[order] for v in zip(*padded, strict=True))
+        return Encoded(tokens, mask & (lengths > 0)[:, None], pooled)
 
 
 class PointModule(ModuleBackbone):

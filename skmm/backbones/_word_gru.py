@@ -1,4 +1,4 @@
-"""A recurrent network over words, trained from scratch."""
+"""A recurrent network over words, trained from scratch, and the vocabulary that it reads."""
 
 import re
 import unicodedata
@@ -11,12 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from skmm.backbones._base import Backbone, Encoded
 
-__all__ = [
-    "Vocabulary",
-    "WordGRU",
-]
-
-# --- The words of the training texts, and the numbers that stand for them ---
+__all__ = ["Vocabulary", "WordGRU", "split_words"]
 
 # Scripts that put no space between words: their characters are taken one by one, as
 # a sentence in one piece would be a word that no other text holds.
@@ -24,6 +19,7 @@ _NO_SPACES = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
     "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
 )
+_N_TARGET_WORDS = 256  # that a text is reconstructed as
 _TOKEN = re.compile(rf"[{_NO_SPACES}]|[^\W{_NO_SPACES}]+|[^\w\s]")
 
 
@@ -120,9 +116,6 @@ class Vocabulary:
 def split_words(text: str) -> list[str]:
     """Cut a text into lower-case words and signs."""
     return _TOKEN.findall(unicodedata.normalize("NFKC", text).lower())
-
-
-_N_TARGET_WORDS = 256
 
 
 class WordGRU(Backbone):
@@ -240,7 +233,7 @@ class WordGRU(Backbone):
             ids[i, : len(row)] = torch.tensor(row)
         return {"ids": ids}
 
-    def forward(self, *, ids: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, ids: Tensor) -> Encoded:
         """Encode texts.
 
         Parameters
@@ -268,7 +261,7 @@ class WordGRU(Backbone):
         tokens = self.project(states)
         return Encoded(tokens, mask, self._pool(tokens, mask))
 
-    def reconstruction_target(self, *, ids: Tensor) -> Tensor:  # type: ignore[override]
+    def reconstruction_target(self, *, ids: Tensor) -> Tensor:
         """Tell which of the most frequent words a text holds.
 
         Parameters

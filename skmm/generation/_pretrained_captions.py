@@ -13,7 +13,11 @@ from skmm._compose._base import Modality
 from skmm._compose._callbacks import TaskReporter
 from skmm._environment._device import resolve_device, resolve_dtype, shared_threads
 from skmm._frame._column import Column, column_names, columns_of, n_rows
-from skmm.backbones._pretrained._captioner_loading import Writer, load_writer, resolve_writer
+from skmm.backbones._pretrained._captioner_loading import (
+    Captioner,
+    load_captioner,
+    resolve_captioner,
+)
 from skmm.exceptions import CellTypeError, MediaDecodeError
 from skmm.generation._decoding import drawn
 from skmm.generation._text_targets import texts_of_rows
@@ -84,7 +88,7 @@ class PretrainedCaptions:
             texts_of_rows(y, n_rows(X), owner, several=True)
         with TaskReporter(self, X, y, 1, "checkpoint") as reporter, reporter.task():
             kind = self._asked_kind()
-            checkpoint, kind = resolve_writer(self.model, modality=kind, needed_by=owner)
+            checkpoint, kind = resolve_captioner(self.model, modality=kind, needed_by=owner)
             modality = self._looked_at(X, kind)
         names = column_names(X)
         self._place = names.index(column_names(X, modality.columns)[0])
@@ -136,14 +140,18 @@ class PretrainedCaptions:
                 " estimator."
             )
 
-    def _writer(self) -> Writer:
+    def _writer(self) -> Captioner:
         """Load the checkpoint of ``fit``, or find it loaded."""
         owner = type(self).__name__
         known = self.checkpoint_
-        checkpoint, kind = resolve_writer(self.model, modality=known["modality"], needed_by=owner)
+        checkpoint, kind = resolve_captioner(
+            self.model, modality=known["modality"], needed_by=owner
+        )
         checkpoint.refuse_others(known["digest"])
         device = resolve_device(self.device)
-        return load_writer(checkpoint, kind, device=device, dtype=resolve_dtype(self.dtype, device))
+        return load_captioner(
+            checkpoint, kind, device=device, dtype=resolve_dtype(self.dtype, device)
+        )
 
     def _write_pretrained(self, X: Any) -> np.ndarray:
         """Texts of the rows, None for one without a cell."""
@@ -153,7 +161,7 @@ class PretrainedCaptions:
             options |= {"num_beams": self.beam_size, "length_penalty": self.length_penalty}
         draws = _Draws(n_rows(X), self.random_state) if self.decoding == "nucleus" else None
 
-        def write(writer: Writer, jobs: list[_Job]) -> list[str]:
+        def write(writer: Captioner, jobs: list[_Job]) -> list[str]:
             choose = None if draws is None else self._chooser(draws, [job.row for job in jobs])
             cells, prompts = [job.cell for job in jobs], [job.prompt for job in jobs]
             return writer.write(cells, prompts, choose=choose, **options)
@@ -176,7 +184,7 @@ class PretrainedCaptions:
         self._validate_params()  # the prompt may have been set after fit
         self._refuse_unfitted()
 
-        def judge(writer: Writer, jobs: list[_Job]) -> list[float]:
+        def judge(writer: Captioner, jobs: list[_Job]) -> list[float]:
             cells, prompts = [job.cell for job in jobs], [job.prompt for job in jobs]
             likely = writer.likelihoods(cells, prompts, [job.text for job in jobs])
             if np.isnan(likely).any():
@@ -197,7 +205,7 @@ class PretrainedCaptions:
         self,
         X: Any,
         texts: list[list[str]] | None,
-        do: Callable[[Writer, list[_Job]], list[Any]],
+        do: Callable[[Captioner, list[_Job]], list[Any]],
         *,
         alike: bool,
     ) -> dict[int, Any]:
@@ -252,7 +260,7 @@ class PretrainedCaptions:
             return [prompt.replace("{}", prefix) for prefix in own]
         return [f"{prompt} {prefix}".strip() for prefix in own]
 
-    def _cell(self, column: Column, row: int, writer: Writer) -> tuple[bytes, np.ndarray]:
+    def _cell(self, column: Column, row: int, writer: Captioner) -> tuple[bytes, np.ndarray]:
         """Digest and content of a cell, decoded as the checkpoint takes it."""
         owner, cell = type(self).__name__, column.values[row]
         longest = writer.inputs.longest

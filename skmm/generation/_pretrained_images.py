@@ -10,7 +10,7 @@ from skmm._compose._base import Modality
 from skmm._compose._callbacks import TaskReporter
 from skmm._environment._device import resolve_device, resolve_dtype, shared_threads
 from skmm._frame._column import Column, column_names, columns_of, n_rows
-from skmm.backbones._pretrained._diffusion import Painter, load_painter, resolve_painter
+from skmm.backbones._pretrained._diffusion import DiffusionPipeline, load_pipeline, resolve_pipeline
 from skmm.exceptions import CellTypeError
 from skmm.generation._image_targets import pictures_of_rows, shown
 from skmm.readers import read_text, with_position
@@ -57,7 +57,7 @@ class PretrainedImages:
             )
         with TaskReporter(self, X, y, 1, "checkpoint") as reporter, reporter.task():
             modality = self._drawn_from(X)
-            checkpoint = resolve_painter(self.model, needed_by=owner)
+            checkpoint = resolve_pipeline(self.model, needed_by=owner)
         self._place = column_names(X).index(column_names(X, modality.columns)[0])
         for name in _TRAINED:
             vars(self).pop(name, None)
@@ -89,13 +89,13 @@ class PretrainedImages:
             )
         return found[0]
 
-    def _painter(self) -> Painter:
+    def _painter(self) -> DiffusionPipeline:
         """Load the pipeline of ``fit``, or find it loaded."""
         owner, known = type(self).__name__, self.checkpoint_
-        checkpoint = resolve_painter(self.model, needed_by=owner)
+        checkpoint = resolve_pipeline(self.model, needed_by=owner)
         checkpoint.refuse_others(known["digest"])
         device = resolve_device(self.device)
-        return load_painter(checkpoint, device=device, dtype=resolve_dtype(self.dtype, device))
+        return load_pipeline(checkpoint, device=device, dtype=resolve_dtype(self.dtype, device))
 
     def _draw_pretrained(self, X: Any) -> np.ndarray:
         """Pictures of the rows; of one without a text, by the empty prompt."""

@@ -349,7 +349,8 @@ def _gathered(pieces: Iterable[np.ndarray], least: int) -> Iterator[np.ndarray]:
 def _filtered(samples: np.ndarray, up: int, down: int) -> np.ndarray:
     from scipy.signal import resample_poly
 
-    return resample_poly(samples, up, down, window=_filter(max(up, down)))
+    filtered: np.ndarray = resample_poly(samples, up, down, window=_filter(max(up, down)))
+    return filtered
 
 
 @lru_cache(maxsize=8)
@@ -357,7 +358,8 @@ def _filter(most: int) -> np.ndarray:
     """Low-pass filter of ``resample_poly``, which would design it again at every call."""
     from scipy.signal import firwin
 
-    return firwin(2 * _REACH * most + 1, 1.0 / most, window=("kaiser", 5.0)).astype(np.float32)
+    window: np.ndarray = firwin(2 * _REACH * most + 1, 1.0 / most, window=("kaiser", 5.0))
+    return window.astype(np.float32)
 
 
 def _windows(pieces: Iterable[np.ndarray], length: int | None) -> Iterator[np.ndarray]:

@@ -8,7 +8,7 @@ import io
 import struct
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from skmm._environment._optional import import_optional, is_installed
 from skmm.exceptions import MediaDecodeError
@@ -71,9 +71,9 @@ class _UnknownFormatError(Exception):
 class _Nameless:
     """A file without its name; a damaged header may ask for places that are in no file."""
 
-    def __init__(self, file: Any):
+    def __init__(self, file: BinaryIO):
         self.read = file.read
-        self.readinto = file.readinto
+        self.readinto = cast(io.BufferedIOBase, file).readinto
         self.tell = file.tell
         self._seek = file.seek
 

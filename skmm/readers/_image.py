@@ -9,7 +9,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 Color = tuple[int, int, int]
+_Result = TypeVar("_Result")
 
 _ORIENTATION = 0x0112  # EXIF tag
 _WHITE = (255, 255, 255)
@@ -155,8 +156,8 @@ def _taken(cell: object) -> "bytes | Image.Image | np.ndarray":
         return source_bytes(cell, kind="picture")
     if _is_pil(cell):
         # A lazily opened image may yet meet a truncated file, and a TIFF turns only here.
-        _guarded(cell.load, cell)  # type: ignore[attr-defined]
-        return cell  # type: ignore[return-value]
+        _guarded(cell.load, cell)
+        return cell
     # numpy scalars have __array__ too, and no picture is one number.
     if hasattr(type(cell), "__array__") and not isinstance(cell, np.generic):
         return _array(cell)
@@ -168,7 +169,7 @@ def _taken(cell: object) -> "bytes | Image.Image | np.ndarray":
     raise CellTypeError(f"Cannot read a picture from a cell of type {type(cell).__name__}. {way}")
 
 
-def _is_pil(cell: object) -> bool:
+def _is_pil(cell: object) -> "TypeGuard[Image.Image]":
     # A PIL image cannot exist before its module does, so pillow is not imported to ask.
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(cell, module.Image)
@@ -211,7 +212,7 @@ def _decode(
     return _guarded(lambda: _pixels(taken, background), cell)
 
 
-def _guarded(step: Callable[[], Any], cell: object) -> Any:
+def _guarded(step: Callable[[], _Result], cell: object) -> _Result:
     """Run a step of pillow; whatever it raises over foreign bytes becomes one error."""
     from PIL import Image, UnidentifiedImageError
 
@@ -338,7 +339,8 @@ def _eight_bit(array: np.ndarray) -> np.ndarray:
             f"Cannot read a picture from a float array with values from {low:g} to {high:g}."
             " Scale it to [0, 1], e.g. by cell / 255."
         )
-    return np.rint(np.clip(array, 0, 1) * np.float64(255)).astype(np.uint8)
+    scaled: np.ndarray = np.rint(np.clip(array, 0, 1) * np.float64(255))
+    return scaled.astype(np.uint8)
 
 
 def _opaque(array: np.ndarray, background: Color) -> np.ndarray:
@@ -353,7 +355,7 @@ def _opaque(array: np.ndarray, background: Color) -> np.ndarray:
     return np.array(np.broadcast_to(array, (*array.shape[:2], 3)), order="C")
 
 
-# --- Cells that hold several pictures: a list of paths, bytes, PIL images or arrays ---
+# --- cells that hold several pictures: a list of paths, bytes, PIL images or arrays ---------
 
 
 class Pictures:
@@ -369,7 +371,7 @@ class Pictures:
         As in ``read_image``.
     """
 
-    def __init__(self, cells: Sequence[Any], digests: list[bytes], draft: int | None = None):
+    def __init__(self, cells: Sequence[object], digests: list[bytes], draft: int | None = None):
         self._cells = cells
         self._digests = digests
         self._draft = draft
@@ -394,7 +396,7 @@ class Pictures:
         return Pictures(cells, [self._digests[i] for i in picked], self._draft)
 
 
-def is_pictures(cell: object) -> bool:
+def is_pictures(cell: object) -> TypeGuard[Sequence[object]]:
     """Whether a cell is a list of pictures, as against one picture.
 
     Parameters
@@ -414,7 +416,7 @@ def is_pictures(cell: object) -> bool:
     return not cell or not isinstance(cell[0], list | tuple | int | float | np.generic)
 
 
-def digest_pictures(cell: Sequence[Any]) -> bytes:
+def digest_pictures(cell: Sequence[object]) -> bytes:
     """Name the content of a list of pictures: theirs, in their order.
 
     Parameters
@@ -435,7 +437,7 @@ def digest_pictures(cell: Sequence[Any]) -> bytes:
     return _digest_of_all(_digests(cell))
 
 
-def load_pictures(cell: Sequence[Any], *, draft: int | None = None) -> tuple[bytes, Pictures]:
+def load_pictures(cell: Sequence[object], *, draft: int | None = None) -> tuple[bytes, Pictures]:
     """Digest a list of pictures, and give them to be decoded one after the other.
 
     Parameters
@@ -460,7 +462,7 @@ def load_pictures(cell: Sequence[Any], *, draft: int | None = None) -> tuple[byt
     return _digest_of_all(digests), Pictures(cell, digests, draft)
 
 
-def _digests(cell: Sequence[Any]) -> list[bytes]:
+def _digests(cell: Sequence[object]) -> list[bytes]:
     if not len(cell):
         raise MediaDecodeError(
             "Cannot read a picture from an empty list. Put None into the cell where there is none."
@@ -475,7 +477,7 @@ def _digest_of_all(digests: list[bytes]) -> bytes:
     return h.digest()
 
 
-def _with_number(verb: Any, cell: Any, i: int, n: int) -> Any:
+def _with_number(verb: Callable[[object], _Result], cell: object, i: int, n: int) -> _Result:
     """Apply a reader to one of several pictures, and say which one it does not take."""
     if cell is None or (isinstance(cell, float) and cell != cell):
         raise CellTypeError(f"Picture {i + 1} of {n} is missing. Leave it out of the list.")

@@ -7,264 +7,22 @@ left out. A cloud of which nothing is left cannot be decoded.
 import io
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skmm._environment._optional import import_optional
 from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
 from skmm.readers._source import array_of, digest_bytes, hasher, is_source, shorten, source_bytes
 
-__all__ = [
-    "decode_points",
-    "digest_points",
-    "from_fields",
-    "load_points",
-    "read_points",
-]
-
-# --- The content of a point-cloud file to an array: PLY, PCD, OBJ, OFF, STL, NPY, plain text ---
-# What a file holds is told from its bytes, never from its suffix: the store keeps vectors under the
-# bytes alone, so two paths to the same bytes must give the same points.
+__all__ = ["digest_points", "load_points", "read_points"]
 
 _NEEDED_BY = "A point cloud of this format"
 _FORMATS = "PLY, PCD, OBJ, OFF, STL, NPY or text with a point a line"
 _OBJ_VERTEX = re.compile(r"^v\s+[-+.\d]", re.MULTILINE)
 _COLORS = ("red", "green", "blue")
 _PADDING = "skmm_padding_"
-
-
-def decode_points(data: bytes, *, n_surface: int) -> np.ndarray:
-    """Decode the content of a file.
-
-    Parameters
-    ----------
-    data : bytes
-        The content.
-    n_surface : int
-        How many points are taken from the surface of a mesh.
-
-    Returns
-    -------
-    points : ndarray of shape (n_points, 3 + n_features), float64
-        As they stand in the file; values may be NaN or infinite.
-
-    Raises
-    ------
-    Exception
-        Of any kind, over damaged content.
-    """
-    if not data:
-        raise ValueError("the file is empty")
-    head = data[:4096]
-    for magic, decode in _MAGIC:
-        if magic.match(head):
-            return decode(data, n_surface)
-    if len(data) >= 84 and len(data) == 84 + 50 * int.from_bytes(data[80:84], "little"):
-        return _stl(data, n_surface)
-    if b"\0" in head:
-        raise ValueError(f"it is in no format that is read here ({_FORMATS})")
-    text = data.decode("utf-8", errors="replace")
-    return _obj(text, n_surface) if _OBJ_VERTEX.search(text) else _text(text)
-
-
-def from_fields(fields: Mapping[str, Any]) -> np.ndarray:
-    """Put named values of points into columns: x, y and z first, the others in their order.
-
-    Parameters
-    ----------
-    fields : mapping of str to array-like of shape (n_points,)
-        Numbers, under names of which three are x, y and z in whatever case.
-
-    Returns
-    -------
-    points : ndarray of shape (n_points, 3 + n_features), float64
-        Coordinates and features.
-    """
-    by_name = {name.lower(): np.asarray(values) for name, values in fields.items()}
-    absent = [axis for axis in "xyz" if axis not in by_name]
-    if absent:
-        raise ValueError(f"its points have no field {absent[0]!r}, only {', '.join(fields)}")
-    first = [by_name.pop(axis) for axis in "xyz"]
-    return np.column_stack([values.astype(np.float64) for values in (*first, *by_name.values())])
-
-
-def _ply(data: bytes, n_surface: int) -> np.ndarray:
-    ply = import_optional("trimesh.exchange.ply", needed_by=_NEEDED_BY)
-    loaded = ply.load_ply(io.BytesIO(data), fix_texture=False, skip_materials=True)
-    elements = loaded["metadata"]["_ply_raw"]
-    if "vertex" not in elements:
-        raise ValueError("it has no vertices")
-    for name, element in elements.items():
-        # A text that is cut gives a shorter array, and no error.
-        values = element.get("data")
-        names = values.keys() if isinstance(values, dict) else ()
-        if any(len(values[key]) != element["length"] for key in names):
-            raise ValueError(f"it ends within its elements of kind {name!r}")
-    last_name, last = next(reversed(elements.items()))
-    if b"format ascii" in data[:100] and last_name == "face" and last["length"]:
-        last_line = data.rstrip()[-10_000:].splitlines()[-1]
-        if "vertex_ind" in next(iter(last["properties"])) and _is_cut(last_line):
-            raise ValueError("it ends within its last face")
-    vertices = elements["vertex"]
-    values, n_vertices = vertices["data"], vertices["length"]
-    if n_vertices == 0:
-        return np.empty((0, 3))
-    scalars = {
-        name: np.asarray(values[name]).reshape(n_vertices)
-        for name in vertices["properties"]
-        if np.asarray(values[name]).size == n_vertices
-    }
-    return _surface(from_fields(scalars), loaded.get("faces"), n_surface)
-
-
-def _pcd(data: bytes, n_surface: int) -> np.ndarray:
-    pypcd4 = import_optional("pypcd4", needed_by=_NEEDED_BY)
-    # The package names padding by Python's global generator; here it has a name already.
-    data = re.sub(rb"(?m)^FIELDS .*$", _name_padding, data, count=1)
-    cloud = pypcd4.PointCloud.from_fileobj(io.BytesIO(data))
-    values = np.atleast_1d(cloud.pc_data)
-    if len(values) != cloud.metadata.points:
-        raise ValueError(f"it holds {len(values)} of the {cloud.metadata.points} points promised")
-    fields: dict[str, np.ndarray] = {}
-    for name in values.dtype.names or ():
-        if name.startswith(_PADDING):
-            continue
-        if name.lower() in ("rgb", "rgba") and values.dtype[name].itemsize == 4:
-            # Three bytes that are written as one number, mostly as if they were a float.
-            packed = np.ascontiguousarray(values[name]).view(np.uint32)
-            shifts = zip(_COLORS, (16, 8, 0), strict=True)
-            fields |= {color: (packed >> shift) & 255 for color, shift in shifts}
-        else:
-            fields[name] = values[name]
-    return from_fields(fields)
-
-
-def _name_padding(line: re.Match[bytes]) -> bytes:
-    words = line.group().split()
-    named = [
-        _PADDING.encode() + b"%d" % i if word == b"_" else word for i, word in enumerate(words)
-    ]
-    return b" ".join(named)
-
-
-def _npy(data: bytes, n_surface: int) -> np.ndarray:
-    array = np.load(io.BytesIO(data), allow_pickle=False)
-    if array.dtype.names:
-        return from_fields({name: array[name] for name in array.dtype.names})
-    if array.ndim != 2 or array.shape[1] < 3 or array.dtype.kind not in "biuf":
-        raise ValueError(
-            f"it holds an array of shape {array.shape} and dtype {array.dtype}, not (n_points, 3 or"
-            " more) numbers"
-        )
-    return array.astype(np.float64)
-
-
-def _off(data: bytes, n_surface: int) -> np.ndarray:
-    off = import_optional("trimesh.exchange.off", needed_by=_NEEDED_BY)
-    text = re.sub(r"#.*", "", data.decode("utf-8", errors="replace"))
-    # A file that is cut gives fewer faces, and no error.
-    header = re.match(r"\s*(?:ST)?[CN4n]{0,3}OFF\s*(\d+)\s+(\d+)\b.*", text)
-    if header is None:
-        raise ValueError("its header does not say how many vertices and faces it has")
-    lines = [line for line in text[header.end() :].splitlines() if line.strip()]
-    n_vertices, n_faces = map(int, header.groups())
-    faces = lines[n_vertices : n_vertices + n_faces]
-    if len(lines) < n_vertices + n_faces or any(map(_is_cut, faces)):
-        raise ValueError("it ends within its vertices or faces")
-    loaded = off.load_off(io.StringIO(text))
-    return _surface(loaded["vertices"], loaded.get("faces"), n_surface)
-
-
-def _stl(data: bytes, n_surface: int) -> np.ndarray:
-    stl = import_optional("trimesh.exchange.stl", needed_by=_NEEDED_BY)
-    loaded = stl.load_stl(io.BytesIO(data))
-    if "vertices" not in loaded:
-        raise ValueError("it holds no complete facet")
-    return _surface(loaded["vertices"], loaded["faces"], n_surface)
-
-
-def _obj(text: str, n_surface: int) -> np.ndarray:
-    obj = import_optional("trimesh.exchange.obj", needed_by=_NEEDED_BY)
-    # Without a resolver and without materials, no other file is opened.
-    loaded = obj.load_obj(io.StringIO(text), skip_materials=True, maintain_order=True)
-    parts = list(loaded["geometry"].values()) if "geometry" in loaded else [loaded]
-    if not any(len(part.get("faces", ())) for part in parts):
-        return np.concatenate([np.asarray(part["vertices"], np.float64) for part in parts])
-    vertices, triangles, n_before = [], [], 0
-    for part in parts:
-        vertices.append(np.asarray(part["vertices"], np.float64))
-        triangles.append(_triangles(part.get("faces", ())) + n_before)
-        n_before += len(vertices[-1])
-    return _surface(np.concatenate(vertices), np.concatenate(triangles), n_surface)
-
-
-def _text(text: str) -> np.ndarray:
-    lines = [re.sub(r"(#|//).*", "", line).replace(",", " ") for line in text.splitlines()]
-    rows = [line.replace(";", " ").split() for line in lines if line.strip()]
-    if not rows:
-        return np.empty((0, 3))
-    if len(rows) > 1 and all(re.match(r"[A-Za-z_]", word) for word in rows[0]):
-        rows = rows[1:]  # names of the columns
-    try:
-        return np.array(rows, dtype=np.float64).reshape(len(rows), -1)
-    except ValueError as error:
-        raise ValueError(f"it is in no format that is read here ({_FORMATS})") from error
-
-
-def _refuse_las(data: bytes, n_surface: int) -> np.ndarray:
-    raise ValueError("LAS and LAZ are not read; put the array laspy.read(path).xyz into the cell")
-
-
-def _is_cut(face: str | bytes) -> bool:
-    """Whether the line of a face holds fewer corners than it says at its beginning."""
-    words = face.split()
-    return len(words) <= int(words[0])
-
-
-def _triangles(faces: Any) -> np.ndarray:
-    """Cut faces of k corners into k - 2 triangles each."""
-    faces = np.asarray(faces, dtype=np.intp)
-    if faces.size == 0:
-        return np.empty((0, 3), dtype=np.intp)
-    fans = [faces[:, [0, k, k + 1]] for k in range(1, faces.shape[1] - 1)]
-    return np.concatenate(fans)
-
-
-def _surface(vertices: Any, faces: Any, n_surface: int) -> np.ndarray:
-    """Points spread evenly over the surface of a mesh; its vertices if it has no faces.
-
-    A corner of a mesh says where a triangle ends, not where matter is: a cube has eight.
-    """
-    vertices = np.asarray(vertices, dtype=np.float64)
-    triangles = _triangles(() if faces is None else faces)
-    if not len(triangles):
-        return vertices
-    corners = vertices[triangles]  # (n_triangles, 3, 3 + n_features)
-    sides = corners[:, 1:, :3] - corners[:, :1, :3]
-    areas = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)
-    areas = np.where(np.isfinite(areas), areas, 0.0)
-    if not areas.sum() > 0:
-        return vertices
-    rng = np.random.default_rng(0)  # the same file gives the same points
-    # One point in each n-th of the area: more even than drawing each of them anywhere.
-    shares = (np.arange(n_surface) + rng.random(n_surface)) / n_surface
-    total = np.cumsum(areas)
-    chosen = np.searchsorted(total, shares * total[-1], side="right").clip(max=len(areas) - 1)
-    u, v = rng.random((2, n_surface, 1))
-    u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
-    a, b, c = corners[chosen].swapaxes(0, 1)
-    return a + u * (b - a) + v * (c - a)
-
-
-_MAGIC: list[tuple[re.Pattern[bytes], Callable[[bytes, int], np.ndarray]]] = [
-    (re.compile(rb"ply\r?\n"), _ply),
-    (re.compile(rb"\x93NUMPY"), _npy),
-    (re.compile(rb"LASF"), _refuse_las),
-    (re.compile(rb"(?:#[^\n]*\n|\s+)*(VERSION|FIELDS)\s"), _pcd),
-    (re.compile(rb"(?:#[^\n]*\n|\s+)*(ST)?[CN4n]{0,3}OFF"), _off),
-    (re.compile(rb"\s*solid\b.*?\bfacet\b", re.DOTALL), _stl),
-]
 
 
 def read_points(cell: object, *, n_surface: int = 1024) -> np.ndarray:
@@ -418,14 +176,14 @@ def _decode(taken: "bytes | np.ndarray", cell: object, n_surface: int) -> np.nda
 
 def _structured(array: np.ndarray) -> np.ndarray:
     try:
-        return from_fields({name: array[name] for name in array.dtype.names or ()})
+        return _from_fields({name: array[name] for name in array.dtype.names or ()})
     except ValueError as error:
         raise CellTypeError(f"Cannot read a point cloud from an array: {error}.") from error
 
 
 def _file_points(data: bytes, cell: object, n_surface: int) -> np.ndarray:
     try:
-        points = decode_points(data, n_surface=n_surface)
+        points = _decode_file(data, n_surface=n_surface)
         if points.ndim != 2 or points.shape[1] < 3:
             raise ValueError(f"its points have {points.shape[-1]} values, and 3 are needed")
         return points
@@ -437,10 +195,249 @@ def _file_points(data: bytes, cell: object, n_surface: int) -> np.ndarray:
         raise MediaDecodeError(f"Cannot read the point cloud {_named(cell)}: {reason}.") from error
 
 
-def _named(cell: Any) -> str:
+def _named(cell: object) -> str:
     if isinstance(cell, bytes | bytearray | memoryview):
         data = bytes(cell)
         return f"in {len(data)} bytes that begin with {data[:8]!r}"
     if is_source(cell):
         return shorten(cell)
-    return f"in a {type(cell).__name__} of shape {np.shape(cell)}"
+    return f"in a {type(cell).__name__} of shape {np.shape(cast(ArrayLike, cell))}"
+
+
+# --- files: PLY, PCD, OBJ, OFF, STL, NPY, plain text ---------------------------------------
+# What a file holds is told from its bytes, never from its suffix: the store keeps vectors under the
+# bytes alone, so two paths to the same bytes must give the same points.
+
+
+def _decode_file(data: bytes, *, n_surface: int) -> np.ndarray:
+    """Decode the content of a file.
+
+    Parameters
+    ----------
+    data : bytes
+        The content.
+    n_surface : int
+        How many points are taken from the surface of a mesh.
+
+    Returns
+    -------
+    points : ndarray of shape (n_points, 3 + n_features), float64
+        As they stand in the file; values may be NaN or infinite.
+
+    Raises
+    ------
+    Exception
+        Of any kind, over damaged content.
+    """
+    if not data:
+        raise ValueError("the file is empty")
+    head = data[:4096]
+    for magic, decode in _MAGIC:
+        if magic.match(head):
+            return decode(data, n_surface)
+    if len(data) >= 84 and len(data) == 84 + 50 * int.from_bytes(data[80:84], "little"):
+        return _stl(data, n_surface)
+    if b"\0" in head:
+        raise ValueError(f"it is in no format that is read here ({_FORMATS})")
+    text = data.decode("utf-8", errors="replace")
+    return _obj(text, n_surface) if _OBJ_VERTEX.search(text) else _text(text)
+
+
+def _from_fields(fields: Mapping[str, ArrayLike]) -> np.ndarray:
+    """Put named values of points into columns: x, y and z first, the others in their order.
+
+    Parameters
+    ----------
+    fields : mapping of str to array-like of shape (n_points,)
+        Numbers, under names of which three are x, y and z in whatever case.
+
+    Returns
+    -------
+    points : ndarray of shape (n_points, 3 + n_features), float64
+        Coordinates and features.
+    """
+    by_name = {name.lower(): np.asarray(values) for name, values in fields.items()}
+    absent = [axis for axis in "xyz" if axis not in by_name]
+    if absent:
+        raise ValueError(f"its points have no field {absent[0]!r}, only {', '.join(fields)}")
+    first = [by_name.pop(axis) for axis in "xyz"]
+    return np.column_stack([values.astype(np.float64) for values in (*first, *by_name.values())])
+
+
+def _ply(data: bytes, n_surface: int) -> np.ndarray:
+    ply = import_optional("trimesh.exchange.ply", needed_by=_NEEDED_BY)
+    loaded = ply.load_ply(io.BytesIO(data), fix_texture=False, skip_materials=True)
+    elements = loaded["metadata"]["_ply_raw"]
+    if "vertex" not in elements:
+        raise ValueError("it has no vertices")
+    for name, element in elements.items():
+        # A text that is cut gives a shorter array, and no error.
+        values = element.get("data")
+        names = values.keys() if isinstance(values, dict) else ()
+        if any(len(values[key]) != element["length"] for key in names):
+            raise ValueError(f"it ends within its elements of kind {name!r}")
+    last_name, last = next(reversed(elements.items()))
+    if b"format ascii" in data[:100] and last_name == "face" and last["length"]:
+        last_line = data.rstrip()[-10_000:].splitlines()[-1]
+        if "vertex_ind" in next(iter(last["properties"])) and _is_cut(last_line):
+            raise ValueError("it ends within its last face")
+    vertices = elements["vertex"]
+    values, n_vertices = vertices["data"], vertices["length"]
+    if n_vertices == 0:
+        return np.empty((0, 3))
+    scalars = {
+        name: np.asarray(values[name]).reshape(n_vertices)
+        for name in vertices["properties"]
+        if np.asarray(values[name]).size == n_vertices
+    }
+    return _surface(_from_fields(scalars), loaded.get("faces"), n_surface)
+
+
+def _pcd(data: bytes, n_surface: int) -> np.ndarray:
+    pypcd4 = import_optional("pypcd4", needed_by=_NEEDED_BY)
+    # The package names padding by Python's global generator; here it has a name already.
+    data = re.sub(rb"(?m)^FIELDS .*$", _name_padding, data, count=1)
+    cloud = pypcd4.PointCloud.from_fileobj(io.BytesIO(data))
+    values = np.atleast_1d(cloud.pc_data)
+    if len(values) != cloud.metadata.points:
+        raise ValueError(f"it holds {len(values)} of the {cloud.metadata.points} points promised")
+    fields: dict[str, np.ndarray] = {}
+    for name in values.dtype.names or ():
+        if name.startswith(_PADDING):
+            continue
+        if name.lower() in ("rgb", "rgba") and values.dtype[name].itemsize == 4:
+            # Three bytes that are written as one number, mostly as if they were a float.
+            packed = np.ascontiguousarray(values[name]).view(np.uint32)
+            shifts = zip(_COLORS, (16, 8, 0), strict=True)
+            fields |= {color: (packed >> shift) & 255 for color, shift in shifts}
+        else:
+            fields[name] = values[name]
+    return _from_fields(fields)
+
+
+def _name_padding(line: re.Match[bytes]) -> bytes:
+    words = line.group().split()
+    named = [
+        _PADDING.encode() + b"%d" % i if word == b"_" else word for i, word in enumerate(words)
+    ]
+    return b" ".join(named)
+
+
+def _npy(data: bytes, n_surface: int) -> np.ndarray:
+    array: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
+    if array.dtype.names:
+        return _from_fields({name: array[name] for name in array.dtype.names})
+    if array.ndim != 2 or array.shape[1] < 3 or array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"it holds an array of shape {array.shape} and dtype {array.dtype}, not (n_points, 3 or"
+            " more) numbers"
+        )
+    return array.astype(np.float64)
+
+
+def _off(data: bytes, n_surface: int) -> np.ndarray:
+    off = import_optional("trimesh.exchange.off", needed_by=_NEEDED_BY)
+    text = re.sub(r"#.*", "", data.decode("utf-8", errors="replace"))
+    # A file that is cut gives fewer faces, and no error.
+    header = re.match(r"\s*(?:ST)?[CN4n]{0,3}OFF\s*(\d+)\s+(\d+)\b.*", text)
+    if header is None:
+        raise ValueError("its header does not say how many vertices and faces it has")
+    lines = [line for line in text[header.end() :].splitlines() if line.strip()]
+    n_vertices, n_faces = map(int, header.groups())
+    faces = lines[n_vertices : n_vertices + n_faces]
+    if len(lines) < n_vertices + n_faces or any(map(_is_cut, faces)):
+        raise ValueError("it ends within its vertices or faces")
+    loaded = off.load_off(io.StringIO(text))
+    return _surface(loaded["vertices"], loaded.get("faces"), n_surface)
+
+
+def _stl(data: bytes, n_surface: int) -> np.ndarray:
+    stl = import_optional("trimesh.exchange.stl", needed_by=_NEEDED_BY)
+    loaded = stl.load_stl(io.BytesIO(data))
+    if "vertices" not in loaded:
+        raise ValueError("it holds no complete facet")
+    return _surface(loaded["vertices"], loaded["faces"], n_surface)
+
+
+def _obj(text: str, n_surface: int) -> np.ndarray:
+    obj = import_optional("trimesh.exchange.obj", needed_by=_NEEDED_BY)
+    # Without a resolver and without materials, no other file is opened.
+    loaded = obj.load_obj(io.StringIO(text), skip_materials=True, maintain_order=True)
+    parts = list(loaded["geometry"].values()) if "geometry" in loaded else [loaded]
+    if not any(len(part.get("faces", ())) for part in parts):
+        return np.concatenate([np.asarray(part["vertices"], np.float64) for part in parts])
+    vertices, triangles, n_before = [], [], 0
+    for part in parts:
+        vertices.append(np.asarray(part["vertices"], np.float64))
+        triangles.append(_triangles(part.get("faces", ())) + n_before)
+        n_before += len(vertices[-1])
+    return _surface(np.concatenate(vertices), np.concatenate(triangles), n_surface)
+
+
+def _text(text: str) -> np.ndarray:
+    lines = [re.sub(r"(#|//).*", "", line).replace(",", " ") for line in text.splitlines()]
+    rows = [line.replace(";", " ").split() for line in lines if line.strip()]
+    if not rows:
+        return np.empty((0, 3))
+    if len(rows) > 1 and all(re.match(r"[A-Za-z_]", word) for word in rows[0]):
+        rows = rows[1:]  # names of the columns
+    try:
+        return np.array(rows, dtype=np.float64).reshape(len(rows), -1)
+    except ValueError as error:
+        raise ValueError(f"it is in no format that is read here ({_FORMATS})") from error
+
+
+def _refuse_las(data: bytes, n_surface: int) -> np.ndarray:
+    raise ValueError("LAS and LAZ are not read; put the array laspy.read(path).xyz into the cell")
+
+
+def _is_cut(face: str | bytes) -> bool:
+    """Whether the line of a face holds fewer corners than it says at its beginning."""
+    words = face.split()
+    return len(words) <= int(words[0])
+
+
+def _triangles(faces: ArrayLike) -> np.ndarray:
+    """Cut faces of k corners into k - 2 triangles each."""
+    faces = np.asarray(faces, dtype=np.intp)
+    if faces.size == 0:
+        return np.empty((0, 3), dtype=np.intp)
+    fans = [faces[:, [0, k, k + 1]] for k in range(1, faces.shape[1] - 1)]
+    return np.concatenate(fans)
+
+
+def _surface(vertices: ArrayLike, faces: ArrayLike | None, n_surface: int) -> np.ndarray:
+    """Points spread evenly over the surface of a mesh; its vertices if it has no faces.
+
+    A corner of a mesh says where a triangle ends, not where matter is: a cube has eight.
+    """
+    vertices = np.asarray(vertices, dtype=np.float64)
+    triangles = _triangles(() if faces is None else faces)
+    if not len(triangles):
+        return vertices
+    corners = vertices[triangles]  # (n_triangles, 3, 3 + n_features)
+    sides = corners[:, 1:, :3] - corners[:, :1, :3]
+    areas = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)
+    areas = np.where(np.isfinite(areas), areas, 0.0)
+    if not areas.sum() > 0:
+        return vertices
+    rng = np.random.default_rng(0)  # the same file gives the same points
+    # One point in each n-th of the area: more even than drawing each of them anywhere.
+    shares = (np.arange(n_surface) + rng.random(n_surface)) / n_surface
+    total = np.cumsum(areas)
+    chosen = np.searchsorted(total, shares * total[-1], side="right").clip(max=len(areas) - 1)
+    u, v = rng.random((2, n_surface, 1))
+    u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
+    a, b, c = corners[chosen].swapaxes(0, 1)
+    points: np.ndarray = a + u * (b - a) + v * (c - a)
+    return points
+
+
+_MAGIC: list[tuple[re.Pattern[bytes], Callable[[bytes, int], np.ndarray]]] = [
+    (re.compile(rb"ply\r?\n"), _ply),
+    (re.compile(rb"\x93NUMPY"), _npy),
+    (re.compile(rb"LASF"), _refuse_las),
+    (re.compile(rb"(?:#[^\n]*\n|\s+)*(VERSION|FIELDS)\s"), _pcd),
+    (re.compile(rb"(?:#[^\n]*\n|\s+)*(ST)?[CN4n]{0,3}OFF"), _off),
+    (re.compile(rb"\s*solid\b.*?\bfacet\b", re.DOTALL), _stl),
+]

@@ -10,13 +10,14 @@ import re
 import reprlib
 import stat
 from collections.abc import Callable
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeAlias, TypeGuard, TypeVar
 
 import numpy as np
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
 
 __all__ = [
+    "Source",
     "array_of",
     "digest_array",
     "digest_bytes",
@@ -36,6 +37,9 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 120
 
 _PIECE = 1 << 20  # bytes
+
+# A path, or the content of a file.
+Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview"
 
 _CellError = TypeVar("_CellError", bound=CellTypeError | MediaDecodeError)
 
@@ -114,11 +118,11 @@ def digest_array(array: np.ndarray) -> bytes:
 
 
 def array_of(
-    cell: Any,
+    cell: object,
     kind: str,
     *,
     way: str = "For a torch tensor use cell.detach().cpu().float().numpy().",
-    take: Callable[[Any], Any] = np.asarray,
+    take: Callable[[Any], np.ndarray] = np.asarray,
 ) -> np.ndarray:
     """Take a cell that says it is an array as one.
 
@@ -158,7 +162,7 @@ def shorten(cell: object) -> str:
     return _SHORT.repr(str(cell) if isinstance(cell, str | os.PathLike) else cell)
 
 
-def is_source(cell: object) -> bool:
+def is_source(cell: object) -> TypeGuard[Source]:
     """Whether a cell is a path or bytes, i.e. something that :func:`source_bytes` takes.
 
     Parameters

@@ -1,22 +1,19 @@
-"""Text cells: strings as they are, numbers in one stable spelling, nothing else."""
+"""Text cells: strings as they are, numbers in one stable spelling, nothing else.
 
-from typing import Any
+Numbers of any size as floats stand here too.
+"""
+
+from typing import SupportsFloat, cast
 
 import numpy as np
 
 from skmm.exceptions import CellTypeError
 from skmm.readers._source import hasher
 
-__all__ = [
-    "as_float",
-    "digest_text",
-    "read_text",
-]
+__all__ = ["as_float", "digest_text", "read_text"]
 
 # Above this a float no longer tells neighbouring integers apart.
 _EXACT = 2.0**53
-
-
 _HASHER = hasher("text")
 
 
@@ -101,16 +98,13 @@ def digest_text(cell: object) -> bytes:
     return h.digest()
 
 
-# --- Numbers of Python as floats ---
-
-
-def as_float(number: Any) -> float:
+def as_float(number: SupportsFloat) -> float:
     """Return a number as a float; an int that is too large for one is infinite.
 
     Parameters
     ----------
-    number : object
-        Anything that ``float`` takes; else its error is raised.
+    number : int, float, or another object with ``__float__``
+        The number.
 
     Returns
     -------
@@ -120,4 +114,4 @@ def as_float(number: Any) -> float:
     try:
         return float(number)
     except OverflowError:  # Python's integers have no end
-        return np.inf if number > 0 else -np.inf
+        return np.inf if cast(int, number) > 0 else -np.inf

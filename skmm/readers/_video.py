@@ -6,15 +6,15 @@ reader gives an object that decodes them one after the other, as often as it is 
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import Any, BinaryIO
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.readers._image import digest_pictures, is_pictures, load_pictures, read_image
+from skmm.readers._image import Pictures, digest_pictures, is_pictures, load_pictures, read_image
 from skmm.readers._source import (
     array_of,
     digest_file,
@@ -27,6 +27,14 @@ from skmm.readers._source import (
 from skmm.readers._video_file import Survey, decode_frames, every, spread, survey_video
 
 __all__ = ["Frames", "digest_video", "load_video", "read_video"]
+
+
+class _Sampling(NamedTuple):
+    """Which frames are taken: see :func:`read_video`."""
+
+    kind: str
+    n_frames: int
+    frame_rate: float | None
 
 
 class Frames:
@@ -46,7 +54,7 @@ def read_video(
     sampling: str = "uniform",
     n_frames: int = 8,
     frame_rate: float | None = None,
-) -> Any:
+) -> Iterable[np.ndarray]:
     """Open a video and say which of its frames are taken.
 
     Parameters
@@ -87,7 +95,7 @@ def read_video(
     >>> [int(frame[0, 0, 0]) for frame in read_video(clip, n_frames=3)]
     [1, 3, 5]
     """
-    return _load(cell, sampling, n_frames, frame_rate, named=False)[1]
+    return _load(cell, _Sampling(sampling, n_frames, frame_rate), named=False)[1]
 
 
 def digest_video(cell: object) -> bytes:
@@ -113,7 +121,7 @@ def digest_video(cell: object) -> bytes:
         with _opened(cell) as file:
             return digest_file(file)
     if is_pictures(cell):
-        return digest_pictures(cell)  # type: ignore[arg-type]
+        return digest_pictures(cell)
     return _digest_array(_array(cell))
 
 
@@ -123,7 +131,7 @@ def load_video(
     sampling: str = "uniform",
     n_frames: int = 8,
     frame_rate: float | None = None,
-) -> tuple[bytes, Any]:
+) -> tuple[bytes, Iterable[np.ndarray]]:
     """Digest a video, and give the frames of that very content.
 
     A file is not held open and not in memory between the two. If it has changed by the time its
@@ -147,29 +155,26 @@ def load_video(
     frames : iterable of ndarray of shape (height, width, 3), uint8
         Equal to those of ``read_video(cell)`` under the same options.
     """
-    return _load(cell, sampling, n_frames, frame_rate, named=True)
+    return _load(cell, _Sampling(sampling, n_frames, frame_rate), named=True)
 
 
-def _load(
-    cell: object, sampling: str, n_frames: int, frame_rate: float | None, *, named: bool
-) -> tuple[bytes, Any]:
+def _load(cell: object, how: _Sampling, *, named: bool) -> tuple[bytes, Frames | Pictures]:
     """Give digest and frames; the digest may be left out, for it costs a look at all bytes."""
-    if sampling == "rate" and frame_rate is None:
+    if how.kind == "rate" and how.frame_rate is None:
         raise ValueError("sampling='rate' needs frame_rate, the frames to take per second.")
     if is_source(cell):
-        return _load_file(cell, (sampling, n_frames, frame_rate), named=named)
-    listed = is_pictures(cell)
-    array = None if listed else _array(cell)
-    if sampling != "uniform":
-        what = "a list of pictures" if listed else "an array of frames"
+        return _load_file(cell, how, named=named)
+    array = None if is_pictures(cell) else _array(cell)
+    if how.kind != "uniform":
+        what = "a list of pictures" if array is None else "an array of frames"
         raise CellTypeError(
-            f"Cannot take frames by sampling={sampling!r} from {what}, which has no clock and no"
+            f"Cannot take frames by sampling={how.kind!r} from {what}, which has no clock and no"
             " key frames. Use sampling='uniform'; it takes all if n_frames is large enough."
         )
     if array is None:
-        digest, pictures = load_pictures(cell)  # type: ignore[arg-type]
-        return digest, pictures[_middles(len(pictures), n_frames)]
-    frames = _ArrayFrames(array, _middles(len(array), n_frames))
+        digest, pictures = load_pictures(cast(Sequence[object], cell))
+        return digest, pictures[_middles(len(pictures), how.n_frames)]
+    frames = _ArrayFrames(array, _middles(len(array), how.n_frames))
     if array.dtype.kind != "u":
         for _ in frames:  # values out of range are told here, where the cell is known
             pass
@@ -237,7 +242,7 @@ def _digest_array(array: np.ndarray) -> bytes:
 
 
 class _FileFrames(Frames):
-    def __init__(self, cell: Any, stamp: tuple[int, ...], survey: Survey, how: tuple[Any, ...]):
+    def __init__(self, cell: object, stamp: tuple[int, ...], survey: Survey, how: _Sampling):
         self._cell = cell
         self._stamp = stamp
         self._survey = survey
@@ -249,35 +254,35 @@ class _FileFrames(Frames):
             yield from decode_frames(file, self._survey, self._wanted())
             self._check_unchanged(file)
 
-    def _wanted(self) -> Any:
-        sampling, n_frames, frame_rate = self._how
-        if sampling == "keyframes":
+    def _wanted(self) -> Iterable[Fraction] | None:
+        how = self._how
+        if how.kind == "keyframes":
             return None
-        if sampling == "rate":
-            return every(self._survey, frame_rate)
-        return spread(self._survey, n_frames)
+        if how.kind == "rate" and how.frame_rate is not None:
+            return every(self._survey, how.frame_rate)
+        return spread(self._survey, how.n_frames)
 
     def _check_unchanged(self, file: BinaryIO) -> None:
         if _stamp(file) != self._stamp:
             raise MediaDecodeError("it changed while being read")
 
 
-def _load_file(cell: object, how: tuple[Any, ...], *, named: bool) -> tuple[bytes, Frames]:
+def _load_file(cell: object, how: _Sampling, *, named: bool) -> tuple[bytes, Frames]:
     with _opened(cell) as file:
         stamp = _stamp(file)
         digest = digest_file(file) if named else b""
         file.seek(0)
         with _told(cell):
             survey = survey_video(file)
-            if how[0] == "rate" and not survey.still:
-                next(every(survey, how[2]))  # that there is a clock
+            if how.kind == "rate" and how.frame_rate is not None and not survey.still:
+                next(every(survey, how.frame_rate))  # that there is a clock
     # What the cell names must not be held open, and bytes that may be changed are copied.
     kept = bytes(cell) if isinstance(cell, bytearray | memoryview) else cell
     return digest, _FileFrames(kept, stamp, survey, how)
 
 
 @contextmanager
-def _opened(cell: Any) -> Iterator[Any]:
+def _opened(cell: object) -> Iterator[BinaryIO]:
     if isinstance(cell, str | os.PathLike):
         with open_file(cell, kind="video") as file:
             yield file
@@ -294,13 +299,13 @@ def _stamp(file: BinaryIO) -> tuple[int, ...]:
 
 
 @contextmanager
-def _told(cell: Any) -> Iterator[None]:
+def _told(cell: object) -> Iterator[None]:
     """Put the name of the cell in front of a reason."""
     try:
         yield
     except MediaDecodeError as error:
         named = shorten(cell)
-        if not isinstance(cell, str | os.PathLike):
+        if isinstance(cell, bytes | bytearray | memoryview):
             data = bytes(cell[:8])
             named = f"in {len(cell)} bytes that begin with {data!r}"
         raise MediaDecodeError(

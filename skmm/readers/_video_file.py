@@ -9,13 +9,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from types import SimpleNamespace
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
 from skmm._environment._optional import import_optional
 from skmm.exceptions import MediaDecodeError, MissingExtraError
 from skmm.readers._image import read_image
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 __all__ = ["Survey", "decode_frames", "every", "spread", "survey_video"]
 
@@ -175,7 +182,7 @@ def every(survey: Survey, frame_rate: float) -> Iterator[Fraction]:
 
 
 @contextmanager
-def _opened(file: BinaryIO) -> Iterator[Any]:
+def _opened(file: BinaryIO) -> Iterator["InputContainer"]:
     """Open a container; whatever FFmpeg raises over foreign bytes becomes one error."""
     av = import_optional("av", needed_by=_NEEDED_BY)
     # Without its name: the suffix would have a say in what the content is taken for.
@@ -192,7 +199,7 @@ def _opened(file: BinaryIO) -> Iterator[Any]:
         raise MediaDecodeError(str(reason).rstrip(".")) from error
 
 
-def _video_stream(container: Any) -> Any:
+def _video_stream(container: "InputContainer") -> "VideoStream":
     streams = [s for s in container.streams.video if not s.disposition.value & _COVER]
     if not streams:
         heard = ", only sound" if container.streams.audio else ""
@@ -201,11 +208,11 @@ def _video_stream(container: Any) -> Any:
     return best if best in streams else streams[0]
 
 
-def _timed_streams(container: Any) -> list[Any]:
+def _timed_streams(container: "InputContainer") -> "list[Stream]":
     return [s for s in container.streams if s.type in ("video", "audio")]
 
 
-def _packets(container: Any, streams: Any) -> Iterator[Any]:
+def _packets(container: "InputContainer", streams: "list[Stream]") -> "Iterator[Packet[Stream]]":
     """Packets up to the end of the file, or to where it is damaged."""
     packets = container.demux(streams)
     while True:
@@ -217,19 +224,25 @@ def _packets(container: Any, streams: Any) -> Iterator[Any]:
 
 
 def _ffmpeg_error() -> type[Exception]:
-    return import_optional("av.error", needed_by=_NEEDED_BY).FFmpegError
+    error: type[Exception] = import_optional("av.error", needed_by=_NEEDED_BY).FFmpegError
+    return error
 
 
 def _check_length(
-    container: Any, stream: Any, survey: Survey, own_end: Fraction, end: Fraction, start: Fraction
+    container: "InputContainer",
+    stream: "VideoStream",
+    survey: Survey,
+    own_end: Fraction,
+    end: Fraction,
+    start: Fraction,
 ) -> None:
     """Refuse a file that ends before its header says, like a download that was cut."""
     name, what, there, declared = container.format.name, "seconds", 0.0, 0.0
     if name == "avi" and stream.frames:
         there, declared, what = survey.n_frames, stream.frames, "frames"
     elif name in _VIDEO_LENGTH and stream.duration:
-        there = float(own_end - (stream.start_time or 0) * stream.time_base)
-        declared = float(stream.duration * stream.time_base)
+        there = float(own_end - (stream.start_time or 0) * survey.unit)
+        declared = float(stream.duration * survey.unit)
     elif name in _WHOLE_LENGTH and container.duration:
         there, declared = float(end - min(start, Fraction(0))), container.duration / 1e6
     if what == "frames":
@@ -244,18 +257,18 @@ def _check_length(
 
 
 def _frames(
-    container: Any, stream: Any, count: "Counter[str]", *, keys_only: bool
-) -> Iterator[Any]:
+    container: "InputContainer", stream: "VideoStream", count: "Counter[str]", *, keys_only: bool
+) -> "Iterator[VideoFrame]":
     """Frames in the order in which they are shown; counts packets, and those that are broken."""
     if keys_only:
         stream.codec_context.skip_frame = "NONKEY"
-    for packet in _packets(container, stream):
+    for packet in _packets(container, [stream]):
         if not packet.size:  # repeats a frame, or is the end
             continue
         count["packets"] += 1
         try:
             # Of a packet whose end is missing, a decoder makes up the rest of the picture.
-            frames = [] if packet.is_corrupt else packet.decode()
+            frames = [] if packet.is_corrupt else cast("list[VideoFrame]", packet.decode())
         except _ffmpeg_error():
             frames = []
             count["broken"] += 1
@@ -265,7 +278,9 @@ def _frames(
     yield from (frame for frame in stream.decode(None) if frame.key_frame or not keys_only)
 
 
-def _at(frames: Iterable[Any], wanted: Iterable[Fraction], timed: bool) -> Iterator[Any]:
+def _at(
+    frames: "Iterable[VideoFrame]", wanted: Iterable[Fraction], timed: bool
+) -> "Iterator[VideoFrame]":
     """The first frame at or after each of ascending times; each frame once."""
     targets = iter(wanted)
     target = next(targets, None)
@@ -280,11 +295,12 @@ def _at(frames: Iterable[Any], wanted: Iterable[Fraction], timed: bool) -> Itera
             target = next(targets, None)
 
 
-def _picture(frame: Any) -> np.ndarray:
+def _picture(frame: "VideoFrame") -> np.ndarray:
     format_ = frame.format
     clear = format_.has_palette or any(part.is_alpha for part in format_.components)
     picture = frame.to_ndarray(format="rgba" if clear else "rgb24")
-    matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    side_data: Iterable[Any] = frame.side_data
+    matrix = next((data for data in side_data if data.type.name == "DISPLAYMATRIX"), None)
     if matrix is not None:
         picture = _turned(picture, np.frombuffer(matrix, dtype=np.int32)[:5])
     return read_image(picture)

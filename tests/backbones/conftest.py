@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from skmm.backbones._pretrained import _loading
-from skmm.backbones._pretrained._checkpoint import describe, load_backbone, resolve_checkpoint
+from skmm.backbones._pretrained._checkpoint import resolve_checkpoint
+from skmm.backbones._pretrained._loading import describe, load_backbone
 
 
 @pytest.fixture

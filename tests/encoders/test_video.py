@@ -87,7 +87,7 @@ class TestImageModels:
         assert features.shape == (3, 1280) and np.isnan(features[2]).all()
 
     def test_weights_are_shared_with_an_image_encoder(self, tiny_resnet, clips):
-        from skmm.backbones._pretrained._checkpoint import load_count
+        from skmm.backbones._pretrained._loading import load_count
 
         ImageEncoder(tiny_resnet, store=False).fit_transform(column(clips[1][0]))
         before = load_count()

@@ -17,8 +17,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
 from skmm import CaptionGenerator, config_context
-from skmm.backbones._pretrained._captioner import Writer
-from skmm.backbones._pretrained._captioner_loading import writer_count
+from skmm.backbones._pretrained._captioner import Captioner
+from skmm.backbones._pretrained._captioner_loading import captioner_count
 from skmm.encoders import ImageEncoder
 from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError, ModalityMissingError
 
@@ -335,13 +335,13 @@ class TestRows:
 
     def test_like_content_is_written_once(self, folder, monkeypatch):
         seen = []
-        write = Writer.write
+        write = Captioner.write
 
         def counted(self, cells, prompts, **options):
             seen.append(len(cells))
             return write(self, cells, prompts, **options)
 
-        monkeypatch.setattr(Writer, "write", counted)
+        monkeypatch.setattr(Captioner, "write", counted)
         some = tiny_writers.plain_pictures(3)
         X = pd.DataFrame({"seen": [some[i].copy() for i in (0, 1, 0, 2, 1, 0)]})
         generator = captions(folder("git"), batch_size=2).fit(X)
@@ -388,16 +388,16 @@ class TestEstimator:
     def test_fit_loads_no_weights(self, folder, tmp_path):
         model = shutil.copytree(folder("blip"), tmp_path / "own")
         (model / "more.json").write_text("{}")  # another digest than that of other tests
-        before = writer_count()
+        before = captioner_count()
         generator = captions(model).fit(frame())
-        assert writer_count() == before
+        assert captioner_count() == before
         assert generator.checkpoint_["source"] == "folder"
         assert generator.checkpoint_["modality"] == "image"
         assert generator.modalities_ == [("cells", "image", ["seen"])]
         for _ in range(2):
             clone(generator).fit(frame()).predict(frame()[:1])
         generator.predict(frame()[:1])
-        assert writer_count() == before + 1
+        assert captioner_count() == before + 1
 
     def test_pickle_holds_no_weights(self, folder):
         generator = captions(folder("git")).fit(frame())

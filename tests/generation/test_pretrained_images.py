@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 
 from skmm import ImageGenerator, config_context
-from skmm.backbones._pretrained._diffusion import painter_count, resolve_painter
+from skmm.backbones._pretrained._diffusion import pipeline_count, resolve_pipeline
 from skmm.exceptions import CellTypeError, CheckpointError, ModalityMissingError
 
 diffusers = pytest.importorskip("diffusers", reason="pipelines need the extra 'diffusion'")
@@ -121,9 +121,9 @@ def test_size_and_colours(folder):
 
 
 def test_fit_trains_nothing(folder):
-    before = painter_count()
+    before = pipeline_count()
     model = images(str(folder)).fit(X)
-    assert painter_count() == before
+    assert pipeline_count() == before
     assert not hasattr(model, "module_") and not hasattr(model, "history_")
     assert model.modalities_ == [("text", "text", ["said"])]
     assert model.checkpoint_["source"] == "folder" and len(model.checkpoint_["digest"]) == 64
@@ -139,13 +139,13 @@ def test_fit_trains_nothing(folder):
 def test_clones_share_the_weights_and_pickles_have_none(folder):
     model = images(folder).fit(X)
     first = model.predict(X)
-    before = painter_count()
+    before = pipeline_count()
     again = clone(model).fit(X)
     assert np.array_equal(again.predict(X), first)
     stored = pickle.dumps(model)
     assert len(stored) < 5000
     assert np.array_equal(pickle.loads(stored).predict(X), first)
-    assert painter_count() == before
+    assert pipeline_count() == before
 
 
 def test_other_weights_than_those_of_fit_are_refused(own):
@@ -274,10 +274,10 @@ def test_weights_that_are_not_whole_are_refused(own, part):
 
 
 def test_the_same_files_elsewhere_are_the_same_pipeline(folder, own):
-    one, other = (resolve_painter(path, needed_by="A test") for path in (folder, own))
+    one, other = (resolve_pipeline(path, needed_by="A test") for path in (folder, own))
     assert one.digest == other.digest
     (own / "unet" / "README.md").write_text("words")
-    assert resolve_painter(own, needed_by="A test").digest == one.digest
+    assert resolve_pipeline(own, needed_by="A test").digest == one.digest
     model = images(folder).fit(X)
     assert np.array_equal(model.set_params(model=own).predict(X), images(own).fit(X).predict(X))
 
@@ -310,7 +310,7 @@ def test_only_what_is_needed_is_fetched(folder, monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     model = images("somebody/paints").fit(X)
     assert model.checkpoint_["source"] == "hub"
-    assert model.checkpoint_["digest"] == resolve_painter(folder, needed_by="A test").digest
+    assert model.checkpoint_["digest"] == resolve_pipeline(folder, needed_by="A test").digest
     assert np.array_equal(model.predict(X), images(folder).fit(X).predict(X))
 
 

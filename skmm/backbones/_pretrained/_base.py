@@ -1,5 +1,6 @@
 """What the pretrained models of all media share: weights at rest, and one vector a cell."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -37,8 +38,8 @@ class FrozenBackbone(Backbone):
 
     Notes
     -----
-    Who trains some of the weights puts other towers into copies of this module: ``Lower`` and
-    ``Upper`` of ``_splitting``. What is peculiar to a medium then is asked of these verbs:
+    To train some of the weights, other towers go into copies of this module (``with_tower``):
+    ``Lower`` and ``Upper`` of ``_splitting``. What differs between media is asked of these verbs:
     ``trial``, ``below``, ``remainder``, ``above`` and ``trimmed``.
     """
 
@@ -80,6 +81,12 @@ class FrozenBackbone(Backbone):
     def scaled(self, pooled: Tensor) -> Tensor:
         """Bring vectors of shape (n_cells, width) to length 1, if that is wanted."""
         return F.normalize(pooled, dim=-1) if self.normalize else pooled
+
+    def with_tower(self, tower: nn.Module) -> Self:
+        """Return a copy around another model; this one is untouched."""
+        new = copy.copy(self)
+        new._modules = {**self._modules, "tower": tower}
+        return new
 
     # --- where the model is cut in two ----------------------------------------------------
 

@@ -1,33 +1,64 @@
-"""A pretrained model that writes: texts of cells, and how likely given texts are."""
+"""A pretrained captioner: it writes texts of cells, and says how likely given texts are."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from skmm._environment._optional import import_optional
-from skmm.backbones._pretrained._transformers import LOCAL, quiet, reading
+from skmm.backbones._pretrained._transformers import LOCAL, Config, quiet, reading
 from skmm.exceptions import CheckpointError
 
-__all__ = [
-    "Writer",
-    "WriterInputs",
-]
-
-# --- What a pretrained model that writes takes: pictures or sounds, prompts, and texts to judge ---
+__all__ = ["Captioner", "CaptionerInputs"]
 
 # Whose prompt is the beginning of what the decoder writes, as against an input of the encoder.
 _BEGUN = {"vision-encoder-decoder", "whisper"}
+# What a checkpoint may ask of its generator beyond the model's own probabilities. How likely a
+# text is, is a matter of these alone.
+_RULES = (
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "encoder_no_repeat_ngram_size",
+    "encoder_repetition_penalty",
+    "exponential_decay_length_penalty",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "guidance_scale",
+    "min_length",
+    "min_new_tokens",
+    "no_repeat_ngram_size",
+    "remove_invalid_values",
+    "renormalize_logits",
+    "repetition_penalty",
+    "sequence_bias",
+    "suppress_tokens",
+    "watermarking_config",
+)
+# The longest text that a config allows, by the names it has.
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_target_positions")
+# As transformers has it.
+_USUAL_LENGTH = 20
 
 
-class WriterInputs:
-    """All of a checkpoint that writes but its weights.
+_Rule: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # from ids and logits to logits
+
+
+class _Generation(Protocol):
+    """How a checkpoint of speech wants to be asked; what else it may say is looked for."""
+
+    decoder_start_token_id: int
+    lang_to_id: dict[str, int]
+    task_to_id: dict[str, int]
+
+
+class CaptionerInputs:
+    """All of a captioner's checkpoint but its weights.
 
     Parameters
     ----------
@@ -50,7 +81,7 @@ class WriterInputs:
         Seconds of sound that it hears.
     """
 
-    def __init__(self, folder: Path, name: str, config: Any, modality: str):
+    def __init__(self, folder: Path, name: str, config: Config, modality: str):
         self.name = name
         self.kind = str(config.model_type)
         self.modality = modality
@@ -105,21 +136,21 @@ class WriterInputs:
         if self.modality == "audio":
             made = self.reader(list(cells), sampling_rate=self.rate, return_tensors="pt")
             return dict(made)
-        pictures = [Image.fromarray(cell) for cell in cells]
+        images = [Image.fromarray(cell) for cell in cells]
         if self.is_chat:
             assert self.processor is not None
             made = self.processor(
-                images=[[picture] for picture in pictures],
+                images=[[image] for image in images],
                 text=[self._chat(prompt) for prompt in prompts],
                 padding=True,
                 return_tensors="pt",
             )
         elif self.kind in _BEGUN or self.processor is None:
-            made = self.reader(images=pictures, return_tensors="pt")
+            made = self.reader(images=images, return_tensors="pt")
         elif not any(prompts):
-            made = self.processor(images=pictures, return_tensors="pt")
+            made = self.processor(images=images, return_tensors="pt")
         else:
-            made = self.processor(images=pictures, text=list(prompts), return_tensors="pt")
+            made = self.processor(images=images, text=list(prompts), return_tensors="pt")
             if self.kind == "git":
                 # As the model was trained: what ends a text does not stand before the answer.
                 begin = self.tokenizer.cls_token_id
@@ -133,9 +164,10 @@ class WriterInputs:
         if prompt:
             content.append({"type": "text", "text": prompt})
         assert self.processor is not None
-        return self.processor.apply_chat_template(
+        told: str = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
+        return told
 
     def begun(self, prompts: Sequence[str]) -> list[list[int]] | None:
         """Ids of the prompts where these begin what the decoder writes, else None."""
@@ -168,53 +200,27 @@ class WriterInputs:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
 
-# What a checkpoint may ask of its generator beyond the model's own probabilities. How likely a
-# text is, is a matter of these alone.
-_RULES = (
-    "bad_words_ids",
-    "begin_suppress_tokens",
-    "encoder_no_repeat_ngram_size",
-    "encoder_repetition_penalty",
-    "exponential_decay_length_penalty",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-    "guidance_scale",
-    "min_length",
-    "min_new_tokens",
-    "no_repeat_ngram_size",
-    "remove_invalid_values",
-    "renormalize_logits",
-    "repetition_penalty",
-    "sequence_bias",
-    "suppress_tokens",
-    "watermarking_config",
-)
-# The longest text that a config allows, by the names it has.
-_POSITIONS = ("max_position_embeddings", "n_positions", "max_target_positions")
-
-# As transformers has it.
-_USUAL_LENGTH = 20
-
-
-class Writer:
+class Captioner:
     """A loaded checkpoint with what prepares its input.
 
     Parameters
     ----------
     model : PreTrainedModel
         Frozen, in eval mode, on its device.
-    inputs : WriterInputs
+    inputs : CaptionerInputs
         The checkpoint's.
     name : str
         Its name, for messages.
     """
 
-    def __init__(self, model: Any, inputs: WriterInputs, name: str):
+    model: Any  # its attributes are the architecture's
+
+    def __init__(self, model: nn.Module, inputs: CaptionerInputs, name: str):
         self.model = model
         self.inputs = inputs
         self.name = name
         self.end = self._end()
-        config = _text_config(model.config)
+        config = _text_config(self.model.config)
         known = (getattr(config, key, None) for key in _POSITIONS)
         # Ids that the model can read, those of a prompt included.
         self.positions: int | None = next((n for n in known if n), None)
@@ -249,7 +255,7 @@ class Writer:
         Parameters
         ----------
         cells : sequence of ndarray
-            As ``WriterInputs.tensors`` takes them.
+            As ``CaptionerInputs.tensors`` takes them.
         prompts : sequence of str
             One for each, of equally many tokens.
         max_length : int or None
@@ -269,7 +275,7 @@ class Writer:
         if max_length is not None:
             options["max_new_tokens"] = max_length
         start = _Start()
-        rules: list[Any] = [start]
+        rules: list[_Rule] = [start]
         if choose is not None:
             rules.append(_Choice(start, choose))
         ids = self._generate(
@@ -327,7 +333,11 @@ class Writer:
         return told.likelihoods()
 
     def _generate(
-        self, cells: Sequence[np.ndarray], prompts: Sequence[str], rules: list[Any], **options: Any
+        self,
+        cells: Sequence[np.ndarray],
+        prompts: Sequence[str],
+        rules: Sequence[_Rule],
+        **options: Any,
     ) -> Tensor:
         """Ids that are written, (n_cells, n_steps), those of a prompt or a start in front."""
         model = self.model
@@ -350,13 +360,14 @@ class Writer:
                 own = model.generation_config.decoder_start_token_id
                 ids = [[self._decoder_start(own), *row] for row in begun]
                 tensors["decoder_input_ids"] = torch.tensor(ids, device=model.device)
-            return generate(
+            written: Tensor = generate(
                 **tensors,
-                logits_processor=rules,
+                logits_processor=list(rules),
                 **{"do_sample": False, "num_return_sequences": 1, **options},
             )
+            return written
 
-    def _decoder_start(self, own: Any) -> int:
+    def _decoder_start(self, own: int | None) -> int:
         for start in (
             own,
             self.model.config.decoder_start_token_id,
@@ -368,7 +379,7 @@ class Writer:
 
     def _heard(self, begun: list[list[int]], tensors: dict[str, Tensor]) -> Tensor:
         """What stands before a transcript: earlier speech, start, language, task, no times."""
-        settings = self.model.generation_config
+        settings: _Generation = self.model.generation_config
         starts = torch.full(
             (len(begun), 1), settings.decoder_start_token_id, device=self.model.device
         )
@@ -383,14 +394,15 @@ class Writer:
         before = torch.tensor(begun, dtype=torch.int64, device=starts.device)
         return torch.cat([before.reshape(len(begun), -1), *columns], dim=1)
 
-    def _languages(self, settings: Any, tensors: dict[str, Tensor]) -> Tensor:
+    def _languages(self, settings: _Generation, tensors: dict[str, Tensor]) -> Tensor:
         """Id of each sound's language: the checkpoint's, else what the model hears."""
         language = getattr(settings, "language", None)
         if language is None:
             features = tensors["input_features"]
-            return self.model.detect_language(
+            heard: Tensor = self.model.detect_language(
                 input_features=features, num_segment_frames=features.shape[2]
             )
+            return heard
         known = settings.lang_to_id
         codes = import_optional(
             "transformers.models.whisper.tokenization_whisper", needed_by="Whisper"
@@ -404,17 +416,17 @@ class Writer:
         return torch.full((len(tensors["input_features"]),), own, device=self.model.device)
 
 
-def _text_config(config: Any) -> Any:
+def _text_config(config: Config) -> Config:
     """The part of a config that is of the texts."""
     for part in ("decoder", "text_config"):
         own = getattr(config, part, None)
         if own is not None and not isinstance(own, dict):
-            return own
+            return cast(Config, own)
     return config
 
 
 @contextmanager
-def _running(writer: Writer) -> Iterator[None]:
+def _running(captioner: Captioner) -> Iterator[None]:
     """One sentence for whatever a model or its processor raises."""
     try:
         yield
@@ -423,7 +435,7 @@ def _running(writer: Writer) -> Iterator[None]:
     except Exception as error:  # each architecture has its own demands, and its own words
         reason = str(error).strip().partition("\n")[0].rstrip(".")[:200]
         raise CheckpointError(
-            f"{writer.name!r}, a {writer.inputs.kind!r} model, cannot write"
+            f"{captioner.name!r}, a {captioner.inputs.kind!r} model, cannot write"
             f" ({type(error).__name__}: {reason}). It may want another prompt."
         ) from error
 
@@ -486,6 +498,6 @@ class _Full:
     def __init__(self, positions: int | None):
         self.positions = positions
 
-    def __call__(self, input_ids: Tensor, scores: Any, **rest: Any) -> Tensor:
+    def __call__(self, input_ids: Tensor, scores: object, **rest: object) -> Tensor:
         full = self.positions is not None and input_ids.shape[1] > self.positions
         return torch.full((len(input_ids),), full, dtype=torch.bool, device=input_ids.device)

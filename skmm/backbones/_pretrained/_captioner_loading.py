@@ -1,20 +1,21 @@
-"""Pretrained models that write: found by name or folder, loaded once per process.
+"""Pretrained captioners: found by name or folder, loaded once per process.
 
-Any model of pictures and texts of transformers that is loaded by ``AutoModelForImageTextToText``,
+Any model of images and texts of transformers that is loaded by ``AutoModelForImageTextToText``,
 and Whisper, which writes what is said.
 """
 
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 
 from skmm._environment._optional import import_optional
-from skmm.backbones._pretrained._captioner import Writer, WriterInputs
+from skmm.backbones._pretrained._captioner import Captioner, CaptionerInputs
 from skmm.backbones._pretrained._checkpoint import (
     Checkpoint,
+    Source,
     check_folder,
     fetched,
     is_path,
@@ -33,7 +34,7 @@ from skmm.backbones._pretrained._transformers import (
 )
 from skmm.exceptions import CheckpointError
 
-__all__ = ["Writer", "load_writer", "resolve_writer", "writer_count"]
+__all__ = ["Captioner", "load_captioner", "resolve_captioner", "captioner_count"]
 
 # Of the models of speech, those whose input and whose beginning of a text are understood here.
 _SPEECH = {"whisper"}
@@ -42,18 +43,18 @@ _WANTED = {
     "audio": "a model from speech to texts: Whisper",
 }
 # One is large, and two are compared one after the other.
-_WRITERS = Shelf(2)
+_CAPTIONERS: Shelf[Captioner] = Shelf(2)
 
 
-def writer_count() -> int:
-    """How often this process has loaded a model that writes."""
-    return _WRITERS.n_made
+def captioner_count() -> int:
+    """How often this process has loaded a captioner."""
+    return _CAPTIONERS.n_made
 
 
-def resolve_writer(
+def resolve_captioner(
     model: str | os.PathLike[str], *, modality: str | None, needed_by: str
 ) -> tuple[Checkpoint, str]:
-    """Find a pretrained model that writes: a folder, else the hub. Nothing is loaded.
+    """Find a pretrained captioner: a folder, else the hub. Nothing is loaded.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def resolve_writer(
     name = name_of(model, needed_by)
     asked = f"{needed_by}: model={name!r}"
     path = Path(name).expanduser()
-    source = "folder"
+    source: Source = "folder"
     if not (name and path.is_dir()):
         if is_path(model, path):
             raise CheckpointError(no_folder(path, asked))
@@ -94,7 +95,7 @@ def resolve_writer(
             f"{asked} is a {kind!r} model, which {writes}. Give"
             f" {_WANTED[modality] if modality else ' or '.join(_WANTED.values())}."
         )
-    checkpoint = Checkpoint(name, source, "transformers", path, digest, needed_by)  # type: ignore[arg-type]
+    checkpoint = Checkpoint(name, source, "transformers", path, digest, needed_by)
     return checkpoint, found
 
 
@@ -117,15 +118,15 @@ def _kind(folder: Path, name: str, digest: str, needed_by: str) -> tuple[str, st
     return config.model_type, None
 
 
-def load_writer(
+def load_captioner(
     checkpoint: Checkpoint, modality: str, *, device: torch.device, dtype: torch.dtype
-) -> Writer:
-    """Give a frozen model that writes; its weights are loaded at most once per process.
+) -> Captioner:
+    """Give a frozen captioner; its weights are loaded at most once per process.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        What ``resolve_writer`` gave.
+        What ``resolve_captioner`` gave.
     modality : {"image", "audio"}
         What it writes from.
     device : torch.device
@@ -135,7 +136,7 @@ def load_writer(
 
     Returns
     -------
-    writer : Writer
+    captioner : Captioner
         Shared: it must not be changed.
 
     Raises
@@ -144,21 +145,23 @@ def load_writer(
         If the weights are incomplete, unreadable, or not those that were resolved.
     """
 
-    def load() -> Writer:
+    def load() -> Captioner:
         checkpoint.verify()
         name = checkpoint.name
         config = read_config(checkpoint.path, name)
-        inputs = WriterInputs(checkpoint.path, name, config, modality)
-        writer = Writer(_model(checkpoint, modality, device, dtype), inputs, name)
+        inputs = CaptionerInputs(checkpoint.path, name, config, modality)
+        captioner = Captioner(_model(checkpoint, modality, device, dtype), inputs, name)
         checkpoint.verify()  # nothing was exchanged while it was read
-        return writer
+        return captioner
 
     # By its name as well, which stands in messages.
     key = (checkpoint.name, checkpoint.digest, modality, str(device), dtype)
-    return _WRITERS.get(key, load)
+    return _CAPTIONERS.get(key, load)
 
 
-def _model(checkpoint: Checkpoint, modality: str, device: torch.device, dtype: torch.dtype) -> Any:
+def _model(
+    checkpoint: Checkpoint, modality: str, device: torch.device, dtype: torch.dtype
+) -> nn.Module:
     name = checkpoint.name
     # Weights that the checkpoint lacks are drawn at random by the library, from the global
     # generator; they are refused, and the generator is put back.
@@ -173,4 +176,5 @@ def _model(checkpoint: Checkpoint, modality: str, device: torch.device, dtype: t
         check_complete(info, name)
     model.requires_grad_(False).eval()
     detach(model)
-    return model.to(device)
+    moved: nn.Module = model.to(device)
+    return moved

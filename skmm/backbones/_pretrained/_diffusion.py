@@ -5,14 +5,22 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import nn
 
 from skmm._environment._optional import import_optional
-from skmm.backbones._pretrained._checkpoint import Checkpoint, fetched, is_path, name_of, no_folder
+from skmm.backbones._pretrained._checkpoint import (
+    Checkpoint,
+    Source,
+    fetched,
+    is_path,
+    name_of,
+    no_folder,
+)
 from skmm.backbones._pretrained._files import (
     FETCHED,
     INDEX,
@@ -26,20 +34,33 @@ from skmm.backbones._pretrained._loading import Shelf
 from skmm.backbones._pretrained._transformers import LOCAL, check_complete, detach, reading
 from skmm.exceptions import CheckpointError
 
-__all__ = ["Painter", "load_painter", "painter_count", "resolve_painter"]
+__all__ = ["DiffusionPipeline", "load_pipeline", "pipeline_count", "resolve_pipeline"]
 
 # They are large.
-_PAINTERS = Shelf(1)
+_PIPELINES: "Shelf[DiffusionPipeline]" = Shelf(1)
 _LOCAL_FILES = {"local_files_only": True}  # of diffusers, which reads no code where a class is told
 
 
-def painter_count() -> int:
+def pipeline_count() -> int:
     """How often this process has loaded a pipeline that draws."""
-    return _PAINTERS.n_made
+    return _PIPELINES.n_made
 
 
-class Painter:
-    """A pipeline that draws pictures from texts.
+class _Pipeline(Protocol):
+    """A pipeline of diffusers that draws from texts."""
+
+    def __call__(
+        self,
+        *,
+        prompt: list[str],
+        generator: list[torch.Generator],
+        output_type: str,
+        **options: float,
+    ) -> Any: ...
+
+
+class DiffusionPipeline:
+    """A pipeline of diffusers that draws images from texts.
 
     Parameters
     ----------
@@ -47,32 +68,32 @@ class Painter:
         Of diffusers.
     """
 
-    def __init__(self, pipeline: Any):
+    def __init__(self, pipeline: _Pipeline):
         self.pipeline = pipeline
         self._known = set(inspect.signature(pipeline.__call__).parameters)
 
     def draw(
         self, texts: Sequence[str], seeds: Sequence[int], *, n_steps: int, guidance_scale: float
     ) -> np.ndarray:
-        """Draw a picture for each text.
+        """Draw an image for each text.
 
         Parameters
         ----------
         texts : sequence of str
             Prompts; the empty one asks for anything.
         seeds : sequence of int
-            Of the noise of each picture, which does not depend on the others.
+            Of the noise of each image, which does not depend on the others.
         n_steps : int
-            Steps from noise to picture.
+            Steps from noise to image.
         guidance_scale : float
             How strictly the text is followed.
 
         Returns
         -------
-        pictures : ndarray of shape (n_texts, height, width, 3), uint8
+        images : ndarray of shape (n_texts, height, width, 3), uint8
             Of the size that the pipeline draws in.
         """
-        options: dict[str, Any] = {"num_inference_steps": n_steps, "guidance_scale": guidance_scale}
+        options = {"num_inference_steps": n_steps, "guidance_scale": guidance_scale}
         options = {name: value for name, value in options.items() if name in self._known}
         noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         with torch.inference_mode():
@@ -84,7 +105,7 @@ class Painter:
         return np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels
 
 
-def resolve_painter(model: str | os.PathLike[str], *, needed_by: str) -> Checkpoint:
+def resolve_pipeline(model: str | os.PathLike[str], *, needed_by: str) -> Checkpoint:
     """Find a pretrained pipeline that draws: a folder, else the hub. No weights are loaded.
 
     Parameters
@@ -107,7 +128,8 @@ def resolve_painter(model: str | os.PathLike[str], *, needed_by: str) -> Checkpo
     """
     name = name_of(model, needed_by)
     asked = f"{needed_by}: model={name!r}"
-    path, source = Path(name).expanduser(), "folder"
+    source: Source = "folder"
+    path = Path(name).expanduser()
     import_optional("diffusers", needed_by=needed_by)
     if not (name and path.is_dir()):
         if is_path(model, path):
@@ -115,7 +137,7 @@ def resolve_painter(model: str | os.PathLike[str], *, needed_by: str) -> Checkpo
         source, path = "hub", fetched(name, asked, whole=_check_pipeline, snapshot=_snapshot)
     _check_pipeline(path, asked)
     digest = digest_of(path, hub=source == "hub")
-    return Checkpoint(name, source, "diffusers", path, digest, needed_by)  # type: ignore[arg-type]
+    return Checkpoint(name, source, "diffusers", path, digest, needed_by)
 
 
 def _snapshot(repository: str, *, local: bool) -> Path:
@@ -169,7 +191,7 @@ def _check_pipeline(folder: Path, asked: str) -> None:
 
 
 @contextmanager
-def _reading(name: str, what: str) -> Iterator[tuple[Any, Any]]:
+def _reading(name: str, what: str) -> Iterator[tuple[ModuleType, ModuleType]]:
     """Give diffusers and transformers, silent; one sentence for whatever they raise."""
     with reading(name, what) as transformers:
         diffusers = import_optional("diffusers", needed_by="A pretrained pipeline")
@@ -182,10 +204,12 @@ def _reading(name: str, what: str) -> Iterator[tuple[Any, Any]]:
             logging.set_verbosity(verbosity)
 
 
-def _class_of(diffusers: Any, part: str, told: Sequence[Any], asked: str) -> Any:
+def _class_of(
+    diffusers: ModuleType, part: str, told: Sequence[str | None], asked: str
+) -> type[Any]:
     """Class that loads a part of a pipeline; never one that the folder brings itself."""
     library, name = told if len(told) == 2 else (None, None)
-    homes: dict[Any, Any] = {
+    homes: dict[str | None, ModuleType] = {
         "diffusers": diffusers,
         "transformers": import_optional("transformers", needed_by="A pretrained pipeline"),
     }
@@ -196,16 +220,18 @@ def _class_of(diffusers: Any, part: str, told: Sequence[Any], asked: str) -> Any
             f"{asked}: its part {part!r} is a {name!r} of {library!r}, which neither the installed"
             " diffusers nor transformers has. Code that comes with a checkpoint is never run."
         )
-    return found
+    return cast("type[Any]", found)
 
 
-def load_painter(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> Painter:
+def load_pipeline(
+    checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype
+) -> DiffusionPipeline:
     """Give a frozen pipeline that draws; its weights are loaded at most once per process.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        What ``resolve_painter`` gave.
+        What ``resolve_pipeline`` gave.
     device : torch.device
         Where the weights are.
     dtype : torch.dtype
@@ -213,7 +239,7 @@ def load_painter(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.d
 
     Returns
     -------
-    painter : Painter
+    pipeline : DiffusionPipeline
         Shared: it must not be changed.
 
     Raises
@@ -222,16 +248,16 @@ def load_painter(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.d
         If the weights are incomplete, unreadable, or not those that were resolved.
     """
 
-    def load() -> Painter:
+    def load() -> DiffusionPipeline:
         checkpoint.verify()
-        painter = Painter(_pipeline(checkpoint, device, dtype))
+        pipeline = DiffusionPipeline(_pipeline(checkpoint, device, dtype))
         checkpoint.verify()  # nothing was exchanged while it was read
-        return painter
+        return pipeline
 
-    return _PAINTERS.get((checkpoint.name, checkpoint.digest, str(device), dtype), load)
+    return _PIPELINES.get((checkpoint.name, checkpoint.digest, str(device), dtype), load)
 
 
-def _pipeline(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Any:
+def _pipeline(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> _Pipeline:
     folder, name = checkpoint.path, checkpoint.name
     index = read_index(folder)
     # What the index holds beside the parts: numbers and switches of the pipeline.
@@ -254,12 +280,13 @@ def _pipeline(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) 
                 given[part].to(device)
         pipeline = getattr(diffusers, index["_class_name"])(**given)
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return cast(_Pipeline, pipeline)
 
 
-def _part(loader: Any, folder: Path, name: str, dtype: torch.dtype) -> Any:
+def _part(loader: type[Any], folder: Path, name: str, dtype: torch.dtype) -> Any:
     """Load a part of a pipeline: a network, or a tokenizer, scheduler or the like."""
-    if not issubclass(loader, nn.Module):
+    is_network = issubclass(loader, nn.Module)
+    if not is_network:
         ours = LOCAL if loader.__module__.startswith("transformers.") else _LOCAL_FILES
         return loader.from_pretrained(folder, **ours)
     options: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True}

@@ -14,14 +14,10 @@ from torch import Tensor, nn
 
 from skmm.backbones._base import Backbone, Encoded
 from skmm.backbones._image_cnn import stack_pictures
-from skmm.backbones._pretrained._image import PretrainedPicture
+from skmm.backbones._pretrained._image_model import PretrainedPicture
 from skmm.exceptions import CheckpointError
 
-__all__ = [
-    "EfficientNetLite0",
-    "LiteRecipe",
-    "load_weights",
-]
+__all__ = ["EfficientNetLite0", "LiteRecipe", "load_weights"]
 
 # Repeats, kernel size, stride of the first repeat, expansion, output channels of each stage.
 _STAGES = (
@@ -112,7 +108,7 @@ class EfficientNetLite0(Backbone):
         """
         return {"pictures": stack_pictures(cells, self.image_size, crop=self.crop)}
 
-    def forward(self, *, pictures: Tensor) -> Encoded:  # type: ignore[override]
+    def forward(self, *, pictures: Tensor) -> Encoded:
         """Encode pictures.
 
         Parameters
@@ -128,7 +124,7 @@ class EfficientNetLite0(Backbone):
         if pictures.device.type == "cpu" and not torch.is_grad_enabled():
             # The activations of a few pictures stay in the processor's cache: measured, a
             # picture takes less than half the time that it takes in a batch of 32.
-            x = torch.cat([self._grid(part) for part in pictures.split(_CPU_BATCH)])
+            x = torch.cat([self._grid(part) for part in torch.split(pictures, _CPU_BATCH)])
         else:
             x = self._grid(pictures)
         tokens = x.flatten(start_dim=2).transpose(1, 2)  # (n_cells, n_tokens, 1280)
@@ -148,16 +144,17 @@ class EfficientNetLite0(Backbone):
         scores : Tensor of shape (n_cells, 1000)
             Logits, in the usual order of the classes.
         """
-        return self._fc(pooled)
+        scores: Tensor = self._fc(pooled)
+        return scores
 
     def _grid(self, pictures: Tensor) -> Tensor:
         """Give the last feature map, (n_cells, 1280, height / 32, width / 32)."""
         x = (pictures.to(self._conv_stem.weight.dtype) - 127.0) / 128.0
         x = x.contiguous(memory_format=torch.channels_last)  # a third faster on CPUs
-        x = F.relu6(self._conv_stem(x, self._bn0))
+        x = F.relu6(self._conv_stem.normed(x, self._bn0))
         for block in self._blocks:
             x = block(x)
-        return F.relu6(self._conv_head(x, self._bn1))
+        return F.relu6(self._conv_head.normed(x, self._bn1))
 
 
 class _NormedConv2d(nn.Conv2d):
@@ -172,7 +169,8 @@ class _NormedConv2d(nn.Conv2d):
     ):
         super().__init__(n_in, n_out, kernel_size, stride=stride, groups=groups, bias=False)
 
-    def forward(self, x: Tensor, norm: "_FixedNorm") -> Tensor:  # type: ignore[override]
+    def normed(self, x: Tensor, norm: "_FixedNorm") -> Tensor:
+        """Convolve and normalise."""
         scale, shift = norm.scale_and_shift()
         weight = self.weight * scale[:, None, None, None]
         kernel, stride = self.kernel_size[0], self.stride[0]
@@ -226,9 +224,9 @@ class _InvertedResidual(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         x = inputs
         if self._expands:
-            x = F.relu6(self._expand_conv(x, self._bn0))
-        x = F.relu6(self._depthwise_conv(x, self._bn1))
-        x = self._project_conv(x, self._bn2)
+            x = F.relu6(self._expand_conv.normed(x, self._bn0))
+        x = F.relu6(self._depthwise_conv.normed(x, self._bn1))
+        x = self._project_conv.normed(x, self._bn2)
         return x + inputs if self._adds else x
 
 
@@ -246,7 +244,76 @@ def _blocks() -> Iterator[_InvertedResidual]:
             n_in = n_out
 
 
-# --- Weights from a file into a module, all of them or none ---
+class LiteRecipe:
+    """All of EfficientNet-Lite0 but its weights.
+
+    Parameters
+    ----------
+    file : Path
+        Its weights.
+    name : str
+        Its name, for messages.
+    """
+
+    def __init__(self, file: Path, name: str):
+        self.file = file
+        self.name = name
+        with torch.device("meta"):  # without weights: it prepares pictures, and knows its width
+            self.model = EfficientNetLite0()
+        self.width = self.model.width
+
+    def settings(
+        self, pooling: str, normalize: bool | str, max_length: float | None
+    ) -> dict[str, Any]:
+        """Resolve every ``"auto"``; see ``PictureRecipe.settings``."""
+        if pooling not in ("auto", "mean", "max", "pooler"):
+            raise ValueError(
+                f"pooling={pooling!r} does not suit {self.name!r}, a convolutional network."
+                " Use 'auto', 'mean' or 'max'."
+            )
+        return {
+            # Its own summary is the mean of its tokens.
+            "pooling": "max" if pooling == "max" else "mean",
+            "normalize": False if normalize == "auto" else bool(normalize),
+            "max_length": None,
+            "processor": f"EfficientNetLite0({self.model.image_size}, crop={self.model.crop})",
+            "width": self.width,
+            # Before the crop, of the shorter side.
+            "image_size": math.ceil(self.model.image_size / (self.model.crop or 1.0)),
+        }
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
+        """Load the weights."""
+        with torch.random.fork_rng(devices=[]):  # it is born with random weights
+            model = EfficientNetLite0()
+        load_weights(model, self.file)
+        return _LiteTower(model.requires_grad_(False)).to(device, dtype).eval()
+
+    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedPicture:
+        """Put a way to pool around the weights."""
+        options = {key: settings[key] for key in ("pooling", "normalize", "width")}
+        return PretrainedPicture(tower, self.model.collate, **options)
+
+    def sample(self) -> dict[str, Tensor]:
+        """Give the smallest input, to see what the model makes of it."""
+        return self.model.collate([np.zeros((32, 32, 3), np.uint8)])
+
+
+class _LiteTower(nn.Module):
+    """The network, with the output that a tower gives."""
+
+    has_pooler = True
+    # The smallest input: it takes pictures of any size.
+    blank: ClassVar[dict[str, Tensor]] = {"pictures": torch.zeros(1, 3, 32, 32)}
+
+    def __init__(self, model: EfficientNetLite0):
+        super().__init__()
+        self.model = model
+        self.stages = model.stages
+
+    def forward(self, *, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        encoded = self.model(pictures=pictures)
+        return encoded.tokens, encoded.pooled
 
 
 def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
@@ -314,78 +381,3 @@ def _some(keys: Iterable[str]) -> str:
         return "no weights"
     shown = ", ".join(ordered[:3])
     return f"{len(ordered)} weights ({shown}{', ...' if len(ordered) > 3 else ''})"
-
-
-# --- EfficientNet-Lite0 with its published weights, as one more pretrained vision model ---
-
-
-class _LiteTower(nn.Module):
-    """The network, with the output that a tower gives."""
-
-    has_pooler = True
-    # The smallest input: it takes pictures of any size.
-    blank: ClassVar[dict[str, Tensor]] = {"pictures": torch.zeros(1, 3, 32, 32)}
-
-    def __init__(self, model: EfficientNetLite0):
-        super().__init__()
-        self.model = model
-        self.stages = model.stages
-
-    def forward(self, *, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        encoded = self.model(pictures=pictures)
-        return encoded.tokens, encoded.pooled
-
-
-class LiteRecipe:
-    """All of EfficientNet-Lite0 but its weights.
-
-    Parameters
-    ----------
-    file : Path
-        Its weights.
-    name : str
-        Its name, for messages.
-    """
-
-    def __init__(self, file: Path, name: str):
-        self.file = file
-        self.name = name
-        with torch.device("meta"):  # without weights: it prepares pictures, and knows its width
-            self.model = EfficientNetLite0()
-        self.width = self.model.width
-
-    def settings(
-        self, pooling: str, normalize: bool | str, max_length: int | None
-    ) -> dict[str, Any]:
-        """Resolve every ``"auto"``; see ``PictureRecipe.settings``."""
-        if pooling not in ("auto", "mean", "max", "pooler"):
-            raise ValueError(
-                f"pooling={pooling!r} does not suit {self.name!r}, a convolutional network."
-                " Use 'auto', 'mean' or 'max'."
-            )
-        return {
-            # Its own summary is the mean of its tokens.
-            "pooling": "max" if pooling == "max" else "mean",
-            "normalize": False if normalize == "auto" else bool(normalize),
-            "max_length": None,
-            "processor": f"EfficientNetLite0({self.model.image_size}, crop={self.model.crop})",
-            "width": self.width,
-            # Before the crop, of the shorter side.
-            "image_size": math.ceil(self.model.image_size / (self.model.crop or 1.0)),
-        }
-
-    def load(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        """Load the weights."""
-        with torch.random.fork_rng(devices=[]):  # it is born with random weights
-            model = EfficientNetLite0()
-        load_weights(model, self.file)
-        return _LiteTower(model.requires_grad_(False)).to(device, dtype).eval()
-
-    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedPicture:
-        """Put a way to pool around the weights."""
-        options = {key: settings[key] for key in ("pooling", "normalize", "width")}
-        return PretrainedPicture(tower, self.model.collate, **options)
-
-    def sample(self) -> dict[str, Tensor]:
-        """Give the smallest input, to see what the model makes of it."""
-        return self.model.collate([np.zeros((32, 32, 3), np.uint8)])

@@ -11,30 +11,27 @@ from collections.abc import Callable, Hashable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
+from torch import nn
 
-from skmm.backbones._base import Backbone
-from skmm.backbones._pretrained._audio import SoundRecipe
+from skmm.backbones._pretrained._audio_model import SoundRecipe
+from skmm.backbones._pretrained._base import FrozenBackbone
+from skmm.backbones._pretrained._checkpoint import Checkpoint
 from skmm.backbones._pretrained._efficientnet import LiteRecipe
-from skmm.backbones._pretrained._image import PictureRecipe
+from skmm.backbones._pretrained._image_model import PictureRecipe
 from skmm.backbones._pretrained._speech import VoiceRecipe, WhisperRecipe
-from skmm.backbones._pretrained._text import TextRecipe
+from skmm.backbones._pretrained._text_model import TextRecipe
 from skmm.backbones._pretrained._transformers import is_video_model, read_config
-from skmm.backbones._pretrained._video import VideoRecipe
+from skmm.backbones._pretrained._video_model import VideoRecipe
 
-__all__ = [
-    "Shelf",
-    "describe",
-    "load_backbone",
-    "load_count",
-]
+__all__ = ["Shelf", "describe", "load_backbone", "load_count"]
 
-# --- Things that are costly to make, kept for whoever asks for them again ---
+_Thing = TypeVar("_Thing")
 
 
-class Shelf:
+class Shelf(Generic[_Thing]):
     """Keeps the few things last used, each made once however many threads ask for it.
 
     Parameters
@@ -51,11 +48,11 @@ class Shelf:
     def __init__(self, size: int):
         self.size = size
         self.n_made = 0
-        self._things: OrderedDict[Hashable, Any] = OrderedDict()
+        self._things: OrderedDict[Hashable, _Thing] = OrderedDict()
         self._lock = threading.Lock()
         self._making = threading.RLock()
 
-    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+    def get(self, key: Hashable, make: Callable[[], _Thing]) -> _Thing:
         """Give what is kept under a key, or make it."""
         found = self._find(key)
         if found is not None:
@@ -72,32 +69,36 @@ class Shelf:
                     self._things.popitem(last=False)
             return made
 
-    def _find(self, key: Hashable) -> Any:
+    def _find(self, key: Hashable) -> _Thing | None:
         with self._lock:
             if key in self._things:
                 self._things.move_to_end(key)
             return self._things.get(key)
 
 
-class _Checkpoint(Protocol):
-    """What is used of a checkpoint: see ``skmm.backbones._pretrained._checkpoint``."""
+class Recipe(Protocol):
+    """All of a checkpoint but its weights, for one modality."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def family(self) -> str: ...
-    @property
-    def path(self) -> Path: ...
-    @property
-    def digest(self) -> str: ...
-    def verify(self) -> None: ...
+    def settings(
+        self, pooling: str, normalize: bool | str, max_length: float | None
+    ) -> dict[str, Any]:
+        """Resolve every ``"auto"``."""
+
+    def load(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
+        """Load the weights."""
+
+    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> FrozenBackbone:
+        """Put a way to pool around the weights."""
 
 
-_RECIPES = Shelf(16)
+_RECIPES: Shelf[Recipe] = Shelf(16)
 # A handful: models are large, and who compares more of them does so one after another.
-_TOWERS = Shelf(4)
-_COMPILED = Shelf(4)
-_PACKAGED_SOUND = {"ge2e": VoiceRecipe, "whisper-tiny.en": WhisperRecipe}
+_TOWERS: Shelf[nn.Module] = Shelf(4)
+_COMPILED: Shelf[nn.Module] = Shelf(4)
+_PACKAGED_SOUND: dict[str, Callable[[Path, str], Recipe]] = {
+    "ge2e": VoiceRecipe,
+    "whisper-tiny.en": WhisperRecipe,
+}
 
 
 def load_count() -> int:
@@ -106,7 +107,7 @@ def load_count() -> int:
 
 
 def describe(
-    checkpoint: _Checkpoint,
+    checkpoint: Checkpoint,
     modality: str,
     pooling: str = "auto",
     normalize: bool | str = "auto",
@@ -142,7 +143,7 @@ def describe(
 
 
 def load_backbone(
-    checkpoint: _Checkpoint,
+    checkpoint: Checkpoint,
     *,
     modality: str,
     pooling: str = "auto",
@@ -151,7 +152,7 @@ def load_backbone(
     device: torch.device,
     dtype: torch.dtype,
     compile: bool = False,
-) -> Backbone:
+) -> FrozenBackbone:
     """Give a frozen backbone in eval mode; its weights are loaded at most once per process.
 
     Parameters
@@ -176,7 +177,7 @@ def load_backbone(
 
     Returns
     -------
-    backbone : Backbone
+    backbone : FrozenBackbone
         Thin: making it again costs nothing.
 
     Raises
@@ -187,7 +188,7 @@ def load_backbone(
     recipe = _recipe(checkpoint, modality)
     settings = recipe.settings(pooling, normalize, max_length)
 
-    def load() -> Any:
+    def load() -> nn.Module:
         checkpoint.verify()
         tower = recipe.load(device, dtype)
         checkpoint.verify()  # nothing was exchanged while it was read
@@ -196,7 +197,7 @@ def load_backbone(
     key = (checkpoint.digest, checkpoint.family, modality, str(device), dtype)
     tower = _TOWERS.get(key, load)
     if compile:
-        tower = _COMPILED.get(key, lambda: torch.compile(tower, dynamic=True))
+        tower = _COMPILED.get(key, lambda: cast(nn.Module, torch.compile(tower, dynamic=True)))
     return recipe.backbone(tower, settings).eval()
 
 
@@ -206,11 +207,11 @@ def _transformers_version() -> str:
     return ".".join(version("transformers").split(".")[:2])
 
 
-def _recipe(checkpoint: _Checkpoint, modality: str) -> Any:
-    def read() -> Any:
+def _recipe(checkpoint: Checkpoint, modality: str) -> Recipe:
+    def read() -> Recipe:
         checkpoint.verify()
         if checkpoint.family == "efficientnet-lite0":
-            recipe: Any = LiteRecipe(checkpoint.path, checkpoint.name)
+            recipe: Recipe = LiteRecipe(checkpoint.path, checkpoint.name)
         elif checkpoint.family in _PACKAGED_SOUND:
             recipe = _PACKAGED_SOUND[checkpoint.family](checkpoint.path, checkpoint.name)
         elif modality == "audio":
@@ -229,6 +230,6 @@ def _recipe(checkpoint: _Checkpoint, modality: str) -> Any:
     return _RECIPES.get(key, read)
 
 
-def _is_of_clips(checkpoint: _Checkpoint) -> bool:
+def _is_of_clips(checkpoint: Checkpoint) -> bool:
     """Whether a model for videos looks at clips, as against single frames."""
     return is_video_model(read_config(checkpoint.path, checkpoint.name))

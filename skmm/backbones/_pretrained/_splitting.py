@@ -9,7 +9,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,6 @@ __all__ = [
     "Lower",
     "Upper",
     "add_lora",
-    "around",
     "block_count",
     "put_parameter",
     "reached_by_gradient",
@@ -29,11 +28,12 @@ __all__ = [
 ]
 
 
+_Model = TypeVar("_Model", bound=nn.Module)
 # Ways to begin an adapter that leave the weights beside it as they are.
 _ADDING = (True, False, "gaussian", "orthogonal")
 
 
-def structure_of(tower: nn.Module, replaced: Mapping[int, Tensor] | None = None) -> Any:
+def structure_of(tower: _Model, replaced: Mapping[int, Tensor] | None = None) -> _Model:
     """Copy a model but none of its tensors.
 
     Parameters
@@ -52,7 +52,7 @@ def structure_of(tower: nn.Module, replaced: Mapping[int, Tensor] | None = None)
     return copy.deepcopy(tower, memo | dict(replaced or {}))
 
 
-def steadied(tower: Any) -> Any:
+def steadied(tower: _Model) -> _Model:
     """Switch off what some models do in training beside dropout, and give the model back.
 
     Leaving out whole blocks at random leaves out the one where a cut model is entered. Hiding
@@ -74,14 +74,7 @@ def steadied(tower: Any) -> Any:
 def put_parameter(module: nn.Module, name: str, value: nn.Parameter) -> None:
     """Put a parameter in the place of the one that ``named_parameters`` calls ``name``."""
     owner, _, leaf = name.rpartition(".")
-    module.get_submodule(owner)._parameters[leaf] = value
-
-
-def around(backbone: Any, tower: nn.Module) -> Any:
-    """Put another model into a backbone that has one as its ``tower``; the first is untouched."""
-    new = copy.copy(backbone)
-    new._modules = {**backbone._modules, "tower": tower}
-    return new
+    setattr(module.get_submodule(owner), leaf, value)
 
 
 def block_count(tower: nn.Module) -> int:
@@ -185,7 +178,8 @@ class Upper(nn.Module):
                 blank = tensor.to(hidden.device).expand(len(hidden), *tensor.shape[1:])
                 tensors[name] = blank
         with self.entry.given(hidden):
-            return self.tower(**tensors)
+            given: tuple[Tensor, Tensor | None] = self.tower(**tensors)
+            return given
 
 
 class _Reached(Exception):  # noqa: N818 - no error: the way out of the middle of a model
@@ -330,5 +324,5 @@ def reached_by_gradient(
     candidates = dict(tower.named_parameters())
     trial = {name: nn.Parameter(p.detach().clone()) for name, p in candidates.items()}
     part = make({id(p): trial[name] for name, p in candidates.items()})
-    run(part.eval()).sum().backward()
+    torch.autograd.backward(run(part.eval()).sum())
     return [name for name, p in trial.items() if p.grad is not None]

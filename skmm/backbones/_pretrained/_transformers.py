@@ -6,10 +6,11 @@ pictures build on ``Tower``, which makes every architecture look alike.
 
 import inspect
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from skmm.exceptions import CheckpointError, MissingExtraError
 
 __all__ = [
     "LOCAL",
+    "Config",
     "Tower",
     "check_complete",
     "detach",
@@ -48,8 +50,16 @@ _DISPENSABLE = {"pooler", "masked_spec_embed"}
 _LIBRARY = threading.RLock()
 
 
+class Config(Protocol):
+    """A config of transformers. What it holds beside the type is the architecture's."""
+
+    model_type: str
+
+    def __getattr__(self, name: str) -> Any: ...
+
+
 @contextmanager
-def reading(name: str, what: str) -> Iterator[Any]:
+def reading(name: str, what: str) -> Iterator[ModuleType]:
     """Give the transformers package, silent; one sentence for whatever it raises.
 
     Parameters
@@ -82,7 +92,7 @@ def reading(name: str, what: str) -> Iterator[Any]:
 
 
 @contextmanager
-def quiet() -> Iterator[Any]:
+def quiet() -> Iterator[ModuleType]:
     """Give the transformers package, silent; for one thread at a time."""
     transformers = import_optional("transformers", needed_by=_NEEDED_BY)
     logging = transformers.utils.logging
@@ -99,13 +109,14 @@ def quiet() -> Iterator[Any]:
                 logging.enable_progress_bar()
 
 
-def read_config(folder: Path, name: str) -> Any:
+def read_config(folder: Path, name: str) -> Config:
     """Read config.json as the class that transformers has for it."""
     with reading(name, "config.json") as transformers:
-        return transformers.AutoConfig.from_pretrained(folder, **LOCAL)
+        config: Config = transformers.AutoConfig.from_pretrained(folder, **LOCAL)
+        return config
 
 
-def modalities_of(config: Any, name: str) -> frozenset[str]:
+def modalities_of(config: Config, name: str) -> frozenset[str]:
     """Which of ``"text"``, ``"image"`` and ``"video"`` a model reads; two for CLIP and its like."""
     model = _model_class(config, name)
     if is_dual(config, name):
@@ -122,19 +133,19 @@ def modalities_of(config: Any, name: str) -> frozenset[str]:
     return frozenset()
 
 
-def is_video_model(config: Any) -> bool:
+def is_video_model(config: Config) -> bool:
     """Whether a model of pictures takes several of them at once, as a clip."""
     return hasattr(config, "num_frames")
 
 
-def is_dual(config: Any, name: str) -> bool:
+def is_dual(config: Config, name: str) -> bool:
     """Whether texts and pictures, or texts and sounds, are encoded into one space."""
     model = _model_class(config, name)
     others = ("get_image_features", "get_audio_features")
     return hasattr(model, "get_text_features") and any(hasattr(model, other) for other in others)
 
 
-def _model_class(config: Any, name: str) -> Any:
+def _model_class(config: Config, name: str) -> type[Any]:
     with reading(name, "model type") as transformers:
         model = transformers.MODEL_MAPPING.get(type(config), None)
     if model is None:
@@ -142,7 +153,8 @@ def _model_class(config: Any, name: str) -> Any:
             f"{name!r} is a {config.model_type!r} model, for which transformers has no plain"
             " encoder. Use another checkpoint, or the whole model that this is a part of."
         )
-    return model[0] if isinstance(model, tuple) else model
+    found: type[Any] = model[0] if isinstance(model, tuple) else model
+    return found
 
 
 class Tower(nn.Module):
@@ -163,7 +175,9 @@ class Tower(nn.Module):
         Whether ``forward`` gives a pooled vector of the model's own.
     """
 
-    def __init__(self, model: Any, modality: str, dual: bool):
+    model: Any  # its attributes are the architecture's
+
+    def __init__(self, model: nn.Module, modality: str, dual: bool):
         super().__init__()
         self.model = model
         self.modality = modality
@@ -227,19 +241,21 @@ class Tower(nn.Module):
         return tokens if head is None else head(tokens)
 
 
-def tower_width(config: Any, modality: str) -> int | None:
+def tower_width(config: Config, modality: str) -> int | None:
     """Length of a vector as the config declares it, None where it does not."""
     if not any(hasattr(config, part) for part in ("vision_config", "audio_config")):
-        return getattr(config, "hidden_size", None)
-    if config.model_type.startswith("siglip"):
-        if modality == "image":
-            return config.vision_config.hidden_size
+        width = getattr(config, "hidden_size", None)
+    elif not config.model_type.startswith("siglip"):
+        width = getattr(config, "projection_dim", None)
+    elif modality == "image":
+        width = config.vision_config.hidden_size
+    else:
         text = config.text_config
-        return getattr(text, "projection_size", None) or text.hidden_size
-    return getattr(config, "projection_dim", None)
+        width = getattr(text, "projection_size", None) or text.hidden_size
+    return None if width is None else int(width)
 
 
-def outline(config: Any, name: str, tensors: dict[str, Tensor]) -> tuple[int, bool]:
+def outline(config: Config, name: str, tensors: dict[str, Tensor]) -> tuple[int, bool]:
     """Width of the tokens of a vision model, and whether it pools, without its weights.
 
     The configs of convolutional networks call their width by a dozen names. So the model is built
@@ -274,7 +290,7 @@ def outline(config: Any, name: str, tensors: dict[str, Tensor]) -> tuple[int, bo
 def load_tower(
     folder: Path,
     name: str,
-    config: Any,
+    config: Config,
     modality: str,
     device: torch.device,
     dtype: torch.dtype,
@@ -325,7 +341,9 @@ def load_tower(
     return tower.to(device)
 
 
-def check_complete(info: dict[str, Any], name: str, dispensable: Collection[str] = ()) -> list[str]:
+def check_complete(
+    info: Mapping[str, Any], name: str, dispensable: Collection[str] = ()
+) -> list[str]:
     """Refuse weights that lack some of their architecture's; the library would draw them.
 
     Parameters

@@ -13,7 +13,6 @@ from skmm.backbones._pretrained._splitting import (
     Lower,
     Upper,
     add_lora,
-    around,
     block_count,
     put_parameter,
     reached_by_gradient,
@@ -161,7 +160,7 @@ class TunedBackbone(Backbone):
 
     def _checked_split(self, pretrained: Any, sample: Tensors, device: torch.device) -> Tensors:
         """Inputs of the last blocks; cut in two, the model must give what it gives whole."""
-        lower = around(pretrained, Lower(pretrained.tower, self.n_blocks or 1).eval())
+        lower = pretrained.with_tower(Lower(pretrained.tower, self.n_blocks or 1).eval())
         with torch.no_grad():
             arrays = lower.below(**sample)
             inputs = pretrained.above(arrays, pretrained.trial())
@@ -196,7 +195,7 @@ class TunedBackbone(Backbone):
         if self.n_blocks is not None:
             part, blank = pretrained.remainder(tower)
             tower = Upper(part, self.n_blocks, blank)
-        return around(pretrained, tower)
+        return pretrained.with_tower(tower)
 
     def _bind(self, device: torch.device) -> Any:
         pretrained = self.pretrained(device)
@@ -206,7 +205,7 @@ class TunedBackbone(Backbone):
                 add_lora(tower, self.lora, needed_by=self.source.owner)
                 for name, weight in zip(self.names, self.weights, strict=True):
                     put_parameter(tower, name, weight)
-                return around(pretrained, tower)
+                return pretrained.with_tower(tower)
             frozen = dict(pretrained.tower.named_parameters())
             pairs = zip(self.names, self.weights, strict=True)
             return self._part(pretrained, {id(frozen[name]): weight for name, weight in pairs})

@@ -10,7 +10,7 @@ import torch
 
 from skmm.backbones._pretrained._checkpoint import Checkpoint, resolve_checkpoint
 from skmm.backbones._pretrained._loading import describe, load_backbone
-from skmm.backbones._pretrained._splitting import Lower, around
+from skmm.backbones._pretrained._splitting import Lower
 from skmm.encoders._engines._base import BackboneEngine, Runtime, precision
 
 __all__ = [
@@ -157,7 +157,7 @@ class LowerEngine(PretrainedEngine):
         ready = self._lower
         if ready is None or ready[0] != runtime:
             whole = super()._backbone(runtime._replace(compile=False))
-            lower = around(whole, Lower(whole.tower, self.n_blocks).eval())
+            lower = whole.with_tower(Lower(whole.tower, self.n_blocks).eval())
             self._lower = ready = (runtime, lower)
         return ready[1]
 

@@ -191,11 +191,11 @@ def test_frozen(tiny_wav2vec2, open_backbone):
 @pytest.mark.parametrize("kind", ["wav2vec2", "hubert", "whisper", "ast"])
 def test_what_is_kept_where_a_model_is_cut(kind, sounds, tiny_checkpoint, open_backbone, encode):
     """Tokens, and behind each whether it hears the sound; of waves, those that do."""
-    from skmm.backbones._pretrained._splitting import Lower, Upper, around, structure_of
+    from skmm.backbones._pretrained._splitting import Lower, Upper, structure_of
 
     backbone = open_backbone(tiny_checkpoint(kind), "audio", pooling="mean")
     with torch.no_grad():
-        lower = around(backbone, Lower(backbone.tower, 1).eval())
+        lower = backbone.with_tower(Lower(backbone.tower, 1).eval())
         arrays = lower.below(**backbone.collate(sounds))
         whole = encode(backbone, sounds)
         n_leading = 2 if kind == "ast" else 0
@@ -205,7 +205,7 @@ def test_what_is_kept_where_a_model_is_cut(kind, sounds, tiny_checkpoint, open_b
             is_cropped = kind in ("wav2vec2", "hubert")
             assert len(array) == (mask.sum() if is_cropped else len(mask) + n_leading)
         part, blank = backbone.remainder(structure_of(backbone.tower))
-        upper = around(backbone, Upper(part, 1, blank).eval())
+        upper = backbone.with_tower(Upper(part, 1, blank).eval())
         again = upper(**upper.above(arrays, []))
     np.testing.assert_allclose(again.pooled, whole.pooled, atol=2e-5)
     np.testing.assert_array_equal(again.mask, whole.mask)

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from skmm.backbones._pretrained import _checkpoint
-from skmm.backbones._pretrained._checkpoint import Checkpoint, load_backbone, resolve_checkpoint
+from skmm.backbones._pretrained._checkpoint import Checkpoint, resolve_checkpoint
+from skmm.backbones._pretrained._loading import load_backbone
 from skmm.exceptions import CheckpointError
 
 pytest.importorskip("transformers", reason="pretrained models need the extra 'hub'")

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from skmm.backbones._pretrained._image import PictureRecipe, PretrainedPicture
+from skmm.backbones._pretrained._image_model import PictureRecipe, PretrainedPicture
 from skmm.backbones._pretrained._transformers import reading
 
 __all__ = ["VideoRecipe"]
@@ -42,7 +42,7 @@ class VideoRecipe(PictureRecipe):
     backbone_class: ClassVar[type[PretrainedPicture]] = PretrainedClip
 
     def settings(
-        self, pooling: str, normalize: bool | str, max_length: int | None
+        self, pooling: str, normalize: bool | str, max_length: float | None
     ) -> dict[str, Any]:
         """Resolve every ``"auto"``; see ``PictureRecipe.settings``."""
         settings = super().settings(pooling, normalize, max_length)

@@ -141,7 +141,7 @@ class PictureRecipe:
         self.width: int = width
 
     def settings(
-        self, pooling: str, normalize: bool | str, max_length: int | None
+        self, pooling: str, normalize: bool | str, max_length: float | None
     ) -> dict[str, Any]:
         """Resolve every ``"auto"``.
 
@@ -173,9 +173,9 @@ class PictureRecipe:
         tower = load_tower(self.folder, self.name, self.config, "image", device, dtype)
         return try_out(tower, self.name, self.sample(), self.width)
 
-    def backbone(self, tower: Tower, settings: dict[str, Any]) -> PretrainedPicture:
+    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedPicture:
         """Put a way to pool around the weights."""
-        if settings["pooling"] == "pooler" and not tower.has_pooler:
+        if settings["pooling"] == "pooler" and not getattr(tower, "has_pooler", False):
             raise CheckpointError(
                 f"pooling='pooler' needs the pooler's weights, which {self.name!r} lacks."
                 " Use pooling='mean' or 'cls'."
@@ -193,7 +193,7 @@ class PictureRecipe:
             return None
         # Some resize to more than they look at, and crop: by this share of the side.
         share = getattr(self.processor, "crop_pct", None) or 1.0
-        return math.ceil(max(sides) / share)
+        return math.ceil(float(max(sides)) / share)
 
     def sample(self) -> dict[str, Tensor]:
         """Give the smallest input, to see what the model makes of it."""

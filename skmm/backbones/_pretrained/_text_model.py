@@ -1,9 +1,15 @@
-"""Texts through any pretrained text model: tokens in, one vector a token and one a text."""
+"""Texts through any pretrained text model: tokens in, one vector a token and one a text.
+
+A folder of sentence-transformers is a folder of transformers with a few JSON files around it.
+Reading those files is all it takes to give the published embedding, so sentence-transformers
+itself is not needed.
+"""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -11,7 +17,7 @@ from torch import Tensor, nn
 
 from skmm.backbones._base import Encoded
 from skmm.backbones._pretrained._base import FrozenBackbone
-from skmm.backbones._pretrained._files import read_sentence_settings
+from skmm.backbones._pretrained._files import read_json, sentence_modules
 from skmm.backbones._pretrained._transformers import (
     Tower,
     is_dual,
@@ -46,6 +52,30 @@ _UNMASKED = ("fnet", "siglip")
 _NO_LIMIT = 10**9
 # Token ids kept between counting and encoding; a text is some dozens of them.
 _KEPT_TEXTS = 50_000
+# Their name of a way to pool -> ours. The others (weighted mean, several at once) are rare.
+_SENTENCE_POOLINGS = {"mean": "mean", "max": "max", "cls": "cls", "lasttoken": "last"}
+# Before version 6 each way to pool had a switch of its own.
+_SWITCHES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+class LibraryTokenizer(Protocol):
+    """A tokenizer of transformers, as far as it is used here."""
+
+    pad_token_id: int | None
+    model_input_names: list[str]
+    model_max_length: int
+    vocab_files_names: dict[str, str]
+
+    def __call__(self, texts: list[str], **options: object) -> Mapping[str, list[list[int]]]: ...
+
+    def num_special_tokens_to_add(self) -> int: ...
 
 
 class Tokenizer:
@@ -64,7 +94,12 @@ class Tokenizer:
     """
 
     def __init__(
-        self, tokenizer: Any, *, prompt: str = "", lower: bool = False, masked: bool = True
+        self,
+        tokenizer: LibraryTokenizer,
+        *,
+        prompt: str = "",
+        lower: bool = False,
+        masked: bool = True,
     ):
         self.tokenizer = tokenizer
         self.prompt = prompt
@@ -147,8 +182,8 @@ class PretrainedText(FrozenBackbone):
 
     Parameters
     ----------
-    tower : Tower
-        The model.
+    tower : Module
+        The model: tensors to tokens and a pooled vector, as ``Tower`` does it.
     tokenizer : Tokenizer
         Its tokenizer.
     pooling : {"mean", "max", "cls", "pooler", "last"}
@@ -165,7 +200,7 @@ class PretrainedText(FrozenBackbone):
 
     def __init__(
         self,
-        tower: Tower,
+        tower: nn.Module,
         tokenizer: Tokenizer,
         *,
         pooling: str,
@@ -196,9 +231,7 @@ class PretrainedText(FrozenBackbone):
         """Turn texts into ids, padded to the longest."""
         return self.tokenizer.tensors(cells, self.max_length)
 
-    def forward(  # type: ignore[override]
-        self, *, input_ids: Tensor, attention_mask: Tensor, **others: Tensor
-    ) -> Encoded:
+    def forward(self, *, input_ids: Tensor, attention_mask: Tensor, **others: Tensor) -> Encoded:
         """Encode a batch.
 
         Parameters
@@ -310,7 +343,7 @@ class TextRecipe:
         self.width: int = width
 
     def settings(
-        self, pooling: str, normalize: bool | str, max_length: int | None
+        self, pooling: str, normalize: bool | str, max_length: float | None
     ) -> dict[str, Any]:
         """Resolve every ``"auto"``.
 
@@ -341,9 +374,9 @@ class TextRecipe:
         tower = load_tower(self.folder, self.name, self.config, "text", device, dtype)
         return try_out(tower, self.name, self.sample(), self.width)
 
-    def backbone(self, tower: Tower, settings: dict[str, Any]) -> PretrainedText:
+    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedText:
         """Put a way to pool around the weights."""
-        if settings["pooling"] == "pooler" and not tower.has_pooler:
+        if settings["pooling"] == "pooler" and not getattr(tower, "has_pooler", False):
             raise CheckpointError(
                 f"pooling='pooler' needs the pooler's weights, which {self.name!r} lacks."
                 " Use pooling='mean' or 'cls'."
@@ -370,7 +403,7 @@ class TextRecipe:
             )
         return pooling
 
-    def _max_length(self, max_length: int | None) -> int | None:
+    def _max_length(self, max_length: float | None) -> int | None:
         config = getattr(self.config, "text_config", self.config)
         limit = getattr(config, "max_position_embeddings", None)
         if limit and config.model_type in _SHIFTED_POSITIONS:
@@ -389,7 +422,7 @@ class TextRecipe:
         return int(max_length)
 
 
-def _check_vocabulary(tokenizer: Any, folder: Path, name: str) -> None:
+def _check_vocabulary(tokenizer: LibraryTokenizer, folder: Path, name: str) -> None:
     # Without these files the library makes a tokenizer that knows no word, and says nothing.
     files = set(tokenizer.vocab_files_names.values())
     if files and not any((folder / file).is_file() for file in {"tokenizer.json", *files}):
@@ -397,3 +430,82 @@ def _check_vocabulary(tokenizer: Any, folder: Path, name: str) -> None:
             f"{name!r} lacks the files of its tokenizer ({', '.join(sorted(files))}). Copy them"
             " from where its weights come from."
         )
+
+
+@dataclass(frozen=True)
+class SentenceSettings:
+    """How a folder wants its texts to be embedded.
+
+    Attributes
+    ----------
+    folder : Path
+        Where config.json, weights and tokenizer lie: the folder itself or one inside it.
+    pooling : str or None
+        Its way to pool, None where the folder does not say.
+    normalize : bool
+        Whether its embeddings have length 1.
+    max_length : int or None
+        Tokens after which it cuts a text.
+    lower : bool
+        Whether texts are lowered before they reach the tokenizer.
+    prompt : str
+        What is put before every text.
+    unsupported : str or None
+        A part of its recipe that skmm does not follow.
+    """
+
+    folder: Path
+    pooling: str | None = None
+    normalize: bool = False
+    max_length: int | None = None
+    lower: bool = False
+    prompt: str = ""
+    unsupported: str | None = None
+
+
+def read_sentence_settings(folder: Path) -> SentenceSettings:
+    """Read what a folder says about pooling; a plain transformers folder says nothing."""
+    modules = sentence_modules(folder)
+    if not modules:
+        return SentenceSettings(folder)
+    model_folder = folder / modules[0]["path"]
+    pooling, normalize, unsupported = None, False, None
+    for module in modules[1:]:
+        kind = module["type"].rpartition(".")[2]
+        if kind == "Pooling":
+            pooling, odd = _read_pooling(folder / module["path"])
+            unsupported = unsupported or odd
+        elif kind == "Normalize":
+            normalize = True
+        elif kind != "Dropout":
+            unsupported = f"its module {kind!r}"
+    limits = [_read(path) for path in sorted(model_folder.glob("sentence_*_config.json"))]
+    limit = limits[0] if limits else {}
+    prompts = _read(folder / "config_sentence_transformers.json")
+    prompt = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name")) or ""
+    return SentenceSettings(
+        folder=model_folder,
+        pooling=pooling,
+        normalize=normalize,
+        max_length=limit.get("max_seq_length"),
+        lower=bool(limit.get("do_lower_case", False)),
+        prompt=prompt,
+        unsupported=unsupported,
+    )
+
+
+def _read_pooling(folder: Path) -> tuple[str | None, str | None]:
+    config = _read(folder / "config.json")
+    modes = config.get("pooling_mode") or [
+        mode for switch, mode in _SWITCHES.items() if config.get(switch)
+    ]
+    modes = [modes] if isinstance(modes, str) else list(modes or ["mean"])
+    if len(modes) > 1 or modes[0] not in _SENTENCE_POOLINGS:
+        return None, f"its pooling {' + '.join(map(str, modes))}"
+    if not config.get("include_prompt", True):
+        return None, "its pooling without the prompt"
+    return _SENTENCE_POOLINGS[modes[0]], None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}

@@ -71,7 +71,7 @@ class PretrainedSound(FrozenBackbone):
         normalize: bool,
         width: int,
         n_leading: int = 0,
-        frames_of: Callable[[Any], nn.Module] | None = None,
+        frames_of: Callable[[nn.Module], nn.Module] | None = None,
     ):
         super().__init__(tower, pooling=pooling, normalize=normalize, width=width)
         self.prepare = prepare
@@ -241,9 +241,9 @@ class SoundRecipe:
         if self.kind == "whisper":
             return float(self.extractor.chunk_length)
         if self.kind == "clap":
-            return self.extractor.nb_max_samples / self.rate
+            return float(self.extractor.nb_max_samples) / self.rate
         if self.kind == "audio-spectrogram-transformer":
-            return (self.config.max_length - 1) / _FBANK_RATE + _FBANK_LENGTH
+            return float(self.config.max_length - 1) / _FBANK_RATE + _FBANK_LENGTH
         return None
 
     def _prepare(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
@@ -308,10 +308,11 @@ class SoundRecipe:
     def _hear_raw(self, tower: nn.Module, values: Tensor, lengths: Tensor) -> Tensor:
         if self._takes_mask():
             mask = frame_mask(lengths, values.shape[1]).long()
-            return tower(input_values=values, attention_mask=mask)[0]
+            tokens: Tensor = tower(input_values=values, attention_mask=mask)[0]
+            return tokens
         # Their first layer normalises over time, padding included: each length goes by itself.
         tokens = values.new_zeros(len(values), int(self._n_tokens(lengths).max()), self.width)
-        for length in lengths.unique().tolist():
+        for length in sorted(set(lengths.tolist())):
             rows = lengths == length
             heard = tower(input_values=values[rows, :length])[0].to(tokens.dtype)
             tokens[rows, : heard.shape[1]] = heard
@@ -322,7 +323,7 @@ class SoundRecipe:
             getattr(self.config, "feat_extract_norm", "layer") == "layer"
         )
 
-    # --- models of pictures of a spectrogram ------------------------------------------------
+    # --- models of images of a spectrogram ------------------------------------------------
 
     def _patches_that_hear(self, lengths: Tensor, n_tokens: int) -> Tensor:
         """Mask of the patches of AST that are not all padding, band by band."""
@@ -330,7 +331,7 @@ class SoundRecipe:
         n_steps = (config.max_length - config.patch_size) // config.time_stride + 1
         n_frames = (lengths - _FBANK_LENGTH * self.rate) // (self.rate / _FBANK_RATE) + 1
         begins = torch.arange(n_steps, device=lengths.device) * config.time_stride
-        hearing = begins < n_frames.clamp(min=1)[:, None]  # (n, n_steps)
+        hearing: Tensor = begins < n_frames.clamp(min=1)[:, None]  # (n, n_steps)
         return hearing.repeat(1, n_tokens // n_steps)
 
 
@@ -343,10 +344,11 @@ class _Frames(nn.Module):
         The model; it is changed.
     """
 
-    def __init__(self, tower: Tower):
+    def __init__(self, tower: nn.Module):
         super().__init__()
-        self.encoder = tower.model.encoder
-        self.width = tower.model.config.hidden_size
+        model: Any = tower.model
+        self.encoder = model.encoder
+        self.width = int(model.config.hidden_size)
         self.encoder.pos_conv_embed = nn.Identity()  # its work is in the frames already
 
     def forward(self, *, heard: Tensor) -> tuple[Tensor, None]:
