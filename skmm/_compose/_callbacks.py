@@ -5,7 +5,9 @@ They came in 1.9 as an experiment. On older versions the names below do nothing.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -17,7 +19,7 @@ except ImportError:
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands for the mixin that this version lacks."""
 
-    def with_callbacks(method: Callable[..., Any]) -> Callable[..., Any]:
+    def with_callbacks(method: _Method) -> _Method:
         """Stand for the decorator that this version lacks."""
         return method
 
