@@ -5,6 +5,7 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skmm.metrics._ranking import ManyRelevant, OneRelevant
 
@@ -29,20 +30,22 @@ __all__ = [
 _PART = 1 << 20
 
 
-def orders(scores: Any, relevance: Any, owner: str) -> Iterator[OneRelevant | ManyRelevant]:
+def orders(
+    scores: ArrayLike, relevance: ArrayLike | None, owner: str
+) -> Iterator[OneRelevant | ManyRelevant]:
     """Check the input and yield where relevant items stand, a part of the queries at a time."""
-    scores = _check_scores(scores, owner)
-    relevance = _check_relevance(relevance, scores.shape, owner)
-    step = max(1, _PART // scores.shape[1])
-    for begin in range(0, len(scores), step):
+    known = _check_scores(scores, owner)
+    gains = _check_relevance(relevance, known.shape, owner)
+    step = max(1, _PART // known.shape[1])
+    for begin in range(0, len(known), step):
         part = slice(begin, begin + step)
-        if relevance.ndim == 1:
-            yield OneRelevant(scores[part], relevance[part])
+        if gains.ndim == 1:
+            yield OneRelevant(known[part], gains[part])
         else:
-            yield ManyRelevant(scores[part], relevance[part])
+            yield ManyRelevant(known[part], gains[part])
 
 
-def _check_scores(scores: Any, owner: str) -> np.ndarray:
+def _check_scores(scores: ArrayLike, owner: str) -> np.ndarray:
     array = np.asarray(scores)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{owner}: scores must be numbers, got an array of {array.dtype}.")
@@ -54,7 +57,7 @@ def _check_scores(scores: Any, owner: str) -> np.ndarray:
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
-def _check_relevance(relevance: Any, shape: tuple[int, ...], owner: str) -> np.ndarray:
+def _check_relevance(relevance: ArrayLike | None, shape: tuple[int, ...], owner: str) -> np.ndarray:
     """Return the position of the one relevant item of each query, or how relevant each item is."""
     n_queries, n_items = shape
     if relevance is None:
@@ -138,7 +141,7 @@ def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def recall_at_k(scores: Any, relevance: Any = None, *, k: int = 1) -> float:
+def recall_at_k(scores: ArrayLike, relevance: ArrayLike | None = None, *, k: int = 1) -> float:
     """Share of the relevant items that stand among the first k, averaged over queries.
 
     Parameters
@@ -190,7 +193,7 @@ def recall_at_k(scores: Any, relevance: Any = None, *, k: int = 1) -> float:
     return _measure("recall_at_k", scores, relevance, k=k)
 
 
-def hit_rate_at_k(scores: Any, relevance: Any = None, *, k: int = 1) -> float:
+def hit_rate_at_k(scores: ArrayLike, relevance: ArrayLike | None = None, *, k: int = 1) -> float:
     """Share of the queries with at least one relevant item among the first k.
 
     Parameters
@@ -218,7 +221,7 @@ def hit_rate_at_k(scores: Any, relevance: Any = None, *, k: int = 1) -> float:
     return _measure("hit_rate_at_k", scores, relevance, k=k)
 
 
-def median_rank(scores: Any, relevance: Any = None) -> float:
+def median_rank(scores: ArrayLike, relevance: ArrayLike | None = None) -> float:
     """Median over queries of the position of the first relevant item.
 
     Parameters
@@ -243,7 +246,7 @@ def median_rank(scores: Any, relevance: Any = None) -> float:
     return _measure("median_rank", scores, relevance)
 
 
-def mean_rank(scores: Any, relevance: Any = None) -> float:
+def mean_rank(scores: ArrayLike, relevance: ArrayLike | None = None) -> float:
     """Mean over queries of the position of the first relevant item.
 
     Parameters
@@ -267,7 +270,7 @@ def mean_rank(scores: Any, relevance: Any = None) -> float:
     return _measure("mean_rank", scores, relevance)
 
 
-def mean_reciprocal_rank(scores: Any, relevance: Any = None) -> float:
+def mean_reciprocal_rank(scores: ArrayLike, relevance: ArrayLike | None = None) -> float:
     """Mean over queries of one over the position of the first relevant item.
 
     Parameters
@@ -291,7 +294,7 @@ def mean_reciprocal_rank(scores: Any, relevance: Any = None) -> float:
     return _measure("mean_reciprocal_rank", scores, relevance)
 
 
-def mean_average_precision(scores: Any, relevance: Any = None) -> float:
+def mean_average_precision(scores: ArrayLike, relevance: ArrayLike | None = None) -> float:
     """Precision at each relevant item, averaged over them and then over queries.
 
     Parameters
@@ -315,7 +318,7 @@ def mean_average_precision(scores: Any, relevance: Any = None) -> float:
     return _measure("mean_average_precision", scores, relevance)
 
 
-def ndcg(scores: Any, relevance: Any = None, *, k: int | None = None) -> float:
+def ndcg(scores: ArrayLike, relevance: ArrayLike | None = None, *, k: int | None = None) -> float:
     """Discounted cumulative gain, in parts of the best order's, averaged over queries.
 
     The gain is the grade itself and the discount is logarithmic, as in scikit-learn's
@@ -348,7 +351,7 @@ def ndcg(scores: Any, relevance: Any = None, *, k: int | None = None) -> float:
     return _measure("ndcg", scores, relevance, k=k)
 
 
-def _measure(name: str, scores: Any, relevance: Any, **params: Any) -> float:
+def _measure(name: str, scores: ArrayLike, relevance: ArrayLike | None, **params: object) -> float:
     value = measure(name, [(scores, relevance)], check_params(name, params))
     if value != value:
         raise ValueError(

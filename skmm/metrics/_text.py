@@ -5,9 +5,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skmm.metrics._texts import TextRow, count_ngrams, marked_words, plain_words, text_rows
 
@@ -198,8 +199,8 @@ def _same_length(difference: int, sigma: float | None) -> float:
 
 
 def corpus_bleu(
-    y_true: Any,
-    y_pred: Any,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
     *,
     max_order: int = 4,
     smoothing: bool = True,
@@ -271,8 +272,8 @@ def corpus_bleu(
 
 
 def chrf(
-    y_true: Any,
-    y_pred: Any,
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
     *,
     char_order: int = 6,
     word_order: int = 0,
@@ -322,7 +323,7 @@ def chrf(
     )
 
 
-def rouge_l(y_true: Any, y_pred: Any, *, beta: float = 1.0) -> float:
+def rouge_l(y_true: ArrayLike, y_pred: ArrayLike, *, beta: float = 1.0) -> float:
     """F score of the longest common subsequence of words, averaged over rows: ROUGE-L.
 
     Texts are compared as lower-case words, without signs; words are not stemmed.
@@ -357,7 +358,9 @@ def rouge_l(y_true: Any, y_pred: Any, *, beta: float = 1.0) -> float:
     return subsequence_f(rows, beta=beta)
 
 
-def exact_match(y_true: Any, y_pred: Any, *, ignore: str | None = None) -> float:
+def exact_match(
+    y_true: ArrayLike, y_pred: ArrayLike, *, ignore: Literal["case", "case_and_signs"] | None = None
+) -> float:
     """Share of rows whose text is a reference of theirs.
 
     Parameters
@@ -400,7 +403,9 @@ def exact_match(y_true: Any, y_pred: Any, *, ignore: str | None = None) -> float
     return float(np.mean(found))
 
 
-def cider(y_true: Any, y_pred: Any, *, max_order: int = 4, sigma: float | None = 6.0) -> float:
+def cider(
+    y_true: ArrayLike, y_pred: ArrayLike, *, max_order: int = 4, sigma: float | None = 6.0
+) -> float:
     """Consensus with the references, rare runs of words counting more: CIDEr-D.
 
     Runs of one to four words are weighed by how few rows have them in a reference, and a text's
@@ -444,11 +449,11 @@ def cider(y_true: Any, y_pred: Any, *, max_order: int = 4, sigma: float | None =
     return consensus(rows, max_order=max_order, sigma=sigma)
 
 
-def _check_int(owner: str, name: str, value: Any, least: int) -> None:
+def _check_int(owner: str, name: str, value: object, least: int) -> None:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{owner}: {name} must be an int of at least {least}, got {value!r}.")
 
 
-def _check_positive(owner: str, name: str, value: Any) -> None:
+def _check_positive(owner: str, name: str, value: object) -> None:
     if not isinstance(value, Real) or isinstance(value, bool) or not float(value) > 0:
         raise ValueError(f"{owner}: {name} must be a number above 0, got {value!r}.")

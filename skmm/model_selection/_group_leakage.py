@@ -2,19 +2,21 @@
 
 import os
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import check_cv
 
 from skmm._frame._column import Column, column_names, columns_of, n_rows, take_columns
 from skmm._frame._modality import MODALITIES, infer_modalities
+from skmm._frame._types import CellColumn, ColumnKey
 from skmm.exceptions import CellTypeError, LeakageError, LeakageWarning, MediaDecodeError
 from skmm.readers import (
     digest_audio,
@@ -26,6 +28,9 @@ from skmm.readers import (
     is_pictures,
     with_position,
 )
+
+if TYPE_CHECKING:
+    from skmm._constraints import Splits
 
 __all__ = [
     "Content",
@@ -76,9 +81,9 @@ class Content:
 
 
 def shared_contents(
-    X: Any,
+    X: CellColumn,
     *,
-    columns: Any,
+    columns: ColumnKey | None,
     modalities: Mapping[str, str] | None,
     read_files: bool,
     min_length: int,
@@ -137,7 +142,7 @@ def shared_contents(
 
 
 def _kinds(
-    X: Any, names: list[str], modalities: Mapping[str, str] | None, *, whatever: bool
+    X: CellColumn, names: list[str], modalities: Mapping[str, str] | None, *, whatever: bool
 ) -> dict[str, str]:
     """Modality of each column that is looked at."""
     given = dict(modalities or {})
@@ -167,7 +172,7 @@ def _parts(column: Column, modality: str) -> Iterator[tuple[int, Any]]:
             yield int(row), cell
 
 
-def _file(cell: Any, modality: str) -> str | None:
+def _file(cell: object, modality: str) -> str | None:
     """Where the file of a cell really lies: links and ``..`` lead to one place."""
     if modality == "text" or not isinstance(cell, str | os.PathLike):
         return None
@@ -180,7 +185,7 @@ def _file(cell: Any, modality: str) -> str | None:
         return path
 
 
-def _digest(cell: Any, modality: str, file: str | None, digests: dict[str, str]) -> str:
+def _digest(cell: object, modality: str, file: str | None, digests: dict[str, str]) -> str:
     if file is None and modality != "text" and isinstance(cell, str | os.PathLike):
         return ""  # files are not to be read
     if file in digests:
@@ -191,7 +196,7 @@ def _digest(cell: Any, modality: str, file: str | None, digests: dict[str, str])
     return digest
 
 
-def _plain_digest(cell: Any, modality: str) -> bytes:
+def _plain_digest(cell: object, modality: str) -> bytes:
     if modality == "text":
         try:
             return digest_text(cell)
@@ -200,9 +205,9 @@ def _plain_digest(cell: Any, modality: str) -> bytes:
     return _DIGESTS[modality](cell)
 
 
-def _words(cell: Any, file: str | None) -> str:
+def _words(cell: object, file: str | None) -> str:
     if file is not None:
-        return os.fsdecode(cell)[-80:]
+        return os.fsdecode(cast(str, cell))[-80:]
     if isinstance(cell, bytes | bytearray | memoryview):
         return f"{memoryview(cell).nbytes:,} bytes"
     shape = getattr(cell, "shape", None)
@@ -215,16 +220,16 @@ _COLUMNS = ["column", "modality", "same", "example", "digest"]
 
 
 def check_group_leakage(
-    X: Any,
+    X: CellColumn,
     *,
-    cv: Any = None,
-    y: Any = None,
-    groups: Any = None,
-    columns: Any = None,
+    cv: "Splits" = None,
+    y: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    columns: ColumnKey | None = None,
     modalities: Mapping[str, str] | None = None,
     read_files: bool = True,
     min_length: int = 1,
-    on_leak: str = "warn",
+    on_leak: Literal["warn", "raise", "ignore"] = "warn",
 ) -> pd.DataFrame:
     """Find content that stands on both sides of a split.
 
@@ -338,10 +343,10 @@ skmm.model_selection.group_by_content makes them.
 
 
 def group_by_content(
-    X: Any,
+    X: CellColumn,
     *,
-    groups: Any = None,
-    columns: Any = None,
+    groups: ArrayLike | None = None,
+    columns: ColumnKey | None = None,
     modalities: Mapping[str, str] | None = None,
     read_files: bool = True,
     min_length: int = 1,
@@ -400,7 +405,7 @@ def group_by_content(
     return np.argsort(np.argsort(first))[labels]
 
 
-def _check(cv: Any, groups: Any, min_length: Any, on_leak: str) -> None:
+def _check(cv: object, groups: object, min_length: object, on_leak: str) -> None:
     if cv is None and groups is None:
         raise ValueError(
             "check_group_leakage needs cv, the splits to be checked, or groups. Got neither."
@@ -410,15 +415,16 @@ def _check(cv: Any, groups: Any, min_length: Any, on_leak: str) -> None:
         raise ValueError(f"on_leak must be 'warn', 'raise' or 'ignore', got {on_leak!r}.")
 
 
-def _check_length(min_length: Any) -> None:
+def _check_length(min_length: object) -> None:
     if not isinstance(min_length, Integral) or min_length < 0:
         raise ValueError(f"min_length must be a number of characters, got {min_length!r}.")
 
 
-def _group_labels(groups: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+def _group_labels(groups: ArrayLike | None, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Give the number of each row's group, and the groups themselves by their numbers."""
     # Of any kind, mixed ones and missing ones included: a missing group is a group.
-    labels, names = pd.factorize(pd.Series(list(groups), dtype=object), use_na_sentinel=False)
+    each = pd.Series(list(cast(Iterable[object], groups)), dtype=object)
+    labels, names = pd.factorize(each, use_na_sentinel=False)
     if len(labels) != n:
         raise ValueError(f"groups has {len(labels)} entries, and X has {n} rows.")
     return labels, np.asarray(names, dtype=object)

@@ -1,10 +1,11 @@
 """Classes from texts, without a labelled row."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils import Tags
@@ -12,8 +13,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmm._constraints import POSITIVE_REAL, HasMethods, StrOptions
+from skmm._frame._types import Frame
 from skmm.exceptions import ModalityMissingError
-from skmm.metrics._scorers import modality_names
+from skmm.metrics._scorers import Alignment, modality_names
 from skmm.retrieval._rows import as_rows, check_names, present_rows, unit_vectors
 
 __all__ = [
@@ -26,7 +28,9 @@ __all__ = [
 # --- Classes as texts, and the texts as vectors ---
 
 
-def class_prompts(prompts: Any, classes: Sequence[Any], owner: str) -> dict[Any, list[str]]:
+def class_prompts(
+    prompts: str | Sequence[str] | Mapping[Any, Any], classes: Sequence[Any], owner: str
+) -> dict[Any, list[str]]:
     """Texts of each class.
 
     Parameters
@@ -67,12 +71,12 @@ def class_prompts(prompts: Any, classes: Sequence[Any], owner: str) -> dict[Any,
     return found
 
 
-def _listed(texts: Any) -> list[Any]:
+def _listed(texts: object) -> list[Any]:
     return list(texts) if isinstance(texts, list | tuple) else [texts]
 
 
 def prompt_vectors(
-    alignment: Any, modality: str, column: str | None, texts: list[str], owner: str
+    alignment: Alignment, modality: str, column: str | None, texts: list[str], owner: str
 ) -> np.ndarray:
     """Unit vectors (n_texts, n_components) of texts, as cells of a modality."""
     column = _column_of(alignment, modality, owner) if column is None else column
@@ -88,7 +92,7 @@ def prompt_vectors(
     return vectors
 
 
-def _column_of(alignment: Any, modality: str, owner: str) -> str | None:
+def _column_of(alignment: object, modality: str, owner: str) -> str | None:
     """Name of the one column of a modality, None where the alignment knows no names."""
     if not hasattr(alignment, "feature_names_in_"):
         return None
@@ -101,7 +105,7 @@ def _column_of(alignment: Any, modality: str, owner: str) -> str | None:
             if not isinstance(columns, list) or not all(isinstance(c, str) for c in columns):
                 continue
             if len(columns) == 1:
-                return columns[0]
+                return str(columns[0])
             raise ValueError(
                 f"{owner}: modality {modality!r} has the columns {columns}. Say with prompt_column"
                 " which of them takes the prompts."
@@ -215,15 +219,15 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def __init__(
         self,
-        alignment: Any,
+        alignment: Alignment,
         *,
         prompts: str | Sequence[str] | Mapping[Any, Any] = "{}",
-        classes: Any = None,
+        classes: ArrayLike | None = None,
         source: str | None = None,
         prompt_modality: str = "text",
         prompt_column: str | None = None,
         temperature: float | None = None,
-        all_missing: str = "prior",
+        all_missing: Literal["prior", "raise"] = "prior",
     ):
         self.alignment = alignment
         self.prompts = prompts
@@ -234,7 +238,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.temperature = temperature
         self.all_missing = all_missing
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Frame | None, y: ArrayLike | None = None) -> Self:
         """Fit the alignment and take the classes' texts into its space.
 
         Parameters
@@ -273,7 +277,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.temperature_ = float(_TEMPERATURE if chosen is None else chosen)
         return self
 
-    def _resolve_classes(self, y: Any) -> np.ndarray:
+    def _resolve_classes(self, y: ArrayLike | None) -> np.ndarray:
         owner = type(self).__name__
         if y is not None:
             check_classification_targets(y)
@@ -295,7 +299,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             raise ValueError(f"{owner}: classes is empty. Give at least one class.")
         return classes
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: Frame) -> np.ndarray:
         """Cosines between rows and classes, divided by the temperature.
 
         Parameters
@@ -312,7 +316,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         scores = self._scores(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Frame) -> np.ndarray:
         """Predict probabilities.
 
         Parameters
@@ -325,9 +329,10 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         probabilities : ndarray of shape (n_samples, n_classes)
             In the order of ``classes_``.
         """
-        return softmax(self._scores(X), axis=1)
+        probabilities: np.ndarray = softmax(self._scores(X), axis=1)
+        return probabilities
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Frame) -> np.ndarray:
         """Predict classes.
 
         Parameters
@@ -341,9 +346,10 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             The nearest class.
         """
         nearest = self._scores(X).argmax(axis=1)
-        return self.classes_[nearest]
+        predicted: np.ndarray = self.classes_[nearest]
+        return predicted
 
-    def _scores(self, X: Any) -> np.ndarray:
+    def _scores(self, X: Frame) -> np.ndarray:
         check_is_fitted(self)
         vectors = mean_direction(
             [unit_vectors(self.alignment_.transform_modality(X, name)) for name in self._sources]
