@@ -126,6 +126,8 @@ class FusionReport:
         A row for each estimator: ``kind``, ``modalities``, ``n_modalities``, ``score`` and
         ``deviation`` (mean and standard deviation over the splits), ``fit_seconds`` and
         ``score_seconds`` (medians over the splits).
+    against_best_ : Series
+        The row ``"best single"`` of ``differences_``.
     pays_ : bool
         Whether the interval of the fused one less the best single modality is above 0.
     verdict_ : str
@@ -163,15 +165,13 @@ class FusionReport:
         self.scores_ = scores
         self.summary_ = _summary(scores)
         self.differences_ = _differences(scores, test_per_train, confidence_level)
-        self.pays_ = bool(self._against_best["lower"] > 0)
+        own = self.differences_["kind"] == _INSIDE
+        self.against_best_ = self.differences_[own].iloc[0]
+        self.pays_ = bool(self.against_best_["lower"] > 0)
         self.verdict_ = " ".join([self._judgement(), *self._idle_modalities()])
 
-    @property
-    def _against_best(self) -> pd.Series:
-        return self.differences_[self.differences_["kind"] == _INSIDE].iloc[0]
-
     def _judgement(self) -> str:
-        best = self._against_best
+        best = self.against_best_
         if self.pays_:
             opening = "Fusion pays"
         elif best["upper"] < 0:
@@ -191,7 +191,7 @@ class FusionReport:
         chosen = self.scores_.loc[self.scores_["kind"] == _INSIDE, "modalities"]
         counts = Counter(chosen).most_common()
         if len(counts) == 1:
-            return counts[0][0]
+            return str(counts[0][0])
         parts = ", ".join(f"{name} in {count}" for name, count in counts)
         return f"{parts} of {len(chosen)} splits"
 

@@ -2,17 +2,20 @@
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from math import factorial
 from numbers import Integral
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
+from skmm._constraints import Estimator, RandomState, Scoring
 from skmm._frame._column import column_names, n_rows
+from skmm._frame._types import ColumnKey, Frame
 from skmm.exceptions import ModalityWarning
 from skmm.inspection._cell_edits import exchange_cells, remove_cells
 from skmm.inspection._modalities import check_modalities, fusions_of
@@ -199,7 +202,9 @@ class Removal:
         that what stands in belongs together.
     """
 
-    def __init__(self, kind: str, columns: dict[str, list[int]], source: Any, draws: np.ndarray):
+    def __init__(
+        self, kind: str, columns: dict[str, list[int]], source: Frame | None, draws: np.ndarray
+    ):
         self.kind = kind
         self.columns = columns
         self.source = source
@@ -208,12 +213,12 @@ class Removal:
     @classmethod
     def choose(
         cls,
-        kind: Any,
-        estimator: Any,
+        kind: object,
+        estimator: Estimator,
         columns: dict[str, list[int]],
-        X: Any,
+        X: Frame,
         *,
-        background: Any,
+        background: Frame | None,
         n_repeats: int,
         random: np.random.RandomState,
         function: str,
@@ -250,7 +255,7 @@ class Removal:
             draws = np.stack([random.permutation(n_source) for _ in range(n_repeats)])
         return cls(kind, columns, background, draws)
 
-    def __call__(self, X: Any, kept: np.ndarray) -> list[Any]:
+    def __call__(self, X: Frame, kept: np.ndarray) -> list[Any]:
         """Frames without some modalities: one for each draw.
 
         Parameters
@@ -277,18 +282,18 @@ _NAME = "modality_shapley"
 
 
 def modality_shapley(
-    estimator: Any,
-    X: Any,
-    y: Any = None,
+    estimator: Estimator,
+    X: Frame,
+    y: ArrayLike | None = None,
     *,
-    scoring: Any = None,
-    modalities: Any = None,
-    removal: str = "auto",
-    background: Any = None,
+    scoring: Scoring = None,
+    modalities: Sequence[str] | Mapping[str, ColumnKey] | None = None,
+    removal: Literal["auto", "missing", "permute"] = "auto",
+    background: Frame | None = None,
     max_coalitions: int = 256,
     n_repeats: int = 5,
     n_jobs: int | None = None,
-    random_state: Any = None,
+    random_state: RandomState = None,
 ) -> Bunch:
     r"""Divide the score of a fitted estimator, and each prediction, among the modalities.
 
@@ -462,10 +467,10 @@ def modality_shapley(
 
 
 def _ask(
-    estimator: Any,
-    X: Any,
-    y: Any,
-    scorer: Any,
+    estimator: Estimator,
+    X: Frame,
+    y: ArrayLike | None,
+    scorer: Callable[..., float] | None,
     remove: Removal,
     kept: np.ndarray,
     rows_too: bool,
@@ -519,7 +524,12 @@ def _shares(
 
 
 def _check_options(
-    X: Any, y: Any, scoring: Any, background: Any, max_coalitions: Any, n_repeats: Any
+    X: Frame,
+    y: object,
+    scoring: object,
+    background: Frame | None,
+    max_coalitions: object,
+    n_repeats: object,
 ) -> None:
     for name, value, least in (("max_coalitions", max_coalitions, 2), ("n_repeats", n_repeats, 1)):
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least:

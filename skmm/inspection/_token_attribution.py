@@ -4,12 +4,14 @@ import os
 import re
 from math import isqrt
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.utils import Bunch
 
+from skmm._constraints import Estimator
 from skmm._frame._column import Column, column_names, columns_of, take_rows
+from skmm._frame._types import Frame
 from skmm.inspection._cell_edits import put_cells
 from skmm.inspection._modalities import columns_of_modality, middle_of
 from skmm.inspection._parts import KINDS, Parts, kind_of_cell, parts_of
@@ -30,13 +32,13 @@ _RATE = 16_000
 
 
 def gradient_scores(
-    estimator: Any,
-    X: Any,
+    estimator: object,
+    X: Frame,
     modality: str,
     column: Column,
     kinds: list[str],
     *,
-    target: Any,
+    target: object,
     n_steps: int,
     rate: float | None,
 ) -> list[dict[str, Any]]:
@@ -61,7 +63,13 @@ def gradient_scores(
 
 
 def rollout_scores(
-    estimator: Any, X: Any, modality: str, column: Column, kinds: list[str], *, rate: float | None
+    estimator: object,
+    X: Frame,
+    modality: str,
+    column: Column,
+    kinds: list[str],
+    *,
+    rate: float | None,
 ) -> list[dict[str, Any]]:
     """Attention to the tokens of each row, as ``token_attribution`` gives it."""
     part, rows, name = _part(estimator, X, modality, "token_weights", "rollout")
@@ -75,7 +83,9 @@ def rollout_scores(
     ]
 
 
-def _part(estimator: Any, X: Any, modality: str, method: str, option: str) -> tuple[Any, Any, str]:
+def _part(
+    estimator: object, X: Frame, modality: str, method: str, option: str
+) -> tuple[Any, Any, str]:
     """Fitted fusion, what it sees of the frame, and the name that it has for the modality."""
     part, rows = part_that_can(method, estimator, X)
     if part is None:
@@ -96,7 +106,7 @@ def _part(estimator: Any, X: Any, modality: str, method: str, option: str) -> tu
 
 
 def _named(
-    scores: np.ndarray | None, cell: Any, kind: str, rate: float | None, encoder: Any
+    scores: np.ndarray | None, cell: Any, kind: str, rate: float | None, encoder: object
 ) -> dict[str, Any]:
     """Scores with what they belong to."""
     if scores is None or not scores.size:
@@ -124,7 +134,7 @@ def _on_a_grid(scores: np.ndarray) -> np.ndarray:
     return scores if scores.ndim == 2 else scores[None]
 
 
-def _words(text: str, n: int, encoder: Any) -> list[str]:
+def _words(text: str, n: int, encoder: object) -> list[str]:
     """Names of ``n`` tokens of a text: the encoder's, or words if there are as many."""
     ways = [[text]]
     if hasattr(encoder, "token_names"):
@@ -146,13 +156,13 @@ _AT_ONCE = 256  # changed cells that are predicted together
 
 
 def token_attribution(
-    estimator: Any,
-    X: Any,
+    estimator: Estimator,
+    X: Frame,
     modality: str,
     *,
-    method: str = "occlusion",
-    target: Any = None,
-    kind: str | None = None,
+    method: Literal["occlusion", "gradient", "rollout"] = "occlusion",
+    target: object = None,
+    kind: Literal["text", "image", "audio", "video", "timeseries"] | None = None,
     n_parts: int | None = None,
     sampling_rate: float | None = None,
     n_steps: int = 64,
@@ -278,7 +288,7 @@ def token_attribution(
 
 
 def _occlude(
-    estimator: Any, X: Any, position: int, parts: list[Parts | None], target: Any
+    estimator: object, X: Frame, position: int, parts: list[Parts | None], target: object
 ) -> list[dict[str, Any]]:
     """Score the parts of each row by what the prediction loses without them."""
     jobs = [
@@ -312,7 +322,7 @@ def _occlude(
     return found
 
 
-def _answers(estimator: Any, X: Any, position: int, jobs: list[tuple[int, Any]]) -> np.ndarray:
+def _answers(estimator: object, X: Frame, position: int, jobs: list[tuple[int, Any]]) -> np.ndarray:
     """Predictions for rows with a cell exchanged, (n_jobs, n_outputs)."""
     answers = [] if jobs else [np.empty((0, 1))]
     for start in range(0, len(jobs), _AT_ONCE):
@@ -328,7 +338,7 @@ def _answers(estimator: Any, X: Any, position: int, jobs: list[tuple[int, Any]])
     return np.concatenate(answers)
 
 
-def _column_of(estimator: Any, X: Any, modality: Any) -> int:
+def _column_of(estimator: Estimator, X: Frame, modality: str) -> int:
     """Position of the one column of a modality, or of the column of that name."""
     columns = columns_of_modality(estimator, X, modality, function=_NAME)
     if len(columns) > 1:
@@ -341,13 +351,13 @@ def _column_of(estimator: Any, X: Any, modality: Any) -> int:
     return columns[0]
 
 
-def _kind(estimator: Any, modality: str, cell: Any, row: int, kind: str | None) -> str:
+def _kind(estimator: object, modality: str, cell: object, row: int, kind: str | None) -> str:
     if kind is not None:
         return kind
     middle = middle_of(estimator, modality)
     own = getattr(middle, "modality", None)
     if own in KINDS:
-        return own
+        return str(own)
     by_cell = kind_of_cell(cell)
     ready = isinstance(middle, str) and by_cell == "timeseries"  # a vector that is passed through
     if by_cell is None or ready:
@@ -360,7 +370,7 @@ def _kind(estimator: Any, modality: str, cell: Any, row: int, kind: str | None) 
 
 
 def _parts(
-    cell: Any, kind: str, n_parts: int | None, rate: float | None, modality: str, row: int
+    cell: object, kind: str, n_parts: int | None, rate: float | None, modality: str, row: int
 ) -> Parts:
     try:
         return parts_of(cell, kind, n_parts, rate)
@@ -369,7 +379,9 @@ def _parts(
         raise
 
 
-def _check_options(method: Any, kind: Any, n_parts: Any, rate: Any, n_steps: Any) -> None:
+def _check_options(
+    method: object, kind: object, n_parts: object, rate: object, n_steps: object
+) -> None:
     if method not in ("occlusion", "gradient", "rollout"):
         raise ValueError(
             f"{_NAME}: method must be 'occlusion', 'gradient' or 'rollout', got {method!r}."
