@@ -12,6 +12,7 @@ import pandas as pd
 from skmm._frame._column import Column, to_column
 from skmm._frame._media import SCALARS
 from skmm._frame._modality import infer_modalities
+from skmm._frame._types import CellColumn
 from skmm._frame_report._cells import SHOW, bars, glance, size_of, steps
 from skmm._frame_report._facts import ColumnFacts, Sample, spell
 from skmm.exceptions import MissingExtraError
@@ -126,7 +127,7 @@ _MEDIA = ("image", "audio", "video", "pointcloud", "timeseries", "vector")
 
 def look_at(
     name: object,
-    series: Any,
+    series: CellColumn,
     *,
     modality: str | None,
     n_samples: int,
@@ -184,7 +185,7 @@ def look_at(
     return told
 
 
-def _modality(series: Any, told: ColumnFacts) -> str:
+def _modality(series: CellColumn, told: ColumnFacts) -> str:
     try:
         return next(iter(infer_modalities(series).values()))
     except Exception as error:  # of an unknown or mixed cell; also of a user's class
@@ -210,7 +211,7 @@ def _count_distinct(told: ColumnFacts, cells: np.ndarray, rng: np.random.Generat
         told.facts.append(f"Distinct cells were counted among {_N_COMPARED:,} of {n_cells:,}")
 
 
-def _plain(cell: Any) -> Any:
+def _plain(cell: object) -> Any:
     if isinstance(cell, bytes | bytearray | memoryview):
         return digest_bytes(bytes(cell))
     if not isinstance(cell, (str, os.PathLike, *SCALARS, pd.Timedelta, pd.Period, pd.Interval)):
@@ -218,7 +219,7 @@ def _plain(cell: Any) -> Any:
     return cell
 
 
-def _content(cell: Any) -> Any:
+def _content(cell: object) -> Any:
     if isinstance(cell, bytes | bytearray | memoryview | str | os.PathLike):
         return _plain(cell)
     if isinstance(cell, list | tuple) or hasattr(type(cell), "__array__"):

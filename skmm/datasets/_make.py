@@ -1,6 +1,7 @@
 """Made data sets: raw cells of several modalities with a known latent behind them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,7 @@ def build_dataset(
     *,
     n_outputs: int,
     is_classification: bool,
-    shares: dict,
+    shares: dict[str, Any],
     n_nuisance: int,
     noise: float | Mapping[str, float],
     target_noise: float,
@@ -138,7 +139,7 @@ def _view(latents: Latents, name: str, noise: float, rng: np.random.RandomState)
     n_samples = len(latents.scores)
     seen = [latents.columns[column] for column in latents.seen[name]]
     view = np.column_stack(seen) if seen else np.empty((n_samples, 0))
-    return (view + noise * rng.standard_normal(view.shape)) / np.sqrt(1 + noise**2)
+    return np.asarray((view + noise * rng.standard_normal(view.shape)) / np.sqrt(1 + noise**2))
 
 
 def _bunch(
@@ -183,7 +184,7 @@ def make_multimodal_classification(
     noise: float | Mapping[str, float] = 0.1,
     target_noise: float = 0.0,
     missing: float | Mapping[str, float] = 0.0,
-    missing_pattern: str = "random",
+    missing_pattern: Literal["random", "never_all", "train_complete", "dependent"] = "random",
     image_size: int = 16,
     return_latent: bool = False,
     random_state: int | np.random.RandomState | None = None,
@@ -344,7 +345,7 @@ def make_multimodal_regression(
     noise: float | Mapping[str, float] = 0.1,
     target_noise: float = 0.0,
     missing: float | Mapping[str, float] = 0.0,
-    missing_pattern: str = "random",
+    missing_pattern: Literal["random", "never_all", "train_complete", "dependent"] = "random",
     image_size: int = 16,
     return_latent: bool = False,
     random_state: int | np.random.RandomState | None = None,
