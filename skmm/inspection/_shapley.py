@@ -36,6 +36,217 @@ __all__ = [
     "sampled_coalitions",
 ]
 
+
+_NAME = "modality_shapley"
+
+
+def modality_shapley(
+    estimator: Estimator,
+    X: Frame,
+    y: ArrayLike | None = None,
+    *,
+    scoring: Scoring = None,
+    modalities: Sequence[str] | Mapping[str, ColumnKey] | None = None,
+    removal: Literal["auto", "missing", "permute"] = "auto",
+    background: Frame | None = None,
+    max_coalitions: int = 256,
+    n_repeats: int = 5,
+    n_jobs: int | None = None,
+    random_state: RandomState = None,
+) -> Bunch:
+    r"""Divide the score of a fitted estimator, and each prediction, among the modalities.
+
+    The modalities join a team one after the other, and each is credited with what its joining
+    changes, the mean over all orders of joining [1]_. The shares add up: those of the score to the
+    score less the score without any modality, those of a row to its prediction less the
+    prediction without any. How the modalities work together is the interaction of each pair [2]_:
+    above 0 they tell more together than one by one, below 0 they tell the same. Nothing is
+    fitted, and frozen encoders encode no cell again.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted: a fusion, or any estimator that holds one or a ``ColumnTransformer``, such as a
+        pipeline or a search; with ``modalities`` as a dict any estimator of a frame.
+    X : DataFrame of shape (n_samples, n_columns)
+        Cells; any row may lack any modality, whose share in that row is then 0 with
+        ``removal="missing"``. Arrays are taken too.
+    y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+        Target. Without it predictions alone are divided, and no score.
+    scoring : str or callable, default=None
+        One metric, higher is better. None is the estimator's own ``score``.
+    modalities : list of str or dict of str to columns, default=None
+        Names of modalities of the estimator, or columns (as in ``ColumnTransformer``) under names
+        of your own: ``{"photo": ["front", "back"]}``. None takes all modalities of the estimator;
+        those that are not named never leave.
+    removal : {"auto", "missing", "permute"}, default="auto"
+        What the estimator sees of a modality that is out [3]_. With ``"missing"`` its cells are
+        missing, which every fusion takes. With ``"permute"`` cells of other rows stand in for
+        it, which any estimator takes. ``"auto"`` is ``"missing"`` for fusions that answer rows
+        that lack every modality (``all_missing="prior"``), else ``"permute"``.
+    background : DataFrame of shape (n_rows, n_columns), default=None
+        Rows whose cells stand in, with the columns of ``X``; None takes those of ``X``. Of
+        ``"permute"`` alone.
+    max_coalitions : int, default=256
+        All coalitions of up to so many are asked for, which is exact: up to 8 modalities here.
+        More are sampled (see *Notes*) till about so many were asked.
+    n_repeats : int, default=5
+        How often other rows are drawn with ``"permute"``. The mean counts.
+    n_jobs : int, default=None
+        Workers. They change no share.
+    random_state : int, RandomState instance or None, default=None
+        Draws rows that stand in, and coalitions.
+
+    Returns
+    -------
+    result : Bunch
+        - ``score_values`` : Series, share of the score of each modality, by its name; None
+          without ``y``;
+        - ``interactions`` : DataFrame of shape (n_modalities, n_modalities), of the score; 0 on
+          the diagonal; None without ``y``;
+        - ``score``, ``base_score`` : float, with all modalities and without any; None without
+          ``y``;
+        - ``row_values`` : ndarray of shape (n_samples, n_modalities, n_outputs), shares of each
+          prediction: of the probability of each class in the order of ``classes``, or of the
+          predicted value. ``decision_function`` takes the place of probabilities that a
+          classifier does not have;
+        - ``row_interactions`` : ndarray of shape (n_samples, n_modalities, n_modalities,
+          n_outputs);
+        - ``predictions``, ``base_values`` : ndarray of shape (n_samples, n_outputs), with all
+          modalities and without any;
+        - ``modalities`` : list of str;
+        - ``classes`` : ndarray of shape (n_classes,), None in regression;
+        - ``exact`` : bool, whether all coalitions were asked;
+        - ``removal`` : str, ``"missing"`` or ``"permute"``.
+
+        Of an estimator of several tasks at once all that is told of rows is None.
+
+    Raises
+    ------
+    ValueError
+        If a modality or column is not there, if the estimator has no modalities and none are
+        given, or if ``removal="missing"`` meets a fusion with ``all_missing="raise"``.
+
+    See Also
+    --------
+    modality_importance : What the score loses with each modality alone.
+    fusion_report : What the estimator is without a modality, fitted anew.
+
+    Notes
+    -----
+    With :math:`v(S)` the score, or the prediction of a row, with the modalities :math:`S` out of
+    all :math:`M`, the share of modality :math:`i` and the interaction of :math:`i` and :math:`j`
+    are
+
+    .. math::
+
+        \phi_i &= \sum_{S \subseteq M \setminus i} \frac{|S|!\,(|M|-|S|-1)!}{|M|!}
+            \left[v(S \cup i) - v(S)\right] \\
+        I_{ij} &= \sum_{S \subseteq M \setminus ij} \frac{|S|!\,(|M|-|S|-2)!}{(|M|-1)!}
+            \left[v(S \cup ij) - v(S \cup i) - v(S \cup j) + v(S)\right]
+
+    as for modalities in [4]_. Where the coalitions are too many, random orders of joining are
+    drawn, each with its reverse [5]_; the shares then still add up. They come in sets in which
+    each pair joins side by side, so that the interaction of every pair is estimated: about the
+    square of the number of modalities is the smallest number of coalitions.
+
+    A share says what the estimator makes of a modality, not what could be made of it. Shares of
+    a score are in its unit: with accuracies, the base is near the share of the largest class.
+
+    References
+    ----------
+    .. [1] Shapley (1953), "A value for n-person games", Contributions to the Theory of Games II.
+    .. [2] Grabisch and Roubens (1999), "An axiomatic approach to the concept of interaction among
+       players in cooperative games", International Journal of Game Theory 28.
+    .. [3] Covert, Lundberg and Lee (2021), "Explaining by removing: a unified framework for model
+       explanation", JMLR 22.
+    .. [4] Hu, Li and Zhou (2022), "SHAPE: an unified approach to evaluate the contribution and
+       cooperation of individual modalities", IJCAI.
+    .. [5] Mitchell, Cooper, Frank and Holmes (2022), "Sampling permutations for Shapley value
+       estimation", JMLR 23.
+
+    Examples
+    --------
+    The voice tells more than the face, the gait tells nothing:
+
+    >>> from skmm import LateFusionClassifier
+    >>> from skmm.datasets import make_multimodal_classification
+    >>> from skmm.inspection import modality_shapley
+    >>> X, y = make_multimodal_classification(
+    ...     400, modalities={"voice": "vector", "face": "vector", "gait": "vector"},
+    ...     redundant=0, private={"voice": 0.8, "face": 0.2}, random_state=0,
+    ... )
+    >>> model = LateFusionClassifier(
+    ...     [(name, "passthrough", [name]) for name in ("voice", "face", "gait")]
+    ... ).fit(X[:200], y[:200])
+    >>> result = modality_shapley(model, X[200:], y[200:])
+    >>> result.score_values.sort_values(ascending=False).index.tolist()
+    ['voice', 'face', 'gait']
+    >>> bool(abs(result.base_score + result.score_values.sum() - result.score) < 1e-9)
+    True
+
+    Of the first row's probability of class 1, a share for each modality:
+
+    >>> result.row_values[0, :, 1].shape
+    (3,)
+    """
+    if y is None:
+        check_frame(X, function=_NAME)
+    else:
+        check_rows(X, y, function=_NAME)
+    _check_options(X, y, scoring, background, max_coalitions, n_repeats)
+    scorer = None if y is None else check_scorer(estimator, scoring, function=_NAME)
+    # First of all, so that an estimator that is not fitted says so.
+    answer = respond(estimator, X, function=_NAME)
+    if answer is None and y is None:
+        raise TypeError(
+            f"{_NAME}: the answers of {type(estimator).__name__} are no one table of numbers, and"
+            " cannot be divided row by row. Give y, and the score is divided."
+        )
+    columns = check_modalities(modalities, estimator, X, y, function=_NAME)
+    random = check_random_state(random_state)
+    remove = Removal.choose(
+        removal, estimator, columns, X, background=background, n_repeats=n_repeats,
+        random=random, function=_NAME,
+    )  # fmt: skip
+    coalitions = choose_coalitions(len(columns), int(max_coalitions), random)
+    with warnings.catch_warnings():
+        for name in columns:  # that it is away is what was asked for
+            message = re.escape(f"Modality {name!r}")
+            warnings.filterwarnings("ignore", message=message, category=ModalityWarning)
+        found = Parallel(n_jobs=n_jobs)(
+            delayed(_ask)(estimator, X, y, scorer, remove, kept, answer is not None)
+            for kept in coalitions.members
+        )
+    scores = None if y is None else np.array([score for score, _ in found])
+    answers = None if answer is None else np.array([own for _, own in found])
+    result = _shares(list(columns), coalitions, scores, answers)
+    classes = response_classes(estimator)
+    return Bunch(**result, classes=classes, exact=coalitions.exact, removal=remove.kind)
+
+
+def _check_options(
+    X: Frame,
+    y: object,
+    scoring: object,
+    background: Frame | None,
+    max_coalitions: object,
+    n_repeats: object,
+) -> None:
+    for name, value, least in (("max_coalitions", max_coalitions, 2), ("n_repeats", n_repeats, 1)):
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{_NAME}: {name} must be an int of at least {least}, got {value!r}.")
+    if y is None and scoring is not None:
+        raise ValueError(f"{_NAME}: scoring is given, but no y to score with. Give both or none.")
+    if background is None:
+        return
+    if column_names(background) != column_names(X) or not n_rows(background):
+        raise ValueError(
+            f"{_NAME}: background must have rows, and the columns of X, {column_names(X)}, got"
+            f" {n_rows(background)} rows of {column_names(background)}."
+        )
+
+
 # --- Which coalitions of modalities are asked, and how their values become shares ---
 # Shares and interactions are weighted sums of the values of coalitions, with weights that depend on
 # the number of modalities alone. So they are worked out before anything is predicted.
@@ -278,192 +489,7 @@ class Removal:
         return [exchange_cells(X, lost, order, self.source) for order in self.draws]
 
 
-_NAME = "modality_shapley"
-
-
-def modality_shapley(
-    estimator: Estimator,
-    X: Frame,
-    y: ArrayLike | None = None,
-    *,
-    scoring: Scoring = None,
-    modalities: Sequence[str] | Mapping[str, ColumnKey] | None = None,
-    removal: Literal["auto", "missing", "permute"] = "auto",
-    background: Frame | None = None,
-    max_coalitions: int = 256,
-    n_repeats: int = 5,
-    n_jobs: int | None = None,
-    random_state: RandomState = None,
-) -> Bunch:
-    r"""Divide the score of a fitted estimator, and each prediction, among the modalities.
-
-    The modalities join a team one after the other, and each is credited with what its joining
-    changes, the mean over all orders of joining [1]_. The shares add up: those of the score to the
-    score less the score without any modality, those of a row to its prediction less the
-    prediction without any. How the modalities work together is the interaction of each pair [2]_:
-    above 0 they tell more together than one by one, below 0 they tell the same. Nothing is
-    fitted, and frozen encoders encode no cell again.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted: a fusion, or any estimator that holds one or a ``ColumnTransformer``, such as a
-        pipeline or a search; with ``modalities`` as a dict any estimator of a frame.
-    X : DataFrame of shape (n_samples, n_columns)
-        Cells; any row may lack any modality, whose share in that row is then 0 with
-        ``removal="missing"``. Arrays are taken too.
-    y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-        Target. Without it predictions alone are divided, and no score.
-    scoring : str or callable, default=None
-        One metric, higher is better. None is the estimator's own ``score``.
-    modalities : list of str or dict of str to columns, default=None
-        Names of modalities of the estimator, or columns (as in ``ColumnTransformer``) under names
-        of your own: ``{"photo": ["front", "back"]}``. None takes all modalities of the estimator;
-        those that are not named never leave.
-    removal : {"auto", "missing", "permute"}, default="auto"
-        What the estimator sees of a modality that is out [3]_. With ``"missing"`` its cells are
-        missing, which every fusion takes. With ``"permute"`` cells of other rows stand in for
-        it, which any estimator takes. ``"auto"`` is ``"missing"`` for fusions that answer rows
-        that lack every modality (``all_missing="prior"``), else ``"permute"``.
-    background : DataFrame of shape (n_rows, n_columns), default=None
-        Rows whose cells stand in, with the columns of ``X``; None takes those of ``X``. Of
-        ``"permute"`` alone.
-    max_coalitions : int, default=256
-        All coalitions of up to so many are asked for, which is exact: up to 8 modalities here.
-        More are sampled (see *Notes*) till about so many were asked.
-    n_repeats : int, default=5
-        How often other rows are drawn with ``"permute"``. The mean counts.
-    n_jobs : int, default=None
-        Workers. They change no share.
-    random_state : int, RandomState instance or None, default=None
-        Draws rows that stand in, and coalitions.
-
-    Returns
-    -------
-    result : Bunch
-        - ``score_values`` : Series, share of the score of each modality, by its name; None
-          without ``y``;
-        - ``interactions`` : DataFrame of shape (n_modalities, n_modalities), of the score; 0 on
-          the diagonal; None without ``y``;
-        - ``score``, ``base_score`` : float, with all modalities and without any; None without
-          ``y``;
-        - ``row_values`` : ndarray of shape (n_samples, n_modalities, n_outputs), shares of each
-          prediction: of the probability of each class in the order of ``classes``, or of the
-          predicted value. ``decision_function`` takes the place of probabilities that a
-          classifier does not have;
-        - ``row_interactions`` : ndarray of shape (n_samples, n_modalities, n_modalities,
-          n_outputs);
-        - ``predictions``, ``base_values`` : ndarray of shape (n_samples, n_outputs), with all
-          modalities and without any;
-        - ``modalities`` : list of str;
-        - ``classes`` : ndarray of shape (n_classes,), None in regression;
-        - ``exact`` : bool, whether all coalitions were asked;
-        - ``removal`` : str, ``"missing"`` or ``"permute"``.
-
-        Of an estimator of several tasks at once all that is told of rows is None.
-
-    Raises
-    ------
-    ValueError
-        If a modality or column is not there, if the estimator has no modalities and none are
-        given, or if ``removal="missing"`` meets a fusion with ``all_missing="raise"``.
-
-    See Also
-    --------
-    modality_importance : What the score loses with each modality alone.
-    fusion_report : What the estimator is without a modality, fitted anew.
-
-    Notes
-    -----
-    With :math:`v(S)` the score, or the prediction of a row, with the modalities :math:`S` out of
-    all :math:`M`, the share of modality :math:`i` and the interaction of :math:`i` and :math:`j`
-    are
-
-    .. math::
-
-        \phi_i &= \sum_{S \subseteq M \setminus i} \frac{|S|!\,(|M|-|S|-1)!}{|M|!}
-            \left[v(S \cup i) - v(S)\right] \\
-        I_{ij} &= \sum_{S \subseteq M \setminus ij} \frac{|S|!\,(|M|-|S|-2)!}{(|M|-1)!}
-            \left[v(S \cup ij) - v(S \cup i) - v(S \cup j) + v(S)\right]
-
-    as for modalities in [4]_. Where the coalitions are too many, random orders of joining are
-    drawn, each with its reverse [5]_; the shares then still add up. They come in sets in which
-    each pair joins side by side, so that the interaction of every pair is estimated: about the
-    square of the number of modalities is the smallest number of coalitions.
-
-    A share says what the estimator makes of a modality, not what could be made of it. Shares of
-    a score are in its unit: with accuracies, the base is near the share of the largest class.
-
-    References
-    ----------
-    .. [1] Shapley (1953), "A value for n-person games", Contributions to the Theory of Games II.
-    .. [2] Grabisch and Roubens (1999), "An axiomatic approach to the concept of interaction among
-       players in cooperative games", International Journal of Game Theory 28.
-    .. [3] Covert, Lundberg and Lee (2021), "Explaining by removing: a unified framework for model
-       explanation", JMLR 22.
-    .. [4] Hu, Li and Zhou (2022), "SHAPE: an unified approach to evaluate the contribution and
-       cooperation of individual modalities", IJCAI.
-    .. [5] Mitchell, Cooper, Frank and Holmes (2022), "Sampling permutations for Shapley value
-       estimation", JMLR 23.
-
-    Examples
-    --------
-    The voice tells more than the face, the gait tells nothing:
-
-    >>> from skmm import LateFusionClassifier
-    >>> from skmm.datasets import make_multimodal_classification
-    >>> from skmm.inspection import modality_shapley
-    >>> X, y = make_multimodal_classification(
-    ...     400, modalities={"voice": "vector", "face": "vector", "gait": "vector"},
-    ...     redundant=0, private={"voice": 0.8, "face": 0.2}, random_state=0,
-    ... )
-    >>> model = LateFusionClassifier(
-    ...     [(name, "passthrough", [name]) for name in ("voice", "face", "gait")]
-    ... ).fit(X[:200], y[:200])
-    >>> result = modality_shapley(model, X[200:], y[200:])
-    >>> result.score_values.sort_values(ascending=False).index.tolist()
-    ['voice', 'face', 'gait']
-    >>> bool(abs(result.base_score + result.score_values.sum() - result.score) < 1e-9)
-    True
-
-    Of the first row's probability of class 1, a share for each modality:
-
-    >>> result.row_values[0, :, 1].shape
-    (3,)
-    """
-    if y is None:
-        check_frame(X, function=_NAME)
-    else:
-        check_rows(X, y, function=_NAME)
-    _check_options(X, y, scoring, background, max_coalitions, n_repeats)
-    scorer = None if y is None else check_scorer(estimator, scoring, function=_NAME)
-    # First of all, so that an estimator that is not fitted says so.
-    answer = respond(estimator, X, function=_NAME)
-    if answer is None and y is None:
-        raise TypeError(
-            f"{_NAME}: the answers of {type(estimator).__name__} are no one table of numbers, and"
-            " cannot be divided row by row. Give y, and the score is divided."
-        )
-    columns = check_modalities(modalities, estimator, X, y, function=_NAME)
-    random = check_random_state(random_state)
-    remove = Removal.choose(
-        removal, estimator, columns, X, background=background, n_repeats=n_repeats,
-        random=random, function=_NAME,
-    )  # fmt: skip
-    coalitions = choose_coalitions(len(columns), int(max_coalitions), random)
-    with warnings.catch_warnings():
-        for name in columns:  # that it is away is what was asked for
-            message = re.escape(f"Modality {name!r}")
-            warnings.filterwarnings("ignore", message=message, category=ModalityWarning)
-        found = Parallel(n_jobs=n_jobs)(
-            delayed(_ask)(estimator, X, y, scorer, remove, kept, answer is not None)
-            for kept in coalitions.members
-        )
-    scores = None if y is None else np.array([score for score, _ in found])
-    answers = None if answer is None else np.array([own for _, own in found])
-    result = _shares(list(columns), coalitions, scores, answers)
-    classes = response_classes(estimator)
-    return Bunch(**result, classes=classes, exact=coalitions.exact, removal=remove.kind)
+# --- What the estimator says to each coalition, and the shares in that ---
 
 
 def _ask(
@@ -521,25 +547,3 @@ def _shares(
             "base_values": answers[0],
         }
     return result
-
-
-def _check_options(
-    X: Frame,
-    y: object,
-    scoring: object,
-    background: Frame | None,
-    max_coalitions: object,
-    n_repeats: object,
-) -> None:
-    for name, value, least in (("max_coalitions", max_coalitions, 2), ("n_repeats", n_repeats, 1)):
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{_NAME}: {name} must be an int of at least {least}, got {value!r}.")
-    if y is None and scoring is not None:
-        raise ValueError(f"{_NAME}: scoring is given, but no y to score with. Give both or none.")
-    if background is None:
-        return
-    if column_names(background) != column_names(X) or not n_rows(background):
-        raise ValueError(
-            f"{_NAME}: background must have rows, and the columns of X, {column_names(X)}, got"
-            f" {n_rows(background)} rows of {column_names(background)}."
-        )

@@ -24,122 +24,6 @@ __all__ = [
     "recall_at_k",
 ]
 
-# --- Scores and relevance of a query set: checked, and given in parts of bounded size ---
-
-# Scores looked at in one go; the arrays of a part take some ten times as many bytes.
-_PART = 1 << 20
-
-
-def orders(
-    scores: ArrayLike, relevance: ArrayLike | None, owner: str
-) -> Iterator[OneRelevant | ManyRelevant]:
-    """Check the input and yield where relevant items stand, a part of the queries at a time."""
-    known = _check_scores(scores, owner)
-    gains = _check_relevance(relevance, known.shape, owner)
-    step = max(1, _PART // known.shape[1])
-    for begin in range(0, len(known), step):
-        part = slice(begin, begin + step)
-        if gains.ndim == 1:
-            yield OneRelevant(known[part], gains[part])
-        else:
-            yield ManyRelevant(known[part], gains[part])
-
-
-def _check_scores(scores: ArrayLike, owner: str) -> np.ndarray:
-    array = np.asarray(scores)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{owner}: scores must be numbers, got an array of {array.dtype}.")
-    if array.ndim != 2 or not array.size:
-        raise ValueError(
-            f"{owner}: scores must have shape (n_queries, n_items) with at least one of each, got"
-            f" {array.shape}."
-        )
-    return array if array.dtype.kind == "f" else array.astype(np.float64)
-
-
-def _check_relevance(relevance: ArrayLike | None, shape: tuple[int, ...], owner: str) -> np.ndarray:
-    """Return the position of the one relevant item of each query, or how relevant each item is."""
-    n_queries, n_items = shape
-    if relevance is None:
-        if n_items < n_queries:
-            raise ValueError(
-                f"{owner}: without relevance the i-th item answers the i-th query, and scores of"
-                f" shape {shape} have more queries than items. Give relevance."
-            )
-        return np.arange(n_queries)
-    array = np.asarray(relevance)
-    if array.shape == (n_queries,) and array.dtype.kind in "iu":
-        outside = (array < -1) | (array >= n_items)
-        if outside.any():
-            raise ValueError(
-                f"{owner}: relevance names item {int(array[outside][0])}, and items are numbered"
-                f" from 0 to {n_items - 1} (-1 for none)."
-            )
-        return array.astype(np.intp)
-    if array.shape != shape or array.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{owner}: relevance must be bool or numbers of shape {shape}, or one int for each"
-            f" query, shape {(n_queries,)}; got {array.dtype} of shape {array.shape}."
-        )
-    gains = array.astype(np.float64)
-    if not np.isfinite(gains).all() or (gains < 0).any():
-        raise ValueError(f"{owner}: relevance must be finite and not negative.")
-    return gains
-
-
-# --- The metrics as a table, and how a metric is taken of scores that come in parts ---
-
-
-class Metric(NamedTuple):
-    """What is computed of each query, and what is made of these values."""
-
-    value: Callable[..., np.ndarray]  # (where relevant items stand, **params) -> (n_queries,)
-    summary: Callable[[np.ndarray], Any] = np.mean
-    greater_is_better: bool = True
-    params: Mapping[str, int | None] = {}  # with their defaults
-
-
-METRICS = {
-    "hit_rate_at_k": Metric(lambda order, k: order.hit(k), params={"k": 1}),
-    "mean_average_precision": Metric(lambda order: order.average_precision()),
-    "mean_rank": Metric(lambda order: order.rank(), greater_is_better=False),
-    "mean_reciprocal_rank": Metric(lambda order: order.reciprocal_rank()),
-    "median_rank": Metric(lambda order: order.rank(), np.median, greater_is_better=False),
-    "ndcg": Metric(lambda order, k: order.ndcg(k), params={"k": None}),
-    "recall_at_k": Metric(lambda order, k: order.recall(k), params={"k": 1}),
-}
-
-
-def measure(name: str, parts: Iterable[tuple[Any, Any]], params: Mapping[str, Any]) -> float:
-    """Take a metric of parts of the queries, each (scores, relevance).
-
-    NaN if no query has anything that it could find.
-    """
-    metric = METRICS[name]
-    values = [
-        metric.value(order, **params)[order.known]
-        for scores, relevance in parts
-        for order in orders(scores, relevance, name)
-    ]
-    found = np.concatenate(values)
-    return float(metric.summary(found)) if len(found) else float("nan")
-
-
-def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in what is left open; refuse a k that is no positive integer."""
-    metric = METRICS[name]
-    unknown = sorted(set(params) - set(metric.params))
-    if unknown:
-        known = sorted(metric.params) or "no parameters"
-        raise TypeError(f"{name} has no parameter {unknown[0]!r}: it takes {known}.")
-    checked = {**metric.params, **params}
-    for parameter, value in checked.items():
-        if value is None and metric.params[parameter] is None:
-            continue
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}: {parameter} must be an int of at least 1, got {value!r}.")
-    return checked
-
 
 def recall_at_k(scores: ArrayLike, relevance: ArrayLike | None = None, *, k: int = 1) -> float:
     """Share of the relevant items that stand among the first k, averaged over queries.
@@ -359,3 +243,120 @@ def _measure(name: str, scores: ArrayLike, relevance: ArrayLike | None, **params
             " relevant for it is."
         )
     return value
+
+
+# --- Scores and relevance of a query set: checked, and given in parts of bounded size ---
+
+# Scores looked at in one go; the arrays of a part take some ten times as many bytes.
+_PART = 1 << 20
+
+
+def orders(
+    scores: ArrayLike, relevance: ArrayLike | None, owner: str
+) -> Iterator[OneRelevant | ManyRelevant]:
+    """Check the input and yield where relevant items stand, a part of the queries at a time."""
+    known = _check_scores(scores, owner)
+    gains = _check_relevance(relevance, known.shape, owner)
+    step = max(1, _PART // known.shape[1])
+    for begin in range(0, len(known), step):
+        part = slice(begin, begin + step)
+        if gains.ndim == 1:
+            yield OneRelevant(known[part], gains[part])
+        else:
+            yield ManyRelevant(known[part], gains[part])
+
+
+def _check_scores(scores: ArrayLike, owner: str) -> np.ndarray:
+    array = np.asarray(scores)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{owner}: scores must be numbers, got an array of {array.dtype}.")
+    if array.ndim != 2 or not array.size:
+        raise ValueError(
+            f"{owner}: scores must have shape (n_queries, n_items) with at least one of each, got"
+            f" {array.shape}."
+        )
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def _check_relevance(relevance: ArrayLike | None, shape: tuple[int, ...], owner: str) -> np.ndarray:
+    """Return the position of the one relevant item of each query, or how relevant each item is."""
+    n_queries, n_items = shape
+    if relevance is None:
+        if n_items < n_queries:
+            raise ValueError(
+                f"{owner}: without relevance the i-th item answers the i-th query, and scores of"
+                f" shape {shape} have more queries than items. Give relevance."
+            )
+        return np.arange(n_queries)
+    array = np.asarray(relevance)
+    if array.shape == (n_queries,) and array.dtype.kind in "iu":
+        outside = (array < -1) | (array >= n_items)
+        if outside.any():
+            raise ValueError(
+                f"{owner}: relevance names item {int(array[outside][0])}, and items are numbered"
+                f" from 0 to {n_items - 1} (-1 for none)."
+            )
+        return array.astype(np.intp)
+    if array.shape != shape or array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{owner}: relevance must be bool or numbers of shape {shape}, or one int for each"
+            f" query, shape {(n_queries,)}; got {array.dtype} of shape {array.shape}."
+        )
+    gains = array.astype(np.float64)
+    if not np.isfinite(gains).all() or (gains < 0).any():
+        raise ValueError(f"{owner}: relevance must be finite and not negative.")
+    return gains
+
+
+# --- The metrics as a table, and how a metric is taken of scores that come in parts ---
+
+
+class Metric(NamedTuple):
+    """What is computed of each query, and what is made of these values."""
+
+    value: Callable[..., np.ndarray]  # (where relevant items stand, **params) -> (n_queries,)
+    summary: Callable[[np.ndarray], Any] = np.mean
+    greater_is_better: bool = True
+    params: Mapping[str, int | None] = {}  # with their defaults
+
+
+METRICS = {
+    "hit_rate_at_k": Metric(lambda order, k: order.hit(k), params={"k": 1}),
+    "mean_average_precision": Metric(lambda order: order.average_precision()),
+    "mean_rank": Metric(lambda order: order.rank(), greater_is_better=False),
+    "mean_reciprocal_rank": Metric(lambda order: order.reciprocal_rank()),
+    "median_rank": Metric(lambda order: order.rank(), np.median, greater_is_better=False),
+    "ndcg": Metric(lambda order, k: order.ndcg(k), params={"k": None}),
+    "recall_at_k": Metric(lambda order, k: order.recall(k), params={"k": 1}),
+}
+
+
+def measure(name: str, parts: Iterable[tuple[Any, Any]], params: Mapping[str, Any]) -> float:
+    """Take a metric of parts of the queries, each (scores, relevance).
+
+    NaN if no query has anything that it could find.
+    """
+    metric = METRICS[name]
+    values = [
+        metric.value(order, **params)[order.known]
+        for scores, relevance in parts
+        for order in orders(scores, relevance, name)
+    ]
+    found = np.concatenate(values)
+    return float(metric.summary(found)) if len(found) else float("nan")
+
+
+def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in what is left open; refuse a k that is no positive integer."""
+    metric = METRICS[name]
+    unknown = sorted(set(params) - set(metric.params))
+    if unknown:
+        known = sorted(metric.params) or "no parameters"
+        raise TypeError(f"{name} has no parameter {unknown[0]!r}: it takes {known}.")
+    checked = {**metric.params, **params}
+    for parameter, value in checked.items():
+        if value is None and metric.params[parameter] is None:
+            continue
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name}: {parameter} must be an int of at least 1, got {value!r}.")
+    return checked
