@@ -5,10 +5,10 @@ this file alone has to follow.
 """
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from os import PathLike
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from sklearn.utils._param_validation import (
@@ -46,11 +46,15 @@ __all__ = [
     "STORE",
     "VERBOSE",
     "BaseComposition",
+    "Estimator",
     "HasMethods",
     "Hidden",
     "Interval",
     "InvalidParameterError",
     "Options",
+    "Scoring",
+    "Splits",
+    "Splitter",
     "StrOptions",
     "VisualBlock",
     "check_feature_names_in",
@@ -58,8 +62,38 @@ __all__ = [
     "refuse_unused",
 ]
 
-# What random_state may be, for type hints.
+# --- What parameters may be, for type hints ---
+
+
+class Estimator(Protocol):
+    """Anything that scikit-learn can clone and fit."""
+
+    def fit(self, X: Any, y: Any, /) -> Any:
+        """Learn from rows."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters."""
+
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters."""
+
+
+class Splitter(Protocol):
+    """What makes folds: any of scikit-learn's splitters does."""
+
+    def split(self, X: Any, y: Any, groups: Any, /) -> Iterable[tuple[Any, Any]]:
+        """Yield rows to train on and rows to test on."""
+
+    def get_n_splits(self, X: Any, y: Any, groups: Any, /) -> int:
+        """Return how many pairs there will be."""
+
+
+Splits: TypeAlias = int | Splitter | Iterable[tuple[np.ndarray, np.ndarray]] | None  # cv
+Scoring: TypeAlias = str | Callable[..., float] | None
 RandomState: TypeAlias = int | np.random.RandomState | None
+
+# --- What they may be, for validation ---
+
 
 POSITIVE_INT = [Interval(Integral, 1, None, closed="left")]
 POSITIVE_REAL = [Interval(Real, 0, None, closed="neither")]

@@ -3,6 +3,8 @@
 This file imports nothing from skmm, so every other file may import it.
 """
 
+from collections.abc import Callable
+
 __all__ = [
     "CellTypeError",
     "CheckpointError",
@@ -38,7 +40,7 @@ class MediaDecodeError(ValueError):
         self.column = column
         self.row = row
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., "MediaDecodeError"], tuple[object, ...]]:
         # Keyword-only arguments are lost by the default reduction of exceptions,
         # and this error has to travel back from joblib workers.
         return (_rebuild_media_error, (str(self), self.column, self.row))

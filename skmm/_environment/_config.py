@@ -32,7 +32,7 @@ def get_config() -> dict[str, Any]:
     return dict(_config)
 
 
-def set_config(*, store: Any = _UNCHANGED, device: Any = _UNCHANGED) -> None:
+def set_config(*, store: object = _UNCHANGED, device: object = _UNCHANGED) -> None:
     """Set where embeddings are kept and on which device encoders run.
 
     Parameters
@@ -74,7 +74,7 @@ def set_config(*, store: Any = _UNCHANGED, device: Any = _UNCHANGED) -> None:
 
 
 @contextmanager
-def config_context(*, store: Any = _UNCHANGED, device: Any = _UNCHANGED) -> Iterator[None]:
+def config_context(*, store: object = _UNCHANGED, device: object = _UNCHANGED) -> Iterator[None]:
     """Change settings inside a ``with`` block and put the old ones back after it.
 
     Parameters

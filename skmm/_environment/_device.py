@@ -77,7 +77,8 @@ def resolve_device(device: str) -> torch.device:
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """Turn a ``dtype`` parameter into the precision of a frozen model on ``device``."""
     if dtype != "auto":
-        return getattr(torch, dtype)
+        named: torch.dtype = getattr(torch, dtype)
+        return named
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
     return torch.float32
@@ -289,7 +290,7 @@ def _threads_in_environment() -> int | None:
     return int(first) if first.isdecimal() and int(first) > 0 else None
 
 
-def _in_new_thread(function: Callable[..., Any], *args: Any) -> Any:
+def _in_new_thread(function: Callable[..., Any], *args: object) -> Any:
     """Call a function in a thread that has a life of its own."""
     result: list[Any] = []
     thread = threading.Thread(target=lambda: result.append(function(*args)))

@@ -9,10 +9,16 @@ import difflib
 import os
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeGuard, TypeVar, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
+
+from skmm._frame._types import CellColumn, ColumnKey
+
+if TYPE_CHECKING:
+    import polars
 
 __all__ = [
     "Column",
@@ -27,6 +33,14 @@ __all__ = [
     "to_column",
     "to_columns",
 ]
+
+
+# What cells come in, where it is not a list or an array of another kind.
+_Container: TypeAlias = (
+    "pd.DataFrame | pd.Series | polars.DataFrame | polars.Series | np.ndarray"
+    " | list[Any] | tuple[Any, ...]"
+)
+_Rows = TypeVar("_Rows")
 
 
 class Column(NamedTuple):
@@ -79,7 +93,7 @@ def is_missing(values: np.ndarray) -> np.ndarray:
         return np.fromiter(nan, dtype=bool, count=len(cells))
 
 
-def _objects(cells: Iterable[Any], n: int) -> np.ndarray:
+def _objects(cells: Iterable[object], n: int) -> np.ndarray:
     """Object array of n cells that numpy must not look into."""
     if isinstance(cells, np.ndarray) and cells.dtype == object and cells.ndim == 1:
         return cells
@@ -87,9 +101,10 @@ def _objects(cells: Iterable[Any], n: int) -> np.ndarray:
     return np.fromiter(cells, dtype=object, count=n)
 
 
-def _polars_cells(series: Any) -> np.ndarray:
-    polars_type = type(series.dtype).__name__
-    if polars_type == "List" and series.dtype.inner.is_numeric():
+def _polars_cells(series: "polars.Series") -> np.ndarray:
+    dtype: Any = series.dtype
+    polars_type = type(dtype).__name__
+    if polars_type == "List" and dtype.inner.is_numeric():
         cells = (None if cell is None else cell.to_numpy() for cell in series)
         return _objects(cells, len(series))
     if polars_type == "Array":
@@ -100,26 +115,34 @@ def _polars_cells(series: Any) -> np.ndarray:
     return _objects(series.to_list(), len(series))
 
 
-def _cells(series: Any) -> np.ndarray:
+def _cells(series: CellColumn) -> np.ndarray:
     """Read-only cells of one column in whatever form the container keeps it."""
     if isinstance(series, pd.Series):
         values = _objects(series.to_numpy(dtype=object), len(series))
-    elif _is_polars(series):
+    elif _is_polars_series(series):
         values = _polars_cells(series)
     elif isinstance(series, np.ndarray) and series.ndim == 1 and series.dtype.kind not in "mM":
         values = series.astype(object, copy=False)
     else:  # a list; pictures along a first axis; times, which astype(object) makes integers
-        values = _objects(series, len(series))
+        values = _objects(cast(Iterable[object], series), len(series))
     values = values.view()
     values.flags.writeable = False
     return values
 
 
-def _is_polars(X: Any) -> bool:
+def _is_polars(X: object) -> bool:
     return any(base.__module__.partition(".")[0] == "polars" for base in type(X).__mro__)
 
 
-def _container(X: Any) -> Any:
+def _is_polars_frame(X: object) -> TypeGuard["polars.DataFrame"]:
+    return _is_polars(X) and type(X).__name__ == "DataFrame"
+
+
+def _is_polars_series(X: object) -> TypeGuard["polars.Series"]:
+    return _is_polars(X) and type(X).__name__ == "Series"
+
+
+def _container(X: object) -> _Container:
     """X as pandas, polars, ndarray or list; other array-likes become ndarrays."""
     if isinstance(X, pd.DataFrame | pd.Series):
         return X
@@ -130,16 +153,16 @@ def _container(X: Any) -> Any:
         for row, cells in zip(rows, X, strict=True):
             row[:] = _objects(cells, len(cells))
         return rows
+    if _is_polars_frame(X) or _is_polars_series(X):
+        return X
     if _is_polars(X):
-        if type(X).__name__ in ("DataFrame", "Series"):
-            return X
         raise TypeError(f"A polars {type(X).__name__} has no rows yet. Pass X.collect().")
     if hasattr(X, "toarray") and hasattr(X, "nnz"):
         raise TypeError("A sparse matrix has no cells to encode. Pass X.toarray().")
     if not isinstance(X, str | bytes | dict) and hasattr(X, "__array__"):
-        X = np.asarray(X)
-        if X.ndim:
-            return X
+        array = np.asarray(X)
+        if array.ndim:
+            return array
     raise TypeError(
         f"X must hold one row a sample, got {type(X).__name__}. Pass a pandas or polars frame, a"
         " numpy array, or a list of cells."
@@ -155,32 +178,32 @@ def _is_table(X: Sequence[Any]) -> bool:
     return all(pd.api.types.is_scalar(c) or isinstance(c, os.PathLike) for row in X for c in row)
 
 
-def n_rows(X: Any) -> int:
+def n_rows(X: CellColumn | ArrayLike) -> int:
     """Count the rows of X."""
     return len(X) if isinstance(X, list | tuple) else len(_container(X))
 
 
-def _names(X: Any) -> list[Hashable]:
+def _names(X: _Container) -> list[Hashable]:
     """Column names of a container, None for a nameless column."""
     if isinstance(X, pd.Series):
         return [X.name]
-    if hasattr(X, "columns"):
+    if isinstance(X, pd.DataFrame) or _is_polars_frame(X):
         return list(X.columns)
-    if _is_polars(X):
+    if _is_polars_series(X):
         return [X.name or None]  # polars has no None here, only ""
     if isinstance(X, np.ndarray) and X.ndim == 2:
         return [None] * X.shape[1]
     return [None]
 
 
-def iter_series(X: Any) -> Iterator[tuple[Hashable, Any]]:
+def iter_series(X: CellColumn) -> Iterator[tuple[Hashable, Any]]:
     """Yield name and column, the latter as a Series, ndarray (cells along axis 0) or list."""
-    X = _container(X)
-    for position, name in enumerate(_names(X)):
-        yield name, _pick(X, [position], scalar=True)
+    frame = _container(X)
+    for position, name in enumerate(_names(frame)):
+        yield name, _pick(frame, [position], scalar=True)
 
 
-def to_column(name: Hashable, series: Any) -> Column:
+def to_column(name: Hashable, series: CellColumn) -> Column:
     """Give the cells of one column as :func:`iter_series` yields it."""
     values = _cells(series)
     if isinstance(series, pd.Series):
@@ -190,7 +213,7 @@ def to_column(name: Hashable, series: Any) -> Column:
     return Column(name, values, is_missing(values), labels)
 
 
-def to_columns(X: Any) -> list[Column]:
+def to_columns(X: CellColumn) -> list[Column]:
     """Take X apart into columns of cells.
 
     Parameters
@@ -223,7 +246,7 @@ def to_columns(X: Any) -> list[Column]:
     return [to_column(name, series) for name, series in iter_series(X)]
 
 
-def take_rows(X: Any, rows: Any) -> Any:
+def take_rows(X: _Rows, rows: ArrayLike | slice) -> _Rows:
     """Pick rows, in the container they come in.
 
     Parameters
@@ -234,19 +257,21 @@ def take_rows(X: Any, rows: Any) -> Any:
         Positions, in any order and repeated if wished, or a mask.
 
     """
-    if not isinstance(rows, slice):
-        rows = np.asarray(rows)
-        rows = rows if rows.size else rows.astype(np.intp)  # np.asarray([]) is float
-    if isinstance(X, list | tuple):
-        cells = [X[i] for i in np.arange(len(X))[rows]]
-        return cells if isinstance(X, list) else tuple(cells)
-    X = _container(X)
+    chosen: slice | np.ndarray = rows if isinstance(rows, slice) else np.asarray(rows)
+    if isinstance(chosen, np.ndarray) and not chosen.size:
+        chosen = chosen.astype(np.intp)  # np.asarray([]) is float
+    frame: Any = X if isinstance(X, list | tuple) else _container(X)
     # Checks mask length and range in one wording for all containers.
-    positions = np.arange(len(X))[rows]
-    return X.iloc[positions] if hasattr(X, "iloc") else X[positions]
+    positions = np.arange(len(frame))[chosen]
+    if isinstance(frame, list | tuple):
+        cells = [frame[i] for i in positions]
+        picked: Any = cells if isinstance(frame, list) else tuple(cells)
+    else:
+        picked = frame.iloc[positions] if hasattr(frame, "iloc") else frame[positions]
+    return cast(_Rows, picked)
 
 
-def take_columns(X: Any, key: Any) -> Any:
+def take_columns(X: CellColumn, key: ColumnKey) -> Any:
     """Pick columns by a key as ``ColumnTransformer`` takes it.
 
     Parameters
@@ -272,24 +297,24 @@ def take_columns(X: Any, key: Any) -> Any:
         ...
     ValueError: X has no column 'foto': did you mean 'photo'? Its columns are 'photo', 'price'.
     """
-    X = _container(X)
-    scalar, positions = _positions(X, key)
-    return _pick(X, positions, scalar)
+    frame = _container(X)
+    scalar, positions = _positions(frame, key)
+    return _pick(frame, positions, scalar)
 
 
-def columns_of(X: Any, key: Any) -> list[Column]:
+def columns_of(X: CellColumn, key: ColumnKey) -> list[Column]:
     """Take the columns that a key, as :func:`take_columns` takes it, picks, apart into cells.
 
     The same as ``to_columns(take_columns(X, key))`` without a frame in between, which for one
     row takes longer than a network.
     """
-    X = _container(X)
-    names = _names(X)
-    _, positions = _positions(X, key)
-    return [to_column(names[p], _pick(X, [p], scalar=True)) for p in positions]
+    frame = _container(X)
+    names = _names(frame)
+    _, positions = _positions(frame, key)
+    return [to_column(names[p], _pick(frame, [p], scalar=True)) for p in positions]
 
 
-def add_absent_columns(X: Any, names: Sequence[str]) -> Any:
+def add_absent_columns(X: _Rows, names: Sequence[str]) -> _Rows:
     """Give a frame a column of missing cells, in its place, for each name that it lacks.
 
     What has no column names comes back as it is.
@@ -302,30 +327,33 @@ def add_absent_columns(X: Any, names: Sequence[str]) -> Any:
     for position, name in enumerate(names):
         if name in lacking:
             order.insert(position, name)
-    if isinstance(X, pd.DataFrame):
-        return X.reindex(columns=order)
-    return X.with_columns(**dict.fromkeys(lacking)).select(order)
+    frame: Any = X
+    if isinstance(frame, pd.DataFrame):
+        longer: Any = frame.reindex(columns=order)
+    else:
+        longer = frame.with_columns(**dict.fromkeys(lacking)).select(order)
+    return cast(_Rows, longer)
 
 
-def column_names(X: Any, key: Any = slice(None)) -> list[str]:
+def column_names(X: CellColumn, key: ColumnKey = slice(None)) -> list[str]:
     """Names of the columns that a key, as :func:`take_columns` takes it, picks.
 
     Nameless columns are ``"x0"``, ``"x1"``, ... by position in X, as in scikit-learn.
     """
-    X = _container(X)
-    names = _names(X)
-    _, positions = _positions(X, key)
+    frame = _container(X)
+    names = _names(frame)
+    _, positions = _positions(frame, key)
     return [f"x{p}" if names[p] is None else str(names[p]) for p in positions]
 
 
-def _pick(X: Any, positions: list[int], scalar: bool) -> Any:
+def _pick(X: _Container, positions: list[int], scalar: bool) -> Any:
     if isinstance(X, pd.DataFrame):
         if not scalar:
             return X.iloc[:, positions]
         name = X.columns[positions[0]]
         # By name pandas is ten times as quick; only text names one column for certain.
         return X[name] if type(name) is str and X.columns.is_unique else X.iloc[:, positions[0]]
-    if _is_polars(X) and type(X).__name__ == "DataFrame":
+    if _is_polars_frame(X):
         series = X.get_columns()
         return series[positions[0]] if scalar else X.select([series[p].name for p in positions])
     if isinstance(X, np.ndarray) and X.ndim == 2:
@@ -334,14 +362,13 @@ def _pick(X: Any, positions: list[int], scalar: bool) -> Any:
         return X
     if isinstance(X, pd.Series):
         return X.to_frame().iloc[:, positions]
-    if _is_polars(X):
+    if _is_polars_series(X):
         return X.to_frame() if positions else X.to_frame().select([])
-    if not isinstance(X, np.ndarray) or X.ndim > 2:
-        X = _cells(X)
-    return X[:, None][:, positions]
+    cells = X if isinstance(X, np.ndarray) and X.ndim <= 2 else _cells(X)
+    return cells[:, None][:, positions]
 
 
-def _positions(X: Any, key: Any) -> tuple[bool, list[int]]:
+def _positions(X: _Container, key: ColumnKey) -> tuple[bool, list[int]]:
     """Whether a key is one column rather than a list of them, and where its columns stand."""
     key = key(X) if callable(key) else key
     names = _names(X)
@@ -372,8 +399,8 @@ def _positions(X: Any, key: Any) -> tuple[bool, list[int]]:
     )
 
 
-def _in_range(names: list[Hashable], position: Any) -> int:
-    if not -len(names) <= position < len(names):
+def _in_range(names: list[Hashable], position: Integral) -> int:
+    if not -len(names) <= int(position) < len(names):
         raise ValueError(f"X has no column at position {position}: it has {len(names)} columns.")
     return int(position) % len(names)
 

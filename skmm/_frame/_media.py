@@ -60,7 +60,7 @@ SCALARS = (
 )
 
 
-def cell_kind(cell: Any) -> str | None:
+def cell_kind(cell: object) -> str | None:
     """Modality of one cell that is not missing.
 
     Parameters
@@ -98,12 +98,14 @@ def cell_kind(cell: Any) -> str | None:
     return None
 
 
-def _are_pictures(cell: Any) -> bool:
+def _are_pictures(cell: object) -> bool:
     """Whether a cell is a list of pictures, none of them spelled as a list of numbers."""
-    listed = isinstance(cell, list | tuple)
     if isinstance(cell, np.ndarray):
-        listed = cell.dtype == object and cell.ndim == 1
-    if not listed or not len(cell):
+        if cell.dtype != object or cell.ndim != 1:
+            return False
+    elif not isinstance(cell, list | tuple):
+        return False
+    if not len(cell):
         return False
     return all(not isinstance(item, list | tuple) and cell_kind(item) == "image" for item in cell)
 
@@ -113,7 +115,7 @@ def bytes_kind(head: bytes) -> str | None:
     return next((modality for magic, modality in _MAGIC if magic.match(head)), None)
 
 
-def describe(cell: Any) -> str:
+def describe(cell: object) -> str:
     """Spell a cell that belongs to no modality, for a message."""
     if isinstance(cell, os.PathLike):
         suffix = PurePosixPath(cell).suffix
@@ -142,15 +144,16 @@ def path_kind(text: "str | bytes") -> str | None:
     return _SUFFIXES.get(PurePosixPath(text).suffix.lower())
 
 
-def shape_and_dtype(cell: Any) -> tuple[tuple[int, ...], str]:
+def shape_and_dtype(cell: object) -> tuple[tuple[int, ...], str]:
     """Shape and dtype name of an array, torch tensor or nested list."""
-    if not (hasattr(cell, "shape") and hasattr(cell, "dtype")):
+    array: Any = cell
+    if not (hasattr(array, "shape") and hasattr(array, "dtype")):
         try:
-            cell = np.asarray(cell)
+            array = np.asarray(cell)
         except ValueError:  # lists of unequal length
-            return (len(cell),), "object"
-    dtype = getattr(cell.dtype, "name", None) or str(cell.dtype).rpartition(".")[2]
-    return tuple(cell.shape), dtype
+            return (len(array),), "object"
+    dtype = getattr(array.dtype, "name", None) or str(array.dtype).rpartition(".")[2]
+    return tuple(array.shape), dtype
 
 
 def array_kind(shape: tuple[int, ...], dtype: str) -> str | None:

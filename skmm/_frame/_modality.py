@@ -6,13 +6,14 @@ Nothing is opened, decoded or downloaded to find out, and polars is not imported
 import os
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from skmm._frame._column import Column, column_names, iter_series, n_rows, to_column
 from skmm._frame._media import SCALARS, cell_kind, describe, path_kind, shape_and_dtype
+from skmm._frame._types import CellColumn
 from skmm.exceptions import CellTypeError
 
 __all__ = ["MODALITIES", "infer_modalities"]
@@ -42,7 +43,7 @@ _DATE = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}.*)?")
 _REPEATS = [(1.5, 1.25, 1000), (4.5, 3, 1000), (np.inf, 10, 40)]
 
 
-def infer_modalities(X: Any) -> dict[str, str]:
+def infer_modalities(X: CellColumn) -> dict[str, str]:
     """Tell the modality of each column.
 
     Parameters
@@ -123,7 +124,7 @@ def infer_modalities(X: Any) -> dict[str, str]:
     }
 
 
-def _modality(name: str, series: Any) -> str:
+def _modality(name: str, series: CellColumn) -> str:
     if _is_tabular_dtype(series):
         return _tabular_or_drop(series)
     column = to_column(name, series)
@@ -150,7 +151,7 @@ def _modality(name: str, series: Any) -> str:
     return kind
 
 
-def _is_tabular_dtype(series: Any) -> bool:
+def _is_tabular_dtype(series: CellColumn) -> bool:
     dtype: Any = getattr(series, "dtype", None)
     if isinstance(series, pd.Series):
         types = pd.api.types
@@ -168,13 +169,13 @@ def _is_tabular_dtype(series: Any) -> bool:
     return False
 
 
-def _tabular_or_drop(series: Any) -> str:
+def _tabular_or_drop(series: CellColumn) -> str:
     if hasattr(series, "drop_nulls"):  # polars, where NaN is no null
         present = series.drop_nulls()
         present = present.drop_nans() if present.dtype.is_float() else present
         n_distinct = present.n_unique()
     else:
-        present = pd.Series(series).dropna()
+        present = pd.Series(cast(Any, series)).dropna()
         n_distinct = present.nunique()
     if n_distinct == 0 or (n_distinct == 1 and len(present) == len(series) > 1):
         return "drop"
@@ -202,7 +203,7 @@ def _string_modality(cells: list[str]) -> str:
     return "tabular" if repeated else "text"
 
 
-def _one_length(cells: Iterable[Any]) -> bool:
+def _one_length(cells: Iterable[object]) -> bool:
     return len({len(cell) for cell in cells if hasattr(cell, "__len__")}) == 1
 
 

@@ -1,6 +1,6 @@
 """What a user may hand over as a frame or as one column, for type hints."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -44,5 +44,7 @@ class SeriesLike(Protocol):
 Frame: TypeAlias = DataFrameLike | np.ndarray | Sequence[Sequence[object]]
 # One column: a Series, an array or a list of cells; a frame of one column will do.
 CellColumn: TypeAlias = SeriesLike | Sequence[object] | Frame
-# What names columns of a frame, as in scikit-learn's ColumnTransformer.
-ColumnKey: TypeAlias = str | int | slice | Sequence[str] | Sequence[int] | Sequence[bool]
+# What names columns of a frame, as in scikit-learn's ColumnTransformer; a callable gets the frame.
+ColumnKey: TypeAlias = (
+    str | int | slice | Sequence[str | int | bool] | np.ndarray | Callable[[Any], Any]
+)

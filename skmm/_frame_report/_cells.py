@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from itertools import islice
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -207,7 +207,7 @@ def size_of(n_bytes: int) -> str:
     return f"{value:.3g} {units[0]}"
 
 
-def _picture_size(file: Any) -> tuple[int, int]:
+def _picture_size(file: BinaryIO) -> tuple[int, int]:
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -249,7 +249,7 @@ def _show_sound(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
     sample.pictures = [envelope(low, high, f"Waveform of row {sample.row}, {sample.note}")]
 
 
-def _show_video(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
+def _show_video(cell: object, sample: Sample, rng: np.random.Generator) -> None:
     n_bytes, shape = glance(cell, "video")
     if n_bytes is not None and n_bytes > _LARGEST:
         sample.note = f"{size_of(n_bytes)}, too large to be decoded here"
@@ -264,7 +264,7 @@ def _show_video(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
             sample.note = f"{sample.note}, {size}" if sample.note else size
 
 
-def _show_cloud(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
+def _show_cloud(cell: object, sample: Sample, rng: np.random.Generator) -> None:
     n_bytes, _ = glance(cell, "pointcloud")
     if n_bytes is not None and n_bytes > _LARGEST:
         sample.note = f"{size_of(n_bytes)}, too large to be decoded here"
@@ -275,7 +275,7 @@ def _show_cloud(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
     sample.pictures = [scatter(points[:, :3], words, rng)]
 
 
-def _show_series(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
+def _show_series(cell: object, sample: Sample, rng: np.random.Generator) -> None:
     series = read_series(cell)
     n_timestamps, n_channels = series.shape
     sample.note = f"{n_timestamps:,} timestamps, {n_channels:,} channels"
@@ -284,7 +284,7 @@ def _show_series(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
     sample.pictures = [lines(series, f"Series of row {sample.row}, {sample.note}")]
 
 
-def _show_vector(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
+def _show_vector(cell: object, sample: Sample, rng: np.random.Generator) -> None:
     vector = read_series(cell)
     sample.note = f"{len(vector):,} numbers"
     words = f"Numbers of row {sample.row} in their order, {sample.note}"
@@ -295,7 +295,7 @@ def _vector_line(vector: np.ndarray, words: str) -> Picture:
     return lines(vector[:, :1], words)
 
 
-def _show_text(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
+def _show_text(cell: object, sample: Sample, rng: np.random.Generator) -> None:
     sample.text = spell(cell)
     sample.note = f"{len(str(cell).split()):,} words"
 

@@ -12,6 +12,7 @@ import pandas as pd
 from skmm._frame._column import Column, to_column
 from skmm._frame._media import SCALARS
 from skmm._frame._modality import infer_modalities
+from skmm._frame._types import CellColumn
 from skmm._frame_report._cells import SHOW, bars, glance, size_of, steps
 from skmm._frame_report._facts import ColumnFacts, Sample, spell
 from skmm.exceptions import MissingExtraError
@@ -23,6 +24,183 @@ __all__ = [
     "tell_table",
     "tell_text",
 ]
+
+
+_N_CHECKED = 200  # cells of a medium whose files are looked at from outside
+_N_COMPARED = 1000  # arrays whose contents are compared
+_MEDIA = ("image", "audio", "video", "pointcloud", "timeseries", "vector")
+
+
+def look_at(
+    name: object,
+    series: CellColumn,
+    *,
+    modality: str | None,
+    n_samples: int,
+    rng: np.random.Generator,
+    is_shown: bool,
+) -> ColumnFacts:
+    """Say what a column holds.
+
+    Parameters
+    ----------
+    name : object
+        Of the column, as messages should have it.
+    series : Series, ndarray or list
+        The column as ``iter_series`` gives it.
+    modality : str or None
+        What it holds, None to infer it.
+    n_samples : int
+        Cells to show.
+    rng : numpy Generator
+        Draws them.
+    is_shown : bool
+        Whether cells are to be looked at at all.
+
+    Returns
+    -------
+    told : ColumnFacts
+        With samples in the order of the rows.
+    """
+    column = to_column(name, series)
+    missing = np.asarray(column.missing)
+    told = ColumnFacts(
+        name=spell(name),
+        modality="empty",
+        dtype=spell(getattr(series, "dtype", "object"), 60),
+        n_rows=len(missing),
+        n_missing=int(missing.sum()),
+        is_shown=is_shown,
+    )
+    if not told.n_rows:
+        return told
+    present = np.flatnonzero(~missing)
+    told.modality = modality or _modality(series, told)
+    _count_distinct(told, column.values[present], rng)
+    if not len(present) or not is_shown:
+        return told
+    if told.modality in ("tabular", "drop", "unclear"):
+        if told.modality == "drop" and told.n_missing < told.n_rows:
+            told.facts.append("One value throughout")
+        tell_table(told, column.values[present])
+        return told
+    if told.modality == "text":
+        tell_text(told, column.values[present])
+    _check_cells(told, column, present, rng)
+    _show_cells(told, column, present, n_samples, rng)
+    return told
+
+
+def _modality(series: CellColumn, told: ColumnFacts) -> str:
+    try:
+        return next(iter(infer_modalities(series).values()))
+    except Exception as error:  # of an unknown or mixed cell; also of a user's class
+        told.facts.append(spell(error, 400).rstrip("."))
+        return "unclear"
+
+
+def _count_distinct(told: ColumnFacts, cells: np.ndarray, rng: np.random.Generator) -> None:
+    """Count distinct cells, by content where that is cheap."""
+    try:
+        told.n_distinct = len({(type(cell) is bool, _plain(cell)) for cell in cells})
+        return
+    except TypeError:
+        pass
+    n_cells = len(cells)
+    if n_cells > _N_COMPARED:
+        cells = cells[np.sort(rng.choice(n_cells, _N_COMPARED, replace=False))]
+    try:
+        told.n_distinct = len({_content(cell) for cell in cells})
+    except Exception:  # pictures that would have to be decoded, lists of objects
+        return
+    if n_cells > _N_COMPARED:
+        told.facts.append(f"Distinct cells were counted among {_N_COMPARED:,} of {n_cells:,}")
+
+
+def _plain(cell: object) -> Any:
+    if isinstance(cell, bytes | bytearray | memoryview):
+        return digest_bytes(bytes(cell))
+    if not isinstance(cell, (str, os.PathLike, *SCALARS, pd.Timedelta, pd.Period, pd.Interval)):
+        raise TypeError("compares by place, or not at all")
+    return cell
+
+
+def _content(cell: object) -> Any:
+    if isinstance(cell, bytes | bytearray | memoryview | str | os.PathLike):
+        return _plain(cell)
+    if isinstance(cell, list | tuple) or hasattr(type(cell), "__array__"):
+        if "PIL" in type(cell).__module__:
+            raise TypeError("would have to be decoded")
+        array = np.asarray(cell)
+        if array.dtype.kind in "biufc":
+            return digest_array(array)
+    raise TypeError("compares by place")
+
+
+def _check_cells(
+    told: ColumnFacts, column: Column, present: np.ndarray, rng: np.random.Generator
+) -> None:
+    """Look at the cells of a medium from outside; name those that are not there."""
+    if told.modality not in _MEDIA:
+        return
+    rows = present
+    if len(rows) > _N_CHECKED:
+        rows = np.sort(rng.choice(rows, _N_CHECKED, replace=False))
+    n_bytes, shapes, n_bad = [], set(), 0
+    for row in rows:
+        try:
+            size, shape = glance(column.values[row], told.modality)
+        except Exception as error:  # of PIL over foreign bytes: no list of them is complete
+            n_bad += 1
+            _name(told, column, row, error)
+            continue
+        n_bytes += [size] if size is not None else []
+        shapes |= {shape} if shape is not None else set()
+    if n_bytes:
+        span = " to ".join(dict.fromkeys(size_of(n) for n in (min(n_bytes), max(n_bytes))))
+        told.facts.append(f"Files of {span}" if len(n_bytes) > 1 else f"A file of {span}")
+    if shapes:
+        joined = [" × ".join(map(str, shape)) for shape in sorted(shapes)]
+        word = "Sizes" if told.modality == "image" else "Shapes"
+        several = f"{word} from {joined[0]} to {joined[-1]}"
+        told.facts.append(several if len(joined) > 1 else f"{word} {joined[0]}")
+    if len(rows) < len(present):
+        told.facts.append(f"{len(rows):,} of {len(present):,} cells were looked at")
+    if n_bad:
+        told.facts.append(f"{n_bad:,} of {len(rows):,} cells looked at cannot be read")
+
+
+def _show_cells(
+    told: ColumnFacts,
+    column: Column,
+    present: np.ndarray,
+    n_samples: int,
+    rng: np.random.Generator,
+) -> None:
+    show = SHOW.get(told.modality)
+    if show is None:
+        return
+    # Cells that are known to be unreadable have been named, and would only fill the place.
+    good = [row for row in present if int(row) not in told.unreadable]
+    rows = np.asarray(good or present)
+    if len(rows) > n_samples:
+        rows = np.sort(rng.choice(rows, n_samples, replace=False))
+    for row in rows:
+        sample = Sample(row=spell(column.labels[row], 60))
+        try:
+            show(column.values[row], sample, rng)
+        except MissingExtraError as error:
+            sample.note = spell(error, 300)
+        except Exception as error:  # MediaDecodeError, CellTypeError, or of a user's class
+            sample.note, sample.unreadable = spell(error, 300), True
+            _name(told, column, row, error)
+        told.samples.append(sample)
+
+
+def _name(told: ColumnFacts, column: Column, row: int, error: Exception) -> None:
+    why = spell(error, 300) or type(error).__name__
+    told.unreadable.setdefault(int(row), (spell(column.labels[row], 60), why))
+
 
 # --- What is told about numbers, dates, categories and texts: figures over all cells ---
 
@@ -117,179 +295,3 @@ def _tell_categories(told: ColumnFacts, cells: np.ndarray) -> None:
         rest = len(cells) - sum(count for _, count in top)
         told.facts.append(f"{len(counts) - _N_TOP:,} other values in {rest:,} cells")
     told.picture = bars(top, len(cells))
-
-
-_N_CHECKED = 200  # cells of a medium whose files are looked at from outside
-_N_COMPARED = 1000  # arrays whose contents are compared
-_MEDIA = ("image", "audio", "video", "pointcloud", "timeseries", "vector")
-
-
-def look_at(
-    name: object,
-    series: Any,
-    *,
-    modality: str | None,
-    n_samples: int,
-    rng: np.random.Generator,
-    is_shown: bool,
-) -> ColumnFacts:
-    """Say what a column holds.
-
-    Parameters
-    ----------
-    name : object
-        Of the column, as messages should have it.
-    series : Series, ndarray or list
-        The column as ``iter_series`` gives it.
-    modality : str or None
-        What it holds, None to infer it.
-    n_samples : int
-        Cells to show.
-    rng : numpy Generator
-        Draws them.
-    is_shown : bool
-        Whether cells are to be looked at at all.
-
-    Returns
-    -------
-    told : ColumnFacts
-        With samples in the order of the rows.
-    """
-    column = to_column(name, series)
-    missing = np.asarray(column.missing)
-    told = ColumnFacts(
-        name=spell(name),
-        modality="empty",
-        dtype=spell(getattr(series, "dtype", "object"), 60),
-        n_rows=len(missing),
-        n_missing=int(missing.sum()),
-        is_shown=is_shown,
-    )
-    if not told.n_rows:
-        return told
-    present = np.flatnonzero(~missing)
-    told.modality = modality or _modality(series, told)
-    _count_distinct(told, column.values[present], rng)
-    if not len(present) or not is_shown:
-        return told
-    if told.modality in ("tabular", "drop", "unclear"):
-        if told.modality == "drop" and told.n_missing < told.n_rows:
-            told.facts.append("One value throughout")
-        tell_table(told, column.values[present])
-        return told
-    if told.modality == "text":
-        tell_text(told, column.values[present])
-    _check_cells(told, column, present, rng)
-    _show_cells(told, column, present, n_samples, rng)
-    return told
-
-
-def _modality(series: Any, told: ColumnFacts) -> str:
-    try:
-        return next(iter(infer_modalities(series).values()))
-    except Exception as error:  # of an unknown or mixed cell; also of a user's class
-        told.facts.append(spell(error, 400).rstrip("."))
-        return "unclear"
-
-
-def _count_distinct(told: ColumnFacts, cells: np.ndarray, rng: np.random.Generator) -> None:
-    """Count distinct cells, by content where that is cheap."""
-    try:
-        told.n_distinct = len({(type(cell) is bool, _plain(cell)) for cell in cells})
-        return
-    except TypeError:
-        pass
-    n_cells = len(cells)
-    if n_cells > _N_COMPARED:
-        cells = cells[np.sort(rng.choice(n_cells, _N_COMPARED, replace=False))]
-    try:
-        told.n_distinct = len({_content(cell) for cell in cells})
-    except Exception:  # pictures that would have to be decoded, lists of objects
-        return
-    if n_cells > _N_COMPARED:
-        told.facts.append(f"Distinct cells were counted among {_N_COMPARED:,} of {n_cells:,}")
-
-
-def _plain(cell: Any) -> Any:
-    if isinstance(cell, bytes | bytearray | memoryview):
-        return digest_bytes(bytes(cell))
-    if not isinstance(cell, (str, os.PathLike, *SCALARS, pd.Timedelta, pd.Period, pd.Interval)):
-        raise TypeError("compares by place, or not at all")
-    return cell
-
-
-def _content(cell: Any) -> Any:
-    if isinstance(cell, bytes | bytearray | memoryview | str | os.PathLike):
-        return _plain(cell)
-    if isinstance(cell, list | tuple) or hasattr(type(cell), "__array__"):
-        if "PIL" in type(cell).__module__:
-            raise TypeError("would have to be decoded")
-        array = np.asarray(cell)
-        if array.dtype.kind in "biufc":
-            return digest_array(array)
-    raise TypeError("compares by place")
-
-
-def _check_cells(
-    told: ColumnFacts, column: Column, present: np.ndarray, rng: np.random.Generator
-) -> None:
-    """Look at the cells of a medium from outside; name those that are not there."""
-    if told.modality not in _MEDIA:
-        return
-    rows = present
-    if len(rows) > _N_CHECKED:
-        rows = np.sort(rng.choice(rows, _N_CHECKED, replace=False))
-    n_bytes, shapes, n_bad = [], set(), 0
-    for row in rows:
-        try:
-            size, shape = glance(column.values[row], told.modality)
-        except Exception as error:  # of PIL over foreign bytes: no list of them is complete
-            n_bad += 1
-            _name(told, column, row, error)
-            continue
-        n_bytes += [size] if size is not None else []
-        shapes |= {shape} if shape is not None else set()
-    if n_bytes:
-        span = " to ".join(dict.fromkeys(size_of(n) for n in (min(n_bytes), max(n_bytes))))
-        told.facts.append(f"Files of {span}" if len(n_bytes) > 1 else f"A file of {span}")
-    if shapes:
-        joined = [" × ".join(map(str, shape)) for shape in sorted(shapes)]
-        word = "Sizes" if told.modality == "image" else "Shapes"
-        several = f"{word} from {joined[0]} to {joined[-1]}"
-        told.facts.append(several if len(joined) > 1 else f"{word} {joined[0]}")
-    if len(rows) < len(present):
-        told.facts.append(f"{len(rows):,} of {len(present):,} cells were looked at")
-    if n_bad:
-        told.facts.append(f"{n_bad:,} of {len(rows):,} cells looked at cannot be read")
-
-
-def _show_cells(
-    told: ColumnFacts,
-    column: Column,
-    present: np.ndarray,
-    n_samples: int,
-    rng: np.random.Generator,
-) -> None:
-    show = SHOW.get(told.modality)
-    if show is None:
-        return
-    # Cells that are known to be unreadable have been named, and would only fill the place.
-    good = [row for row in present if int(row) not in told.unreadable]
-    rows = np.asarray(good or present)
-    if len(rows) > n_samples:
-        rows = np.sort(rng.choice(rows, n_samples, replace=False))
-    for row in rows:
-        sample = Sample(row=spell(column.labels[row], 60))
-        try:
-            show(column.values[row], sample, rng)
-        except MissingExtraError as error:
-            sample.note = spell(error, 300)
-        except Exception as error:  # MediaDecodeError, CellTypeError, or of a user's class
-            sample.note, sample.unreadable = spell(error, 300), True
-            _name(told, column, row, error)
-        told.samples.append(sample)
-
-
-def _name(told: ColumnFacts, column: Column, row: int, error: Exception) -> None:
-    why = spell(error, 300) or type(error).__name__
-    told.unreadable.setdefault(int(row), (spell(column.labels[row], 60), why))

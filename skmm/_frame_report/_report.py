@@ -6,13 +6,13 @@ import webbrowser
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from skmm._frame._column import column_names, iter_series, n_rows
 from skmm._frame._modality import MODALITIES
+from skmm._frame._types import CellColumn
 from skmm._frame_report._facts import ColumnFacts, spell
 from skmm._frame_report._look import look_at
 from skmm._frame_report._page import fragment, page
@@ -116,7 +116,7 @@ _MOST_COLUMNS = 100  # of those behind them only the table tells
 
 
 def frame_report(
-    X: Any,
+    X: CellColumn,
     *,
     modalities: Mapping[str, str] | None = None,
     n_samples: int = 5,

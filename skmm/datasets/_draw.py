@@ -9,11 +9,15 @@ import unicodedata
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skmm._environment._optional import import_optional
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont
 
 __all__ = [
     "MEASURES",
@@ -122,7 +126,9 @@ def _named(code: int) -> bool:
     return bool(unicodedata.name(character, "")) and unicodedata.category(character)[0] not in "CZ"
 
 
-def _ink(character: str, font: Any, side: int, origin: tuple[int, int]) -> tuple[Any, Any]:
+def _ink(
+    character: str, font: "FreeTypeFont", side: int, origin: tuple[int, int]
+) -> tuple[Any, Any]:
     """White ink of a character on a black square, and the box around it or None."""
     # Imported here: the caller has made sure that Pillow is there.
     from PIL import Image, ImageDraw
@@ -132,7 +138,7 @@ def _ink(character: str, font: Any, side: int, origin: tuple[int, int]) -> tuple
     return canvas, canvas.getbbox()
 
 
-def _measure(character: str, font: Any) -> tuple[list[float], bytes] | None:
+def _measure(character: str, font: "FreeTypeFont") -> tuple[list[float], bytes] | None:
     """Measures in em and a digest of the shape, or None where there is no ink."""
     # The widest glyphs reach 1.7 em to the right and 1.1 em to the left.
     origin = (2 * _MEASURED_EM, 2 * _MEASURED_EM)
@@ -156,7 +162,7 @@ def _measure(character: str, font: Any) -> tuple[list[float], bytes] | None:
 class _Pen:
     """Draws characters on squares of one size, on one baseline."""
 
-    def __init__(self, font: Any, image_size: int):
+    def __init__(self, font: "FreeTypeFont", image_size: int):
         self.side = image_size * _OVERSAMPLING
         self.em = round(self.side * _EM)
         self.font = font.font_variant(size=self.em)
@@ -179,7 +185,7 @@ class _Pen:
         return np.asarray(ImageChops.invert(canvas.reduce(_OVERSAMPLING)))
 
 
-def _squared(canvas: Any, box: tuple) -> Any:
+def _squared(canvas: "Image", box: tuple[int, int, int, int]) -> Any:
     """The smallest square around the ink, with the ink in its middle."""
     left, top, right, bottom = box
     side = max(right - left, bottom - top)
@@ -192,7 +198,7 @@ def _squared(canvas: Any, box: tuple) -> Any:
 Arrays = dict[str, np.ndarray]
 
 
-def data_folder(data_home: str | os.PathLike | None = None) -> Path:
+def data_folder(data_home: str | os.PathLike[str] | None = None) -> Path:
     """Folder of the cached data sets; it need not exist.
 
     Parameters

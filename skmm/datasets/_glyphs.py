@@ -3,6 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -194,11 +195,11 @@ _TABLE_DESCRIPTION = """\
 
 def load_glyphs(
     *,
-    task: str = "script",
+    task: Literal["script", "category"] = "script",
     image_size: int = 64,
     n_samples: int | None = None,
     return_X_y: bool = False,
-    data_home: str | os.PathLike | None = None,
+    data_home: str | os.PathLike[str] | None = None,
     random_state: int | np.random.RandomState | None = 0,
 ) -> Bunch | tuple[pd.DataFrame, pd.Series]:
     """Load characters as pictures, names and a table of properties (classification).
@@ -326,10 +327,10 @@ def load_glyphs(
 
 def load_glyphs_retrieval(
     *,
-    subset: str = "all",
+    subset: Literal["all", "train", "test"] = "all",
     image_size: int = 64,
     n_samples: int | None = None,
-    data_home: str | os.PathLike | None = None,
+    data_home: str | os.PathLike[str] | None = None,
     random_state: int | np.random.RandomState | None = 0,
 ) -> Bunch:
     """Load full names of characters with their pictures (retrieval).
@@ -419,7 +420,7 @@ def load_glyphs_retrieval(
 
 
 def _drawn(
-    image_size: int, data_home: str | os.PathLike | None, function: str
+    image_size: int, data_home: str | os.PathLike[str] | None, function: str
 ) -> dict[str, np.ndarray]:
     """Pictures and measures of all characters, from the cache where it has them."""
     size = check_integer(function, "image_size", image_size, 8, 256)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,7 +75,7 @@ def show(
     return {name: _SIMPLE[kind](latents, rng)}
 
 
-def _cell_column(cells: list | np.ndarray) -> pd.Series:
+def _cell_column(cells: list[np.ndarray] | np.ndarray) -> pd.Series:
     """A column whose cells are arrays; each owns its values."""
     return pd.Series([np.array(cell) for cell in cells], dtype=object)
 
@@ -331,7 +332,7 @@ def _by_group(
 
 
 def _from_mapping(
-    function: str, parameter: str, value: Mapping, names: tuple[str, ...], size: int
+    function: str, parameter: str, value: Mapping[Any, Any], names: tuple[str, ...], size: int
 ) -> dict[tuple[str, ...], float]:
     """Share of each group that a mapping names, in the order of the modalities."""
     groups: dict[tuple[str, ...], float] = {}

@@ -1,6 +1,7 @@
 """Made point clouds: noisy samples of the surfaces of five shapes, turned and stretched."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -119,7 +120,7 @@ def _ring(n: int, rng: np.random.RandomState) -> np.ndarray:
 
 
 def _disk(radius: float, ring: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    return radius * np.sqrt(rng.random_sample((len(ring), 1))) * ring
+    return np.asarray(radius * np.sqrt(rng.random_sample((len(ring), 1))) * ring)
 
 
 def _with_z(plane: np.ndarray, z: "float | np.ndarray") -> np.ndarray:
@@ -147,10 +148,10 @@ def make_point_clouds(
     n_points: int | tuple[int, int] = (128, 512),
     noise: float = 0.02,
     stretch: float = 0.3,
-    rotation: str = "any",
+    rotation: Literal["none", "vertical", "any"] = "any",
     features: Sequence[str] = (),
     missing: float = 0.0,
-    missing_pattern: str = "random",
+    missing_pattern: Literal["random", "train_complete", "dependent"] = "random",
     return_parameters: bool = False,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray] | Bunch:
@@ -292,6 +293,8 @@ def _rotations(rotation: str, n: int, rng: np.random.RandomState) -> np.ndarray:
     if rotation == "none":
         return np.tile(np.eye(3), (n, 1, 1))
     if rotation == "vertical":
-        return Rotation.from_euler("z", rng.uniform(0, 2 * np.pi, (n, 1))).as_matrix()
-    # The direction of four normal numbers is uniform, and so is the rotation it stands for.
-    return Rotation.from_quat(rng.standard_normal((n, 4))).as_matrix()
+        rotations = Rotation.from_euler("z", rng.uniform(0, 2 * np.pi, (n, 1)))
+    else:
+        # The direction of four normal numbers is uniform, and so is the rotation it stands for.
+        rotations = Rotation.from_quat(rng.standard_normal((n, 4)))
+    return np.asarray(rotations.as_matrix())

@@ -1,11 +1,12 @@
 """Cells set to missing, in the container they come in. What comes in is never changed."""
 
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
 
 from skmm._frame._column import column_names, columns_of, is_missing, take_columns
+from skmm._frame._types import CellColumn, ColumnKey
 
 __all__ = [
     "column_positions",
@@ -15,8 +16,10 @@ __all__ = [
     "remove_cells",
 ]
 
+_Frame = TypeVar("_Frame")
 
-def column_positions(X: Any, key: Any) -> list[int]:
+
+def column_positions(X: CellColumn, key: ColumnKey) -> list[int]:
     """Positions of the columns of ``X`` that a key, as ``take_columns`` takes it, picks."""
     key = key(X) if callable(key) else key
     numbers = list(range(len(column_names(X))))
@@ -26,12 +29,15 @@ def column_positions(X: Any, key: Any) -> list[int]:
     return [int(position) for position in np.ravel(take_columns(probe, key))]
 
 
-def has_cells(X: Any, positions: list[int]) -> np.ndarray:
+def has_cells(X: CellColumn, positions: list[int]) -> np.ndarray:
     """Return which rows have a cell in at least one of the columns, (n_samples,) bool."""
-    return ~np.logical_and.reduce([column.missing for column in columns_of(X, positions)])
+    absent: np.ndarray = np.logical_and.reduce(
+        [column.missing for column in columns_of(X, positions)]
+    )
+    return ~absent
 
 
-def remove_cells(X: Any, positions: list[int], rows: np.ndarray) -> Any:
+def remove_cells(X: _Frame, positions: list[int], rows: np.ndarray) -> _Frame:
     """Return ``X`` without some cells.
 
     Parameters
@@ -55,18 +61,18 @@ def remove_cells(X: Any, positions: list[int], rows: np.ndarray) -> Any:
         frame = X.copy(deep=False)
         for position in positions:
             frame.isetitem(position, _without(X.iloc[:, position], rows).array)
-        return frame
+        return cast(_Frame, frame)
     if hasattr(X, "with_columns"):  # polars
-        series = [X.get_columns()[position] for position in positions]
+        columns: Any = cast(Any, X).get_columns()
+        series = [columns[position] for position in positions]
         keep = [type(s)(~rows) for s in series]
-        return X.with_columns(
-            [s.zip_with(k, s.clear(len(rows))) for s, k in zip(series, keep, strict=True)]
-        )
+        emptied = [s.zip_with(k, s.clear(len(rows))) for s, k in zip(series, keep, strict=True)]
+        return cast(_Frame, X.with_columns(emptied))
     array = np.array(X)
     if array.dtype.kind not in "fc":  # an array of whole numbers or of text holds no NaN
         array = array.astype(float if array.dtype.kind in "biu" else object)
     array[np.ix_(rows, np.asarray(positions))] = np.nan
-    return array
+    return cast(_Frame, array)
 
 
 def _without(series: pd.Series, rows: np.ndarray) -> pd.Series:
@@ -82,7 +88,9 @@ def _without(series: pd.Series, rows: np.ndarray) -> pd.Series:
 # --- Cells of other rows in place of a row's own. What comes in is never changed ---
 
 
-def exchange_cells(X: Any, positions: list[int], order: np.ndarray, source: Any = None) -> Any:
+def exchange_cells(
+    X: _Frame, positions: list[int], order: np.ndarray, source: _Frame | None = None
+) -> _Frame:
     """Return ``X`` with some of its columns from other rows, together.
 
     Parameters
@@ -101,21 +109,22 @@ def exchange_cells(X: Any, positions: list[int], order: np.ndarray, source: Any 
     X : same container
         The cells themselves are shared with the one that came in.
     """
-    source = X if source is None else source
+    others: Any = X if source is None else source
     if isinstance(X, pd.DataFrame):
         frame = X.copy(deep=False)
         for position in positions:
-            frame.isetitem(position, source.iloc[:, position].array.take(order))
-        return frame
+            frame.isetitem(position, others.iloc[:, position].array.take(order))
+        return cast(_Frame, frame)
     if hasattr(X, "with_columns"):  # polars
-        columns = source.get_columns()
-        return X.with_columns([columns[position].gather(order) for position in positions])
+        columns = others.get_columns()
+        exchanged = [columns[position].gather(order) for position in positions]
+        return cast(_Frame, X.with_columns(exchanged))
     array = np.array(X)
-    array[:, positions] = np.asarray(source)[np.ix_(order, np.asarray(positions))]
-    return array
+    array[:, positions] = np.asarray(others)[np.ix_(order, np.asarray(positions))]
+    return cast(_Frame, array)
 
 
-def put_cells(X: Any, position: int, cells: list[Any]) -> Any:
+def put_cells(X: _Frame, position: int, cells: list[Any]) -> _Frame:
     """Return ``X`` with other cells in one column.
 
     Parameters
@@ -136,10 +145,10 @@ def put_cells(X: Any, position: int, cells: list[Any]) -> Any:
     if isinstance(X, pd.DataFrame):
         frame = X.copy(deep=False)
         frame.isetitem(position, column)
-        return frame
+        return cast(_Frame, frame)
     if hasattr(X, "with_columns"):  # polars
-        series = X.get_columns()[position]
-        return X.with_columns(type(series)(series.name, list(cells)))
+        series = cast(Any, X).get_columns()[position]
+        return cast(_Frame, X.with_columns(type(series)(series.name, list(cells))))
     array = np.array(X, dtype=object)
     array[:, position] = column
-    return array
+    return cast(_Frame, array)

@@ -2,19 +2,22 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
+from skmm._constraints import Estimator, RandomState, Scoring, Splits
 from skmm._frame._column import take_rows
+from skmm._frame._types import ColumnKey, Frame
 from skmm.exceptions import ModalityWarning
 from skmm.inspection._cell_edits import has_cells, remove_cells
 from skmm.inspection._modalities import check_modalities
@@ -37,20 +40,20 @@ _NONE = _Loss("", 0.0, 0)  # nothing is
 
 
 def missing_modality_curve(
-    estimator: Any,
-    X: Any,
-    y: Any,
+    estimator: Estimator,
+    X: Frame,
+    y: ArrayLike,
     *,
-    modalities: Any = None,
+    modalities: Sequence[str] | Mapping[str, ColumnKey] | None = None,
     fractions: Iterable[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
     removal: str | Callable[[Any, Any], Any] = "random",
-    when: str = "test",
-    cv: Any = None,
-    groups: Any = None,
-    scoring: Any = None,
+    when: Literal["test", "both"] = "test",
+    cv: Splits = None,
+    groups: ArrayLike | None = None,
+    scoring: Scoring = None,
     n_repeats: int = 5,
     n_jobs: int | None = None,
-    random_state: Any = None,
+    random_state: RandomState = None,
 ) -> pd.DataFrame:
     """Score an estimator while one modality at a time gets lost in more and more rows.
 
@@ -163,7 +166,7 @@ def missing_modality_curve(
         for split in range(len(splits))
         for repeat in range(n_repeats)
     ]
-    work: dict[tuple, list[_Loss]] = {}  # what one fit has to answer
+    work: dict[tuple[Any, ...], list[_Loss]] = {}  # what one fit has to answer
     for split, loss, _ in points:
         fit_key = (split, loss) if when == "both" or prefit else (split,)
         answers = work.setdefault(fit_key, [])
@@ -215,17 +218,17 @@ class _LostRows:
 
     def __init__(
         self,
-        X: Any,
-        y: Any,
+        X: Frame,
+        y: ArrayLike,
         columns: dict[str, list[int]],
-        removal: Any,
+        removal: str | Callable[[Any, Any], Any],
         n_repeats: int,
-        random_state: Any,
+        random_state: RandomState,
     ):
         self.columns = columns
         self.present = {name: has_cells(X, own) for name, own in columns.items()}
         n = len(next(iter(self.present.values())))
-        self._rank = np.zeros(n) if removal == "random" else _rank_by(removal, X, y, n)
+        self._rank = _rank_by(removal, X, y, n) if callable(removal) else np.zeros(n)
         # One draw for all modalities, fractions and splits.
         self._chance = check_random_state(random_state).random_sample((n_repeats, n))
 
@@ -242,13 +245,13 @@ class _LostRows:
 
 
 def _answer(
-    estimator: Any,
-    X: Any,
-    y: Any,
+    estimator: Estimator,
+    X: Frame,
+    y: ArrayLike,
     split: tuple[np.ndarray, np.ndarray],
     lost: _LostRows,
     losses: list[_Loss],
-    scorer: Any,
+    scorer: Callable[..., float],
     *,
     when: str,
     prefit: bool,
@@ -281,13 +284,13 @@ def _answer(
     return answers
 
 
-def _after(X: Any, rows: np.ndarray, lost: _LostRows, loss: _Loss) -> Any:
+def _after(X: Frame, rows: np.ndarray, lost: _LostRows, loss: _Loss) -> Any:
     if loss == _NONE:
         return X
     return remove_cells(X, lost.columns[loss.modality], lost(rows, loss))
 
 
-def _rank_by(removal: Any, X: Any, y: Any, n: int) -> np.ndarray:
+def _rank_by(removal: Callable[[Any, Any], Any], X: Frame, y: ArrayLike, n: int) -> np.ndarray:
     rank = np.asarray(removal(X, y))
     if rank.shape != (n,) or rank.dtype.kind not in "biuf" or not np.isfinite(rank).all():
         raise ValueError(
@@ -298,7 +301,7 @@ def _rank_by(removal: Any, X: Any, y: Any, n: int) -> np.ndarray:
     return rank.astype(float)
 
 
-def _check_fractions(fractions: Any) -> list[float]:
+def _check_fractions(fractions: object) -> list[float]:
     given = list(fractions) if isinstance(fractions, Iterable) else [fractions]
     for share in given:
         if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= float(share) <= 1:
@@ -309,10 +312,10 @@ def _check_fractions(fractions: Any) -> list[float]:
         raise ValueError(
             f"{_NAME}: fractions must hold at least one number and none twice, got {given!r}."
         )
-    return [float(share) for share in given]
+    return [float(cast(float, share)) for share in given]
 
 
-def _check_options(removal: Any, when: Any, n_repeats: Any) -> None:
+def _check_options(removal: object, when: object, n_repeats: object) -> None:
     if removal != "random" and not callable(removal):
         raise ValueError(f"{_NAME}: removal must be 'random' or a callable, got {removal!r}.")
     if when not in ("test", "both"):
@@ -321,7 +324,7 @@ def _check_options(removal: Any, when: Any, n_repeats: Any) -> None:
         raise ValueError(f"{_NAME}: n_repeats must be an int of at least 1, got {n_repeats!r}.")
 
 
-def _is_fitted(estimator: Any) -> bool:
+def _is_fitted(estimator: Estimator) -> bool:
     try:
         check_is_fitted(estimator)
     except NotFittedError:

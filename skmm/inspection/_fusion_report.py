@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
+from skmm._constraints import Estimator, RandomState, Scoring, Splits
 from skmm._frame._column import take_rows
+from skmm._frame._types import Frame
 from skmm.exceptions import FusionWarning
 from skmm.inspection._modalities import keep_only, modality_columns, with_triples
 from skmm.inspection._report import FusionReport
@@ -25,8 +28,8 @@ __all__ = ["fusion_report"]
 _NAME = "fusion_report"
 
 
-class _Job(NamedTuple):
-    """One fit: the modalities kept, and the rows; ``inner`` is -1 for an outer fold."""
+class _PlannedFit(NamedTuple):
+    """A fit to come: the modalities kept, and the rows; ``inner`` is -1 for an outer fold."""
 
     names: tuple[str, ...]
     split: int
@@ -42,18 +45,18 @@ class _Result(NamedTuple):
 
 
 def fusion_report(
-    estimator: Any,
-    X: Any,
-    y: Any,
+    estimator: Estimator,
+    X: Frame,
+    y: ArrayLike,
     *,
-    cv: Any = 5,
-    groups: Any = None,
-    scoring: Any = None,
+    cv: Splits = 5,
+    groups: ArrayLike | None = None,
+    scoring: Scoring = None,
     max_subsets: int = 31,
-    inner_cv: Any = 3,
+    inner_cv: Splits = 3,
     confidence_level: float = 0.95,
     n_jobs: int | None = None,
-    random_state: Any = None,
+    random_state: RandomState = None,
 ) -> FusionReport:
     r"""Compare a fusion with each of its modalities alone and with subsets of them.
 
@@ -176,7 +179,7 @@ def fusion_report(
     if len(splits) < 2:
         raise ValueError(f"{_NAME}: cv gives {len(splits)} split. Give at least two.")
     subsets = choose_subsets(names, max_subsets, check_random_state(random_state))
-    jobs = [_Job(own, s, -1, *splits[s]) for own in subsets for s in range(len(splits))]
+    jobs = [_PlannedFit(own, s, -1, *splits[s]) for own in subsets for s in range(len(splits))]
     for s, (train, _) in enumerate(splits):
         jobs += _inner_jobs(names, s, train, estimator, X, y, inner_cv, groups)
     results = Parallel(n_jobs=n_jobs)(
@@ -218,25 +221,27 @@ def _inner_jobs(
     names: tuple[str, ...],
     split: int,
     train: np.ndarray,
-    estimator: Any,
-    X: Any,
-    y: Any,
-    inner_cv: Any,
-    groups: Any,
-) -> list[_Job]:
+    estimator: Estimator,
+    X: Frame,
+    y: ArrayLike,
+    inner_cv: Splits,
+    groups: ArrayLike | None,
+) -> list[_PlannedFit]:
     """Fits that choose the best single modality of one training part."""
     own_groups = None if groups is None else take_rows(groups, train)
     if own_groups is not None and isinstance(inner_cv, Integral):
         inner_cv = group_splitter(estimator, int(inner_cv))
     inner = make_splits(estimator, take_rows(X, train), take_rows(y, train), inner_cv, own_groups)
     return [
-        _Job((name,), split, fold, train[a], train[b])
+        _PlannedFit((name,), split, fold, train[a], train[b])
         for name in names
         for fold, (a, b) in enumerate(inner)
     ]
 
 
-def _fit_and_score(estimator: Any, X: Any, y: Any, job: _Job, scorer: Callable) -> _Result:
+def _fit_and_score(
+    estimator: Estimator, X: Frame, y: ArrayLike, job: _PlannedFit, scorer: Callable[..., float]
+) -> _Result:
     fitted = clone(estimator)
     try:
         start = time.perf_counter()
@@ -255,9 +260,9 @@ def _fit_and_score(estimator: Any, X: Any, y: Any, job: _Job, scorer: Callable) 
     return _Result(score, middle - start, end - middle)
 
 
-def _table(names: tuple[str, ...], jobs: list[_Job], results: list[_Result]) -> pd.DataFrame:
+def _table(names: tuple[str, ...], jobs: list[_PlannedFit], results: list[_Result]) -> pd.DataFrame:
     """Scores of all estimators and of the procedure that chooses the best single one."""
-    rows: list[tuple] = []
+    rows: list[tuple[Any, ...]] = []
     inner: dict[int, dict[str, list[_Result]]] = {}
     single: dict[tuple[str, int], _Result] = {}
     for job, result in zip(jobs, results, strict=True):
@@ -286,7 +291,7 @@ def _table(names: tuple[str, ...], jobs: list[_Job], results: list[_Result]) -> 
     )
 
 
-def _check_options(max_subsets: Any, confidence_level: Any) -> None:
+def _check_options(max_subsets: object, confidence_level: object) -> None:
     if not isinstance(max_subsets, Integral) or max_subsets < 1:
         raise ValueError(f"{_NAME}: max_subsets must be an int of at least 1, got {max_subsets!r}.")
     if not isinstance(confidence_level, Real) or not 0 < float(confidence_level) < 1:

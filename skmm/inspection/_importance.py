@@ -1,13 +1,17 @@
 """What the score loses when the cells of a modality are shuffled."""
 
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
+from skmm._constraints import Estimator, RandomState, Scoring
+from skmm._frame._types import ColumnKey, Frame
 from skmm.inspection._cell_edits import exchange_cells
 from skmm.inspection._modalities import check_modalities
 from skmm.inspection._validation import check_rows, check_scorers
@@ -18,16 +22,16 @@ _NAME = "modality_importance"
 
 
 def modality_importance(
-    estimator: Any,
-    X: Any,
-    y: Any,
+    estimator: Estimator,
+    X: Frame,
+    y: ArrayLike,
     *,
-    scoring: Any = None,
-    modalities: Any = None,
+    scoring: Scoring = None,
+    modalities: Sequence[str] | Mapping[str, ColumnKey] | None = None,
     n_repeats: int = 5,
-    sample_weight: Any = None,
+    sample_weight: ArrayLike | None = None,
     n_jobs: int | None = None,
-    random_state: Any = None,
+    random_state: RandomState = None,
 ) -> Bunch:
     """Score a fitted estimator while the cells of one modality at a time are shuffled.
 
@@ -136,18 +140,24 @@ def modality_importance(
     }
 
 
-def _score(scorer: Any, estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
+def _score(
+    scorer: Callable[..., Any],
+    estimator: Estimator,
+    X: Frame,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+) -> Any:
     if sample_weight is None:
         return scorer(estimator, X, y)
     return scorer(estimator, X, y, sample_weight=sample_weight)
 
 
 def _score_shuffled(
-    scorer: Any,
-    estimator: Any,
-    X: Any,
-    y: Any,
-    sample_weight: Any,
+    scorer: Callable[..., Any],
+    estimator: Estimator,
+    X: Frame,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
     name: str,
     positions: list[int],
     order: np.ndarray,

@@ -5,14 +5,17 @@ keep (name, transformer, columns) triples and leave one out by ``set_params(<nam
 """
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
+from skmm._constraints import Estimator
 from skmm._frame._column import column_names
+from skmm._frame._types import ColumnKey, Frame
 from skmm.inspection._cell_edits import column_positions
 
 __all__ = [
@@ -29,7 +32,7 @@ _OF_TRIPLES = ("modalities", "transformers")  # the parameters that hold triples
 _REMAINDER = "remainder"  # no transformer of a ColumnTransformer may have this name
 
 
-def _sites(estimator: Any) -> dict[str, Any]:
+def _sites(estimator: Estimator) -> dict[str, Any]:
     """Outermost parts that hold triples, by their parameter name, "" for the estimator itself."""
     parts = {"": estimator, **estimator.get_params(deep=True)}
     found = {path: part for path, part in parts.items() if _has_triples(part)}
@@ -40,14 +43,15 @@ def _sites(estimator: Any) -> dict[str, Any]:
     }
 
 
-def fusions_of(estimator: Any) -> list[Any]:
+def fusions_of(estimator: object) -> list[Any]:
     """Outermost parts of an estimator that hold triples: fusions and ``ColumnTransformer``."""
     if not hasattr(estimator, "get_params"):
         return []
-    return list(_sites(getattr(estimator, "best_estimator_", estimator)).values())
+    fitted: Any = getattr(estimator, "best_estimator_", estimator)
+    return list(_sites(fitted).values())
 
 
-def middle_of(estimator: Any, modality: str) -> Any:
+def middle_of(estimator: object, modality: str) -> Any:
     """Return what encodes the cells of a modality, None if there is no such modality.
 
     Of a pipeline its first step; as fitted, where that can be told.
@@ -62,21 +66,24 @@ def middle_of(estimator: Any, modality: str) -> Any:
     return None
 
 
-def _has_triples(part: Any) -> bool:
+def _has_triples(part: object) -> bool:
     if isinstance(part, type) or not hasattr(part, "get_params"):
         return False
     return isinstance(part, ColumnTransformer) or "modalities" in part.get_params(deep=False)
 
 
 def _triples(site: Any) -> list[tuple[str, Any, Any]]:
-    return site.transformers if isinstance(site, ColumnTransformer) else site.modalities
+    triples: list[tuple[str, Any, Any]] = (
+        site.transformers if isinstance(site, ColumnTransformer) else site.modalities
+    )
+    return triples
 
 
 def _nested(path: str, name: str) -> str:
     return f"{path}__{name}" if path else name
 
 
-def with_triples(estimator: Any, X: Any, y: Any, *, function: str) -> Any:
+def with_triples(estimator: Estimator, X: Frame, y: ArrayLike | None, *, function: str) -> Any:
     """Clone an estimator, with triples in place of every ``modalities="auto"``.
 
     A fusion that is not fitted has to be fitted for that: it alone knows what it makes of the
@@ -114,13 +121,13 @@ def with_triples(estimator: Any, X: Any, y: Any, *, function: str) -> Any:
     return written
 
 
-def _located(names: list[str], columns: Any) -> Any:
+def _located(names: list[str], columns: object) -> Any:
     if isinstance(columns, list) and all(column in names for column in columns):
         return [names.index(column) for column in columns]
     return columns
 
 
-def modality_columns(estimator: Any, X: Any, *, function: str) -> dict[str, list[int]]:
+def modality_columns(estimator: Estimator, X: Frame, *, function: str) -> dict[str, list[int]]:
     """Find the modalities of an estimator in a frame.
 
     Parameters
@@ -153,7 +160,7 @@ def modality_columns(estimator: Any, X: Any, *, function: str) -> dict[str, list
     return found[0]
 
 
-def _columns_of_site(site: Any, X: Any) -> dict[str, list[int]]:
+def _columns_of_site(site: Any, X: Frame) -> dict[str, list[int]]:
     taken = {name: column_positions(X, columns) for name, _, columns in _triples(site)}
     dropped = {name for name, middle, _ in _triples(site) if _is_drop(middle)}
     columns = {name: own for name, own in taken.items() if own and name not in dropped}
@@ -164,12 +171,17 @@ def _columns_of_site(site: Any, X: Any) -> dict[str, list[int]]:
     return columns
 
 
-def _is_drop(middle: Any) -> bool:
+def _is_drop(middle: object) -> bool:
     return isinstance(middle, str) and middle == "drop"
 
 
 def check_modalities(
-    modalities: Any, estimator: Any, X: Any, y: Any, *, function: str
+    modalities: Sequence[str] | Mapping[str, ColumnKey] | None,
+    estimator: Estimator,
+    X: Frame,
+    y: ArrayLike | None,
+    *,
+    function: str,
 ) -> dict[str, list[int]]:
     """Columns of the modalities that were asked for.
 
@@ -221,7 +233,9 @@ def check_modalities(
     return {name: own[name] for name in modalities}
 
 
-def columns_of_modality(estimator: Any, X: Any, modality: Any, *, function: str) -> list[int]:
+def columns_of_modality(
+    estimator: Estimator, X: Frame, modality: str, *, function: str
+) -> list[int]:
     """Find the columns of a modality, or else the one column of that name.
 
     Parameters
@@ -249,7 +263,7 @@ def columns_of_modality(estimator: Any, X: Any, modality: Any, *, function: str)
         return [names.index(modality)]
 
 
-def keep_only(estimator: Any, names: Collection[str]) -> Any:
+def keep_only(estimator: Estimator, names: Collection[str]) -> Any:
     """Clone an estimator with all modalities dropped but those of the names given.
 
     Parameters
@@ -275,7 +289,7 @@ def keep_only(estimator: Any, names: Collection[str]) -> Any:
     return kept.set_params(**params) if params else kept
 
 
-def _grids_without(estimator: Any, dropped: list[str]) -> dict[str, Any]:
+def _grids_without(estimator: Estimator, dropped: list[str]) -> dict[str, Any]:
     """Grids of the searches in an estimator, less what would bring dropped modalities back."""
     grids = {}
     for path, value in estimator.get_params(deep=True).items():

@@ -5,9 +5,11 @@ import os
 import re
 import sys
 import wave
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skmm._frame._media import cell_kind
 from skmm.readers import read_audio, read_image, read_series, read_text, read_video
@@ -41,14 +43,14 @@ class Parts(NamedTuple):
     shape: tuple[int, ...]
 
 
-def kind_of_cell(cell: Any) -> str | None:
+def kind_of_cell(cell: object) -> str | None:
     """Tell the modality of a cell, one of ``KINDS``, None for others."""
     kind = cell_kind(cell) or ""
     kind = {"string": "text", "1-D array": "timeseries", "2-D array": "timeseries"}.get(kind, kind)
     return kind if kind in KINDS else None
 
 
-def parts_of(cell: Any, kind: str, n_parts: int | None, rate: float | None) -> Parts:
+def parts_of(cell: object, kind: str, n_parts: int | None, rate: float | None) -> Parts:
     """Take a cell apart.
 
     Parameters
@@ -85,7 +87,7 @@ def _words(text: str) -> Parts:
     return Parts(text, without, [word.group() for word in found], (len(found),))
 
 
-def _patches(cell: Any, n: int) -> Parts:
+def _patches(cell: object, n: int) -> Parts:
     """Squares, each in turn given the mean colour of the picture."""
     array, back = _pixels(cell)  # channels last
     height, width = array.shape[:2]
@@ -149,7 +151,7 @@ def _wave(samples: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _series(cell: Any, n: int, rate: float | None) -> Parts:
+def _series(cell: object, n: int, rate: float | None) -> Parts:
     """Stretches, each in turn at the mean of each channel."""
     array = np.asarray(cell, dtype=float) if isinstance(cell, list | tuple) else np.asarray(cell)
     known = read_series(cell).astype(np.float64)  # (n_timestamps, n_channels)
@@ -160,7 +162,13 @@ def _series(cell: Any, n: int, rate: float | None) -> Parts:
     return _stretches(array, n, mean.reshape(array.shape[1:]), rate, np.asarray)
 
 
-def _stretches(array: np.ndarray, n: int, silence: Any, rate: float | None, back: Any) -> Parts:
+def _stretches(
+    array: np.ndarray,
+    n: int,
+    silence: ArrayLike,
+    rate: float | None,
+    back: Callable[[np.ndarray], Any],
+) -> Parts:
     """``n`` stretches along the first axis, of fewer entries one each."""
     edges = np.linspace(0, len(array), min(n, len(array)) + 1).round().astype(int)
     without = []

@@ -15,83 +15,8 @@ __all__ = [
     "holm",
 ]
 
-# --- Statistics of scores that share folds: a corrected interval, many comparisons ---
 
 _NOTHING = 1e-12  # what the subtraction of equal scores may leave
-
-
-class Comparison(NamedTuple):
-    """Mean of paired differences, its interval and the p-value of the difference zero."""
-
-    difference: float
-    lower: float
-    upper: float
-    p_value: float
-
-
-def compare(
-    differences: np.ndarray, test_per_train: float, *, confidence_level: float = 0.95
-) -> Comparison:
-    """Corrected resampled t-test of Nadeau and Bengio.
-
-    The training sets of the splits overlap, so their scores vary less than those of samples
-    drawn anew would: the variance of the mean is taken as ``1 / n_splits + n_test / n_train``
-    times that of the differences, in place of ``1 / n_splits``.
-
-    Parameters
-    ----------
-    differences : ndarray of shape (n_splits,)
-        Score of one estimator less that of another, on the same split.
-    test_per_train : float
-        Rows in a test part per row in a training part; 0 is the uncorrected test.
-    confidence_level : float, default=0.95
-        Of the interval.
-
-    Returns
-    -------
-    comparison : Comparison
-        Its p-value is two-sided.
-
-    References
-    ----------
-    Nadeau and Bengio (2003), "Inference for the generalization error", Machine Learning 52.
-    """
-    n = len(differences)
-    mean, deviation = float(np.mean(differences)), float(np.std(differences, ddof=1))
-    if deviation < _NOTHING:
-        equal = abs(mean) < _NOTHING
-        return Comparison(mean, mean, mean, 1.0 if equal else 0.0)
-    error = deviation * np.sqrt(1 / n + test_per_train)
-    reach = float(stats.t.ppf((1 + confidence_level) / 2, n - 1)) * error
-    p_value = 2 * float(stats.t.sf(abs(mean) / error, n - 1))
-    return Comparison(mean, mean - reach, mean + reach, p_value)
-
-
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Adjust p-values so that the chance of any false finding among them is held.
-
-    Parameters
-    ----------
-    p_values : ndarray of shape (n_comparisons,)
-        Each for itself.
-
-    Returns
-    -------
-    adjusted : ndarray of shape (n_comparisons,)
-        In the same order.
-
-    References
-    ----------
-    Holm (1979), "A simple sequentially rejective multiple test procedure", Scandinavian Journal
-    of Statistics 6.
-    """
-    order = np.argsort(p_values, kind="stable")
-    factors = np.arange(len(p_values), 0, -1)
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1.0)
-    return adjusted
-
-
 _INSIDE = "best single"  # the modality that a user without fusion would have chosen
 
 
@@ -126,6 +51,8 @@ class FusionReport:
         A row for each estimator: ``kind``, ``modalities``, ``n_modalities``, ``score`` and
         ``deviation`` (mean and standard deviation over the splits), ``fit_seconds`` and
         ``score_seconds`` (medians over the splits).
+    against_best_ : Series
+        The row ``"best single"`` of ``differences_``.
     pays_ : bool
         Whether the interval of the fused one less the best single modality is above 0.
     verdict_ : str
@@ -163,15 +90,13 @@ class FusionReport:
         self.scores_ = scores
         self.summary_ = _summary(scores)
         self.differences_ = _differences(scores, test_per_train, confidence_level)
-        self.pays_ = bool(self._against_best["lower"] > 0)
+        own = self.differences_["kind"] == _INSIDE
+        self.against_best_ = self.differences_[own].iloc[0]
+        self.pays_ = bool(self.against_best_["lower"] > 0)
         self.verdict_ = " ".join([self._judgement(), *self._idle_modalities()])
 
-    @property
-    def _against_best(self) -> pd.Series:
-        return self.differences_[self.differences_["kind"] == _INSIDE].iloc[0]
-
     def _judgement(self) -> str:
-        best = self._against_best
+        best = self.against_best_
         if self.pays_:
             opening = "Fusion pays"
         elif best["upper"] < 0:
@@ -191,7 +116,7 @@ class FusionReport:
         chosen = self.scores_.loc[self.scores_["kind"] == _INSIDE, "modalities"]
         counts = Counter(chosen).most_common()
         if len(counts) == 1:
-            return counts[0][0]
+            return str(counts[0][0])
         parts = ", ".join(f"{name} in {count}" for name, count in counts)
         return f"{parts} of {len(chosen)} splits"
 
@@ -278,3 +203,78 @@ def _differences(
     table["p_holm"] = table["p_value"]
     table.loc[many, "p_holm"] = holm(table.loc[many, "p_value"].to_numpy())
     return table
+
+
+# --- Statistics of scores that share folds: a corrected interval, many comparisons ---
+
+
+class Comparison(NamedTuple):
+    """Mean of paired differences, its interval and the p-value of the difference zero."""
+
+    difference: float
+    lower: float
+    upper: float
+    p_value: float
+
+
+def compare(
+    differences: np.ndarray, test_per_train: float, *, confidence_level: float = 0.95
+) -> Comparison:
+    """Corrected resampled t-test of Nadeau and Bengio.
+
+    The training sets of the splits overlap, so their scores vary less than those of samples
+    drawn anew would: the variance of the mean is taken as ``1 / n_splits + n_test / n_train``
+    times that of the differences, in place of ``1 / n_splits``.
+
+    Parameters
+    ----------
+    differences : ndarray of shape (n_splits,)
+        Score of one estimator less that of another, on the same split.
+    test_per_train : float
+        Rows in a test part per row in a training part; 0 is the uncorrected test.
+    confidence_level : float, default=0.95
+        Of the interval.
+
+    Returns
+    -------
+    comparison : Comparison
+        Its p-value is two-sided.
+
+    References
+    ----------
+    Nadeau and Bengio (2003), "Inference for the generalization error", Machine Learning 52.
+    """
+    n = len(differences)
+    mean, deviation = float(np.mean(differences)), float(np.std(differences, ddof=1))
+    if deviation < _NOTHING:
+        equal = abs(mean) < _NOTHING
+        return Comparison(mean, mean, mean, 1.0 if equal else 0.0)
+    error = deviation * np.sqrt(1 / n + test_per_train)
+    reach = float(stats.t.ppf((1 + confidence_level) / 2, n - 1)) * error
+    p_value = 2 * float(stats.t.sf(abs(mean) / error, n - 1))
+    return Comparison(mean, mean - reach, mean + reach, p_value)
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Adjust p-values so that the chance of any false finding among them is held.
+
+    Parameters
+    ----------
+    p_values : ndarray of shape (n_comparisons,)
+        Each for itself.
+
+    Returns
+    -------
+    adjusted : ndarray of shape (n_comparisons,)
+        In the same order.
+
+    References
+    ----------
+    Holm (1979), "A simple sequentially rejective multiple test procedure", Scandinavian Journal
+    of Statistics 6.
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * factors), 1.0)
+    return adjusted

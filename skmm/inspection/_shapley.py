@@ -2,17 +2,20 @@
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from math import factorial
 from numbers import Integral
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
+from skmm._constraints import Estimator, RandomState, Scoring
 from skmm._frame._column import column_names, n_rows
+from skmm._frame._types import ColumnKey, Frame
 from skmm.exceptions import ModalityWarning
 from skmm.inspection._cell_edits import exchange_cells, remove_cells
 from skmm.inspection._modalities import check_modalities, fusions_of
@@ -33,262 +36,23 @@ __all__ = [
     "sampled_coalitions",
 ]
 
-# --- Which coalitions of modalities are asked, and how their values become shares ---
-# Shares and interactions are weighted sums of the values of coalitions, with weights that depend on
-# the number of modalities alone. So they are worked out before anything is predicted.
-
-
-class Coalitions(NamedTuple):
-    """Coalitions, and the weights of their values.
-
-    Attributes
-    ----------
-    members : ndarray of shape (n_coalitions, n_modalities), bool
-        Who is in; the first is empty and the last one has them all.
-    shares : ndarray of shape (n_modalities, n_coalitions)
-        Weights in the Shapley value of each modality.
-    interactions : ndarray of shape (n_modalities, n_modalities, n_coalitions)
-        Weights in the interaction of each pair; zero on the diagonal.
-    exact : bool
-        Whether all coalitions are there.
-    """
-
-    members: np.ndarray
-    shares: np.ndarray
-    interactions: np.ndarray
-    exact: bool
-
-
-def choose_coalitions(n: int, limit: int, random: np.random.RandomState) -> Coalitions:
-    """Choose all coalitions of ``n`` modalities, or a sample if they are more than ``limit``."""
-    return all_coalitions(n) if 2**n <= limit else sampled_coalitions(n, limit, random)
-
-
-def all_coalitions(n: int) -> Coalitions:
-    """Give every coalition of ``n`` modalities."""
-    members = (np.arange(2**n)[:, None] >> np.arange(n) & 1).astype(bool)
-    sizes = members.sum(axis=1)
-    # Of a modality that joins a coalition of this size, over all orders of joining.
-    joins = np.array([factorial(s) * factorial(n - s - 1) / factorial(n) for s in range(n)])
-    shares = np.where(members.T, joins[np.maximum(sizes - 1, 0)], -joins[np.minimum(sizes, n - 1)])
-    interactions = np.zeros((n, n, 2**n))
-    if n > 1:
-        pairs = np.array(
-            [factorial(s) * factorial(n - s - 2) / factorial(n - 1) for s in range(n - 1)]
-        )
-        for i in range(n):
-            for j in range(n):
-                own = members[:, i].astype(int) + members[:, j]
-                sign = np.where(own == 1, -1.0, 1.0)
-                interactions[i, j] = (i != j) * sign * pairs[np.clip(sizes - own, 0, n - 2)]
-    return Coalitions(members, shares, interactions, exact=True)
-
-
-def sampled_coalitions(n: int, limit: int, random: np.random.RandomState) -> Coalitions:
-    """Give those met in random orders of joining; at least two, about ``limit`` at most.
-
-    Orders come in sets in which every pair of modalities stands side by side once, each order
-    with its reverse. A pair that joins one after the other is what its interaction is made of: of
-    those before it, in a random order, its weights are the average.
-    """
-    seen: dict[bytes, int] = {}
-    members: list[np.ndarray] = []
-
-    def place(who: np.ndarray) -> int:
-        if who.tobytes() not in seen:
-            seen[who.tobytes()] = len(members)
-            members.append(who.copy())
-        return seen[who.tobytes()]
-
-    shares: list[tuple[int, int, float]] = []  # modality, coalition, weight
-    pairs: list[tuple[int, int, int, float]] = []
-    place(np.zeros(n, dtype=bool))
-    n_orders = n_sets = 0
-    largest = 0  # coalitions that a set has added
-    while not n_sets or len(members) + largest <= limit:
-        before = len(members)
-        for order, apart in _orders_of_all_pairs(n, random):
-            _walk(order, apart, place, shares, pairs)
-            n_orders += 1
-        n_sets += 1
-        largest = max(largest, len(members) - before)
-        if len(members) == 2**n:
-            break
-    # The full one last.
-    at = np.argsort([who.all() for who in members], kind="stable")
-    to = np.argsort(at)
-    share_weights = np.zeros((n, len(members)))
-    for i, c, weight in shares:
-        share_weights[i, to[c]] += weight / n_orders
-    pair_weights = np.zeros((n, n, len(members)))
-    for i, j, c, weight in pairs:  # a pair is there twice in a set, once in each direction
-        pair_weights[i, j, to[c]] += weight / (2 * n_sets)
-        pair_weights[j, i, to[c]] += weight / (2 * n_sets)
-    return Coalitions(np.array(members)[at], share_weights, pair_weights, exact=False)
-
-
-def _walk(
-    order: np.ndarray,
-    apart: int,
-    place: Callable[[np.ndarray], int],
-    shares: list[tuple[int, int, float]],
-    pairs: list[tuple[int, int, int, float]],
-) -> None:
-    """Let modalities join in this order; ``apart`` is a step whose pair does not count, or -1."""
-    who = np.zeros(len(order), dtype=bool)
-    for step, i in enumerate(order):
-        without = place(who)
-        if step + 1 < len(order) and step != apart:
-            j = order[step + 1]
-            who[j] = True
-            other = place(who)
-            who[i] = True
-            both = place(who)
-            who[j] = False
-            for coalition, weight in (
-                (without, 1.0),
-                (other, -1.0),
-                (place(who), -1.0),
-                (both, 1.0),
-            ):
-                pairs.append((i, j, coalition, weight))
-        who[i] = True
-        shares += [(i, without, -1.0), (i, place(who), 1.0)]
-
-
-def _orders_of_all_pairs(n: int, random: np.random.RandomState) -> list[tuple[np.ndarray, int]]:
-    """Return orders, each with its reverse, in which every pair stands side by side once.
-
-    These are Walecki's zigzags, which split the complete graph of an even number of points into
-    paths, over names in random order. An odd number gets one point more, which is taken out
-    again: the two beside it then stand side by side a second time, and the step is returned, else
-    -1. Those steps and their reverses are each place in an order once, so that the steps that
-    count are at all places equally often.
-    """
-    names = random.permutation(n)
-    even = n + n % 2
-    orders = []
-    for k in range(even // 2):
-        zigzag = [(k + (step + 1) // 2 * (1 if step % 2 else -1)) % even for step in range(even)]
-        apart = -1
-        if even > n:
-            taken = zigzag.index(n)
-            zigzag.remove(n)
-            apart = taken - 1 if taken < n else -1
-        order = names[zigzag]
-        orders += [(order, apart), (order[::-1], n - 2 - apart if apart >= 0 else -1)]
-    return orders
-
-
-# --- Ways to take modalities from a frame, for an estimator that is fitted with all of them ---
-
-
-class Removal:
-    """Takes modalities from a frame.
-
-    Parameters
-    ----------
-    kind : {"missing", "permute"}
-        Whether their cells are made missing, or cells of other rows stand in.
-    columns : dict of str to list of int
-        Positions of the columns of each modality.
-    source : frame or None
-        Rows whose cells stand in; None takes those of the frame itself.
-    draws : ndarray of shape (n_draws, n_samples), int
-        Which row stands in for each. One row stands in for all modalities that a row loses, so
-        that what stands in belongs together.
-    """
-
-    def __init__(self, kind: str, columns: dict[str, list[int]], source: Any, draws: np.ndarray):
-        self.kind = kind
-        self.columns = columns
-        self.source = source
-        self.draws = draws
-
-    @classmethod
-    def choose(
-        cls,
-        kind: Any,
-        estimator: Any,
-        columns: dict[str, list[int]],
-        X: Any,
-        *,
-        background: Any,
-        n_repeats: int,
-        random: np.random.RandomState,
-        function: str,
-    ) -> Self:
-        """Check and complete what was asked for."""
-        if kind not in ("auto", "missing", "permute"):
-            raise ValueError(
-                f"{function}: removal must be 'auto', 'missing' or 'permute', got {kind!r}."
-            )
-        fusions = fusions_of(estimator)
-        refusing = [f for f in fusions if getattr(f, "all_missing", None) == "raise"]
-        if kind == "missing" and refusing:
-            raise ValueError(
-                f"{function}: removal='missing' asks for rows that lack every modality, which"
-                f" {type(refusing[0]).__name__} refuses. Set its all_missing='prior', or take"
-                " removal='permute'."
-            )
-        if kind == "auto":
-            able = [getattr(f, "all_missing", None) == "prior" for f in fusions]
-            kind = "missing" if able and all(able) else "permute"
-        if kind == "missing":
-            return cls(kind, columns, None, np.zeros((1, n_rows(X)), dtype=int))
-        n_source = n_rows(X if background is None else background)
-        if n_source < 2 and background is None:
-            raise ValueError(
-                f"{function}: cells of other rows have to stand in, and X has one row. Give rows"
-                " whose cells may stand in as background, such as X_train."
-            )
-        if background is not None:
-            # As far as there are enough, every row of the background once.
-            order = [random.permutation(n_source) for _ in range(n_repeats)]
-            draws = np.stack([np.resize(o, n_rows(X)) for o in order])
-        else:
-            draws = np.stack([random.permutation(n_source) for _ in range(n_repeats)])
-        return cls(kind, columns, background, draws)
-
-    def __call__(self, X: Any, kept: np.ndarray) -> list[Any]:
-        """Frames without some modalities: one for each draw.
-
-        Parameters
-        ----------
-        X : frame
-            All modalities.
-        kept : ndarray of shape (n_modalities,), bool
-            Which of them stay.
-
-        Returns
-        -------
-        frames : list of frame
-            Estimators are asked about each, and the mean of their answers is what counts.
-        """
-        lost = [p for own, k in zip(self.columns.values(), kept, strict=True) if not k for p in own]
-        if not lost:
-            return [X]
-        if self.kind == "missing":
-            return [remove_cells(X, lost, np.ones(n_rows(X), dtype=bool))]
-        return [exchange_cells(X, lost, order, self.source) for order in self.draws]
-
 
 _NAME = "modality_shapley"
 
 
 def modality_shapley(
-    estimator: Any,
-    X: Any,
-    y: Any = None,
+    estimator: Estimator,
+    X: Frame,
+    y: ArrayLike | None = None,
     *,
-    scoring: Any = None,
-    modalities: Any = None,
-    removal: str = "auto",
-    background: Any = None,
+    scoring: Scoring = None,
+    modalities: Sequence[str] | Mapping[str, ColumnKey] | None = None,
+    removal: Literal["auto", "missing", "permute"] = "auto",
+    background: Frame | None = None,
     max_coalitions: int = 256,
     n_repeats: int = 5,
     n_jobs: int | None = None,
-    random_state: Any = None,
+    random_state: RandomState = None,
 ) -> Bunch:
     r"""Divide the score of a fitted estimator, and each prediction, among the modalities.
 
@@ -461,11 +225,278 @@ def modality_shapley(
     return Bunch(**result, classes=classes, exact=coalitions.exact, removal=remove.kind)
 
 
+def _check_options(
+    X: Frame,
+    y: object,
+    scoring: object,
+    background: Frame | None,
+    max_coalitions: object,
+    n_repeats: object,
+) -> None:
+    for name, value, least in (("max_coalitions", max_coalitions, 2), ("n_repeats", n_repeats, 1)):
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{_NAME}: {name} must be an int of at least {least}, got {value!r}.")
+    if y is None and scoring is not None:
+        raise ValueError(f"{_NAME}: scoring is given, but no y to score with. Give both or none.")
+    if background is None:
+        return
+    if column_names(background) != column_names(X) or not n_rows(background):
+        raise ValueError(
+            f"{_NAME}: background must have rows, and the columns of X, {column_names(X)}, got"
+            f" {n_rows(background)} rows of {column_names(background)}."
+        )
+
+
+# --- Which coalitions of modalities are asked, and how their values become shares ---
+# Shares and interactions are weighted sums of the values of coalitions, with weights that depend on
+# the number of modalities alone. So they are worked out before anything is predicted.
+
+
+class Coalitions(NamedTuple):
+    """Coalitions, and the weights of their values.
+
+    Attributes
+    ----------
+    members : ndarray of shape (n_coalitions, n_modalities), bool
+        Who is in; the first is empty and the last one has them all.
+    shares : ndarray of shape (n_modalities, n_coalitions)
+        Weights in the Shapley value of each modality.
+    interactions : ndarray of shape (n_modalities, n_modalities, n_coalitions)
+        Weights in the interaction of each pair; zero on the diagonal.
+    exact : bool
+        Whether all coalitions are there.
+    """
+
+    members: np.ndarray
+    shares: np.ndarray
+    interactions: np.ndarray
+    exact: bool
+
+
+def choose_coalitions(n: int, limit: int, random: np.random.RandomState) -> Coalitions:
+    """Choose all coalitions of ``n`` modalities, or a sample if they are more than ``limit``."""
+    return all_coalitions(n) if 2**n <= limit else sampled_coalitions(n, limit, random)
+
+
+def all_coalitions(n: int) -> Coalitions:
+    """Give every coalition of ``n`` modalities."""
+    members = (np.arange(2**n)[:, None] >> np.arange(n) & 1).astype(bool)
+    sizes = members.sum(axis=1)
+    # Of a modality that joins a coalition of this size, over all orders of joining.
+    joins = np.array([factorial(s) * factorial(n - s - 1) / factorial(n) for s in range(n)])
+    shares = np.where(members.T, joins[np.maximum(sizes - 1, 0)], -joins[np.minimum(sizes, n - 1)])
+    interactions = np.zeros((n, n, 2**n))
+    if n > 1:
+        pairs = np.array(
+            [factorial(s) * factorial(n - s - 2) / factorial(n - 1) for s in range(n - 1)]
+        )
+        for i in range(n):
+            for j in range(n):
+                own = members[:, i].astype(int) + members[:, j]
+                sign = np.where(own == 1, -1.0, 1.0)
+                interactions[i, j] = (i != j) * sign * pairs[np.clip(sizes - own, 0, n - 2)]
+    return Coalitions(members, shares, interactions, exact=True)
+
+
+def sampled_coalitions(n: int, limit: int, random: np.random.RandomState) -> Coalitions:
+    """Give those met in random orders of joining; at least two, about ``limit`` at most.
+
+    Orders come in sets in which every pair of modalities stands side by side once, each order
+    with its reverse. A pair that joins one after the other is what its interaction is made of: of
+    those before it, in a random order, its weights are the average.
+    """
+    seen: dict[bytes, int] = {}
+    members: list[np.ndarray] = []
+
+    def place(who: np.ndarray) -> int:
+        if who.tobytes() not in seen:
+            seen[who.tobytes()] = len(members)
+            members.append(who.copy())
+        return seen[who.tobytes()]
+
+    shares: list[tuple[int, int, float]] = []  # modality, coalition, weight
+    pairs: list[tuple[int, int, int, float]] = []
+    place(np.zeros(n, dtype=bool))
+    n_orders = n_sets = 0
+    largest = 0  # coalitions that a set has added
+    while not n_sets or len(members) + largest <= limit:
+        before = len(members)
+        for order, apart in _orders_of_all_pairs(n, random):
+            _walk(order, apart, place, shares, pairs)
+            n_orders += 1
+        n_sets += 1
+        largest = max(largest, len(members) - before)
+        if len(members) == 2**n:
+            break
+    # The full one last.
+    at = np.argsort([who.all() for who in members], kind="stable")
+    to = np.argsort(at)
+    share_weights = np.zeros((n, len(members)))
+    for i, c, weight in shares:
+        share_weights[i, to[c]] += weight / n_orders
+    pair_weights = np.zeros((n, n, len(members)))
+    for i, j, c, weight in pairs:  # a pair is there twice in a set, once in each direction
+        pair_weights[i, j, to[c]] += weight / (2 * n_sets)
+        pair_weights[j, i, to[c]] += weight / (2 * n_sets)
+    return Coalitions(np.array(members)[at], share_weights, pair_weights, exact=False)
+
+
+def _walk(
+    order: np.ndarray,
+    apart: int,
+    place: Callable[[np.ndarray], int],
+    shares: list[tuple[int, int, float]],
+    pairs: list[tuple[int, int, int, float]],
+) -> None:
+    """Let modalities join in this order; ``apart`` is a step whose pair does not count, or -1."""
+    who = np.zeros(len(order), dtype=bool)
+    for step, i in enumerate(order):
+        without = place(who)
+        if step + 1 < len(order) and step != apart:
+            j = order[step + 1]
+            who[j] = True
+            other = place(who)
+            who[i] = True
+            both = place(who)
+            who[j] = False
+            for coalition, weight in (
+                (without, 1.0),
+                (other, -1.0),
+                (place(who), -1.0),
+                (both, 1.0),
+            ):
+                pairs.append((i, j, coalition, weight))
+        who[i] = True
+        shares += [(i, without, -1.0), (i, place(who), 1.0)]
+
+
+def _orders_of_all_pairs(n: int, random: np.random.RandomState) -> list[tuple[np.ndarray, int]]:
+    """Return orders, each with its reverse, in which every pair stands side by side once.
+
+    These are Walecki's zigzags, which split the complete graph of an even number of points into
+    paths, over names in random order. An odd number gets one point more, which is taken out
+    again: the two beside it then stand side by side a second time, and the step is returned, else
+    -1. Those steps and their reverses are each place in an order once, so that the steps that
+    count are at all places equally often.
+    """
+    names = random.permutation(n)
+    even = n + n % 2
+    orders = []
+    for k in range(even // 2):
+        zigzag = [(k + (step + 1) // 2 * (1 if step % 2 else -1)) % even for step in range(even)]
+        apart = -1
+        if even > n:
+            taken = zigzag.index(n)
+            zigzag.remove(n)
+            apart = taken - 1 if taken < n else -1
+        order = names[zigzag]
+        orders += [(order, apart), (order[::-1], n - 2 - apart if apart >= 0 else -1)]
+    return orders
+
+
+# --- Ways to take modalities from a frame, for an estimator that is fitted with all of them ---
+
+
+class Removal:
+    """Takes modalities from a frame.
+
+    Parameters
+    ----------
+    kind : {"missing", "permute"}
+        Whether their cells are made missing, or cells of other rows stand in.
+    columns : dict of str to list of int
+        Positions of the columns of each modality.
+    source : frame or None
+        Rows whose cells stand in; None takes those of the frame itself.
+    draws : ndarray of shape (n_draws, n_samples), int
+        Which row stands in for each. One row stands in for all modalities that a row loses, so
+        that what stands in belongs together.
+    """
+
+    def __init__(
+        self, kind: str, columns: dict[str, list[int]], source: Frame | None, draws: np.ndarray
+    ):
+        self.kind = kind
+        self.columns = columns
+        self.source = source
+        self.draws = draws
+
+    @classmethod
+    def choose(
+        cls,
+        kind: object,
+        estimator: Estimator,
+        columns: dict[str, list[int]],
+        X: Frame,
+        *,
+        background: Frame | None,
+        n_repeats: int,
+        random: np.random.RandomState,
+        function: str,
+    ) -> Self:
+        """Check and complete what was asked for."""
+        if kind not in ("auto", "missing", "permute"):
+            raise ValueError(
+                f"{function}: removal must be 'auto', 'missing' or 'permute', got {kind!r}."
+            )
+        fusions = fusions_of(estimator)
+        refusing = [f for f in fusions if getattr(f, "all_missing", None) == "raise"]
+        if kind == "missing" and refusing:
+            raise ValueError(
+                f"{function}: removal='missing' asks for rows that lack every modality, which"
+                f" {type(refusing[0]).__name__} refuses. Set its all_missing='prior', or take"
+                " removal='permute'."
+            )
+        if kind == "auto":
+            able = [getattr(f, "all_missing", None) == "prior" for f in fusions]
+            kind = "missing" if able and all(able) else "permute"
+        if kind == "missing":
+            return cls(kind, columns, None, np.zeros((1, n_rows(X)), dtype=int))
+        n_source = n_rows(X if background is None else background)
+        if n_source < 2 and background is None:
+            raise ValueError(
+                f"{function}: cells of other rows have to stand in, and X has one row. Give rows"
+                " whose cells may stand in as background, such as X_train."
+            )
+        if background is not None:
+            # As far as there are enough, every row of the background once.
+            order = [random.permutation(n_source) for _ in range(n_repeats)]
+            draws = np.stack([np.resize(o, n_rows(X)) for o in order])
+        else:
+            draws = np.stack([random.permutation(n_source) for _ in range(n_repeats)])
+        return cls(kind, columns, background, draws)
+
+    def __call__(self, X: Frame, kept: np.ndarray) -> list[Any]:
+        """Frames without some modalities: one for each draw.
+
+        Parameters
+        ----------
+        X : frame
+            All modalities.
+        kept : ndarray of shape (n_modalities,), bool
+            Which of them stay.
+
+        Returns
+        -------
+        frames : list of frame
+            Estimators are asked about each, and the mean of their answers is what counts.
+        """
+        lost = [p for own, k in zip(self.columns.values(), kept, strict=True) if not k for p in own]
+        if not lost:
+            return [X]
+        if self.kind == "missing":
+            return [remove_cells(X, lost, np.ones(n_rows(X), dtype=bool))]
+        return [exchange_cells(X, lost, order, self.source) for order in self.draws]
+
+
+# --- What the estimator says to each coalition, and the shares in that ---
+
+
 def _ask(
-    estimator: Any,
-    X: Any,
-    y: Any,
-    scorer: Any,
+    estimator: Estimator,
+    X: Frame,
+    y: ArrayLike | None,
+    scorer: Callable[..., float] | None,
     remove: Removal,
     kept: np.ndarray,
     rows_too: bool,
@@ -516,20 +547,3 @@ def _shares(
             "base_values": answers[0],
         }
     return result
-
-
-def _check_options(
-    X: Any, y: Any, scoring: Any, background: Any, max_coalitions: Any, n_repeats: Any
-) -> None:
-    for name, value, least in (("max_coalitions", max_coalitions, 2), ("n_repeats", n_repeats, 1)):
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{_NAME}: {name} must be an int of at least {least}, got {value!r}.")
-    if y is None and scoring is not None:
-        raise ValueError(f"{_NAME}: scoring is given, but no y to score with. Give both or none.")
-    if background is None:
-        return
-    if column_names(background) != column_names(X) or not n_rows(background):
-        raise ValueError(
-            f"{_NAME}: background must have rows, and the columns of X, {column_names(X)}, got"
-            f" {n_rows(background)} rows of {column_names(background)}."
-        )

@@ -4,12 +4,14 @@ import os
 import re
 from math import isqrt
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.utils import Bunch
 
+from skmm._constraints import Estimator
 from skmm._frame._column import Column, column_names, columns_of, take_rows
+from skmm._frame._types import Frame
 from skmm.inspection._cell_edits import put_cells
 from skmm.inspection._modalities import columns_of_modality, middle_of
 from skmm.inspection._parts import KINDS, Parts, kind_of_cell, parts_of
@@ -23,136 +25,20 @@ __all__ = [
     "token_attribution",
 ]
 
-# --- What a net says about the tokens of a modality, with their names and places ---
 
 _NAME = "token_attribution"
+_AT_ONCE = 256  # changed cells that are predicted together
 _RATE = 16_000
 
 
-def gradient_scores(
-    estimator: Any,
-    X: Any,
-    modality: str,
-    column: Column,
-    kinds: list[str],
-    *,
-    target: Any,
-    n_steps: int,
-    rate: float | None,
-) -> list[dict[str, Any]]:
-    """Integrated gradients of each row, as ``token_attribution`` gives them."""
-    part, rows, name = _part(estimator, X, modality, "token_gradients", "gradient")
-    encoder, classes = middle_of(part, name), response_classes(part)
-    number = target
-    if target is not None and classes is not None:
-        number = place_of_target(target, classes, np.empty(len(classes)), function=_NAME)
-    elif target is None and classes is None and np.ndim(part.predict(rows)) > 1:
-        raise ValueError(f"{_NAME}: there are several outputs. Say by target which one, from 0.")
-    found = []
-    all_rows = part.token_gradients(rows, name, target=number, n_steps=n_steps)
-    for own, cell, kind in zip(all_rows, column.values, kinds, strict=True):
-        one = _named(None if own is None else own.scores, cell, kind, rate, encoder)
-        one |= {"prediction": np.nan, "base": np.nan, "target": None}
-        if own is not None:
-            label = own.target if classes is None else classes[own.target]
-            one |= {"prediction": own.prediction, "base": own.base, "target": label}
-        found.append(one)
-    return found
-
-
-def rollout_scores(
-    estimator: Any, X: Any, modality: str, column: Column, kinds: list[str], *, rate: float | None
-) -> list[dict[str, Any]]:
-    """Attention to the tokens of each row, as ``token_attribution`` gives it."""
-    part, rows, name = _part(estimator, X, modality, "token_weights", "rollout")
-    encoder = middle_of(part, name)
-    return [
-        _named(own if kind else None, cell, kind, rate, encoder)
-        | {"prediction": np.nan, "target": None}
-        for own, cell, kind in zip(
-            part.token_weights(rows, name), column.values, kinds, strict=True
-        )
-    ]
-
-
-def _part(estimator: Any, X: Any, modality: str, method: str, option: str) -> tuple[Any, Any, str]:
-    """Fitted fusion, what it sees of the frame, and the name that it has for the modality."""
-    part, rows = part_that_can(method, estimator, X)
-    if part is None:
-        raise TypeError(
-            f"{_NAME}: {type(estimator).__name__} has no joint net, which method={option!r} needs."
-            " Take method='occlusion', which any estimator takes."
-        )
-    for name, *_ in part.modalities_:
-        if modality == name:
-            return part, rows, name
-    for name, _, columns in part.modalities_:  # the name of a column
-        if modality in column_names(rows, columns):
-            return part, rows, name
-    raise ValueError(
-        f"{_NAME}: {type(part).__name__} was fitted without modality {modality!r}. It has"
-        f" {[name for name, *_ in part.modalities_]}."
-    )
-
-
-def _named(
-    scores: np.ndarray | None, cell: Any, kind: str, rate: float | None, encoder: Any
-) -> dict[str, Any]:
-    """Scores with what they belong to."""
-    if scores is None or not scores.size:
-        return {"scores": np.empty(0), "tokens": []}
-    if kind == "image":
-        return {"scores": _on_a_grid(scores), "tokens": None}
-    if kind == "text":
-        return {"scores": scores, "tokens": _words(str(cell), len(scores), encoder)}
-    n, length = len(scores), _length(cell, kind, rate)
-    if length is None:
-        return {"scores": scores, "tokens": [(float(i), float(i + 1)) for i in range(n)]}
-    # A series is padded to the longest of its frame.
-    n_own = len(cell) if kind == "timeseries" and n >= len(cell) else n
-    edges = np.linspace(0, length, n_own + 1)
-    tokens = [(float(a), float(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    return {"scores": scores[:n_own], "tokens": tokens}
-
-
-def _on_a_grid(scores: np.ndarray) -> np.ndarray:
-    """Patches in rows, as models of squares have them; a token for the whole is left out."""
-    for first in (0, 1):
-        side = isqrt(len(scores) - first)
-        if scores.ndim == 1 and side * side == len(scores) - first:
-            return scores[first:].reshape(side, side)
-    return scores if scores.ndim == 2 else scores[None]
-
-
-def _words(text: str, n: int, encoder: Any) -> list[str]:
-    """Names of ``n`` tokens of a text: the encoder's, or words if there are as many."""
-    ways = [[text]]
-    if hasattr(encoder, "token_names"):
-        ways.append(encoder.token_names(text))
-    ways += [text.split(), re.findall(r"\w+|[^\w\s]", text)]
-    return next((own for own in ways if len(own) == n), [f"token {i}" for i in range(n)])
-
-
-def _length(cell: Any, kind: str, rate: float | None) -> float | None:
-    """Length of a cell in seconds, or in samples where the rate is not known."""
-    if kind == "video":
-        return None
-    if isinstance(cell, str | os.PathLike | bytes | bytearray | memoryview):
-        return sum(len(window) for window in read_audio(cell, rate=_RATE)) / _RATE
-    return len(cell) / (rate or 1)
-
-
-_AT_ONCE = 256  # changed cells that are predicted together
-
-
 def token_attribution(
-    estimator: Any,
-    X: Any,
+    estimator: Estimator,
+    X: Frame,
     modality: str,
     *,
-    method: str = "occlusion",
-    target: Any = None,
-    kind: str | None = None,
+    method: Literal["occlusion", "gradient", "rollout"] = "occlusion",
+    target: object = None,
+    kind: Literal["text", "image", "audio", "video", "timeseries"] | None = None,
     n_parts: int | None = None,
     sampling_rate: float | None = None,
     n_steps: int = 64,
@@ -277,8 +163,67 @@ def token_attribution(
     return [Bunch(**one, kind=own, **about) for one, own in zip(found, kinds, strict=True)]
 
 
+def _check_options(
+    method: object, kind: object, n_parts: object, rate: object, n_steps: object
+) -> None:
+    if method not in ("occlusion", "gradient", "rollout"):
+        raise ValueError(
+            f"{_NAME}: method must be 'occlusion', 'gradient' or 'rollout', got {method!r}."
+        )
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"{_NAME}: kind must be one of {list(KINDS)} or None, got {kind!r}.")
+    for name, value in (("n_parts", n_parts), ("n_steps", n_steps)):
+        if value is None and name == "n_parts":
+            continue
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{_NAME}: {name} must be an int of at least 1, got {value!r}.")
+    if rate is not None and not (isinstance(rate, Real) and float(rate) > 0):
+        raise ValueError(f"{_NAME}: sampling_rate must be above 0 or None, got {rate!r}.")
+
+
+def _column_of(estimator: Estimator, X: Frame, modality: str) -> int:
+    """Position of the one column of a modality, or of the column of that name."""
+    columns = columns_of_modality(estimator, X, modality, function=_NAME)
+    if len(columns) > 1:
+        names = column_names(X)
+        known = f", one of {[names[p] for p in columns]}" if hasattr(X, "columns") else ""
+        raise ValueError(
+            f"{_NAME}: modality {modality!r} has {len(columns)} columns. Name the column to look"
+            f" into{known}."
+        )
+    return columns[0]
+
+
+def _kind(estimator: object, modality: str, cell: object, row: int, kind: str | None) -> str:
+    if kind is not None:
+        return kind
+    middle = middle_of(estimator, modality)
+    own = getattr(middle, "modality", None)
+    if own in KINDS:
+        return str(own)
+    by_cell = kind_of_cell(cell)
+    ready = isinstance(middle, str) and by_cell == "timeseries"  # a vector that is passed through
+    if by_cell is None or ready:
+        raise ValueError(
+            f"{_NAME}: the cell of modality {modality!r} in row {row} (by position) is a"
+            f" {type(cell).__name__} that has no words, patches or moments. If it has, say so by"
+            " kind; modality_shapley explains whole modalities."
+        )
+    return by_cell
+
+
+def _parts(
+    cell: object, kind: str, n_parts: int | None, rate: float | None, modality: str, row: int
+) -> Parts:
+    try:
+        return parts_of(cell, kind, n_parts, rate)
+    except Exception as error:
+        error.add_note(f"In {_NAME}: modality {modality!r}, row {row} (by position), as {kind}.")
+        raise
+
+
 def _occlude(
-    estimator: Any, X: Any, position: int, parts: list[Parts | None], target: Any
+    estimator: object, X: Frame, position: int, parts: list[Parts | None], target: object
 ) -> list[dict[str, Any]]:
     """Score the parts of each row by what the prediction loses without them."""
     jobs = [
@@ -312,7 +257,7 @@ def _occlude(
     return found
 
 
-def _answers(estimator: Any, X: Any, position: int, jobs: list[tuple[int, Any]]) -> np.ndarray:
+def _answers(estimator: object, X: Frame, position: int, jobs: list[tuple[int, Any]]) -> np.ndarray:
     """Predictions for rows with a cell exchanged, (n_jobs, n_outputs)."""
     answers = [] if jobs else [np.empty((0, 1))]
     for start in range(0, len(jobs), _AT_ONCE):
@@ -328,58 +273,125 @@ def _answers(estimator: Any, X: Any, position: int, jobs: list[tuple[int, Any]])
     return np.concatenate(answers)
 
 
-def _column_of(estimator: Any, X: Any, modality: Any) -> int:
-    """Position of the one column of a modality, or of the column of that name."""
-    columns = columns_of_modality(estimator, X, modality, function=_NAME)
-    if len(columns) > 1:
-        names = column_names(X)
-        known = f", one of {[names[p] for p in columns]}" if hasattr(X, "columns") else ""
-        raise ValueError(
-            f"{_NAME}: modality {modality!r} has {len(columns)} columns. Name the column to look"
-            f" into{known}."
+# --- What a net says about the tokens of a modality, with their names and places ---
+
+
+def gradient_scores(
+    estimator: object,
+    X: Frame,
+    modality: str,
+    column: Column,
+    kinds: list[str],
+    *,
+    target: object,
+    n_steps: int,
+    rate: float | None,
+) -> list[dict[str, Any]]:
+    """Integrated gradients of each row, as ``token_attribution`` gives them."""
+    part, rows, name = _part(estimator, X, modality, "token_gradients", "gradient")
+    encoder, classes = middle_of(part, name), response_classes(part)
+    number = target
+    if target is not None and classes is not None:
+        number = place_of_target(target, classes, np.empty(len(classes)), function=_NAME)
+    elif target is None and classes is None and np.ndim(part.predict(rows)) > 1:
+        raise ValueError(f"{_NAME}: there are several outputs. Say by target which one, from 0.")
+    found = []
+    all_rows = part.token_gradients(rows, name, target=number, n_steps=n_steps)
+    for own, cell, kind in zip(all_rows, column.values, kinds, strict=True):
+        one = _named(None if own is None else own.scores, cell, kind, rate, encoder)
+        one |= {"prediction": np.nan, "base": np.nan, "target": None}
+        if own is not None:
+            label = own.target if classes is None else classes[own.target]
+            one |= {"prediction": own.prediction, "base": own.base, "target": label}
+        found.append(one)
+    return found
+
+
+def rollout_scores(
+    estimator: object,
+    X: Frame,
+    modality: str,
+    column: Column,
+    kinds: list[str],
+    *,
+    rate: float | None,
+) -> list[dict[str, Any]]:
+    """Attention to the tokens of each row, as ``token_attribution`` gives it."""
+    part, rows, name = _part(estimator, X, modality, "token_weights", "rollout")
+    encoder = middle_of(part, name)
+    return [
+        _named(own if kind else None, cell, kind, rate, encoder)
+        | {"prediction": np.nan, "target": None}
+        for own, cell, kind in zip(
+            part.token_weights(rows, name), column.values, kinds, strict=True
         )
-    return columns[0]
+    ]
 
 
-def _kind(estimator: Any, modality: str, cell: Any, row: int, kind: str | None) -> str:
-    if kind is not None:
-        return kind
-    middle = middle_of(estimator, modality)
-    own = getattr(middle, "modality", None)
-    if own in KINDS:
-        return own
-    by_cell = kind_of_cell(cell)
-    ready = isinstance(middle, str) and by_cell == "timeseries"  # a vector that is passed through
-    if by_cell is None or ready:
-        raise ValueError(
-            f"{_NAME}: the cell of modality {modality!r} in row {row} (by position) is a"
-            f" {type(cell).__name__} that has no words, patches or moments. If it has, say so by"
-            " kind; modality_shapley explains whole modalities."
+def _part(
+    estimator: object, X: Frame, modality: str, method: str, option: str
+) -> tuple[Any, Any, str]:
+    """Fitted fusion, what it sees of the frame, and the name that it has for the modality."""
+    part, rows = part_that_can(method, estimator, X)
+    if part is None:
+        raise TypeError(
+            f"{_NAME}: {type(estimator).__name__} has no joint net, which method={option!r} needs."
+            " Take method='occlusion', which any estimator takes."
         )
-    return by_cell
+    for name, *_ in part.modalities_:
+        if modality == name:
+            return part, rows, name
+    for name, _, columns in part.modalities_:  # the name of a column
+        if modality in column_names(rows, columns):
+            return part, rows, name
+    raise ValueError(
+        f"{_NAME}: {type(part).__name__} was fitted without modality {modality!r}. It has"
+        f" {[name for name, *_ in part.modalities_]}."
+    )
 
 
-def _parts(
-    cell: Any, kind: str, n_parts: int | None, rate: float | None, modality: str, row: int
-) -> Parts:
-    try:
-        return parts_of(cell, kind, n_parts, rate)
-    except Exception as error:
-        error.add_note(f"In {_NAME}: modality {modality!r}, row {row} (by position), as {kind}.")
-        raise
+def _named(
+    scores: np.ndarray | None, cell: Any, kind: str, rate: float | None, encoder: object
+) -> dict[str, Any]:
+    """Scores with what they belong to."""
+    if scores is None or not scores.size:
+        return {"scores": np.empty(0), "tokens": []}
+    if kind == "image":
+        return {"scores": _on_a_grid(scores), "tokens": None}
+    if kind == "text":
+        return {"scores": scores, "tokens": _words(str(cell), len(scores), encoder)}
+    n, length = len(scores), _length(cell, kind, rate)
+    if length is None:
+        return {"scores": scores, "tokens": [(float(i), float(i + 1)) for i in range(n)]}
+    # A series is padded to the longest of its frame.
+    n_own = len(cell) if kind == "timeseries" and n >= len(cell) else n
+    edges = np.linspace(0, length, n_own + 1)
+    tokens = [(float(a), float(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return {"scores": scores[:n_own], "tokens": tokens}
 
 
-def _check_options(method: Any, kind: Any, n_parts: Any, rate: Any, n_steps: Any) -> None:
-    if method not in ("occlusion", "gradient", "rollout"):
-        raise ValueError(
-            f"{_NAME}: method must be 'occlusion', 'gradient' or 'rollout', got {method!r}."
-        )
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"{_NAME}: kind must be one of {list(KINDS)} or None, got {kind!r}.")
-    for name, value in (("n_parts", n_parts), ("n_steps", n_steps)):
-        if value is None and name == "n_parts":
-            continue
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{_NAME}: {name} must be an int of at least 1, got {value!r}.")
-    if rate is not None and not (isinstance(rate, Real) and float(rate) > 0):
-        raise ValueError(f"{_NAME}: sampling_rate must be above 0 or None, got {rate!r}.")
+def _on_a_grid(scores: np.ndarray) -> np.ndarray:
+    """Patches in rows, as models of squares have them; a token for the whole is left out."""
+    for first in (0, 1):
+        side = isqrt(len(scores) - first)
+        if scores.ndim == 1 and side * side == len(scores) - first:
+            return scores[first:].reshape(side, side)
+    return scores if scores.ndim == 2 else scores[None]
+
+
+def _words(text: str, n: int, encoder: object) -> list[str]:
+    """Names of ``n`` tokens of a text: the encoder's, or words if there are as many."""
+    ways = [[text]]
+    if hasattr(encoder, "token_names"):
+        ways.append(encoder.token_names(text))
+    ways += [text.split(), re.findall(r"\w+|[^\w\s]", text)]
+    return next((own for own in ways if len(own) == n), [f"token {i}" for i in range(n)])
+
+
+def _length(cell: Any, kind: str, rate: float | None) -> float | None:
+    """Length of a cell in seconds, or in samples where the rate is not known."""
+    if kind == "video":
+        return None
+    if isinstance(cell, str | os.PathLike | bytes | bytearray | memoryview):
+        return sum(len(window) for window in read_audio(cell, rate=_RATE)) / _RATE
+    return len(cell) / (rate or 1)

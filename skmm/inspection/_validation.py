@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, check_cv
 
+from skmm._constraints import Scoring, Splits
 from skmm._frame._column import n_rows
+from skmm._frame._types import Frame
 
 __all__ = [
     "check_frame",
@@ -26,7 +29,7 @@ __all__ = [
 Split = tuple[np.ndarray, np.ndarray]
 
 
-def check_frame(X: Any, *, function: str) -> int:
+def check_frame(X: Frame, *, function: str) -> int:
     """Number of rows of what must have columns."""
     if not hasattr(X, "columns") and getattr(X, "ndim", None) != 2:
         raise TypeError(
@@ -36,7 +39,7 @@ def check_frame(X: Any, *, function: str) -> int:
     return n_rows(X)
 
 
-def check_rows(X: Any, y: Any, *, function: str) -> int:
+def check_rows(X: Frame, y: ArrayLike, *, function: str) -> int:
     """Number of rows, which must be that of ``y`` too."""
     n = check_frame(X, function=function)
     if n_rows(y) != n:
@@ -44,7 +47,7 @@ def check_rows(X: Any, y: Any, *, function: str) -> int:
     return n
 
 
-def check_scorer(estimator: Any, scoring: Any, *, function: str) -> Any:
+def check_scorer(estimator: object, scoring: Scoring, *, function: str) -> Any:
     """One scorer: ``scorer(estimator, X, y)`` gives a float."""
     if scoring is not None and not isinstance(scoring, str) and not callable(scoring):
         raise TypeError(
@@ -54,19 +57,21 @@ def check_scorer(estimator: Any, scoring: Any, *, function: str) -> Any:
     return check_scoring(estimator, scoring=scoring)
 
 
-def check_scorers(estimator: Any, scoring: Any) -> tuple[Any, bool]:
+def check_scorers(estimator: object, scoring: Scoring) -> tuple[Any, bool]:
     """One scorer, or one that gives a dict of scores, and whether it does."""
     several = isinstance(scoring, list | tuple | set | dict)
     return check_scoring(estimator, scoring=scoring), several
 
 
-def make_splits(estimator: Any, X: Any, y: Any, cv: Any, groups: Any) -> list[Split]:
+def make_splits(
+    estimator: object, X: Frame, y: ArrayLike, cv: Splits, groups: ArrayLike | None
+) -> list[Split]:
     """Row numbers of the training and test part of every split, as ``cross_validate`` has them."""
     splitter = check_cv(cv, y, classifier=is_classifier(estimator))
     return [(np.asarray(a), np.asarray(b)) for a, b in splitter.split(X, y, groups)]
 
 
-def group_splitter(estimator: Any, n_splits: int) -> Any:
+def group_splitter(estimator: object, n_splits: int) -> Any:
     """Folds that keep groups together, stratified for a classifier."""
     return StratifiedGroupKFold(n_splits) if is_classifier(estimator) else GroupKFold(n_splits)
 
@@ -74,7 +79,7 @@ def group_splitter(estimator: Any, n_splits: int) -> Any:
 # --- What an estimator answers to each row, as numbers ---
 
 
-def respond(estimator: Any, X: Any, *, function: str) -> np.ndarray | None:
+def respond(estimator: object, X: Frame, *, function: str) -> np.ndarray | None:
     """Answer of an estimator to each row.
 
     Parameters
@@ -104,11 +109,12 @@ def respond(estimator: Any, X: Any, *, function: str) -> np.ndarray | None:
     answer = estimator.predict(X)
     classes = response_classes(estimator)
     if classes is not None and np.ndim(answer) == 1:
-        return (np.asarray(answer)[:, None] == classes).astype(float)
+        chosen: np.ndarray = np.asarray(answer)[:, None] == classes
+        return chosen.astype(float)
     return _as_table(answer)
 
 
-def response_classes(estimator: Any) -> np.ndarray | None:
+def response_classes(estimator: object) -> np.ndarray | None:
     """Classes of a classifier, None for others and for those that have several sets of them."""
     if not is_classifier(estimator):
         return None
@@ -116,7 +122,9 @@ def response_classes(estimator: Any) -> np.ndarray | None:
     return classes if isinstance(classes, np.ndarray) and classes.ndim == 1 else None
 
 
-def place_of_target(target: Any, classes: Any, answer: np.ndarray, *, function: str) -> int:
+def place_of_target(
+    target: object, classes: np.ndarray | None, answer: np.ndarray, *, function: str
+) -> int:
     """Number of the output that is explained."""
     if target is None:
         if classes is None and len(answer) > 1:
@@ -140,7 +148,7 @@ def place_of_target(target: Any, classes: Any, answer: np.ndarray, *, function: 
     return int(target)
 
 
-def _as_table(answer: Any) -> np.ndarray | None:
+def _as_table(answer: object) -> np.ndarray | None:
     if isinstance(answer, dict | list):
         return None
     if isinstance(answer, pd.DataFrame) and any(

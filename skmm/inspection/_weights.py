@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from skmm._frame._types import Frame
 from skmm.inspection._validation import check_frame
 
 __all__ = ["modality_weights", "part_that_can"]
@@ -12,7 +13,7 @@ __all__ = ["modality_weights", "part_that_can"]
 _NAME = "modality_weights"
 
 
-def modality_weights(estimator: Any, X: Any) -> pd.DataFrame:
+def modality_weights(estimator: object, X: Frame) -> pd.DataFrame:
     """Tell which modality a fitted fusion listens to, row by row.
 
     The weights are the estimator's own: the gates of a gated joint fusion [1]_, the attention
@@ -83,7 +84,7 @@ def modality_weights(estimator: Any, X: Any) -> pd.DataFrame:
     return pd.DataFrame(weights, columns=names, index=index)
 
 
-def part_that_can(method: str, estimator: Any, X: Any) -> tuple[Any, Any]:
+def part_that_can(method: str, estimator: object, X: Frame) -> tuple[Any, Any]:
     """Find the fitted part of an estimator that has a method, and what it sees of a frame.
 
     Pipelines and searches are looked into. Both are None where no part has it.
@@ -98,7 +99,7 @@ def part_that_can(method: str, estimator: Any, X: Any) -> tuple[Any, Any]:
     return None, None
 
 
-def _has(method: str, estimator: Any) -> bool:
+def _has(method: str, estimator: object) -> bool:
     """Whether an estimator, or a part of it, has a method."""
     estimator = getattr(estimator, "best_estimator_", estimator)
     if isinstance(estimator, Pipeline):

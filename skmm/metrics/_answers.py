@@ -1,8 +1,7 @@
 """How right answers to questions are, where people gave several."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skmm.metrics._texts import plain_words, text_rows
 
@@ -13,7 +12,7 @@ _NUMBERS = "zero one two three four five six seven eight nine ten".split()
 _DIGITS = {"none": "0"} | {word: str(number) for number, word in enumerate(_NUMBERS)}
 
 
-def vqa_accuracy(y_true: Any, y_pred: Any, *, leave_one_out: bool = False) -> float:
+def vqa_accuracy(y_true: ArrayLike, y_pred: ArrayLike, *, leave_one_out: bool = False) -> float:
     """Mean share of what three people would have said: a third for each who gave this answer.
 
     Answers are compared as lower-case words, without signs and articles; number words up to ten

@@ -1,8 +1,7 @@
 """How far the pictures that a model makes are from real ones, by their features."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = [
     "feature_rows",
@@ -11,7 +10,7 @@ __all__ = [
 ]
 
 
-def frechet_distance(features_true: Any, features_pred: Any) -> float:
+def frechet_distance(features_true: ArrayLike, features_pred: ArrayLike) -> float:
     """Fréchet distance between two sets of feature vectors, each taken for a Gaussian.
 
     With the features of an Inception network of ImageNet this is the FID of generated pictures;
@@ -95,7 +94,7 @@ def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, centred
 
 
-def feature_rows(features: Any, name: str, owner: str) -> np.ndarray:
+def feature_rows(features: ArrayLike, name: str, owner: str) -> np.ndarray:
     """Check a set of feature vectors: (n, n_features) of float64, two rows or more."""
     try:
         rows = np.asarray(features, dtype=np.float64)
@@ -125,7 +124,7 @@ def feature_rows(features: Any, name: str, owner: str) -> np.ndarray:
 # --- Whether each generated cell is the one that was asked for, by vectors in one space ---
 
 
-def paired_cosine(vectors_true: Any, vectors_pred: Any) -> float:
+def paired_cosine(vectors_true: ArrayLike, vectors_pred: ArrayLike) -> float:
     """Mean cosine of the vectors of each pair: agreement of texts and pictures.
 
     Of vectors of an alignment, such as :class:`~skmm.alignment.ContrastiveAlignment`, it says how
@@ -191,7 +190,7 @@ def paired_cosine(vectors_true: Any, vectors_pred: Any) -> float:
     return float(np.clip(known, -1.0, 1.0).mean())
 
 
-def _units(vectors: Any, name: str) -> np.ndarray:
+def _units(vectors: ArrayLike, name: str) -> np.ndarray:
     """Vectors divided by their lengths; zeros stay zeros and NaN makes the whole row NaN."""
     try:
         rows = np.asarray(vectors, dtype=np.float64)

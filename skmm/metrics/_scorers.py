@@ -1,18 +1,24 @@
 """Scorers of estimators that map several modalities into one space."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import permutations
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skmm.metrics._images import frechet_distance, paired_cosine
 from skmm.metrics._retrieval import METRICS, check_params, measure
 from skmm.metrics._text import chrf, cider, corpus_bleu, exact_match, rouge_l
 from skmm.metrics._texts import is_missing
 
+if TYPE_CHECKING:
+    from skmm._frame._types import CellColumn
+
 __all__ = [
+    "Alignment",
+    "ImageTransformer",
     "PICTURE_METRICS",
     "TEXT_METRICS",
     "make_picture_scorer",
@@ -20,6 +26,33 @@ __all__ = [
     "make_text_scorer",
     "modality_names",
 ]
+
+
+class Alignment(Protocol):
+    """An estimator that maps modalities into one space, as those of ``skmm.alignment``."""
+
+    modalities_: Any  # their names, or triples; set by fit
+
+    def fit(self, X: Any, y: Any, /) -> Any:
+        """Learn from rows."""
+
+    def transform_modality(self, X: Any, modality: str, /) -> np.ndarray:
+        """Return vectors of the cells of one modality."""
+
+
+class Predictor(Protocol):
+    """An estimator that makes a text, an image or a value of each row."""
+
+    def predict(self, X: Any, /) -> Any:
+        """Return what it makes of rows."""
+
+
+class ImageTransformer(Protocol):
+    """A transformer of images, as ``ImageEncoder``; fitted, where it has to be."""
+
+    def transform(self, X: Any, /) -> Any:
+        """Return vectors of images."""
+
 
 # Scores looked at in one go, so that the matrix of all pairs is never there.
 _PART = 1 << 22
@@ -30,8 +63,8 @@ def make_retrieval_scorer(
     *,
     source: str | None = None,
     target: str | None = None,
-    relevance: str = "row",
-    **params: Any,
+    relevance: Literal["row", "label"] = "row",
+    **params: object,
 ) -> "RetrievalScorer":
     """Make a scorer for ``cross_val_score`` and ``GridSearchCV`` of a metric of retrieval.
 
@@ -116,7 +149,7 @@ class RetrievalScorer:
         label = ", relevance='label'" if self.relevance == "label" else ""
         return f"make_retrieval_scorer({self.metric!r}{shown}{label})"
 
-    def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:
+    def __call__(self, estimator: Alignment, X: "CellColumn", y: ArrayLike | None = None) -> float:
         """Score a fitted estimator on rows."""
         if self.relevance == "label" and y is None:
             raise ValueError(f"{self!r} needs y. Give it, or set relevance='row'.")
@@ -155,20 +188,21 @@ class RetrievalScorer:
         return pairs
 
 
-def modality_names(estimator: Any) -> list[str]:
+def modality_names(estimator: object) -> list[str]:
     """Names of the modalities of a fitted estimator, be they listed as names or as triples."""
     if not hasattr(estimator, "transform_modality"):
         raise TypeError(
             f"{type(estimator).__name__} has no transform_modality. Give an estimator that maps"
             " modalities into one space, such as those of skmm.alignment."
         )
-    return [name if isinstance(name, str) else name[0] for name in estimator.modalities_]
+    fitted: Any = estimator
+    return [name if isinstance(name, str) else name[0] for name in fitted.modalities_]
 
 
 class _Vectors:
     """Vectors of unit length; those that are equal are kept once, so that they tie."""
 
-    def __init__(self, values: Any):
+    def __init__(self, values: ArrayLike):
         values = np.asarray(values, dtype=np.float64)
         self.missing = np.isnan(values).any(axis=1)
         lengths = np.linalg.norm(values, axis=1, keepdims=True)
@@ -203,7 +237,10 @@ TEXT_METRICS: dict[str, Callable[..., float]] = {
 }
 
 
-def make_text_scorer(metric: str = "corpus_bleu", **params: Any) -> "TextScorer":
+def make_text_scorer(
+    metric: Literal["corpus_bleu", "chrf", "rouge_l", "exact_match", "cider"] = "corpus_bleu",
+    **params: object,
+) -> "TextScorer":
     """Make a scorer for ``cross_val_score`` and ``GridSearchCV`` of a metric of texts.
 
     It asks a fitted estimator for the text of each row and compares it with ``y``.
@@ -261,7 +298,7 @@ class TextScorer:
         shown = "".join(f", {name}={value!r}" for name, value in self.params.items())
         return f"make_text_scorer({self.metric!r}{shown})"
 
-    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+    def __call__(self, estimator: Predictor, X: "CellColumn", y: ArrayLike) -> float:
         """Score a fitted estimator on rows."""
         return TEXT_METRICS[self.metric](y, estimator.predict(X), **self.params)
 
@@ -272,10 +309,10 @@ PICTURE_METRICS = ("alignment", "frechet")
 
 
 def make_picture_scorer(
-    metric: str = "frechet",
+    metric: Literal["frechet", "alignment"] = "frechet",
     *,
-    encoder: Any = None,
-    alignment: Any = None,
+    encoder: ImageTransformer | None = None,
+    alignment: Alignment | None = None,
     picture: str = "image",
     source: str | None = None,
 ) -> "PictureScorer":
@@ -363,7 +400,14 @@ def _source(names: list[str], picture: str, source: str | None) -> str:
 class PictureScorer:
     """What :func:`make_picture_scorer` makes: a class, so that workers can be sent one."""
 
-    def __init__(self, metric: str, encoder: Any, alignment: Any, picture: str, source: str | None):
+    def __init__(
+        self,
+        metric: str,
+        encoder: ImageTransformer | None,
+        alignment: Alignment | None,
+        picture: str,
+        source: str | None,
+    ):
         self.metric = metric
         self.encoder = encoder
         self.alignment = alignment
@@ -371,34 +415,36 @@ class PictureScorer:
         self.source = source
 
     def __repr__(self) -> str:
-        given = {"alignment": self.alignment} if self.metric == "alignment" else {}
-        given |= {"encoder": self.encoder} if self.metric == "frechet" else {}
+        name = "alignment" if self.metric == "alignment" else "encoder"
+        given = {name: getattr(self, name)}
         shown = "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
         return f"make_picture_scorer({self.metric!r}{shown})"
 
-    def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:
+    def __call__(self, estimator: Predictor, X: "CellColumn", y: ArrayLike | None = None) -> float:
         """Score a fitted estimator on rows."""
         if self.metric == "alignment":
-            wanted = self.alignment.transform_modality(X, self.source)
-            made = self.alignment.transform_modality(list(estimator.predict(X)), self.picture)
-            return paired_cosine(wanted, made)
+            alignment, source = cast(Alignment, self.alignment), cast(str, self.source)
+            wanted = alignment.transform_modality(X, source)
+            images = alignment.transform_modality(list(estimator.predict(X)), self.picture)
+            return paired_cosine(wanted, images)
         if y is None:
             raise ValueError(f"{self!r} compares with real pictures and got no y. Give it.")
-        cells, made = list(y), estimator.predict(X)
+        cells, made = list(cast(Iterable[object], y)), estimator.predict(X)
         if len(cells) != len(made):
             raise ValueError(f"{self!r}: y has {len(cells)} rows and X has {len(made)}.")
         known = [i for i, cell in enumerate(cells) if not is_missing(cell)]
         real, made = [cells[i] for i in known], [made[i] for i in known]
         return -frechet_distance(self._features(real, X), self._features(made, X))
 
-    def _features(self, pictures: list[Any], X: Any) -> np.ndarray:
+    def _features(self, pictures: list[Any], X: "CellColumn") -> np.ndarray:
         """Vectors (n, n_features) of pictures."""
         if self.encoder is None:
             return self._pixels(pictures)
         names = getattr(self.encoder, "feature_names_in_", None)
         if names is not None and hasattr(X, "columns"):
             # An encoder that was fitted on a frame asks for its column by name.
-            return np.asarray(self.encoder.transform(type(X)({names[0]: pictures})))
+            container: Any = type(X)
+            return np.asarray(self.encoder.transform(container({names[0]: pictures})))
         return np.asarray(self.encoder.transform(pictures))
 
     def _pixels(self, pictures: list[Any]) -> np.ndarray:

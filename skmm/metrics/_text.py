@@ -5,9 +5,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skmm.metrics._texts import TextRow, count_ngrams, marked_words, plain_words, text_rows
 
@@ -22,6 +23,268 @@ __all__ = [
     "rouge_l",
     "subsequence_f",
 ]
+
+
+def corpus_bleu(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    max_order: int = 4,
+    smoothing: bool = True,
+    lowercase: bool = False,
+    tokenize: Callable[[str], Sequence[str]] | None = None,
+) -> float:
+    """BLEU of all rows together: how many runs of words stand in a reference.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Texts, or a list of several references in a cell. A row without any is left out.
+    y_pred : array-like of shape (n_samples,)
+        Texts that were written. A missing one counts as empty.
+    max_order : int, default=4
+        Longest run of words.
+    smoothing : bool, default=True
+        Whether an order without any match counts a little, half of the last such, instead of
+        making the score 0.
+    lowercase : bool, default=False
+        Whether case is ignored.
+    tokenize : callable, default=None
+        From a text to its words; None cuts as published scores do (mteval-v13a). A language that
+        puts no spaces between words needs one of its own.
+
+    Returns
+    -------
+    bleu : float
+        From 0 to 1; it is often printed times 100. The mean of the rows' scores is another
+        number.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, or no row has a reference.
+
+    See Also
+    --------
+    chrf : Of characters, which says more of short texts and of languages with many endings.
+
+    Notes
+    -----
+    Equals ``sacrebleu`` with its defaults, but for orders that no reference is long enough for:
+    these are left out here, where they would make the score of any short captions 0.
+
+    References
+    ----------
+    Papineni, Roukos, Ward, Zhu (2002), "BLEU: a method for automatic evaluation of machine
+    translation", ACL. Post (2018), "A call for clarity in reporting BLEU scores", WMT.
+
+    Examples
+    --------
+    >>> from skmm.metrics import corpus_bleu
+    >>> written = ["a small red circle on the left", "two blue squares"]
+    >>> corpus_bleu(["a small red circle on the right", "two blue squares"], written)
+    0.83...
+    >>> corpus_bleu([["one red dot", "a red circle"]], ["a red circle"])  # two references
+    1.0
+    """
+    rows = text_rows(y_true, y_pred, "corpus_bleu")
+    _check_int("corpus_bleu", "max_order", max_order, 1)
+    cut = marked_words if tokenize is None else tokenize
+    return bleu(
+        rows,
+        max_order=max_order,
+        smoothing=smoothing,
+        words=(lambda text: cut(text.lower())) if lowercase else cut,
+    )
+
+
+def chrf(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    *,
+    char_order: int = 6,
+    word_order: int = 0,
+    beta: float = 2.0,
+    lowercase: bool = False,
+) -> float:
+    """F score of runs of characters, of all rows together: chrF, or chrF++ with words.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Texts, or a list of several references in a cell, of which the best counts. A row without
+        any is left out.
+    y_pred : array-like of shape (n_samples,)
+        Texts that were written. A missing one counts as empty.
+    char_order : int, default=6
+        Longest run of characters; spaces are left out.
+    word_order : int, default=0
+        Longest run of words; 2 is chrF++.
+    beta : float, default=2.0
+        How much more recall weighs than precision.
+    lowercase : bool, default=False
+        Whether case is ignored.
+
+    Returns
+    -------
+    chrf : float
+        From 0 to 1; it is often printed times 100. The same as ``sacrebleu``.
+
+    References
+    ----------
+    Popović (2015), "chrF: character n-gram F-score for automatic MT evaluation", WMT. Popović
+    (2017), "chrF++: words helping character n-grams", WMT.
+
+    Examples
+    --------
+    >>> from skmm.metrics import chrf
+    >>> chrf(["a red circle"], ["two red circles"])
+    0.79...
+    """
+    rows = text_rows(y_true, y_pred, "chrf")
+    _check_int("chrf", "char_order", char_order, 1)
+    _check_int("chrf", "word_order", word_order, 0)
+    _check_positive("chrf", "beta", beta)
+    return character_f(
+        rows, char_order=char_order, word_order=word_order, beta=beta, lowercase=lowercase
+    )
+
+
+def rouge_l(y_true: ArrayLike, y_pred: ArrayLike, *, beta: float = 1.0) -> float:
+    """F score of the longest common subsequence of words, averaged over rows: ROUGE-L.
+
+    Texts are compared as lower-case words, without signs; words are not stemmed.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Texts, or a list of several references in a cell, of which the best counts. A row without
+        any is left out.
+    y_pred : array-like of shape (n_samples,)
+        Texts that were written. A missing one counts as empty.
+    beta : float, default=1.0
+        How much more recall weighs than precision. Captions are often scored with 1.2.
+
+    Returns
+    -------
+    rouge_l : float
+        From 0 to 1.
+
+    References
+    ----------
+    Lin (2004), "ROUGE: a package for automatic evaluation of summaries", ACL workshop.
+
+    Examples
+    --------
+    >>> from skmm.metrics import rouge_l
+    >>> rouge_l(["The police killed the gunman."], ["police kill the gunman"])
+    0.666...
+    """
+    rows = text_rows(y_true, y_pred, "rouge_l")
+    _check_positive("rouge_l", "beta", beta)
+    return subsequence_f(rows, beta=beta)
+
+
+def exact_match(
+    y_true: ArrayLike, y_pred: ArrayLike, *, ignore: Literal["case", "case_and_signs"] | None = None
+) -> float:
+    """Share of rows whose text is a reference of theirs.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Texts, or a list of several references in a cell. A row without any is left out.
+    y_pred : array-like of shape (n_samples,)
+        Texts that were written. A missing one counts as empty.
+    ignore : {"case", "case_and_signs"}, default=None
+        What need not be the same. None: nothing but how many spaces stand between words, and how
+        a character is composed (Unicode NFC).
+
+    Returns
+    -------
+    exact_match : float
+        From 0 to 1.
+
+    Examples
+    --------
+    >>> from skmm.metrics import exact_match
+    >>> y_true, y_pred = ["A red circle.", ["four", "4"]], ["a red  circle", "4"]
+    >>> exact_match(y_true, y_pred)
+    0.5
+    >>> exact_match(y_true, y_pred, ignore="case_and_signs")
+    1.0
+    """
+    rows = text_rows(y_true, y_pred, "exact_match")
+    if ignore not in (None, "case", "case_and_signs"):
+        raise ValueError(
+            f"exact_match: ignore must be None, 'case' or 'case_and_signs', got {ignore!r}."
+        )
+
+    def form(text: str) -> list[str]:
+        if ignore == "case_and_signs":
+            return plain_words(text)
+        words = unicodedata.normalize("NFC", text).split()
+        return [word.casefold() for word in words] if ignore == "case" else words
+
+    found = [form(row.text) in [form(reference) for reference in row.references] for row in rows]
+    return float(np.mean(found))
+
+
+def cider(
+    y_true: ArrayLike, y_pred: ArrayLike, *, max_order: int = 4, sigma: float | None = 6.0
+) -> float:
+    """Consensus with the references, rare runs of words counting more: CIDEr-D.
+
+    Runs of one to four words are weighed by how few rows have them in a reference, and a text's
+    cosine with each of its references is averaged. What it repeats counts once, and what is longer
+    or shorter than a reference counts less. Compared are lower-case words, without signs.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_samples,)
+        Texts, or a list of several references in a cell. A row without any is left out.
+    y_pred : array-like of shape (n_samples,)
+        Texts that were written. A missing one counts as empty.
+    max_order : int, default=4
+        Longest run of words.
+    sigma : float, default=6.0
+        Difference of lengths, in words, at which a text counts 0.6 of what it would; None does
+        not look at the length.
+
+    Returns
+    -------
+    cider : float
+        From 0 to 10, the scale of the paper; it is often printed times 10. Rarity is learned from
+        the rows given, so scores of different sets of rows are not comparable, and that of a
+        single row is 0.
+
+    References
+    ----------
+    Vedantam, Zitnick, Parikh (2015), "CIDEr: consensus-based image description evaluation", CVPR.
+
+    Examples
+    --------
+    >>> from skmm.metrics import cider
+    >>> y_true = [["a red circle on a table", "red circle on wood"], ["two blue squares"]]
+    >>> cider(y_true, ["a red circle on a table", "two blue squares"], max_order=2)
+    8.73...
+    """
+    rows = text_rows(y_true, y_pred, "cider")
+    _check_int("cider", "max_order", max_order, 1)
+    if sigma is not None:
+        _check_positive("cider", "sigma", sigma)
+    return consensus(rows, max_order=max_order, sigma=sigma)
+
+
+def _check_int(owner: str, name: str, value: object, least: int) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{owner}: {name} must be an int of at least {least}, got {value!r}.")
+
+
+def _check_positive(owner: str, name: str, value: object) -> None:
+    if not isinstance(value, Real) or isinstance(value, bool) or not float(value) > 0:
+        raise ValueError(f"{owner}: {name} must be a number above 0, got {value!r}.")
+
 
 # --- What the metrics of texts compute, of rows that are checked ---
 
@@ -195,260 +458,3 @@ def _likeness(
 
 def _same_length(difference: int, sigma: float | None) -> float:
     return 1.0 if sigma is None else math.exp(-(difference**2) / (2 * sigma**2))
-
-
-def corpus_bleu(
-    y_true: Any,
-    y_pred: Any,
-    *,
-    max_order: int = 4,
-    smoothing: bool = True,
-    lowercase: bool = False,
-    tokenize: Callable[[str], Sequence[str]] | None = None,
-) -> float:
-    """BLEU of all rows together: how many runs of words stand in a reference.
-
-    Parameters
-    ----------
-    y_true : array-like of shape (n_samples,)
-        Texts, or a list of several references in a cell. A row without any is left out.
-    y_pred : array-like of shape (n_samples,)
-        Texts that were written. A missing one counts as empty.
-    max_order : int, default=4
-        Longest run of words.
-    smoothing : bool, default=True
-        Whether an order without any match counts a little, half of the last such, instead of
-        making the score 0.
-    lowercase : bool, default=False
-        Whether case is ignored.
-    tokenize : callable, default=None
-        From a text to its words; None cuts as published scores do (mteval-v13a). A language that
-        puts no spaces between words needs one of its own.
-
-    Returns
-    -------
-    bleu : float
-        From 0 to 1; it is often printed times 100. The mean of the rows' scores is another
-        number.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ, or no row has a reference.
-
-    See Also
-    --------
-    chrf : Of characters, which says more of short texts and of languages with many endings.
-
-    Notes
-    -----
-    Equals ``sacrebleu`` with its defaults, but for orders that no reference is long enough for:
-    these are left out here, where they would make the score of any short captions 0.
-
-    References
-    ----------
-    Papineni, Roukos, Ward, Zhu (2002), "BLEU: a method for automatic evaluation of machine
-    translation", ACL. Post (2018), "A call for clarity in reporting BLEU scores", WMT.
-
-    Examples
-    --------
-    >>> from skmm.metrics import corpus_bleu
-    >>> written = ["a small red circle on the left", "two blue squares"]
-    >>> corpus_bleu(["a small red circle on the right", "two blue squares"], written)
-    0.83...
-    >>> corpus_bleu([["one red dot", "a red circle"]], ["a red circle"])  # two references
-    1.0
-    """
-    rows = text_rows(y_true, y_pred, "corpus_bleu")
-    _check_int("corpus_bleu", "max_order", max_order, 1)
-    cut = marked_words if tokenize is None else tokenize
-    return bleu(
-        rows,
-        max_order=max_order,
-        smoothing=smoothing,
-        words=(lambda text: cut(text.lower())) if lowercase else cut,
-    )
-
-
-def chrf(
-    y_true: Any,
-    y_pred: Any,
-    *,
-    char_order: int = 6,
-    word_order: int = 0,
-    beta: float = 2.0,
-    lowercase: bool = False,
-) -> float:
-    """F score of runs of characters, of all rows together: chrF, or chrF++ with words.
-
-    Parameters
-    ----------
-    y_true : array-like of shape (n_samples,)
-        Texts, or a list of several references in a cell, of which the best counts. A row without
-        any is left out.
-    y_pred : array-like of shape (n_samples,)
-        Texts that were written. A missing one counts as empty.
-    char_order : int, default=6
-        Longest run of characters; spaces are left out.
-    word_order : int, default=0
-        Longest run of words; 2 is chrF++.
-    beta : float, default=2.0
-        How much more recall weighs than precision.
-    lowercase : bool, default=False
-        Whether case is ignored.
-
-    Returns
-    -------
-    chrf : float
-        From 0 to 1; it is often printed times 100. The same as ``sacrebleu``.
-
-    References
-    ----------
-    Popović (2015), "chrF: character n-gram F-score for automatic MT evaluation", WMT. Popović
-    (2017), "chrF++: words helping character n-grams", WMT.
-
-    Examples
-    --------
-    >>> from skmm.metrics import chrf
-    >>> chrf(["a red circle"], ["two red circles"])
-    0.79...
-    """
-    rows = text_rows(y_true, y_pred, "chrf")
-    _check_int("chrf", "char_order", char_order, 1)
-    _check_int("chrf", "word_order", word_order, 0)
-    _check_positive("chrf", "beta", beta)
-    return character_f(
-        rows, char_order=char_order, word_order=word_order, beta=beta, lowercase=lowercase
-    )
-
-
-def rouge_l(y_true: Any, y_pred: Any, *, beta: float = 1.0) -> float:
-    """F score of the longest common subsequence of words, averaged over rows: ROUGE-L.
-
-    Texts are compared as lower-case words, without signs; words are not stemmed.
-
-    Parameters
-    ----------
-    y_true : array-like of shape (n_samples,)
-        Texts, or a list of several references in a cell, of which the best counts. A row without
-        any is left out.
-    y_pred : array-like of shape (n_samples,)
-        Texts that were written. A missing one counts as empty.
-    beta : float, default=1.0
-        How much more recall weighs than precision. Captions are often scored with 1.2.
-
-    Returns
-    -------
-    rouge_l : float
-        From 0 to 1.
-
-    References
-    ----------
-    Lin (2004), "ROUGE: a package for automatic evaluation of summaries", ACL workshop.
-
-    Examples
-    --------
-    >>> from skmm.metrics import rouge_l
-    >>> rouge_l(["The police killed the gunman."], ["police kill the gunman"])
-    0.666...
-    """
-    rows = text_rows(y_true, y_pred, "rouge_l")
-    _check_positive("rouge_l", "beta", beta)
-    return subsequence_f(rows, beta=beta)
-
-
-def exact_match(y_true: Any, y_pred: Any, *, ignore: str | None = None) -> float:
-    """Share of rows whose text is a reference of theirs.
-
-    Parameters
-    ----------
-    y_true : array-like of shape (n_samples,)
-        Texts, or a list of several references in a cell. A row without any is left out.
-    y_pred : array-like of shape (n_samples,)
-        Texts that were written. A missing one counts as empty.
-    ignore : {"case", "case_and_signs"}, default=None
-        What need not be the same. None: nothing but how many spaces stand between words, and how
-        a character is composed (Unicode NFC).
-
-    Returns
-    -------
-    exact_match : float
-        From 0 to 1.
-
-    Examples
-    --------
-    >>> from skmm.metrics import exact_match
-    >>> y_true, y_pred = ["A red circle.", ["four", "4"]], ["a red  circle", "4"]
-    >>> exact_match(y_true, y_pred)
-    0.5
-    >>> exact_match(y_true, y_pred, ignore="case_and_signs")
-    1.0
-    """
-    rows = text_rows(y_true, y_pred, "exact_match")
-    if ignore not in (None, "case", "case_and_signs"):
-        raise ValueError(
-            f"exact_match: ignore must be None, 'case' or 'case_and_signs', got {ignore!r}."
-        )
-
-    def form(text: str) -> list[str]:
-        if ignore == "case_and_signs":
-            return plain_words(text)
-        words = unicodedata.normalize("NFC", text).split()
-        return [word.casefold() for word in words] if ignore == "case" else words
-
-    found = [form(row.text) in [form(reference) for reference in row.references] for row in rows]
-    return float(np.mean(found))
-
-
-def cider(y_true: Any, y_pred: Any, *, max_order: int = 4, sigma: float | None = 6.0) -> float:
-    """Consensus with the references, rare runs of words counting more: CIDEr-D.
-
-    Runs of one to four words are weighed by how few rows have them in a reference, and a text's
-    cosine with each of its references is averaged. What it repeats counts once, and what is longer
-    or shorter than a reference counts less. Compared are lower-case words, without signs.
-
-    Parameters
-    ----------
-    y_true : array-like of shape (n_samples,)
-        Texts, or a list of several references in a cell. A row without any is left out.
-    y_pred : array-like of shape (n_samples,)
-        Texts that were written. A missing one counts as empty.
-    max_order : int, default=4
-        Longest run of words.
-    sigma : float, default=6.0
-        Difference of lengths, in words, at which a text counts 0.6 of what it would; None does
-        not look at the length.
-
-    Returns
-    -------
-    cider : float
-        From 0 to 10, the scale of the paper; it is often printed times 10. Rarity is learned from
-        the rows given, so scores of different sets of rows are not comparable, and that of a
-        single row is 0.
-
-    References
-    ----------
-    Vedantam, Zitnick, Parikh (2015), "CIDEr: consensus-based image description evaluation", CVPR.
-
-    Examples
-    --------
-    >>> from skmm.metrics import cider
-    >>> y_true = [["a red circle on a table", "red circle on wood"], ["two blue squares"]]
-    >>> cider(y_true, ["a red circle on a table", "two blue squares"], max_order=2)
-    8.73...
-    """
-    rows = text_rows(y_true, y_pred, "cider")
-    _check_int("cider", "max_order", max_order, 1)
-    if sigma is not None:
-        _check_positive("cider", "sigma", sigma)
-    return consensus(rows, max_order=max_order, sigma=sigma)
-
-
-def _check_int(owner: str, name: str, value: Any, least: int) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{owner}: {name} must be an int of at least {least}, got {value!r}.")
-
-
-def _check_positive(owner: str, name: str, value: Any) -> None:
-    if not isinstance(value, Real) or isinstance(value, bool) or not float(value) > 0:
-        raise ValueError(f"{owner}: {name} must be a number above 0, got {value!r}.")

@@ -3,10 +3,11 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = ["TextRow", "count_ngrams", "is_missing", "marked_words", "plain_words", "text_rows"]
 
@@ -29,7 +30,7 @@ class TextRow(NamedTuple):
     references: list[str]
 
 
-def text_rows(y_true: Any, y_pred: Any, owner: str) -> list[TextRow]:
+def text_rows(y_true: ArrayLike, y_pred: ArrayLike, owner: str) -> list[TextRow]:
     """Check the input and return the rows that have a reference.
 
     Parameters
@@ -67,16 +68,16 @@ def text_rows(y_true: Any, y_pred: Any, owner: str) -> list[TextRow]:
     return rows
 
 
-def _listed(values: Any, name: str, owner: str) -> list[Any]:
+def _listed(values: object, name: str, owner: str) -> list[Any]:
     if isinstance(values, str) or not hasattr(values, "__len__"):
         raise TypeError(
             f"{owner}: {name} must be a list with one entry for each row, got"
             f" {type(values).__name__}. For one text give a list of one."
         )
-    return list(values)
+    return list(cast(Iterable[Any], values))
 
 
-def _references(cell: Any, position: int, owner: str) -> list[str]:
+def _references(cell: object, position: int, owner: str) -> list[str]:
     """Texts of a cell of ``y_true``: one, several or none."""
     if isinstance(cell, str):
         return [cell]
@@ -92,7 +93,7 @@ def _references(cell: Any, position: int, owner: str) -> list[str]:
     )
 
 
-def is_missing(cell: Any) -> bool:
+def is_missing(cell: object) -> bool:
     """Tell whether a cell is None, a NaN or pandas.NA."""
     # pandas, whose NA compares to nothing, is not imported here.
     return (

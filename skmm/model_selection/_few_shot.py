@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state
+
+if TYPE_CHECKING:
+    from skmm._constraints import RandomState
 
 __all__ = ["FewShotSplit"]
 
@@ -60,7 +64,7 @@ class FewShotSplit(BaseCrossValidator):
         n_ways: int | None = None,
         n_queries: int | None = None,
         n_splits: int = 100,
-        random_state: Any = None,
+        random_state: "RandomState" = None,
     ):
         self.n_shots = n_shots
         self.n_ways = n_ways
@@ -68,7 +72,9 @@ class FewShotSplit(BaseCrossValidator):
         self.n_splits = n_splits
         self.random_state = random_state
 
-    def split(self, X: Any, y: Any, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def split(
+        self, X: object, y: ArrayLike, groups: object = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Draw the episodes.
 
         Parameters
@@ -112,7 +118,7 @@ class FewShotSplit(BaseCrossValidator):
             test = np.concatenate([own[self.n_shots : end] for own in drawn])
             yield rng.permutation(train), rng.permutation(test)
 
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
         """Return the number of episodes.
 
         Parameters

@@ -2,19 +2,21 @@
 
 import os
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import check_cv
 
 from skmm._frame._column import Column, column_names, columns_of, n_rows, take_columns
 from skmm._frame._modality import MODALITIES, infer_modalities
+from skmm._frame._types import CellColumn, ColumnKey
 from skmm.exceptions import CellTypeError, LeakageError, LeakageWarning, MediaDecodeError
 from skmm.readers import (
     digest_audio,
@@ -27,6 +29,9 @@ from skmm.readers import (
     with_position,
 )
 
+if TYPE_CHECKING:
+    from skmm._constraints import Splits
+
 __all__ = [
     "Content",
     "check_group_leakage",
@@ -34,197 +39,21 @@ __all__ = [
     "shared_contents",
 ]
 
-# --- Which rows hold the same content: the same file, the same bytes, the same text or array ---
-
-_DIGESTS: dict[str, Callable[[Any], bytes]] = {
-    "text": digest_text,
-    "image": digest_image,
-    "audio": digest_audio,
-    "video": digest_video,
-    "pointcloud": digest_points,
-    "timeseries": digest_series,
-    "vector": digest_series,
-}
-
-
-@dataclass
-class Content:
-    """One content and where it stands.
-
-    Attributes
-    ----------
-    modality : str
-        Of its columns.
-    digest : str
-        Hexadecimal; empty for a file that cannot be read.
-    rows : list of int
-        Positions, one for each cell that holds it.
-    columns : list of str
-        Their columns.
-    files : list of str or None
-        Their files, None where a cell is no path.
-    example : str
-        The first of them in words.
-    """
-
-    modality: str
-    digest: str
-    example: str
-    rows: list[int] = field(default_factory=list)
-    columns: list[str] = field(default_factory=list)
-    files: list[str | None] = field(default_factory=list)
-
-
-def shared_contents(
-    X: Any,
-    *,
-    columns: Any,
-    modalities: Mapping[str, str] | None,
-    read_files: bool,
-    min_length: int,
-) -> list[Content]:
-    """Find contents that stand in more than one row.
-
-    Parameters
-    ----------
-    X : pandas or polars DataFrame or Series, ndarray, or list of cells
-        Data.
-    columns : str, int, list, slice, mask or callable, or None
-        Columns to look at, whatever they hold; None for all but numbers and categories.
-    modalities : dict of str to str, or None
-        What columns hold, for those that are not to be inferred.
-    read_files : bool
-        Whether files are compared by their bytes, beside by their path.
-    min_length : int
-        Characters that a text needs to be compared.
-
-    Returns
-    -------
-    contents : list of Content
-        In the order in which they first occur.
-    """
-    looked_at = X if columns is None else take_columns(X, columns)
-    names = column_names(X, slice(None) if columns is None else columns)
-    kinds = _kinds(looked_at, names, modalities, whatever=columns is not None)
-    found: dict[Hashable, Content] = {}
-    digests: dict[str, str] = {}  # of files, each read once
-    for name, column in zip(names, columns_of(looked_at, slice(None)), strict=True):
-        modality = kinds[name]
-        if modality not in _DIGESTS:
-            continue
-        for row, cell in _parts(column, modality):
-            if modality == "text" and (len(str(cell)) < min_length or not str(cell).strip()):
-                continue  # an empty text is no content
-            file = _file(cell, modality)
-            try:
-                digest = _digest(cell, modality, file if read_files else None, digests)
-            except CellTypeError as error:
-                label = column.labels[row]
-                raise with_position(error, column=column.name, row=label) from error
-            except MediaDecodeError:  # a file that cannot be read is still the same file
-                digest = ""
-            if file is not None and not (read_files and digest):
-                digest, key = "", (modality, file)
-            elif digest:
-                key = (modality, digest)
-            else:
-                continue
-            content = found.setdefault(key, Content(modality, digest, _words(cell, file)))
-            content.rows.append(row)
-            content.columns.append(name)
-            content.files.append(file)
-    return [content for content in found.values() if len(set(content.rows)) > 1]
-
-
-def _kinds(
-    X: Any, names: list[str], modalities: Mapping[str, str] | None, *, whatever: bool
-) -> dict[str, str]:
-    """Modality of each column that is looked at."""
-    given = dict(modalities or {})
-    for name, modality in given.items():
-        if name not in names or modality not in MODALITIES:
-            raise ValueError(
-                f"modalities gives column {name!r} the modality {modality!r}. Columns looked at"
-                f" are {names}, modalities are {list(MODALITIES)}."
-            )
-    left = [i for i, name in enumerate(names) if name not in given]
-    # An empty frame of columns has no modality to be inferred, and needs none.
-    inferred = infer_modalities(take_columns(X, left)) if left else {}
-    if whatever:
-        plain = ("tabular", "drop")
-        inferred = {name: "text" if m in plain else m for name, m in inferred.items()}
-    return {**dict(zip([names[i] for i in left], inferred.values(), strict=True)), **given}
-
-
-def _parts(column: Column, modality: str) -> Iterator[tuple[int, Any]]:
-    """Cells that are there; of a list of pictures each picture."""
-    for row in np.flatnonzero(~column.missing):
-        cell = column.values[row]
-        if modality == "image" and is_pictures(cell):
-            for part in cell:
-                yield int(row), part
-        else:
-            yield int(row), cell
-
-
-def _file(cell: Any, modality: str) -> str | None:
-    """Where the file of a cell really lies: links and ``..`` lead to one place."""
-    if modality == "text" or not isinstance(cell, str | os.PathLike):
-        return None
-    path = os.fsdecode(cell)
-    if "://" in path or path.startswith("data:"):
-        return path
-    try:
-        return os.path.realpath(path)
-    except (OSError, ValueError):  # a null byte
-        return path
-
-
-def _digest(cell: Any, modality: str, file: str | None, digests: dict[str, str]) -> str:
-    if file is None and modality != "text" and isinstance(cell, str | os.PathLike):
-        return ""  # files are not to be read
-    if file in digests:
-        return digests[file]
-    digest = _plain_digest(cell, modality).hex()
-    if file is not None:
-        digests[file] = digest
-    return digest
-
-
-def _plain_digest(cell: Any, modality: str) -> bytes:
-    if modality == "text":
-        try:
-            return digest_text(cell)
-        except CellTypeError:  # dates, decimals: of a column that was asked for by name
-            return digest_text(str(cell))
-    return _DIGESTS[modality](cell)
-
-
-def _words(cell: Any, file: str | None) -> str:
-    if file is not None:
-        return os.fsdecode(cell)[-80:]
-    if isinstance(cell, bytes | bytearray | memoryview):
-        return f"{memoryview(cell).nbytes:,} bytes"
-    shape = getattr(cell, "shape", None)
-    if shape is not None and not isinstance(cell, str):
-        return f"{type(cell).__name__} of shape {tuple(shape)}"
-    return " ".join(str(cell).split())[:80]
-
 
 _COLUMNS = ["column", "modality", "same", "example", "digest"]
 
 
 def check_group_leakage(
-    X: Any,
+    X: CellColumn,
     *,
-    cv: Any = None,
-    y: Any = None,
-    groups: Any = None,
-    columns: Any = None,
+    cv: "Splits" = None,
+    y: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    columns: ColumnKey | None = None,
     modalities: Mapping[str, str] | None = None,
     read_files: bool = True,
     min_length: int = 1,
-    on_leak: str = "warn",
+    on_leak: Literal["warn", "raise", "ignore"] = "warn",
 ) -> pd.DataFrame:
     """Find content that stands on both sides of a split.
 
@@ -338,10 +167,10 @@ skmm.model_selection.group_by_content makes them.
 
 
 def group_by_content(
-    X: Any,
+    X: CellColumn,
     *,
-    groups: Any = None,
-    columns: Any = None,
+    groups: ArrayLike | None = None,
+    columns: ColumnKey | None = None,
     modalities: Mapping[str, str] | None = None,
     read_files: bool = True,
     min_length: int = 1,
@@ -400,7 +229,7 @@ def group_by_content(
     return np.argsort(np.argsort(first))[labels]
 
 
-def _check(cv: Any, groups: Any, min_length: Any, on_leak: str) -> None:
+def _check(cv: object, groups: object, min_length: object, on_leak: str) -> None:
     if cv is None and groups is None:
         raise ValueError(
             "check_group_leakage needs cv, the splits to be checked, or groups. Got neither."
@@ -410,18 +239,199 @@ def _check(cv: Any, groups: Any, min_length: Any, on_leak: str) -> None:
         raise ValueError(f"on_leak must be 'warn', 'raise' or 'ignore', got {on_leak!r}.")
 
 
-def _check_length(min_length: Any) -> None:
+def _check_length(min_length: object) -> None:
     if not isinstance(min_length, Integral) or min_length < 0:
         raise ValueError(f"min_length must be a number of characters, got {min_length!r}.")
 
 
-def _group_labels(groups: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+def _group_labels(groups: ArrayLike | None, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Give the number of each row's group, and the groups themselves by their numbers."""
     # Of any kind, mixed ones and missing ones included: a missing group is a group.
-    labels, names = pd.factorize(pd.Series(list(groups), dtype=object), use_na_sentinel=False)
+    each = pd.Series(list(cast(Iterable[object], groups)), dtype=object)
+    labels, names = pd.factorize(each, use_na_sentinel=False)
     if len(labels) != n:
         raise ValueError(f"groups has {len(labels)} entries, and X has {n} rows.")
     return labels, np.asarray(names, dtype=object)
+
+
+# --- Which rows hold the same content: the same file, the same bytes, the same text or array ---
+
+_DIGESTS: dict[str, Callable[[Any], bytes]] = {
+    "text": digest_text,
+    "image": digest_image,
+    "audio": digest_audio,
+    "video": digest_video,
+    "pointcloud": digest_points,
+    "timeseries": digest_series,
+    "vector": digest_series,
+}
+
+
+@dataclass
+class Content:
+    """One content and where it stands.
+
+    Attributes
+    ----------
+    modality : str
+        Of its columns.
+    digest : str
+        Hexadecimal; empty for a file that cannot be read.
+    rows : list of int
+        Positions, one for each cell that holds it.
+    columns : list of str
+        Their columns.
+    files : list of str or None
+        Their files, None where a cell is no path.
+    example : str
+        The first of them in words.
+    """
+
+    modality: str
+    digest: str
+    example: str
+    rows: list[int] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+    files: list[str | None] = field(default_factory=list)
+
+
+def shared_contents(
+    X: CellColumn,
+    *,
+    columns: ColumnKey | None,
+    modalities: Mapping[str, str] | None,
+    read_files: bool,
+    min_length: int,
+) -> list[Content]:
+    """Find contents that stand in more than one row.
+
+    Parameters
+    ----------
+    X : pandas or polars DataFrame or Series, ndarray, or list of cells
+        Data.
+    columns : str, int, list, slice, mask or callable, or None
+        Columns to look at, whatever they hold; None for all but numbers and categories.
+    modalities : dict of str to str, or None
+        What columns hold, for those that are not to be inferred.
+    read_files : bool
+        Whether files are compared by their bytes, beside by their path.
+    min_length : int
+        Characters that a text needs to be compared.
+
+    Returns
+    -------
+    contents : list of Content
+        In the order in which they first occur.
+    """
+    looked_at = X if columns is None else take_columns(X, columns)
+    names = column_names(X, slice(None) if columns is None else columns)
+    kinds = _kinds(looked_at, names, modalities, whatever=columns is not None)
+    found: dict[Hashable, Content] = {}
+    digests: dict[str, str] = {}  # of files, each read once
+    for name, column in zip(names, columns_of(looked_at, slice(None)), strict=True):
+        modality = kinds[name]
+        if modality not in _DIGESTS:
+            continue
+        for row, cell in _parts(column, modality):
+            if modality == "text" and (len(str(cell)) < min_length or not str(cell).strip()):
+                continue  # an empty text is no content
+            file = _file(cell, modality)
+            try:
+                digest = _digest(cell, modality, file if read_files else None, digests)
+            except CellTypeError as error:
+                label = column.labels[row]
+                raise with_position(error, column=column.name, row=label) from error
+            except MediaDecodeError:  # a file that cannot be read is still the same file
+                digest = ""
+            if file is not None and not (read_files and digest):
+                digest, key = "", (modality, file)
+            elif digest:
+                key = (modality, digest)
+            else:
+                continue
+            content = found.setdefault(key, Content(modality, digest, _words(cell, file)))
+            content.rows.append(row)
+            content.columns.append(name)
+            content.files.append(file)
+    return [content for content in found.values() if len(set(content.rows)) > 1]
+
+
+def _kinds(
+    X: CellColumn, names: list[str], modalities: Mapping[str, str] | None, *, whatever: bool
+) -> dict[str, str]:
+    """Modality of each column that is looked at."""
+    given = dict(modalities or {})
+    for name, modality in given.items():
+        if name not in names or modality not in MODALITIES:
+            raise ValueError(
+                f"modalities gives column {name!r} the modality {modality!r}. Columns looked at"
+                f" are {names}, modalities are {list(MODALITIES)}."
+            )
+    left = [i for i, name in enumerate(names) if name not in given]
+    # An empty frame of columns has no modality to be inferred, and needs none.
+    inferred = infer_modalities(take_columns(X, left)) if left else {}
+    if whatever:
+        plain = ("tabular", "drop")
+        inferred = {name: "text" if m in plain else m for name, m in inferred.items()}
+    return {**dict(zip([names[i] for i in left], inferred.values(), strict=True)), **given}
+
+
+def _parts(column: Column, modality: str) -> Iterator[tuple[int, Any]]:
+    """Cells that are there; of a list of pictures each picture."""
+    for row in np.flatnonzero(~column.missing):
+        cell = column.values[row]
+        if modality == "image" and is_pictures(cell):
+            for part in cell:
+                yield int(row), part
+        else:
+            yield int(row), cell
+
+
+def _file(cell: object, modality: str) -> str | None:
+    """Where the file of a cell really lies: links and ``..`` lead to one place."""
+    if modality == "text" or not isinstance(cell, str | os.PathLike):
+        return None
+    path = os.fsdecode(cell)
+    if "://" in path or path.startswith("data:"):
+        return path
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # a null byte
+        return path
+
+
+def _digest(cell: object, modality: str, file: str | None, digests: dict[str, str]) -> str:
+    if file is None and modality != "text" and isinstance(cell, str | os.PathLike):
+        return ""  # files are not to be read
+    if file in digests:
+        return digests[file]
+    digest = _plain_digest(cell, modality).hex()
+    if file is not None:
+        digests[file] = digest
+    return digest
+
+
+def _plain_digest(cell: object, modality: str) -> bytes:
+    if modality == "text":
+        try:
+            return digest_text(cell)
+        except CellTypeError:  # dates, decimals: of a column that was asked for by name
+            return digest_text(str(cell))
+    return _DIGESTS[modality](cell)
+
+
+def _words(cell: object, file: str | None) -> str:
+    if file is not None:
+        return os.fsdecode(cast(str, cell))[-80:]
+    if isinstance(cell, bytes | bytearray | memoryview):
+        return f"{memoryview(cell).nbytes:,} bytes"
+    shape = getattr(cell, "shape", None)
+    if shape is not None and not isinstance(cell, str):
+        return f"{type(cell).__name__} of shape {tuple(shape)}"
+    return " ".join(str(cell).split())[:80]
+
+
+# --- What was found, as a table and in words ---
 
 
 def _across_splits(

@@ -1,8 +1,9 @@
 """Classes from a few labelled rows."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
@@ -85,7 +86,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        metric: str = "euclidean",
+        metric: Literal["euclidean", "cosine"] = "euclidean",
         shrinkage: float = 0.0,
         temperature: float | None = None,
     ):
@@ -93,7 +94,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         self.shrinkage = shrinkage
         self.temperature = temperature
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Take the mean of each class.
 
         Parameters
@@ -111,12 +112,18 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             The fitted classifier.
         """
         self._validate_params()
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
-        self.classes_ = np.unique(y)
-        return self._count(X, y, sample_weight, first=True)
+        vectors, labels = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(labels)
+        self.classes_ = np.unique(labels)
+        return self._count(vectors, labels, sample_weight, first=True)
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Add rows.
 
         Parameters
@@ -142,24 +149,26 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
                 f"{type(self).__name__}.partial_fit needs classes in the first call: all that"
                 " there will be."
             )
-        X, y = validate_data(self, X, y, dtype=np.float64, reset=first)
-        check_classification_targets(y)
+        vectors, labels = validate_data(self, X, y, dtype=np.float64, reset=first)
+        check_classification_targets(labels)
         known = self.classes_ if classes is None else np.unique(np.asarray(classes))
         if not first and not np.array_equal(known, self.classes_):
             raise ValueError(
                 f"{type(self).__name__}.partial_fit got other classes than before. Leave classes"
                 " out, or fit anew."
             )
-        strangers = np.setdiff1d(y, known)
+        strangers = np.setdiff1d(labels, known)
         if len(strangers):
             raise ValueError(
                 f"{type(self).__name__}.partial_fit: y holds {strangers[0]!r}, which is not among"
                 " the classes of the first call. Fit anew with that class."
             )
         self.classes_ = known
-        return self._count(X, y, sample_weight, first=first)
+        return self._count(vectors, labels, sample_weight, first=first)
 
-    def _count(self, X: np.ndarray, y: np.ndarray, sample_weight: Any, *, first: bool) -> Self:
+    def _count(
+        self, X: np.ndarray, y: np.ndarray, sample_weight: ArrayLike | None, *, first: bool
+    ) -> Self:
         """Add rows to the sums, and make prototypes of these."""
         weights = np.ones(len(X))
         if sample_weight is not None:
@@ -210,7 +219,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         lengths = np.linalg.norm(X, axis=1, keepdims=True)
         return X / np.where(lengths > 0, lengths, 1.0)
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Nearness to the prototypes: minus the squared distance, over the temperature.
 
         Parameters
@@ -227,7 +236,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         scores = self._scores(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Predict probabilities.
 
         Parameters
@@ -240,9 +249,10 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         probabilities : ndarray of shape (n_samples, n_classes)
             In the order of ``classes_``.
         """
-        return softmax(self._scores(X), axis=1)
+        probabilities: np.ndarray = softmax(self._scores(X), axis=1)
+        return probabilities
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict classes.
 
         Parameters
@@ -256,14 +266,16 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             That of the nearest prototype.
         """
         nearest = self._scores(X).argmax(axis=1)
-        return self.classes_[nearest]
+        predicted: np.ndarray = self.classes_[nearest]
+        return predicted
 
-    def _scores(self, X: Any) -> np.ndarray:
+    def _scores(self, X: ArrayLike) -> np.ndarray:
         check_is_fitted(self)
-        X = self._scaled(validate_data(self, X, dtype=np.float64, reset=False))
+        vectors = self._scaled(validate_data(self, X, dtype=np.float64, reset=False))
         # |x - p|^2 less |x|^2, about the middle, where the fewest digits are lost.
         middle = self.prototypes_.mean(axis=0)
         prototypes = self.prototypes_ - middle
-        nearness = 2 * (X - middle) @ prototypes.T - (prototypes**2).sum(axis=1)
+        nearness = 2 * (vectors - middle) @ prototypes.T - (prototypes**2).sum(axis=1)
         nearness[:, self.class_count_ == 0] = -np.inf
-        return nearness / self.temperature_
+        scores: np.ndarray = nearness / self.temperature_
+        return scores

@@ -1,12 +1,13 @@
 """The rows of a retriever: frames that grow and shrink, and rows picked as a DataFrame."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
 
 from skmm._frame._column import column_names, n_rows, take_columns, take_rows, to_columns
+from skmm._frame._types import DataFrameLike, Frame
 
 __all__ = [
     "VectorSet",
@@ -20,10 +21,12 @@ __all__ = [
     "unit_vectors",
 ]
 
+_Rows = TypeVar("_Rows", bound=DataFrameLike | np.ndarray)
 
-def as_rows(X: Any, owner: str) -> Any:
+
+def as_rows(X: Frame, owner: str) -> DataFrameLike | np.ndarray:
     """Frame of rows in the container it comes in; nested lists become an array."""
-    rows = X if hasattr(X, "columns") else np.asarray(X)
+    rows = cast(DataFrameLike, X) if hasattr(X, "columns") else np.asarray(X)
     if len(rows.shape) != 2:
         raise ValueError(
             f"Expected 2D array, got {len(rows.shape)}D array instead by {owner}. Reshape your data"
@@ -32,29 +35,35 @@ def as_rows(X: Any, owner: str) -> Any:
     return rows
 
 
-def append_rows(rows: Any, X: Any, owner: str) -> Any:
+def append_rows(rows: _Rows, X: DataFrameLike | np.ndarray, owner: str) -> _Rows:
     """Rows of two frames, the columns as in the first."""
     if type(rows) is not type(X):
         raise TypeError(
             f"{owner}.partial_fit got a {type(X).__name__}, and fit a {type(rows).__name__}. Give"
             " the same kind of frame."
         )
+    longer: Any
     if isinstance(rows, np.ndarray):
-        return np.concatenate([rows, X])
-    X = take_columns(X, column_names(rows))  # raises for a column that is not there
-    if isinstance(rows, pd.DataFrame):
-        # A column without any cell would warn when pandas looks for a common dtype.
-        X = X.astype({c: rows[c].dtype for c in X.columns[X.isna().all()]}, errors="ignore")
-        return pd.concat([rows, X])
-    return rows.vstack(X)
+        longer = np.concatenate([rows, X])
+    else:
+        added = take_columns(X, column_names(rows))  # raises for a column that is not there
+        if isinstance(rows, pd.DataFrame):
+            # A column without any cell would warn when pandas looks for a common dtype.
+            kept = {c: rows[c].dtype for c in added.columns[added.isna().all()]}
+            longer = pd.concat([rows, added.astype(kept, errors="ignore")])
+        else:
+            longer = cast(Any, rows).vstack(added)
+    return cast(_Rows, longer)
 
 
-def row_labels(rows: Any) -> pd.Index:
+def row_labels(rows: DataFrameLike | np.ndarray) -> pd.Index:
     """Index of a pandas frame, positions of any other."""
     return rows.index if isinstance(rows, pd.DataFrame) else pd.RangeIndex(n_rows(rows))
 
 
-def found_frame(rows: Any, places: np.ndarray, columns: dict[str, Any]) -> pd.DataFrame:
+def found_frame(
+    rows: DataFrameLike | np.ndarray, places: np.ndarray, columns: dict[str, Any]
+) -> pd.DataFrame:
     """Rows at the places, as a DataFrame, with other columns in front of theirs."""
     found = take_rows(rows, places)
     if not isinstance(found, pd.DataFrame):
@@ -203,6 +212,7 @@ def check_pair(
     return source, (first if source == second else second)
 
 
-def present_rows(vectors: Any) -> np.ndarray:
+def present_rows(vectors: np.ndarray) -> np.ndarray:
     """Return which rows have a vector, (n,) bool."""
-    return ~np.isnan(vectors).any(axis=1)
+    present: np.ndarray = ~np.isnan(vectors).any(axis=1)
+    return present

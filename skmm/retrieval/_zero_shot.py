@@ -1,10 +1,11 @@
 """Classes from texts, without a labelled row."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils import Tags
@@ -12,8 +13,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmm._constraints import POSITIVE_REAL, HasMethods, StrOptions
+from skmm._frame._types import Frame
 from skmm.exceptions import ModalityMissingError
-from skmm.metrics._scorers import modality_names
+from skmm.metrics._scorers import Alignment, modality_names
 from skmm.retrieval._rows import as_rows, check_names, present_rows, unit_vectors
 
 __all__ = [
@@ -22,99 +24,6 @@ __all__ = [
     "mean_direction",
     "prompt_vectors",
 ]
-
-# --- Classes as texts, and the texts as vectors ---
-
-
-def class_prompts(prompts: Any, classes: Sequence[Any], owner: str) -> dict[Any, list[str]]:
-    """Texts of each class.
-
-    Parameters
-    ----------
-    prompts : str, list of str or mapping of class to str or list of str
-        Templates in which ``{}`` stands for the class, or the texts themselves.
-    classes : sequence
-        Classes.
-    owner : str
-        Class that asks, for messages.
-    """
-    if isinstance(prompts, Mapping):
-        lacking = [label for label in classes if label not in prompts]
-        if lacking:
-            raise ValueError(
-                f"{owner}: prompts has no text for class {lacking[0]!r}. Give one, or leave the"
-                " class out of classes."
-            )
-        found = {label: _listed(prompts[label]) for label in classes}
-    else:
-        templates = _listed(prompts)
-        for template in templates:
-            if isinstance(template, str) and "{}" not in template:
-                raise ValueError(
-                    f"{owner}: the template {template!r} has no {{}}, where the class goes. Put it"
-                    " in, or give a dict from class to texts."
-                )
-        found = {
-            label: [t.replace("{}", str(label)) if isinstance(t, str) else t for t in templates]
-            for label in classes
-        }
-    for label, texts in found.items():
-        if not texts or not all(isinstance(text, str) and text for text in texts):
-            raise ValueError(
-                f"{owner}: prompts of class {label!r} must be one or more texts that are not empty,"
-                f" got {texts!r}."
-            )
-    return found
-
-
-def _listed(texts: Any) -> list[Any]:
-    return list(texts) if isinstance(texts, list | tuple) else [texts]
-
-
-def prompt_vectors(
-    alignment: Any, modality: str, column: str | None, texts: list[str], owner: str
-) -> np.ndarray:
-    """Unit vectors (n_texts, n_components) of texts, as cells of a modality."""
-    column = _column_of(alignment, modality, owner) if column is None else column
-    # Without a column's name the cells alone have to do.
-    frame = texts if column is None else pd.DataFrame({column: texts})
-    vectors = unit_vectors(alignment.transform_modality(frame, modality))
-    if not present_rows(vectors).all():
-        first = texts[int(np.flatnonzero(~present_rows(vectors))[0])]
-        raise ValueError(
-            f"{owner}: {type(alignment).__name__} gives no vector for the prompt {first!r}."
-            f" prompt_modality={modality!r} has to be the one that holds texts."
-        )
-    return vectors
-
-
-def _column_of(alignment: Any, modality: str, owner: str) -> str | None:
-    """Name of the one column of a modality, None where the alignment knows no names."""
-    if not hasattr(alignment, "feature_names_in_"):
-        return None
-    for attribute in ("transformers_", "modalities_", "modalities"):
-        triples = getattr(alignment, attribute, None)
-        for triple in triples if isinstance(triples, list | tuple) else ():
-            if not isinstance(triple, list | tuple) or len(triple) != 3 or triple[0] != modality:
-                continue
-            columns = [triple[2]] if isinstance(triple[2], str) else triple[2]
-            if not isinstance(columns, list) or not all(isinstance(c, str) for c in columns):
-                continue
-            if len(columns) == 1:
-                return columns[0]
-            raise ValueError(
-                f"{owner}: modality {modality!r} has the columns {columns}. Say with prompt_column"
-                " which of them takes the prompts."
-            )
-    return None
-
-
-def mean_direction(vectors: Sequence[np.ndarray]) -> np.ndarray:
-    """Unit vector of the mean over those that are there, (n, width); NaN where none is."""
-    stacked = np.stack(vectors).astype(np.float64)
-    present = np.isfinite(stacked[:, :, 0])  # (n_modalities, n): a vector is there or it is not
-    total = np.where(present[:, :, None], stacked, 0.0).sum(axis=0)
-    return unit_vectors(np.where(present.any(axis=0, keepdims=True).T, total, np.nan))
 
 
 _TEMPERATURE = 0.01  # what CLIP and its successors were trained to
@@ -215,15 +124,15 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def __init__(
         self,
-        alignment: Any,
+        alignment: Alignment,
         *,
         prompts: str | Sequence[str] | Mapping[Any, Any] = "{}",
-        classes: Any = None,
+        classes: ArrayLike | None = None,
         source: str | None = None,
         prompt_modality: str = "text",
         prompt_column: str | None = None,
         temperature: float | None = None,
-        all_missing: str = "prior",
+        all_missing: Literal["prior", "raise"] = "prior",
     ):
         self.alignment = alignment
         self.prompts = prompts
@@ -234,7 +143,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.temperature = temperature
         self.all_missing = all_missing
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Frame | None, y: ArrayLike | None = None) -> Self:
         """Fit the alignment and take the classes' texts into its space.
 
         Parameters
@@ -273,7 +182,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.temperature_ = float(_TEMPERATURE if chosen is None else chosen)
         return self
 
-    def _resolve_classes(self, y: Any) -> np.ndarray:
+    def _resolve_classes(self, y: ArrayLike | None) -> np.ndarray:
         owner = type(self).__name__
         if y is not None:
             check_classification_targets(y)
@@ -295,7 +204,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             raise ValueError(f"{owner}: classes is empty. Give at least one class.")
         return classes
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: Frame) -> np.ndarray:
         """Cosines between rows and classes, divided by the temperature.
 
         Parameters
@@ -312,7 +221,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         scores = self._scores(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Frame) -> np.ndarray:
         """Predict probabilities.
 
         Parameters
@@ -325,9 +234,10 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         probabilities : ndarray of shape (n_samples, n_classes)
             In the order of ``classes_``.
         """
-        return softmax(self._scores(X), axis=1)
+        probabilities: np.ndarray = softmax(self._scores(X), axis=1)
+        return probabilities
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Frame) -> np.ndarray:
         """Predict classes.
 
         Parameters
@@ -341,9 +251,10 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
             The nearest class.
         """
         nearest = self._scores(X).argmax(axis=1)
-        return self.classes_[nearest]
+        predicted: np.ndarray = self.classes_[nearest]
+        return predicted
 
-    def _scores(self, X: Any) -> np.ndarray:
+    def _scores(self, X: Frame) -> np.ndarray:
         check_is_fitted(self)
         vectors = mean_direction(
             [unit_vectors(self.alignment_.transform_modality(X, name)) for name in self._sources]
@@ -364,3 +275,99 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.input_tags.allow_nan = True
         return tags
+
+
+# --- Classes as texts, and the texts as vectors ---
+
+
+def class_prompts(
+    prompts: str | Sequence[str] | Mapping[Any, Any], classes: Sequence[Any], owner: str
+) -> dict[Any, list[str]]:
+    """Texts of each class.
+
+    Parameters
+    ----------
+    prompts : str, list of str or mapping of class to str or list of str
+        Templates in which ``{}`` stands for the class, or the texts themselves.
+    classes : sequence
+        Classes.
+    owner : str
+        Class that asks, for messages.
+    """
+    if isinstance(prompts, Mapping):
+        lacking = [label for label in classes if label not in prompts]
+        if lacking:
+            raise ValueError(
+                f"{owner}: prompts has no text for class {lacking[0]!r}. Give one, or leave the"
+                " class out of classes."
+            )
+        found = {label: _listed(prompts[label]) for label in classes}
+    else:
+        templates = _listed(prompts)
+        for template in templates:
+            if isinstance(template, str) and "{}" not in template:
+                raise ValueError(
+                    f"{owner}: the template {template!r} has no {{}}, where the class goes. Put it"
+                    " in, or give a dict from class to texts."
+                )
+        found = {
+            label: [t.replace("{}", str(label)) if isinstance(t, str) else t for t in templates]
+            for label in classes
+        }
+    for label, texts in found.items():
+        if not texts or not all(isinstance(text, str) and text for text in texts):
+            raise ValueError(
+                f"{owner}: prompts of class {label!r} must be one or more texts that are not empty,"
+                f" got {texts!r}."
+            )
+    return found
+
+
+def _listed(texts: object) -> list[Any]:
+    return list(texts) if isinstance(texts, list | tuple) else [texts]
+
+
+def prompt_vectors(
+    alignment: Alignment, modality: str, column: str | None, texts: list[str], owner: str
+) -> np.ndarray:
+    """Unit vectors (n_texts, n_components) of texts, as cells of a modality."""
+    column = _column_of(alignment, modality, owner) if column is None else column
+    # Without a column's name the cells alone have to do.
+    frame = texts if column is None else pd.DataFrame({column: texts})
+    vectors = unit_vectors(alignment.transform_modality(frame, modality))
+    if not present_rows(vectors).all():
+        first = texts[int(np.flatnonzero(~present_rows(vectors))[0])]
+        raise ValueError(
+            f"{owner}: {type(alignment).__name__} gives no vector for the prompt {first!r}."
+            f" prompt_modality={modality!r} has to be the one that holds texts."
+        )
+    return vectors
+
+
+def _column_of(alignment: object, modality: str, owner: str) -> str | None:
+    """Name of the one column of a modality, None where the alignment knows no names."""
+    if not hasattr(alignment, "feature_names_in_"):
+        return None
+    for attribute in ("transformers_", "modalities_", "modalities"):
+        triples = getattr(alignment, attribute, None)
+        for triple in triples if isinstance(triples, list | tuple) else ():
+            if not isinstance(triple, list | tuple) or len(triple) != 3 or triple[0] != modality:
+                continue
+            columns = [triple[2]] if isinstance(triple[2], str) else triple[2]
+            if not isinstance(columns, list) or not all(isinstance(c, str) for c in columns):
+                continue
+            if len(columns) == 1:
+                return str(columns[0])
+            raise ValueError(
+                f"{owner}: modality {modality!r} has the columns {columns}. Say with prompt_column"
+                " which of them takes the prompts."
+            )
+    return None
+
+
+def mean_direction(vectors: Sequence[np.ndarray]) -> np.ndarray:
+    """Unit vector of the mean over those that are there, (n, width); NaN where none is."""
+    stacked = np.stack(vectors).astype(np.float64)
+    present = np.isfinite(stacked[:, :, 0])  # (n_modalities, n): a vector is there or it is not
+    total = np.where(present[:, :, None], stacked, 0.0).sum(axis=0)
+    return unit_vectors(np.where(present.any(axis=0, keepdims=True).T, total, np.nan))

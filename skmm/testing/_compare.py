@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 
 __all__ = ["assert_close", "contents", "global_seeds", "raises", "unchanged_globals"]
 
@@ -15,7 +17,7 @@ __all__ = ["assert_close", "contents", "global_seeds", "raises", "unchanged_glob
 _RTOL, _ATOL = 1e-3, 1e-4
 
 
-def assert_close(actual: Any, expected: Any, sentence: str) -> None:
+def assert_close(actual: ArrayLike, expected: ArrayLike, sentence: str) -> None:
     """Assert that features are the same up to the rounding of float32, NaN included.
 
     Parameters
@@ -56,7 +58,7 @@ def raises(
     raise AssertionError(f"{sentence} It raised nothing.")
 
 
-def contents(X: Any) -> tuple[Any, ...]:
+def contents(X: pd.DataFrame) -> tuple[Any, ...]:
     """All that a pandas frame holds, to be compared after something has worked on it."""
     cells = [pickle.dumps(cell) for name in X.columns for cell in X[name]]
     return list(X.columns), list(X.index), list(X.dtypes), cells

@@ -1,6 +1,7 @@
 """Which estimators there are."""
 
 import inspect
+from typing import Literal
 
 from sklearn.base import BaseEstimator
 
@@ -17,7 +18,9 @@ _FOLDERS = {
 }
 
 
-def all_estimators(kind: str | None = None) -> list[tuple[str, type]]:
+def all_estimators(
+    kind: Literal["alignment", "encoder", "fusion", "generation", "retrieval"] | None = None,
+) -> list[tuple[str, type]]:
     """List the public estimators of skmm.
 
     Parameters

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
+from skmm._frame._types import Frame
 from skmm.testing._toys import tidy, toy_cells
 
 __all__ = ["EncoderCase"]
@@ -42,14 +43,15 @@ class EncoderCase:
     @property
     def params(self) -> dict[str, Any]:
         """Parameters of the encoder."""
-        return self.encoder.get_params(deep=False)
+        params: dict[str, Any] = self.encoder.get_params(deep=False)
+        return params
 
     @property
     def needs_training(self) -> bool:
         """Whether the encoder's network is trained under somebody else's head."""
         return bool(getattr(self.encoder, "needs_training", False))
 
-    def fit(self, X: Any = None, **params: Any) -> Any:
+    def fit(self, X: Frame | None = None, **params: object) -> Any:
         """Fit a clone, by default on the case's cells."""
         encoder = clone(self.encoder).set_params(**params)
         return encoder.fit(self.X if X is None else X, self.y)
@@ -64,6 +66,6 @@ class EncoderCase:
         """What it makes of the cells."""
         return np.asarray(self.fitted.transform(self.X))
 
-    def encode(self, X: Any) -> np.ndarray:
+    def encode(self, X: Frame) -> np.ndarray:
         """Vectors of other cells, by the same fitted encoder."""
         return np.asarray(self.fitted.transform(X))

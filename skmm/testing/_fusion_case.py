@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone, is_classifier, is_regressor
 
+from skmm._constraints import Estimator
 from skmm.encoders import TextEncoder
 from skmm.testing._toys import fusion_frame
 
 __all__ = ["FusionCase", "triples"]
 
 
-def triples(**changed: Any) -> list[tuple[str, Any, list[str]]]:
+def triples(**changed: object) -> list[tuple[str, Any, list[str]]]:
     """Three modalities of the toy frame: encoded, numbers and vectors passed through.
 
     Parameters
@@ -39,7 +40,7 @@ class FusionCase:
         Fusion; its ``modalities`` are replaced by those of the toy frame.
     """
 
-    def __init__(self, fusion: Any):
+    def __init__(self, fusion: Estimator):
         self.fusion = clone(fusion).set_params(modalities=triples())
         self.X, classes, values = fusion_frame()
         self.y: Any = values if is_regressor(fusion) else classes
@@ -72,7 +73,7 @@ class FusionCase:
             return np.unique(self.y, return_counts=True)[1] / self.n
         return np.array([self.y.mean()]) if is_regressor(self.fusion) else None
 
-    def fit(self, X: pd.DataFrame | None = None, **params: Any) -> Any:
+    def fit(self, X: pd.DataFrame | None = None, **params: object) -> Any:
         """Fit a clone, by default on the case's frame."""
         return clone(self.fusion).set_params(**params).fit(self.X if X is None else X, self.y)
 

@@ -1,17 +1,36 @@
 """The contract of a fusion, for those of skmm and for anybody else's."""
 
+import pickle
+import warnings
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import estimator_html_repr
+
+from skmm._constraints import Estimator
+from skmm._environment._optional import is_installed
+from skmm.encoders import TextEncoder
+from skmm.exceptions import ModalityMissingError
+from skmm.testing._compare import (
+    assert_close,
+    contents,
+    global_seeds,
+    raises,
+    unchanged_globals,
+)
 from skmm.testing._encoder_checks import run_checks
-from skmm.testing._fusion_case import FusionCase
-from skmm.testing._fusion_estimator import ESTIMATOR_CHECKS, ROW_CHECKS
+from skmm.testing._fusion_case import FusionCase, triples
+from skmm.testing._toys import MISSING, to_polars, without
 
 __all__ = ["FUSION_CHECKS", "check_fusion"]
 
-FUSION_CHECKS = [*ESTIMATOR_CHECKS, *ROW_CHECKS]
 
-
-def check_fusion(fusion: Any) -> None:
+def check_fusion(fusion: Estimator) -> None:
     """Check that a fusion keeps the contract of a meta-estimator over modalities.
 
     scikit-learn's ``check_estimator`` asks what holds for every estimator; this asks what a
@@ -41,3 +60,328 @@ def check_fusion(fusion: Any) -> None:
     >>> check_fusion(EarlyFusion())
     """
     run_checks(FUSION_CHECKS, FusionCase(fusion))
+
+
+# --- What is asked of a fusion as an estimator: triples, parameters, names, diagram, seeds ---
+
+
+def _is_random(case: FusionCase) -> bool:
+    params = case.fusion.get_params(deep=False)
+    return "random_state" in params and params["random_state"] is None
+
+
+def _fitted_triples(fusion: Any) -> list[tuple[str, Any, Any]]:
+    """Name, fitted transformer and columns of each modality; an alignment lists names apart."""
+    triples: list[tuple[str, Any, Any]] = (
+        getattr(fusion, "transformers_", None) or fusion.modalities_
+    )
+    return triples
+
+
+def check_triples(case: FusionCase) -> None:
+    """Fitted transformers are those of the triples, and the user's own stay unfitted."""
+    given = triples()
+    fusion = clone(case.fusion)
+    fusion.modalities = given
+    fusion.fit(case.X, case.y)
+    learned = [name for name in vars(given[0][1]) if name.endswith("_")]
+    assert not learned, f"{case}.fit fits the transformer that it was given, not a clone of it."
+    assert fusion.modalities is given, f"{case}.fit changes the parameter modalities."
+    names = [name for name, _, _ in _fitted_triples(fusion)]
+    assert names == ["words", "numbers", "vector"], f"{case}.modalities_ names {names}."
+    assert np.isfinite(case.answers).all() and len(case.answers) == case.n
+    for wrong in ([], [("words", "passthrough")], [("a__b", "passthrough", ["a"])], "everything"):
+        raises(
+            lambda wrong=wrong: case.fit(modalities=wrong),  # type: ignore[misc]
+            (ValueError, TypeError),
+            f"{case} has to refuse modalities={wrong!r}.",
+        )
+    twice = [("same", "passthrough", ["a"]), ("same", "passthrough", ["b"])]
+    sentence = f"{case} has to refuse two modalities of one name."
+    raises(lambda: case.fit(modalities=twice), ValueError, sentence)
+
+
+def check_drop(case: FusionCase) -> None:
+    """A modality that is dropped is one that is not there."""
+    dropped = case.ask(case.X, case.fit(modalities=triples(vector="drop")))
+    left_out = case.ask(case.X, case.fit(modalities=triples()[:2]))
+    sentence = f"{case} gives something else for a modality that is 'drop' than for none."
+    if not _is_random(case):
+        assert_close(dropped, left_out, sentence)
+    set_later = case.ask(case.X, case.fit(vector="drop"))
+    if not _is_random(case):
+        assert_close(set_later, left_out, sentence)
+    nothing = [(name, "drop", columns) for name, _, columns in triples()]
+    sentence = f"{case} has to refuse to fuse nothing."
+    raises(lambda: case.fit(modalities=nothing), ValueError, sentence)
+
+
+def check_passthrough(case: FusionCase) -> None:
+    """Cells that are vectors are what the same numbers in columns are."""
+    numbers = pd.DataFrame(np.stack(list(case.X["vector"])), columns=["v0", "v1", "v2"])
+    wide = pd.concat([case.X.reset_index(drop=True), numbers], axis=1)
+    modalities = triples()[:2]
+    in_columns = [*modalities, ("vector", "passthrough", ["v0", "v1", "v2"])]
+    answers = case.ask(wide, case.fit(wide, modalities=in_columns))
+    if not _is_random(case):
+        assert_close(
+            answers, case.answers, f"{case} takes vectors in cells for other than their numbers."
+        )
+    ragged = case.X.copy()
+    cells = list(case.X["vector"])
+    cells[5] = np.ones(7)
+    ragged["vector"] = pd.Series(cells, index=ragged.index, dtype=object)
+    sentence = f"{case} has to refuse vectors of several lengths."
+    raises(lambda: case.fit(ragged), ValueError, sentence, naming=("vector",))
+    text = [("words", "passthrough", ["text"]), triples()[1]]
+    sentence = f"{case} has to refuse to pass texts through."
+    raises(lambda: case.fit(modalities=text), (ValueError, TypeError), sentence, naming=("text",))
+
+
+def check_parameters(case: FusionCase) -> None:
+    """Parameters of transformers are reached by the names of their modalities."""
+    fusion = clone(case.fusion)
+    deep = fusion.get_params(deep=True)
+    for name in ("words", "numbers", "words__n_components", "modalities"):
+        assert name in deep, f"{case}.get_params(deep=True) lacks {name!r}."
+    assert "words" not in fusion.get_params(deep=False)
+    fusion.set_params(words__n_components=2)
+    assert fusion.modalities[0][1].n_components == 2, f"{case} loses words__n_components."
+    assert case.fusion.modalities[0][1].n_components == 3, f"A clone of {case} shares transformers."
+    other = TextEncoder("tfidf", n_components=1, random_state=0)
+    fusion.set_params(words=other)
+    assert fusion.modalities[0][1] is other, f"{case}.set_params(words=...) changes nothing."
+    assert [columns for _, _, columns in fusion.modalities] == [c for _, _, c in triples()]
+    sentence = f"{case}.set_params has to refuse a parameter that is not there."
+    raises(lambda: fusion.set_params(nowhere__model="x"), ValueError, sentence)
+    copy = clone(case.fitted)
+    learned = [name for name in vars(copy) if name.endswith("_") and not name.startswith("_")]
+    assert not learned, f"A clone of a fitted {case} has {learned}."
+
+
+def check_columns(case: FusionCase) -> None:
+    """A column that is not there is named, in ``fit`` and after it."""
+    wrong = [*triples()[:2], ("vector", "passthrough", ["vectro"])]
+    raises(
+        lambda: case.fit(modalities=wrong),
+        (ValueError, KeyError),
+        f"{case}.fit has to refuse a column that is not there.",
+        naming=("vectro", "vector"),
+    )
+    renamed = case.X.rename(columns={"text": "review"})
+    raises(
+        lambda: case.ask(renamed),
+        ValueError,
+        f"{case} has to refuse a frame with other columns than in fit.",
+        naming=("text",),
+    )
+    sentence = f"{case} has to refuse a frame that lacks a column."
+    raises(lambda: case.ask(case.X.drop(columns="vector")), (ValueError, KeyError), sentence)
+    sentence = f"{case}.fit has to refuse a frame without rows."
+    raises(lambda: case.fusion.fit(case.X.iloc[:0], case.y[:0]), ValueError, sentence)
+    bare = clone(case.fusion)
+    sentence = f"{case} has to raise NotFittedError before fit."
+    raises(lambda: case.ask(case.X, bare), NotFittedError, sentence)
+    auto = case.fit(case.X.drop(columns="text"), modalities="auto")
+    found = sorted(column for _, _, columns in _fitted_triples(auto) for column in columns)
+    assert found == ["a", "b", "vector"], f'{case} with modalities="auto" finds {found}.'
+
+
+def check_feature_names(case: FusionCase) -> None:
+    """Names belong to the columns of ``transform``, differ, and stand in a frame's head."""
+    if not hasattr(case.fitted, "transform"):
+        return
+    names = list(case.fitted.get_feature_names_out())
+    width = np.asarray(case.fitted.transform(case.X)).shape[1]
+    assert len(names) == width, f"{case} has {len(names)} names for {width} outputs."
+    assert len(set(names)) == width, f"{case} gives two outputs the same name."
+    assert all(isinstance(name, str) and name.isprintable() for name in names)
+    frame = case.fit().set_output(transform="pandas").transform(case.X)
+    assert list(frame.columns) == names and list(frame.index) == list(case.X.index), (
+        f"The pandas output of {case} loses names or index."
+    )
+
+
+def check_shown(case: FusionCase) -> None:
+    """``repr`` and the diagram show the modalities, before and after ``fit``."""
+    for fusion in (case.fusion, case.fitted):
+        page = estimator_html_repr(fusion)
+        for part in ("words", "numbers", "vector", "TextEncoder"):
+            assert part in page, f"The diagram of {case} does not show {part!r}."
+        assert type(fusion).__name__ in repr(fusion)
+    assert estimator_html_repr(clone(case.fusion).set_params(modalities="auto"))
+
+
+def check_pickle(case: FusionCase) -> None:
+    """A pickle gives the same answers."""
+    loaded = pickle.loads(pickle.dumps(case.fitted))
+    assert_close(
+        case.ask(case.X, loaded), case.answers, f"{case} gives other answers after a pickle."
+    )
+
+
+def check_input_and_seeds(case: FusionCase) -> None:
+    """Frame, target and global seeds are left alone; ``random_state`` decides."""
+    before, y = contents(case.X), case.y.copy()
+    # Without a seed scikit-learn's estimators draw from numpy's global generator.
+    seed: dict[str, Any] = (
+        {"random_state": 0} if "random_state" in case.fusion.get_params(deep=False) else {}
+    )
+    with unchanged_globals(f"{case}.fit or predict"):
+        case.ask(case.X, case.fit(**seed))
+    assert contents(case.X) == before, f"{case} changes the frame that it is given."
+    assert np.array_equal(case.y, y), f"{case} changes y."
+    if not seed:
+        return
+    answers: list[Any] = []
+    for global_seed in (1, 2):  # which must not matter
+        with global_seeds(global_seed):
+            answers.append(case.ask(case.X, case.fit(random_state=0)))
+    assert_close(answers[0], answers[1], f"{case} gives other answers for the same random_state.")
+
+
+# --- about rows: absent modalities, order, subsets, containers ---
+
+
+def _gappy(case: FusionCase) -> Any:
+    """The frame with a fifth of each modality taken out, and one row with nothing left."""
+    X = without(case.X, range(0, case.n, 5), columns=["text"])
+    X = without(X, range(1, case.n, 5), columns=["a", "b"])
+    X = without(X, range(2, case.n, 5), columns=["vector"])
+    return without(X, [case.n - 1])
+
+
+def check_missing_at_fit_and_predict(case: FusionCase) -> None:
+    """Any row may lack any modality, in ``fit`` and after it."""
+    X = _gappy(case)
+    answers = case.ask(X, case.fit(X))
+    assert np.isfinite(answers).all(), f"{case} gives NaN for rows that lack a modality."
+
+
+def check_missing_at_predict_alone(case: FusionCase) -> None:
+    """A modality that was never absent in training may be absent later."""
+    for columns in (["text"], ["a", "b"], ["vector"], ["text", "vector"]):
+        X = without(case.X, [0, 3], columns=columns)
+        answers = case.ask(X)
+        assert np.isfinite(answers).all(), (
+            f"{case} gives NaN for a row that lacks {columns}, which training never lacked."
+        )
+        kept = ~np.isin(np.arange(case.n), [0, 3])
+        assert_close(
+            answers[kept],
+            case.answers[kept],
+            f"An absent modality in one row changes what {case} gives for others.",
+        )
+
+
+def check_row_without_any_modality(case: FusionCase) -> None:
+    """Such a row gets the prior, or ``ModalityMissingError`` where that is asked for."""
+    X = without(case.X, [4])
+    params = case.fusion.get_params(deep=False)
+    if "all_missing" in params:
+        answers = case.ask(X, case.fit(all_missing="prior"))
+        refusing = case.fit(all_missing="raise")
+        raises(
+            lambda: case.ask(X, refusing),
+            ModalityMissingError,
+            f'{case} with all_missing="raise" has to refuse a row without any modality.',
+        )
+        raises(
+            lambda: case.fit(X, all_missing="raise"),
+            ModalityMissingError,
+            f'{case} with all_missing="raise" has to refuse such a row in fit too.',
+        )
+    else:
+        answers = case.ask(X)
+    assert np.isfinite(answers).all(), f"{case} gives NaN for a row without any modality."
+    if case.prior is not None:
+        assert_close(
+            answers[4], case.prior, f"{case} does not give the prior for a row without modalities."
+        )
+
+
+def check_absent_values_do_not_matter(case: FusionCase) -> None:
+    """However absence is spelled, and whatever others hold, the answer is the same."""
+    rows = [1, 6]
+    expected = case.ask(without(case.X, rows, columns=["text", "a", "b"]))
+    for spelling in MISSING:
+        X = without(case.X, rows, columns=["text", "a", "b"], by=spelling)
+        assert_close(
+            case.ask(X),
+            expected,
+            f"What {case} gives depends on how an absent cell is spelled ({spelling!r}).",
+        )
+    X = without(case.X, rows, columns=["text"])
+    others = X.copy()
+    others["text"] = [None if text is None else f"scarf {text} hat" for text in X["text"]]
+    assert_close(
+        case.ask(others)[rows],
+        case.ask(X)[rows],
+        f"Texts of other rows change what {case} gives for a row without text.",
+    )
+
+
+def check_rows_are_independent(case: FusionCase) -> None:
+    """Order of rows and rows left out do not change the answer for a row."""
+    X = _gappy(case)
+    answers = case.ask(X)
+    order = np.random.default_rng(0).permutation(case.n)
+    sentence = f"What {case} gives for a row depends on the other rows."
+    assert_close(case.ask(X.iloc[order]), answers[order], sentence)
+    for rows in ([0], [1], [2], [case.n - 1], [5, 3, 5], list(range(0, case.n, 3))):
+        assert_close(case.ask(X.iloc[rows]), answers[rows], sentence)
+    numbered = X.reset_index(drop=True)
+    assert_close(case.ask(numbered), answers, f"The index of a frame changes what {case} gives.")
+
+
+def check_middle_meets_no_absent_cell(case: FusionCase) -> None:
+    """A transformer is fitted on, and applied to, the rows that have the modality."""
+    encoder = TextEncoder("tfidf", n_components=3, random_state=0)
+    modalities = triples(words=make_pipeline(encoder, PCA(2, random_state=0)))
+    X = _gappy(case)
+    answers = case.ask(X, case.fit(X, modalities=modalities))
+    assert np.isfinite(answers).all(), f"{case} gives NaN with a PCA after an encoder."
+
+
+def check_modality_that_is_never_there(case: FusionCase) -> None:
+    """A modality without one cell in training is left out with a warning, not an error."""
+    X = without(case.X, range(case.n), columns=["vector"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fusion = case.fit(X)
+    assert any("vector" in str(warning.message) for warning in caught), (
+        f"{case} does not warn of a modality that is absent in every training row."
+    )
+    assert np.isfinite(case.ask(case.X, fusion)).all()
+
+
+def check_polars(case: FusionCase) -> None:
+    """A polars frame gives what a pandas frame gives."""
+    if not is_installed("polars"):
+        return
+    X = _gappy(case)
+    expected = case.ask(X, case.fit(X))
+    frame = to_polars(X)
+    answers = case.ask(frame, case.fit(frame))
+    assert_close(answers, expected, f"{case} gives something else for a polars frame.")
+
+
+FUSION_CHECKS = [
+    check_triples,
+    check_drop,
+    check_passthrough,
+    check_parameters,
+    check_columns,
+    check_feature_names,
+    check_shown,
+    check_pickle,
+    check_input_and_seeds,
+    check_missing_at_fit_and_predict,
+    check_missing_at_predict_alone,
+    check_row_without_any_modality,
+    check_absent_values_do_not_matter,
+    check_rows_are_independent,
+    check_middle_meets_no_absent_cell,
+    check_modality_that_is_never_there,
+    check_polars,
+]

@@ -4,6 +4,7 @@ import atexit
 import shutil
 import string
 import tempfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -117,7 +118,9 @@ def tidy(X: pd.DataFrame) -> pd.DataFrame:
     return X.set_axis([f"row{i}" for i in range(len(X))], axis=0)
 
 
-def without(X: pd.DataFrame, rows: Any, columns: Any = None, by: Any = None) -> pd.DataFrame:
+def without(
+    X: pd.DataFrame, rows: Iterable[int], columns: Iterable[str] | None = None, by: object = None
+) -> pd.DataFrame:
     """Copy a frame with cells taken out.
 
     Parameters
@@ -201,7 +204,7 @@ _LETTERS = "abcd"
 class ToySpace(BaseEstimator):
     """Texts point where their letters do; vectors are what they are."""
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: object, y: object = None) -> Self:
         """Learn nothing."""
         self.modalities_ = ["text", "vector"]
         return self
@@ -216,7 +219,7 @@ class ToySpace(BaseEstimator):
         return vectors
 
 
-def _letters_of(cell: Any) -> list[int]:
+def _letters_of(cell: object) -> list[int]:
     if not isinstance(cell, str):
         raise TypeError(f"ToySpace: a text must be a str, got {type(cell).__name__}.")
     return [cell.count(letter) for letter in _LETTERS]

@@ -23,7 +23,7 @@ from skmm import EarlyFusion, LateFusionClassifier, LateFusionRegressor, ModuleE
 from skmm.datasets import make_multimodal_classification, make_multimodal_regression
 from skmm.exceptions import FusionWarning
 from skmm.inspection import fusion_report
-from skmm.inspection._fusion_report import _inner_jobs, _Job, _Result, _table, choose_subsets
+from skmm.inspection._fusion_report import _inner_jobs, _PlannedFit, _Result, _table, choose_subsets
 from skmm.inspection._report import compare
 
 MODEL = make_pipeline(
@@ -123,8 +123,10 @@ def test_the_best_single_modality_is_chosen_without_luck():
     names, rng, honest, highest = tuple("abcdef"), np.random.default_rng(0), [], []
     sets = [*((name,) for name in names), names]
     empty = np.arange(0)
-    jobs = [_Job(own, split, -1, empty, empty) for own in sets for split in range(5)]
-    jobs += [_Job((n,), s, fold, empty, empty) for n in names for s in range(5) for fold in (0, 1)]
+    jobs = [_PlannedFit(own, split, -1, empty, empty) for own in sets for split in range(5)]
+    jobs += [
+        _PlannedFit((n,), s, fold, empty, empty) for n in names for s in range(5) for fold in (0, 1)
+    ]
     for _ in range(30):
         results = [_Result(rng.normal(0.5, 0.05), 1.0, 1.0) for _ in jobs]
         scores = _table(names, jobs, results).groupby(["kind", "modalities"])["score"].mean()

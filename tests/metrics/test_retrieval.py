@@ -18,7 +18,7 @@ from skmm.metrics import (
     recall_at_k,
 )
 
-METRICS = {name: getattr(skmm.metrics, name) for name in skmm.metrics._retrieval.__all__}
+METRICS = {name: getattr(skmm.metrics, name) for name in skmm.metrics._retrieval.METRICS}
 WITH_K = [name for name, metric in METRICS.items() if "k" in inspect.signature(metric).parameters]
 
 

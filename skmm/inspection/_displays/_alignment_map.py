@@ -1,12 +1,14 @@
 """The shared space of an alignment on a sheet, with small views of its cells."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from sklearn.base import TransformerMixin
 from sklearn.decomposition import PCA
 
 from skmm._environment._optional import import_optional
+from skmm._frame._types import Frame
 from skmm.inspection._displays._drawing import (
     COLORS,
     GREY,
@@ -17,6 +19,13 @@ from skmm.inspection._displays._drawing import (
     legend_beside,
 )
 from skmm.inspection._displays._thumbnails import cells_of, columns_in, picture_of_view, view_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from skmm.metrics._scorers import Alignment
+
 
 __all__ = ["AlignmentMapDisplay"]
 
@@ -91,14 +100,14 @@ class AlignmentMapDisplay:
     @classmethod
     def from_estimator(
         cls,
-        alignment: Any,
-        X: Any,
+        alignment: "Alignment",
+        X: Frame,
         *,
         modalities: Sequence[str] | None = None,
-        projection: Any = None,
+        projection: TransformerMixin | None = None,
         columns: Mapping[str, Any] | None = None,
         n_views: int = 40,
-        ax: Any = None,
+        ax: "Axes | None" = None,
     ) -> "AlignmentMapDisplay":
         """Bring rows into the shared space, and draw where they lie.
 
@@ -139,9 +148,9 @@ class AlignmentMapDisplay:
         vectors: Mapping[str, Any],
         *,
         cells: Mapping[str, Sequence[Any]] | None = None,
-        projection: Any = None,
+        projection: TransformerMixin | None = None,
         n_views: int = 40,
-        ax: Any = None,
+        ax: "Axes | None" = None,
     ) -> "AlignmentMapDisplay":
         """Draw vectors of one space.
 
@@ -175,7 +184,7 @@ class AlignmentMapDisplay:
         if len(together) < 2:
             raise ValueError(f"{cls.__name__}: {len(together)} vectors make no map. Give more.")
         projector = PCA(2) if projection is None else projection
-        placed = np.asarray(projector.fit_transform(together), dtype=float)
+        placed = np.asarray(projector.fit_transform(together), dtype=np.float64)
         if placed.shape != (len(together), 2):
             raise ValueError(
                 f"{cls.__name__}: projection must give two numbers for each vector, got"
@@ -190,7 +199,7 @@ class AlignmentMapDisplay:
             n_views=n_views, ax=ax
         )
 
-    def plot(self, *, ax: Any = None, n_views: int = 40) -> "AlignmentMapDisplay":
+    def plot(self, *, ax: "Axes | None" = None, n_views: int = 40) -> "AlignmentMapDisplay":
         """Draw.
 
         Parameters
@@ -229,7 +238,8 @@ class AlignmentMapDisplay:
         ax.set_ylabel(self.axis_names[1])
         self.legend_ = legend_beside(ax, list(self.points_.values()), list(self.points_))
         if not given:
-            ax.figure.draw_without_rendering()  # the layout moves the axes; views are measured
+            # The layout moves the axes; views are measured.
+            cast("Figure", ax.figure).draw_without_rendering()
         self.views_ = self._draw_views(ax, places, n_views) if self.cells and n_views else []
         ax.spines[:].set_color("0.85")
         self.ax_, self.figure_ = ax, ax.figure
@@ -253,7 +263,7 @@ class AlignmentMapDisplay:
                 )
         return places
 
-    def _draw_views(self, ax: Any, places: dict[str, np.ndarray], n_views: int) -> list[Any]:
+    def _draw_views(self, ax: "Axes", places: dict[str, np.ndarray], n_views: int) -> list[Any]:
         """Small views, row by row over the modalities, where there is room for them."""
         boxes = import_optional("matplotlib.offsetbox", needed_by=type(self).__name__)
         drawn: list[Any] = []
@@ -311,7 +321,7 @@ def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
     return bool((one[0] < other[1]).all() and (other[0] < one[1]).all())
 
 
-def _axis_names(projector: Any) -> tuple[str, str]:
+def _axis_names(projector: object) -> tuple[str, str]:
     """How much of the variance each direction of a PCA shows; nothing of others."""
     shares = getattr(projector, "explained_variance_ratio_", None)
     if shares is None:

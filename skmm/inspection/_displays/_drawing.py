@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
 
 from skmm._environment._optional import import_optional
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "BLUE",
@@ -38,7 +41,7 @@ DASHES = ("-", "--", ":", "-.")  # of the eighth line and those that follow
 _NAME_WIDTH = 20  # letters of a line
 
 
-def axes_for(owner: str, ax: Any, *, size: tuple[float, float] = (6.0, 4.0)) -> Any:
+def axes_for(owner: str, ax: "Axes | None", *, size: tuple[float, float] = (6.0, 4.0)) -> "Axes":
     """Axes to draw on: those given, or those of a new figure.
 
     Parameters
@@ -57,7 +60,8 @@ def axes_for(owner: str, ax: Any, *, size: tuple[float, float] = (6.0, 4.0)) -> 
     """
     if ax is None:
         pyplot = import_optional("matplotlib.pyplot", needed_by=f"{owner}.plot")
-        return pyplot.subplots(figsize=size, layout="constrained")[1]
+        drawn: Axes = pyplot.subplots(figsize=size, layout="constrained")[1]
+        return drawn
     if not (hasattr(ax, "plot") and hasattr(ax, "figure") and hasattr(ax, "transAxes")):
         raise TypeError(
             f"{owner}.plot: ax must be one matplotlib Axes or None, got a {type(ax).__name__}. Of"
@@ -66,7 +70,7 @@ def axes_for(owner: str, ax: Any, *, size: tuple[float, float] = (6.0, 4.0)) -> 
     return ax
 
 
-def tidy(ax: Any, *, grid: str = "") -> None:
+def tidy(ax: "Axes", *, grid: Literal["", "x", "y"] = "") -> None:
     """Leave out what is no data: two sides of the frame; ``grid`` is "x", "y" or ""."""
     ax.spines[["top", "right"]].set_visible(False)
     if grid:
@@ -74,7 +78,7 @@ def tidy(ax: Any, *, grid: str = "") -> None:
         ax.set_axisbelow(True)
 
 
-def fit_name(name: Any, *, width: int = _NAME_WIDTH, n_lines: int = 2) -> str:
+def fit_name(name: object, *, width: int = _NAME_WIDTH, n_lines: int = 2) -> str:
     """A name in few short lines, broken where a word ends; what is too long ends in "…"."""
     lines, rest = [""], re.findall(r"\S[^\s_\-/.]*[_\-/.]*|\s+", str(name))
     for piece in rest:
@@ -92,7 +96,7 @@ def fit_name(name: Any, *, width: int = _NAME_WIDTH, n_lines: int = 2) -> str:
     return "\n".join(lines)
 
 
-def horizontal_rows(ax: Any, names: Sequence[Any], *, width: int = _NAME_WIDTH) -> np.ndarray:
+def horizontal_rows(ax: "Axes", names: Sequence[Any], *, width: int = _NAME_WIDTH) -> np.ndarray:
     """Name the rows of a plot of horizontal rows, the first one on top; return their heights."""
     heights = np.arange(len(names), dtype=float)
     labels = [fit_name(name, width=width) for name in names]
@@ -106,7 +110,7 @@ def horizontal_rows(ax: Any, names: Sequence[Any], *, width: int = _NAME_WIDTH) 
     return heights
 
 
-def legend_beside(ax: Any, handles: Sequence[Any], names: Sequence[Any], **kwargs: Any) -> Any:
+def legend_beside(ax: "Axes", handles: Sequence[Any], names: Sequence[Any], **kwargs: Any) -> Any:
     """Legend to the right of the axes, where no data is."""
     labels = [fit_name(name) for name in names]
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
@@ -119,13 +123,13 @@ def height_of_legend(names: Sequence[Any]) -> float:
     return max(4.0, 0.4 + points / 72)
 
 
-def legend_above(ax: Any, handles: Sequence[Any], labels: Sequence[str]) -> Any:
+def legend_above(ax: "Axes", handles: Sequence[Any], labels: Sequence[str]) -> Any:
     """Legend of one line above the axes."""
     place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": len(labels)}
     return _legend(ax, handles, labels, **place)
 
 
-def _legend(ax: Any, handles: Sequence[Any], labels: Sequence[str], **kwargs: Any) -> Any:
+def _legend(ax: "Axes", handles: Sequence[Any], labels: Sequence[str], **kwargs: Any) -> Any:
     # matplotlib leaves out labels that begin with an underscore.
     labels = [f" {label}" if label.startswith("_") else label for label in labels]
     legend = ax.legend(list(handles), labels, frameon=False, **kwargs)
@@ -134,7 +138,7 @@ def _legend(ax: Any, handles: Sequence[Any], labels: Sequence[str], **kwargs: An
     return legend
 
 
-def score_name_of(estimator: Any, scoring: Any) -> str:
+def score_name_of(estimator: object, scoring: object) -> str:
     """What the axis of a score is called."""
     if isinstance(scoring, str):
         name = scoring.replace("_", " ")
@@ -147,7 +151,7 @@ def score_name_of(estimator: Any, scoring: Any) -> str:
     return "score"
 
 
-def check_option(owner: str, name: str, value: Any, options: Sequence[Any]) -> None:
+def check_option(owner: str, name: str, value: object, options: Sequence[Any]) -> None:
     """Refuse a value of a parameter of ``plot`` that is none of the options."""
     if not any(value is option or value == option for option in options):
         known = ", ".join(map(repr, options))

@@ -1,10 +1,11 @@
 """The loss by epoch of everything in an estimator that was trained."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skmm._constraints import Estimator
 from skmm.inspection._displays._drawing import (
     BLUE,
     COLORS,
@@ -17,11 +18,19 @@ from skmm.inspection._displays._drawing import (
     tidy,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = ["TrainingHistoryDisplay"]
 
 _KINDS = {"train_loss": "training", "valid_loss": "validation"}
 _FEW = 30  # epochs, each of which gets a dot
-_RING = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.5, "linestyle": "none"}
+_RING: dict[str, Any] = {
+    "markersize": 9,
+    "markerfacecolor": "none",
+    "markeredgewidth": 1.5,
+    "linestyle": "none",
+}
 _INNER = ("net_", "module_")  # what was trained keeps the same losses once more
 
 
@@ -62,7 +71,7 @@ class TrainingHistoryDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, *, names: Sequence[str] | None = None, ax: Any = None
+        cls, estimator: Estimator, *, names: Sequence[str] | None = None, ax: "Axes | None" = None
     ) -> "TrainingHistoryDisplay":
         """Draw the losses that a fitted estimator keeps.
 
@@ -104,7 +113,7 @@ class TrainingHistoryDisplay:
 
     @classmethod
     def from_predictions(
-        cls, histories: Mapping[str, Mapping[str, Any]] | Sequence[Any], *, ax: Any = None
+        cls, histories: Mapping[str, Mapping[str, Any]] | Sequence[Any], *, ax: "Axes | None" = None
     ) -> "TrainingHistoryDisplay":
         """Draw losses that were kept.
 
@@ -124,7 +133,7 @@ class TrainingHistoryDisplay:
             histories = {"": _columns(histories)}
         return cls(histories).plot(ax=ax)
 
-    def plot(self, *, ax: Any = None) -> "TrainingHistoryDisplay":
+    def plot(self, *, ax: "Axes | None" = None) -> "TrainingHistoryDisplay":
         """Draw.
 
         Parameters
@@ -155,7 +164,8 @@ class TrainingHistoryDisplay:
             self._draw(ax, name, history, i)
         ax.set_xlabel("epoch")
         ax.set_ylabel("loss" if len(kinds) > 1 else f"{_KINDS[kinds[0]]} loss")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        locator: Any = ax.xaxis.get_major_locator()
+        locator.set_params(integer=True)
         self.legend_: Any = None
         if labels:
             legend_beside(ax, self._handles(ax, kinds), labels)
@@ -170,7 +180,7 @@ class TrainingHistoryDisplay:
         labels += [_KINDS[kind] for kind in kinds] if len(kinds) > 1 else []
         return labels + ["lowest validation loss"] * ("valid_loss" in kinds)
 
-    def _handles(self, ax: Any, kinds: list[str]) -> list[Any]:
+    def _handles(self, ax: "Axes", kinds: list[str]) -> list[Any]:
         """What stands before them."""
         several = len(self.histories) > 1
         handles: list[Any] = []
@@ -185,7 +195,7 @@ class TrainingHistoryDisplay:
             handles += ax.plot([], [], "o", color=INK, **_RING)
         return handles
 
-    def _draw(self, ax: Any, name: str, history: Mapping[str, Any], i: int) -> None:
+    def _draw(self, ax: "Axes", name: str, history: Mapping[str, Any], i: int) -> None:
         several = len(self.histories) > 1
         for kind, losses in history.items():
             if kind not in _KINDS:
@@ -215,7 +225,7 @@ def _columns(history: Sequence[Any]) -> dict[str, list[float]]:
 
 
 def _histories(
-    part: Any, path: tuple[str, ...], seen: set[int]
+    part: object, path: tuple[str, ...], seen: set[int]
 ) -> Iterator[tuple[tuple[str, ...], dict[str, list[float]]]]:
     """Losses of an estimator and of what it holds, with the names on the way there."""
     if id(part) in seen:

@@ -1,10 +1,13 @@
 """A bar for each modality: what the score loses when it is shuffled."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from skmm._constraints import Estimator, RandomState, Scoring
+from skmm._frame._types import ColumnKey, Frame
 from skmm.inspection._displays._drawing import (
     BLUE,
     INK,
@@ -14,6 +17,9 @@ from skmm.inspection._displays._drawing import (
     tidy,
 )
 from skmm.inspection._importance import modality_importance
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["ModalityImportanceDisplay"]
 
@@ -66,7 +72,7 @@ class ModalityImportanceDisplay:
 
     def __init__(
         self,
-        importances: Any,
+        importances: ArrayLike,
         modalities: Sequence[str],
         *,
         score: float | None = None,
@@ -80,19 +86,19 @@ class ModalityImportanceDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
-        y: Any,
+        estimator: Estimator,
+        X: Frame,
+        y: ArrayLike,
         *,
-        scoring: Any = None,
-        modalities: Any = None,
+        scoring: Scoring = None,
+        modalities: Sequence[str] | Mapping[str, ColumnKey] | None = None,
         n_repeats: int = 5,
-        sample_weight: Any = None,
+        sample_weight: ArrayLike | None = None,
         n_jobs: int | None = None,
-        random_state: Any = None,
+        random_state: RandomState = None,
         score_name: str | None = None,
         sort: bool = True,
-        ax: Any = None,
+        ax: "Axes | None" = None,
     ) -> "ModalityImportanceDisplay":
         """Shuffle the modalities of a fitted estimator and draw what the score loses.
 
@@ -149,7 +155,7 @@ class ModalityImportanceDisplay:
         *,
         score_name: str = "score",
         sort: bool = True,
-        ax: Any = None,
+        ax: "Axes | None" = None,
     ) -> "ModalityImportanceDisplay":
         """Draw what :func:`modality_importance` has found.
 
@@ -186,7 +192,7 @@ class ModalityImportanceDisplay:
         )
         return display.plot(sort=sort, ax=ax)
 
-    def plot(self, *, ax: Any = None, sort: bool = True) -> "ModalityImportanceDisplay":
+    def plot(self, *, ax: "Axes | None" = None, sort: bool = True) -> "ModalityImportanceDisplay":
         """Draw.
 
         Parameters
@@ -223,7 +229,7 @@ class ModalityImportanceDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def _draw(self, ax: Any, heights: np.ndarray, values: np.ndarray) -> None:
+    def _draw(self, ax: "Axes", heights: np.ndarray, values: np.ndarray) -> None:
         means, n_repeats = values.mean(axis=1), values.shape[1]
         self.bars_ = ax.barh(heights, means, height=0.62, color=BLUE, alpha=0.55)
         self.errors_: Any = None
@@ -235,6 +241,6 @@ class ModalityImportanceDisplay:
         elif n_repeats > 1:
             # Repeats of equal score lie below each other, not on each other.
             spread = np.linspace(-0.17, 0.17, n_repeats)
-            style = {"color": INK, "markersize": 3.5, "alpha": 0.8}
+            style: dict[str, Any] = {"color": INK, "markersize": 3.5, "alpha": 0.8}
             for height, own in zip(heights, values, strict=True):
                 self.points_ += ax.plot(own, height + spread, "o", **style)

@@ -1,11 +1,14 @@
 """A line for each modality: the score as more and more rows lack it."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
+from skmm._constraints import Estimator, RandomState, Scoring, Splits
+from skmm._frame._types import ColumnKey, Frame
 from skmm.inspection._curve import missing_modality_curve
 from skmm.inspection._displays._drawing import (
     COLORS,
@@ -18,6 +21,9 @@ from skmm.inspection._displays._drawing import (
     score_name_of,
     tidy,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["MissingModalityCurveDisplay"]
 
@@ -75,23 +81,23 @@ class MissingModalityCurveDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
-        y: Any,
+        estimator: Estimator,
+        X: Frame,
+        y: ArrayLike,
         *,
-        modalities: Any = None,
+        modalities: Sequence[str] | Mapping[str, ColumnKey] | None = None,
         fractions: Iterable[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
         removal: Any = "random",
-        when: str = "test",
-        cv: Any = None,
-        groups: Any = None,
-        scoring: Any = None,
+        when: Literal["test", "both"] = "test",
+        cv: Splits = None,
+        groups: ArrayLike | None = None,
+        scoring: Scoring = None,
         n_repeats: int = 5,
         n_jobs: int | None = None,
-        random_state: Any = None,
+        random_state: RandomState = None,
         score_name: str | None = None,
-        x: str = "missing",
-        ax: Any = None,
+        x: Literal["missing", "fraction"] = "missing",
+        ax: "Axes | None" = None,
     ) -> "MissingModalityCurveDisplay":
         """Take the modalities away one at a time, and draw what becomes of the score.
 
@@ -159,8 +165,8 @@ class MissingModalityCurveDisplay:
         curve: pd.DataFrame,
         *,
         score_name: str = "score",
-        x: str = "missing",
-        ax: Any = None,
+        x: Literal["missing", "fraction"] = "missing",
+        ax: "Axes | None" = None,
     ) -> "MissingModalityCurveDisplay":
         """Draw what :func:`missing_modality_curve` has found.
 
@@ -182,7 +188,9 @@ class MissingModalityCurveDisplay:
         """
         return cls(curve, score_name=score_name).plot(x=x, ax=ax)
 
-    def plot(self, *, ax: Any = None, x: str = "missing") -> "MissingModalityCurveDisplay":
+    def plot(
+        self, *, ax: "Axes | None" = None, x: Literal["missing", "fraction"] = "missing"
+    ) -> "MissingModalityCurveDisplay":
         """Draw.
 
         Parameters

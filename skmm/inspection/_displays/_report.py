@@ -1,10 +1,13 @@
 """A point for each estimator of a report: its score, and whether the fused one differs."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
+from skmm._constraints import Estimator, RandomState, Scoring, Splits
+from skmm._frame._types import Frame
 from skmm.inspection._displays._drawing import (
     BLUE,
     COLORS,
@@ -17,6 +20,9 @@ from skmm.inspection._displays._drawing import (
 )
 from skmm.inspection._fusion_report import fusion_report
 from skmm.inspection._report import FusionReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["FusionReportDisplay"]
 
@@ -80,20 +86,20 @@ class FusionReportDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
-        y: Any,
+        estimator: Estimator,
+        X: Frame,
+        y: ArrayLike,
         *,
-        cv: Any = 5,
-        groups: Any = None,
-        scoring: Any = None,
+        cv: Splits = 5,
+        groups: ArrayLike | None = None,
+        scoring: Scoring = None,
         max_subsets: int = 31,
-        inner_cv: Any = 3,
+        inner_cv: Splits = 3,
         confidence_level: float = 0.95,
         n_jobs: int | None = None,
-        random_state: Any = None,
+        random_state: RandomState = None,
         n_shown: int | None = 8,
-        ax: Any = None,
+        ax: "Axes | None" = None,
     ) -> "FusionReportDisplay":
         """Compare a fusion with its parts, and draw what was found.
 
@@ -148,7 +154,7 @@ class FusionReportDisplay:
 
     @classmethod
     def from_predictions(
-        cls, report: FusionReport, *, n_shown: int | None = 8, ax: Any = None
+        cls, report: FusionReport, *, n_shown: int | None = 8, ax: "Axes | None" = None
     ) -> "FusionReportDisplay":
         """Draw a report.
 
@@ -168,7 +174,7 @@ class FusionReportDisplay:
         """
         return cls(report).plot(n_shown=n_shown, ax=ax)
 
-    def plot(self, *, ax: Any = None, n_shown: int | None = 8) -> "FusionReportDisplay":
+    def plot(self, *, ax: "Axes | None" = None, n_shown: int | None = 8) -> "FusionReportDisplay":
         """Draw.
 
         Parameters
@@ -232,7 +238,7 @@ class FusionReportDisplay:
             table = table[(table["kind"] != "subset") | (subsets <= n_shown)]
         return table.reset_index(drop=True)
 
-    def _names(self, table: Any) -> list[str]:
+    def _names(self, table: pd.DataFrame) -> list[str]:
         """Rows by name; a set that lacks few of many modalities by what it lacks."""
         scores = self.report.scores_
         alone = list(pd.unique(scores.loc[scores["kind"] == "single", "modalities"]))
@@ -248,7 +254,7 @@ class FusionReportDisplay:
         return names
 
     def _headline(self) -> str:
-        best = self.report._against_best
+        best = self.report.against_best_
         opening = self.report.verdict_.partition(":")[0]
         return (
             f"{opening}.\n{best['difference']:+.3f} over the best single"

@@ -1,14 +1,20 @@
 """Queries and what they find, side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from skmm._frame._column import take_rows
+from skmm._frame._types import Frame
 from skmm.inspection._displays._drawing import COLORS, GREY, INK, axes_for, fit_name
 from skmm.inspection._displays._thumbnails import cells_of, columns_in, draw_view, view_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from skmm.retrieval import CrossModalRetriever
 
 __all__ = ["RetrievalDisplay"]
 
@@ -88,15 +94,15 @@ class RetrievalDisplay:
     @classmethod
     def from_estimator(
         cls,
-        retriever: Any,
-        X_query: Any,
+        retriever: "CrossModalRetriever",
+        X_query: Frame,
         n_neighbors: int = 5,
         *,
         source: str | None = None,
         target: str | None = None,
         correct: str | Callable[[Any, Any], bool] | None = None,
         columns: Mapping[str, Any] | None = None,
-        ax: Any = None,
+        ax: "Axes | None" = None,
     ) -> "RetrievalDisplay":
         """Ask a retriever, and draw what it finds.
 
@@ -156,13 +162,13 @@ class RetrievalDisplay:
     @classmethod
     def from_predictions(
         cls,
-        queries: Any,
+        queries: pd.DataFrame,
         found: pd.DataFrame,
         *,
         source: str,
         target: str,
         correct: str | None = None,
-        ax: Any = None,
+        ax: "Axes | None" = None,
     ) -> "RetrievalDisplay":
         """Draw what ``search`` of a retriever has found.
 
@@ -214,7 +220,7 @@ class RetrievalDisplay:
             target=target,
         ).plot(ax=ax)
 
-    def plot(self, *, ax: Any = None) -> "RetrievalDisplay":
+    def plot(self, *, ax: "Axes | None" = None) -> "RetrievalDisplay":
         """Draw.
 
         Parameters
@@ -278,7 +284,7 @@ class RetrievalDisplay:
                     f" for each answer, got lists of lengths {lengths}."
                 )
 
-    def _name_columns(self, ax: Any, n_answers: int, font_size: float) -> None:
+    def _name_columns(self, ax: "Axes", n_answers: int, font_size: float) -> None:
         found = "found" if self.target is None else fit_name(self.target, width=24, n_lines=1)
         heads = {
             0.5: "query" if self.source is None else fit_name(self.source, width=14, n_lines=1),
@@ -312,7 +318,7 @@ def _judge(X_query: Any, numbers: np.ndarray, found: Any, correct: Any, owner: s
     return [bool(correct(X_query.iloc[r], found.iloc[i])) for i, r in enumerate(rows)]
 
 
-def _unit(ax: Any, width: float, height: float) -> float:
+def _unit(ax: "Axes", width: float, height: float) -> float:
     """Points that a cell is wide on the paper."""
     area = ax.get_window_extent()
     return 72 / ax.figure.dpi * float(min(area.width / width, area.height / height))
@@ -323,7 +329,7 @@ def _box(left: float, top: float) -> tuple[float, float, float, float]:
     return left + edge, left + 1 - edge, top + 1 - edge, top + edge
 
 
-def _frame(ax: Any, box: tuple[float, float, float, float], right: bool, unit: float) -> Any:
+def _frame(ax: "Axes", box: tuple[float, float, float, float], right: bool, unit: float) -> Any:
     grow = 0.035
     left, end, bottom, top = box[0] - grow, box[1] + grow, box[2] + grow, box[3] - grow
     (line,) = ax.plot(

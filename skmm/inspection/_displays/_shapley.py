@@ -1,10 +1,13 @@
 """Shares of the modalities: a bar each for the score, a swarm each for the rows."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from skmm._constraints import Estimator, RandomState, Scoring
+from skmm._frame._types import ColumnKey, Frame
 from skmm.inspection._displays._drawing import (
     BLUE,
     GREY,
@@ -21,6 +24,9 @@ from skmm.inspection._displays._thumbnails import present_in
 from skmm.inspection._modalities import check_modalities
 from skmm.inspection._shapley import modality_shapley
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = [
     "ModalityShapleyDisplay",
     "draw_swarms",
@@ -33,7 +39,7 @@ _CMAP = "cividis"  # even in lightness, and for every eye
 
 
 def draw_swarms(
-    ax: Any,
+    ax: "Axes",
     heights: np.ndarray,
     values: np.ndarray,
     present: np.ndarray,
@@ -65,7 +71,7 @@ def draw_swarms(
     if colors is not None:
         low, high = float(colors.min()), float(colors.max())
         style = {"cmap": _CMAP, "vmin": low, "vmax": high if high > low else low + 1}
-    hollow = {"facecolors": "none", "edgecolors": "0.7", "linewidths": 0.8}
+    hollow: dict[str, Any] = {"facecolors": "none", "edgecolors": "0.7", "linewidths": 0.8}
     drawn: tuple[list[Any], list[Any]] = ([], [])
     for height, x, has in zip(heights, values.T, present.T, strict=True):
         own = style if colors is None else {**style, "c": colors[has]}
@@ -171,13 +177,13 @@ class ModalityShapleyDisplay:
         self,
         modalities: Sequence[str],
         *,
-        score_values: Any = None,
+        score_values: ArrayLike | None = None,
         base_score: float | None = None,
         score: float | None = None,
-        row_values: Any = None,
-        predictions: Any = None,
-        classes: Any = None,
-        present: Any = None,
+        row_values: ArrayLike | None = None,
+        predictions: ArrayLike | None = None,
+        classes: Sequence[Any] | np.ndarray | None = None,
+        present: ArrayLike | None = None,
         score_name: str = "score",
     ):
         self.modalities = modalities
@@ -193,23 +199,23 @@ class ModalityShapleyDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
-        y: Any = None,
+        estimator: Estimator,
+        X: Frame,
+        y: ArrayLike | None = None,
         *,
-        scoring: Any = None,
-        modalities: Any = None,
-        removal: str = "auto",
-        background: Any = None,
+        scoring: Scoring = None,
+        modalities: Sequence[str] | Mapping[str, ColumnKey] | None = None,
+        removal: Literal["auto", "missing", "permute"] = "auto",
+        background: Frame | None = None,
         max_coalitions: int = 256,
         n_repeats: int = 5,
         n_jobs: int | None = None,
-        random_state: Any = None,
+        random_state: RandomState = None,
         score_name: str | None = None,
-        kind: str | None = None,
-        target: Any = None,
+        kind: Literal["bar", "beeswarm"] | None = None,
+        target: object = None,
         sort: bool = True,
-        ax: Any = None,
+        ax: "Axes | None" = None,
     ) -> "ModalityShapleyDisplay":
         """Divide the score and the predictions of a fitted estimator, and draw the shares.
 
@@ -278,13 +284,13 @@ class ModalityShapleyDisplay:
         cls,
         result: Mapping[str, Any],
         *,
-        X: Any = None,
+        X: Frame | None = None,
         modalities: Mapping[str, Any] | None = None,
         score_name: str = "score",
-        kind: str | None = None,
-        target: Any = None,
+        kind: Literal["bar", "beeswarm"] | None = None,
+        target: object = None,
         sort: bool = True,
-        ax: Any = None,
+        ax: "Axes | None" = None,
     ) -> "ModalityShapleyDisplay":
         """Draw what :func:`modality_shapley` has found.
 
@@ -342,9 +348,9 @@ class ModalityShapleyDisplay:
     def plot(
         self,
         *,
-        ax: Any = None,
-        kind: str | None = None,
-        target: Any = None,
+        ax: "Axes | None" = None,
+        kind: Literal["bar", "beeswarm"] | None = None,
+        target: object = None,
         sort: bool = True,
     ) -> "ModalityShapleyDisplay":
         """Draw.
@@ -398,12 +404,12 @@ class ModalityShapleyDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def _rows(self, ax: Any, sizes: np.ndarray, sort: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _rows(self, ax: "Axes", sizes: np.ndarray, sort: bool) -> tuple[np.ndarray, np.ndarray]:
         order = np.argsort(-sizes, kind="stable") if sort else np.arange(len(sizes))
         self.order_ = [self.modalities[int(i)] for i in order]
         return order, horizontal_rows(ax, self.order_)
 
-    def _draw_bars(self, ax: Any, values: np.ndarray, sort: bool) -> None:
+    def _draw_bars(self, ax: "Axes", values: np.ndarray, sort: bool) -> None:
         order, heights = self._rows(ax, values, sort)
         base = 0.0 if self.base_score is None else float(self.base_score)
         shares = values[order]
@@ -428,12 +434,13 @@ class ModalityShapleyDisplay:
             f"{self.score_name}: {base:.3f} without any modality, {ends[-1]:.3f} with all"
         )
 
-    def _output(self, n_outputs: int, target: Any) -> tuple[Any, str]:
+    def _output(self, n_outputs: int, target: object) -> tuple[Any, str]:
         """Column of the outputs, None for that of each row's own class; and its name."""
         owner = type(self).__name__
-        named = self.classes is not None and len(self.classes) == n_outputs
+        classes = [] if self.classes is None else list(self.classes)
+        named = self.classes is not None and len(classes) == n_outputs
         if target is not None:
-            known = list(self.classes) if named else list(range(n_outputs))
+            known = classes if named else list(range(n_outputs))
             if target not in known:
                 raise ValueError(
                     f"{owner}.plot: target must be one of {', '.join(map(repr, known))}, got"
@@ -444,7 +451,7 @@ class ModalityShapleyDisplay:
         if not named:
             return 0, "prediction"
         if n_outputs == 2:
-            return 1, f"probability of class {self.classes[1]}"
+            return 1, f"probability of class {classes[1]}"
         if self.predictions is None:
             raise ValueError(
                 f"{owner}.plot: without predictions the class of a row is not known. Give target."
@@ -452,7 +459,7 @@ class ModalityShapleyDisplay:
         return None, "probability of the predicted class"
 
     def _draw_swarms(
-        self, ax: Any, values: np.ndarray, column: int | None, words: str, sort: bool
+        self, ax: "Axes", values: np.ndarray, column: int | None, words: str, sort: bool
     ) -> None:
         predictions = None if self.predictions is None else np.asarray(self.predictions, float)
         rows = np.arange(len(values))

@@ -2,13 +2,14 @@
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from skmm._frame._column import column_names, columns_of, is_missing
 from skmm._frame._media import cell_kind
+from skmm._frame._types import CellColumn
 from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
 from skmm.inspection._cell_edits import column_positions, has_cells
 from skmm.inspection._displays._drawing import BLUE, COLORS, fit_name
@@ -21,8 +22,11 @@ from skmm.readers import (
     read_video,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = [
-    "View",
+    "CellView",
     "cells_of",
     "columns_in",
     "draw_view",
@@ -40,7 +44,7 @@ _MOST_POINTS = 500  # of a line or a cloud
 _UNREADABLE = (CellTypeError, MediaDecodeError, MissingExtraError)
 
 
-class View(NamedTuple):
+class CellView(NamedTuple):
     """What is shown of a cell.
 
     Attributes
@@ -56,7 +60,7 @@ class View(NamedTuple):
     content: Any
 
 
-def cells_of(X: Any, positions: list[int]) -> list[Any]:
+def cells_of(X: CellColumn, positions: list[int]) -> list[Any]:
     """Cells of a modality, a row each: the cell itself, or a dict by column of several."""
     columns = columns_of(X, positions)
     if len(columns) == 1:
@@ -69,7 +73,7 @@ def cells_of(X: Any, positions: list[int]) -> list[Any]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def view_of(cell: Any) -> View:
+def view_of(cell: object) -> CellView:
     """Look at a cell, whatever its modality.
 
     Parameters
@@ -79,7 +83,7 @@ def view_of(cell: Any) -> View:
 
     Returns
     -------
-    view : View
+    view : CellView
         A cell that cannot be read is shown as the words that name it.
     """
     if isinstance(cell, Mapping):
@@ -87,35 +91,36 @@ def view_of(cell: Any) -> View:
         views = {name: view_of(own) for name, own in present.items()}
         media = [view for view in views.values() if view.kind != "words"]
         if media or not views:
-            return media[0] if media else View("absent", "")
-        return View("words", "\n".join(f"{name}: {v.content}" for name, v in views.items()))
+            return media[0] if media else CellView("absent", "")
+        return CellView("words", "\n".join(f"{name}: {v.content}" for name, v in views.items()))
     if _is_absent(cell):
-        return View("absent", "")
+        return CellView("absent", "")
     try:
-        return _VIEWS.get(cell_kind(cell) or "", _words)(cell)
+        look: Callable[[object], CellView] = _VIEWS.get(cell_kind(cell) or "", _words)
+        return look(cell)
     except _UNREADABLE:
         return _words(cell)
 
 
-def _is_absent(cell: Any) -> bool:
+def _is_absent(cell: object) -> bool:
     values = np.empty(1, dtype=object)
     values[0] = cell
     return bool(is_missing(values)[0])
 
 
-def _words(cell: Any) -> View:
+def _words(cell: object) -> CellView:
     if isinstance(cell, float | np.floating):
-        return View("words", f"{cell:.4g}")
+        return CellView("words", f"{cell:.4g}")
     if isinstance(cell, str | bool | int | np.generic):
-        return View("words", str(cell))
+        return CellView("words", str(cell))
     if isinstance(cell, os.PathLike):
-        return View("words", os.path.basename(os.fspath(cell)))
-    return View("words", f"({type(cell).__name__})")
+        return CellView("words", os.path.basename(os.fspath(cell)))
+    return CellView("words", f"({type(cell).__name__})")
 
 
-def _picture(cell: Any) -> View:
+def _picture(cell: Any) -> CellView:
     pixels = read_image(cell[0] if is_pictures(cell) else cell, draft=_SIDE)
-    return View("picture", _reduced(pixels))
+    return CellView("picture", _reduced(pixels))
 
 
 def _reduced(pixels: np.ndarray) -> np.ndarray:
@@ -125,29 +130,30 @@ def _reduced(pixels: np.ndarray) -> np.ndarray:
         return pixels
     height, width = (n // block for n in pixels.shape[:2])
     cut = pixels[: height * block, : width * block].reshape(height, block, width, block, 3)
-    return cut.mean(axis=(1, 3)).round().astype(np.uint8)
+    means: np.ndarray = cut.mean(axis=(1, 3))
+    return means.round().astype(np.uint8)
 
 
-def _frame(cell: Any) -> View:
+def _frame(cell: object) -> CellView:
     frames = iter(read_video(cell, n_frames=1))
-    return View("picture", _reduced(next(frames)))
+    return CellView("picture", _reduced(next(frames)))
 
 
-def _sound(cell: Any) -> View:
+def _sound(cell: object) -> CellView:
     windows = read_audio(cell, rate=_RATE, window=1.0)
     samples = np.concatenate(list(itertools.islice(windows, int(_SECONDS))))
-    return View("line", _thinned(samples[:, None]))
+    return CellView("line", _thinned(samples[:, None]))
 
 
-def _series(cell: Any) -> View:
-    return View("line", _thinned(read_series(cell)[:, :_MOST_CHANNELS]))
+def _series(cell: object) -> CellView:
+    return CellView("line", _thinned(read_series(cell)[:, :_MOST_CHANNELS]))
 
 
-def _cloud(cell: Any) -> View:
+def _cloud(cell: object) -> CellView:
     points = read_points(cell)[:, :3]
     points = points[:: max(1, len(points) // _MOST_POINTS)]
     widest = np.sort(np.argsort(np.ptp(points, axis=0), kind="stable")[1:])
-    return View("cloud", points[:, widest])
+    return CellView("cloud", points[:, widest])
 
 
 def _thinned(series: np.ndarray) -> np.ndarray:
@@ -160,7 +166,7 @@ def _thinned(series: np.ndarray) -> np.ndarray:
     return np.stack([low, high], axis=1).reshape(-1, series.shape[1])
 
 
-def line_of(cell: Any) -> np.ndarray | None:
+def line_of(cell: object) -> np.ndarray | None:
     """A whole sound or series (n_points, n_channels); None for a cell of another kind."""
     kind = cell_kind(cell)
     if kind == "audio":
@@ -170,7 +176,7 @@ def line_of(cell: Any) -> np.ndarray | None:
     return None
 
 
-_VIEWS = {
+_VIEWS: dict[str, Callable[[object], CellView]] = {
     "image": _picture,
     "video": _frame,
     "audio": _sound,
@@ -181,8 +187,8 @@ _VIEWS = {
 
 
 def draw_view(
-    ax: Any,
-    view: View,
+    ax: "Axes",
+    view: CellView,
     box: tuple[float, float, float, float],
     *,
     unit: float,
@@ -195,7 +201,7 @@ def draw_view(
     ----------
     ax : matplotlib Axes
         Where; its limits and aspect are the caller's.
-    view : View
+    view : CellView
         What.
     box : tuple of float
         Left, right, bottom and top, in data coordinates.
@@ -237,7 +243,7 @@ def draw_view(
 
 
 def _draw_numbers(
-    ax: Any, view: View, middle: tuple[float, float], width: float, height: float
+    ax: "Axes", view: CellView, middle: tuple[float, float], width: float, height: float
 ) -> list[Any]:
     values = np.asarray(view.content, dtype=float)
     low, spread = np.nanmin(values, axis=0), np.ptp(values[np.isfinite(values).all(axis=1)], axis=0)
@@ -266,12 +272,12 @@ def _fitted(words: str, width: float, height: float, font_size: float) -> str:
     return "\n".join(lines)
 
 
-def picture_of_view(view: View, side: int) -> np.ndarray:
+def picture_of_view(view: CellView, side: int) -> np.ndarray:
     """A view of numbers or a picture as pixels, (height, width, 3) of uint8.
 
     Parameters
     ----------
-    view : View
+    view : CellView
         Any but words.
     side : int
         Pixels of the longer side of what is drawn here; a picture keeps its own.
@@ -282,7 +288,7 @@ def picture_of_view(view: View, side: int) -> np.ndarray:
         Dark on white.
     """
     if view.kind == "picture":
-        return view.content
+        return np.asarray(view.content)
     values = np.asarray(view.content, dtype=float)
     shape = (side, side) if view.kind == "cloud" else (side // 2, side)
     pixels = np.full((*shape, 3), 255, dtype=np.uint8)
@@ -306,7 +312,12 @@ def picture_of_view(view: View, side: int) -> np.ndarray:
 
 
 def columns_in(
-    alignment: Any, X: Any, names: Sequence[str], columns: Mapping[str, Any] | None, *, owner: str
+    alignment: object,
+    X: CellColumn,
+    names: Sequence[str],
+    columns: Mapping[str, Any] | None,
+    *,
+    owner: str,
 ) -> dict[str, list[int]]:
     """Find the columns of some modalities.
 
@@ -349,6 +360,6 @@ def columns_in(
     return found
 
 
-def present_in(X: Any, columns: Mapping[str, Any]) -> np.ndarray:
+def present_in(X: CellColumn, columns: Mapping[str, Any]) -> np.ndarray:
     """Which rows have which modality, (n_samples, n_modalities) bool."""
     return np.column_stack([has_cells(X, column_positions(X, key)) for key in columns.values()])

@@ -1,18 +1,27 @@
 """Which parts of a cell moved a prediction, shown on the cell."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
+from sklearn.utils import Bunch
 
+from skmm._constraints import Estimator
 from skmm._environment._optional import import_optional
 from skmm._frame._column import n_rows, take_rows
+from skmm._frame._types import Frame
 from skmm.inspection._displays._drawing import GREY, INK, axes_for, tidy
 from skmm.inspection._displays._thumbnails import cells_of, line_of
 from skmm.inspection._modalities import columns_of_modality
 from skmm.inspection._parts import kind_of_cell
 from skmm.inspection._token_attribution import token_attribution
 from skmm.readers import read_image
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
 
 __all__ = ["TokenAttributionDisplay"]
 
@@ -77,22 +86,22 @@ class TokenAttributionDisplay:
     ['not', 'so', 'good']
     """
 
-    def __init__(self, attribution: Any, cell: Any = None):
+    def __init__(self, attribution: Bunch, cell: object = None):
         self.attribution = attribution
         self.cell = cell
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
+        estimator: Estimator,
+        X: Frame,
         modality: str,
         *,
         row: int = 0,
-        method: str = "occlusion",
-        target: Any = None,
+        method: Literal["occlusion", "gradient", "rollout"] = "occlusion",
+        target: object = None,
         limit: float | None = None,
-        ax: Any = None,
+        ax: "Axes | None" = None,
         **options: Any,
     ) -> "TokenAttributionDisplay":
         """Ask which parts of a cell moved a prediction, and draw them.
@@ -135,7 +144,12 @@ class TokenAttributionDisplay:
 
     @classmethod
     def from_predictions(
-        cls, attribution: Any, cell: Any = None, *, limit: float | None = None, ax: Any = None
+        cls,
+        attribution: Bunch,
+        cell: object = None,
+        *,
+        limit: float | None = None,
+        ax: "Axes | None" = None,
     ) -> "TokenAttributionDisplay":
         """Draw what :func:`token_attribution` has found for one row.
 
@@ -157,7 +171,9 @@ class TokenAttributionDisplay:
         """
         return cls(attribution, cell).plot(limit=limit, ax=ax)
 
-    def plot(self, *, ax: Any = None, limit: float | None = None) -> "TokenAttributionDisplay":
+    def plot(
+        self, *, ax: "Axes | None" = None, limit: float | None = None
+    ) -> "TokenAttributionDisplay":
         """Draw.
 
         Parameters
@@ -199,16 +215,18 @@ class TokenAttributionDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def _bar(self, ax: Any, mappable: Any, found: "_Found") -> None:
+    def _bar(self, ax: "Axes", mappable: "ScalarMappable", found: "_Found") -> None:
         label = _LABELS.get(found.method, found.method)
         # Inside the axes' own frame it is as high as what it stands beside.
-        place = ax.inset_axes([1.02, 0, 0.03, 1])
+        place = ax.inset_axes((1.02, 0, 0.03, 1))
         self.colorbar_ = ax.figure.colorbar(mappable, cax=place, label=label)
         self.colorbar_.outline.set_visible(False)
 
-    def _bar_below(self, ax: Any, mappable: Any, found: "_Found", height: float) -> None:
+    def _bar_below(
+        self, ax: "Axes", mappable: "ScalarMappable", found: "_Found", height: float
+    ) -> None:
         """A bar inside the axes, at the foot; ``height`` of these in points."""
-        place = ax.inset_axes([0.0, (_FOOT - 16) / height, 0.4, 7 / height])
+        place = ax.inset_axes((0.0, (_FOOT - 16) / height, 0.4, 7 / height))
         self.colorbar_ = ax.figure.colorbar(mappable, cax=place, orientation="horizontal")
         self.colorbar_.outline.set_visible(False)
         place.tick_params(labelsize=8)
@@ -217,7 +235,9 @@ class TokenAttributionDisplay:
             va="center", fontsize=8,
         )  # fmt: skip
 
-    def _draw_picture(self, ax: Any, found: "_Found", mappable: Any) -> Any:
+    def _draw_picture(
+        self, ax: "Axes | None", found: "_Found", mappable: "ScalarMappable"
+    ) -> "Axes":
         owner = type(self).__name__
         if self.cell is None or kind_of_cell(self.cell) != "image":
             raise ValueError(
@@ -232,15 +252,16 @@ class TokenAttributionDisplay:
         self.image_ = ax.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
         strength = np.clip(np.abs(found.scores) / mappable.norm.vmax, 0, 1)
         self.heat_ = ax.imshow(
-            found.scores, cmap=mappable.cmap, norm=mappable.norm, alpha=_HEAT * strength,
-            extent=_reach(found.scores.shape, (height, width)), interpolation="nearest",
+            found.scores, cmap=mappable.cmap, norm=cast("Normalize", mappable.norm),
+            alpha=_HEAT * strength, interpolation="nearest",
+            extent=_reach(found.scores.shape, (height, width)),
         )  # fmt: skip
         self._bar(ax, mappable, found)
         ax.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
         ax.spines[:].set_visible(False)
         return ax
 
-    def _draw_times(self, ax: Any, found: "_Found", mappable: Any) -> Any:
+    def _draw_times(self, ax: "Axes | None", found: "_Found", mappable: "ScalarMappable") -> "Axes":
         ax = axes_for(type(self).__name__, ax, size=(6.0, 2.6))
         line = None if self.cell is None else line_of(self.cell)
         edges = np.asarray(found.tokens, dtype=float)
@@ -268,7 +289,7 @@ class TokenAttributionDisplay:
         tidy(ax)
         return ax
 
-    def _draw_words(self, ax: Any, found: "_Found", mappable: Any) -> Any:
+    def _draw_words(self, ax: "Axes | None", found: "_Found", mappable: "ScalarMappable") -> "Axes":
         owner = type(self).__name__
         words = [str(token) for token in found.tokens]
         paper = import_optional("matplotlib.textpath", needed_by=f"{owner}.plot").TextPath
@@ -280,7 +301,8 @@ class TokenAttributionDisplay:
         if found.title:
             ax.set_title(found.title, loc="left", fontsize="medium", parse_math=False)
         if not given:
-            ax.figure.draw_without_rendering()  # the layout moves the axes; words are measured
+            # The layout moves the axes; words are measured.
+            cast("Figure", ax.figure).draw_without_rendering()
         area = ax.get_window_extent()
         width, height = (72 * side / ax.figure.dpi for side in (area.width, area.height))
         self._bar_below(ax, mappable, found, height)
@@ -329,7 +351,7 @@ def _reach(grid: tuple[int, ...], size: tuple[int, int]) -> tuple[float, float, 
     return 0, size[1], size[0], 0
 
 
-def _time_name(found: "_Found", cell: Any) -> str:
+def _time_name(found: "_Found", cell: object) -> str:
     """What time is counted in: the name of an axis."""
     if found.kind == "video":
         return "frame"
@@ -351,7 +373,7 @@ class _Found(NamedTuple):
         return not isinstance(self.tokens[0], str) and np.size(self.tokens[0]) == 2
 
 
-def _found(attribution: Any, owner: str) -> _Found:
+def _found(attribution: Bunch, owner: str) -> _Found:
     if isinstance(attribution, Mapping):
         given = dict(attribution)
     else:
