@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from skmm.generation import (
         CaptionGenerator,
         ImageGenerator,
+        PretrainedCaptionGenerator,
+        PretrainedImageGenerator,
         QuestionAnswerer,
         SeriesGenerator,
     )
@@ -84,6 +86,8 @@ __all__ = [
     "ModuleEncoder",
     "PointCloudEncoder",
     "PretrainedAlignment",
+    "PretrainedCaptionGenerator",
+    "PretrainedImageGenerator",
     "PrototypeClassifier",
     "QuestionAnswerer",
     "SeriesGenerator",
@@ -147,6 +151,8 @@ _HOME = {
     "ModuleEncoder": "skmm.encoders",
     "PointCloudEncoder": "skmm.encoders",
     "PretrainedAlignment": "skmm.alignment",
+    "PretrainedCaptionGenerator": "skmm.generation",
+    "PretrainedImageGenerator": "skmm.generation",
     "PrototypeClassifier": "skmm.retrieval",
     "QuestionAnswerer": "skmm.generation",
     "SeriesGenerator": "skmm.generation",

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from skmm._compose._base import Modality
 from skmm._frame._column import column_names, columns_of, is_missing, take_columns
@@ -14,6 +16,7 @@ from skmm.exceptions import CellTypeError
 
 __all__ = [
     "TextTokenizer",
+    "TokenTarget",
     "padded_ids",
     "prefix_ids",
     "prefixes_of_rows",
@@ -233,6 +236,17 @@ def _not_text(owner: str, wanted: str, cell: Any, position: int) -> TypeError:
         f"{owner}: a cell of y must be {wanted}, or None, got {type(cell).__name__} in row"
         f" {position} (by position)."
     )
+
+
+class TokenTarget:
+    """What a text is for the loss: the ids that should be written, (n_texts, n_steps)."""
+
+    def tensor(self, target: np.ndarray) -> Tensor:
+        """Target as the loss takes it."""
+        return torch.from_numpy(target)
+
+    def strata(self, target: np.ndarray) -> None:
+        """Texts fall into no classes."""
 
 
 def padded_ids(
