@@ -35,7 +35,13 @@ class BaseMethod(BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def check(self) -> Self:
-        """Check the parameters."""
+        """Check the parameters.
+
+        Returns
+        -------
+        self : object
+            This method.
+        """
         self._validate_params()
         return self
 

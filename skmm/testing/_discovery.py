@@ -48,6 +48,11 @@ def all_estimators(kind: str | None = None) -> list[tuple[str, type]]:
     for folder in folders:
         for name in folder.__all__:
             value = getattr(folder, name)
-            if inspect.isclass(value) and issubclass(value, BaseEstimator):
+            # The object of a method, such as a decoding, has parameters and nothing to fit.
+            if (
+                inspect.isclass(value)
+                and issubclass(value, BaseEstimator)
+                and hasattr(value, "fit")
+            ):
                 found[name] = value
     return sorted(found.items())

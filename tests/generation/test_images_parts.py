@@ -1,4 +1,4 @@
-"""The parts of an image generator against references: flow, guidance, average, adversaries, targets."""
+"""The parts of an image generator against references: flow, average, adversaries, targets."""
 
 import io
 
