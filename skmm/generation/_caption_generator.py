@@ -353,6 +353,7 @@ class CaptionGenerator(BaseGenerator):
         self._check_params()
         if self.decoder == "gru":
             refuse_useless(self, "decoder", ["n_heads"])
+        resolve_decoding(self.decoding)  # refused before the training, not after it
         X = self._check_frame(X, reset=True)
         texts = texts_of_rows(y, n_rows(X), type(self).__name__, several=True)
         prefixes = self._prefixes(X)

@@ -41,7 +41,7 @@ _FASTER = 4.0  # the discriminator than the generator
 
 @dataclass(frozen=True)
 class ImageShape:
-    """What the networks of an image generator are told of its images, and how wide they are."""
+    """Shape of the images, and how wide the networks are."""
 
     n_colors: int
     image_size: int

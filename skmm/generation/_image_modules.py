@@ -73,7 +73,7 @@ class WeightAverage:
 class KeepAverage(Callback):
     """Lets the module's average take in its weights after each step."""
 
-    def on_batch_end(self, net: JointNet, training: bool = False, **kwargs: Any) -> None:
+    def on_batch_end(self, net: JointNet, training: bool = False, **kwargs: object) -> None:
         """Update after a training batch."""
         if training:
             net.module_.average.update(net.module_.parameters())
@@ -395,7 +395,7 @@ class AdversarialModule(ImageGeneratorModule):
         other = torch.roll(torch.arange(len(real), device=real.device), 1)
         differs = self._differ(inputs, other) & keeps & keeps[other]
         # Real, generated, and real under the condition of another row: at once, for spectral norms
-        # are found anew in each pass.
+        # change with each pass.
         seen = torch.cat([features, of_generated, features])
         scores = self.discriminator(seen, torch.cat([checked, checked, checked[other]]))
         of_real, of_fake, of_wrong = scores.float().chunk(3)
@@ -501,19 +501,19 @@ class WatchAdversaries(Callback):
         self.patience = patience
         self.owner = owner
 
-    def on_epoch_begin(self, net: JointNet, **kwargs: Any) -> None:
+    def on_epoch_begin(self, net: JointNet, **kwargs: object) -> None:
         """Begin the sums of an epoch."""
         self.sums_: dict[str, Tensor] = {}
         self.n_steps_ = 0
 
-    def on_batch_end(self, net: JointNet, training: bool = False, **kwargs: Any) -> None:
+    def on_batch_end(self, net: JointNet, training: bool = False, **kwargs: object) -> None:
         """Add up what a step says; nothing waits for a GPU here."""
         if training:
             self.n_steps_ += 1
             for name, value in net.module_.losses.items():
                 self.sums_[name] = self.sums_.get(name, 0.0) + value
 
-    def on_epoch_end(self, net: JointNet, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: JointNet, **kwargs: object) -> None:
         """Note the means, and look at the last epochs."""
         for name, total in self.sums_.items():
             net.history.record(name, float(total) / self.n_steps_)

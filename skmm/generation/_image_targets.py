@@ -79,8 +79,8 @@ def images_of_rows(y: Any, n_rows: int, owner: str, *, image_size: int, mode: st
             if over_black is not None:
                 over_black[place] = _resized(read_image(cell, background=_BLACK), image_size)
         except (CellTypeError, MediaDecodeError) as error:
-            told = with_position(error, column="y", row=column.labels[row])
-            raise told from error
+            located = with_position(error, column="y", row=column.labels[row])
+            raise located from error
     if mode == "auto":
         mode = _mode_of(over_white, over_black)
     return TargetImages(_channels_first(over_white, over_black, mode), known, mode)
@@ -106,7 +106,7 @@ def _column(y: Any, n_rows: int, owner: str) -> Column:
     return column
 
 
-def _is_scalar(y: Any) -> bool:
+def _is_scalar(y: object) -> bool:
     return getattr(y, "ndim", 1) == 0
 
 
@@ -120,17 +120,18 @@ def _resized(image: np.ndarray, image_size: int) -> np.ndarray:
     return maps[0].round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
-def _mode_of(over_white: np.ndarray, over_black: Any) -> str:
-    if not np.array_equal(over_white, over_black):
+def _mode_of(over_white: np.ndarray, over_black: np.ndarray | None) -> str:
+    if over_black is not None and not np.array_equal(over_white, over_black):
         return "RGBA"
     grey = (over_white == over_white[..., :1]).all()
     return "L" if grey else "RGB"
 
 
-def _channels_first(over_white: np.ndarray, over_black: Any, mode: str) -> np.ndarray:
+def _channels_first(over_white: np.ndarray, over_black: np.ndarray | None, mode: str) -> np.ndarray:
+    pixels: np.ndarray
     if mode == "L":
         pixels = np.rint(over_white @ _LUMA).astype(np.uint8)[..., None]
-    elif mode == "RGB":
+    elif mode == "RGB" or over_black is None:
         pixels = over_white
     else:
         # White shows through as much as the image is absent; the most of three roundings.

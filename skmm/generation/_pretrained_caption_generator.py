@@ -199,6 +199,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
             The fitted generator.
         """
         self._validate_params()
+        resolve_decoding(self.decoding)
         owner = type(self).__name__
         X = self._check_frame(X, reset=True)
         if y is not None:
@@ -428,9 +429,9 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
             digest, windows = load_audio(cell, rate=rate, window=longest)
             parts = [part for _, part in zip(range(2), windows, strict=False)]
         except (CellTypeError, MediaDecodeError) as error:
-            told = with_position(error, column=column.name, row=column.labels[row])
-            told.args = (f"{owner}: {told}",)
-            raise told from error
+            located = with_position(error, column=column.name, row=column.labels[row])
+            located.args = (f"{owner}: {located}",)
+            raise located from error
         if len(parts) > 1:
             raise ValueError(
                 f"{owner}: column {column.name!r}, row {column.labels[row]!r}: the audio lasts"

@@ -285,8 +285,8 @@ class PretrainedImageGenerator(ImageScoreMixin, CallbackSupportMixin, BaseMultim
         try:
             text = read_text(column.values[row])
         except CellTypeError as error:
-            told = with_position(error, column=column.name, row=column.labels[row])
-            raise told from error
+            located = with_position(error, column=column.name, row=column.labels[row])
+            raise located from error
         return text if self.prompt is None else self.prompt.replace("{}", text)
 
     def __sklearn_tags__(self) -> Tags:

@@ -41,7 +41,7 @@ from skmm._training._trainer import TrainingMixin
 from skmm.fusion import JointFusionClassifier
 from skmm.generation._base import BaseMethod, MethodsMixin, refuse_useless
 from skmm.generation._caption_generator import CaptionGenerator
-from skmm.generation._decoding import DECODINGS, BeamSearch, GreedySearch
+from skmm.generation._decoding import DECODINGS, BeamSearch, GreedySearch, resolve_decoding
 from skmm.generation._text_targets import prefixes_of_rows, resolve_others, texts_of_rows
 from skmm.metrics import exact_match, vqa_accuracy
 from skmm.nets import STRATEGIES
@@ -396,6 +396,7 @@ class QuestionAnswerer(MethodsMixin, CallbackSupportMixin, BaseMultimodalEstimat
         self._validate_params()
         other = "open" if self.vocabulary == "closed" else "closed"
         refuse_useless(self, "vocabulary", _OF_VOCABULARY[other])
+        resolve_decoding(self.decoding)
         if self.granularity == "pooled":
             refuse_useless(self, "granularity", ["max_tokens"])
         if self.vocabulary == "open" and self.decoder == "gru":

@@ -56,7 +56,7 @@ class SeriesGenerator(BaseGenerator):
         none waiting for another [2]_; or a recurrent network whose outputs attend to the row [3]_,
         whose cost grows with the length of a series and not with its square.
     position : {"steps", "share"}, default="steps"
-        What a step is told of its place: how many steps are before it, as for waves that go on at
+        What a step knows of its place: how many steps are before it, as for waves that go on at
         their own pace; or which share of the length, as for words that are said fast or slowly.
     granularity : {"pooled", "sequence"}, default="pooled"
         Whether the decoder sees one vector of a modality or its tokens: words, patches, frames,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skmm._compose._base import Modality
 from skmm._frame._column import column_names, columns_of, is_missing, take_columns
+from skmm._frame._types import Frame
 from skmm.exceptions import CellTypeError
 
 __all__ = [
@@ -231,7 +232,7 @@ def _cells(y: Any, owner: str) -> list[Any]:
     return list(y)
 
 
-def _not_text(owner: str, wanted: str, cell: Any, position: int) -> TypeError:
+def _not_text(owner: str, wanted: str, cell: object, position: int) -> TypeError:
     return TypeError(
         f"{owner}: a cell of y must be {wanted}, or None, got {type(cell).__name__} in row"
         f" {position} (by position)."
@@ -284,7 +285,7 @@ def padded_ids(
 # --- A column of texts that stand in front of what is written: checked, set apart, as ids ---
 
 
-def prefixes_of_rows(X: Any, column: str | int, owner: str) -> list[str | None]:
+def prefixes_of_rows(X: Frame, column: str | int, owner: str) -> list[str | None]:
     """Check the texts of a column and return them, None where the cell is missing.
 
     Parameters
@@ -318,7 +319,7 @@ def prefix_ids(prefixes: list[str | None], tokenizer: TextTokenizer) -> np.ndarr
 
     A token that the tokenizer does not know is left out: no training said what it stands for.
     """
-    known: dict[str, list[int]] = {}  # a question is asked of many pictures
+    known: dict[str, list[int]] = {}  # a question is asked of many images
     for prefix in prefixes:
         if prefix and prefix not in known:
             ids = tokenizer.encode(prefix)
@@ -331,7 +332,7 @@ def prefix_ids(prefixes: list[str | None], tokenizer: TextTokenizer) -> np.ndarr
 
 
 def resolve_others(
-    X: Any, column: str | int, owner: str, resolve: Callable[[Any], list[Modality]]
+    X: Frame, column: str | int, owner: str, resolve: Callable[[Frame], list[Modality]]
 ) -> list[Modality]:
     """Infer the modalities of all columns but one.
 

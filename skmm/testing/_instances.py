@@ -240,7 +240,7 @@ def _captions() -> list[Any]:
 
 def _images() -> list[Any]:
     small: dict[str, Any] = {"image_size": 8, "n_channels": 4}
-    methods = (FlowMatching(2), "gan")
+    methods: tuple[Any, ...] = (FlowMatching(2), "gan")
     return [ImageGenerator(method=method, **small, **_JOINT) for method in methods]
 
 
