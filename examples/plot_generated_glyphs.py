@@ -17,6 +17,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from skmm import ImageGenerator
 from skmm.datasets import load_glyphs_retrieval
+from skmm.generation import FlowMatching
 
 SIZE = 16
 
@@ -102,14 +103,14 @@ for label, pictures in {"flow matching": drawn, "most similar name": nearest}.it
 # has no say, and the patterns are any.
 
 ways = [
-    {"n_steps": n_steps, "guidance_scale": scale}
+    FlowMatching(n_steps=n_steps, guidance_scale=scale)
     for n_steps, scale in ((1, 2.0), (4, 2.0), (16, 2.0), (16, 1.0), (16, 0.0))
 ]
 figure, axes = plt.subplots(len(ways), 8, figsize=(8, 1.1 * len(ways)))
 for line, way in zip(axes, ways, strict=True):
-    pictures = generator.set_params(**way).predict(test[["name"]])
+    pictures = generator.set_params(method=way).predict(test[["name"]])
     right = np.mean(read(pictures) == test["name"])
-    words = f"n_steps {way['n_steps']}\nguidance {way['guidance_scale']:g}\n{right:.2f} right"
+    words = f"n_steps {way.n_steps}\nguidance {way.guidance_scale:g}\n{right:.2f} right"
     line[0].text(0.5, 0.5, words, ha="center", va="center", fontsize=8)
     line[0].set_axis_off()
     for axis, picture in zip(line[1:], pictures, strict=False):

@@ -109,9 +109,9 @@ print("together more than one by one:", shares.interactions.iloc[0, 1].round(2))
 # With an open vocabulary a decoder reads the question, looks at the picture and writes the answer,
 # word by word.
 
-writer = QuestionAnswerer([picture], vocabulary="open", **options)
-writer.fit(X.iloc[train], y.iloc[train])
-print("right to the letter:", round(writer.score(X_test, y_test), 2))
+written = QuestionAnswerer([picture], vocabulary="open", **options)
+written.fit(X.iloc[train], y.iloc[train])
+print("right to the letter:", round(written.score(X_test, y_test), 2))
 
 # %%
 # Some answers

@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from skmm.generation import (
         CaptionGenerator,
         ImageGenerator,
+        PretrainedCaptionGenerator,
+        PretrainedImageGenerator,
         QuestionAnswerer,
         SeriesGenerator,
     )
@@ -85,6 +87,8 @@ __all__ = [
     "ModuleEncoder",
     "PointCloudEncoder",
     "PretrainedAlignment",
+    "PretrainedCaptionGenerator",
+    "PretrainedImageGenerator",
     "PrototypeClassifier",
     "QuestionAnswerer",
     "SeriesGenerator",
@@ -150,6 +154,8 @@ _HOME = {
     "ModuleEncoder": "skmm.encoders",
     "PointCloudEncoder": "skmm.encoders",
     "PretrainedAlignment": "skmm.alignment",
+    "PretrainedCaptionGenerator": "skmm.generation",
+    "PretrainedImageGenerator": "skmm.generation",
     "PrototypeClassifier": "skmm.retrieval",
     "QuestionAnswerer": "skmm.generation",
     "SeriesGenerator": "skmm.generation",

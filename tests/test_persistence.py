@@ -23,8 +23,8 @@ from skmm.retrieval import CrossModalRetriever, PrototypeClassifier, ZeroShotCla
 from skmm.testing import all_estimators
 from skmm.testing._encoder_case import EncoderCase
 from skmm.testing._fusion_case import FusionCase
-from skmm.testing._instances import cells_of, instances_of
-from skmm.testing._toys import fusion_frame, toy_cells, toy_clip, toy_rows
+from skmm.testing._instances import PRETRAINED, cells_of, fit_pretrained, instances_of
+from skmm.testing._toys import fusion_frame, toy_cells, toy_rows
 
 CASES = [(name, i) for name, cls in all_estimators() for i in range(len(instances_of(cls)))]
 CLASSES = dict(all_estimators())
@@ -66,9 +66,8 @@ def fitted(name, i):
     elif isinstance(instance, CrossModalRetriever | ZeroShotClassifier):
         X, y = toy_rows()
         instance.fit(X, y)
-    elif isinstance(instance, PretrainedAlignment):
-        X = toy_cells("image")
-        instance.set_params(model=toy_clip()).fit(X)
+    elif isinstance(instance, PRETRAINED):
+        instance, X = fit_pretrained(instance)
     elif hasattr(instance, "modalities"):
         case = FusionCase(instance)
         instance, X = case.fit(), case.X

@@ -1,121 +1,176 @@
-"""What all generators share: inputs, the module's memory, step sizes, batches of a prediction."""
+"""What generators share: training under the modalities of a frame, and methods as parameters."""
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Collection, Iterator
+from inspect import signature
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags, check_random_state
 from torch import Tensor, nn
 
 from skmm._compose._base import BaseMultimodalEstimator
 from skmm._compose._callbacks import CallbackSupportMixin
 from skmm._compose._sequence_block import block_of
+from skmm._constraints import RandomState
+from skmm._frame._types import Frame
 from skmm._training._inputs import JointInputs
-from skmm._training._module import JointModule
 from skmm._training._net import Report
 from skmm._training._trainer import TrainingMixin
-from skmm.nets import TokenMemory
+from skmm.generation._memory_modules import MemoryModule
 
-__all__ = [
-    "BaseGenerator",
-    "MemoryModule",
-]
+__all__ = ["BaseGenerator", "BaseMethod", "MethodsMixin", "refuse_useless"]
 
-# --- The torch module of what is written or drawn step by step: encoders, memory, decoder ---
+_Module = TypeVar("_Module", bound=MemoryModule)
 
 
-class MemoryModule(JointModule):
-    """From tensors of all modalities to what a decoder looks at.
+# --- Methods as parameters: an object with parameters of its own, or the shorthand for one ---
+
+
+class BaseMethod(BaseEstimator):
+    """Base of the objects that hold a method of a generator with the parameters of that method."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {}
+
+    def check(self) -> Self:
+        """Check the parameters.
+
+        Returns
+        -------
+        self : object
+            This method.
+        """
+        self._validate_params()
+        return self
+
+
+class MethodsMixin:
+    """Nested parameters of methods that may be given by a shorthand, such as ``"beam"``."""
+
+    # Of each parameter that takes a method: its shorthands and what they stand for.
+    _shorthands: ClassVar[dict[str, dict[str, type[BaseMethod]]]] = {}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of this estimator, its transformers and its methods.
+
+        Parameters
+        ----------
+        **params : dict
+            Names as ``get_params`` gives them. A parameter of a method that is given by its
+            shorthand, such as ``decoding__beam_size`` with ``decoding="beam"``, replaces the
+            shorthand by the method's object.
+
+        Returns
+        -------
+        self : object
+            This estimator.
+        """
+        for key in list(params):
+            name, _, inner = key.partition("__")
+            value = params.get(name, getattr(self, name, None))
+            known = self._shorthands.get(name, {})
+            if inner and isinstance(value, str) and value in known:
+                params[name] = known[value]()
+        super().set_params(**params)  # type: ignore[misc]
+        return self
+
+    def __copy__(self) -> Self:
+        # The copy shares the trained network, and has methods of its own: set_params on it leaves
+        # the original as it is. It does not go through __getstate__, which moves the network.
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        for name in self._shorthands:
+            value = getattr(self, name)
+            if isinstance(value, BaseMethod):
+                setattr(new, name, clone(value))
+        return new
+
+
+def refuse_useless(estimator: BaseEstimator, setting: str, names: Collection[str]) -> None:
+    """Refuse parameters that another one makes useless, where they are not at their default.
 
     Parameters
     ----------
-    widths : mapping of str to int
-        Length of the features or tokens of each modality.
-    encoders : mapping of str to nn.Module
-        Networks that are trained here, by modality; the others come as features.
-    decoder : nn.Module
-        What looks at the memory, of a ``width``.
-    dropout : float
-        Share of the memory that is zeroed in training.
-    modality_dropout : float
-        Probability that a row loses a modality in training.
-    granularity : {"pooled", "sequence"}
-        Whether the encoders' vectors or their tokens are looked at.
-    max_tokens : int or None
-        Most tokens of an encoder that are kept.
+    estimator : estimator
+        Whose parameters.
+    setting : str
+        Parameter whose value makes the others useless.
+    names : collection of str
+        The others.
     """
-
-    # The attention among the steps takes their number squared, and logits a vocabulary each.
-    rows_at_once = 128
-
-    def __init__(
-        self,
-        widths: Mapping[str, int],
-        encoders: Mapping[str, nn.Module],
-        decoder: Any,
-        *,
-        dropout: float,
-        modality_dropout: float,
-        granularity: str,
-        max_tokens: int | None,
-    ):
-        super().__init__(
-            list(widths),
-            encoders,
-            TokenMemory(widths, decoder.width, dropout=dropout),
-            decoder.width,
-            1,
-            modality_dropout=modality_dropout,
-            dropout=0.0,
-            granularity=granularity,
-            max_tokens=max_tokens,
-        )
-        self.head: Any = decoder
-
-    def see(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the decoder looks at, (n_rows, n_memory, width), and what of it exists."""
-        tokens, known = self.gather(**inputs)
-        return self.fusion(*self.completed(tokens, known))
+    known = signature(type(estimator)).parameters
+    for name in names:
+        value, default = getattr(estimator, name), known[name].default
+        if value is not default and value != default:
+            raise ValueError(
+                f"{type(estimator).__name__}: {name} has no effect with"
+                f" {setting}={getattr(estimator, setting)!r}, got {value!r}. Leave it out."
+            )
 
 
-class BaseGenerator(TrainingMixin, CallbackSupportMixin, BaseMultimodalEstimator):
+# --- Training ---
+
+
+class BaseGenerator(MethodsMixin, TrainingMixin, CallbackSupportMixin, BaseMultimodalEstimator):
     """A network under which cells of some modalities become cells of another one.
 
-    It is trained by the trainer of the joint fusions. A subclass writes ``fit`` and ``predict``.
+    A subclass writes ``fit`` and ``predict``.
     """
 
     accumulate = 1
-    model: Any = None  # a pretrained one in place of training, where a generator takes any
-    _first_step_size: ClassVar[float] = 1e-3  # what learning_rate="auto" is
+    _default_step_size: ClassVar[float] = 1e-3  # what learning_rate="auto" is
 
-    # Parameters of the generator, told to type checkers.
+    # Parameters of the generator, for type checkers.
     granularity: str
     max_tokens: int | None
     dropout: float
     modality_dropout: float
-    callbacks: Any
+    callbacks: list[Any] | None
+    random_state: RandomState
 
-    def _frozen_inputs(self, X: Any) -> tuple[Any, int]:
+    _training_constraints: ClassVar[dict[str, Any]] = {
+        name: constraint
+        for name, constraint in TrainingMixin._training_constraints.items()
+        if name != "accumulate"
+    }
+
+    def _check_params(self) -> None:
+        """Refuse parameters out of range, and those that others make useless."""
+        self._validate_params()
+        if self.granularity == "pooled":
+            refuse_useless(self, "granularity", ["max_tokens"])
+
+    def _frozen_inputs(self, X: Frame) -> tuple[JointInputs, int]:
         """Inputs whose frozen transformers are fitted, and the seed of the rest."""
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        kind: Any = {"granularity": self.granularity, "max_tokens": self.max_tokens}
-        inputs: Any = JointInputs([block_of(own, seed, **kind) for own in self._resolve(X)])
+        blocks = [
+            block_of(own, seed, granularity=self.granularity, max_tokens=self.max_tokens)
+            for own in self._resolve(X)
+        ]
+        inputs = JointInputs(blocks)
+        no_target: Any = None
         # Before torch is seeded, for that lets in one thread of the process at a time.
-        inputs.fit_frozen(X, None)
+        inputs.fit_frozen(X, no_target)
         return inputs, seed
 
-    def _all_inputs(self, X: Any, inputs: JointInputs) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _all_inputs(
+        self, X: Frame, inputs: JointInputs
+    ) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
         """Tensors of all rows, and the networks that are trained, started."""
-        nothing: Any = None
-        tensors, networks = inputs.fit(X, nothing)
+        no_target: Any = None
+        tensors, networks = inputs.fit(X, no_target)
         inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)
         return tensors, networks
 
-    def _memory_of(
-        self, kind: type[MemoryModule], inputs: JointInputs, networks: dict[str, Any], decoder: Any
-    ) -> Any:
+    def _make_memory_module(
+        self,
+        kind: type[_Module],
+        inputs: JointInputs,
+        networks: dict[str, nn.Module],
+        decoder: nn.Module,
+    ) -> _Module:
         """Build a module of a kind whose decoder looks at what the inputs give."""
         return kind(
             {block.name: inputs.widths[block.name] for block in inputs.blocks},
@@ -127,7 +182,7 @@ class BaseGenerator(TrainingMixin, CallbackSupportMixin, BaseMultimodalEstimator
             max_tokens=self.max_tokens,
         )
 
-    def _all_callbacks(self, reporter: Any, *own: tuple[str, Any]) -> list[Any]:
+    def _all_callbacks(self, reporter: object, *own: tuple[str, object]) -> list[object]:
         """Copies of the user's callbacks, those of the method, and the report of progress."""
         return [
             *copy.deepcopy(list(self.callbacks or [])),
@@ -137,7 +192,7 @@ class BaseGenerator(TrainingMixin, CallbackSupportMixin, BaseMultimodalEstimator
 
     def _step_size(self) -> float:
         if self.learning_rate == "auto":
-            return self._first_step_size
+            return self._default_step_size
         return float(self.learning_rate)
 
     def _batches(
@@ -153,5 +208,5 @@ class BaseGenerator(TrainingMixin, CallbackSupportMixin, BaseMultimodalEstimator
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False  # its target is cells, which no common check has
-        tags.target_tags.required = self.model is None
+        tags.target_tags.required = True
         return tags

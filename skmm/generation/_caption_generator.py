@@ -1,9 +1,8 @@
-"""Texts of cells of any modality: captions."""
+"""Texts of cells of any modality: captions, by a decoder that is trained."""
 
 from collections.abc import Callable
-from numbers import Integral, Real
-from os import PathLike
-from typing import Any, ClassVar, Self
+from numbers import Integral
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -11,27 +10,32 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skmm._compose._base import BaseMultimodalEstimator, Modality
+from skmm._compose._base import BaseMultimodalEstimator, Modalities, Modality
 from skmm._compose._callbacks import TaskReporter, with_callbacks
 from skmm._constraints import (
     FRACTION,
-    NON_NEGATIVE,
     POSITIVE_INT,
-    POSITIVE_REAL,
     RANDOM_STATE,
     VERBOSE,
     Interval,
+    RandomState,
     StrOptions,
 )
 from skmm._environment._device import seeded
 from skmm._frame._column import n_rows, take_rows
-from skmm._training._inputs import JointInputs
-from skmm._training._module import SEPARATOR
-from skmm.generation._base import BaseGenerator, MemoryModule
-from skmm.generation._decoding import beam, greedy, log_likelihood, nucleus
-from skmm.generation._pretrained_captions import PretrainedCaptions
+from skmm._frame._types import CellColumn, Frame
+from skmm.generation._base import BaseGenerator, BaseMethod, refuse_useless
+from skmm.generation._decoding import (
+    DECODINGS,
+    BaseDecoding,
+    Decoding,
+    log_likelihood,
+    resolve_decoding,
+)
+from skmm.generation._memory_modules import PREFIX, TEXT, CaptionGeneratorModule
 from skmm.generation._text_targets import (
     TextTokenizer,
+    TokenTarget,
     padded_ids,
     prefix_ids,
     prefixes_of_rows,
@@ -42,368 +46,11 @@ from skmm.metrics import make_text_scorer
 from skmm.metrics._scorers import TEXT_METRICS
 from skmm.nets import GRUDecoder, TextDecoder, TokenLoss, TransformerDecoder
 
-__all__ = [
-    "BaseCaptions",
-    "CaptionGenerator",
-    "CaptionModule",
-    "CaptionWriter",
-    "PREFIX",
-    "TEXT",
-]
-
-# --- The torch module of a caption generator ---
-
-# Beside the modalities' tensors in a batch; no modality has an empty name.
-TEXT = f"{SEPARATOR}text"
-PREFIX = f"{SEPARATOR}prefix"
-_NOTHING = -1  # behind the end of a prefix
+__all__ = ["CaptionGenerator"]
 
 
-class CaptionModule(MemoryModule):
-    """From tensors of all modalities and the text so far to what comes next.
-
-    A row may lose its prefix in training as it may lose a modality.
-    """
-
-    def remember(self, **inputs: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return what the decoder looks at, (n_rows, n_memory, width), what of it exists, prefix.
-
-        The prefix, if there is one, are ids (n_rows, n_prefix), negative behind its end.
-        """
-        prefix = inputs.get(PREFIX)
-        if prefix is None:
-            return *self.see(**inputs), None
-        tokens, known = self.gather(**inputs)
-        # Hidden in training as a modality is: so of a picture and a question either may be gone.
-        tokens, masks = self.completed(tokens, {**known, PREFIX: prefix >= 0})
-        prefix = prefix.where(masks.pop(PREFIX), _NOTHING)
-        return *self.fusion(tokens, masks), prefix
-
-    def forward(self, **inputs: Tensor) -> Tensor:
-        """Return logits (n_rows, n_steps, n_tokens) of what follows each token of the texts."""
-        memory, mask, prefix = self.remember(**inputs)
-        return self.head(memory, mask, inputs[TEXT], prefix)
-
-
-# --- How a caption generator is trained, and what it gives afterwards ---
-
-
-class _IdsCode:
-    """What a text is for the loss: the ids that should be written, (n_texts, n_steps)."""
-
-    def tensor(self, target: np.ndarray) -> Tensor:
-        """Target as the loss takes it."""
-        return torch.from_numpy(target)
-
-    def strata(self, target: np.ndarray) -> None:
-        """Texts fall into no classes."""
-
-
-class BaseCaptions(PretrainedCaptions, BaseGenerator):
-    """Training of the decoder, with the trainer of the joint fusions."""
-
-    module_: CaptionModule
-    _code = _IdsCode()
-
-    # Parameters of the generator, told to type checkers.
-    prefix: str | int | None
-    decoder: str
-    tokenizer: str
-    max_vocabulary: int
-    max_length: int | None
-    n_components: int
-    n_heads: int
-    n_layers: int
-    label_smoothing: float
-    max_epochs: int
-
-    @with_callbacks
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Fit the transformers and train the decoder, and encoders that need training.
-
-        With ``model`` nothing is trained: the column and the checkpoint are looked for, and the
-        weights are loaded when they are needed.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality. One that lacks all, and its prefix, is not
-            learned from.
-        y : array-like of shape (n_samples,)
-            Texts, or a list of several texts in a cell, each of which is learned. A row whose
-            text is missing is not learned from, but its cells are seen by the transformers. With
-            ``model`` None will do.
-
-        Returns
-        -------
-        self : object
-            The fitted generator.
-        """
-        self._validate_params()
-        if self.model is not None:
-            return self._fit_pretrained(X, y)
-        self.checkpoint_ = None
-        X = self._check_frame(X, reset=True)
-        texts = texts_of_rows(y, n_rows(X), type(self).__name__, several=True)
-        prefixes = self._prefixes(X)
-        inputs, seed = self._frozen_inputs(X)
-        with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
-            tensors, rows = self._start(X, texts, prefixes, inputs)
-            held_out = self._hold_out(rows, np.zeros(len(texts)), seed)
-            # All texts of a row are on one side.
-            pairs = [(row, text) for row in rows for text in texts[row]]
-            of_pair = np.array([row for row, _ in pairs])
-            ids, target = self._ids_of([text for _, text in pairs], self.max_length)
-            lengths = (target != TokenLoss.NOTHING).sum(axis=1)
-            self._mean_length = float(lengths.mean())
-            self.max_length_ = target.shape[1]
-            if not np.array_equal(of_pair, np.arange(len(texts))):  # else no copy is needed
-                chosen = torch.from_numpy(of_pair)
-                tensors = {name: tensor[chosen] for name, tensor in tensors.items()}
-            tensors[TEXT] = torch.from_numpy(ids)
-            is_held = np.isin(of_pair, held_out)
-            valid = self._dataset(tensors, target, None, np.flatnonzero(is_held))
-            self._new_net(
-                self._all_callbacks(reporter),
-                valid if len(held_out) else None,
-                max_epochs=self.max_epochs,
-            )
-            own = take_rows(X, of_pair) if inputs.augments else None
-            self._train(self._dataset(tensors, target, None, np.flatnonzero(~is_held), own))
-        return self
-
-    def _resolve(self, X: Any, *, predictors: bool = False) -> list[Modality]:
-        if self.prefix is None or not isinstance(self.modalities, str):
-            return super()._resolve(X, predictors=predictors)
-        return resolve_others(X, self.prefix, type(self).__name__, super()._resolve)
-
-    def _prefixes(self, X: Any) -> list[str | None]:
-        """Prefix of each row, None where it is missing; nothing at all if no column has them."""
-        if self.prefix is None:
-            return []
-        return prefixes_of_rows(X, self.prefix, type(self).__name__)
-
-    def _start(
-        self,
-        X: Any,
-        texts: list[list[str]],
-        prefixes: list[str | None],
-        inputs: JointInputs,
-    ) -> tuple[dict[str, Tensor], np.ndarray]:
-        """Start the networks that are trained, learn the tokens, and build the decoder.
-
-        Returns tensors of all rows, and the rows to learn from.
-        """
-        tensors, networks = self._all_inputs(X, inputs)
-        present = _with_prefix(inputs.present(tensors), prefixes)
-        self._refuse_empty(present)
-        rows = self._rows_to_learn(texts, present)
-        self._inputs = inputs
-        read = [prefixes[row] or "" for row in rows] if prefixes else []
-        self._tokenizer = TextTokenizer(self.tokenizer, self.max_vocabulary)
-        self._tokenizer.fit([*(text for row in rows for text in texts[row]), *read])
-        if prefixes:
-            tensors[PREFIX] = torch.from_numpy(prefix_ids(prefixes, self._tokenizer))
-        self.vocabulary_ = list(self._tokenizer.tokens_)
-        decoder = self._make_decoder(len(self._tokenizer))
-        self.module_ = self._memory_of(CaptionModule, inputs, networks, decoder)
-        self.history_ = []
-        return tensors, rows
-
-    def _make_decoder(self, n_tokens: int) -> TextDecoder:
-        options: dict[str, Any] = {"dropout": self.dropout, "n_layers": self.n_layers}
-        if self.decoder == "gru":
-            return GRUDecoder(n_tokens, self.n_components, **options)
-        return TransformerDecoder(n_tokens, self.n_components, n_heads=self.n_heads, **options)
-
-    def _rows_to_learn(self, texts: list[list[str]], present: np.ndarray) -> np.ndarray:
-        written = np.array([len(row) > 0 for row in texts])
-        rows = np.flatnonzero(written & present.any(axis=1))
-        if not len(rows):
-            raise ValueError(
-                f"{type(self).__name__} has nothing to learn from: none of n_samples={len(texts)}"
-                " rows has both a text and a modality. Give rows that have."
-            )
-        return rows
-
-    def _ids_of(self, texts: list[str], longest: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """What the decoder reads of texts, and what it should write."""
-        ids = [self._tokenizer.encode(text) for text in texts]
-        return padded_ids(ids, len(self._tokenizer), TokenLoss.NOTHING, longest)
-
-    def _criterion(self) -> nn.Module:
-        return TokenLoss(self._mean_length, label_smoothing=self.label_smoothing)
-
-    # --- after fit --------------------------------------------------------------------------
-
-    def _for_batches(
-        self, X: Any, use: Callable[[np.ndarray, Tensor, Tensor, Tensor | None], None]
-    ) -> int:
-        """Call ``use(rows, memory, mask, prefix)`` for rows that have something; n_samples."""
-        X = self._check_frame(X, reset=False)
-        device = self._placed()
-        inputs = self._inputs.tensors(X)
-        prefixes = self._prefixes(X)
-        if prefixes:
-            inputs[PREFIX] = torch.from_numpy(prefix_ids(prefixes, self._tokenizer))
-        present = _with_prefix(self._inputs.present(inputs), prefixes)
-        self._refuse_empty(present)
-        rows = np.flatnonzero(present.any(axis=1))
-        for some, batch in self._batches(inputs, rows, device):
-            with self._threads(), torch.inference_mode():
-                use(some, *self.module_.remember(**batch))
-        return len(present)
-
-
-def _with_prefix(present: np.ndarray, prefixes: list[str | None]) -> np.ndarray:
-    """What each row has, (n_samples, n_modalities), and whether it has a prefix, if any may."""
-    if not prefixes:
-        return present
-    return np.column_stack([present, [prefix is not None for prefix in prefixes]])
-
-
-# --- What a fitted caption generator does: writes, judges, scores ---
-
-
-class CaptionWriter(BaseCaptions):
-    """The methods of a caption generator beside ``fit``."""
-
-    # Parameters of the generator, told to type checkers.
-    decoding: str
-    beam_size: int
-    length_penalty: float
-    top_p: float
-    temperature: float
-    scoring: Any
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Write a text for each row.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
-
-        Returns
-        -------
-        texts : ndarray of shape (n_samples,), object
-            Texts; None for a row that lacks every modality.
-        """
-        self._validate_params()  # those of the decoding may have been set after fit
-        if self.model is not None:
-            return self._write_pretrained(X)
-        check_is_fitted(self, "module_")
-        found: dict[int, str] = {}
-        longest = self.max_length or self.max_length_
-        draws = None
-        if self.decoding == "nucleus":
-            # Of all rows at once: what a row gets does not depend on the batches.
-            draws = check_random_state(self.random_state).random_sample((n_rows(X), longest))
-
-        def write(rows: np.ndarray, memory: Tensor, mask: Tensor, prefix: Tensor | None) -> None:
-            own = None if draws is None else draws[rows]
-            ids = self._decode(memory, mask, prefix, longest, own)
-            for row, text in zip(rows, ids.cpu().tolist(), strict=True):
-                found[int(row)] = self._text_of(text)
-
-        n = self._for_batches(X, write)
-        texts = np.full(n, None, dtype=object)
-        for row, text in found.items():
-            texts[row] = text
-        return texts
-
-    def _decode(
-        self,
-        memory: Tensor,
-        mask: Tensor,
-        prefix: Tensor | None,
-        longest: int,
-        draws: np.ndarray | None,
-    ) -> Tensor:
-        options: dict[str, Any] = {"max_length": longest, "prefix": prefix}
-        given = (self.module_.head, memory, mask)
-        if draws is not None:
-            options |= {"top_p": self.top_p, "temperature": self.temperature}
-            return nucleus(*given, draws=draws, **options)
-        if self.decoding == "beam":
-            return beam(*given, size=self.beam_size, length_penalty=self.length_penalty, **options)
-        return greedy(*given, **options)
-
-    def _text_of(self, ids: list[int]) -> str:
-        end = TextTokenizer.END
-        return self._tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
-
-    def predict_log_proba(self, X: Any, y: Any = None) -> np.ndarray:
-        """Return how likely texts are for their rows.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
-        y : array-like of shape (n_samples,), default=None
-            A text for each row, of any length; None for those that ``predict`` writes. A token
-            that no training text held counts as an unknown one.
-
-        Returns
-        -------
-        log_likelihood : ndarray of shape (n_samples,), float64
-            Sum of the log-probabilities of a text's tokens and of its end; NaN where the text is
-            missing or the row lacks every modality.
-        """
-        if self.model is None:
-            check_is_fitted(self, "module_")
-        owner = f"{type(self).__name__}.predict_log_proba"
-        given = self.predict(X) if y is None else y
-        texts = texts_of_rows(given, n_rows(X), owner, several=False)
-        if self.model is not None:
-            return self._judge_pretrained(X, texts)
-        result = np.full(len(texts), np.nan)
-
-        def judge(rows: np.ndarray, memory: Tensor, mask: Tensor, prefix: Tensor | None) -> None:
-            places = [place for place, row in enumerate(rows) if texts[row]]
-            if not places:
-                return
-            ids, target = self._ids_of([texts[row][0] for row in rows[places]], None)
-            own = torch.as_tensor(places, device=memory.device)
-            read = torch.from_numpy(ids).to(memory.device)
-            before = None if prefix is None else prefix[own]
-            logits = self.module_.head(memory[own], mask[own], read, before)
-            wanted = torch.from_numpy(target).to(memory.device)
-            likely = log_likelihood(logits, wanted, TokenLoss.NOTHING)
-            result[rows[places]] = likely.cpu().numpy()
-
-        self._for_batches(X, judge)
-        return result
-
-    def score(self, X: Any, y: Any) -> float:
-        """Return how near the texts that are written are to those given.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Cells. A row that lacks every modality counts as one with an empty text.
-        y : array-like of shape (n_samples,)
-            Texts, or a list of several references in a cell. Rows without any are left out.
-
-        Returns
-        -------
-        score : float
-            By ``scoring``, higher is better: corpus BLEU, from 0 to 1.
-        """
-        if callable(self.scoring):
-            return float(self.scoring(y, self.predict(X)))
-        return make_text_scorer(self.scoring)(self, X, y)
-
-
-_TRAINING = {
-    name: constraint
-    for name, constraint in CaptionWriter._training_constraints.items()
-    if name != "accumulate"
-}
-
-
-class CaptionGenerator(CaptionWriter):
-    """Write a text for each row, from pictures, sounds, videos, series or anything encoded.
+class CaptionGenerator(BaseGenerator):
+    """Write a text for each row, from images, sounds, videos, series or anything encoded.
 
     Features of frozen encoders, tables and passed-through columns are standardised and encoded
     once; an encoder whose model is trained, from scratch (``"cnn"``, ``"gru"``, ...) or by its
@@ -423,16 +70,6 @@ class CaptionGenerator(CaptionWriter):
         language, the first words. The decoder reads its tokens, is not taught to write them, and
         goes on behind them. ``"auto"`` leaves that column out of the modalities. A missing prefix
         is an empty one; tokens that no training text or prefix held are left out of it.
-    model : str or path, default=None
-        Folder or hub name of a pretrained checkpoint of ``transformers`` that writes: from pictures
-        (BLIP, GIT, a vision-encoder-decoder such as ViT-GPT2, ...) or from speech (Whisper). It
-        reads the raw cells of one column, so ``modalities`` is one triple whose ``transformer``
-        is ``"image"`` or ``"audio"``, or ``"auto"``. Nothing is trained. None trains a decoder
-        from scratch.
-    prompt : str, default=None
-        With ``model``: text in front of what is written, such as ``"a photo of"``, or the
-        question to a model that answers. It is no part of the text that is returned. With
-        ``prefix`` that column's text stands where the prompt has ``{}``, else behind it.
     decoder : {"transformer", "gru"}, default="transformer"
         A transformer [3]_, or a recurrent network whose outputs attend to the row [4]_.
     tokenizer : {"word", "bpe", "character"}, default="word"
@@ -445,11 +82,11 @@ class CaptionGenerator(CaptionWriter):
         Whether the decoder sees one vector of a modality or its tokens: patches, words, frames,
         steps in time.
     max_tokens : int, default=None
-        Most tokens of a modality that are seen, evenly spaced; None for all.
+        Of ``"sequence"``: most tokens of a modality that are seen, evenly spaced; None for all.
     n_components : int, default=128
         Width of the decoder, for ``"transformer"`` a multiple of ``n_heads``.
     n_heads : int, default=4
-        Attention heads of ``"transformer"``.
+        Attention heads of ``"transformer"``; ``"gru"`` has none.
     n_layers : int, default=2
         Layers of the decoder.
     dropout : float, default=0.1
@@ -459,23 +96,13 @@ class CaptionGenerator(CaptionWriter):
         has always stays.
     label_smoothing : float, default=0.0
         Share of each target that is spread over all tokens in training.
-    decoding : {"greedy", "beam", "nucleus"}, default="greedy"
-        How ``predict`` chooses: the likeliest token each time; the likeliest text among those
-        that a beam search finds; or tokens drawn among the likeliest [6]_.
-    beam_size : int, default=5
-        Of ``"beam"``, how many beginnings are kept.
-    length_penalty : float, default=0.0
-        Of ``"beam"``: log-likelihoods are compared divided by the number of tokens to this
-        power. 0 favours short texts, 1 compares the mean of a token.
-    top_p : float, default=0.9
-        Of ``"nucleus"``: tokens are drawn among the likeliest that together have this
-        probability.
-    temperature : float, default=1.0
-        Of ``"nucleus"``: below 1 the likely becomes likelier.
+    decoding : {"greedy", "beam", "nucleus"} or object, default="greedy"
+        How ``predict`` chooses: the likeliest token each time, the likeliest text among those
+        that a beam search finds, or tokens drawn among the likeliest. An object sets more of it:
+        :class:`GreedySearch`, :class:`BeamSearch` or :class:`NucleusSampling`.
     max_length : int, default=None
         Most tokens of a text: longer ones are cut, in ``fit`` and in ``predict``. None is the
-        length of the longest training text; with ``model`` that which the checkpoint's
-        ``generation_config.json`` allows, else 20.
+        length of the longest training text.
     scoring : str or callable, default="corpus_bleu"
         What ``score`` measures: a name that :func:`~skmm.metrics.make_text_scorer` takes, or a
         function of ``(y_true, y_pred)``.
@@ -517,7 +144,8 @@ class CaptionGenerator(CaptionWriter):
         Precision of matrix products in training (autocast). ``"auto"`` is bfloat16 on a GPU that
         has it where an encoder is trained, else float32.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, order, dropout, the held-out part, and of what ``"nucleus"`` draws.
+        Seed of weights, order, dropout, the held-out part, and of what :class:`NucleusSampling`
+        draws.
     verbose : bool or int, default=0
         Whether to print a line an epoch.
 
@@ -530,9 +158,7 @@ class CaptionGenerator(CaptionWriter):
     max_length_ : int
         Tokens of the longest training text, that of its end included.
     module_ : nn.Module
-        Trained network. Neither it nor anything else about training is there with ``model``.
-    checkpoint_ : dict or None
-        With ``model``: name, source and sha256 of the pretrained checkpoint, and what it reads.
+        Trained network.
     net_ : skorch.NeuralNet
         What trained it; not in a pickle.
     history_ : list of dict
@@ -546,20 +172,14 @@ class CaptionGenerator(CaptionWriter):
 
     See Also
     --------
+    PretrainedCaptionGenerator : Takes a checkpoint that writes already.
     skmm.metrics.corpus_bleu : What ``score`` gives.
     skmm.retrieval.CrossModalRetriever : Finds a text that is there instead of writing one.
 
     Notes
     -----
-    The parameters from ``decoding`` to ``scoring`` are read when they are used, and so is
-    ``prompt``: after ``set_params`` a fitted generator writes another way, without training again.
-
-    With ``model`` these have a meaning: ``modalities``, ``prefix``, ``prompt``, those from
-    ``decoding`` to ``scoring``, ``batch_size`` (cells at once), ``all_missing``,
-    ``missing_columns``, ``device``, ``dtype`` (of the weights; ``"auto"`` is bfloat16 on a GPU
-    that has it) and ``random_state``. All others concern training from scratch and are not looked
-    at. Whatever else the checkpoint's ``generation_config.json`` says of writing (tokens that are
-    never written, a penalty for repetition) holds; how likely a text is, is told without it.
+    ``decoding``, ``max_length`` and ``scoring`` are read when they are used: after ``set_params`` a
+    fitted generator writes another way, without training again.
 
     References
     ----------
@@ -572,8 +192,6 @@ class CaptionGenerator(CaptionWriter):
        translation", EMNLP.
     .. [5] Sennrich, Haddow, Birch (2016), "Neural machine translation of rare words with subword
        units", ACL.
-    .. [6] Holtzman, Buys, Du, Forbes, Choi (2020), "The curious case of neural text
-       degeneration", ICLR.
 
     Examples
     --------
@@ -610,19 +228,21 @@ class CaptionGenerator(CaptionWriter):
     >>> from sklearn.frozen import FrozenEstimator
     >>> from sklearn.model_selection import GridSearchCV, ParameterGrid
     >>> from sklearn.pipeline import Pipeline
-    >>> grid = ParameterGrid({"decoding": ["beam"], "beam_size": [2, 4]})
+    >>> grid = ParameterGrid({"decoding": ["beam"], "decoding__beam_size": [2, 4]})
     >>> ways = [FrozenEstimator(copy(captions).set_params(**way)) for way in grid]
     >>> search = GridSearchCV(Pipeline([("captions", ways[0])]), {"captions": ways}, cv=2)
     >>> float(search.fit(X[150:], y[150:]).best_score_)
     1.0
     """
 
+    module_: CaptionGeneratorModule
+    _code = TokenTarget()
+    _shorthands: ClassVar[dict[str, dict[str, type[BaseMethod]]]] = {"decoding": DECODINGS}
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMultimodalEstimator._parameter_constraints,
-        **_TRAINING,
+        **BaseGenerator._training_constraints,
         "prefix": [str, Interval(Integral, 0, None, closed="left"), None],
-        "model": [str, PathLike, None],
-        "prompt": [str, None],
         "decoder": [StrOptions({"transformer", "gru"})],
         "tokenizer": [StrOptions({"word", "bpe", "character"})],
         "max_vocabulary": POSITIVE_INT,
@@ -634,11 +254,7 @@ class CaptionGenerator(CaptionWriter):
         "dropout": FRACTION,
         "modality_dropout": FRACTION,
         "label_smoothing": FRACTION,
-        "decoding": [StrOptions({"greedy", "beam", "nucleus"})],
-        "beam_size": POSITIVE_INT,
-        "length_penalty": NON_NEGATIVE,
-        "top_p": [Interval(Real, 0, 1, closed="right")],
-        "temperature": POSITIVE_REAL,
+        "decoding": [StrOptions(set(DECODINGS)), BaseDecoding],
         "max_length": [*POSITIVE_INT, None],
         "scoring": [StrOptions(set(TEXT_METRICS)), callable],
         "random_state": RANDOM_STATE,
@@ -647,15 +263,13 @@ class CaptionGenerator(CaptionWriter):
 
     def __init__(
         self,
-        modalities: Any = "auto",
+        modalities: Modalities = "auto",
         *,
         prefix: str | int | None = None,
-        model: Any = None,
-        prompt: str | None = None,
-        decoder: str = "transformer",
-        tokenizer: str = "word",
+        decoder: Literal["transformer", "gru"] = "transformer",
+        tokenizer: Literal["word", "bpe", "character"] = "word",
         max_vocabulary: int = 8000,
-        granularity: str = "pooled",
+        granularity: Literal["pooled", "sequence"] = "pooled",
         max_tokens: int | None = None,
         n_components: int = 128,
         n_heads: int = 4,
@@ -663,35 +277,29 @@ class CaptionGenerator(CaptionWriter):
         dropout: float = 0.1,
         modality_dropout: float = 0.0,
         label_smoothing: float = 0.0,
-        decoding: str = "greedy",
-        beam_size: int = 5,
-        length_penalty: float = 0.0,
-        top_p: float = 0.9,
-        temperature: float = 1.0,
+        decoding: Decoding = "greedy",
         max_length: int | None = None,
-        scoring: Any = "corpus_bleu",
+        scoring: str | Callable[..., float] = "corpus_bleu",
         max_epochs: int = 100,
         batch_size: int = 64,
-        learning_rate: float | str = "auto",
-        encoder_learning_rate: float | str = "auto",
+        learning_rate: float | Literal["auto"] = "auto",
+        encoder_learning_rate: float | Literal["auto"] = "auto",
         warmup: float = 0,
         weight_decay: float = 1e-2,
         max_grad_norm: float | None = 1.0,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
-        callbacks: Any = None,
-        all_missing: str = "prior",
-        missing_columns: str = "raise",
+        callbacks: list[Any] | None = None,
+        all_missing: Literal["prior", "raise"] = "prior",
+        missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
-        dtype: str = "auto",
-        random_state: Any = None,
-        verbose: Any = 0,
+        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+        random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.modalities = modalities
         self.prefix = prefix
-        self.model = model
-        self.prompt = prompt
         self.decoder = decoder
         self.tokenizer = tokenizer
         self.max_vocabulary = max_vocabulary
@@ -704,10 +312,6 @@ class CaptionGenerator(CaptionWriter):
         self.modality_dropout = modality_dropout
         self.label_smoothing = label_smoothing
         self.decoding = decoding
-        self.beam_size = beam_size
-        self.length_penalty = length_penalty
-        self.top_p = top_p
-        self.temperature = temperature
         self.max_length = max_length
         self.scoring = scoring
         self.max_epochs = max_epochs
@@ -727,3 +331,249 @@ class CaptionGenerator(CaptionWriter):
         self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
+
+    @with_callbacks
+    def fit(self, X: Frame, y: CellColumn) -> Self:
+        """Fit the transformers and train the decoder, and encoders that need training.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality. One that lacks all, and its prefix, is not
+            learned from.
+        y : array-like of shape (n_samples,)
+            Texts, or a list of several texts in a cell, each of which is learned. A row whose
+            text is missing is not learned from, but its cells are seen by the transformers.
+
+        Returns
+        -------
+        self : object
+            The fitted generator.
+        """
+        self._check_params()
+        if self.decoder == "gru":
+            refuse_useless(self, "decoder", ["n_heads"])
+        resolve_decoding(self.decoding)  # refused before the training, not after it
+        X = self._check_frame(X, reset=True)
+        texts = texts_of_rows(y, n_rows(X), type(self).__name__, several=True)
+        prefixes = self._prefixes(X)
+        inputs, seed = self._frozen_inputs(X)
+        with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
+            tensors, networks = self._all_inputs(X, inputs)
+            self._inputs = inputs
+            present = _with_prefix(inputs.present(tensors), prefixes)
+            self._refuse_empty(present)
+            rows = self._rows_to_learn(texts, present)
+            self._learn_tokens(texts, prefixes, rows)
+            if prefixes:
+                tensors[PREFIX] = torch.from_numpy(prefix_ids(prefixes, self._tokenizer))
+            decoder = self._make_decoder(len(self._tokenizer))
+            self.module_ = self._make_memory_module(
+                CaptionGeneratorModule, inputs, networks, decoder
+            )
+            self._train_on(X, texts, tensors, rows, seed, reporter)
+        return self
+
+    def _resolve(self, X: Frame, *, predictors: bool = False) -> list[Modality]:
+        if self.prefix is None or not isinstance(self.modalities, str):
+            return super()._resolve(X, predictors=predictors)
+        return resolve_others(X, self.prefix, type(self).__name__, super()._resolve)
+
+    def _prefixes(self, X: Frame) -> list[str | None]:
+        """Prefix of each row, None where it is missing; nothing at all if no column has them."""
+        if self.prefix is None:
+            return []
+        return prefixes_of_rows(X, self.prefix, type(self).__name__)
+
+    def _rows_to_learn(self, texts: list[list[str]], present: np.ndarray) -> np.ndarray:
+        has_text = np.array([len(row) > 0 for row in texts])
+        rows = np.flatnonzero(has_text & present.any(axis=1))
+        if not len(rows):
+            raise ValueError(
+                f"{type(self).__name__} has nothing to learn from: none of n_samples={len(texts)}"
+                " rows has both a text and a modality. Give rows that have."
+            )
+        return rows
+
+    def _learn_tokens(
+        self, texts: list[list[str]], prefixes: list[str | None], rows: np.ndarray
+    ) -> None:
+        read = [prefixes[row] or "" for row in rows] if prefixes else []
+        self._tokenizer = TextTokenizer(self.tokenizer, self.max_vocabulary)
+        self._tokenizer.fit([*(text for row in rows for text in texts[row]), *read])
+        self.vocabulary_ = list(self._tokenizer.tokens_)
+
+    def _make_decoder(self, n_tokens: int) -> TextDecoder:
+        width, layers, dropout = self.n_components, self.n_layers, self.dropout
+        if self.decoder == "gru":
+            return GRUDecoder(n_tokens, width, dropout=dropout, n_layers=layers)
+        return TransformerDecoder(
+            n_tokens, width, dropout=dropout, n_heads=self.n_heads, n_layers=layers
+        )
+
+    def _train_on(
+        self,
+        X: Frame,
+        texts: list[list[str]],
+        tensors: dict[str, Tensor],
+        rows: np.ndarray,
+        seed: int,
+        reporter: TaskReporter,
+    ) -> None:
+        """Train the module on all texts of some rows."""
+        held_out = self._hold_out(rows, np.zeros(len(texts)), seed)
+        # All texts of a row are on one side.
+        pairs = [(row, text) for row in rows for text in texts[row]]
+        of_pair = np.array([row for row, _ in pairs])
+        ids, target = self._ids_of([text for _, text in pairs], self.max_length)
+        lengths = (target != TokenLoss.NOTHING).sum(axis=1)
+        self._mean_length = float(lengths.mean())
+        self.max_length_ = target.shape[1]
+        if not np.array_equal(of_pair, np.arange(len(texts))):  # else no copy is needed
+            chosen = torch.from_numpy(of_pair)
+            tensors = {name: tensor[chosen] for name, tensor in tensors.items()}
+        tensors[TEXT] = torch.from_numpy(ids)
+        is_held = np.isin(of_pair, held_out)
+        valid = self._dataset(tensors, target, None, np.flatnonzero(is_held))
+        self.history_ = []
+        self._new_net(
+            self._all_callbacks(reporter),
+            valid if len(held_out) else None,
+            max_epochs=self.max_epochs,
+        )
+        own = take_rows(X, of_pair) if self._inputs.augments else None
+        self._train(self._dataset(tensors, target, None, np.flatnonzero(~is_held), own))
+
+    def _ids_of(self, texts: list[str], longest: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """What the decoder reads of texts, and what it should write."""
+        ids = [self._tokenizer.encode(text) for text in texts]
+        return padded_ids(ids, len(self._tokenizer), TokenLoss.NOTHING, longest)
+
+    def _criterion(self) -> nn.Module:
+        return TokenLoss(self._mean_length, label_smoothing=self.label_smoothing)
+
+    def predict(self, X: Frame) -> np.ndarray:
+        """Write a text for each row.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+
+        Returns
+        -------
+        texts : ndarray of shape (n_samples,), object
+            Texts; None for a row that lacks every modality.
+        """
+        check_is_fitted(self, "module_")
+        self._validate_params()  # those of the decoding may have been set after fit
+        decoding, longest = resolve_decoding(self.decoding), self.max_length or self.max_length_
+        draws = None
+        if decoding.is_random:
+            # Of all rows at once: what a row gets does not depend on the batches.
+            draws = check_random_state(self.random_state).random_sample((n_rows(X), longest))
+        found: dict[int, str] = {}
+
+        def write(rows: np.ndarray, memory: Tensor, mask: Tensor, prefix: Tensor | None) -> None:
+            ids = decoding.decode(
+                self.module_.head,
+                memory,
+                mask,
+                max_length=longest,
+                prefix=prefix,
+                draws=None if draws is None else draws[rows],
+            )
+            for row, text in zip(rows, ids.cpu().tolist(), strict=True):
+                found[int(row)] = self._text_of(text)
+
+        n = self._for_batches(X, write)
+        texts = np.full(n, None, dtype=object)
+        for row, text in found.items():
+            texts[row] = text
+        return texts
+
+    def _text_of(self, ids: list[int]) -> str:
+        end = TextTokenizer.END
+        return self._tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
+
+    def _for_batches(
+        self, X: Frame, use: Callable[[np.ndarray, Tensor, Tensor, Tensor | None], None]
+    ) -> int:
+        """Call ``use(rows, memory, mask, prefix)`` for rows that have something; n_samples."""
+        X = self._check_frame(X, reset=False)
+        device = self._placed()
+        inputs = self._inputs.tensors(X)
+        prefixes = self._prefixes(X)
+        if prefixes:
+            inputs[PREFIX] = torch.from_numpy(prefix_ids(prefixes, self._tokenizer))
+        present = _with_prefix(self._inputs.present(inputs), prefixes)
+        self._refuse_empty(present)
+        rows = np.flatnonzero(present.any(axis=1))
+        for some, batch in self._batches(inputs, rows, device):
+            with self._threads(), torch.inference_mode():
+                use(some, *self.module_.remember_behind(**batch))
+        return len(present)
+
+    def predict_log_proba(self, X: Frame, y: CellColumn | None = None) -> np.ndarray:
+        """Return how likely texts are for their rows.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+        y : array-like of shape (n_samples,), default=None
+            A text for each row, of any length; None for those that ``predict`` writes. A token
+            that no training text held counts as an unknown one.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_samples,), float64
+            Sum of the log-probabilities of a text's tokens and of its end; NaN where the text is
+            missing or the row lacks every modality.
+        """
+        check_is_fitted(self, "module_")
+        owner = f"{type(self).__name__}.predict_log_proba"
+        texts = texts_of_rows(self.predict(X) if y is None else y, n_rows(X), owner, several=False)
+        result = np.full(len(texts), np.nan)
+
+        def measure(rows: np.ndarray, memory: Tensor, mask: Tensor, prefix: Tensor | None) -> None:
+            places = [place for place, row in enumerate(rows) if texts[row]]
+            if not places:
+                return
+            ids, target = self._ids_of([texts[row][0] for row in rows[places]], None)
+            own = torch.as_tensor(places, device=memory.device)
+            read = torch.from_numpy(ids).to(memory.device)
+            before = None if prefix is None else prefix[own]
+            logits = self.module_.head(memory[own], mask[own], read, before)
+            wanted = torch.from_numpy(target).to(memory.device)
+            likely = log_likelihood(logits, wanted, TokenLoss.NOTHING)
+            result[rows[places]] = likely.cpu().numpy()
+
+        self._for_batches(X, measure)
+        return result
+
+    def score(self, X: Frame, y: CellColumn) -> float:
+        """Return how near the texts that are written are to those given.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells. A row that lacks every modality counts as one with an empty text.
+        y : array-like of shape (n_samples,)
+            Texts, or a list of several references in a cell. Rows without any are left out.
+
+        Returns
+        -------
+        score : float
+            By ``scoring``, higher is better: corpus BLEU, from 0 to 1.
+        """
+        if callable(self.scoring):
+            return float(self.scoring(y, self.predict(X)))
+        return make_text_scorer(self.scoring)(self, X, y)
+
+
+def _with_prefix(present: np.ndarray, prefixes: list[str | None]) -> np.ndarray:
+    """What each row has, (n_samples, n_modalities), and whether it has a prefix, if any may."""
+    if not prefixes:
+        return present
+    return np.column_stack([present, [prefix is not None for prefix in prefixes]])

@@ -1,17 +1,289 @@
-"""How a text is chosen from what a decoder gives each next token."""
+"""How a text is chosen, given the probabilities of each next token."""
 
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from skmm._constraints import NON_NEGATIVE, POSITIVE_INT, POSITIVE_REAL, Interval
+from skmm.generation._base import BaseMethod
 from skmm.generation._text_targets import TextTokenizer
 from skmm.nets import TextDecoder
 
-__all__ = ["beam", "drawn", "greedy", "log_likelihood", "nucleus"]
+__all__ = [
+    "DECODINGS",
+    "BaseDecoding",
+    "BeamSearch",
+    "Decoding",
+    "GreedySearch",
+    "NucleusSampling",
+    "beam",
+    "greedy",
+    "log_likelihood",
+    "nucleus",
+    "resolve_decoding",
+    "sample_tokens",
+]
 
 _END, _UNKNOWN = TextTokenizer.END, TextTokenizer.UNKNOWN
+
+
+# --- The ways to choose, as users give them ---
+
+
+class BaseDecoding(BaseMethod, ABC):
+    """Base of the ways to choose a text."""
+
+    is_random: ClassVar[bool] = False
+
+    @abstractmethod
+    def decode(
+        self,
+        decoder: TextDecoder,
+        memory: Tensor,
+        mask: Tensor,
+        *,
+        max_length: int,
+        prefix: Tensor | None = None,
+        draws: np.ndarray | None = None,
+    ) -> Tensor:
+        """Return the ids of a text for each row, as :func:`greedy` does.
+
+        ``draws`` are there if the way is random: uniform on [0, 1), (n_rows, max_length).
+        """
+
+
+class GreedySearch(BaseDecoding):
+    """Take the likeliest token at each step.
+
+    The ``decoding`` of a caption generator, with the shorthand ``"greedy"``.
+
+    See Also
+    --------
+    BeamSearch : Finds likelier texts.
+
+    Examples
+    --------
+    >>> from skmm import CaptionGenerator
+    >>> from skmm.generation import GreedySearch
+    >>> CaptionGenerator(decoding=GreedySearch()).decoding
+    GreedySearch()
+    """
+
+    def decode(
+        self,
+        decoder: TextDecoder,
+        memory: Tensor,
+        mask: Tensor,
+        *,
+        max_length: int,
+        prefix: Tensor | None = None,
+        draws: np.ndarray | None = None,
+    ) -> Tensor:
+        """Return the ids of a text for each row.
+
+        Parameters
+        ----------
+        decoder, memory, mask, max_length, prefix : object
+            The network and what it sees of the rows.
+        draws : None
+            Not used.
+
+        Returns
+        -------
+        ids : Tensor of shape (n_rows, n_steps), int
+            Texts, the end's id behind each that has ended.
+        """
+        return greedy(decoder, memory, mask, max_length=max_length, prefix=prefix)
+
+
+class BeamSearch(BaseDecoding):
+    """Keep the likeliest beginnings at each step, and take the likeliest text of those left.
+
+    The ``decoding`` of a caption generator, with the shorthand ``"beam"``.
+
+    Parameters
+    ----------
+    beam_size : int, default=5
+        How many beginnings are kept.
+    length_penalty : float, default=0.0
+        Log-likelihoods are compared divided by the number of tokens to this power. 0 favours
+        short texts, 1 compares the mean of a token.
+
+    See Also
+    --------
+    NucleusSampling : Gives texts that vary.
+
+    Examples
+    --------
+    >>> from skmm import CaptionGenerator
+    >>> from skmm.generation import BeamSearch
+    >>> captions = CaptionGenerator(decoding=BeamSearch(beam_size=3))
+    >>> captions.set_params(decoding__length_penalty=1.0).decoding
+    BeamSearch(beam_size=3, length_penalty=1.0)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "beam_size": POSITIVE_INT,
+        "length_penalty": NON_NEGATIVE,
+    }
+
+    def __init__(self, beam_size: int = 5, *, length_penalty: float = 0.0):
+        self.beam_size = beam_size
+        self.length_penalty = length_penalty
+
+    def decode(
+        self,
+        decoder: TextDecoder,
+        memory: Tensor,
+        mask: Tensor,
+        *,
+        max_length: int,
+        prefix: Tensor | None = None,
+        draws: np.ndarray | None = None,
+    ) -> Tensor:
+        """Return the ids of a text for each row.
+
+        Parameters
+        ----------
+        decoder, memory, mask, max_length, prefix : object
+            The network and what it sees of the rows.
+        draws : None
+            Not used.
+
+        Returns
+        -------
+        ids : Tensor of shape (n_rows, n_steps), int
+            Texts, the end's id behind each that has ended.
+        """
+        return beam(
+            decoder,
+            memory,
+            mask,
+            max_length=max_length,
+            size=self.beam_size,
+            length_penalty=self.length_penalty,
+            prefix=prefix,
+        )
+
+
+class NucleusSampling(BaseDecoding):
+    """Draw each token among the likeliest that together have a certain probability [1]_.
+
+    The ``decoding`` of a caption generator, with the shorthand ``"nucleus"``. What is drawn is
+    decided by the generator's ``random_state``.
+
+    Parameters
+    ----------
+    top_p : float, default=0.9
+        That probability, in (0, 1].
+    temperature : float, default=1.0
+        Below 1 the likely becomes likelier.
+
+    See Also
+    --------
+    GreedySearch : Always takes the likeliest token.
+
+    References
+    ----------
+    .. [1] Holtzman, Buys, Du, Forbes, Choi (2020), "The curious case of neural text
+       degeneration", ICLR.
+
+    Examples
+    --------
+    >>> from skmm import CaptionGenerator
+    >>> from skmm.generation import NucleusSampling
+    >>> CaptionGenerator(decoding=NucleusSampling(0.8)).decoding.temperature
+    1.0
+    """
+
+    is_random = True
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "top_p": [Interval(Real, 0, 1, closed="right")],
+        "temperature": POSITIVE_REAL,
+    }
+
+    def __init__(self, top_p: float = 0.9, *, temperature: float = 1.0):
+        self.top_p = top_p
+        self.temperature = temperature
+
+    def decode(
+        self,
+        decoder: TextDecoder,
+        memory: Tensor,
+        mask: Tensor,
+        *,
+        max_length: int,
+        prefix: Tensor | None = None,
+        draws: np.ndarray | None = None,
+    ) -> Tensor:
+        """Return the ids of a text for each row.
+
+        Parameters
+        ----------
+        decoder, memory, mask, max_length, prefix : object
+            The network and what it sees of the rows.
+        draws : ndarray of shape (n_rows, max_length)
+            Uniform on [0, 1): what decides each token.
+
+        Returns
+        -------
+        ids : Tensor of shape (n_rows, n_steps), int
+            Texts, the end's id behind each that has ended.
+        """
+        if draws is None:
+            raise ValueError("NucleusSampling.decode needs draws. Give (n_rows, max_length).")
+        return nucleus(
+            decoder,
+            memory,
+            mask,
+            max_length=max_length,
+            top_p=self.top_p,
+            temperature=self.temperature,
+            draws=draws,
+            prefix=prefix,
+        )
+
+    def sample(self, logits: Tensor, draws: np.ndarray) -> Tensor:
+        """Return a token for each row.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n_rows, n_tokens)
+            Of each token.
+        draws : ndarray of shape (n_rows,)
+            Uniform on [0, 1): what decides.
+
+        Returns
+        -------
+        ids : Tensor of shape (n_rows,), int
+            Where the logits are.
+        """
+        return sample_tokens(logits, draws, top_p=self.top_p, temperature=self.temperature)
+
+
+DECODINGS: dict[str, type[BaseMethod]] = {
+    "greedy": GreedySearch,
+    "beam": BeamSearch,
+    "nucleus": NucleusSampling,
+}
+Decoding: TypeAlias = Literal["greedy", "beam", "nucleus"] | BaseDecoding
+
+
+def resolve_decoding(decoding: str | BaseDecoding) -> BaseDecoding:
+    """Return the way to choose that a parameter names or is, its parameters checked."""
+    chosen = DECODINGS[decoding]() if isinstance(decoding, str) else decoding
+    assert isinstance(chosen, BaseDecoding)
+    return chosen.check()
+
+
+# --- How each of them goes through the steps of a decoder ---
 
 
 def greedy(
@@ -80,12 +352,14 @@ def nucleus(
     chance = torch.as_tensor(draws, dtype=torch.float64, device="cpu")
 
     def choose(step: int, logits: Tensor) -> Tensor:
-        return drawn(logits, chance[:, step], top_p=top_p, temperature=temperature)
+        return sample_tokens(logits, chance[:, step], top_p=top_p, temperature=temperature)
 
     return _step_by_step(decoder, (memory, mask, prefix), max_length, choose)
 
 
-def drawn(logits: Tensor, chance: Any, *, top_p: float, temperature: float) -> Tensor:
+def sample_tokens(
+    logits: Tensor, chance: Tensor | ArrayLike, *, top_p: float, temperature: float
+) -> Tensor:
     """Draw one token a row among the likeliest that together have a probability of ``top_p``.
 
     Parameters
@@ -119,7 +393,7 @@ def _step_by_step(
     decoder: TextDecoder,
     given: tuple[Tensor, Tensor, Tensor | None],
     max_length: int,
-    choose: Any,
+    choose: Callable[[int, Tensor], Tensor],
 ) -> Tensor:
     state = decoder.start_behind(*given)
     n_rows, device = len(given[0]), given[0].device
@@ -187,7 +461,7 @@ def beam(
         # The likelihood is that of the model, which knows of the unknown token.
         steps = torch.log_softmax(logits[:, 0].float(), dim=1)
         steps[:, _UNKNOWN] = -torch.inf
-        steps = steps.unflatten(0, (n_rows, size))
+        steps = steps.view(n_rows, size, -1)
         # What has ended goes on in one way, at no cost.
         steps = torch.where(ended[..., None], -torch.inf, steps)
         steps[..., _END] = torch.where(ended, 0.0, steps[..., _END])

@@ -1,4 +1,4 @@
-"""What the networks that draw pictures share: the condition, and weights averaged over steps."""
+"""Modules that generate images under a condition: by flow matching, and by a GAN."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,33 +9,34 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from skmm._training._module import SEPARATOR, JointModule
-from skmm._training._net import Callback
+from skmm._training._net import Callback, JointNet
 from skmm.exceptions import ConvergenceError
+from skmm.nets import ImageDiscriminator
 
 __all__ = [
     "AdversarialModule",
     "FlowModule",
     "KeepAverage",
-    "PICTURE",
-    "PictureModule",
-    "WatchGame",
+    "IMAGE",
+    "ImageGeneratorModule",
+    "WatchAdversaries",
     "WeightAverage",
-    "follow",
-    "set_players",
+    "integrate",
+    "set_adversarial_steps",
     "to_units",
 ]
 
 # Beside the modalities' tensors in a batch; no modality has an empty name.
-PICTURE = f"{SEPARATOR}picture"
+IMAGE = f"{SEPARATOR}image"
 
 
-def to_units(pictures: Tensor) -> Tensor:
-    """Pictures of uint8 as floats in [-1, 1]."""
-    return pictures.float() / 127.5 - 1
+def to_units(images: Tensor) -> Tensor:
+    """Images of uint8 as floats in [-1, 1]."""
+    return images.float() / 127.5 - 1
 
 
 class WeightAverage:
-    """Exponential moving average of weights, which draws better pictures than the last ones.
+    """Exponential moving average of weights, which draws better images than the last ones.
 
     Parameters
     ----------
@@ -72,14 +73,14 @@ class WeightAverage:
 class KeepAverage(Callback):
     """Lets the module's average take in its weights after each step."""
 
-    def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
+    def on_batch_end(self, net: JointNet, training: bool = False, **kwargs: object) -> None:
         """Update after a training batch."""
         if training:
             net.module_.average.update(net.module_.parameters())
 
 
-class PictureModule(JointModule):
-    """From tensors of all modalities to a condition, and the network that draws under it.
+class ImageGeneratorModule(JointModule):
+    """From tensors of all modalities to a condition, and the network that generates under it.
 
     In evaluation its weights are the average over the steps.
 
@@ -94,7 +95,7 @@ class PictureModule(JointModule):
     n_components : int
         Width of that vector.
     head : nn.Module
-        What draws.
+        What generates.
     unconditional_fraction : float
         Share of the rows that lose their condition in training.
     ema_decay : float
@@ -103,7 +104,7 @@ class PictureModule(JointModule):
         Of :class:`JointModule`.
     """
 
-    # A picture's maps take the memory, not its condition.
+    # An image's maps take the memory, not its condition.
     rows_at_once = 256
 
     def __init__(
@@ -112,7 +113,7 @@ class PictureModule(JointModule):
         encoders: Mapping[str, nn.Module],
         fusion: nn.Module,
         n_components: int,
-        head: nn.Module,
+        head: Any,
         *,
         unconditional_fraction: float,
         ema_decay: float,
@@ -122,10 +123,10 @@ class PictureModule(JointModule):
         self.average = WeightAverage(ema_decay)
         self.head: Any = head
         self.unconditional_fraction = unconditional_fraction
-        self.nothing = nn.Parameter(0.02 * torch.randn(n_components))
+        self.unconditional = nn.Parameter(0.02 * torch.randn(n_components))
 
-    def measure(self, pictures: Tensor) -> None:
-        """Look at the training pictures, (n_rows, n_colors, image_size, image_size), uint8."""
+    def measure(self, images: Tensor) -> None:
+        """Look at the training images, (n_rows, n_colors, image_size, image_size), uint8."""
 
     def train(self, mode: bool = True) -> Self:
         """Take up the weights of the last step for training, their average for all else."""
@@ -147,35 +148,35 @@ class PictureModule(JointModule):
         return exists
 
     def condition(self, **inputs: Tensor) -> Tensor:
-        """Return what a picture is to be of, (n_rows, n_components).
+        """Return what an image is to be of, (n_rows, n_components).
 
         A row that has no modality, or in training loses all, gets a learned vector that stands
         for no condition.
         """
         tokens, known = self.gather(**inputs)
-        return torch.where(self.kept(known)[:, None], self.fuse(tokens, known), self.nothing)
+        return torch.where(self.kept(known)[:, None], self.fuse(tokens, known), self.unconditional)
 
 
-# --- Pictures by flow matching: straight ways from noise to pictures, followed by a network ---
+# --- Flow matching: straight paths from noise to images, along the velocity of a network ---
 
 _ROWS_MEASURED = 1024
-_LEAST_SCALE = 1e-2  # of pictures that are all one colour; a grey level is 8e-3
+_LEAST_SCALE = 1e-2  # of images that are all one colour; a grey level is 8e-3
 
 
-class FlowModule(PictureModule):
-    """Learns the velocity at each point between noise and pictures, under a condition.
+class FlowModule(ImageGeneratorModule):
+    """Learns the velocity at each point between noise and images, under a condition.
 
-    On the way from noise to a picture, ``x_t = (1 - t) noise + t picture``, the velocity is
-    ``picture - noise``; what is learned is its mean over all that may have led to ``x_t``. Were
-    pictures noise too, that would be a multiple of ``x_t``: the network gives the rest, from an
+    On the way from noise to an image, ``x_t = (1 - t) noise + t image``, the velocity is
+    ``image - noise``; what is learned is its mean over all that may have led to ``x_t``. Were
+    images noise too, that would be a multiple of ``x_t``: the network gives the rest, from an
     input and to an output of variance 1 [1]_.
 
     Parameters
     ----------
     *args : object
-        Of :class:`PictureModule`; ``head`` is called with pictures, times and conditions.
+        Of :class:`ImageGeneratorModule`; ``head`` is called with images, times and conditions.
     **options : object
-        Of :class:`PictureModule`.
+        Of :class:`ImageGeneratorModule`.
 
     References
     ----------
@@ -183,7 +184,7 @@ class FlowModule(PictureModule):
        generative models", NeurIPS.
     """
 
-    # Standard deviation of pictures where that of the noise is 1. What a picture is of shows
+    # Standard deviation of images where that of the noise is 1. What an image is of shows
     # through noise long before its pixels do, so much of the way has to be deep in the noise.
     deviation = 0.5
 
@@ -195,20 +196,20 @@ class FlowModule(PictureModule):
         self.register_buffer("center", torch.zeros(1, 1, 1, 1))
         self.register_buffer("scale", torch.ones(()))
 
-    def measure(self, pictures: Tensor) -> None:
-        """Note mean colour and variance of the training pictures, which are learned without."""
-        parts = pictures.split(_ROWS_MEASURED)  # not all pictures as floats at once
+    def measure(self, images: Tensor) -> None:
+        """Note mean colour and variance of the training images, which are learned without."""
+        parts = torch.split(images, _ROWS_MEASURED)  # not all images as floats at once
         total = torch.stack([to_units(part).sum(dim=(0, 2, 3), keepdim=True) for part in parts])
-        self.center = total.sum(dim=0) / (pictures.numel() / pictures.shape[1])
+        self.center = total.sum(dim=0) / (images.numel() / images.shape[1])
         squares = torch.stack([(to_units(part) - self.center).square().sum() for part in parts])
-        self.scale = (squares.sum() / pictures.numel()).sqrt().clamp(min=_LEAST_SCALE)
+        self.scale = (squares.sum() / images.numel()).sqrt().clamp(min=_LEAST_SCALE)
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Return the squared error of the velocity, (n_rows,), at a time and noise for each row.
 
         In evaluation they are always the same.
         """
-        real = (to_units(inputs[PICTURE]) - self.center) * (self.deviation / self.scale)
+        real = (to_units(inputs[IMAGE]) - self.center) * (self.deviation / self.scale)
         n = len(real)
         if self.training:
             noise, within = torch.randn_like(real), torch.rand(n, device=real.device)
@@ -223,74 +224,75 @@ class FlowModule(PictureModule):
         found = self.velocity((1 - share) * noise + share * real, time, self.condition(**inputs))
         return (found - (real - noise)).square().mean(dim=(1, 2, 3))
 
-    def velocity(self, pictures: Tensor, time: Tensor, condition: Tensor) -> Tensor:
-        """Return the velocity, of the shape of ``pictures``.
+    def velocity(self, images: Tensor, time: Tensor, condition: Tensor) -> Tensor:
+        """Return the velocity, of the shape of ``images``.
 
         Parameters
         ----------
-        pictures : Tensor of shape (n_rows, n_colors, image_size, image_size)
-            Between noise and a picture without mean and scale.
+        images : Tensor of shape (n_rows, n_colors, image_size, image_size)
+            Between noise and an image without mean and scale.
         time : Tensor of shape (n_rows,)
-            0 at the noise, 1 at the picture.
+            0 at the noise, 1 at the image.
         condition : Tensor of shape (n_rows, n_components)
-            What the pictures are to be of.
+            What the images are to be of.
         """
         share = time[:, None, None, None]
         own = self.deviation**2
         variance = own * share.square() + (1 - share).square()
-        rest = self.head(pictures / variance.sqrt(), time, condition).float()
+        rest = self.head(images / variance.sqrt(), time, condition).float()
         slope = (own * share - (1 - share)) / variance
-        return slope * pictures + (self.deviation / variance.sqrt()) * rest
+        velocity: Tensor = slope * images + (self.deviation / variance.sqrt()) * rest
+        return velocity
 
     def guided(self, condition: Tensor, guidance_scale: float) -> Callable[..., Tensor]:
-        """Return the velocity as a function of pictures and a time, guided to the condition.
+        """Return the velocity as a function of images and a time, guided to the condition.
 
         Parameters
         ----------
         condition : Tensor of shape (n_rows, n_components)
-            What the pictures are to be of.
+            What the images are to be of.
         guidance_scale : float
             How far to go from the velocity without condition to that with it, and beyond.
         """
 
         def under(given: Tensor) -> Callable[[Tensor, float], Tensor]:
-            def velocity(pictures: Tensor, time: float) -> Tensor:
-                times = torch.full((len(pictures),), time, device=pictures.device)
-                return self.velocity(pictures, times, given)
+            def velocity(images: Tensor, time: float) -> Tensor:
+                times = torch.full((len(images),), time, device=images.device)
+                return self.velocity(images, times, given)
 
             return velocity
 
-        asked, free = under(condition), under(self.nothing.expand_as(condition))
+        asked, free = under(condition), under(self.unconditional.expand_as(condition))
         if guidance_scale == 1:
             return asked
         if guidance_scale == 0:
             return free
 
-        def both(pictures: Tensor, time: float) -> Tensor:
-            without = free(pictures, time)
-            return without + guidance_scale * (asked(pictures, time) - without)
+        def both(images: Tensor, time: float) -> Tensor:
+            without = free(images, time)
+            return without + guidance_scale * (asked(images, time) - without)
 
         return both
 
-    def draw(
+    def generate(
         self, noise: Tensor, condition: Tensor, *, n_steps: int, solver: str, guidance_scale: float
     ) -> Tensor:
-        """Return pictures (n_rows, n_colors, image_size, image_size), about in [-1, 1].
+        """Return images (n_rows, n_colors, image_size, image_size), about in [-1, 1].
 
         Parameters
         ----------
-        noise : Tensor of the shape of the pictures
+        noise : Tensor of the shape of the images
             Where each begins.
         condition : Tensor of shape (n_rows, n_components)
             What they are to be of.
         n_steps, solver, guidance_scale : object
-            As in :class:`ImageGenerator`.
+            As in :class:`FlowMatching`.
         """
-        end = follow(self.guided(condition, guidance_scale), noise, n_steps, solver)
+        end = integrate(self.guided(condition, guidance_scale), noise, n_steps, solver)
         return end * (self.scale / self.deviation) + self.center
 
 
-def follow(
+def integrate(
     velocity: Callable[[Tensor, float], Tensor], start: Tensor, n_steps: int, solver: str
 ) -> Tensor:
     """Follow a field of velocities from time 0 to 1.
@@ -320,82 +322,95 @@ def follow(
     return x
 
 
-# Pictures by a game: a generator draws, and a discriminator tells its pictures from real ones.
+# --- Images by adversarial training: a generator, and a discriminator that tells its images from
+# --- real ones
 
-_BETAS = (0.0, 0.99)  # no momentum: the gradient of a game turns
-# Spread of generated pictures, as a share of that of real ones, below which they are all alike.
+_BETAS = (0.0, 0.99)  # no momentum: the gradients of adversaries turn
+# Spread of generated images, as a share of that of real ones, below which they are all alike.
 _ALIKE = 0.02
-# A hinge loss of the discriminator below which it is sure of every picture.
+# A hinge loss of the discriminator below which it is sure of every image.
 _SURE = 0.005
 
 
-class AdversarialModule(PictureModule):
+class AdversarialModule(ImageGeneratorModule):
     """A generator and its discriminator, each with a fusion of its own.
 
-    Encoders that are trained here learn with the discriminator, which has to know what a picture
+    Encoders that are trained here learn with the discriminator, which has to know what an image
     should be of; the generator takes their vectors as they are.
 
     Parameters
     ----------
     *args : object
-        Of :class:`PictureModule`; ``head`` is called with noise and conditions.
-    judge : nn.Module
-        Discriminator: its ``look`` takes pictures, itself features and conditions.
-    judge_fusion : nn.Module
+        Of :class:`ImageGeneratorModule`; ``head`` is called with noise and conditions.
+    discriminator : ImageDiscriminator
+        Its ``look`` takes images, itself features and conditions.
+    discriminator_fusion : nn.Module
         From tokens and masks to the condition as the discriminator sees it.
     **options : object
-        Of :class:`PictureModule`.
+        Of :class:`ImageGeneratorModule`.
     """
 
-    def __init__(self, *args: Any, judge: nn.Module, judge_fusion: nn.Module, **options: Any):
+    def __init__(
+        self,
+        *args: Any,
+        discriminator: ImageDiscriminator,
+        discriminator_fusion: nn.Module,
+        **options: Any,
+    ):
         super().__init__(*args, **options)
-        self.judge: Any = judge
-        self.judge_fusion: Any = judge_fusion
-        self.judge_nothing = nn.Parameter(torch.zeros(self.n_components))
+        self.discriminator = discriminator
+        self.discriminator_fusion = discriminator_fusion
+        self.discriminator_unconditional = nn.Parameter(torch.zeros(self.n_components))
         self.losses: dict[str, Tensor] = {}  # of the last step
 
-    def players(self) -> list[nn.Parameter]:
+    def discriminator_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that learn with the discriminator, those of encoders aside."""
-        parts = [*self.judge.parameters(), *self.judge_fusion.parameters()]
-        return [*parts, self.judge_nothing]
+        parts = [*self.discriminator.parameters(), *self.discriminator_fusion.parameters()]
+        return [*parts, self.discriminator_unconditional]
 
     def finish(self) -> None:
         """Keep the generator alone, its weights averaged."""
         super().finish()
-        del self.judge, self.judge_fusion, self.judge_nothing
+        del self.discriminator, self.discriminator_fusion, self.discriminator_unconditional
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """Return the losses of both players added up, (n_rows,), for a step in training.
+        """Return the losses of both networks added up, (n_rows,), for a step in training.
 
         Neither gets a gradient from the loss of the other.
         """
-        real = to_units(inputs[PICTURE])
+        real = to_units(inputs[IMAGE])
         tokens, known = self.gather(**inputs)
         keeps = self.kept(known)
         _, masks = self.completed(tokens, known)
         taken = {name: values.detach() for name, values in tokens.items()}
-        asked = torch.where(keeps[:, None], self.fusion(taken, masks), self.nothing)
-        judged = self.judge_fusion(tokens, masks)
-        judged = torch.where(keeps[:, None], judged, self.judge_nothing)
+        asked = torch.where(keeps[:, None], self.fusion(taken, masks), self.unconditional)
+        checked = torch.where(
+            keeps[:, None],
+            self.discriminator_fusion(tokens, masks),
+            self.discriminator_unconditional,
+        )
         fake = self.head(torch.randn(len(real), self.head.n_noise, device=real.device), asked)
 
-        features, drawn = self.judge.look(torch.cat([real, fake.detach()])).chunk(2)
+        features, of_generated = self.discriminator.look(torch.cat([real, fake.detach()])).chunk(2)
         other = torch.roll(torch.arange(len(real), device=real.device), 1)
         differs = self._differ(inputs, other) & keeps & keeps[other]
-        # Real, drawn, and real under the condition of another row: at once, for the spectral norms
-        # are found anew in each pass.
-        seen = torch.cat([features, drawn, features])
-        scores = self.judge(seen, torch.cat([judged, judged, judged[other]]))
-        of_real, of_drawn, of_wrong = scores.float().chunk(3)
-        judging = discriminator_loss(of_real, of_drawn, of_wrong, differs)
-        with _frozen(self.judge):
-            fooling = -self.judge(self.judge.look(fake), judged.detach()).float()
+        # Real, generated, and real under the condition of another row: at once, for spectral norms
+        # change with each pass.
+        seen = torch.cat([features, of_generated, features])
+        scores = self.discriminator(seen, torch.cat([checked, checked, checked[other]]))
+        of_real, of_fake, of_wrong = scores.float().chunk(3)
+        of_discriminator = discriminator_loss(of_real, of_fake, of_wrong, differs)
+        with _frozen(self.discriminator):
+            of_generator = -self.discriminator(
+                self.discriminator.look(fake), checked.detach()
+            ).float()
         self.losses = {
-            "discriminator_loss": judging.detach().mean(),
-            "generator_loss": fooling.detach().mean(),
+            "discriminator_loss": of_discriminator.detach().mean(),
+            "generator_loss": of_generator.detach().mean(),
             "spread": _relative_spread(fake.detach(), real),
         }
-        return judging + fooling
+        losses: Tensor = of_discriminator + of_generator
+        return losses
 
     def _differ(self, inputs: dict[str, Tensor], other: Tensor) -> Tensor:
         """Which rows have other cells than their partner: else its condition is not wrong."""
@@ -405,9 +420,10 @@ class AdversarialModule(PictureModule):
                 differs |= (tensor != tensor[other])[:, None].flatten(1).any(dim=1)
         return differs
 
-    def draw(self, noise: Tensor, condition: Tensor, **_: Any) -> Tensor:
-        """Return pictures (n_rows, n_colors, image_size, image_size) in [-1, 1]."""
-        return self.head(noise, condition)
+    def generate(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Return images (n_rows, n_colors, image_size, image_size) in [-1, 1]."""
+        images: Tensor = self.head(noise, condition)
+        return images
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, wrong: Tensor, differs: Tensor) -> Tensor:
@@ -416,24 +432,24 @@ def discriminator_loss(real: Tensor, fake: Tensor, wrong: Tensor, differs: Tenso
     Parameters
     ----------
     real, fake, wrong : Tensor of shape (n_rows,)
-        Scores of real pictures and of generated ones under their condition, and of real ones
+        Scores of real images and of generated ones under their condition, and of real ones
         under that of another row.
     differs : BoolTensor of shape (n_rows,)
-        Whether that condition is another one; where it is not, the generated picture counts twice.
+        Whether that condition is another one; where it is not, the generated image counts twice.
 
     Returns
     -------
     losses : Tensor of shape (n_rows,)
-        Zero where real pictures score above 1 and all else below -1.
+        Zero where real images score above 1 and all else below -1.
     """
     of_fake = relu(1 + fake)
     return relu(1 - real) + (of_fake + torch.where(differs, relu(1 + wrong), of_fake)) / 2
 
 
 def _relative_spread(fake: Tensor, real: Tensor) -> Tensor:
-    """Spread of a pixel over the pictures, mean over pixels, as a share of that of real ones."""
-    own, usual = (pictures.std(dim=0, correction=0).mean() for pictures in (fake, real))
-    # Real pictures that are all alike, such as a single one, ask for no spread.
+    """Spread of a pixel over the images, mean over pixels, as a share of that of real ones."""
+    own, usual = (images.std(dim=0, correction=0).mean() for images in (fake, real))
+    # Real images that are all alike, such as a single one, ask for no spread.
     return torch.where(usual > 1e-3, own / usual, 1.0)
 
 
@@ -450,8 +466,8 @@ def _frozen(module: nn.Module) -> Iterator[None]:
             weight.requires_grad_(True)
 
 
-def set_players(net: Any, learning_rate: float) -> None:
-    """Give the discriminator a step size of its own, and both players no momentum.
+def set_adversarial_steps(net: JointNet, learning_rate: float) -> None:
+    """Give the discriminator a step size of its own, and both networks no momentum.
 
     Parameters
     ----------
@@ -462,16 +478,16 @@ def set_players(net: Any, learning_rate: float) -> None:
     """
     # One norm of both gradients would let the larger one shorten the other's step.
     net.max_grad_norm = None
-    optimizer, players = net.optimizer_, net.module_.players()
-    own, rest = {id(weight) for weight in players}, optimizer.param_groups[-1]
+    optimizer, weights = net.optimizer_, net.module_.discriminator_parameters()
+    own, rest = {id(weight) for weight in weights}, optimizer.param_groups[-1]
     rest["params"] = [weight for weight in rest["params"] if id(weight) not in own]
-    optimizer.add_param_group({"params": players, "lr": learning_rate})
+    optimizer.add_param_group({"params": weights, "lr": learning_rate})
     for group in optimizer.param_groups:
         group["betas"] = _BETAS
 
 
-class WatchGame(Callback):
-    """Notes the losses of both players, and ends a game that one of them has lost for good.
+class WatchAdversaries(Callback):
+    """Notes the losses of both networks, and ends a training that one of them has lost for good.
 
     Parameters
     ----------
@@ -485,19 +501,19 @@ class WatchGame(Callback):
         self.patience = patience
         self.owner = owner
 
-    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_begin(self, net: JointNet, **kwargs: object) -> None:
         """Begin the sums of an epoch."""
         self.sums_: dict[str, Tensor] = {}
         self.n_steps_ = 0
 
-    def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
+    def on_batch_end(self, net: JointNet, training: bool = False, **kwargs: object) -> None:
         """Add up what a step says; nothing waits for a GPU here."""
         if training:
             self.n_steps_ += 1
             for name, value in net.module_.losses.items():
                 self.sums_[name] = self.sums_.get(name, 0.0) + value
 
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_end(self, net: JointNet, **kwargs: object) -> None:
         """Note the means, and look at the last epochs."""
         for name, total in self.sums_.items():
             net.history.record(name, float(total) / self.n_steps_)
@@ -506,13 +522,14 @@ class WatchGame(Callback):
             return
         if all(epoch["spread"] < _ALIKE for epoch in last):
             raise ConvergenceError(
-                f"{self.owner}: the generator has drawn the same picture for every row in"
+                f"{self.owner}: the generator has given the same image for every row in"
                 f" {self.patience} epochs. Lower learning_rate, now {net.lr}, or take"
-                " method='flow_matching', which plays no game."
+                " method='flow_matching', which has no discriminator."
             )
         if all(epoch["discriminator_loss"] < _SURE for epoch in last):
             raise ConvergenceError(
-                f"{self.owner}: the discriminator has been sure of every picture in"
+                f"{self.owner}: the discriminator has been sure of every image in"
                 f" {self.patience} epochs, so the generator learns nothing. Lower"
-                " discriminator_learning_rate, give more rows, or take method='flow_matching'."
+                " discriminator_learning_rate of GAN, give more rows, or take"
+                " method='flow_matching'."
             )

@@ -1,30 +1,42 @@
-"""The pictures of a target: read, checked, brought to one size."""
+"""The images of a target: read, checked, brought to one size."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from skmm._frame._column import Column, to_column
 from skmm.exceptions import CellTypeError, MediaDecodeError
 from skmm.readers import read_image, with_position
 
-__all__ = ["TargetPictures", "pictures_of_rows", "shown"]
+__all__ = ["InputTarget", "TargetImages", "images_of_rows", "to_user_images"]
 
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as pillow has it
 
 
-class TargetPictures(NamedTuple):
-    """Pictures of one size.
+class InputTarget:
+    """The target of the trainer where the images are among the inputs: nothing."""
+
+    def tensor(self, target: np.ndarray) -> Tensor:
+        """Target as the loss takes it."""
+        return torch.from_numpy(target)
+
+    def strata(self, target: np.ndarray) -> None:
+        """Images fall into no classes."""
+
+
+class TargetImages(NamedTuple):
+    """Images of one size.
 
     Attributes
     ----------
     pixels : ndarray of shape (n_known, n_colors, image_size, image_size), uint8
         As networks learn them; colours of ``"RGBA"`` are those over black.
     known : ndarray of shape (n_rows,), bool
-        Which rows have a picture.
+        Which rows have an image.
     mode : {"L", "RGB", "RGBA"}
         What the channels are.
     """
@@ -34,10 +46,8 @@ class TargetPictures(NamedTuple):
     mode: str
 
 
-def pictures_of_rows(
-    y: Any, n_rows: int, owner: str, *, image_size: int, mode: str
-) -> TargetPictures:
-    """Read the pictures of a target.
+def images_of_rows(y: Any, n_rows: int, owner: str, *, image_size: int, mode: str) -> TargetImages:
+    """Read the images of a target.
 
     Parameters
     ----------
@@ -48,19 +58,19 @@ def pictures_of_rows(
     owner : str
         Class or method that asks, for messages.
     image_size : int
-        Side to which the pictures are brought, whatever their proportions.
+        Side to which the images are brought, whatever their proportions.
     mode : {"auto", "L", "RGB", "RGBA"}
         What to keep of them.
 
     Returns
     -------
-    pictures : TargetPictures
+    images : TargetImages
         Their number may be 0.
     """
     column = _column(y, n_rows, owner)
     known = ~column.missing
     over_white = np.empty((int(known.sum()), image_size, image_size, 3), dtype=np.uint8)
-    # Over two backgrounds a picture tells what shows through.
+    # Over two backgrounds an image tells what shows through.
     over_black = np.empty_like(over_white) if mode in ("auto", "RGBA") else None
     for place, row in enumerate(np.flatnonzero(known)):
         cell = column.values[row]
@@ -69,25 +79,25 @@ def pictures_of_rows(
             if over_black is not None:
                 over_black[place] = _resized(read_image(cell, background=_BLACK), image_size)
         except (CellTypeError, MediaDecodeError) as error:
-            told = with_position(error, column="y", row=column.labels[row])
-            raise told from error
+            located = with_position(error, column="y", row=column.labels[row])
+            raise located from error
     if mode == "auto":
         mode = _mode_of(over_white, over_black)
-    return TargetPictures(_channels_first(over_white, over_black, mode), known, mode)
+    return TargetImages(_channels_first(over_white, over_black, mode), known, mode)
 
 
 def _column(y: Any, n_rows: int, owner: str) -> Column:
-    wanted = "Give a picture for each row, None where there is none."
+    wanted = "Give an image for each row, None where there is none."
     if y is None:
         raise ValueError(f"{owner} requires y to be passed, but the target y is None. {wanted}")
     if isinstance(y, str | bytes | dict) or not hasattr(y, "__len__") or _is_scalar(y):
         raise TypeError(
-            f"{owner}: y must hold a picture for each row, got {type(y).__name__}. {wanted}"
+            f"{owner}: y must hold an image for each row, got {type(y).__name__}. {wanted}"
         )
     if hasattr(y, "columns"):
         if y.shape[1] != 1:
             raise ValueError(
-                f"{owner}: y must be one column of pictures, got a frame of {y.shape[1]}. {wanted}"
+                f"{owner}: y must be one column of images, got a frame of {y.shape[1]}. {wanted}"
             )
         y = y[y.columns[0]]
     column = to_column("y", y)
@@ -96,60 +106,61 @@ def _column(y: Any, n_rows: int, owner: str) -> Column:
     return column
 
 
-def _is_scalar(y: Any) -> bool:
+def _is_scalar(y: object) -> bool:
     return getattr(y, "ndim", 1) == 0
 
 
-def _resized(picture: np.ndarray, image_size: int) -> np.ndarray:
+def _resized(image: np.ndarray, image_size: int) -> np.ndarray:
     """Bicubic with antialiasing; proportions are not kept, as in ``ImageEncoder``."""
-    if picture.shape[:2] == (image_size, image_size):
-        return picture
-    maps = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+    if image.shape[:2] == (image_size, image_size):
+        return image
+    maps = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     size = (image_size, image_size)
     maps = interpolate(maps, size, mode="bicubic", antialias=True, align_corners=False)
     return maps[0].round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
-def _mode_of(over_white: np.ndarray, over_black: Any) -> str:
-    if not np.array_equal(over_white, over_black):
+def _mode_of(over_white: np.ndarray, over_black: np.ndarray | None) -> str:
+    if over_black is not None and not np.array_equal(over_white, over_black):
         return "RGBA"
     grey = (over_white == over_white[..., :1]).all()
     return "L" if grey else "RGB"
 
 
-def _channels_first(over_white: np.ndarray, over_black: Any, mode: str) -> np.ndarray:
+def _channels_first(over_white: np.ndarray, over_black: np.ndarray | None, mode: str) -> np.ndarray:
+    pixels: np.ndarray
     if mode == "L":
         pixels = np.rint(over_white @ _LUMA).astype(np.uint8)[..., None]
-    elif mode == "RGB":
+    elif mode == "RGB" or over_black is None:
         pixels = over_white
     else:
-        # White shows through as much as the picture is not there; the most of three roundings.
+        # White shows through as much as the image is absent; the most of three roundings.
         clear = (over_white.astype(np.int16) - over_black).max(axis=3, keepdims=True)
         alpha = (255 - np.clip(clear, 0, 255)).astype(np.uint8)
         pixels = np.concatenate([over_black, alpha], axis=3)
     return np.ascontiguousarray(np.moveaxis(pixels, 3, 1))
 
 
-def shown(pixels: np.ndarray, mode: str) -> np.ndarray:
-    """Pictures as users have them, from those that networks have.
+def to_user_images(pixels: np.ndarray, mode: str) -> np.ndarray:
+    """Images as users have them, from those that networks have.
 
     Parameters
     ----------
     pixels : ndarray of shape (n, n_colors, height, width), uint8
-        As in :class:`TargetPictures`.
+        As in :class:`TargetImages`.
     mode : {"L", "RGB", "RGBA"}
         What the channels are.
 
     Returns
     -------
-    pictures : ndarray of shape (n, height, width), or (n, height, width, 3 or 4), uint8
+    images : ndarray of shape (n, height, width), or (n, height, width, 3 or 4), uint8
         Colours of ``"RGBA"`` are no longer those over black.
     """
     if mode == "L":
         return pixels[:, 0]
-    pictures = np.ascontiguousarray(np.moveaxis(pixels, 1, 3))
+    images = np.ascontiguousarray(np.moveaxis(pixels, 1, 3))
     if mode == "RGBA":
-        alpha = pictures[..., 3:].astype(np.float32)
-        colors = pictures[..., :3] * (255 / np.maximum(alpha, 1))
-        pictures[..., :3] = np.clip(np.rint(colors), 0, 255)
-    return pictures
+        alpha = images[..., 3:].astype(np.float32)
+        colors = images[..., :3] * (255 / np.maximum(alpha, 1))
+        images[..., :3] = np.clip(np.rint(colors), 0, 255)
+    return images

@@ -5,15 +5,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils import ClassifierTags, Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skmm._compose._base import BaseMultimodalEstimator, Modality
+from skmm._compose._base import BaseMultimodalEstimator, Modalities, Modality, Transformer
 from skmm._compose._callbacks import CallbackSupportMixin
 from skmm._compose._default_encoder import default_encoder
 from skmm._constraints import (
@@ -23,59 +24,35 @@ from skmm._constraints import (
     VERBOSE,
     HasMethods,
     Interval,
+    RandomState,
     StrOptions,
 )
-from skmm._frame._column import column_names, columns_of, n_rows, take_columns, take_rows
+from skmm._frame._column import (
+    Column,
+    column_names,
+    columns_of,
+    n_rows,
+    take_columns,
+    take_rows,
+)
 from skmm._frame._modality import infer_modalities
+from skmm._frame._types import CellColumn, Frame
 from skmm._training._trainer import TrainingMixin
 from skmm.fusion import JointFusionClassifier
+from skmm.generation._base import BaseMethod, MethodsMixin, refuse_useless
 from skmm.generation._caption_generator import CaptionGenerator
+from skmm.generation._decoding import DECODINGS, BeamSearch, GreedySearch, resolve_decoding
 from skmm.generation._text_targets import prefixes_of_rows, resolve_others, texts_of_rows
 from skmm.metrics import exact_match, vqa_accuracy
 from skmm.nets import STRATEGIES
 
-__all__ = [
-    "BaseAnswerer",
-    "QuestionAnswerer",
-    "SCORES",
-    "answers_of_rows",
-    "kept_answers",
-]
+__all__ = ["QuestionAnswerer"]
 
-# --- The answers of a target: one a row, and those that are learned ---
-
-
-def answers_of_rows(answers: list[list[str]]) -> list[str | None]:
-    """Return the most frequent answer of each row, the first of several; None where none is.
-
-    Parameters
-    ----------
-    answers : list of list of str
-        One list for each row.
-    """
-    return [Counter(row).most_common(1)[0][0] if row else None for row in answers]
-
-
-def kept_answers(answers: list[str | None], max_answers: int | None) -> set[str]:
-    """Return the answers that most rows have, in the order of the alphabet where as many do.
-
-    Parameters
-    ----------
-    answers : list of str or None
-        As :func:`answers_of_rows` gives them.
-    max_answers : int or None
-        How many; None for all.
-    """
-    counts = Counter(answer for answer in answers if answer is not None)
-    return set(sorted(counts, key=lambda answer: (-counts[answer], answer))[:max_answers])
-
-
-# --- How a question answerer is built and fitted, and what it does afterwards ---
-
-SCORES: dict[str, Callable[[Any, Any], float]] = {"accuracy": exact_match, "vqa": vqa_accuracy}
+_SCORES: dict[str, Callable[[Any, Any], float]] = {"accuracy": exact_match, "vqa": vqa_accuracy}
 _STEP_SIZE = 1e-3
 _QUESTION_WIDTH = 64
-# Of both routes, as they are called there.
+_DECODINGS = {name: DECODINGS[name] for name in ("greedy", "beam")}
+# Of both vocabularies, as the estimator that answers calls them.
 _SHARED = (
     "granularity",
     "max_tokens",
@@ -99,283 +76,26 @@ _SHARED = (
     "random_state",
     "verbose",
 )
-# Of each route alone.
-_OWN = {"closed": ("strategy",), "open": ("decoder", "decoding", "beam_size", "max_length")}
+# Of one vocabulary alone.
+_OF_VOCABULARY = {
+    "closed": ("question_encoder", "max_answers", "strategy"),
+    "open": ("decoder", "decoding", "max_length"),
+}
 # Those that are read when it answers.
-_READ = {"all_missing", "missing_columns", "device", "decoding", "beam_size", "max_length"}
-
-
-def _is_closed(answerer: Any) -> bool:
-    return answerer.vocabulary == "closed"
-
-
-class BaseAnswerer(CallbackSupportMixin, BaseMultimodalEstimator):
-    """The methods of a question answerer."""
-
-    # Parameters, told to type checkers.
-    question: str | int
-    vocabulary: str
-    question_encoder: Any
-    max_answers: int | None
-    learning_rate: float | str
-    scoring: Any
-
-    def fit(self, X: Any, y: Any) -> Self:
-        """Fit the transformers and train the network.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Cells, one column of questions among them; any row may lack any of them.
-        y : array-like of shape (n_samples,)
-            Answers, texts; or a list of several people's answers in a cell, of which the most
-            frequent one is learned. A row whose answer is missing is left out.
-
-        Returns
-        -------
-        self : object
-            The fitted answerer.
-        """
-        self._validate_params()
-        X = self._check_frame(X, reset=True)
-        name = type(self).__name__
-        answers = answers_of_rows(texts_of_rows(y, n_rows(X), name, several=True))
-        given = None if isinstance(self.modalities, str) else self._resolve(X)
-        self.question_ = self._find_question(X, given)
-        prefixes_of_rows(X, self.question_, name)  # what is no text is told before any work
-        if given is None:
-            given = resolve_others(X, self.question_, name, self._resolve)
-        self.__dict__.pop("classes_", None)
-        rows = self._rows_to_learn(answers)
-        target = np.array([answers[row] for row in rows], dtype=object)
-        model = self._closed(X, given) if _is_closed(self) else self._open(given)
-        own = X if len(rows) == len(answers) else take_rows(X, rows)
-        with _handed_on(self, model):
-            model.fit(own, target)
-        self.estimator_ = model
-        if _is_closed(self):
-            self.classes_ = model.classes_
-        self.modalities_ = model.modalities_
-        self.history_, self.n_iter_ = model.history_, model.n_iter_
-        return self
-
-    def _find_question(self, X: Any, given: list[Modality] | None) -> str | int:
-        """Name of the column of questions, or its position where it has none."""
-        if self.question != "auto":
-            columns_of(X, self.question)  # raises for a column that is not there
-            return self.question
-        names = column_names(X)
-        taken = {name for own in given or [] for name in column_names(X, own.columns)}
-        free = [place for place, name in enumerate(names) if name not in taken]
-        # A question may stand among the modalities, too.
-        for places in (free, list(range(len(names)))):
-            texts = _texts_among(X, places) if places else []
-            if len(texts) > 1:
-                raise ValueError(
-                    f"{type(self).__name__}: X has {len(texts)} columns of text,"
-                    f" {[names[place] for place in texts]}. Name that of the questions by"
-                    " question=..."
-                )
-            if texts:
-                label = getattr(X, "columns", names)[texts[0]]
-                named = isinstance(label, str) and hasattr(X, "columns")
-                return str(label) if named else texts[0]
-        raise ValueError(
-            f"{type(self).__name__}: X has no column of text among {names}. Name that of the"
-            " questions by question=..."
-        )
-
-    def _rows_to_learn(self, answers: list[str | None]) -> np.ndarray:
-        kept = kept_answers(answers, self.max_answers if _is_closed(self) else None)
-        if len(kept) < 1 + _is_closed(self):
-            raise ValueError(
-                f"{type(self).__name__}: y holds {len(kept)} different answers, of which"
-                f" vocabulary={self.vocabulary!r} needs at least {1 + _is_closed(self)}. Give rows"
-                " with other answers too, or a larger max_answers."
-            )
-        return np.flatnonzero([answer in kept for answer in answers])
-
-    # --- the two routes ---------------------------------------------------------------------
-
-    def _options(self, route: str) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in (*_SHARED, *_OWN[route])} | {
-            "learning_rate": _STEP_SIZE if self.learning_rate == "auto" else self.learning_rate
-        }
-
-    def _closed(self, X: Any, given: list[Modality]) -> Any:
-        """The question as one more modality, if it is none yet."""
-        triples: list[tuple[str, Any, Any]] = [tuple(own) for own in given]
-        (question,) = column_names(X, [self.question_])
-        if all(question not in column_names(X, own.columns) for own in given):
-            encoder = self.question_encoder
-            if encoder is None:
-                encoder = default_encoder("text")
-                encoder.set_params(model="gru", n_components=_QUESTION_WIDTH)
-            triples.append((self._free_name(question, given), encoder, [self.question_]))
-        return JointFusionClassifier(triples, **self._options("closed"))
-
-    def _free_name(self, wanted: str, given: list[Modality]) -> str:
-        """Name for the question's modality: that of its column, if nothing else is called so."""
-        wanted = wanted.replace("__", "_") or "question"
-        taken = {own.name for own in given} | set(self.get_params(deep=False))
-        taken |= set(JointFusionClassifier().get_params(deep=False))
-        while wanted in taken:
-            wanted += "_text"
-        return wanted
-
-    def _open(self, given: list[Modality]) -> Any:
-        """The question as what stands in front of the answer."""
-        triples = [tuple(own) for own in given]
-        return CaptionGenerator(triples, prefix=self.question_, **self._options("open"))
-
-    # --- after fit --------------------------------------------------------------------------
-
-    def _ready(self) -> Any:
-        """The fitted model, answering as the parameters say now."""
-        check_is_fitted(self, "estimator_")
-        self._validate_params()
-        model = copy.copy(self.estimator_)  # shares the network
-        now = self._options("closed" if isinstance(model, JointFusionClassifier) else "open")
-        return model.set_params(**{name: now[name] for name in _READ & set(now)})
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Answer the question of each row.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality, or the question.
-
-        Returns
-        -------
-        answers : ndarray of shape (n_samples,), object
-            Texts. A row that has neither a question nor anything it is about gets the most
-            frequent training answer, or None where the vocabulary is open.
-        """
-        model = self._ready()
-        return np.asarray(model.predict(self._check_frame(X, reset=False)), dtype=object)
-
-    @available_if(_is_closed)
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict the probability of each answer; only there with a closed vocabulary.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality, or the question.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``; shares of the training answers for a row that lacks
-            everything.
-        """
-        return self._ready().predict_proba(self._check_frame(X, reset=False))
-
-    def predict_log_proba(self, X: Any, y: Any = None) -> np.ndarray:
-        """Return how likely answers are for their rows.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality, or the question.
-        y : array-like of shape (n_samples,), default=None
-            An answer for each row; None for those that ``predict`` gives.
-
-        Returns
-        -------
-        log_likelihood : ndarray of shape (n_samples,), float64
-            One number a row. Closed: of the answer among ``classes_``, minus infinity for one
-            that is not there. Open: sum over the answer's tokens and its end, for any text, as
-            :meth:`CaptionGenerator.predict_log_proba` gives it. NaN where the answer is missing.
-        """
-        model = self._ready()
-        X = self._check_frame(X, reset=False)
-        if isinstance(model, CaptionGenerator):
-            return model.predict_log_proba(X, y)
-        owner = f"{type(self).__name__}.predict_log_proba"
-        probabilities = model.predict_proba(X)
-        given = self.classes_[probabilities.argmax(axis=1)] if y is None else y
-        texts = texts_of_rows(given, len(probabilities), owner, several=False)
-        places = {answer: place for place, answer in enumerate(self.classes_.tolist())}
-        with np.errstate(divide="ignore"):
-            logs = np.log(probabilities.astype(np.float64))
-        result = np.full(len(texts), np.nan)
-        for row, own in enumerate(texts):
-            if own:
-                result[row] = logs[row, places[own[0]]] if own[0] in places else -np.inf
-        return result
-
-    def score(self, X: Any, y: Any) -> float:
-        """Return the share of right answers.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality, or the question.
-        y : array-like of shape (n_samples,)
-            Answers, or a list of several in a cell. Rows without any are left out.
-
-        Returns
-        -------
-        score : float
-            By ``scoring``, from 0 to 1: by default an answer is right that is one of its row's.
-        """
-        answers = self.predict(X)
-        if callable(self.scoring):
-            return float(self.scoring(y, answers))
-        owner = f"{type(self).__name__}.score"
-        return SCORES[self.scoring](texts_of_rows(y, len(answers), owner, several=True), answers)
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False  # it needs a column of texts, which no check has
-        tags.target_tags.required = True
-        if _is_closed(self):
-            tags.estimator_type = "classifier"
-            tags.classifier_tags = ClassifierTags()
-        return tags
-
-
-def _texts_among(X: Any, places: list[int]) -> list[int]:
-    """Which columns hold texts; if none, those of strings that come back, as questions do."""
-    kinds = list(infer_modalities(take_columns(X, places)).values())
-    found = [place for place, kind in zip(places, kinds, strict=True) if kind == "text"]
-    return found or [
-        place
-        for place, kind in zip(places, kinds, strict=True)
-        if kind in ("tabular", "drop") and _holds_sentences(columns_of(X, place)[0])
-    ]
-
-
-def _holds_sentences(column: Any) -> bool:
-    present = column.values[~column.missing]
-    return len(present) > 0 and all(isinstance(cell, str) and " " in cell for cell in present)
-
-
-@contextmanager
-def _handed_on(answerer: Any, model: Any) -> Iterator[None]:
-    """Let scikit-learn's callbacks see the fit of the model, whose epochs are what there is."""
-    names = ("_skl_callbacks", "_parent_callback_ctx")
-    given = {name: value for name, value in vars(answerer).items() if name in names}
-    vars(model).update(given)
-    try:
-        yield
-    finally:
-        for name in given:
-            vars(model).pop(name, None)
-
-
-_NOT_HERE = ("accumulate", "max_grad_norm", "warmup")
+_READ = {"all_missing", "missing_columns", "device", "decoding", "max_length"}
 _TRAINING = {
     name: constraint
     for name, constraint in TrainingMixin._training_constraints.items()
-    if name not in _NOT_HERE
+    if name not in ("accumulate", "max_grad_norm", "warmup")
 }
 
 
-class QuestionAnswerer(BaseAnswerer):
-    """Answer a question about a picture, a sound, a series or anything encoded.
+def _is_closed(answerer: "QuestionAnswerer") -> bool:
+    return answerer.vocabulary == "closed"
+
+
+class QuestionAnswerer(MethodsMixin, CallbackSupportMixin, BaseMultimodalEstimator):
+    """Answer a question about an image, a sound, a series or anything encoded.
 
     A row holds a question, in a column of texts, and what it is about, in one modality or several.
     With a closed vocabulary an answer is a class: a network reads the question, cross-attention
@@ -407,10 +127,9 @@ class QuestionAnswerer(BaseAnswerer):
         Of ``"closed"``: how modalities are fused, as in ``JointFusionClassifier``.
     decoder : {"transformer", "gru"}, default="transformer"
         Of ``"open"``: what reads the question and writes.
-    decoding : {"greedy", "beam"}, default="greedy"
-        Of ``"open"``: how ``predict`` chooses words, the likeliest each time or by a beam search.
-    beam_size : int, default=5
-        Of ``"beam"``, how many beginnings are kept.
+    decoding : {"greedy", "beam"}, GreedySearch or BeamSearch, default="greedy"
+        Of ``"open"``: how ``predict`` chooses words, the likeliest each time or by a beam search,
+        of which :class:`BeamSearch` sets more.
     max_length : int, default=None
         Of ``"open"``: most tokens of an answer. None is the length of the longest in training.
     granularity : {"pooled", "sequence"}, default="pooled"
@@ -496,7 +215,7 @@ class QuestionAnswerer(BaseAnswerer):
 
     Notes
     -----
-    ``all_missing``, ``missing_columns``, ``device``, ``scoring``, ``decoding``, ``beam_size`` and
+    ``all_missing``, ``missing_columns``, ``device``, ``scoring``, ``decoding`` and
     ``max_length`` are read when they are used: ``set_params`` changes them without training again.
 
     Words of a question that no training row holds say nothing: closed, they stand for the one
@@ -534,10 +253,12 @@ class QuestionAnswerer(BaseAnswerer):
 
     Written instead of chosen:
 
-    >>> writer = QuestionAnswerer(triples, vocabulary="open", **options).fit(X[:300], y[:300])
-    >>> writer.predict(new)
+    >>> written = QuestionAnswerer(triples, vocabulary="open", **options).fit(X[:300], y[:300])
+    >>> written.predict(new)
     array(['blue', 'small'], dtype=object)
     """
+
+    _shorthands: ClassVar[dict[str, dict[str, type[BaseMethod]]]] = {"decoding": _DECODINGS}
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMultimodalEstimator._parameter_constraints,
@@ -548,8 +269,7 @@ class QuestionAnswerer(BaseAnswerer):
         "max_answers": [Interval(Integral, 2, None, closed="left"), None],
         "strategy": [StrOptions(set(STRATEGIES)), nn.Module, callable],
         "decoder": [StrOptions({"transformer", "gru"})],
-        "decoding": [StrOptions({"greedy", "beam"})],
-        "beam_size": POSITIVE_INT,
+        "decoding": [StrOptions(set(_DECODINGS)), GreedySearch, BeamSearch],
         "max_length": [*POSITIVE_INT, None],
         "granularity": [StrOptions({"pooled", "sequence"})],
         "max_tokens": [*POSITIVE_INT, None],
@@ -558,47 +278,46 @@ class QuestionAnswerer(BaseAnswerer):
         "n_layers": POSITIVE_INT,
         "dropout": FRACTION,
         "modality_dropout": FRACTION,
-        "scoring": [StrOptions(set(SCORES)), callable],
+        "scoring": [StrOptions(set(_SCORES)), callable],
         "random_state": RANDOM_STATE,
         "verbose": VERBOSE,
     }
 
     def __init__(
         self,
-        modalities: Any = "auto",
+        modalities: Modalities = "auto",
         *,
         question: str | int = "auto",
-        vocabulary: str = "closed",
-        question_encoder: Any = None,
+        vocabulary: Literal["closed", "open"] = "closed",
+        question_encoder: Transformer | str | None = None,
         max_answers: int | None = None,
-        strategy: Any = "cross_attention",
-        decoder: str = "transformer",
-        decoding: str = "greedy",
-        beam_size: int = 5,
+        strategy: str | nn.Module | Callable[..., nn.Module] = "cross_attention",
+        decoder: Literal["transformer", "gru"] = "transformer",
+        decoding: Literal["greedy", "beam"] | GreedySearch | BeamSearch = "greedy",
         max_length: int | None = None,
-        granularity: str = "pooled",
+        granularity: Literal["pooled", "sequence"] = "pooled",
         max_tokens: int | None = None,
         n_components: int = 128,
         n_heads: int = 4,
         n_layers: int = 2,
         dropout: float = 0.1,
         modality_dropout: float = 0.1,
-        scoring: Any = "accuracy",
+        scoring: Literal["accuracy", "vqa"] | Callable[..., float] = "accuracy",
         max_epochs: int = 100,
         batch_size: int = 64,
-        learning_rate: float | str = "auto",
-        encoder_learning_rate: float | str = "auto",
+        learning_rate: float | Literal["auto"] = "auto",
+        encoder_learning_rate: float | Literal["auto"] = "auto",
         weight_decay: float = 1e-2,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
-        callbacks: Any = None,
-        all_missing: str = "prior",
-        missing_columns: str = "raise",
+        callbacks: list[Any] | None = None,
+        all_missing: Literal["prior", "raise"] = "prior",
+        missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
-        dtype: str = "auto",
-        random_state: Any = None,
-        verbose: Any = 0,
+        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+        random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.modalities = modalities
         self.question = question
@@ -608,7 +327,6 @@ class QuestionAnswerer(BaseAnswerer):
         self.strategy = strategy
         self.decoder = decoder
         self.decoding = decoding
-        self.beam_size = beam_size
         self.max_length = max_length
         self.granularity = granularity
         self.max_tokens = max_tokens
@@ -633,3 +351,283 @@ class QuestionAnswerer(BaseAnswerer):
         self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
+
+    def fit(self, X: Frame, y: CellColumn) -> Self:
+        """Fit the transformers and train the network.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells, one column of questions among them; any row may lack any of them.
+        y : array-like of shape (n_samples,)
+            Answers, texts; or a list of several people's answers in a cell, of which the most
+            frequent one is learned. A row whose answer is missing is left out.
+
+        Returns
+        -------
+        self : object
+            The fitted answerer.
+        """
+        self._check_params()
+        X = self._check_frame(X, reset=True)
+        name = type(self).__name__
+        answers = _answers_of_rows(texts_of_rows(y, n_rows(X), name, several=True))
+        given = None if isinstance(self.modalities, str) else self._resolve(X)
+        self.question_ = self._find_question(X, given)
+        prefixes_of_rows(X, self.question_, name)  # what is no text is refused before any work
+        if given is None:
+            given = resolve_others(X, self.question_, name, self._resolve)
+        self.__dict__.pop("classes_", None)
+        rows = self._rows_to_learn(answers)
+        target = np.array([answers[row] for row in rows], dtype=object)
+        model: Any = self._closed(X, given) if _is_closed(self) else self._open(given)
+        own = X if len(rows) == len(answers) else take_rows(X, rows)
+        with _handed_on(self, model):
+            model.fit(own, target)
+        self.estimator_ = model
+        if _is_closed(self):
+            self.classes_ = model.classes_
+        self.modalities_ = model.modalities_
+        self.history_, self.n_iter_ = model.history_, model.n_iter_
+        return self
+
+    def _check_params(self) -> None:
+        """Refuse parameters out of range, and those that others make useless."""
+        self._validate_params()
+        other = "open" if self.vocabulary == "closed" else "closed"
+        refuse_useless(self, "vocabulary", _OF_VOCABULARY[other])
+        resolve_decoding(self.decoding)
+        if self.granularity == "pooled":
+            refuse_useless(self, "granularity", ["max_tokens"])
+        if self.vocabulary == "open" and self.decoder == "gru":
+            refuse_useless(self, "decoder", ["n_heads"])
+
+    def _find_question(self, X: Frame, given: list[Modality] | None) -> str | int:
+        """Name of the column of questions, or its position where it has none."""
+        if self.question != "auto":
+            columns_of(X, self.question)  # raises for a column that is not there
+            return self.question
+        names = column_names(X)
+        taken = {name for own in given or [] for name in column_names(X, own.columns)}
+        free = [place for place, name in enumerate(names) if name not in taken]
+        # A question may stand among the modalities, too.
+        for places in (free, list(range(len(names)))):
+            texts = _texts_among(X, places) if places else []
+            if len(texts) > 1:
+                raise ValueError(
+                    f"{type(self).__name__}: X has {len(texts)} columns of text,"
+                    f" {[names[place] for place in texts]}. Name that of the questions by"
+                    " question=..."
+                )
+            if texts:
+                label = getattr(X, "columns", names)[texts[0]]
+                named = isinstance(label, str) and hasattr(X, "columns")
+                return str(label) if named else texts[0]
+        raise ValueError(
+            f"{type(self).__name__}: X has no column of text among {names}. Name that of the"
+            " questions by question=..."
+        )
+
+    def _rows_to_learn(self, answers: list[str | None]) -> np.ndarray:
+        kept = _kept_answers(answers, self.max_answers if _is_closed(self) else None)
+        if len(kept) < 1 + _is_closed(self):
+            raise ValueError(
+                f"{type(self).__name__}: y holds {len(kept)} different answers, of which"
+                f" vocabulary={self.vocabulary!r} needs at least {1 + _is_closed(self)}. Give rows"
+                " with other answers too, or a larger max_answers."
+            )
+        return np.flatnonzero([answer in kept for answer in answers])
+
+    def _options(self, vocabulary: str) -> dict[str, Any]:
+        """Parameters of the estimator that answers."""
+        own = {"closed": ("strategy",), "open": _OF_VOCABULARY["open"]}[vocabulary]
+        return {name: getattr(self, name) for name in (*_SHARED, *own)} | {
+            "learning_rate": _STEP_SIZE if self.learning_rate == "auto" else self.learning_rate
+        }
+
+    def _closed(self, X: Frame, given: list[Modality]) -> JointFusionClassifier:
+        """The question as one more modality, if it is none yet."""
+        triples: list[tuple[str, Any, Any]] = [tuple(own) for own in given]
+        (question,) = column_names(X, [self.question_])
+        if all(question not in column_names(X, own.columns) for own in given):
+            encoder = self.question_encoder
+            if encoder is None:
+                encoder = default_encoder("text")
+                encoder.set_params(model="gru", n_components=_QUESTION_WIDTH)
+            triples.append((self._free_name(question, given), encoder, [self.question_]))
+        return JointFusionClassifier(triples, **self._options("closed"))
+
+    def _free_name(self, wanted: str, given: list[Modality]) -> str:
+        """Name for the question's modality: that of its column, if nothing else is called so."""
+        wanted = wanted.replace("__", "_") or "question"
+        taken = {own.name for own in given} | set(self.get_params(deep=False))
+        taken |= set(JointFusionClassifier().get_params(deep=False))
+        while wanted in taken:
+            wanted += "_text"
+        return wanted
+
+    def _open(self, given: list[Modality]) -> CaptionGenerator:
+        """The question as what stands in front of the answer."""
+        triples = [tuple(own) for own in given]
+        return CaptionGenerator(triples, prefix=self.question_, **self._options("open"))
+
+    def _ready(self) -> Any:
+        """The fitted model, answering as the parameters say now."""
+        check_is_fitted(self, "estimator_")
+        self._check_params()
+        model = copy.copy(self.estimator_)  # shares the network
+        now = self._options("closed" if isinstance(model, JointFusionClassifier) else "open")
+        return model.set_params(**{name: now[name] for name in _READ & set(now)})
+
+    def predict(self, X: Frame) -> np.ndarray:
+        """Answer the question of each row.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality, or the question.
+
+        Returns
+        -------
+        answers : ndarray of shape (n_samples,), object
+            Texts. A row that has neither a question nor anything it is about gets the most
+            frequent training answer, or None where the vocabulary is open.
+        """
+        model = self._ready()
+        return np.asarray(model.predict(self._check_frame(X, reset=False)), dtype=object)
+
+    @available_if(_is_closed)
+    def predict_proba(self, X: Frame) -> np.ndarray:
+        """Predict the probability of each answer; only there with a closed vocabulary.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality, or the question.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of ``classes_``; shares of the training answers for a row that lacks
+            everything.
+        """
+        probabilities = self._ready().predict_proba(self._check_frame(X, reset=False))
+        return np.asarray(probabilities)
+
+    def predict_log_proba(self, X: Frame, y: CellColumn | None = None) -> np.ndarray:
+        """Return how likely answers are for their rows.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality, or the question.
+        y : array-like of shape (n_samples,), default=None
+            An answer for each row; None for those that ``predict`` gives.
+
+        Returns
+        -------
+        log_likelihood : ndarray of shape (n_samples,), float64
+            One number a row. Closed: of the answer among ``classes_``, minus infinity for one
+            that is not there. Open: sum over the answer's tokens and its end, for any text, as
+            :meth:`CaptionGenerator.predict_log_proba` gives it. NaN where the answer is missing.
+        """
+        model = self._ready()
+        X = self._check_frame(X, reset=False)
+        if isinstance(model, CaptionGenerator):
+            return model.predict_log_proba(X, y)
+        owner = f"{type(self).__name__}.predict_log_proba"
+        probabilities = model.predict_proba(X)
+        given = self.classes_[probabilities.argmax(axis=1)] if y is None else y
+        texts = texts_of_rows(given, len(probabilities), owner, several=False)
+        places = {answer: place for place, answer in enumerate(self.classes_.tolist())}
+        with np.errstate(divide="ignore"):
+            logs = np.log(probabilities.astype(np.float64))
+        result = np.full(len(texts), np.nan)
+        for row, own in enumerate(texts):
+            if own:
+                result[row] = logs[row, places[own[0]]] if own[0] in places else -np.inf
+        return result
+
+    def score(self, X: Frame, y: CellColumn) -> float:
+        """Return the share of right answers.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality, or the question.
+        y : array-like of shape (n_samples,)
+            Answers, or a list of several in a cell. Rows without any are left out.
+
+        Returns
+        -------
+        score : float
+            By ``scoring``, from 0 to 1: by default an answer is right that is one of its row's.
+        """
+        answers = self.predict(X)
+        if callable(self.scoring):
+            return float(self.scoring(y, answers))
+        owner = f"{type(self).__name__}.score"
+        return _SCORES[self.scoring](texts_of_rows(y, len(answers), owner, several=True), answers)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False  # it needs a column of texts, which no check has
+        tags.target_tags.required = True
+        if _is_closed(self):
+            tags.estimator_type = "classifier"
+            tags.classifier_tags = ClassifierTags()
+        return tags
+
+
+def _answers_of_rows(answers: list[list[str]]) -> list[str | None]:
+    """Return the most frequent answer of each row, the first of several; None where none is.
+
+    Parameters
+    ----------
+    answers : list of list of str
+        One list for each row.
+    """
+    return [Counter(row).most_common(1)[0][0] if row else None for row in answers]
+
+
+def _kept_answers(answers: list[str | None], max_answers: int | None) -> set[str]:
+    """Return the answers that most rows have, in the order of the alphabet where as many do.
+
+    Parameters
+    ----------
+    answers : list of str or None
+        As :func:`_answers_of_rows` gives them.
+    max_answers : int or None
+        How many; None for all.
+    """
+    counts = Counter(answer for answer in answers if answer is not None)
+    return set(sorted(counts, key=lambda answer: (-counts[answer], answer))[:max_answers])
+
+
+def _texts_among(X: Frame, places: list[int]) -> list[int]:
+    """Which columns hold texts; if none, those of strings that come back, as questions do."""
+    kinds = list(infer_modalities(take_columns(X, places)).values())
+    found = [place for place, kind in zip(places, kinds, strict=True) if kind == "text"]
+    return found or [
+        place
+        for place, kind in zip(places, kinds, strict=True)
+        if kind in ("tabular", "drop") and _holds_sentences(columns_of(X, place)[0])
+    ]
+
+
+def _holds_sentences(column: Column) -> bool:
+    present = column.values[~column.missing]
+    return len(present) > 0 and all(isinstance(cell, str) and " " in cell for cell in present)
+
+
+@contextmanager
+def _handed_on(answerer: BaseEstimator, model: BaseEstimator) -> Iterator[None]:
+    """Let scikit-learn's callbacks see the fit of the model, whose epochs are what there is."""
+    names = ("_skl_callbacks", "_parent_callback_ctx")
+    given = {name: value for name, value in vars(answerer).items() if name in names}
+    vars(model).update(given)
+    try:
+        yield
+    finally:
+        for name in given:
+            vars(model).pop(name, None)

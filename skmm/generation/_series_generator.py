@@ -1,315 +1,53 @@
 """Series from cells of any modality."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skmm._compose._base import BaseMultimodalEstimator
+from skmm._compose._base import BaseMultimodalEstimator, Modalities
 from skmm._compose._callbacks import TaskReporter, with_callbacks
 from skmm._constraints import (
     FRACTION,
     POSITIVE_INT,
     RANDOM_STATE,
     VERBOSE,
+    RandomState,
     StrOptions,
 )
 from skmm._environment._device import seeded
 from skmm._frame._column import n_rows, take_rows
-from skmm._training._inputs import JointInputs
-from skmm._training._module import SEPARATOR
-from skmm.generation._base import BaseGenerator, MemoryModule
-from skmm.generation._series_targets import SeriesCode, series_of_rows
+from skmm._frame._types import CellColumn, Frame
+from skmm._training._net import TensorDataset
+from skmm.generation._base import BaseGenerator, refuse_useless
+from skmm.generation._memory_modules import LENGTH, SeriesGeneratorModule
+from skmm.generation._series_targets import (
+    SeriesCoding,
+    channel_means,
+    series_of_rows,
+    squared_error,
+)
 from skmm.nets import GRUSeriesDecoder, SeriesDecoder, SeriesLoss, TransformerSeriesDecoder
 
-__all__ = [
-    "BaseSeries",
-    "LENGTH",
-    "SeriesDrawer",
-    "SeriesGenerator",
-    "SeriesModule",
-]
-
-# --- The torch module of a series generator ---
-
-# Beside the modalities' tensors in a batch; no modality has an empty name.
-LENGTH = f"{SEPARATOR}length"
+__all__ = ["SeriesGenerator"]
 
 
-class SeriesModule(MemoryModule):
-    """From tensors of all modalities to the length of a series and its values."""
-
-    def forward(self, **inputs: Tensor) -> Tensor:
-        """Return lengths, in the first channel of the first place, and series of those given."""
-        seen = self.see(**inputs)
-        series = self.head(*seen, inputs[LENGTH])
-        first = torch.zeros_like(series[:, :1])
-        first[:, 0, 0] = self.head.predict_length(*seen)
-        return torch.cat([first, series], dim=1)
-
-
-# --- How a series generator is trained ---
-
-
-class BaseSeries(BaseGenerator):
-    """Training of the decoder, with the trainer of the joint fusions."""
-
-    module_: SeriesModule
-    _code: SeriesCode
-
-    # Parameters of the generator, told to type checkers.
-    decoder: str
-    position: str
-    max_length: int | None
-    n_components: int
-    n_heads: int
-    n_layers: int
-    max_epochs: int
-
-    @with_callbacks
-    def fit(self, X: Any, y: Any) -> Self:
-        """Fit the transformers and train the decoder, and encoders that need training.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality. One that lacks all is not learned from.
-        y : array-like of shape (n_samples,)
-            Series of any lengths: arrays, lists of numbers, pandas or polars objects of shape
-            (n_steps,) or (n_steps, n_channels), NaN where a value is unknown. A row whose series
-            is missing or holds nothing but NaN is not learned from, but its cells are seen by the
-            transformers. An array of numbers (n_samples, n_steps) or (n_samples, n_steps,
-            n_channels) holds series of one length.
-
-        Returns
-        -------
-        self : object
-            The fitted generator.
-        """
-        self._validate_params()
-        X = self._check_frame(X, reset=True)
-        series, is_flat = series_of_rows(y, n_rows(X), type(self).__name__)
-        series = [None if own is None else self._cut(own) for own in series]
-        inputs, seed = self._frozen_inputs(X)
-        with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
-            tensors, rows = self._start(X, series, inputs)
-            self._is_flat = is_flat
-            held_out = self._hold_out(rows, np.zeros(len(series)), seed)
-            train = np.setdiff1d(rows, held_out)
-            self._new_net(
-                self._all_callbacks(reporter),
-                self._rows_of(tensors, series, held_out) if len(held_out) else None,
-                max_epochs=self.max_epochs,
-            )
-            own = X if inputs.augments else None
-            self._train(self._rows_of(tensors, series, train, own))
-        return self
-
-    def _rows_of(
-        self, tensors: dict[str, Tensor], series: list[Any], rows: np.ndarray, X: Any = None
-    ) -> Any:
-        """Training or held-out rows, with the targets of these alone."""
-        own = [series[row] for row in rows]
-        chosen = torch.from_numpy(rows)
-        inputs = {name: tensor[chosen] for name, tensor in tensors.items()}
-        inputs[LENGTH] = torch.tensor([len(values) for values in own])
-        everyone = np.arange(len(rows))
-        return self._dataset(
-            inputs,
-            self._code.encode(own, max(len(values) for values in own)),
-            None,
-            everyone,
-            None if X is None else take_rows(X, rows),
-        )
-
-    def _start(
-        self, X: Any, series: list[Any], inputs: JointInputs
-    ) -> tuple[dict[str, Tensor], np.ndarray]:
-        """Start the networks that are trained, learn the scales, and build the decoder.
-
-        Returns tensors of all rows, and the rows to learn from.
-        """
-        tensors, networks = self._all_inputs(X, inputs)
-        present = inputs.present(tensors)
-        self._refuse_empty(present)
-        known = np.array([own is not None for own in series])
-        rows = np.flatnonzero(known & present.any(axis=1))
-        if not len(rows):
-            raise ValueError(
-                f"{type(self).__name__} has nothing to learn from: none of n_samples={len(series)}"
-                " rows has both a series and a modality. Give rows that have."
-            )
-        self._inputs = inputs
-        self._code = SeriesCode()
-        self._code.learn([series[row] for row in rows])
-        self.n_channels_ = len(self._code.mean)
-        self.max_length_ = self._code.longest
-        self.module_ = self._memory_of(SeriesModule, inputs, networks, self._make_decoder())
-        self.history_ = []
-        return tensors, rows
-
-    def _cut(self, series: np.ndarray) -> np.ndarray | None:
-        """As much of a series as is learned; None where nothing of that is known."""
-        cut = series[: self.max_length]
-        return None if np.isnan(cut).all() else cut
-
-    def _make_decoder(self) -> SeriesDecoder:
-        options: dict[str, Any] = {
-            "dropout": self.dropout,
-            "n_layers": self.n_layers,
-            "position": self.position,
-        }
-        if self.decoder == "gru":
-            return GRUSeriesDecoder(self.n_channels_, self.n_components, **options)
-        return TransformerSeriesDecoder(
-            self.n_channels_, self.n_components, n_heads=self.n_heads, **options
-        )
-
-    def _criterion(self) -> nn.Module:
-        return SeriesLoss(self._code.mean_known)
-
-
-# --- What a fitted series generator does: draws and scores ---
-
-
-class SeriesDrawer(BaseSeries):
-    """The methods of a series generator beside ``fit``."""
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Draw a series for each row.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
-
-        Returns
-        -------
-        series : ndarray of shape (n_samples,), object
-            Arrays of shape (n_steps, n_channels), or (n_steps,) if those of ``fit`` were so,
-            float32. A row that lacks every modality gets the mean of the training series.
-        """
-        check_is_fitted(self, "module_")
-        self._validate_params()  # max_length may have been set after fit
-        X = self._check_frame(X, reset=False)
-        longest = self.max_length or self.max_length_
-        found = np.empty(n_rows(X), dtype=object)
-        for row in range(len(found)):
-            found[row] = self._shaped(self._code.prior[:longest].astype(np.float32))
-        device = self._placed()
-        inputs = self._inputs.tensors(X)
-        present = self._inputs.present(inputs)
-        self._refuse_empty(present)
-        rows = np.flatnonzero(present.any(axis=1))
-        for some, batch in self._batches(inputs, rows, device):
-            with self._threads(), torch.inference_mode():
-                drawn = self._draw(batch, longest)
-            for row, own in zip(some, drawn, strict=True):
-                found[row] = self._shaped(own)
-        return found
-
-    def _draw(self, batch: dict[str, torch.Tensor], longest: int) -> list[np.ndarray]:
-        """Series of the rows of a batch, (n_steps, n_channels) each."""
-        seen = self.module_.see(**batch)
-        told = self.module_.head.predict_length(*seen).cpu().numpy()
-        lengths = self._code.lengths(told, longest)
-        values = self.module_.head(*seen, torch.from_numpy(lengths).to(seen[0].device))
-        return [
-            self._code.decode(own[:length])
-            for own, length in zip(values.cpu().numpy(), lengths, strict=True)
-        ]
-
-    def _shaped(self, series: np.ndarray) -> np.ndarray:
-        return series[:, 0] if self._is_flat else series
-
-    def score(self, X: Any, y: Any) -> float:
-        """Return the coefficient of determination of the series that are drawn.
-
-        All known values of all series count the same, in deviations of their channel. Behind its
-        end a series counts as being at the training mean of its channel: one that is drawn too
-        short or too long loses by it.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Cells.
-        y : array-like of shape (n_samples,)
-            Series, as ``fit`` takes them. Rows without one are left out.
-
-        Returns
-        -------
-        score : float
-            At most 1; 0 is what the mean of ``y`` of each channel gets.
-        """
-        check_is_fitted(self, "module_")
-        series, _ = series_of_rows(y, n_rows(X), f"{type(self).__name__}.score")
-        rows = [row for row, own in enumerate(series) if own is not None]
-        if not rows:
-            raise ValueError(
-                f"{type(self).__name__}.score: none of n_samples={len(series)} rows of y has a"
-                " series. Give rows that have."
-            )
-        true = [self._code.standardised(self._of_channels(series[row])) for row in rows]
-        drawn = self.predict(X)
-        errors = 0.0
-        for row, own in zip(rows, true, strict=True):
-            guess = drawn[row].reshape(len(drawn[row]), -1).astype(np.float64)
-            errors += _squared_error(own, self._code.standardised(guess))
-        values = np.concatenate(true)
-        total = float(np.nansum((values - _mean(values)) ** 2))
-        if not total:
-            return 1.0 if not errors else 0.0
-        return 1 - errors / total
-
-    def _of_channels(self, series: Any) -> np.ndarray:
-        if series.shape[1] != self.n_channels_:
-            raise ValueError(
-                f"{type(self).__name__}.score: the series of y have {series.shape[1]} channels,"
-                f" those of fit had {self.n_channels_}. Give the same."
-            )
-        return series
-
-
-def _squared_error(true: np.ndarray, drawn: np.ndarray) -> float:
-    """Of standardised series; each is zero behind its end, and NaN of the truth is left out."""
-    n = max(len(true), len(drawn))
-    sides = []
-    for own in (true, drawn):
-        padded = np.zeros((n, true.shape[1]))
-        padded[: len(own)] = own
-        sides.append(padded)
-    return float(np.nansum((sides[0] - sides[1]) ** 2))
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean of each channel over its known values."""
-    known = ~np.isnan(values)
-    return np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-
-
-_TRAINING = {
-    name: constraint
-    for name, constraint in SeriesDrawer._training_constraints.items()
-    if name != "accumulate"
-}
-
-
-class SeriesGenerator(SeriesDrawer):
-    """Draw a series for each row, from texts, pictures, sounds, tables or anything encoded.
+class SeriesGenerator(BaseGenerator):
+    """Generate a series for each row, from texts, images, sounds, tables or anything encoded.
 
     Features of frozen encoders, tables and passed-through columns are standardised and encoded
     once; an encoder whose model is trained, from scratch (``"gru"``, ``"cnn"``, ...) or by its
     ``fine_tune``, is trained with the decoder. The decoder first says how long the series is, and
-    then draws all of its steps, each from its place and from what it sees of the row by attention
-    over the vectors or tokens of all modalities. It is trained by squared error, so what it draws
+    then gives all of its steps, each from its place and from what it sees of the row by attention
+    over the vectors or tokens of all modalities. It is trained by squared error, so what it gives
     is the mean of the series that such a row may have.
 
     Parameters
     ----------
     modalities : list of (name, transformer, columns) or "auto", default="auto"
-        What the series are drawn from, as in ``ColumnTransformer``. ``transformer`` is any
+        What the series are generated from, as in ``ColumnTransformer``. ``transformer`` is any
         scikit-learn transformer or pipeline, ``"drop"``, ``"passthrough"`` (numbers, or cells that
         are vectors of one length), or a modality such as ``"text"`` or ``"image"`` for its
         default encoder. ``"auto"`` infers the modalities from the training frame.
@@ -318,17 +56,17 @@ class SeriesGenerator(SeriesDrawer):
         none waiting for another [2]_; or a recurrent network whose outputs attend to the row [3]_,
         whose cost grows with the length of a series and not with its square.
     position : {"steps", "share"}, default="steps"
-        What a step is told of its place: how many steps are before it, as for waves that go on at
+        What a step knows of its place: how many steps are before it, as for waves that go on at
         their own pace; or which share of the length, as for words that are said fast or slowly.
     granularity : {"pooled", "sequence"}, default="pooled"
         Whether the decoder sees one vector of a modality or its tokens: words, patches, frames,
         steps in time.
     max_tokens : int, default=None
-        Most tokens of a modality that are seen, evenly spaced; None for all.
+        Of ``"sequence"``: most tokens of a modality that are seen, evenly spaced; None for all.
     n_components : int, default=128
         Width of the decoder, for ``"transformer"`` a multiple of ``n_heads``.
     n_heads : int, default=4
-        Attention heads of ``"transformer"``.
+        Attention heads of ``"transformer"``; ``"gru"`` has none.
     n_layers : int, default=2
         Layers of the decoder.
     dropout : float, default=0.0
@@ -403,7 +141,7 @@ class SeriesGenerator(SeriesDrawer):
 
     See Also
     --------
-    skmm.encoders.TimeSeriesEncoder : Takes the series that are drawn as cells.
+    skmm.encoders.TimeSeriesEncoder : Takes generated series as cells.
     CaptionGenerator : Writes texts, of series too.
 
     Notes
@@ -445,9 +183,12 @@ class SeriesGenerator(SeriesDrawer):
     [20, 30, 26]
     """
 
+    module_: SeriesGeneratorModule
+    _code: SeriesCoding
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMultimodalEstimator._parameter_constraints,
-        **_TRAINING,
+        **BaseGenerator._training_constraints,
         "decoder": [StrOptions({"transformer", "gru"})],
         "position": [StrOptions({"steps", "share"})],
         "granularity": [StrOptions({"pooled", "sequence"})],
@@ -464,11 +205,11 @@ class SeriesGenerator(SeriesDrawer):
 
     def __init__(
         self,
-        modalities: Any = "auto",
+        modalities: Modalities = "auto",
         *,
-        decoder: str = "transformer",
-        position: str = "steps",
-        granularity: str = "pooled",
+        decoder: Literal["transformer", "gru"] = "transformer",
+        position: Literal["steps", "share"] = "steps",
+        granularity: Literal["pooled", "sequence"] = "pooled",
         max_tokens: int | None = None,
         n_components: int = 128,
         n_heads: int = 4,
@@ -478,21 +219,21 @@ class SeriesGenerator(SeriesDrawer):
         max_length: int | None = None,
         max_epochs: int = 100,
         batch_size: int = 64,
-        learning_rate: float | str = "auto",
-        encoder_learning_rate: float | str = "auto",
+        learning_rate: float | Literal["auto"] = "auto",
+        encoder_learning_rate: float | Literal["auto"] = "auto",
         warmup: float = 0,
         weight_decay: float = 1e-2,
         max_grad_norm: float | None = 1.0,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
-        callbacks: Any = None,
-        all_missing: str = "prior",
-        missing_columns: str = "raise",
+        callbacks: list[Any] | None = None,
+        all_missing: Literal["prior", "raise"] = "prior",
+        missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
-        dtype: str = "auto",
-        random_state: Any = None,
-        verbose: Any = 0,
+        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+        random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.modalities = modalities
         self.decoder = decoder
@@ -522,3 +263,201 @@ class SeriesGenerator(SeriesDrawer):
         self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
+
+    @with_callbacks
+    def fit(self, X: Frame, y: CellColumn) -> Self:
+        """Fit the transformers and train the decoder, and encoders that need training.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality. One that lacks all is not learned from.
+        y : array-like of shape (n_samples,)
+            Series of any lengths: arrays, lists of numbers, pandas or polars objects of shape
+            (n_steps,) or (n_steps, n_channels), NaN where a value is unknown. A row whose series
+            is missing or holds nothing but NaN is not learned from, but its cells are seen by the
+            transformers. An array of numbers (n_samples, n_steps) or (n_samples, n_steps,
+            n_channels) holds series of one length.
+
+        Returns
+        -------
+        self : object
+            The fitted generator.
+        """
+        self._check_params()
+        if self.decoder == "gru":
+            refuse_useless(self, "decoder", ["n_heads"])
+        X = self._check_frame(X, reset=True)
+        found, is_flat = series_of_rows(y, n_rows(X), type(self).__name__)
+        series = [None if own is None else self._cut(own) for own in found]
+        inputs, seed = self._frozen_inputs(X)
+        with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
+            tensors, networks = self._all_inputs(X, inputs)
+            self._inputs, self._is_flat = inputs, is_flat
+            present = inputs.present(tensors)
+            self._refuse_empty(present)
+            rows = self._rows_to_learn(series, present)
+            self._learn_scales([own for own in (series[row] for row in rows) if own is not None])
+            self.module_ = self._make_memory_module(
+                SeriesGeneratorModule, inputs, networks, self._make_decoder()
+            )
+            held_out = self._hold_out(rows, np.zeros(len(series)), seed)
+            self.history_ = []
+            self._new_net(
+                self._all_callbacks(reporter),
+                self._rows_of(tensors, series, held_out) if len(held_out) else None,
+                max_epochs=self.max_epochs,
+            )
+            train = np.setdiff1d(rows, held_out)
+            self._train(self._rows_of(tensors, series, train, X if inputs.augments else None))
+        return self
+
+    def _cut(self, series: np.ndarray) -> np.ndarray | None:
+        """As much of a series as is learned; None where nothing of that is known."""
+        cut = series[: self.max_length]
+        return None if np.isnan(cut).all() else cut
+
+    def _rows_to_learn(self, series: list[np.ndarray | None], present: np.ndarray) -> np.ndarray:
+        known = np.array([own is not None for own in series])
+        rows = np.flatnonzero(known & present.any(axis=1))
+        if not len(rows):
+            raise ValueError(
+                f"{type(self).__name__} has nothing to learn from: none of n_samples={len(series)}"
+                " rows has both a series and a modality. Give rows that have."
+            )
+        return rows
+
+    def _learn_scales(self, series: list[np.ndarray]) -> None:
+        self._code = SeriesCoding()
+        self._code.learn(series)
+        self.n_channels_ = len(self._code.mean)
+        self.max_length_ = self._code.longest
+
+    def _make_decoder(self) -> SeriesDecoder:
+        options: dict[str, Any] = {
+            "dropout": self.dropout,
+            "n_layers": self.n_layers,
+            "position": self.position,
+        }
+        if self.decoder == "gru":
+            return GRUSeriesDecoder(self.n_channels_, self.n_components, **options)
+        return TransformerSeriesDecoder(
+            self.n_channels_, self.n_components, n_heads=self.n_heads, **options
+        )
+
+    def _rows_of(
+        self,
+        tensors: dict[str, Tensor],
+        series: list[np.ndarray | None],
+        rows: np.ndarray,
+        X: Frame | None = None,
+    ) -> TensorDataset:
+        """Training or held-out rows, with the targets of these alone."""
+        own = [values for values in (series[row] for row in rows) if values is not None]
+        chosen = torch.from_numpy(rows)
+        inputs = {name: tensor[chosen] for name, tensor in tensors.items()}
+        inputs[LENGTH] = torch.tensor([len(values) for values in own])
+        return self._dataset(
+            inputs,
+            self._code.encode(own, max(len(values) for values in own)),
+            None,
+            np.arange(len(rows)),
+            None if X is None else take_rows(X, rows),
+        )
+
+    def _criterion(self) -> nn.Module:
+        return SeriesLoss(self._code.mean_known)
+
+    def predict(self, X: Frame) -> np.ndarray:
+        """Generate a series for each row.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells; any row may lack any modality.
+
+        Returns
+        -------
+        series : ndarray of shape (n_samples,), object
+            Arrays of shape (n_steps, n_channels), or (n_steps,) if those of ``fit`` were so,
+            float32. A row that lacks every modality gets the mean of the training series.
+        """
+        check_is_fitted(self, "module_")
+        self._validate_params()  # max_length may have been set after fit
+        X = self._check_frame(X, reset=False)
+        longest = self.max_length or self.max_length_
+        found = np.empty(n_rows(X), dtype=object)
+        for row in range(len(found)):
+            found[row] = self._shaped(self._code.prior[:longest].astype(np.float32))
+        device = self._placed()
+        inputs = self._inputs.tensors(X)
+        present = self._inputs.present(inputs)
+        self._refuse_empty(present)
+        rows = np.flatnonzero(present.any(axis=1))
+        for some, batch in self._batches(inputs, rows, device):
+            with self._threads(), torch.inference_mode():
+                generated = self._generate(batch, longest)
+            for row, own in zip(some, generated, strict=True):
+                found[row] = self._shaped(own)
+        return found
+
+    def _generate(self, batch: dict[str, Tensor], longest: int) -> list[np.ndarray]:
+        """Series of the rows of a batch, (n_steps, n_channels) each."""
+        memory, mask = self.module_.remember(**batch)
+        outputs = self.module_.head.predict_length(memory, mask).cpu().numpy()
+        lengths = self._code.lengths(outputs, longest)
+        values = self.module_.head(memory, mask, torch.from_numpy(lengths).to(memory.device))
+        return [
+            self._code.decode(own[:length])
+            for own, length in zip(values.cpu().numpy(), lengths, strict=True)
+        ]
+
+    def _shaped(self, series: np.ndarray) -> np.ndarray:
+        return series[:, 0] if self._is_flat else series
+
+    def score(self, X: Frame, y: CellColumn) -> float:
+        """Return the coefficient of determination of the generated series.
+
+        All known values of all series count the same, in deviations of their channel. Behind its
+        end a series counts as being at the training mean of its channel: one that is too short or
+        too long loses by it.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells.
+        y : array-like of shape (n_samples,)
+            Series, as ``fit`` takes them. Rows without one are left out.
+
+        Returns
+        -------
+        score : float
+            At most 1; 0 is what the mean of ``y`` of each channel gets.
+        """
+        check_is_fitted(self, "module_")
+        series, _ = series_of_rows(y, n_rows(X), f"{type(self).__name__}.score")
+        known = {row: own for row, own in enumerate(series) if own is not None}
+        if not known:
+            raise ValueError(
+                f"{type(self).__name__}.score: none of n_samples={len(series)} rows of y has a"
+                " series. Give rows that have."
+            )
+        true = [self._code.standardised(self._of_channels(own)) for own in known.values()]
+        generated = self.predict(X)
+        errors = 0.0
+        for row, own in zip(known, true, strict=True):
+            guess = generated[row].reshape(len(generated[row]), -1).astype(np.float64)
+            errors += squared_error(own, self._code.standardised(guess))
+        values = np.concatenate(true)
+        total = float(np.nansum((values - channel_means(values)) ** 2))
+        if not total:
+            return 1.0 if not errors else 0.0
+        return 1 - errors / total
+
+    def _of_channels(self, series: np.ndarray) -> np.ndarray:
+        if series.shape[1] != self.n_channels_:
+            raise ValueError(
+                f"{type(self).__name__}.score: the series of y have {series.shape[1]} channels,"
+                f" those of fit had {self.n_channels_}. Give the same."
+            )
+        return series

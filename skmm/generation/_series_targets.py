@@ -8,13 +8,13 @@ from torch import Tensor
 
 from skmm._frame._column import is_missing
 
-__all__ = ["SeriesCode", "series_of_rows"]
+__all__ = ["SeriesCoding", "channel_means", "series_of_rows", "squared_error"]
 
 _LARGEST = float(np.finfo(np.float32).max)
 _WANTED = "a series, (n_steps,) or (n_steps, n_channels)"
 
 
-def series_of_rows(y: Any, n_rows: int, owner: str) -> tuple[list[np.ndarray | None], bool]:
+def series_of_rows(y: object, n_rows: int, owner: str) -> tuple[list[np.ndarray | None], bool]:
     """Read a target.
 
     Parameters
@@ -103,7 +103,7 @@ def _numbers(cell: Any, owner: str, row: int) -> np.ndarray:
     return values
 
 
-class SeriesCode:
+class SeriesCoding:
     """What a series is for the net: standardised values behind a standardised length.
 
     Attributes
@@ -117,6 +117,12 @@ class SeriesCode:
     mean_known : float
         Mean number of known values in a series.
     """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    prior: np.ndarray
+    longest: int
+    mean_known: float
 
     def learn(self, series: list[np.ndarray]) -> None:
         """Learn the scales from the training series."""
@@ -143,11 +149,13 @@ class SeriesCode:
             total[: len(own)] += np.where(known, own - self.mean, 0.0)
             counts[: len(own)] += known
         mean = self.mean + total / np.maximum(counts, 1)
-        return mean[: max(1, round(self.length_mean))]
+        prior: np.ndarray = mean[: max(1, round(self.length_mean))]
+        return prior
 
     def standardised(self, series: np.ndarray) -> np.ndarray:
         """Values in deviations from the mean of their channel."""
-        return (series - self.mean) / self.scale
+        values: np.ndarray = (series - self.mean) / self.scale
+        return values
 
     def encode(self, series: list[np.ndarray], longest: int) -> np.ndarray:
         """Target of the loss, (n_series, 1 + longest, n_channels) float32, NaN for nothing."""
@@ -163,9 +171,10 @@ class SeriesCode:
         return np.clip(np.rint(lengths), 1, longest).astype(np.int64)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
-        """Series of what the net draws, (n_steps, n_channels) float32."""
+        """Series of what the net gives, (n_steps, n_channels) float32."""
         series = self.mean + self.scale * outputs.astype(np.float64)
-        return np.clip(series, -_LARGEST, _LARGEST).astype(np.float32)
+        values: np.ndarray = np.clip(series, -_LARGEST, _LARGEST).astype(np.float32)
+        return values
 
     def tensor(self, target: np.ndarray) -> Tensor:
         """Target as the loss takes it."""
@@ -173,3 +182,22 @@ class SeriesCode:
 
     def strata(self, target: np.ndarray) -> None:
         """Series fall into no classes."""
+
+
+def squared_error(true: np.ndarray, guess: np.ndarray) -> float:
+    """Of standardised series; each is zero behind its end, and NaN of the truth is left out."""
+    n = max(len(true), len(guess))
+    sides = []
+    for own in (true, guess):
+        padded = np.zeros((n, true.shape[1]))
+        padded[: len(own)] = own
+        sides.append(padded)
+    return float(np.nansum((sides[0] - sides[1]) ** 2))
+
+
+def channel_means(values: np.ndarray) -> np.ndarray:
+    """Mean of each channel over its known values."""
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    means: np.ndarray = total / np.maximum(known.sum(axis=0), 1)
+    return means

@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from skmm._compose._base import Modality
 from skmm._frame._column import column_names, columns_of, is_missing, take_columns
+from skmm._frame._types import Frame
 from skmm.exceptions import CellTypeError
 
 __all__ = [
     "TextTokenizer",
+    "TokenTarget",
     "padded_ids",
     "prefix_ids",
     "prefixes_of_rows",
@@ -228,11 +232,22 @@ def _cells(y: Any, owner: str) -> list[Any]:
     return list(y)
 
 
-def _not_text(owner: str, wanted: str, cell: Any, position: int) -> TypeError:
+def _not_text(owner: str, wanted: str, cell: object, position: int) -> TypeError:
     return TypeError(
         f"{owner}: a cell of y must be {wanted}, or None, got {type(cell).__name__} in row"
         f" {position} (by position)."
     )
+
+
+class TokenTarget:
+    """What a text is for the loss: the ids that should be written, (n_texts, n_steps)."""
+
+    def tensor(self, target: np.ndarray) -> Tensor:
+        """Target as the loss takes it."""
+        return torch.from_numpy(target)
+
+    def strata(self, target: np.ndarray) -> None:
+        """Texts fall into no classes."""
 
 
 def padded_ids(
@@ -270,7 +285,7 @@ def padded_ids(
 # --- A column of texts that stand in front of what is written: checked, set apart, as ids ---
 
 
-def prefixes_of_rows(X: Any, column: str | int, owner: str) -> list[str | None]:
+def prefixes_of_rows(X: Frame, column: str | int, owner: str) -> list[str | None]:
     """Check the texts of a column and return them, None where the cell is missing.
 
     Parameters
@@ -304,7 +319,7 @@ def prefix_ids(prefixes: list[str | None], tokenizer: TextTokenizer) -> np.ndarr
 
     A token that the tokenizer does not know is left out: no training said what it stands for.
     """
-    known: dict[str, list[int]] = {}  # a question is asked of many pictures
+    known: dict[str, list[int]] = {}  # a question is asked of many images
     for prefix in prefixes:
         if prefix and prefix not in known:
             ids = tokenizer.encode(prefix)
@@ -317,7 +332,7 @@ def prefix_ids(prefixes: list[str | None], tokenizer: TextTokenizer) -> np.ndarr
 
 
 def resolve_others(
-    X: Any, column: str | int, owner: str, resolve: Callable[[Any], list[Modality]]
+    X: Frame, column: str | int, owner: str, resolve: Callable[[Frame], list[Modality]]
 ) -> list[Modality]:
     """Infer the modalities of all columns but one.
 

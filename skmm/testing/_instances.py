@@ -39,19 +39,32 @@ from skmm.fusion import (
 )
 from skmm.generation import (
     CaptionGenerator,
+    FlowMatching,
     ImageGenerator,
+    PretrainedCaptionGenerator,
+    PretrainedImageGenerator,
     QuestionAnswerer,
     SeriesGenerator,
 )
 from skmm.retrieval import CrossModalRetriever, PrototypeClassifier, ZeroShotClassifier
 from skmm.testing._encoder_case import EncoderCase
 from skmm.testing._fusion_case import FusionCase
-from skmm.testing._toys import ToySpace, fusion_frame, toy_cells, toy_clip, toy_rows
+from skmm.testing._toys import (
+    ToySpace,
+    fusion_frame,
+    toy_captioner,
+    toy_cells,
+    toy_clip,
+    toy_diffusion,
+    toy_rows,
+)
 
 __all__ = [
     "EXPECTED_FAILED_CHECKS",
+    "PRETRAINED",
     "cells_of",
     "expected_failed_checks",
+    "fit_pretrained",
     "fitted_instance",
     "instances_of",
 ]
@@ -229,8 +242,8 @@ def _captions() -> list[Any]:
 
 
 def _images() -> list[Any]:
-    small: dict[str, Any] = {"image_size": 8, "n_channels": 4, "n_steps": 2}
-    methods = ("flow_matching", "gan")
+    small: dict[str, Any] = {"image_size": 8, "n_channels": 4}
+    methods: tuple[Any, ...] = (FlowMatching(2), "gan")
     return [ImageGenerator(method=method, **small, **_JOINT) for method in methods]
 
 
@@ -245,6 +258,15 @@ def _series() -> list[Any]:
 
 def _pretrained() -> list[Any]:
     return [PretrainedAlignment("a checkpoint with two towers")]
+
+
+def _pretrained_captions() -> list[Any]:
+    return [PretrainedCaptionGenerator("a checkpoint that writes", max_length=4, random_state=0)]
+
+
+def _pretrained_images() -> list[Any]:
+    small: dict[str, Any] = {"image_size": 8, "n_steps": 2, "random_state": 0}
+    return [PretrainedImageGenerator("a pipeline from texts to images", **small)]
 
 
 _TABLE: dict[type, Callable[[], list[Any]]] = {
@@ -266,6 +288,8 @@ _TABLE: dict[type, Callable[[], list[Any]]] = {
     ModuleEncoder: _module,
     PointCloudEncoder: _point_cloud,
     PretrainedAlignment: _pretrained,
+    PretrainedCaptionGenerator: _pretrained_captions,
+    PretrainedImageGenerator: _pretrained_images,
     PrototypeClassifier: _prototypes,
     QuestionAnswerer: _answers,
     SeriesGenerator: _series,
@@ -355,11 +379,31 @@ def fitted_instance(cls: type) -> Any:
         return instance.fit(frame[["a", "b"]].fillna(0.0), classes)
     if isinstance(instance, CrossModalRetriever | ZeroShotClassifier):
         return instance.fit(*toy_rows())
-    if isinstance(instance, PretrainedAlignment):
-        return instance.set_params(model=toy_clip()).fit(toy_cells("image"))
+    if isinstance(instance, PRETRAINED):
+        return fit_pretrained(instance)[0]
     if hasattr(instance, "modalities"):
         return FusionCase(instance).fit()
     return EncoderCase(instance, cells_of(instance)).fit()
+
+
+# What needs a checkpoint and has no model of its own.
+PRETRAINED = (PretrainedAlignment, PretrainedCaptionGenerator, PretrainedImageGenerator)
+
+
+def fit_pretrained(instance: Any) -> tuple[Any, pd.DataFrame]:
+    """Fit an estimator that needs a checkpoint with a toy one; it and its cells.
+
+    Parameters
+    ----------
+    instance : estimator
+        Of ``PRETRAINED``; it is changed.
+    """
+    if isinstance(instance, PretrainedImageGenerator):
+        model, X = toy_diffusion(), toy_cells("text")
+    else:
+        model = toy_clip() if isinstance(instance, PretrainedAlignment) else toy_captioner()
+        X = toy_cells("image")
+    return instance.set_params(model=model).fit(X), X
 
 
 def expected_failed_checks(estimator: object) -> dict[str, str]:

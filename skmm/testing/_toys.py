@@ -23,10 +23,13 @@ __all__ = [
     "fusion_frame",
     "tidy",
     "to_polars",
+    "toy_captioner",
     "toy_cells",
     "toy_clip",
+    "toy_diffusion",
     "toy_rows",
     "without",
+    "write_diffusion",
 ]
 
 # Absent, in every spelling that pandas, numpy and Python have for it.
@@ -249,8 +252,7 @@ _SMALL = {
 def toy_clip() -> Path:
     """Folder of the checkpoint, written once a process and removed at its end."""
     transformers = import_optional("transformers", needed_by="skmm.testing")
-    folder = Path(tempfile.mkdtemp(prefix="skmm-toy-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = _toy_folder()
     letters = [*string.ascii_lowercase, *string.digits]
     tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>"]
     vocab = {token: i for i, token in enumerate([*tokens, "<|endoftext|>"])}
@@ -275,3 +277,120 @@ def toy_clip() -> Path:
     texts = transformers.CLIPTokenizer(vocab=vocab, merges=[])
     transformers.CLIPProcessor(pictures, texts).save_pretrained(folder)
     return folder
+
+
+def _toy_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="skmm-toy-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+# --- Checkpoints that write and that generate images, with random weights: some kilobytes ---
+
+
+@cache
+def toy_captioner() -> Path:
+    """Folder of a vision-encoder-decoder, written once a process and removed at its end."""
+    transformers = import_optional("transformers", needed_by="skmm.testing")
+    folder = _toy_folder()
+    vocab = {letter: i for i, letter in enumerate([*string.ascii_lowercase, "\u0120", "<end>"])}
+    end = vocab["<end>"]
+    ends = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+    width = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    encoder = transformers.ViTConfig(image_size=32, patch_size=16, intermediate_size=32, **width)
+    decoder = transformers.GPT2Config(
+        vocab_size=len(vocab),
+        n_positions=32,
+        n_embd=16,
+        n_layer=1,
+        n_head=2,
+        add_cross_attention=True,
+        **ends,
+    )
+    config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(
+        encoder, decoder, decoder_start_token_id=end, **ends
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformers.VisionEncoderDecoderModel(config).save_pretrained(folder)
+    tokenizer = transformers.GPT2Tokenizer(
+        vocab=vocab, merges=[], unk_token="<end>", eos_token="<end>"
+    )
+    tokenizer.save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    transformers.ViTImageProcessor(size=size).save_pretrained(folder)
+    return folder
+
+
+@cache
+def toy_diffusion() -> Path:
+    """Folder of a pipeline, written once a process and removed at its end."""
+    folder = _toy_folder()
+    write_diffusion(folder)
+    return folder
+
+
+def write_diffusion(folder: Path, *, seed: int = 0) -> None:
+    """Write a Stable Diffusion of 16 x 16 pixels, whose weights make texts count.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to.
+    seed : int, default=0
+        Of the weights.
+    """
+    transformers = import_optional("transformers", needed_by="skmm.testing")
+    diffusers = import_optional("diffusers", needed_by="skmm.testing")
+    letters = [*string.ascii_lowercase, *(letter + "</w>" for letter in string.ascii_lowercase)]
+    tokens = [*letters, "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = transformers.CLIPTokenizer(
+        vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=24
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        text = transformers.CLIPTextConfig(
+            vocab_size=len(tokens),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=24,
+            bos_token_id=len(tokens) - 2,
+            eos_token_id=len(tokens) - 1,
+        )
+        unet = diffusers.UNet2DConditionModel(
+            sample_size=8,
+            in_channels=4,
+            out_channels=4,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=16,
+            norm_num_groups=4,
+            attention_head_dim=4,
+        )
+        vae = diffusers.AutoencoderKL(
+            block_out_channels=(4, 8),
+            norm_num_groups=4,
+            latent_channels=4,
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            sample_size=16,
+        )
+        encoder = transformers.CLIPTextModel(text)
+    with torch.no_grad():
+        for name, weight in unet.named_parameters():
+            if "attn2" in name:  # where the text comes in
+                weight.mul_(8)
+    diffusers.StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=diffusers.DDIMScheduler(clip_sample=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)

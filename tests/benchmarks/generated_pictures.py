@@ -50,7 +50,7 @@ SAID = {
 RECOGNISED = "script recognised"
 # Read at predict: nothing is trained again.
 SCALES = (1.0, 2.0, 3.0, 4.0, 6.0)
-WAYS = [{"guidance_scale": value} for value in SCALES[:2]] + [{"n_steps": 4}]
+WAYS = [{"guidance_scale": value} for value in SCALES[:2]] + [{"n_steps": 4}]  # of the method
 FIGURE = Path(__file__).parents[2] / "docs" / "_static" / "generated_glyphs.png"
 SHOWN = (
     "latin small letter",
@@ -102,7 +102,7 @@ def chosen_scale(model, X, y, folder):
     judge = by_pixels().fit(list(X["image"]), y)
     share = {}
     for scale in SCALES:
-        pictures = model.set_params(guidance_scale=scale).predict(X_held[["name"]])
+        pictures = model.set_params(method__guidance_scale=scale).predict(X_held[["name"]])
         share[scale] = np.mean(judge.predict(list(pictures)) == y_held)
     print("held-out training rows, script recognised by guidance", share, flush=True)
     return max(share, key=share.get)
@@ -187,11 +187,13 @@ def measure(train, test, names, max_epochs, *, alignment_epochs=25, folder=None)
         if name == FLOW:
             scale = chosen_scale(model, X, y, folder)
         model, seconds[name] = fitted(name, model, X, folder)
-        model.set_params(guidance_scale=scale)
+        if name == FLOW:
+            model.set_params(method__guidance_scale=scale)
         made[name] = model.predict(X_test[["name"]])
         for way in WAYS if name == FLOW else []:
             words = ", ".join(f"{key}={value:g}" for key, value in way.items())
-            other = copy.copy(model).set_params(**way)
+            own = {f"method__{key}": value for key, value in way.items()}
+            other = copy.copy(model).set_params(**own)
             made[f"{name}, {words}"] = other.predict(X_test[["name"]])
     judges, rows = Judges(X, y, X_test, alignment_epochs=alignment_epochs), {}
     for name, pictures in made.items():

@@ -19,12 +19,13 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from skmm import CaptionGenerator, ImageEncoder, set_config
 from skmm.datasets import load_glyphs_retrieval
+from skmm.generation import BeamSearch
 from skmm.metrics import chrf, corpus_bleu, exact_match
 
 SIDE = 24
 WAYS = (
     {"decoding": "greedy"},
-    *({"decoding": "beam", "beam_size": 5, "length_penalty": p} for p in (0.0, 0.5, 1.0)),
+    *({"decoding": BeamSearch(5, length_penalty=p)} for p in (0.0, 0.5, 1.0)),
 )
 CAPTIONER, NEIGHBOUR = "captioner", "nearest neighbour"
 

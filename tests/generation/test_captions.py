@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline
 
 from skmm import CaptionGenerator, ImageEncoder
 from skmm.exceptions import ConvergenceError, ModalityMissingError
+from skmm.generation import BeamSearch, NucleusSampling
 from skmm.metrics import chrf, corpus_bleu, exact_match, make_text_scorer
 
 TRIPLES = [("one", "passthrough", ["left"]), ("two", "passthrough", ["right"])]
@@ -193,20 +194,20 @@ def test_decoding_is_set_without_training_again(fitted, things):
     X, y = things
     captions, before = copy.copy(fitted), fitted.predict(X)
     greedy = captions.predict_log_proba(X, before)
-    captions.set_params(decoding="beam", beam_size=6)
+    captions.set_params(decoding="beam", decoding__beam_size=6)
     assert captions.module_ is fitted.module_
     by_beam = captions.predict_log_proba(X)
     assert (by_beam >= greedy - 1e-4).all()  # a small language: the beam holds its likeliest
     captions.set_params(max_length=2)
     assert all(len(text.split()) <= 2 for text in captions.predict(X))
     with pytest.raises(ValueError, match="beam_size.*must be an int"):
-        captions.set_params(beam_size=0).predict(X)
+        captions.set_params(decoding__beam_size=0).predict(X)
     np.testing.assert_array_equal(fitted.predict(X), before)
 
 
 def test_nucleus_repeats_its_draws(fitted, things):
     X, _ = things
-    captions = copy.copy(fitted).set_params(decoding="nucleus", top_p=1.0, random_state=3)
+    captions = copy.copy(fitted).set_params(decoding=NucleusSampling(1.0), random_state=3)
     first = captions.predict(X)
     np.testing.assert_array_equal(captions.predict(X), first)
     other = captions.set_params(random_state=4).predict(X)
@@ -220,8 +221,8 @@ def test_nucleus_repeats_its_draws(fitted, things):
 
 def test_search_over_the_decoding_fits_nothing(fitted, things, monkeypatch):
     X, y = things
-    grid = ParameterGrid({"decoding": ["beam"], "beam_size": [1, 3], "max_length": [1, 9]})
-    ways = [FrozenEstimator(copy.copy(fitted).set_params(**way)) for way in grid]
+    grid = {"decoding": ["beam"], "decoding__beam_size": [1, 3], "max_length": [1, 9]}
+    ways = [FrozenEstimator(copy.copy(fitted).set_params(**way)) for way in ParameterGrid(grid)]
     monkeypatch.setattr(CaptionGenerator, "fit", None)
     search = GridSearchCV(Pipeline([("captions", ways[0])]), {"captions": ways}, cv=2).fit(X, y)
     scores = search.cv_results_["mean_test_score"].reshape(2, 2)  # (beam_size, max_length)
@@ -358,9 +359,37 @@ def test_lists_are_no_single_texts(fitted, things):
     "params",
     [{"top_p": 0}, {"top_p": 1.5}, {"temperature": 0}, {"decoding": "best"}, {"scoring": "f1"}],
 )
-def test_bad_parameters_are_told(things, params):
-    with pytest.raises(ValueError, match=f"The '{next(iter(params))}' parameter"):
+def test_bad_parameters_are_refused(things, params):
+    name = next(iter(params))
+    if name in ("top_p", "temperature"):
+        params = {"decoding": NucleusSampling(**params)}
+    with pytest.raises(ValueError, match=f"The '{name}' parameter"):
         small(**params).fit(*things)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"decoder": "gru", "n_heads": 2}, "n_heads has no effect with decoder='gru', got 2"),
+        ({"max_tokens": 3}, "max_tokens has no effect with granularity='pooled', got 3"),
+    ],
+)
+def test_parameters_without_effect_are_refused(things, params, message):
+    with pytest.raises(ValueError, match=f"CaptionGenerator: {message}"):
+        small(**params).fit(*things)
+
+
+def test_a_copy_has_its_own_decoding(fitted):
+    captions = copy.copy(fitted).set_params(decoding=BeamSearch(2))
+    other = copy.copy(captions).set_params(decoding__beam_size=7)
+    assert (captions.decoding.beam_size, other.decoding.beam_size) == (2, 7)
+    assert other.module_ is fitted.module_ and fitted.decoding == "greedy"
+    assert clone(other).decoding.beam_size == 7
+    # A shorthand becomes the object whose parameter is set.
+    named = copy.copy(fitted).set_params(decoding="nucleus", decoding__top_p=0.5)
+    assert named.get_params()["decoding__top_p"] == 0.5
+    with pytest.raises(ValueError, match="Invalid parameter 'top_p' for estimator BeamSearch"):
+        other.set_params(decoding__top_p=0.5)
 
 
 def test_a_series_and_a_column_of_a_frame_are_targets(things):

@@ -16,19 +16,22 @@ from sklearn.pipeline import Pipeline
 
 from skmm import ImageEncoder, ImageGenerator, TextEncoder
 from skmm.exceptions import ConvergenceError, ModalityMissingError
+from skmm.generation import GAN, FlowMatching
 from skmm.metrics import make_picture_scorer
 
 TRIPLES = [("down", "passthrough", ["down"]), ("right", "passthrough", ["right"])]
-SMALL = {"image_size": 8, "n_channels": 8, "n_components": 16, "n_steps": 8}
+SMALL = {"image_size": 8, "n_channels": 8, "n_components": 16}
 LEARNS = {
     "flow_matching": {"learning_rate": 3e-3, "batch_size": 32, "max_epochs": 14},
     "gan": {"learning_rate": 2e-3, "batch_size": 16, "max_epochs": 16},
 }
 
 
-def small(method="flow_matching", **params):
+def small(method="flow_matching", of_method=None, **params):
     options = {**SMALL, **LEARNS[method], "random_state": 0, **params}
-    return ImageGenerator(TRIPLES, method=method, **options)
+    kinds = {"flow_matching": FlowMatching, "gan": GAN}
+    own = {"n_steps": 8} if method == "flow_matching" else {}
+    return ImageGenerator(TRIPLES, method=kinds[method](**own, **(of_method or {})), **options)
 
 
 def squares(n, seed):
@@ -91,7 +94,9 @@ def test_guidance_makes_it_clearer(fitted):
     new, _, corner = squares(300, 9)
     contrast = []
     for scale in (0.0, 1.0, 3.0):
-        drawn = copy.copy(fitted).set_params(guidance_scale=scale).predict(new).astype(float)
+        drawn = (
+            copy.copy(fitted).set_params(method__guidance_scale=scale).predict(new).astype(float)
+        )
         inside = drawn.reshape(-1, 2, 4, 2, 4).max(axis=(2, 4)).reshape(-1, 4)
         own = inside[np.arange(300), corner]
         contrast.append(own.mean() - (inside.sum(axis=1) - own).mean() / 3)
@@ -189,7 +194,7 @@ def test_pickle_and_clone(quick, rows, method):
     # Neither the discriminator nor the weights of the last step are kept.
     n_weights = sum(p.numel() for p in loaded.module_.parameters())
     assert len(content) < 4 * n_weights + 60_000
-    assert not any("judge" in name for name, _ in loaded.module_.named_parameters())
+    assert not any("discriminator" in name for name, _ in loaded.module_.named_parameters())
     with pytest.raises(NotFittedError):
         clone(quick[method]).predict(X)
 
@@ -199,16 +204,17 @@ def test_search_over_the_drawing_fits_nothing(fitted, rows, monkeypatch):
     images = copy.copy(fitted).set_params(
         scoring=lambda y, p: np.mean(brightest(y) == brightest(p))
     )
-    grid = ParameterGrid({"guidance_scale": [0.0, 2.0], "n_steps": [2, 5], "solver": ["heun"]})
+    grid = {"guidance_scale": [0.0, 2.0], "n_steps": [2, 5], "solver": ["heun"]}
+    grid = ParameterGrid({f"method__{name}": values for name, values in grid.items()})
     ways = [FrozenEstimator(copy.copy(images).set_params(**way)) for way in grid]
     monkeypatch.setattr(ImageGenerator, "fit", None)
     search = GridSearchCV(Pipeline([("images", ways[0])]), {"images": ways}, cv=2).fit(X, y)
     scores = search.cv_results_["mean_test_score"].reshape(2, 2)  # (guidance_scale, n_steps)
     assert (scores[1] > 0.9).all() and (scores[0] < 0.5).all()
-    assert search.best_params_["images"].estimator.guidance_scale == 2.0
-    assert fitted.guidance_scale == 2.0 and fitted.n_steps == 8
+    assert search.best_params_["images"].estimator.method.guidance_scale == 2.0
+    assert fitted.method.guidance_scale == 2.0 and fitted.method.n_steps == 8
     with pytest.raises(ValueError, match="'n_steps' parameter"):
-        images.set_params(n_steps=0).predict(X)
+        images.set_params(method__n_steps=0).predict(X)
 
 
 # --- score --------------------------------------------------------------------------------
@@ -241,7 +247,7 @@ def test_score(fitted, quick, rows):
     assert poor.score(X, y) < expected - 1
     large = [None if cell is None else np.kron(cell, np.ones((2, 2), np.uint8)) for cell in y]
     assert expected - 0.5 < drawn.score(X, large) < 0
-    assert drawn.set_params(scoring=lambda t, p: len(p)).score(X, y) == 160
+    assert drawn.set_params(scoring=lambda t, p: len(p), feature_encoder=None).score(X, y) == 160
 
 
 class Space:
@@ -297,7 +303,7 @@ def test_rows_without_a_picture_are_not_learned(rows):
     np.testing.assert_allclose(
         found.predict(X[:40]).astype(int), expected.predict(X[:40]).astype(int), atol=1
     )
-    with pytest.raises(ValueError, match="nothing to learn from: y holds no picture"):
+    with pytest.raises(ValueError, match="nothing to learn from: y holds no image"):
         small().fit(X, [None] * 80)
 
 
@@ -320,20 +326,20 @@ def test_a_training_that_diverges_says_so(rows, method):
 
 def test_a_generator_that_always_draws_the_same_says_so(rows):
     X, y, _ = rows
-    images = small("gan", learning_rate=3.0, discriminator_learning_rate=1e-6, n_iter_no_change=3)
-    with pytest.raises(ConvergenceError, match="same picture for every row in 3 epochs. Lower"):
+    images = small("gan", {"discriminator_learning_rate": 1e-6, "patience": 3}, learning_rate=3.0)
+    with pytest.raises(ConvergenceError, match="same image for every row in 3 epochs. Lower"):
         images.fit(X, y)
     # One picture for all rows is no collapse, if that is what there is.
-    alike = small("gan", max_epochs=5, n_iter_no_change=3).fit(X[:32], y[[0] * 32])
+    alike = small("gan", {"patience": 3}, max_epochs=5).fit(X[:32], y[[0] * 32])
     assert alike.n_iter_ == 5
 
 
 def test_a_discriminator_that_is_never_wrong_says_so(rows):
     X, y, _ = rows
-    images = small("gan", learning_rate=1e-7, discriminator_learning_rate=1e-2, max_epochs=60)
-    images.set_params(n_iter_no_change=3, unconditional_fraction=0.0)
+    images = small("gan", {"discriminator_learning_rate": 1e-2}, learning_rate=1e-7, max_epochs=60)
+    images.set_params(method__patience=3, unconditional_fraction=0.0)
     X = X.iloc[[0] * 64]  # no condition is wrong: the pictures alone tell
-    with pytest.raises(ConvergenceError, match="sure of every picture in 3 epochs"):
+    with pytest.raises(ConvergenceError, match="sure of every image in 3 epochs"):
         images.fit(X, y[:64])
 
 
@@ -369,7 +375,7 @@ def test_tokens_and_other_strategies(rows):
 @pytest.mark.parametrize(
     "params",
     [
-        {"model": 3.0},
+        {"method": "diffusion"},
         {"mode": "CMYK"},
         {"solver": "rk4"},
         {"guidance_scale": -1},
@@ -379,9 +385,37 @@ def test_tokens_and_other_strategies(rows):
         {"strategy": "sorted"},
     ],
 )
-def test_bad_parameters_are_told(rows, params):
-    with pytest.raises(ValueError, match=f"The '{next(iter(params))}' parameter"):
+def test_bad_parameters_are_refused(rows, params):
+    name, images = next(iter(params)), small()
+    if name in images.method.get_params():
+        params = {f"method__{name}": params[name]}
+    with pytest.raises(ValueError, match=f"The '{name}' parameter"):
+        images.set_params(**params).fit(*rows[:2])
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"alignment": Space()}, "alignment has no effect with scoring='frechet'"),
+        (
+            {"scoring": "alignment", "feature_encoder": Pixels()},
+            "feature_encoder has no effect with scoring='alignment'",
+        ),
+        ({"max_tokens": 3}, "max_tokens has no effect with granularity='pooled', got 3"),
+    ],
+)
+def test_parameters_without_effect_are_refused(rows, params, message):
+    with pytest.raises(ValueError, match=f"ImageGenerator: {message}"):
         small(**params).fit(*rows[:2])
+
+
+def test_another_method_than_that_of_fit_is_refused(quick, rows):
+    for method, other in (("flow_matching", "gan"), ("gan", "flow_matching")):
+        images = copy.copy(quick[method]).set_params(method=other)
+        with pytest.raises(ValueError, match="ImageGenerator: method=.* trained by another method"):
+            images.predict(rows[0])
+    with pytest.raises(ValueError, match="Invalid parameter 'n_steps' for estimator GAN"):
+        copy.copy(quick["gan"]).set_params(method__n_steps=3)
 
 
 def test_what_does_not_go_together_is_told(rows):
@@ -391,7 +425,7 @@ def test_what_does_not_go_together_is_told(rows):
     images = small(unconditional_fraction=0.0, max_epochs=1).fit(X[:40], y[:40])
     with pytest.raises(ValueError, match="guidance_scale=2.0 needs a network that was fitted"):
         images.predict(X)
-    assert images.set_params(guidance_scale=1).predict(X[:2]).shape == (2, 8, 8)
+    assert images.set_params(method__guidance_scale=1).predict(X[:2]).shape == (2, 8, 8)
 
 
 @pytest.mark.gpu

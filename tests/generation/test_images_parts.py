@@ -1,4 +1,4 @@
-"""The parts of an image generator against references: flow, guidance, average, game, targets."""
+"""The parts of an image generator against references: flow, average, adversaries, targets."""
 
 import io
 
@@ -11,15 +11,15 @@ from torch import nn
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
 from skmm.generation._image_modules import (
-    PICTURE,
+    IMAGE,
     AdversarialModule,
     FlowModule,
     WeightAverage,
     discriminator_loss,
-    follow,
+    integrate,
     to_units,
 )
-from skmm.generation._image_targets import pictures_of_rows, shown
+from skmm.generation._image_targets import images_of_rows, to_user_images
 from skmm.nets import (
     ConcatFusionModule,
     GANImageGenerator,
@@ -47,7 +47,7 @@ def batch(n=5):
     return {
         "a|values": torch.randn(n, 3, generator=generator),
         "a|present": torch.arange(n) != 2,
-        PICTURE: torch.randint(0, 256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8),
+        IMAGE: torch.randint(0, 256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8),
     }
 
 
@@ -56,16 +56,16 @@ def batch(n=5):
 
 def test_loss_is_the_squared_error_of_the_velocity():
     module, inputs = flow(), batch()
-    module.measure(inputs[PICTURE])
+    module.measure(inputs[IMAGE])
     torch.manual_seed(7)
     losses = module(**inputs)
     torch.manual_seed(7)
-    real = inputs[PICTURE].double() / 255 * 2 - 1
+    real = inputs[IMAGE].double() / 255 * 2 - 1
     deviation = FlowModule.deviation
     real = (real - real.mean()) / real.std(correction=0) * deviation
     noise, within = torch.randn(5, 1, 8, 8), torch.rand(5)
     condition = module.condition(**inputs)
-    torch.testing.assert_close(condition[2], module.nothing)
+    torch.testing.assert_close(condition[2], module.unconditional)
     for row in range(5):
         t = (row + within[row]) / 5
         assert row / 5 <= t <= (row + 1) / 5
@@ -77,7 +77,7 @@ def test_loss_is_the_squared_error_of_the_velocity():
         velocity = slope * between + deviation / total**0.5 * rest
         expected = ((velocity - (real[row] - noise[row])) ** 2).mean()
         assert losses[row].item() == pytest.approx(expected.item(), rel=1e-4)
-    # In evaluation nothing is drawn.
+    # In evaluation nothing is random.
     module.eval()
     torch.testing.assert_close(module(**inputs), module(**inputs), rtol=0, atol=0)
 
@@ -89,7 +89,7 @@ def test_following_a_known_field(solver, order):
     start = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     end = (start + 1 / rates**2) * rates.exp() - (rates + 1) / rates**2
     errors = [
-        (follow(lambda x, t: rates * x + t, start, n, solver) - end).abs() for n in (32, 64, 128)
+        (integrate(lambda x, t: rates * x + t, start, n, solver) - end).abs() for n in (32, 64, 128)
     ]
     for coarse, fine in zip(errors, errors[1:], strict=False):
         torch.testing.assert_close(
@@ -98,7 +98,7 @@ def test_following_a_known_field(solver, order):
     # Velocities that do not change, as those between two points, need a single step.
     far = torch.tensor([5.0, 5.0, 5.0])
     torch.testing.assert_close(
-        follow(lambda x, t: far - start.float(), start.float(), 1, solver), far
+        integrate(lambda x, t: far - start.float(), start.float(), 1, solver), far
     )
 
 
@@ -106,7 +106,7 @@ def test_guidance_goes_from_without_condition_to_with_it_and_beyond():
     module, inputs = flow().eval(), batch()
     condition, x = module.condition(**inputs), torch.randn(5, 1, 8, 8)
     asked = module.velocity(x, torch.full((5,), 0.3), condition)
-    free = module.velocity(x, torch.full((5,), 0.3), module.nothing.expand(5, -1))
+    free = module.velocity(x, torch.full((5,), 0.3), module.unconditional.expand(5, -1))
     for scale, expected in (
         (1.0, asked),
         (0.0, free),
@@ -138,10 +138,12 @@ def test_velocity_between_clouds_is_their_regression():
 def test_share_without_condition():
     module = flow(unconditional_fraction=0.25)
     inputs = {name: tensor.repeat_interleave(800, dim=0) for name, tensor in batch().items()}
-    lost = (module.condition(**inputs) == module.nothing).all(dim=1).view(5, 800).float().mean(1)
+    lost = (
+        (module.condition(**inputs) == module.unconditional).all(dim=1).view(5, 800).float().mean(1)
+    )
     assert lost[2] == 1
     assert ((lost[[0, 1, 3, 4]] > 0.18) & (lost[[0, 1, 3, 4]] < 0.32)).all()
-    lost = (module.eval().condition(**inputs) == module.nothing).all(dim=1)
+    lost = (module.eval().condition(**inputs) == module.unconditional).all(dim=1)
     assert lost.view(5, 800).float().mean(dim=1).tolist() == [0, 0, 1, 0, 0]
 
 
@@ -184,10 +186,10 @@ def test_evaluation_has_the_average_and_training_the_weights():
             torch.testing.assert_close(p, before + share)
 
 
-# --- the game -----------------------------------------------------------------------------
+# --- adversaries -----------------------------------------------------------------------------
 
 
-def game():
+def adversaries():
     torch.manual_seed(0)
     return AdversarialModule(
         {"a": 3},
@@ -195,8 +197,8 @@ def game():
         ConcatFusionModule({"a": 3}, 6),
         6,
         GANImageGenerator(1, 8, 6, 6, n_channels=4),
-        judge=ImageDiscriminator(1, 8, 6, n_channels=4),
-        judge_fusion=ConcatFusionModule({"a": 3}, 6),
+        discriminator=ImageDiscriminator(1, 8, 6, n_channels=4),
+        discriminator_fusion=ConcatFusionModule({"a": 3}, 6),
         **OPTIONS,
     )
 
@@ -208,37 +210,41 @@ def test_hinge_loss_by_hand():
     assert found.tolist() == [0 + (0 + 2) / 2, 0.5 + (1 + 0) / 2, 2 + 4]
 
 
-def test_players_get_the_gradient_of_their_own_loss():
-    module, inputs = game(), batch()
-    module.judge.eval()  # its spectral norms stand still
-    judges = {id(p) for p in module.players()}
+def test_adversaries_get_the_gradient_of_their_own_loss():
+    module, inputs = adversaries(), batch()
+    module.discriminator.eval()  # its spectral norms stand still
+    own_weights = {id(p) for p in module.discriminator_parameters()}
     torch.manual_seed(3)
     module(**inputs).mean().backward()
     found = {name: p.grad for name, p in module.named_parameters()}
     module.zero_grad()
 
     torch.manual_seed(3)
-    real = to_units(inputs[PICTURE])
+    real = to_units(inputs[IMAGE])
     tokens, known = module.gather(**inputs)
     exists = known["a"]
-    asked = torch.where(exists, module.fusion(tokens, known), module.nothing)
-    judged = torch.where(exists, module.judge_fusion(tokens, known), module.judge_nothing)
+    asked = torch.where(exists, module.fusion(tokens, known), module.unconditional)
+    checked = torch.where(
+        exists, module.discriminator_fusion(tokens, known), module.discriminator_unconditional
+    )
     fake = module.head(torch.randn(5, 6), asked)
-    seen = module.judge.look(real)
+    seen = module.discriminator.look(real)
     other = [4, 0, 1, 2, 3]
     differs = torch.tensor([True, True, False, False, True])  # row 2 lacks its cells
-    judging = discriminator_loss(
-        module.judge(seen, judged),
-        module.judge(module.judge.look(fake.detach()), judged),
-        module.judge(seen, judged[other]),
+    of_discriminator = discriminator_loss(
+        module.discriminator(seen, checked),
+        module.discriminator(module.discriminator.look(fake.detach()), checked),
+        module.discriminator(seen, checked[other]),
         differs,
     ).mean()
-    fooling = -module.judge(module.judge.look(fake), judged).mean()
-    assert module.losses["discriminator_loss"].item() == pytest.approx(judging.item(), rel=1e-4)
-    assert module.losses["generator_loss"].item() == pytest.approx(fooling.item(), rel=1e-4)
+    of_generator = -module.discriminator(module.discriminator.look(fake), checked).mean()
+    assert module.losses["discriminator_loss"].item() == pytest.approx(
+        of_discriminator.item(), rel=1e-4
+    )
+    assert module.losses["generator_loss"].item() == pytest.approx(of_generator.item(), rel=1e-4)
     own = list(module.named_parameters())
-    for loss, is_judge in ((judging, True), (fooling, False)):
-        chosen = [(n, p) for n, p in own if (id(p) in judges) == is_judge]
+    for loss, is_discriminator in ((of_discriminator, True), (of_generator, False)):
+        chosen = [(n, p) for n, p in own if (id(p) in own_weights) == is_discriminator]
         grads = torch.autograd.grad(
             loss, [p for _, p in chosen], retain_graph=True, allow_unused=True
         )
@@ -249,7 +255,7 @@ def test_players_get_the_gradient_of_their_own_loss():
 
 
 def test_equal_cells_are_no_wrong_condition():
-    module, inputs = game(), batch(6)
+    module, inputs = adversaries(), batch(6)
     inputs["a|present"][:] = True
     inputs["a|values"][1] = inputs["a|values"][0]
     other = torch.roll(torch.arange(6), 1)
@@ -260,10 +266,10 @@ def test_equal_cells_are_no_wrong_condition():
 
 
 def read(y, n=None, size=8, mode="auto"):
-    return pictures_of_rows(y, len(y) if n is None else n, "Painter", image_size=size, mode=mode)
+    return images_of_rows(y, len(y) if n is None else n, "Generator", image_size=size, mode=mode)
 
 
-def test_every_kind_of_picture_is_read(tmp_path):
+def test_every_kind_of_image_is_read(tmp_path):
     rng = np.random.default_rng(0)
     cells = rng.integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
     images = [Image.fromarray(cell) for cell in cells]
@@ -276,14 +282,14 @@ def test_every_kind_of_picture_is_read(tmp_path):
         found = read(y)
         assert found.mode == "RGB" and found.known.all()
         np.testing.assert_array_equal(found.pixels, expected)
-    np.testing.assert_array_equal(shown(found.pixels, "RGB"), cells)
+    np.testing.assert_array_equal(to_user_images(found.pixels, "RGB"), cells)
 
 
-def test_missing_pictures_are_told_apart():
+def test_missing_images_are_told_apart():
     cell = np.full((4, 4), 9, np.uint8)
     found = read([None, cell, float("nan"), cell, pd.NA], size=4)
     assert found.known.tolist() == [False, True, False, True, False]
-    assert found.mode == "L" and (shown(found.pixels, "L") == cell).all()
+    assert found.mode == "L" and (to_user_images(found.pixels, "L") == cell).all()
     assert read([None, None]).pixels.shape == (0, 1, 8, 8)
 
 
@@ -303,7 +309,7 @@ def test_opacity_comes_back():
     rng = np.random.default_rng(0)
     cell = rng.integers(0, 256, (8, 8, 4)).astype(np.uint8)
     cell[0, 0, 3], cell[1, 1, 3] = 0, 255
-    back = shown(read([cell]).pixels, "RGBA")[0]
+    back = to_user_images(read([cell]).pixels, "RGBA")[0]
     np.testing.assert_allclose(back[..., 3].astype(int), cell[..., 3], atol=1)
     solid = cell[..., 3] > 100
     np.testing.assert_allclose(back[solid].astype(int), cell[solid], atol=3)
@@ -313,22 +319,24 @@ def test_size_is_changed_as_pillow_does():
     rng = np.random.default_rng(0)
     cell = rng.integers(0, 256, (21, 13, 3)).astype(np.uint8)
     expected = np.asarray(Image.fromarray(cell).resize((8, 8), Image.Resampling.BICUBIC))
-    np.testing.assert_allclose(shown(read([cell]).pixels, "RGB")[0].astype(int), expected, atol=2)
+    np.testing.assert_allclose(
+        to_user_images(read([cell]).pixels, "RGB")[0].astype(int), expected, atol=2
+    )
 
 
 @pytest.mark.parametrize(
     ("y", "n", "error", "message"),
     [
-        (None, 2, ValueError, "Painter requires y to be passed"),
-        ("a.png", 1, TypeError, "y must hold a picture for each row, got str"),
+        (None, 2, ValueError, "Generator requires y to be passed"),
+        ("a.png", 1, TypeError, "y must hold an image for each row, got str"),
         (np.array(3), 1, TypeError, "got ndarray"),
         ([np.zeros((4, 4))], 2, ValueError, "X has 2 rows and y has 1"),
-        (pd.DataFrame({"a": [1], "b": [2]}), 1, ValueError, "one column of pictures, got a frame"),
+        (pd.DataFrame({"a": [1], "b": [2]}), 1, ValueError, "one column of images, got a frame"),
         ([np.zeros((4, 4)), 5.5], 2, CellTypeError, "Column 'y', row 1: Cannot read a picture"),
         (["no file.png"], 1, MediaDecodeError, "Column 'y', row 0"),
         (pd.Series([b"x"], index=["u7"]), 1, MediaDecodeError, "Column 'y', row 'u7'"),
     ],
 )
-def test_what_holds_no_pictures_is_told(y, n, error, message):
+def test_what_holds_no_images_is_refused(y, n, error, message):
     with pytest.raises(error, match=message):
-        pictures_of_rows(y, n, "Painter", image_size=8, mode="auto")
+        images_of_rows(y, n, "Generator", image_size=8, mode="auto")

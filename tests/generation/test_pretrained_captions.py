@@ -16,11 +16,12 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
-from skmm import CaptionGenerator, config_context
+from skmm import CaptionGenerator, PretrainedCaptionGenerator, config_context
 from skmm.backbones._pretrained._captioner import Captioner
 from skmm.backbones._pretrained._captioner_loading import captioner_count
 from skmm.encoders import ImageEncoder
 from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError, ModalityMissingError
+from skmm.generation import BeamSearch, NucleusSampling
 
 transformers = pytest.importorskip("transformers", reason="checkpoints need the extra 'hub'")
 
@@ -60,7 +61,7 @@ def frame(kind="vit_gpt2"):
 def captions(model, kind="vit_gpt2", **params):
     modality = "audio" if kind == "whisper" else "image"
     options = {"max_length": 8, **params}
-    return CaptionGenerator([("cells", modality, ["seen"])], model=model, **options)
+    return PretrainedCaptionGenerator(model, [("cells", modality, ["seen"])], **options)
 
 
 class ByHand:
@@ -178,7 +179,7 @@ class TestAsByHand:
 
     def test_beam(self, folder, by_hand, kind, prompt):
         X = frame(kind)
-        params = {"decoding": "beam", "beam_size": 3, "length_penalty": 1.0, "prompt": prompt}
+        params = {"decoding": BeamSearch(3, length_penalty=1.0), "prompt": prompt}
         written = captions(folder(kind), kind, **params).fit(X).predict(X)
         options = {"num_beams": 3, "length_penalty": 1.0}
         assert list(written) == [by_hand(kind).write(cell, prompt, **options) for cell in X["seen"]]
@@ -283,7 +284,7 @@ class TestNucleus:
 
     def test_of_one_token_is_greedy(self, folder):
         X = frame("git")
-        generator = captions(folder("git"), decoding="nucleus", top_p=1e-6, random_state=0).fit(X)
+        generator = captions(folder("git"), decoding=NucleusSampling(1e-6), random_state=0).fit(X)
         likeliest = generator.predict(X)
         assert list(likeliest) == list(generator.set_params(decoding="greedy").predict(X))
 
@@ -291,9 +292,7 @@ class TestNucleus:
         X = frame().iloc[np.zeros(600, int)]
         generator = captions(
             folder("vit_gpt2"),
-            decoding="nucleus",
-            top_p=1.0,
-            temperature=4.0,
+            decoding=NucleusSampling(1.0, temperature=4.0),
             max_length=1,
             batch_size=300,
             random_state=0,
@@ -369,7 +368,7 @@ class TestRows:
     def test_a_prompt_for_each_row(self, folder, kind):
         """A column of questions, of unlike lengths."""
         X = frame(kind).assign(question=["what ?", "a cat on the dog", None, "what ?"])
-        generator = captions(folder(kind), prefix="question").fit(X)
+        generator = captions(folder(kind), prompt_column="question").fit(X)
         texts = generator.predict(X)
         for row, question in enumerate(X["question"]):
             alone = captions(
@@ -422,7 +421,7 @@ class TestEstimator:
 
     def test_auto(self, folder):
         X = pd.DataFrame({"photo": tiny_writers.plain_pictures(), "price": [1.0, 2.0, 3.0, 4.0]})
-        texts = CaptionGenerator(model=str(folder("git")), max_length=8).fit(X).predict(X)
+        texts = PretrainedCaptionGenerator(str(folder("git")), max_length=8).fit(X).predict(X)
         assert list(texts) == list(captions(folder("git")).fit(frame()).predict(frame()))
 
     def test_score_and_search(self, folder):
@@ -462,7 +461,7 @@ class TestEstimator:
         for method in (generator.predict, generator.predict_log_proba):
             with pytest.raises(NotFittedError):
                 method(frame())
-        with pytest.raises(NotFittedError):
+        with pytest.raises(ValueError, match="The 'model' parameter"):
             generator.fit(frame()).set_params(model=None).predict(frame())
 
 
@@ -482,7 +481,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("middle", [ImageEncoder(), "text", "passthrough", "tabular"])
     def test_other_middles(self, folder, middle):
-        generator = CaptionGenerator([("cells", middle, ["seen"])], model=folder("git"))
+        generator = PretrainedCaptionGenerator(folder("git"), [("cells", middle, ["seen"])])
         with pytest.raises(ValueError, match="must be 'image' or 'audio', got"):
             generator.fit(frame())
 
@@ -493,14 +492,14 @@ class TestRefused:
             with pytest.raises(
                 ValueError, match=r"one column of image cells, got 2 \('seen', 'oth"
             ):
-                CaptionGenerator(modalities, model=folder("git")).fit(X)
+                PretrainedCaptionGenerator(folder("git"), modalities).fit(X)
         dropped = [triples[0], ("b", "drop", ["other"])]
-        assert len(CaptionGenerator(dropped, model=folder("git")).fit(X).predict(X)) == 4
+        assert len(PretrainedCaptionGenerator(folder("git"), dropped).fit(X).predict(X)) == 4
 
     def test_no_such_column(self, folder):
         X = pd.DataFrame({"price": [1.0, 2.0]})
         with pytest.raises(ValueError, match=r"from one column of image cells, got 0 \('price'\)"):
-            CaptionGenerator(model=folder("git")).fit(X)
+            PretrainedCaptionGenerator(folder("git")).fit(X)
 
     def test_no_folder(self):
         with pytest.raises(CheckpointError, match="no folder that exists"):
@@ -557,7 +556,7 @@ class TestRefused:
         wavfile.write(file, 16_000, X["seen"][0])
         X = pd.DataFrame({"seen": [*tiny_writers.tones(), file.getvalue()]}, index=list("abcd"))
         generator = captions(folder("whisper"), "whisper").fit(X)
-        with pytest.raises(ValueError, match=r"row 'd': the sound lasts longer than the 2 seconds"):
+        with pytest.raises(ValueError, match=r"row 'd': the audio lasts longer than the 2 seconds"):
             generator.predict(X)
 
     def test_bad_cells(self, folder):
@@ -565,10 +564,10 @@ class TestRefused:
             {"seen": [*tiny_writers.plain_pictures(1), b"no picture"]}, index=["a", "b"]
         )
         generator = captions(folder("git")).fit(X)
-        with pytest.raises(MediaDecodeError, match="CaptionGenerator: .*'seen'.*'b'"):
+        with pytest.raises(MediaDecodeError, match="PretrainedCaptionGenerator: .*'seen'.*'b'"):
             generator.predict(X)
         X = pd.DataFrame({"seen": [object()]}, index=["b"])
-        with pytest.raises(CellTypeError, match="CaptionGenerator: .*'seen'.*'b'"):
+        with pytest.raises(CellTypeError, match="PretrainedCaptionGenerator: .*'seen'.*'b'"):
             generator.predict(X)
 
     @pytest.mark.parametrize(("name", "value"), [("model", 3), ("prompt", 3)])

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 
-from skmm import ImageGenerator, config_context
+from skmm import PretrainedImageGenerator, config_context
 from skmm.backbones._pretrained._diffusion import pipeline_count, resolve_pipeline
 from skmm.exceptions import CellTypeError, CheckpointError, ModalityMissingError
 
@@ -48,7 +48,7 @@ def own(folder, tmp_path):
 
 def images(model, **params):
     options = {"n_steps": 3, "guidance_scale": 4.0, "image_size": 16, "random_state": 0, **params}
-    return ImageGenerator([("text", "text", ["said"])], model=model, **options)
+    return PretrainedImageGenerator(model, [("text", "text", ["said"])], **options)
 
 
 def test_is_what_the_pipeline_draws(folder):
@@ -101,7 +101,7 @@ def test_a_row_without_a_text(folder):
     drawn = model.predict(some)
     empty = images(folder).fit(X).predict(pd.DataFrame({"said": ["a photo of a red cat", "", ""]}))
     assert np.array_equal(drawn, empty)  # the prompt of an absent text is empty, template or not
-    with pytest.raises(ModalityMissingError, match="ImageGenerator"):
+    with pytest.raises(ModalityMissingError, match="PretrainedImageGenerator"):
         model.set_params(all_missing="raise").predict(some)
 
 
@@ -114,7 +114,7 @@ def test_size_and_colours(folder):
     clear = [Image.new("RGBA", (8, 8), (255, 0, 0, 100)), None, None, None]
     assert images(folder).fit(X, clear).mode_ == "RGB"
     assert np.array_equal(colour.predict(X), grey.predict(X))
-    with pytest.raises(ValueError, match="draws no opacity.*got 'RGBA'"):
+    with pytest.raises(ValueError, match="The 'mode' parameter.*Got 'RGBA'"):
         images(folder, mode="RGBA").fit(X)
     with pytest.raises(ValueError, match="X has 4 rows and y has 3"):
         images(folder).fit(X, y[:3])
@@ -132,7 +132,7 @@ def test_fit_trains_nothing(folder):
         images(folder).predict(X)
     # "auto" finds the one column of texts.
     rows = pd.DataFrame({"said": ["a red cat on the mat", "a dog ran away", "the moon is out"]})
-    auto = ImageGenerator(model=folder, n_steps=2, image_size=8, random_state=0).fit(rows)
+    auto = PretrainedImageGenerator(folder, n_steps=2, image_size=8, random_state=0).fit(rows)
     assert auto.predict(rows).shape == (3, 8, 8, 3)
 
 
@@ -163,20 +163,21 @@ def test_other_weights_than_those_of_fit_are_refused(own):
     assert not np.array_equal(model.fit(X).predict(X), changed)
 
 
-def test_trained_from_scratch_and_then_with_a_pipeline(folder):
+def test_score(folder):
     y = list(np.random.default_rng(0).integers(0, 255, (4, 8, 8), dtype=np.uint8))
-    model = ImageGenerator(
-        [("text", "text", ["said"])], image_size=8, n_channels=8, n_components=8, max_epochs=1
-    )
-    model.fit(X, y).set_params(model=folder, n_steps=2)
-    assert model.checkpoint_ is None
-    with pytest.raises(NotFittedError, match="is not fitted yet with model="):
-        model.predict(X)
-    model.fit(X, y)
-    assert not hasattr(model, "module_")
-    assert hasattr(model, "checkpoint_") and model.predict(X).shape == (4, 8, 8)
+    model = images(folder, image_size=8, n_steps=2)
+    with pytest.raises(NotFittedError):
+        model.score(X, y)
+    assert model.fit(X, y).predict(X).shape == (4, 8, 8)
     frechet = model.set_params(feature_encoder=_Mean()).score(X, y)
     assert np.isfinite(frechet) and frechet < 0
+    with pytest.raises(ValueError, match="alignment has no effect with scoring='frechet'"):
+        model.set_params(alignment=_Space()).score(X, y)
+
+
+class _Space:
+    def transform_modality(self, X, modality):
+        """Give a vector for each row."""
 
 
 class _Mean(BaseEstimator):
@@ -202,8 +203,8 @@ def test_bad_input_is_told(folder, case):
         with pytest.raises(ValueError, match=r"from one column of texts, got 2 \('said', 'more'\)"):
             images(folder).set_params(modalities=[("t", "text", ["said", "more"])]).fit(two)
     elif case == "no text":
-        with pytest.raises(ValueError, match="draws from one column of texts, got"):
-            ImageGenerator(model=folder).fit(pd.DataFrame({"n": np.arange(5.0)}))
+        with pytest.raises(ValueError, match="generates from one column of texts, got"):
+            PretrainedImageGenerator(folder).fit(pd.DataFrame({"n": np.arange(5.0)}))
     else:
         odd = pd.DataFrame({"said": ["a", b"b"]})
         with pytest.raises(CellTypeError, match="Column 'said', row 1"):

@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from skmm import CaptionGenerator, ImageEncoder, JointFusionClassifier, TextEncoder
 from skmm.exceptions import CellTypeError, ConvergenceError, ModalityMissingError
-from skmm.generation import QuestionAnswerer
+from skmm.generation import BeamSearch, QuestionAnswerer
 from skmm.metrics import vqa_accuracy
 
 SMALL = {"n_components": 32, "n_layers": 1, "max_epochs": 12, "batch_size": 16, "random_state": 0}
@@ -93,14 +93,16 @@ def test_closed_is_the_fusion_with_the_question_as_one_more_modality():
 
 def test_open_is_the_generator_with_the_question_as_prefix():
     X, y = things(80)
-    options = {"decoder": "gru", "decoding": "beam", "beam_size": 2, "max_epochs": 2}
+    options = {"decoder": "gru", "decoding": BeamSearch(2), "max_epochs": 2}
     answerer = small(vocabulary="open", **options).fit(X, y)
-    writer = CaptionGenerator(
+    captions = CaptionGenerator(
         [("seen", "passthrough", ["seen"])], prefix="question", learning_rate=5e-3,
         modality_dropout=0.1, early_stopping=False, **{**SMALL, **options},
     ).fit(X, y)  # fmt: skip
-    np.testing.assert_array_equal(answerer.predict_log_proba(X, y), writer.predict_log_proba(X, y))
-    np.testing.assert_array_equal(answerer.predict(X), writer.predict(X))
+    np.testing.assert_array_equal(
+        answerer.predict_log_proba(X, y), captions.predict_log_proba(X, y)
+    )
+    np.testing.assert_array_equal(answerer.predict(X), captions.predict(X))
     assert not hasattr(answerer, "classes_") and not hasattr(answerer, "predict_proba")
 
 
@@ -267,7 +269,10 @@ def test_question_encoder_is_cloned_and_reached_by_name():
 def test_searched_and_scored_as_a_classifier():
     X, y = things(90)
     assert is_classifier(small()) and not is_classifier(small(vocabulary="open"))
-    grid = {"strategy": ["concat"], "n_components": [8], "vocabulary": ROUTES}
+    grid = [
+        {"strategy": ["concat"], "n_components": [8], "vocabulary": ["closed"]},
+        {"n_components": [8], "vocabulary": ["open"]},
+    ]
     search = GridSearchCV(small(max_epochs=1), grid, cv=2, scoring="accuracy").fit(X, y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     losses = cross_val_score(small(max_epochs=1), X, y, cv=2, scoring="neg_log_loss")
@@ -277,13 +282,18 @@ def test_searched_and_scored_as_a_classifier():
 def test_read_when_it_answers(fitted):
     X, _ = things(20)
     answerer = copy.copy(fitted)
-    answerer.set_params(missing_columns="absent", decoding="beam", beam_size=3, max_length=1)
+    answerer.set_params(missing_columns="absent")
+    if fitted.vocabulary == "open":
+        answerer.set_params(decoding="beam", decoding__beam_size=3, max_length=1)
     assert (answerer.predict(X[["question"]]) != None).all()  # noqa: E711
     assert answerer.estimator_ is fitted.estimator_ and fitted.estimator_.missing_columns == "raise"
     if fitted.vocabulary == "open":
         assert all(" " not in answer for answer in answerer.predict(X))
-    with pytest.raises(ValueError, match="The 'beam_size' parameter"):
-        answerer.set_params(beam_size=0).predict(X)
+        with pytest.raises(ValueError, match="The 'beam_size' parameter"):
+            answerer.set_params(decoding__beam_size=0).predict(X)
+    else:
+        with pytest.raises(ValueError, match="max_length has no effect with vocabulary='closed'"):
+            answerer.set_params(max_length=1).predict(X)
 
 
 def test_pickle_clone_and_the_same_seed(fitted):
@@ -342,6 +352,26 @@ def test_errors(params, y, error, message):
     X["number"] = np.arange(60.0)
     with pytest.raises(error, match=message):
         small(**params).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"decoder": "gru"}, "decoder has no effect with vocabulary='closed'"),
+        ({"decoding": "beam"}, "decoding has no effect with vocabulary='closed'"),
+        ({"vocabulary": "open", "strategy": "mean"}, "strategy has no effect with vocabulary='o"),
+        ({"vocabulary": "open", "max_answers": 3}, "max_answers has no effect with vocabulary='o"),
+        ({"vocabulary": "open", "question_encoder": "text"}, "question_encoder has no effect"),
+        ({"max_tokens": 3}, "max_tokens has no effect with granularity='pooled'"),
+        (
+            {"vocabulary": "open", "decoder": "gru", "n_heads": 2},
+            "n_heads has no effect with decoder='gru'",
+        ),
+    ],
+)
+def test_parameters_without_effect_are_refused(params, message):
+    with pytest.raises(ValueError, match=f"QuestionAnswerer: {message}"):
+        small(**params).fit(*things(60))
 
 
 def test_a_frame_without_text_or_without_anything_else():

@@ -258,6 +258,18 @@ def test_a_target_of_no_series_is_told(ramps, y, error, message):
         small().fit(ramps[0], y)
 
 
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"decoder": "gru", "n_heads": 2}, "n_heads has no effect with decoder='gru'"),
+        ({"max_tokens": 3}, "max_tokens has no effect with granularity='pooled'"),
+    ],
+)
+def test_parameters_without_effect_are_refused(ramps, params, message):
+    with pytest.raises(ValueError, match=f"SeriesGenerator: {message}"):
+        small(**params).fit(*ramps)
+
+
 def test_score_tells_what_is_wrong(fitted, ramps):
     X, y = ramps
     with pytest.raises(ValueError, match="series of y have 1 channels, those of fit had 2"):

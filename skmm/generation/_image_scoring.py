@@ -1,0 +1,95 @@
+"""How good generated images are: the score of the image generators."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from skmm._compose._base import Transformer
+from skmm._compose._default_encoder import default_encoder
+from skmm._constraints import HasMethods, StrOptions
+from skmm._frame._column import n_rows
+from skmm._frame._types import CellColumn, Frame
+from skmm.generation._base import refuse_useless
+from skmm.generation._image_targets import images_of_rows, to_user_images
+from skmm.metrics import make_picture_scorer
+
+__all__ = ["ImageScoreMixin"]
+
+
+class ImageScoreMixin(BaseEstimator):
+    """The score of a generator of images.
+
+    A subclass has ``predict``, sets ``mode_`` and ``_size`` in ``fit``, and calls
+    ``_check_scoring`` there.
+    """
+
+    scoring: str | Callable[..., float]
+    feature_encoder: Transformer | None
+    alignment: BaseEstimator | None
+    mode_: str
+    _size: int
+
+    _scoring_constraints: ClassVar[dict[str, Any]] = {
+        "scoring": [StrOptions({"frechet", "alignment"}), callable],
+        "feature_encoder": [HasMethods(["fit", "transform"]), None],
+        "alignment": [HasMethods("transform_modality"), None],
+    }
+
+    def _check_scoring(self) -> None:
+        """Refuse what the kind of score makes useless."""
+        if self.scoring != "frechet":
+            refuse_useless(self, "scoring", ["feature_encoder"])
+        if self.scoring != "alignment":
+            refuse_useless(self, "scoring", ["alignment"])
+
+    def score(self, X: Frame, y: CellColumn) -> float:
+        """Return how near generated images are to those given, or to what they should show.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Cells.
+        y : array-like of shape (n_samples,)
+            Images as for ``fit``. Rows without one are left out.
+
+        Returns
+        -------
+        score : float
+            By ``scoring``, higher is better.
+        """
+        check_is_fitted(self, "mode_")
+        self._validate_params()
+        self._check_scoring()
+        if callable(self.scoring):
+            return float(self.scoring(y, self.predict(X)))
+        if self.scoring == "alignment":
+            if self.alignment is None:
+                raise ValueError(
+                    f"{type(self).__name__}: scoring='alignment' needs alignment=, a fitted"
+                    " estimator of skmm.alignment. Give one, or set scoring='frechet'."
+                )
+            return float(make_picture_scorer("alignment", alignment=self.alignment)(self, X, y))
+        owner = f"{type(self).__name__}.score"
+        real = images_of_rows(y, n_rows(X), owner, image_size=self._size, mode=self.mode_)
+        # Of the size and the colours of generated ones: the rest they cannot have.
+        cells = np.full(len(real.known), None, dtype=object)
+        images = list(to_user_images(real.pixels, self.mode_))
+        for row, image in zip(np.flatnonzero(real.known), images, strict=True):
+            cells[row] = image
+        encoder = _fitted_encoder(self.feature_encoder, images)
+        return float(make_picture_scorer("frechet", encoder=encoder)(self, X, cells))
+
+
+def _fitted_encoder(encoder: Transformer | None, images: list[np.ndarray]) -> Transformer:
+    """Encoder whose features are compared, fitted on real images if it is not yet."""
+    if encoder is None:
+        encoder = default_encoder("image")
+    try:
+        check_is_fitted(encoder)
+    except NotFittedError:
+        encoder = clone(encoder).fit(images)
+    return encoder
