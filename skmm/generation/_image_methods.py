@@ -77,14 +77,41 @@ class BaseImageMethod(BaseMethod, ABC):
         """Return the shape of the noise of one row."""
 
     def callbacks(self, owner: str) -> list[tuple[str, object]]:
-        """Return what watches the training of an estimator of class ``owner``."""
+        """Return what watches the training.
+
+        Parameters
+        ----------
+        owner : str
+            Class that is trained, for messages.
+
+        Returns
+        -------
+        callbacks : list of (name, callback)
+            Of skorch.
+        """
         return [("skmm_average", KeepAverage())]
 
     def prepare(self, net: JointNet, learning_rate: float) -> None:
-        """Change the net before its training begins."""
+        """Change the net before its training begins.
+
+        Parameters
+        ----------
+        net : JointNet
+            Before its training.
+        learning_rate : float
+            Of the network that generates.
+        """
 
     def check_module(self, module: nn.Module, owner: str) -> None:
-        """Refuse a module that was trained by another method."""
+        """Refuse a module that was trained by another method.
+
+        Parameters
+        ----------
+        module : nn.Module
+            Trained.
+        owner : str
+            Class that asks, for messages.
+        """
         if not isinstance(module, self._module_type):
             raise ValueError(
                 f"{owner}: method={self!r} generates with networks that were trained by it, and"
