@@ -48,7 +48,7 @@ def test_callbacks_are_called_and_left_as_they_were(data):
     used = dict(model.net_.callbacks_)["Count"]
     assert (used.n_epochs_, used.n_batches_) == (4, 4 * 4)
     assert (given.n_epochs_, given.n_batches_) == (0, 0)
-    assert clone(model).callbacks[0] is not given
+    assert clone(model).trainer.callbacks[0] is not given
 
 
 def test_checkpoint_keeps_the_best_epoch(data, tmp_path):
@@ -215,4 +215,4 @@ def test_shallow_copy_shares_the_network(data):
 def test_pickle_and_clone_before_fit(data):
     model = classifier(callbacks=[EpochScoring("accuracy")])
     assert pickle.loads(pickle.dumps(model)).max_epochs == 4
-    assert clone(model).callbacks is not model.callbacks
+    assert clone(model).trainer.callbacks is not model.trainer.callbacks

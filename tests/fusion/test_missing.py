@@ -348,7 +348,7 @@ def test_copies_pickles_and_going_on(missing):
 
 def test_a_copy_in_the_middle_of_a_batch():
     module = joint_module("impute").train()
-    module(**batch())
+    module(batch())
     assert copy.deepcopy(module).take_auxiliary() is None
     assert module.take_auxiliary() is not None
 
