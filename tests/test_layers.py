@@ -8,6 +8,7 @@ import ast
 import io
 import sys
 import tokenize
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -286,7 +287,77 @@ def too_long(files: list[File]) -> list[str]:
     return wrong
 
 
-RULES = [wrong_rooms, wrong_packages, dynamic_imports, private_sklearn, circles, too_long]
+# Modules whose private names we need, and names that are public in spite of their underscore.
+LIBRARIES = {"nn", "sys", "torch"}
+OPEN = {"_asdict", "_init_callback_context", "_modules", "_parameters", "_replace"}
+
+
+def private_reach(files: list[File]) -> list[str]:
+    """Private attributes of other objects: only a class and its own file may touch them."""
+    wrong = []
+    for file in files:
+        own = {name for node in ast.walk(file.tree) for name in _private_names_defined(node)}
+        for node in running_nodes(file.tree):
+            if not isinstance(node, ast.Attribute) or not _is_private(node.attr):
+                continue
+            base = ast.unparse(node.value)
+            if base in {"self", "cls"} or base.startswith("super(") or node.attr in own:
+                continue
+            if base.partition(".")[0] in LIBRARIES or node.attr in OPEN:
+                continue
+            if base[0].isupper():  # of a base class, which its subclass extends
+                continue
+            wrong.append(f"{file.path}:{node.lineno}: {ast.unparse(node)}")
+    return wrong
+
+
+def _private_names_defined(node: ast.AST) -> list[str]:
+    """Private names that a node defines: functions, names, attributes of ``self``."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        return [node.id]
+    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+        return [node.attr] if ast.unparse(node.value) in {"self", "cls"} else []
+    return []
+
+
+def same_names(files: list[File]) -> list[str]:
+    """Classes of one name, and file names that stand in more than two folders."""
+    classes, names = defaultdict(list), defaultdict(list)
+    for file in files:
+        folder, _, name = file.path.rpartition("/")
+        names[name].append(folder)
+        for node in ast.walk(file.tree):
+            if isinstance(node, ast.ClassDef):
+                classes[node.name].append(file.path)
+    wrong = [f"class {name}: {', '.join(paths)}" for name, paths in classes.items() if paths[1:]]
+    for name, folders in names.items():
+        if len(folders) > 2 and name not in {"__init__.py", "_base.py"}:
+            wrong.append(f"file {name}: {', '.join(folders)}")
+    return wrong
+
+
+def single_subclasses(files: list[File]) -> list[str]:
+    """Bases and mixins that are there for one class alone: they belong into that class."""
+    classes = [n for file in files for n in ast.walk(file.tree) if isinstance(n, ast.ClassDef)]
+    bases = Counter(
+        ast.unparse(base).partition("[")[0].rpartition(".")[2]
+        for node in classes
+        for base in node.bases
+    )
+    return [
+        f"{node.name} has one subclass"
+        for node in classes
+        if (node.name.strip("_").startswith("Base") or node.name.endswith("Mixin"))
+        and bases[node.name] == 1
+    ]
+
+
+RULES = [
+    *(wrong_rooms, wrong_packages, dynamic_imports, private_sklearn, circles, too_long),
+    *(private_reach, same_names, single_subclasses),
+]
 
 
 @pytest.fixture(scope="module")
@@ -378,6 +449,17 @@ BAD = {
         "import sklearn\nsklearn.utils._metadata",
     ),
     "circle": (circles, "_column.py", "from skmm._optional import x"),
+    "private attribute of another": (
+        private_reach,
+        "fusion/_base.py",
+        "def f(other):\n    return other._secret",
+    ),
+    "two classes of a name": (same_names, "fusion/_base.py", "class B: ...\nclass B: ..."),
+    "base of one class": (
+        single_subclasses,
+        "fusion/_base.py",
+        "class BaseThing: ...\nclass Thing(BaseThing): ...",
+    ),
     "long file": (too_long, "_column.py", "x = 1\n" * 401),
     "long function": (too_long, "_column.py", LONG_FUNCTION),
 }
@@ -399,7 +481,10 @@ def test_each_rule_can_fail(case, tmp_path):
         target.write_text(content)
     found = rule(read_package(tmp_path))
     assert len(found) >= 1
-    assert path.removesuffix(".py").rpartition("/")[2] in str(found)
+    named = (
+        "BaseThing" if rule is single_subclasses else path.removesuffix(".py").rpartition("/")[2]
+    )
+    assert named in str(found)
 
 
 def test_imports_for_type_checkers_do_not_count(tmp_path):

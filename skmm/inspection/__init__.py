@@ -1,5 +1,6 @@
 """Inspection: what each modality is worth to an estimator, and what its loss costs."""
 
+from skmm.inspection._comparison import FusionReport
 from skmm.inspection._curve import missing_modality_curve
 from skmm.inspection._displays import (
     AlignmentMapDisplay,
@@ -13,7 +14,6 @@ from skmm.inspection._displays import (
 )
 from skmm.inspection._fusion_report import fusion_report
 from skmm.inspection._importance import modality_importance
-from skmm.inspection._report import FusionReport
 from skmm.inspection._shapley import modality_shapley
 from skmm.inspection._token_attribution import token_attribution
 from skmm.inspection._weights import modality_weights

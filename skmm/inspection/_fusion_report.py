@@ -19,8 +19,8 @@ from skmm._constraints import Estimator, RandomState, Scoring, Splits
 from skmm._frame._column import take_rows
 from skmm._frame._types import Frame
 from skmm.exceptions import FusionWarning
+from skmm.inspection._comparison import FusionReport
 from skmm.inspection._modalities import keep_only, modality_columns, with_triples
-from skmm.inspection._report import FusionReport
 from skmm.inspection._validation import check_rows, check_scorer, group_splitter, make_splits
 
 __all__ = ["fusion_report"]

@@ -15,7 +15,7 @@ from skmm.metrics._retrieval import (
     recall_at_k,
 )
 from skmm.metrics._scorers import make_picture_scorer, make_retrieval_scorer, make_text_scorer
-from skmm.metrics._text import chrf, cider, corpus_bleu, exact_match, rouge_l
+from skmm.metrics._text_metrics import chrf, cider, corpus_bleu, exact_match, rouge_l
 
 __all__ = [
     "chrf",

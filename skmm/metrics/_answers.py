@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skmm.metrics._texts import plain_words, text_rows
+from skmm.metrics._text_rows import plain_words, text_rows
 
 __all__ = ["vqa_accuracy"]
 

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from skmm.metrics._images import frechet_distance, paired_cosine
 from skmm.metrics._retrieval import METRICS, check_params, measure
-from skmm.metrics._text import chrf, cider, corpus_bleu, exact_match, rouge_l
-from skmm.metrics._texts import is_missing
+from skmm.metrics._text_metrics import chrf, cider, corpus_bleu, exact_match, rouge_l
+from skmm.metrics._text_rows import is_missing
 
 if TYPE_CHECKING:
     from skmm._frame._types import CellColumn

@@ -23,7 +23,7 @@ from fusions_report import pays_on_emoji
 from report import RESULTS, table, write_section
 
 from skmm import JointFusionClassifier, set_config
-from skmm.inspection._report import compare
+from skmm.inspection._comparison import compare
 
 SEEDS = (0, 1, 2, 3, 4)
 SMALL_SEEDS = (0, 1)

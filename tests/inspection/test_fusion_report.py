@@ -23,8 +23,8 @@ from skmm import EarlyFusion, LateFusionClassifier, LateFusionRegressor, ModuleE
 from skmm.datasets import make_multimodal_classification, make_multimodal_regression
 from skmm.exceptions import FusionWarning
 from skmm.inspection import fusion_report
+from skmm.inspection._comparison import compare
 from skmm.inspection._fusion_report import _inner_jobs, _PlannedFit, _Result, _table, choose_subsets
-from skmm.inspection._report import compare
 
 MODEL = make_pipeline(
     EarlyFusion([(name, "passthrough", [name]) for name in "ab"]), LogisticRegression()

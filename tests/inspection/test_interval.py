@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.model_selection import KFold, RepeatedKFold, ShuffleSplit
 
-from skmm.inspection._report import compare, holm
+from skmm.inspection._comparison import compare, holm
 
 N = 80
 SIGN = np.where(np.arange(N) % 2, 1.0, -1.0)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skmm.metrics._texts import TextRow, count_ngrams, marked_words, plain_words, text_rows
+from skmm.metrics._text_rows import TextRow, count_ngrams, marked_words, plain_words, text_rows
 
 __all__ = [
     "bleu",

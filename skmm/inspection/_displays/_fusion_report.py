@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from skmm._constraints import Estimator, RandomState, Scoring, Splits
 from skmm._frame._types import Frame
+from skmm.inspection._comparison import FusionReport
 from skmm.inspection._displays._drawing import (
     BLUE,
     COLORS,
@@ -19,7 +20,6 @@ from skmm.inspection._displays._drawing import (
     tidy,
 )
 from skmm.inspection._fusion_report import fusion_report
-from skmm.inspection._report import FusionReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
