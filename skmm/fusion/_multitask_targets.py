@@ -15,7 +15,6 @@ from skmm.fusion._targets import ClassTarget, JointTarget, ValueTarget
 from skmm.nets import (
     FixedWeights,
     GradNormWeights,
-    Head,
     TaskHeads,
     TaskLoss,
     UncertaintyWeights,
@@ -257,10 +256,9 @@ class MultiTaskTarget(JointTarget):
 
     def head(self, n_components: int, dropout: float) -> nn.Module:
         """Return untrained heads side by side, or one linear map where that will do."""
-        heads = [task.head(n_components, dropout) for task in self.targets.values()]
-        if all(isinstance(head, Head) for head in heads):
+        if not any(task.is_ordinal for task in self.targets.values()):
             return super().head(n_components, dropout)
-        return TaskHeads(heads)
+        return TaskHeads(task.head(n_components, dropout) for task in self.targets.values())
 
     def criterion(self, weights: Any = "equal", alpha: float = 1.5) -> TaskLoss:
         """Loss of each row: the weighted sum of the tasks'."""

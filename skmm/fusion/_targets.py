@@ -37,6 +37,11 @@ class JointTarget(Target):
     def n_outputs(self) -> int:
         """Width of the net's output."""
 
+    @property
+    def is_ordinal(self) -> bool:
+        """Whether outputs are thresholds between classes in an order, from a head of its own."""
+        return False
+
     @abstractmethod
     def learn(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> None:
         """Learn priors or scales."""
