@@ -359,7 +359,7 @@ def fitted_instance(cls: type) -> Any:
     return EncoderCase(instance, cells_of(instance)).fit()
 
 
-def expected_failed_checks(estimator: object) -> dict[str, str]:
+def expected_failed_checks(estimator: Any) -> dict[str, str]:
     """Checks of scikit-learn that an instance may fail, and why.
 
     Parameters
