@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from sklearn.frozen import FrozenEstimator
 
-from skmm import ContrastiveAlignment, CrossModalRetriever, ImageEncoder, TextEncoder
+from skmm import ContrastiveAlignment, CrossModalRetriever, ImageEncoder, TextEncoder, Trainer
 from skmm.datasets import load_glyphs_retrieval
 from skmm.metrics import median_rank, recall_at_k
 
@@ -35,9 +35,8 @@ alignment = ContrastiveAlignment(
         ("name", TextEncoder("tfidf"), ["name"]),
     ],
     n_components=64,
-    early_stopping=False,
+    trainer=Trainer(early_stopping=False, learning_rate=1e-3),
     max_epochs=25,
-    learning_rate=1e-3,
     random_state=0,
 ).fit(train)
 

@@ -35,7 +35,7 @@ FRAME = "keeps the rows that it searches, and skops takes no DataFrame"
 NOT_BY_SKOPS = {
     **{("AudioEncoder", i): TORCH for i in (0, 1)},
     **{("AutoencoderAlignment", i): TORCH for i in (0, 1)},
-    ("CCAAlignment", 2): TORCH,
+    ("CCAAlignment", 0): TORCH,
     **{("CaptionGenerator", i): TORCH for i in (0, 1)},
     **{("ContrastiveAlignment", i): TORCH for i in (0, 1)},
     ("CrossModalRetriever", 0): FRAME,

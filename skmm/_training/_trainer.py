@@ -196,6 +196,17 @@ class Trainer(BaseEstimator):
             unused = ["validation_fraction", "n_iter_no_change"]
             refuse_unused(self, unused, "without early_stopping")
 
+    def rows_per_step(self, defaults: TrainingDefaults) -> int:
+        """Return how many rows a step is taken over, which a loss that compares them may need.
+
+        Parameters
+        ----------
+        defaults : TrainingDefaults
+            Of the estimator.
+        """
+        n_rows: int = _given(self.batch_size, defaults.batch_size)
+        return n_rows * self.accumulate
+
     def hold_out(
         self,
         rows: np.ndarray,
@@ -242,6 +253,7 @@ class Trainer(BaseEstimator):
         valid: TensorDataset | None = None,
         defaults: TrainingDefaults | None = None,
         max_epochs: int | None = None,
+        batch_size: int | None = None,
         callbacks: Sequence[object] = (),
         device: str | torch.device = "auto",
         verbose: bool | int = 0,
@@ -263,6 +275,8 @@ class Trainer(BaseEstimator):
             What ``"auto"`` means; None takes those of a joint fusion.
         max_epochs : int, default=None
             None is the trainer's.
+        batch_size : int, default=None
+            None is the trainer's; for a method that divides the rows in a way of its own.
         callbacks : sequence of skorch callbacks, default=()
             Those of the method; the user's come first.
         device : str, default="auto"
@@ -283,12 +297,14 @@ class Trainer(BaseEstimator):
             If the loss is no longer a number.
         """
         if net is None:
+            defaults = defaults or TrainingDefaults()
             net = self._new_net(
                 module,
                 loss,
                 valid,
-                defaults or TrainingDefaults(),
+                defaults,
                 max_epochs or self.max_epochs,
+                batch_size or _given(self.batch_size, defaults.batch_size),
                 [*copy.deepcopy(list(self.callbacks or [])), *callbacks],
                 resolve_device(device),
                 verbose,
@@ -305,6 +321,7 @@ class Trainer(BaseEstimator):
         valid: TensorDataset | None,
         defaults: TrainingDefaults,
         max_epochs: int,
+        batch_size: int,
         callbacks: list[object],
         device: torch.device,
         verbose: bool | int,
@@ -320,7 +337,7 @@ class Trainer(BaseEstimator):
             loss,
             valid=valid,
             max_epochs=max_epochs,
-            batch_size=_given(self.batch_size, defaults.batch_size),
+            batch_size=batch_size,
             accumulate=self.accumulate,
             learning_rate=_given(self.learning_rate, defaults.learning_rate),
             encoder_learning_rates=rates,

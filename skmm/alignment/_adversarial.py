@@ -18,6 +18,7 @@ from skmm._constraints import (
     RANDOM_STATE,
     Interval,
     RandomState,
+    refuse_unused,
 )
 from skmm._environment._device import one_thread, resolve_device, seeded
 from skmm.alignment._adversarial_training import AdversarialTraining, FoundRotation, Whitening
@@ -196,9 +197,9 @@ class AdversarialAlignment(BaseDecodingAlignment):
 
     def _check_settings(self) -> None:
         if self.paired:
-            self._refuse_unused(["n_init", "n_refinements"], "paired=True")
+            refuse_unused(self, ["n_init", "n_refinements"], "with paired=True")
         else:
-            self._refuse_unused(["pair_weight"], "paired=False")
+            refuse_unused(self, ["pair_weight"], "with paired=False")
 
     def _fit_blocks(
         self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray], y: np.ndarray | None

@@ -5,34 +5,30 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skmm._compose._base import Modalities
 from skmm._constraints import (
-    BATCH_SIZE,
-    DEVICE,
     FRACTION,
-    LEARNING_RATE,
     NON_NEGATIVE,
-    OPEN_FRACTION,
     POSITIVE_INT,
     POSITIVE_REAL,
-    RANDOM_STATE,
-    VERBOSE,
     RandomState,
+    refuse_unused,
 )
-from skmm._environment._device import on_device, one_thread, resolve_device, seeded
-from skmm._training._net import TensorDataset, make_net
-from skmm._training._trainer import FEWEST_TO_HOLD_OUT
-from skmm.alignment._blocks import BaseDecodingAlignment
+from skmm._environment._device import resolve_device, seeded
+from skmm._training._batches import Batch, dataset_of
+from skmm._training._network import TrainedNetworkMixin
+from skmm._training._trainer import Trainer, TrainingDefaults, threads_for
+from skmm.alignment._blocks import BaseDecodingAlignment, batch_of_blocks, unpacked
 from skmm.nets import GivenLoss, SharedAutoencoder
 
-__all__ = ["AutoencoderAlignment"]
+__all__ = ["AutoencoderAlignment", "AutoencoderModule"]
 
 _ROWS_AT_ONCE = 4096
 
 
-class AutoencoderAlignment(BaseDecodingAlignment):
+class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
     """Encode every modality into one latent vector from which all of them can be decoded.
 
     Each modality has an encoder and a decoder. They are trained so that the vector of any one
@@ -48,7 +44,7 @@ class AutoencoderAlignment(BaseDecodingAlignment):
         Length of the latent vector.
     hidden_sizes : tuple of int, default=(128,)
         Hidden layers of every encoder, and backwards of every decoder; ``()`` is
-        linear, and wants a larger ``learning_rate``.
+        linear, and wants a larger ``trainer__learning_rate``.
     dropout : float, default=0.0
         Share of the encoders' hidden units that is zeroed in training.
     reconstruction_weight : float, default=1.0
@@ -66,20 +62,12 @@ class AutoencoderAlignment(BaseDecodingAlignment):
     kl_weight : float, default=0.1
         Weight of the divergence from the prior, for ``variational=True``; 1 is the evidence bound
         for features of residual variance 1.
-    max_epochs : int, default=100
-        Passes over the training rows, at most.
-    batch_size : int, default=128
-        Rows a step.
-    learning_rate : float, default=1e-3
-        Of AdamW.
-    weight_decay : float, default=1e-4
-        Of AdamW.
-    early_stopping : bool, default=True
-        Whether to hold out rows and to keep the weights that did best on them. Needs 40 rows.
-    validation_fraction : float, default=0.1
-        Share of the rows held out.
-    n_iter_no_change : int, default=20
-        Epochs without a better loss before training ends.
+    max_epochs : int, default=None
+        Most passes over the training rows; None is the trainer's, 100.
+    trainer : Trainer, default=None
+        How the network is trained: step sizes, batches, early stopping, callbacks. None is
+        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``. ``accumulate`` is
+        refused where there is a contrast, which compares the rows of one step.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality: ``"prior"`` gives zeros, ``"raise"`` raises.
     missing_columns : {"raise", "absent"}, default="raise"
@@ -97,8 +85,10 @@ class AutoencoderAlignment(BaseDecodingAlignment):
         Names, in order.
     transformers_ : list of (name, transformer, columns)
         Fitted transformers.
-    module_ : SharedAutoencoder
-        The trained network.
+    module_ : nn.Module
+        Trained network.
+    net_ : skorch.NeuralNet
+        What trained it; not in a pickle.
     n_components_ : int
         Length of the vectors.
     history_ : list of dict of str to float
@@ -151,6 +141,7 @@ class AutoencoderAlignment(BaseDecodingAlignment):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseDecodingAlignment._parameter_constraints,
+        **TrainedNetworkMixin._training_constraints,
         "n_components": POSITIVE_INT,
         "hidden_sizes": [list, tuple],
         "dropout": FRACTION,
@@ -160,16 +151,6 @@ class AutoencoderAlignment(BaseDecodingAlignment):
         "temperature": POSITIVE_REAL,
         "variational": ["boolean"],
         "kl_weight": NON_NEGATIVE,
-        "max_epochs": POSITIVE_INT,
-        "batch_size": BATCH_SIZE,
-        "learning_rate": LEARNING_RATE,
-        "weight_decay": NON_NEGATIVE,
-        "early_stopping": ["boolean"],
-        "validation_fraction": OPEN_FRACTION,
-        "n_iter_no_change": POSITIVE_INT,
-        "device": DEVICE,
-        "random_state": RANDOM_STATE,
-        "verbose": VERBOSE,
     }
 
     def __init__(
@@ -185,13 +166,8 @@ class AutoencoderAlignment(BaseDecodingAlignment):
         temperature: float = 0.1,
         variational: bool = False,
         kl_weight: float = 0.1,
-        max_epochs: int = 100,
-        batch_size: int = 128,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 1e-4,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 20,
+        max_epochs: int | None = None,
+        trainer: Trainer | None = None,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
@@ -209,19 +185,17 @@ class AutoencoderAlignment(BaseDecodingAlignment):
         self.variational = variational
         self.kl_weight = kl_weight
         self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
+        self.trainer = trainer
         self.all_missing = all_missing
         self.missing_columns = missing_columns
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
 
+    module_: "AutoencoderModule"
+
     def _check_settings(self) -> None:
+        trainer = self._checked_trainer()
         if not (self.reconstruction_weight or self.cross_weight or self.contrastive_weight):
             raise ValueError(
                 f"{type(self).__name__}: reconstruction_weight, cross_weight and"
@@ -229,59 +203,47 @@ class AutoencoderAlignment(BaseDecodingAlignment):
                 " positive value."
             )
         if not self.variational:
-            self._refuse_unused(["kl_weight"], "variational=False")
-        if not self.contrastive_weight:
-            self._refuse_unused(["temperature"], "contrastive_weight=0")
+            refuse_unused(self, ["kl_weight"], "with variational=False")
+        if self.contrastive_weight:
+            reason = "with a contrastive_weight, whose term compares the rows of a step"
+            refuse_unused(trainer, ["accumulate"], reason)
+        else:
+            refuse_unused(self, ["temperature"], "with contrastive_weight=0")
+
+    def _training_defaults(self) -> TrainingDefaults:
+        return TrainingDefaults(batch_size=128)
 
     def _fit_blocks(
         self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray], y: np.ndarray | None
     ) -> None:
-        device, seed = resolve_device(self.device), self._draw_seed()
-        tensors = _tensors(blocks, present)
-        rows = np.flatnonzero(np.any(list(present.values()), axis=0))
-        held_out = self._hold_out(rows, seed)
-        rows = np.setdiff1d(rows, held_out)
-        with seeded(seed), one_thread():
-            module = SharedAutoencoder(
-                [values.shape[1] for values in blocks.values()],
-                self.n_components,
-                hidden_sizes=tuple(self.hidden_sizes),
-                dropout=self.dropout,
-                variational=self.variational,
-                reconstruction_weight=self.reconstruction_weight,
-                cross_weight=self.cross_weight,
-                contrastive_weight=self.contrastive_weight,
-                kl_weight=self.kl_weight,
-                temperature=self.temperature,
+        trainer, seed = self._checked_trainer(), self._draw_seed()
+        batch, device = batch_of_blocks(blocks, present), resolve_device(self.device)
+        nothing = torch.zeros(len(batch))  # the module gives losses
+        rows = np.flatnonzero(batch.present().any(axis=1))
+        held_out = trainer.hold_out(rows, None, self._training_defaults(), seed)
+        with seeded(seed):
+            self.module_ = AutoencoderModule(
+                SharedAutoencoder(
+                    [values.shape[1] for values in blocks.values()],
+                    self.n_components,
+                    hidden_sizes=tuple(self.hidden_sizes),
+                    dropout=self.dropout,
+                    variational=self.variational,
+                    reconstruction_weight=self.reconstruction_weight,
+                    cross_weight=self.cross_weight,
+                    contrastive_weight=self.contrastive_weight,
+                    kl_weight=self.kl_weight,
+                    temperature=self.temperature,
+                )
             )
-            net = make_net(
-                module,
+            self.history_ = []
+            self._train(
+                trainer,
+                dataset_of(batch, nothing, np.setdiff1d(rows, held_out), device),
                 GivenLoss(),
-                valid=_dataset(tensors, held_out, device) if len(held_out) else None,
-                max_epochs=self.max_epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                weight_decay=self.weight_decay,
-                n_iter_no_change=self.n_iter_no_change,
-                callbacks=[],
-                device=device,
-                verbose=self.verbose,
+                valid=dataset_of(batch, nothing, held_out, device) if len(held_out) else None,
             )
-            net.train(_dataset(tensors, rows, device))
-        self.module_ = module.eval()
-        self.history_ = [
-            {key: epoch[key] for key in ("train_loss", "valid_loss") if key in epoch}
-            for epoch in net.history
-        ]
-        self.n_iter_ = len(self.history_)
         self.n_components_ = self.n_components
-
-    def _hold_out(self, rows: np.ndarray, seed: int) -> np.ndarray:
-        """Which rows early stopping looks at; none without it."""
-        if not self.early_stopping or len(rows) < FEWEST_TO_HOLD_OUT:
-            return rows[:0]
-        n_held = max(2, round(len(rows) * self.validation_fraction))
-        return np.random.RandomState(seed).permutation(rows)[:n_held]
 
     # --- after fit ------------------------------------------------------------------------------
 
@@ -301,38 +263,38 @@ class AutoencoderAlignment(BaseDecodingAlignment):
         decoded: int | None = None,
     ) -> np.ndarray:
         """Latent vectors that these modalities give together, or what is decoded from them."""
-        on_device(self.module_, resolve_device(self.device))
-        device = next(self.module_.parameters()).device  # of several GPUs, the same one
+        device, autoencoder = self._placed(), self.module_.autoencoder
         places = [self.modalities_.index(name) for name in blocks]
-        tensors, results = _tensors(blocks, present), []
-        with one_thread(), torch.inference_mode():
-            for start in range(0, len(tensors["present"]), _ROWS_AT_ONCE):
-                part = {
-                    name: tensor[start : start + _ROWS_AT_ONCE].to(device)
-                    for name, tensor in tensors.items()
-                }
+        batch, results = batch_of_blocks(blocks, present), []
+        with threads_for(self.module_), torch.inference_mode():
+            for start in range(0, len(batch), _ROWS_AT_ONCE):
+                part = batch.rows(slice(start, start + _ROWS_AT_ONCE)).to(device)
+                known, values = unpacked(part)
                 experts = [
-                    self.module_.encode(place, part[f"values_{i}"])
-                    for i, place in enumerate(places)
+                    autoencoder.encode(place, own)
+                    for place, own in zip(places, values.values(), strict=True)
                 ]
-                latent, _ = self.module_.join(experts, part["present"])
-                output = latent if decoded is None else self.module_.decode(decoded, latent)
+                latent, _ = autoencoder.join(experts, known)
+                output = latent if decoded is None else autoencoder.decode(decoded, latent)
                 results.append(output.cpu().numpy())
         return np.concatenate(results)
 
-    def __getstate__(self) -> dict[str, Any]:
-        if hasattr(self, "module_"):
-            self.module_.cpu()  # the pickle opens on a machine without the GPU
-        return dict(super().__getstate__())
 
+class AutoencoderModule(nn.Module):
+    """From a batch to the loss of each row.
 
-def _tensors(blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """Tensors as the module takes them."""
-    values = {f"values_{i}": torch.from_numpy(v) for i, v in enumerate(blocks.values())}
-    return {"present": torch.from_numpy(np.column_stack(list(present.values()))), **values}
+    Parameters
+    ----------
+    autoencoder : SharedAutoencoder
+        What computes it.
+    """
 
+    def __init__(self, autoencoder: SharedAutoencoder):
+        super().__init__()
+        self.autoencoder = autoencoder
 
-def _dataset(tensors: dict[str, Tensor], rows: np.ndarray, device: torch.device) -> TensorDataset:
-    chosen = torch.as_tensor(rows)
-    inputs = {name: tensor[chosen].to(device) for name, tensor in tensors.items()}
-    return TensorDataset(inputs, torch.zeros(len(rows), device=device))
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the losses, (n_rows,)."""
+        present, values = unpacked(batch)
+        losses: Tensor = self.autoencoder(present, **values)
+        return losses

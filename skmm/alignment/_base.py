@@ -1,6 +1,5 @@
 """What every alignment does: a vector for each modality of a row, all in one space."""
 
-import inspect
 from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import permutations
@@ -11,7 +10,6 @@ import pandas as pd
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from skmm._compose._base import BaseMultimodalEstimator
 from skmm._compose._block import Block
@@ -19,12 +17,13 @@ from skmm._compose._callbacks import CallbackSupportMixin
 from skmm._constraints import POSITIVE_INT, VisualBlock
 from skmm._frame._column import add_absent_columns, column_names, take_columns, to_columns
 from skmm._frame._types import CellColumn, Frame
+from skmm._training._batches import ModalityInputs
 from skmm.alignment._recall import content_codes, recall
 
 __all__ = ["BaseAlignment", "Cells", "unit_length"]
 
-# What a method sees of a modality: an array of features, or the tensors of a network.
-Values = TypeVar("Values", np.ndarray, dict[str, Tensor])
+# What a method sees of a modality: an array of features, or the inputs of a network.
+Values = TypeVar("Values", np.ndarray, ModalityInputs)
 
 
 class Cells(NamedTuple, Generic[Values]):
@@ -32,7 +31,7 @@ class Cells(NamedTuple, Generic[Values]):
 
     Attributes
     ----------
-    values : ndarray of shape (n_present, n_features), or dict of str to Tensor
+    values : ndarray of shape (n_present, n_features), FeatureInputs or EncoderInputs
         Of the rows that have the modality.
     present : ndarray of shape (n_samples,)
         Which rows have it.
@@ -81,20 +80,6 @@ class BaseAlignment(
     def _draw_seed(self) -> int:
         """Seed of a fit; always the same for a method that draws nothing itself."""
         return int(check_random_state(getattr(self, "random_state", 0)).randint(2**31 - 1))
-
-    def _refuse_unused(self, names: Sequence[str], reason: str) -> None:
-        """Refuse parameters that were set, to something else than their defaults, for nothing.
-
-        ``reason`` is the setting that makes them useless, e.g. ``kind='cca'``.
-        """
-        defaults = inspect.signature(type(self).__init__).parameters
-        for name in names:
-            value = getattr(self, name)
-            if value != defaults[name].default:
-                raise ValueError(
-                    f"{type(self).__name__}: {name}={value!r} has no effect with {reason}. Leave"
-                    f" it out, or change {reason.partition('=')[0]}."
-                )
 
     def _set_modalities(self, X: Frame, blocks: Sequence[Block]) -> None:
         """Remember the fitted transformers, and where their columns stand in the frame."""

@@ -1,19 +1,23 @@
 """Bases of the alignments that work on ready features of every modality."""
 
 from abc import abstractmethod
-from typing import Self
+from collections.abc import Mapping
+from typing import Self, cast
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from skmm._compose._block import Block
 from skmm._compose._callbacks import TaskReporter, with_callbacks
 from skmm._frame._types import Frame
+from skmm._training._batches import Batch, FeatureInputs
 from skmm.alignment._base import BaseAlignment, Cells
 
-__all__ = ["BaseBlockAlignment", "BaseDecodingAlignment"]
+__all__ = ["BaseBlockAlignment", "BaseDecodingAlignment", "batch_of_blocks", "unpacked"]
 
 
 class BaseBlockAlignment(BaseAlignment[np.ndarray]):
@@ -171,3 +175,36 @@ class BaseDecodingAlignment(BaseBlockAlignment):
             )
         predicted: np.ndarray = block.mean + scaled * block.deviation
         return predicted.astype(np.float32)
+
+
+# --- how the features come to a network that is trained on them -----------------------------
+
+
+def batch_of_blocks(blocks: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]) -> Batch:
+    """Return features, as ``_fit_blocks`` gets them, as a trainer takes them."""
+    return Batch(
+        {
+            name: FeatureInputs(torch.from_numpy(values), torch.from_numpy(present[name]))
+            for name, values in blocks.items()
+        }
+    )
+
+
+def unpacked(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Take a batch of features apart, as the networks of ``skmm.nets`` take them.
+
+    Parameters
+    ----------
+    batch : Batch
+        Of features alone.
+
+    Returns
+    -------
+    present : BoolTensor of shape (n_rows, n_modalities)
+        Which modalities each row has.
+    values : dict of str to Tensor of shape (n_rows, n_features)
+        ``values_0``, ``values_1`` and so on.
+    """
+    inputs = [cast(FeatureInputs, own) for own in batch.modalities.values()]
+    present = torch.stack([own.present for own in inputs], dim=1)
+    return present, {f"values_{i}": own.values for i, own in enumerate(inputs)}

@@ -1,5 +1,6 @@
 """Alignment by canonical correlation."""
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -7,31 +8,31 @@ from numbers import Real
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from sklearn.metrics.pairwise import PAIRWISE_KERNEL_FUNCTIONS
+import torch
+from sklearn.metrics.pairwise import KERNEL_PARAMS, PAIRWISE_KERNEL_FUNCTIONS
 
 from skmm._compose._base import Modalities
 from skmm._constraints import (
-    BATCH_SIZE,
-    DEVICE,
     FRACTION,
-    LEARNING_RATE,
     NON_NEGATIVE,
     POSITIVE_INT,
     POSITIVE_REAL,
-    RANDOM_STATE,
     Interval,
     RandomState,
     StrOptions,
+    refuse_unused,
 )
-from skmm._environment._device import one_thread, seeded
-from skmm.alignment._blocks import BaseBlockAlignment
+from skmm._environment._device import resolve_device, seeded
+from skmm._training._batches import dataset_of
+from skmm._training._network import TrainedNetworkMixin
+from skmm._training._trainer import Trainer, TrainingDefaults
+from skmm.alignment._blocks import BaseBlockAlignment, batch_of_blocks
 from skmm.alignment._cca_features import (
     DeepCCAModule,
     FeatureMap,
     KernelMap,
     NetworkMap,
     as_given,
-    train_networks,
 )
 from skmm.alignment._cca_solver import (
     FeatureSource,
@@ -42,6 +43,7 @@ from skmm.alignment._cca_solver import (
     variate_correlations,
 )
 from skmm.exceptions import ModalityWarning
+from skmm.nets import GivenLoss
 
 __all__ = ["CCAAlignment"]
 
@@ -55,13 +57,13 @@ _DEEP_OPTIONS = (
     "hidden_sizes",
     "dropout",
     "max_epochs",
-    "batch_size",
-    "learning_rate",
-    "weight_decay",
+    "trainer",
+    "device",
+    "verbose",
 )
 
 
-class CCAAlignment(BaseBlockAlignment):
+class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     """Find directions of each modality along which the modalities go together.
 
     Canonical correlation analysis [1]_ of two modalities, and of more the MAXVAR generalisation
@@ -98,17 +100,16 @@ class CCAAlignment(BaseBlockAlignment):
         Rows that span the features of a kernel; time grows with its third power.
     hidden_sizes : tuple of int, default=(128,)
         Hidden layers of each network, for ``kind="deep"``, as all that follows up to
-        ``weight_decay``.
+        ``trainer``, ``device`` and ``verbose``.
     dropout : float, default=0.0
         Share of the hidden units that is zeroed in training.
-    max_epochs : int, default=50
-        Passes over the rows that have two modalities.
-    batch_size : int, default=1024
-        Rows a step, at most; the loss is a correlation within the batch.
-    learning_rate : float, default=1e-3
-        Of AdamW.
-    weight_decay : float, default=1e-2
-        Of AdamW.
+    max_epochs : int, default=None
+        Most passes over the rows that have two modalities; None is the trainer's, 100.
+    trainer : Trainer, default=None
+        How the networks are trained: step sizes, batches, early stopping, callbacks. None is
+        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``. The loss is a
+        correlation within a batch: batches are of equal size, at most ``batch_size`` rows, and
+        ``accumulate`` is refused.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality: ``"prior"`` gives zeros, ``"raise"`` raises.
     missing_columns : {"raise", "absent"}, default="raise"
@@ -116,7 +117,9 @@ class CCAAlignment(BaseBlockAlignment):
     device : str, default="auto"
         Where networks are trained: ``"auto"``, ``"cpu"``, ``"cuda"``.
     random_state : int, RandomState instance or None, default=None
-        Draws landmarks and the networks' weights.
+        Draws landmarks, the networks' weights and the order of the rows.
+    verbose : bool or int, default=0
+        Whether to print a line an epoch.
 
     Attributes
     ----------
@@ -129,6 +132,14 @@ class CCAAlignment(BaseBlockAlignment):
     correlations_ : ndarray of shape (n_components,)
         Of each component, between two modalities over the training rows that have both; mean over
         the pairs.
+    module_ : nn.Module
+        Trained networks, of ``kind="deep"`` as the next three.
+    net_ : skorch.NeuralNet
+        What trained them; not in a pickle.
+    history_ : list of dict
+        ``train_loss`` and ``valid_loss`` of every epoch.
+    n_iter_ : int
+        Number of epochs.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
@@ -181,6 +192,7 @@ class CCAAlignment(BaseBlockAlignment):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseBlockAlignment._parameter_constraints,
+        **TrainedNetworkMixin._training_constraints,
         "n_components": [*POSITIVE_INT, None],
         "kind": [StrOptions({"cca", "regularized", "kernel", "deep"})],
         "regularization": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
@@ -192,12 +204,6 @@ class CCAAlignment(BaseBlockAlignment):
         "n_landmarks": POSITIVE_INT,
         "hidden_sizes": [list, tuple],
         "dropout": FRACTION,
-        "max_epochs": POSITIVE_INT,
-        "batch_size": BATCH_SIZE,
-        "learning_rate": LEARNING_RATE,
-        "weight_decay": NON_NEGATIVE,
-        "device": DEVICE,
-        "random_state": RANDOM_STATE,
     }
 
     def __init__(
@@ -215,14 +221,13 @@ class CCAAlignment(BaseBlockAlignment):
         n_landmarks: int = 500,
         hidden_sizes: Sequence[int] = (128,),
         dropout: float = 0.0,
-        max_epochs: int = 50,
-        batch_size: int = 1024,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 1e-2,
+        max_epochs: int | None = None,
+        trainer: Trainer | None = None,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
         random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.modalities = modalities
         self.n_components = n_components
@@ -237,27 +242,37 @@ class CCAAlignment(BaseBlockAlignment):
         self.hidden_sizes = hidden_sizes
         self.dropout = dropout
         self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        self.trainer = trainer
         self.all_missing = all_missing
         self.missing_columns = missing_columns
         self.device = device
         self.random_state = random_state
+        self.verbose = verbose
 
     def _check_settings(self) -> None:
-        reason = f"kind={self.kind!r}"
+        reason = f"with kind={self.kind!r}"
         if self.kind == "cca":
-            self._refuse_unused(["regularization"], reason)
-        if self.kind != "kernel":
-            self._refuse_unused(_KERNEL_OPTIONS, reason)
-        if self.kind != "deep":
-            self._refuse_unused(_DEEP_OPTIONS, reason)
+            refuse_unused(self, ["regularization"], reason)
+        if self.kind == "kernel":
+            unused = {"gamma", "degree", "coef0"}.difference(KERNEL_PARAMS[self.kernel])
+            refuse_unused(self, sorted(unused), f"with kernel={self.kernel!r}")
+        else:
+            refuse_unused(self, _KERNEL_OPTIONS, reason)
+        if self.kind == "deep":
+            reason += ", whose loss is a correlation within a step"
+            refuse_unused(self._checked_trainer(), ["accumulate"], reason)
+        else:
+            refuse_unused(self, _DEEP_OPTIONS, reason)
+
+    def _training_defaults(self) -> TrainingDefaults:
+        return TrainingDefaults(batch_size=1024, early_stopping=False)
 
     def _fit_blocks(
         self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray], y: np.ndarray | None
     ) -> None:
         self._refuse_apart(present)
+        for name in ("module_", "net_", "history_", "n_iter_"):
+            self.__dict__.pop(name, None)  # of a fit before, perhaps of another kind
         self._maps = self._fit_maps(blocks, present)
         sources = {
             name: FeatureSource(partial(_mapped, self._maps[name], blocks[name]), present[name])
@@ -303,24 +318,35 @@ class CCAAlignment(BaseBlockAlignment):
     def _fit_networks(
         self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
     ) -> dict[str, NetworkMap]:
+        trainer, seed = self._checked_trainer(), self._draw_seed()
+        batch, device = batch_of_blocks(blocks, present), resolve_device(self.device)
+        nothing = torch.zeros(len(batch))  # the module gives losses
+        rows = np.flatnonzero(batch.present().sum(axis=1) >= 2)
+        held_out = trainer.hold_out(rows, None, self._training_defaults(), seed)
+        rows = np.setdiff1d(rows, held_out)
+        # Of equal size: the correlation of a small last batch would be noise.
+        n_batches = math.ceil(len(rows) / trainer.rows_per_step(self._training_defaults()))
         widths = {name: values.shape[1] for name, values in blocks.items()}
-        with seeded(self._draw_seed()), one_thread():
-            module = DeepCCAModule(
+        with seeded(seed):
+            self.module_ = DeepCCAModule(
                 list(widths.values()),
                 self.n_components or min(shared_by_pairs(widths), _LARGEST),
                 hidden_sizes=tuple(self.hidden_sizes),
                 dropout=self.dropout,
             )
-            return train_networks(
-                module,
-                blocks,
-                present,
-                max_epochs=self.max_epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                weight_decay=self.weight_decay,
-                device=self.device,
+            self.history_ = []
+            self._train(
+                trainer,
+                dataset_of(batch, nothing, rows, device),
+                GivenLoss(),
+                valid=dataset_of(batch, nothing, held_out, device) if len(held_out) else None,
+                batch_size=math.ceil(len(rows) / n_batches),
             )
+        networks = self.module_.net.networks
+        return {
+            name: NetworkMap(network, self.device)
+            for name, network in zip(blocks, networks, strict=True)
+        }
 
     # --- the ridge ------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ Each is a map from features (n_rows, n_features) to others, float64, that can be
 kernel, or of a trained network.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -13,8 +13,9 @@ from sklearn.kernel_approximation import Nystroem
 from torch import Tensor, nn
 
 from skmm._environment._device import on_device, one_thread, resolve_device
-from skmm._training._net import TensorDataset, make_net
-from skmm.nets import CorrelationLoss, CorrelationNet, GivenLoss
+from skmm._training._batches import Batch
+from skmm.alignment._blocks import unpacked
+from skmm.nets import CorrelationLoss, CorrelationNet
 
 __all__ = [
     "DeepCCAModule",
@@ -22,7 +23,6 @@ __all__ = [
     "KernelMap",
     "NetworkMap",
     "as_given",
-    "train_networks",
 ]
 
 FeatureMap: TypeAlias = Callable[[np.ndarray], np.ndarray]
@@ -123,71 +123,11 @@ class DeepCCAModule(nn.Module):
         )
         self.loss = CorrelationLoss(n_components)
 
-    def forward(self, present: Tensor, **values: Tensor) -> Tensor:
-        """Return the loss of the batch, for each of its rows, (n_rows,).
-
-        Parameters
-        ----------
-        present : BoolTensor of shape (n_rows, n_modalities)
-            True where the row has the modality.
-        **values : Tensor of shape (n_rows, n_features)
-            ``values_0``, ``values_1`` and so on, as the networks take them.
-        """
-        loss: Tensor = self.loss(self.net(present, **values), None)
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the loss of the batch, for each of its rows, (n_rows,)."""
+        present, values = unpacked(batch)
+        outputs, present = self.net(present, **values)
+        # Covariances are inverted, for which the precision of bfloat16 is too low.
+        with torch.autocast(outputs.device.type, enabled=False):
+            loss: Tensor = self.loss((outputs.float(), present), None)
         return loss.expand(len(present))
-
-
-def train_networks(
-    module: DeepCCAModule,
-    blocks: Mapping[str, np.ndarray],
-    present: Mapping[str, np.ndarray],
-    *,
-    max_epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    device: str,
-) -> dict[str, NetworkMap]:
-    """Train the networks of all modalities together; returns a map for each.
-
-    Parameters
-    ----------
-    module : DeepCCAModule
-        Untrained; trained in place.
-    blocks, present : dict of str to ndarray
-        As ``_fit_blocks`` gets them.
-    max_epochs, batch_size, learning_rate, weight_decay, device : object
-        As in :class:`CCAAlignment`.
-
-    Returns
-    -------
-    maps : dict of str to NetworkMap
-        By modality.
-    """
-    place = resolve_device(device)
-    mask = np.column_stack(list(present.values()))
-    rows = np.flatnonzero(mask.sum(axis=1) >= 2)
-    tensors = {"present": torch.from_numpy(mask[rows]).to(place)}
-    for i, values in enumerate(blocks.values()):
-        tensors[f"values_{i}"] = torch.from_numpy(values[rows]).to(place)
-    # Of equal size: the correlation of a small last batch would be noise.
-    n_batches = -(-len(rows) // batch_size)
-    net = make_net(
-        module,
-        GivenLoss(),
-        valid=None,
-        max_epochs=max_epochs,
-        batch_size=-(-len(rows) // n_batches),
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        n_iter_no_change=1,
-        callbacks=[],
-        device=place,
-        verbose=0,
-    )
-    net.train(TensorDataset(tensors, torch.zeros(len(rows), device=place)))
-    module.eval().cpu()
-    return {
-        name: NetworkMap(network, device)
-        for name, network in zip(blocks, module.net.networks, strict=True)
-    }

@@ -1,7 +1,6 @@
 """Alignment by contrast: partners are drawn together, others pushed apart."""
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -18,19 +17,20 @@ from skmm._compose._callbacks import TaskReporter, with_callbacks
 from skmm._constraints import (
     FRACTION,
     POSITIVE_INT,
-    RANDOM_STATE,
-    VERBOSE,
     HasMethods,
     RandomState,
     StrOptions,
+    refuse_unused,
 )
-from skmm._environment._device import seeded
+from skmm._environment._device import resolve_device, seeded
 from skmm._frame._column import n_rows
 from skmm._frame._types import Frame
+from skmm._training._batches import Batch, ModalityInputs, dataset_of
 from skmm._training._inputs import JointInputs
-from skmm._training._module import SEPARATOR, modality_tensors
-from skmm._training._net import Report
-from skmm._training._trainer import TrainingMixin
+from skmm._training._module import ModalityEncoders
+from skmm._training._network import TrainedNetworkMixin
+from skmm._training._target import Target
+from skmm._training._trainer import Trainer, TrainingDefaults, threads_for
 from skmm.alignment._base import BaseAlignment, Cells
 from skmm.alignment._contrastive_losses import (
     LOSS_SHORTHANDS,
@@ -43,27 +43,8 @@ from skmm.nets import ContrastiveLoss, PairwiseContrast, Perceptron
 
 __all__ = ["AlignmentModule", "ContrastiveAlignment"]
 
-_STEP_SIZE = 1e-3
-_TRAINING = {
-    name: constraint
-    for name, constraint in TrainingMixin._training_constraints.items()
-    if name != "accumulate"
-}
 
-
-class _PairCode:
-    """What a row is for the loss: content of each modality and class, (n_rows, n + 1)."""
-
-    def tensor(self, target: np.ndarray) -> Tensor:
-        """Target as the loss takes it."""
-        return torch.from_numpy(target)
-
-    def strata(self, target: np.ndarray) -> np.ndarray | None:
-        """Classes, if any are known: a held-out part should hold them in the same shares."""
-        return target[:, -1] if (target[:, -1] >= 0).any() else None
-
-
-class ContrastiveAlignment(TrainingMixin, BaseAlignment[dict[str, Tensor]]):
+class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
     """Bring modalities into one space in which partners lie together [1]_ [2]_.
 
     Features of frozen encoders, tables and passed-through columns are standardised, and a small
@@ -99,32 +80,13 @@ class ContrastiveAlignment(TrainingMixin, BaseAlignment[dict[str, Tensor]]):
         A linear map of the features, or one with a hidden layer of ``2 * n_components`` units.
     dropout : float, default=0.2
         Share of the features, with ``"mlp"`` of the hidden units, that is zeroed in training.
-    max_epochs : int, default=100
-        Most passes over the training rows.
-    batch_size : int, default=128
-        Rows per step. They are each other's negatives, so more of them say more.
-    learning_rate : float or "auto", default="auto"
-        Step size of AdamW; ``"auto"`` is 1e-3.
-    encoder_learning_rate : float or "auto", default="auto"
-        Step size of the encoders that are trained with the projections. ``"auto"`` is, for
-        pretrained ones, 5e-5 for the last blocks, 2e-5 for all and 2e-4 for adapters; from
-        scratch that of the projections.
-    warmup : float, default=0
-        Epochs in which all step sizes grow evenly from nothing, such as 1 or 0.5.
-    weight_decay : float, default=1e-2
-        Decoupled weight decay of AdamW.
-    max_grad_norm : float, default=None
-        Norm to which the gradient of a step is shortened where it is longer; None leaves it.
-    early_stopping : bool, default=False
-        Whether to hold out a part of the training rows, stop when its loss no longer falls,
-        and go back to the best epoch. With fewer than 40 rows nothing is held out. The loss is a
-        strict judge: partners are often found better still after it has begun to rise.
-    validation_fraction : float, default=0.1
-        Share of the rows held out.
-    n_iter_no_change : int, default=10
-        Epochs without a better loss after which training stops.
-    callbacks : list of skorch callbacks, default=None
-        Added to the training; copies are used.
+    max_epochs : int, default=None
+        Most passes over the training rows; None is the trainer's, 100.
+    trainer : Trainer, default=None
+        How the network is trained: step sizes, batches, early stopping, callbacks. None is
+        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``. Rows of a step
+        are each other's negatives, so a larger ``batch_size`` says more; ``accumulate`` has no
+        effect and is refused.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality gets zeros, or ``ModalityMissingError`` is raised.
     missing_columns : {"raise", "absent"}, default="raise"
@@ -132,9 +94,6 @@ class ContrastiveAlignment(TrainingMixin, BaseAlignment[dict[str, Tensor]]):
         absent in every row.
     device : str, default="auto"
         Where the projections are trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-    dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of matrix products in training (autocast). ``"auto"`` is bfloat16 on a GPU that
-        has it where an encoder is trained, else float32.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order, dropout and the held-out part.
     verbose : bool or int, default=0
@@ -184,12 +143,12 @@ class ContrastiveAlignment(TrainingMixin, BaseAlignment[dict[str, Tensor]]):
 
     Examples
     --------
-    >>> from skmm import ContrastiveAlignment
+    >>> from skmm import ContrastiveAlignment, Trainer
     >>> from skmm.datasets import make_paired_views
     >>> X = make_paired_views(400, noise=0.1, random_state=0).data
     >>> alignment = ContrastiveAlignment(
     ...     [("left", "passthrough", ["view_0"]), ("right", "passthrough", ["view_1"])],
-    ...     n_components=16, max_epochs=40, learning_rate=3e-3, random_state=0,
+    ...     n_components=16, max_epochs=40, trainer=Trainer(learning_rate=3e-3), random_state=0,
     ... )
     >>> alignment = alignment.fit(X[:300])
 
@@ -202,18 +161,14 @@ class ContrastiveAlignment(TrainingMixin, BaseAlignment[dict[str, Tensor]]):
     """
 
     module_: "AlignmentModule"
-    accumulate = 1  # a loss that compares rows has no parts to add up
-    _code = _PairCode()
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseAlignment._parameter_constraints,
-        **_TRAINING,
+        **TrainedNetworkMixin._training_constraints,
         "n_components": POSITIVE_INT,
         "loss": [StrOptions(set(LOSS_SHORTHANDS)), HasMethods("build"), nn.Module],
         "projection": [StrOptions({"linear", "mlp"})],
         "dropout": FRACTION,
-        "random_state": RANDOM_STATE,
-        "verbose": VERBOSE,
     }
 
     def __init__(
@@ -224,21 +179,11 @@ class ContrastiveAlignment(TrainingMixin, BaseAlignment[dict[str, Tensor]]):
         loss: LossShorthand | BaseAlignmentLoss | nn.Module = "infonce",
         projection: Literal["linear", "mlp"] = "linear",
         dropout: float = 0.2,
-        max_epochs: int = 100,
-        batch_size: int = 128,
-        learning_rate: float | Literal["auto"] = "auto",
-        encoder_learning_rate: float | Literal["auto"] = "auto",
-        warmup: float = 0,
-        weight_decay: float = 1e-2,
-        max_grad_norm: float | None = None,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        callbacks: Sequence[object] | None = None,
+        max_epochs: int | None = None,
+        trainer: Trainer | None = None,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
-        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
         random_state: RandomState = None,
         verbose: bool | int = 0,
     ):
@@ -248,20 +193,10 @@ class ContrastiveAlignment(TrainingMixin, BaseAlignment[dict[str, Tensor]]):
         self.projection = projection
         self.dropout = dropout
         self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.encoder_learning_rate = encoder_learning_rate
-        self.warmup = warmup
-        self.weight_decay = weight_decay
-        self.max_grad_norm = max_grad_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.callbacks = callbacks
+        self.trainer = trainer
         self.all_missing = all_missing
         self.missing_columns = missing_columns
         self.device = device
-        self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
 
@@ -283,92 +218,142 @@ class ContrastiveAlignment(TrainingMixin, BaseAlignment[dict[str, Tensor]]):
             The fitted alignment.
         """
         self._validate_params()
+        trainer = self._checked_trainer()
+        refuse_unused(trainer, ["accumulate"], "with a loss that compares the rows of a step")
         X = self._check_frame(X, reset=True)
         classes = _class_codes(X, y)
+        labels = None if y is None else np.asarray(y)
         seed = self._draw_seed()
-        blocks = [Block(modality, seed) for modality in self._resolve(X)]
-        self._refuse_single(blocks, usable=False)
-        inputs = JointInputs(blocks)
-        given = None if y is None else np.asarray(y)
+        target = PairTarget(self._loss(trainer, seed), classes)
         # Before torch is seeded, for that lets in one thread of the process at a time.
-        inputs.fit_frozen(X, given)
-        with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
-            tensors = self._start(X, given, inputs)
-            present = inputs.present(tensors)
-            target = self._target(tensors, present, classes)
-            rows = np.flatnonzero(present.sum(axis=1) >= 2)
-            held_out = self._hold_out(rows, target, seed)
-            rows = np.setdiff1d(rows, held_out)
-            self._new_net(
-                [*copy.deepcopy(list(self.callbacks or [])), ("skmm_report", Report(reporter))],
-                self._dataset(tensors, target, None, held_out) if len(held_out) else None,
-                max_epochs=self.max_epochs,
-            )
-            self._train(self._dataset(tensors, target, None, rows, X))
+        inputs = self._encode(X, labels, seed)
+        with (
+            seeded(seed),
+            TaskReporter(self, X, y, self._n_epochs(trainer), "epoch") as reporter,
+        ):
+            batch = self._build(X, labels, inputs)
+            self._train_on(trainer, X, batch, target, seed, reporter)
         self._set_modalities(X, inputs.blocks)
+        self.n_components_ = self.n_components
         temperature = getattr(self.net_.criterion_.loss, "temperature", None)
         if temperature is not None:  # one of a user's loss may be a tensor
             temperature = float(torch.as_tensor(temperature).detach())
         self.temperature_: float | None = temperature
         return self
 
-    def _start(self, X: Frame, y: np.ndarray | None, inputs: JointInputs) -> dict[str, Tensor]:
-        """Start the networks that are trained, and build the projections above them."""
-        tensors, networks = inputs.fit(X, y)
+    def _training_defaults(self) -> TrainingDefaults:
+        return TrainingDefaults(batch_size=128, early_stopping=False)
+
+    def _loss(self, trainer: Trainer, seed: int) -> nn.Module:
+        """Build the loss of one pair of modalities; one that cannot be built is found early."""
+        n_rows = trainer.rows_per_step(self._training_defaults())
+        with seeded(seed):  # one of the user's may draw weights
+            return loss_module(self.loss, n_rows, type(self).__name__)
+
+    def _encode(self, X: Frame, y: np.ndarray | None, seed: int) -> JointInputs:
+        """Fit what is frozen, and leave out what cannot be used."""
+        inputs = JointInputs([Block(modality, seed) for modality in self._resolve(X)])
+        self._refuse_single(inputs.blocks, usable=False)
+        inputs.encode(X, y)
         inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)
         self._refuse_single(inputs.blocks, usable=True)
-        present = inputs.present(tensors)
+        return inputs
+
+    def _build(self, X: Frame, y: np.ndarray | None, inputs: JointInputs) -> Batch:
+        """Start the encoders that are trained, and build the projections over all."""
+        batch = inputs.build(X, y)
+        present = batch.present()
         self._refuse_empty(present)
         self._refuse_unpaired(present)
         self._inputs = inputs
         self.module_ = AlignmentModule(
-            {block.name: inputs.widths[block.name] for block in inputs.blocks},
-            networks,
+            ModalityEncoders(list(inputs.widths), inputs.networks),
+            inputs.widths,
             self.n_components,
             projection=self.projection,
             dropout=self.dropout,
         )
-        self.n_components_ = self.n_components
         self.history_ = []
-        return tensors
+        return batch
 
-    def _target(
-        self, tensors: dict[str, Tensor], present: np.ndarray, classes: np.ndarray
-    ) -> np.ndarray:
-        """What each row holds of each modality, and its class, as codes (n_samples, n + 1)."""
-        target = np.full((len(classes), present.shape[1] + 1), -1, dtype=np.int64)
-        target[:, -1] = classes
-        for m, block in enumerate(self._inputs.blocks):
-            rows = torch.from_numpy(np.flatnonzero(present[:, m]))
-            own = {n: t[rows] for n, t in modality_tensors(tensors, block.name).items()}
-            target[present[:, m], m] = content_codes(own)
-        return target
-
-    def _criterion(self) -> nn.Module:
-        own = loss_module(self.loss, self.batch_size, type(self).__name__)
-        return PairwiseContrast(cast(ContrastiveLoss, own))  # or what is called like one
-
-    def _step_size(self) -> float:
-        return _STEP_SIZE if self.learning_rate == "auto" else float(self.learning_rate)
+    def _train_on(
+        self,
+        trainer: Trainer,
+        X: Frame,
+        batch: Batch,
+        target: "PairTarget",
+        seed: int,
+        reporter: TaskReporter,
+    ) -> None:
+        """Train on the rows that have two modalities, and take over what was learned."""
+        device, encoded = resolve_device(self.device), target.encode(batch)
+        goal, strata = target.tensor(encoded), target.strata(encoded)
+        rows = np.flatnonzero(batch.present().sum(axis=1) >= 2)
+        held_out = trainer.hold_out(
+            rows, None if strata is None else strata[rows], self._training_defaults(), seed
+        )
+        rows = np.setdiff1d(rows, held_out)
+        self._train(
+            trainer,
+            dataset_of(batch, goal, rows, device, self._inputs.renewal(X, rows, device)),
+            target.criterion(),
+            valid=dataset_of(batch, goal, held_out, device) if len(held_out) else None,
+            reporter=reporter,
+        )
+        self._inputs.end_training(self.module_.encoders)
 
     # --- after fit --------------------------------------------------------------------------
 
-    def _read(self, name: str, X: Frame) -> Cells[dict[str, Tensor]]:
-        block = next(block for block in self._inputs.blocks if block.name == name)
-        tensors = JointInputs([block]).tensors(X)
-        present = tensors[f"{name}{SEPARATOR}present"]
-        own = modality_tensors(tensors, name)
-        return Cells({key: tensor[present] for key, tensor in own.items()}, present.numpy())
+    def _read(self, name: str, X: Frame) -> Cells[ModalityInputs]:
+        own = self._inputs.batch(X, [name]).modalities[name]
+        return Cells(own.rows(torch.nonzero(own.present).squeeze(1)), own.present.numpy())
 
-    def _project(self, name: str, values: dict[str, Tensor]) -> np.ndarray:
-        device = self._placed()
-        n, step = len(next(iter(values.values()))), self.module_.rows_at_once
+    def _project(self, name: str, values: ModalityInputs) -> np.ndarray:
+        device, step = self._placed(), self.module_.rows_at_once
         parts = []
-        with self._threads(), torch.inference_mode():
-            for start in range(0, n, step):
-                batch = {k: t[start : start + step].to(device) for k, t in values.items()}
-                parts.append(self.module_.project(name, **batch).cpu().numpy())
+        with threads_for(self.module_), torch.inference_mode():
+            for start in range(0, len(values), step):
+                own = values.rows(slice(start, start + step)).to(device)
+                parts.append(self.module_.project(name, own).cpu().numpy())
         return np.concatenate(parts)
+
+
+class PairTarget(Target):
+    """Which rows belong together: by what they hold of each modality, and by their classes.
+
+    Parameters
+    ----------
+    loss : nn.Module
+        Of one pair of modalities, called as :class:`skmm.nets.ContrastiveLoss` is.
+    classes : ndarray of shape (n_rows,), int64
+        Number of each row's class, -1 where it is not known.
+    """
+
+    def __init__(self, loss: nn.Module, classes: np.ndarray):
+        self.loss = loss
+        self.classes = classes
+
+    def encode(self, batch: Batch) -> np.ndarray:
+        """Return the content of each modality and the class, as numbers, (n_rows, n + 1)."""
+        inputs = batch.modalities.values()
+        encoded = np.full((len(batch), len(inputs) + 1), -1, dtype=np.int64)
+        encoded[:, -1] = self.classes
+        for column, own in enumerate(inputs):
+            rows = torch.nonzero(own.present).squeeze(1)
+            encoded[rows.numpy(), column] = content_codes(own.rows(rows))
+        return encoded
+
+    def tensor(self, encoded: np.ndarray) -> Tensor:
+        """Return the target as the loss takes it."""
+        return torch.from_numpy(encoded)
+
+    def criterion(self) -> nn.Module:
+        """Return the loss of each row, over all pairs of modalities."""
+        return PairwiseContrast(cast(ContrastiveLoss, self.loss))  # or what is called like one
+
+    def strata(self, encoded: np.ndarray) -> np.ndarray | None:
+        """Return the classes, if any are known: held-out rows should have their share of each."""
+        return self.classes if (self.classes >= 0).any() else None
 
 
 def _class_codes(X: Frame, y: ArrayLike | None) -> np.ndarray:
@@ -381,14 +366,14 @@ def _class_codes(X: Frame, y: ArrayLike | None) -> np.ndarray:
 
 
 class AlignmentModule(nn.Module):
-    """From tensors of all modalities to unit vectors in one space.
+    """From a batch to unit vectors in one space, one for each modality.
 
     Parameters
     ----------
+    encoders : ModalityEncoders
+        From the batch to features.
     widths : mapping of str to int
         Length of the features of each modality.
-    encoders : mapping of str to nn.Module
-        Networks that are trained here, by modality; the others come as features.
     n_components : int
         Length of the vectors.
     projection : {"linear", "mlp"}
@@ -397,55 +382,38 @@ class AlignmentModule(nn.Module):
         Share of the features, or of the hidden units, that is zeroed in training.
     """
 
-    rows_at_once = 4096
-
     def __init__(
         self,
+        encoders: ModalityEncoders,
         widths: Mapping[str, int],
-        encoders: Mapping[str, nn.Module],
         n_components: int,
         *,
         projection: str,
         dropout: float,
     ):
         super().__init__()
-        self.modalities = list(widths)
-        self.n_components = n_components
-        self.encoder_names = list(encoders)
-        # Lists, for a name may hold a dot, which nn.ModuleDict refuses.
-        self.encoders = nn.ModuleList(encoders.values())
+        self.encoders = encoders
         make = _mlp if projection == "mlp" else _linear
+        # A list, for a name may hold a dot, which nn.ModuleDict refuses.
         self.projections = nn.ModuleList(
-            make(width, n_components, dropout) for width in widths.values()
+            make(widths[name], n_components, dropout) for name in encoders.modalities
         )
 
-    def project(self, name: str, **own: Tensor) -> Tensor:
-        """Return unit vectors (n_rows, n_components) of one modality.
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows go through together where nothing is learned."""
+        return self.encoders.rows_at_once
 
-        Parameters
-        ----------
-        name : str
-            Modality.
-        **own : Tensor
-            ``values`` (n_rows, n_features), or the tensors of its encoder.
-        """
-        if name in self.encoder_names:
-            values = self.encoder_of(name)(**own).pooled
-        else:
-            values = own["values"]
-        projected = self.projections[self.modalities.index(name)](values)
-        return functional.normalize(projected.float(), dim=1)
-
-    def forward(self, **inputs: Tensor) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """Return unit vectors, (n_rows, n_modalities, n_components)."""
-        return torch.stack(
-            [self.project(name, **modality_tensors(inputs, name)) for name in self.modalities],
-            dim=1,
-        )
+        names = self.encoders.modalities
+        return torch.stack([self.project(name, batch.modalities[name]) for name in names], dim=1)
 
-    def encoder_of(self, name: str) -> Any:
-        """Return the trained network of a modality."""
-        return self.encoders[self.encoder_names.index(name)]
+    def project(self, name: str, own: ModalityInputs) -> Tensor:
+        """Return unit vectors of one modality, (n_rows, n_components)."""
+        features, _ = self.encoders.encode(name, own)
+        projected = self.projections[self.encoders.modalities.index(name)](features)
+        return functional.normalize(projected.float(), dim=1)
 
 
 def _linear(width: int, n_components: int, dropout: float) -> nn.Module:

@@ -2,33 +2,51 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import Protocol, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import gammaln
+from torch import Tensor
+
+from skmm._training._batches import FeatureInputs, ModalityInputs
 
 __all__ = ["content_codes", "recall"]
 
 _BLOCK = 1024  # queries whose similarities to all candidates are there at once
 
 
-def content_codes(values: np.ndarray | Mapping[str, ArrayLike]) -> np.ndarray:
+class _CellColumn(Protocol):
+    """The cells of one column as the encoders give them."""
+
+    @property
+    def present(self) -> Tensor: ...
+
+    @property
+    def inputs(self) -> Mapping[str, Tensor]: ...
+
+
+class _CellColumns(Protocol):
+    """What an encoder that is trained reads."""
+
+    @property
+    def columns(self) -> tuple[_CellColumn, ...]: ...
+
+
+def content_codes(values: np.ndarray | ModalityInputs) -> np.ndarray:
     """Number the rows so that rows of equal content have equal numbers.
 
     Parameters
     ----------
-    values : ndarray of shape (n, n_features), or mapping of str to Tensor
-        What the rows hold; of tensors the first axis is the row.
+    values : ndarray of shape (n, n_features), FeatureInputs or EncoderInputs
+        What the rows hold.
 
     Returns
     -------
     codes : ndarray of shape (n,), int64
         From 0 on.
     """
-    given = values.values() if isinstance(values, Mapping) else [values]
-    arrays = [np.asarray(array) for array in given]
     # What is zero is the same, with whichever sign.
-    arrays = [a + 0 if a.dtype.kind == "f" else a for a in arrays]
+    arrays = [a + 0 if a.dtype.kind == "f" else a for a in _arrays(values)]
     known: dict[bytes, int] = {}
     codes = np.empty(len(arrays[0]), dtype=np.int64)
     for row in range(len(codes)):
@@ -37,6 +55,18 @@ def content_codes(values: np.ndarray | Mapping[str, ArrayLike]) -> np.ndarray:
             digest.update(np.ascontiguousarray(array[row]).tobytes())
         codes[row] = known.setdefault(digest.digest(), len(known))
     return codes
+
+
+def _arrays(values: np.ndarray | ModalityInputs) -> list[np.ndarray]:
+    """Arrays with a row for each row, which together are its content."""
+    if isinstance(values, np.ndarray):
+        return [values]
+    if isinstance(values, FeatureInputs):
+        return [np.asarray(values.values)]
+    columns = cast(_CellColumns, values.inputs).columns
+    # Of several columns one may be absent, which is not the same as a cell of zeros.
+    tensors = [t for column in columns for t in (column.present, *column.inputs.values())]
+    return [np.asarray(tensor) for tensor in tensors]
 
 
 def recall(queries: np.ndarray, targets: np.ndarray, codes: np.ndarray, k: int) -> float:

@@ -231,8 +231,9 @@ def _autoencoder() -> list[Any]:
 def _cca() -> list[Any]:
     options: dict[str, Any] = {"modalities": _TWICE, "random_state": 0}
     return [
-        *(CCAAlignment(kind=kind, **options) for kind in ("regularized", "kernel")),
+        # The first one has every fitted attribute.
         CCAAlignment(kind="deep", max_epochs=3, **options),
+        *(CCAAlignment(kind=kind, **options) for kind in ("regularized", "kernel")),
     ]
 
 

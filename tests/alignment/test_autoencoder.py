@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fusing import with_trainer
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
@@ -37,7 +38,9 @@ def draw(seed, n=600, widths=(6, 9, 7), absent=0.0, noise=0.1):
 def align(X, **params):
     params = {"n_components": 3, "hidden_sizes": (64,), "max_epochs": 30, **params}
     params = {"learning_rate": 3e-3, "early_stopping": False, "random_state": 0, **params}
-    return AutoencoderAlignment([(n, "passthrough", [n]) for n in X], **params).fit(X)
+    return AutoencoderAlignment([(n, "passthrough", [n]) for n in X], **with_trainer(**params)).fit(
+        X
+    )
 
 
 def explained(found, truth):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fusing import with_trainer
 from scipy import linalg
 from sklearn.base import clone
 from sklearn.cross_decomposition import CCA
@@ -15,6 +16,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skmm import CCAAlignment
 from skmm.alignment import _cca_solver
+from skmm.alignment._blocks import batch_of_blocks, unpacked
 from skmm.alignment._cca_features import DeepCCAModule
 from skmm.exceptions import ModalityWarning
 from skmm.nets import CorrelationLoss, CorrelationNet
@@ -43,7 +45,7 @@ def triples(X):
 
 def align(X, **params):
     params = {"n_components": 3, "kind": "cca", "random_state": 0, **params}
-    return CCAAlignment(triples(X), **params).fit(X)
+    return CCAAlignment(triples(X), **with_trainer(**params)).fit(X)
 
 
 def scaled(X):
@@ -317,9 +319,24 @@ def test_options_of_another_kind_are_refused(kind, unused):
 
 def test_deep_loss_is_that_of_its_networks():
     module = DeepCCAModule([4, 5], 2, hidden_sizes=(6,), dropout=0.0)
-    values = {"values_0": torch.randn(30, 4), "values_1": torch.randn(30, 5)}
-    present = torch.ones(30, 2, dtype=torch.bool)
-    losses = module(present, **values)
+    blocks = {"sound": np.random.rand(30, 4), "scene": np.random.rand(30, 5)}
+    blocks = {name: values.astype(np.float32) for name, values in blocks.items()}
+    batch = batch_of_blocks(blocks, dict.fromkeys(blocks, np.ones(30, dtype=bool)))
+    losses = module(batch)
     assert losses.shape == (30,)
+    present, values = unpacked(batch)
+    np.testing.assert_array_equal(values["values_1"], blocks["scene"])
     expected = CorrelationLoss(2)(module.net(present, **values), None)
     torch.testing.assert_close(losses.mean(), expected)
+
+
+def test_networks_are_trained_in_batches_of_equal_size_and_may_be_watched():
+    X, _ = draw(14, n=100)
+    alignment = align(X, kind="deep", max_epochs=3, batch_size=64)
+    assert alignment.net_.batch_size == 50
+    assert [set(epoch) for epoch in alignment.history_] == [{"train_loss"}] * 3
+    watched = align(X, kind="deep", max_epochs=3, early_stopping=True, dtype="bfloat16")
+    assert "valid_loss" in watched.history_[0]
+    assert watched.correlations_.min() > 0.5
+    solved = watched.set_params(kind="regularized", trainer=None, max_epochs=None).fit(X)
+    assert not hasattr(solved, "module_") and not hasattr(solved, "history_")

@@ -6,19 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fusing import with_trainer
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skmm import ContrastiveAlignment, TextEncoder, TimeSeriesEncoder
 from skmm.alignment import InfoNCE, MaxMargin, SigLIP, Triplet
+from skmm.alignment._contrastive import PairTarget
 from skmm.alignment._contrastive_losses import LOSS_SHORTHANDS
 from skmm.alignment._recall import content_codes
 from skmm.nets import CONTRASTIVE_LOSSES, InfoNCELoss, PairwiseContrast
 
-FAST = {"n_components": 16, "learning_rate": 5e-3, "batch_size": 64, "max_epochs": 25}
+BATCH_SIZE = 64
+FAST = with_trainer(n_components=16, learning_rate=5e-3, batch_size=BATCH_SIZE, max_epochs=25)
 FEW = {**FAST, "max_epochs": 3, "random_state": 0}
 
 
@@ -86,17 +90,14 @@ def test_equal_contents_are_no_negatives(views, triples):
             seen.append((positive, negative))
             return (left * right).sum(dim=1)
 
-    criterion = alignment._criterion()
-    criterion.loss = Watch()
-    tensors = alignment._inputs.tensors(X)
-    target = alignment._target(tensors, np.ones((200, 2), bool), np.full(200, -1))
-    criterion(alignment.module_(**tensors), torch.from_numpy(target))
+    batch, target = alignment._inputs.batch(X), PairTarget(Watch(), np.full(200, -1))
+    target.criterion()(alignment.module_(batch), target.tensor(target.encode(batch)))
     positive, negative = (mask.numpy() for mask in seen[0])
     np.testing.assert_array_equal(positive, np.eye(200, dtype=bool))
     np.testing.assert_array_equal(negative, kinds[:, None] != kinds[None, :])
     assert len(np.unique(content_codes(np.stack(list(X["view_1"]))))) == 5
     # A guess among the dozen twins in a batch would cost each row the logarithm of their number.
-    assert alignment.history_[-1]["train_loss"] < 0.3 * np.log(FEW["batch_size"] / 5)
+    assert alignment.history_[-1]["train_loss"] < 0.3 * np.log(BATCH_SIZE / 5)
 
 
 def test_classes_come_together(views, triples):
@@ -181,7 +182,7 @@ def test_encoders_are_trained_with_it():
     ]
     alignment = ContrastiveAlignment(modalities, random_state=0, **{**FAST, "max_epochs": 40})
     alignment.fit(X[:120])
-    assert alignment.module_.encoder_names == ["motion"]
+    assert alignment.module_.encoders.trained == ["motion"]
     found = alignment.transform_modality(X[120:], "motion")
     asked = alignment.transform_modality(list(words), "text")
     assert ((found @ asked.T).argmax(axis=1) == kinds[120:]).mean() > 0.6  # chance is 0.25
@@ -200,9 +201,8 @@ def test_callbacks_early_stopping_and_history(views, triples):
 
     X = views(0)
     callbacks = [("count", Count())]
-    alignment = ContrastiveAlignment(triples, early_stopping=True, callbacks=callbacks, **FEW).fit(
-        X
-    )
+    alignment = clone(ContrastiveAlignment(triples, **FEW))
+    alignment.set_params(trainer__early_stopping=True, trainer__callbacks=callbacks).fit(X)
     assert Count.seen == alignment.n_iter_ == len(alignment.history_) == 3
     assert set(alignment.history_[0]) == {"train_loss", "valid_loss"}
     whole = ContrastiveAlignment(triples, **FEW).fit(X)
@@ -274,7 +274,9 @@ def test_a_loss_of_ones_own(views, triples):
             return InfoNCELoss(temperature=1 / batch_size, learn_temperature=False)
 
     built = ContrastiveAlignment(triples, loss=Recipe(), **FEW).fit(X)
-    assert built.temperature_ == pytest.approx(1 / FEW["batch_size"])
+    assert built.temperature_ == pytest.approx(1 / BATCH_SIZE)
+    built = ContrastiveAlignment(triples, loss=Recipe(), max_epochs=1).fit(X)
+    assert built.temperature_ == pytest.approx(1 / 128)
     assert isinstance(built.net_.criterion_, PairwiseContrast)
 
 
@@ -302,6 +304,16 @@ def test_losses_that_cannot_be_used(views, triples):
         ContrastiveAlignment().set_params(loss__temperature=0.1)
     with pytest.raises(ValueError, match="is 'text', which has no parameter 'pooling'"):
         ContrastiveAlignment([("words", "text", ["a"])]).set_params(words__pooling="max")
+
+
+def test_a_wrong_loss_is_found_before_any_cell_is_encoded(views, triples):
+    class Never(FunctionTransformer):
+        def fit(self, X, y=None):
+            raise AssertionError
+
+    own = [("left", Never(), ["view_0"]), triples[1]]
+    with pytest.raises(ValueError, match="'margin' parameter of Triplet must be"):
+        ContrastiveAlignment(own, loss=Triplet(margin=-1), **FEW).fit(views(0)[:60])
 
 
 def test_errors(views, triples):

@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
-from skmm import ContrastiveAlignment, ImageEncoder, ImageGenerator, TextEncoder
+from skmm import ContrastiveAlignment, ImageEncoder, ImageGenerator, TextEncoder, Trainer
 from skmm.datasets import load_glyphs_retrieval
 from skmm.metrics import frechet_distance, paired_cosine, recall_at_k
 
@@ -130,9 +130,8 @@ class Judges:
                 ("name", TextEncoder("tfidf"), ["name"]),
             ],
             n_components=64,
-            early_stopping=False,
+            trainer=Trainer(early_stopping=False, learning_rate=1e-3),
             max_epochs=alignment_epochs,
-            learning_rate=1e-3,
             random_state=0,
         ).fit(X)
         self.test, self.real = test, self.vectors(test["image"])

@@ -1,0 +1,232 @@
+"""Every parameter of every alignment changes what it does, or is refused by name."""
+
+import inspect
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+
+from skmm import (
+    AdversarialAlignment,
+    AutoencoderAlignment,
+    CCAAlignment,
+    ContrastiveAlignment,
+    PretrainedAlignment,
+    Trainer,
+    alignment,
+)
+
+
+class Beside(NamedTuple):
+    """A value of a parameter, and settings of others with which alone it counts."""
+
+    settings: dict[str, Any]
+    value: Any
+
+
+VECTORS = [("left", "passthrough", ["left"]), ("right", "passthrough", ["right"])]
+ONE_TWICE = [("left", "passthrough", ["left"]), ("right", "passthrough", ["left"])]
+CELLS = [("words", "text", ["words"]), ("photo", "image", ["photo"])]
+FEW = {"modalities": VECTORS, "random_state": 0, "max_epochs": 2}
+
+# What an alignment is built with, beside what the entry of a parameter asks for.
+BASE = {
+    ContrastiveAlignment: FEW,
+    AutoencoderAlignment: FEW,
+    CCAAlignment: {"modalities": VECTORS, "random_state": 0},
+    AdversarialAlignment: {"modalities": VECTORS, "random_state": 0, "n_steps": 10},
+    PretrainedAlignment: {"modalities": CELLS},
+}
+DEEP, KERNEL = {"kind": "deep", "max_epochs": 2}, {"kind": "kernel"}
+POLYNOMIAL = {"kind": "kernel", "kernel": "poly"}
+UNPAIRED = {"paired": False, "n_init": 2}
+# Another value of each parameter.
+COMMON = {"all_missing": "raise", "missing_columns": "absent"}
+TRAINED = {**COMMON, "modalities": ONE_TWICE, "random_state": 1, "max_epochs": 1}
+OTHER = {
+    ContrastiveAlignment: {
+        **TRAINED,
+        "n_components": 5,
+        "loss": "triplet",
+        "projection": "mlp",
+        "dropout": 0.0,
+        "trainer": Trainer(learning_rate=0.1),
+    },
+    AutoencoderAlignment: {
+        **TRAINED,
+        "n_components": 3,
+        "hidden_sizes": (8,),
+        "dropout": 0.5,
+        "reconstruction_weight": 0.0,
+        "cross_weight": 0.0,
+        "contrastive_weight": 0.0,
+        "temperature": 1.0,
+        "variational": True,
+        "kl_weight": Beside({"variational": True}, 5.0),
+        "trainer": Trainer(learning_rate=0.1),
+    },
+    CCAAlignment: {
+        **COMMON,
+        "modalities": ONE_TWICE,
+        "n_components": 2,
+        "kind": "kernel",
+        "regularization": 0.7,
+        "correlation_power": 0.0,
+        "kernel": Beside(KERNEL, "linear"),
+        "gamma": Beside(KERNEL, 0.5),
+        "degree": Beside(POLYNOMIAL, 2.0),
+        "coef0": Beside(POLYNOMIAL, 3.0),
+        "n_landmarks": Beside(KERNEL, 20),
+        "hidden_sizes": Beside(DEEP, (8,)),
+        "dropout": Beside(DEEP, 0.5),
+        "max_epochs": Beside(DEEP, 1),
+        "trainer": Beside(DEEP, Trainer(learning_rate=0.1)),
+        "random_state": Beside(DEEP, 1),
+    },
+    AdversarialAlignment: {
+        **COMMON,
+        "modalities": ONE_TWICE,
+        "n_components": 2,
+        "target": "right",
+        "paired": False,
+        "pair_weight": 0.0,
+        "n_init": Beside(UNPAIRED, 1),
+        "n_steps": 3,
+        "batch_size": 8,
+        "learning_rate": 0.1,
+        "orthogonality": 0.4,
+        "hidden_sizes": (8,),
+        "n_refinements": Beside(UNPAIRED, 0),
+        "random_state": 1,
+    },
+    PretrainedAlignment: {
+        **COMMON,
+        "model": "siglip",  # which tiny checkpoint
+        "modalities": CELLS[:1],
+        "dtype": "bfloat16",
+    },
+}
+# What changes how an alignment works, and nothing that it gives.
+RUNTIME = {
+    "device": "where it computes, the numbers are the same",
+    "verbose": "what it prints",
+    "store": "where vectors are kept, which are the same",
+}
+WALKED = [(cls, name) for cls, others in OTHER.items() for name in others]
+
+
+def test_the_tables_name_every_parameter():
+    public = {getattr(alignment, name) for name in alignment.__all__}
+    assert set(OTHER) == {cls for cls in public if cls.__name__.endswith("Alignment")}
+    for cls, others in OTHER.items():
+        assert set(inspect.signature(cls).parameters) - set(RUNTIME) == set(others)
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(50, 3)) ** 3
+    views = {"left": latent @ rng.normal(size=(3, 4)), "right": latent @ rng.normal(size=(3, 5))}
+    return pd.DataFrame({name: list(v + rng.normal(size=v.shape)) for name, v in views.items()})
+
+
+@pytest.fixture(scope="module")
+def cells():
+    photos = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    return pd.DataFrame({"words": ["a red coat", "two hats", "shoes"], "photo": list(photos)})
+
+
+def seen(model, X):
+    """All that can be seen of an alignment: what it gives, or why it gives nothing."""
+    model = clone(model).fit(X)
+    last = X.columns[-1]
+    nothing = X.copy()
+    nothing.iloc[0] = None
+    calls = [
+        lambda: model.transform(X),
+        lambda: model.transform(nothing),
+        lambda: model.transform(X.drop(columns=last)),
+    ]
+    if hasattr(model, "predict_modality"):
+        calls.append(lambda: model.predict_modality(X, to=last))
+    return [_result(call) for call in calls]
+
+
+def _result(call):
+    try:
+        return call()
+    except ValueError as error:
+        return str(error)
+
+
+def same(one, other):
+    if isinstance(one, str) or isinstance(other, str):
+        return isinstance(one, str) and isinstance(other, str)
+    return one.shape == other.shape and np.allclose(one, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("cls", "name"), WALKED)
+def test_every_parameter_changes_something(cls, name, vectors, cells, request):
+    entry = OTHER[cls][name]
+    beside, value = entry if isinstance(entry, Beside) else Beside({}, entry)
+    X, base = vectors, {**BASE[cls], **beside}
+    if cls is PretrainedAlignment:
+        tiny_checkpoint = request.getfixturevalue("tiny_checkpoint")
+        X, base = cells, {**base, "model": tiny_checkpoint("clip")}
+        value = tiny_checkpoint(value) if name == "model" else value
+    assert value != inspect.signature(cls).parameters[name].default
+    plain, other = cls(**base), cls(**{**base, name: value})
+    pairs = zip(seen(plain, X), seen(other, X), strict=True)
+    assert not all(same(*pair) for pair in pairs)
+
+
+DEEP_ALONE = {
+    "hidden_sizes": (8,),
+    "dropout": 0.5,
+    "max_epochs": 7,
+    "trainer": Trainer(),
+    "device": "cpu",
+    "verbose": 1,
+}
+ADDING_UP = {"trainer": Trainer(accumulate=2)}
+USELESS = [
+    (ContrastiveAlignment, {}, ADDING_UP),
+    (AutoencoderAlignment, {}, ADDING_UP),
+    (AutoencoderAlignment, {}, {"kl_weight": 0.5}),
+    (AutoencoderAlignment, {"contrastive_weight": 0.0}, {"temperature": 0.5}),
+    (CCAAlignment, {"kind": "cca"}, {"regularization": 0.1}),
+    (CCAAlignment, {"kind": "deep"}, ADDING_UP),
+    *((CCAAlignment, {"kind": kind}, {"n_landmarks": 9}) for kind in ("regularized", "deep")),
+    *((CCAAlignment, {}, {name: 2.0}) for name in ("gamma", "degree", "coef0")),
+    (CCAAlignment, {}, {"kernel": "poly"}),
+    *((CCAAlignment, {"kind": "kernel"}, {name: 2.0}) for name in ("degree", "coef0")),
+    (CCAAlignment, {"kind": "kernel", "kernel": "linear"}, {"gamma": 2.0}),
+    *(
+        (CCAAlignment, {"kind": kind}, {name: value})
+        for kind in ("regularized", "kernel")
+        for name, value in DEEP_ALONE.items()
+    ),
+    *((AdversarialAlignment, {}, {name: 3}) for name in ("n_init", "n_refinements")),
+    (AdversarialAlignment, {"paired": False}, {"pair_weight": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("cls", "setting", "useless"), USELESS)
+def test_what_a_setting_makes_useless_is_refused_before_the_frame_is_looked_at(
+    cls, setting, useless
+):
+    ((name, _),) = useless.items()
+    name = "accumulate" if useless is ADDING_UP else name
+    with pytest.raises(ValueError, match=rf": {name}=.* has no effect with "):
+        cls(VECTORS, **setting, **useless).fit(None)
+
+
+def test_gradients_add_up_where_no_rows_are_compared(vectors):
+    plain = AutoencoderAlignment(**FEW, contrastive_weight=0.0, trainer=Trainer(batch_size=10))
+    added = clone(plain).set_params(trainer__batch_size=5, trainer__accumulate=2)
+    np.testing.assert_allclose(
+        added.fit(vectors).transform(vectors), plain.fit(vectors).transform(vectors), atol=1e-4
+    )
