@@ -1,11 +1,12 @@
 """Sounds to vectors."""
 
 import copy
+import json
 from collections.abc import Iterator, Sequence
-from importlib import metadata
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from torch import nn
 
 from skmm._constraints import (
@@ -21,19 +22,24 @@ from skmm._constraints import (
     STORE,
     VERBOSE,
     HasMethods,
+    RandomState,
     StrOptions,
 )
 from skmm._frame._column import Column
-from skmm.backbones import SoundCNN, SoundModule
-from skmm.encoders._cell_encoder import CellEncoder
-from skmm.encoders._engines._base import Engine
-from skmm.encoders._engines._parts import MfccEngine, WindowsEngine
+from skmm.backbones import MFCC, Backbone, SoundCNN, SoundModule
+from skmm.encoders._cell_encoder import Augment, CellEncoder, Dtype, FineTune, ModelName, OnError
+from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
+from skmm.encoders._engines._fine_tuned import TunedEngine
+from skmm.encoders._engines._parts import WindowsEngine
 from skmm.encoders._engines._pretrained import PretrainedEngine
+from skmm.encoders._store._fingerprint import package_version
+from skmm.encoders._store._store import StoreLike
 from skmm.readers import digest_audio, load_audio, read_audio
 
 __all__ = ["AudioEncoder"]
 
 _RATE = 16_000  # of what is not pretrained
+_MFCC_FORMAT = 1  # raised when code of ours changes what the coefficients are
 # Another version of what decodes and resamples may give other samples.
 _DECODERS = ("av", "scipy", "soundfile")
 
@@ -98,8 +104,8 @@ class AudioEncoder(CellEncoder):
     augment : callable, default=None
         Changes a sound in training, as ``augment(cell, rng)`` with a numpy ``Generator``, anew
         in each epoch; ``cell`` is an array (n_samples,), float32, and so is what comes back. A
-        pretrained model hears of it what fits into a window. Prediction never sees it, nor does
-        a frozen model.
+        pretrained model hears of it what fits into a window. Prediction never sees it. A frozen
+        model takes none.
     n_components : int, default=128
         Width of the vectors of ``"cnn"``.
     max_epochs : int, default=10
@@ -196,25 +202,25 @@ class AudioEncoder(CellEncoder):
 
     def __init__(
         self,
-        model: Any = "mfcc",
+        model: ModelName | nn.Module = "mfcc",
         *,
-        pooling: str = "auto",
-        normalize: Any = "auto",
+        pooling: Literal["auto", "mean", "max", "statistics", "pooler"] = "auto",
+        normalize: bool | Literal["auto"] = "auto",
         sampling_rate: int | None = None,
         window: float = 30.0,
-        fine_tune: Any = "frozen",
+        fine_tune: FineTune = "frozen",
         lora_params: dict[str, Any] | None = None,
-        augment: Any = None,
+        augment: Augment | None = None,
         n_components: int = 128,
         max_epochs: int = 10,
         learning_rate: float = 1e-3,
         batch_size: int = 16,
-        on_error: str = "raise",
+        on_error: OnError = "raise",
         device: str = "auto",
-        dtype: str = "auto",
-        store: Any = None,
-        random_state: Any = None,
-        verbose: Any = 0,
+        dtype: Dtype = "auto",
+        store: StoreLike = None,
+        random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.model = model
         self.pooling = pooling
@@ -240,17 +246,24 @@ class AudioEncoder(CellEncoder):
         return isinstance(self.model, nn.Module) or self.model == "cnn"
 
     @property
-    def _is_tuned(self) -> bool:
-        return super()._is_tuned and self.model != "mfcc"
+    def _is_pretrained(self) -> bool:
+        return not self._is_from_scratch and self.model != "mfcc"
 
-    def _make_engine(self, columns: list[Column], y: Any) -> Engine:
+    def _without_effect(self) -> dict[str, str]:
+        idle = super()._without_effect()
+        if self.model != "cnn":
+            idle["n_components"] = "model"
+        return idle
+
+    def _make_engine(self, columns: list[Column]) -> Engine:
+        frozen: MfccEngine | PretrainedEngine
         if self.model == "mfcc":
-            frozen: Any = MfccEngine(self.pooling, self.normalize)
+            frozen = MfccEngine(self.pooling, self.normalize)
         else:
             frozen = PretrainedEngine(self, "audio")
         return WindowsEngine(frozen, owner=type(self).__name__)
 
-    def _make_backbone(self, cells: Sequence[np.ndarray]) -> Any:
+    def _make_backbone(self, cells: Sequence[np.ndarray]) -> Backbone:
         if isinstance(self.model, nn.Module):
             # A copy: training must not touch the parameter.
             n_samples = max(len(cell) for cell in cells)
@@ -259,13 +272,13 @@ class AudioEncoder(CellEncoder):
             return network
         return SoundCNN(self.n_components)
 
-    def _read(self, cell: Any) -> Any:
+    def _read(self, cell: object) -> Any:
         return self._heard(read_audio(cell, **self._target()))
 
-    def _digest(self, cell: Any) -> bytes:
+    def _digest(self, cell: object) -> bytes:
         return digest_audio(cell)
 
-    def _read_with_digest(self, cell: Any) -> tuple[bytes, Any]:
+    def _read_with_digest(self, cell: object) -> tuple[bytes, Any]:
         digest, windows = load_audio(cell, **self._target())
         return digest, self._heard(windows)
 
@@ -285,17 +298,48 @@ class AudioEncoder(CellEncoder):
         """What a cell is decoded to."""
         rate, window = _RATE, self.window
         if not self._is_from_scratch:
+            assert isinstance(self._engine, WindowsEngine | TunedEngine)
             described = self._engine.description
             rate, limit = described["rate"], described["window"]
             window = window if limit is None else min(window, limit)
         return {"rate": rate, "array_rate": self.sampling_rate, "window": window}
 
     def _reading(self) -> dict[str, Any]:
-        return {**self._target(), **{name: _version(name) for name in _DECODERS}}
+        return {**self._target(), **{name: package_version(name) for name in _DECODERS}}
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+class MfccEngine(BackboneEngine):
+    """Cepstral coefficients: nothing is learned, so there is nothing but settings.
+
+    Parameters
+    ----------
+    pooling : {"auto", "mean", "max", "statistics"}
+        How frames become one vector.
+    normalize : "auto" or bool
+        Whether that vector gets length 1.
+    """
+
+    def __init__(self, pooling: str, normalize: bool | str):
+        self.backbone = MFCC("statistics" if pooling == "auto" else pooling)
+        self.n_outputs = self.backbone.width
+        self.description: dict[str, Any] = {
+            "pooling": self.backbone.pooling,
+            "normalize": normalize is True,
+            "rate": self.backbone.rate,
+            "window": None,
+        }
+
+    def fingerprint(self, runtime: Runtime) -> str:
+        model = self.backbone
+        facts = {
+            "format": _MFCC_FORMAT,
+            "model": "mfcc",
+            "shape": [model.n_coefficients, model.n_mels, model.rate],
+            "pooling": model.pooling,
+            "dtype": str(runtime.dtype),
+            "torch": torch.__version__.split("+")[0].rsplit(".", 1)[0],
+        }
+        return json.dumps(facts, sort_keys=True)
+
+    def backbone_on(self, runtime: Runtime) -> MFCC:
+        return self.backbone

@@ -3,10 +3,13 @@
 A subclass writes the private verbs; this file owns the public ones.
 """
 
+import inspect
+import os
 from abc import ABCMeta, abstractmethod
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags, metadata_routing
@@ -14,9 +17,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmm._constraints import check_feature_names_in
 from skmm._frame._column import Column, n_rows, to_columns
+from skmm._frame._types import CellColumn
 from skmm.encoders._store import _session
 
 __all__ = ["BaseEncoder", "TokenSequence"]
+
+# Values of parameters that say what is done anyway where they have no effect: what is trained
+# here computes in full precision, and nothing of it is kept.
+_TRUE_ANYWAY = {"dtype": "float32", "store": False}
 
 
 class TokenSequence(NamedTuple):
@@ -41,7 +49,7 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     # A place to write to is no metadata of the rows.
     __metadata_request__transform: ClassVar[dict[str, Any]] = {"out": metadata_routing.UNUSED}
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: CellColumn, y: ArrayLike | None = None) -> Self:
         """Learn what has to be learned from the training rows.
 
         Parameters
@@ -58,17 +66,16 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         """
         self._validate_params()
         columns = self._check_columns(X, reset=True)
-        if y is not None:
-            y = np.asarray(y)
-            if y.shape[:1] != columns[0].values.shape:
-                raise ValueError(
-                    f"X has {len(columns[0].values)} rows and y has shape {y.shape}. Give y with"
-                    " one value, or one row of values, per row of X."
-                )
-        self._fit_columns(columns, y)
+        target = None if y is None else np.asarray(y)
+        if target is not None and target.shape[:1] != columns[0].values.shape:
+            raise ValueError(
+                f"X has {len(columns[0].values)} rows and y has shape {target.shape}. Give y with"
+                " one value, or one row of values, per row of X."
+            )
+        self._fit_columns(columns, target)
         return self
 
-    def transform(self, X: Any, out: np.ndarray | None = None) -> Any:
+    def transform(self, X: CellColumn, out: np.ndarray | None = None) -> Any:
         """Encode every row.
 
         Parameters
@@ -99,7 +106,7 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         self._encode_into(columns, out)
         return out
 
-    def transform_sequence(self, X: Any) -> TokenSequence:
+    def transform_sequence(self, X: CellColumn) -> TokenSequence:
         """Encode every row as a sequence of tokens: words, patches or table columns.
 
         Parameters
@@ -116,7 +123,7 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         check_is_fitted(self)
         return self._encode_sequence(self._check_columns(X, reset=False))
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Return the names of the output columns.
 
         Parameters
@@ -136,7 +143,7 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     # --- written by a subclass ---------------------------------------------------------
 
     @abstractmethod
-    def _fit_columns(self, columns: list[Column], y: Any) -> None:
+    def _fit_columns(self, columns: list[Column], y: np.ndarray | None) -> None:
         """Learn from the columns; sets at least ``n_outputs_``."""
 
     @abstractmethod
@@ -155,9 +162,43 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     def _output_names(self, names: list[str]) -> list[str]:
         """Names of the outputs, from the names of the inputs."""
 
+    def _without_effect(self) -> dict[str, str]:
+        """Parameters that do nothing as the others are set, each with the one that makes it so.
+
+        Names that are no parameters of the class do not matter.
+        """
+        return {}
+
+    # --- parameters -----------------------------------------------------------------------
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        self._refuse_without_effect(self._without_effect())
+
+    def _refuse_without_effect(self, causes: dict[str, str]) -> None:
+        """Refuse what the user set and would wait for in vain.
+
+        Parameters
+        ----------
+        causes : dict of str to str
+            Parameters that do nothing, each with the name of the one that makes it so.
+        """
+        signature = inspect.signature(type(self).__init__).parameters
+        for name in [name for name in signature if name in causes]:
+            value, accepted = getattr(self, name), [signature[name].default]
+            if name in _TRUE_ANYWAY:
+                accepted.append(_TRUE_ANYWAY[name])
+            if _is_one_of(value, accepted):
+                continue
+            cause = causes[name]
+            raise ValueError(
+                f"{type(self).__name__}: {name}={_shown(value)} has no effect with"
+                f" {cause}={_shown(getattr(self, cause))}. Leave it out, or change {cause}."
+            )
+
     # --- input ----------------------------------------------------------------------------
 
-    def _check_columns(self, X: Any, *, reset: bool) -> list[Column]:
+    def _check_columns(self, X: CellColumn, *, reset: bool) -> list[Column]:
         """Check the container, remember or compare its columns, and take it apart."""
         name = type(self).__name__
         if sparse.issparse(X):
@@ -217,9 +258,23 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         return tags
 
 
-def _check_out(out: Any, shape: tuple[int, int], name: str) -> None:
+def _is_one_of(value: object, others: list[object]) -> bool:
+    # By type as well: 0 is not False, and an array has no truth.
+    return any(
+        value is other or (type(value) is type(other) and bool(value == other)) for other in others
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str | os.PathLike):
+        return repr(str(value))
+    text = repr(value)
+    return text if len(text) < 60 else f"{type(value).__name__}(...)"
+
+
+def _check_out(out: object, shape: tuple[int, int], name: str) -> None:
     if not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != shape:
-        got = f"{getattr(out, 'dtype', type(out).__name__)} of shape {np.shape(out)}"
+        got = f"{getattr(out, 'dtype', type(out).__name__)} of shape {getattr(out, 'shape', ())}"
         raise ValueError(
             f"{name} cannot write to out, {got}. Give a float32 ndarray of shape {shape}."
         )
@@ -238,7 +293,7 @@ def _told_apart(names: list[str]) -> list[str]:
     return list(apart)
 
 
-def _as_table(X: Any, columns: list[Column]) -> Any:
+def _as_table(X: CellColumn, columns: list[Column]) -> Any:
     """Something two-dimensional from which scikit-learn reads names and width."""
     if getattr(X, "ndim", None) == 2 or hasattr(X, "columns"):
         return X

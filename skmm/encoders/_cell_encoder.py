@@ -1,191 +1,45 @@
-"""Encoders that look at one cell at a time: text, pictures, anything a module takes."""
+"""Encoders that look at one cell at a time: text, images, anything a module takes."""
 
+import os
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils import Tags, check_random_state
 from torch import nn
 
+from skmm._constraints import RandomState
 from skmm._environment._device import n_decoding_threads, resolve_device, seeded, shared_threads
 from skmm._frame._column import Column
-from skmm.backbones import Encoded
+from skmm._frame._types import CellColumn
+from skmm.backbones import Backbone
 from skmm.encoders._base import BaseEncoder, TokenSequence
 from skmm.encoders._engines._base import Engine, Runtime
-from skmm.encoders._engines._fine_tuned import make_tuned
+from skmm.encoders._engines._fine_tuned import TunedEngine, make_tuned
 from skmm.encoders._engines._prefetch import Progress
 from skmm.encoders._engines._trained import TrainedEngine, train_backbone
 from skmm.encoders._pass import CellPass, CellReader, Place, places_of
+from skmm.encoders._store._store import StoreLike
+from skmm.encoders._training_inputs import CellTensors, SideBySide, TrainingInputs
 
-__all__ = [
-    "CellEncoder",
-    "SideBySide",
-    "arrays_above",
-    "inputs_above",
-    "run_below",
-]
+__all__ = ["Augment", "CellEncoder", "Dtype", "FineTune", "ModelName", "OnError"]
 
-# --- Encoders whose model is frozen below and trained above: the way of cells through both ---
+# What parameters of the encoders may be.
+ModelName: TypeAlias = str | os.PathLike[str]
+FineTune: TypeAlias = int | Literal["frozen", "last", "lora", "full"]
+Augment: TypeAlias = Callable[[Any, np.random.Generator], Any]
+Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+OnError: TypeAlias = Literal["raise", "missing"]
 
+Tensors = dict[str, torch.Tensor]
+Item = TypeVar("Item")
 
-def inputs_above(
-    encoder: Any, columns: list[Column], places: list[Place]
-) -> tuple[dict[str, torch.Tensor], list[Place]]:
-    """Inputs of the part that is trained, from what is stored of the part below.
-
-    Parameters
-    ----------
-    encoder : CellEncoder
-        Whose engine has a part ``below``.
-    columns : list of Column
-        Where the cells stand.
-    places : list of (column, row)
-        Cells that are wanted.
-
-    Returns
-    -------
-    tensors : dict of str to Tensor
-        A row a cell; empty if there is none.
-    kept : list of (column, row)
-        Cells that are readable.
-    """
-    engine = encoder._engine
-    arrays = dict(encoder._passed(columns, engine.below, sequence=True))
-    kept = [place for place in places if place in arrays]
-    if not kept:
-        return {}, kept
-    cells = encoder._read_all(columns, kept)[0] if engine.wants_cells else []
-    return engine.backbone.stacked([arrays[place] for place in kept], cells), kept
-
-
-def run_below(encoder: Any, cells: list[Any]) -> list[np.ndarray]:
-    """Encode decoded cells by the frozen part, past the store: they are never seen again.
-
-    Parameters
-    ----------
-    encoder : CellEncoder
-        Whose engine has a part ``below``.
-    cells : list
-        Decoded cells.
-    """
-    engine, runtime = encoder._engine.below, Runtime.of(encoder)
-    arrays: list[Any] = [None] * len(cells)
-    for batch in engine.batches(cells, runtime):
-        prepared = engine.prepare([cells[i] for i in batch], runtime)
-        for i, array in zip(batch, engine.run(prepared, runtime, sequence=True), strict=True):
-            arrays[i] = array
-    return arrays
-
-
-def arrays_above(
-    encoder: Any,
-    columns: list[Column],
-    lower: Iterable[tuple[Place, np.ndarray]],
-    *,
-    sequence: bool,
-) -> Iterator[tuple[Place, np.ndarray]]:
-    """Yield (place, array) of what the part above makes of what the part below gave.
-
-    Parameters
-    ----------
-    encoder : CellEncoder
-        Whose engine has a part ``below``.
-    columns : list of Column
-        Where the cells stand.
-    lower : iterable of ((column, row), ndarray)
-        Results of the part below.
-    sequence : bool
-        Whether tokens are asked for.
-    """
-    engine, runtime = encoder._engine, Runtime.of(encoder)
-
-    def results(batch: list[tuple[Place, np.ndarray]]) -> Iterator[tuple[Place, np.ndarray]]:
-        places = [place for place, _ in batch]
-        cells = encoder._read_all(columns, places)[0] if engine.wants_cells else []
-        tensors = engine.backbone.stacked([array for _, array in batch], cells)
-        yield from zip(places, engine.run(tensors, runtime, sequence=sequence), strict=True)
-
-    batch: list[tuple[Place, np.ndarray]] = []
-    for item in lower:
-        batch.append(item)
-        if len(batch) == runtime.batch_size:
-            yield from results(batch)
-            batch = []
-    if batch:
-        yield from results(batch)
-
-
-# --- One network over several columns of a modality, in a joint training ---
-
-
-class SideBySide(nn.Module):
-    """Runs one backbone over each column and puts their tokens one after the other.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        Shared by the columns.
-    n_columns : int
-        How many.
-
-    Attributes
-    ----------
-    step_size : float or None
-        Step size of an optimizer that suits the weights; None leaves it to the trainer.
-    """
-
-    def __init__(self, backbone: Any, n_columns: int):
-        super().__init__()
-        self.backbone = backbone
-        self.n_columns = n_columns
-        self.width = backbone.width
-        self.step_size: float | None = getattr(backbone, "step_size", None)
-
-    def forward(self, **tensors: torch.Tensor) -> Any:
-        """Encode ``{"<column>/<name>": tensor}``; an absent cell's tokens are masked.
-
-        ``pooled`` is the mean over the columns that are present.
-        """
-        presents, encoded = [], []
-        for c in range(self.n_columns):
-            own = {
-                name.partition("/")[2]: tensor
-                for name, tensor in tensors.items()
-                if name.startswith(f"{c}/")
-            }
-            presents.append(own.pop("present"))
-            encoded.append(self._encode(own, presents[-1]))
-        present = torch.stack(presents, dim=1).to(encoded[0].pooled.dtype)  # (B, n_columns)
-        pooled = torch.stack([e.pooled for e in encoded], dim=1)
-        return Encoded(
-            tokens=torch.cat([e.tokens for e in encoded], dim=1),
-            mask=torch.cat([e.mask for e in encoded], dim=1),
-            pooled=pooled.sum(1) / present.sum(1, keepdim=True).clamp(min=1.0),
-        )
-
-    def _encode(self, tensors: dict[str, torch.Tensor], present: torch.Tensor) -> Encoded:
-        """Encode the cells that are there, zeros in place of the others.
-
-        What stands in an absent cell's tensors never enters the network: a module of the
-        user's may make NaN of it, or mix the rows of a batch.
-        """
-        if present.all():
-            return self.backbone(**tensors)
-        n, rows = len(present), present.nonzero().squeeze(1)
-        if not len(rows):
-            nothing = torch.zeros(n, 1, self.width, device=present.device)
-            mask = torch.zeros(n, 1, dtype=torch.bool, device=present.device)
-            return Encoded(nothing, mask, nothing[:, 0])
-        part = self.backbone(**{name: tensor[rows] for name, tensor in tensors.items()})
-        return Encoded(*(_scattered(values, rows, n) for values in part))
-
-
-def _scattered(values: torch.Tensor, rows: torch.Tensor, n: int) -> torch.Tensor:
-    return values.new_zeros(n, *values.shape[1:]).index_copy(0, rows, values)
-
-
+# Parameters that say how a checkpoint is used, and those of what is frozen and stored.
+_OF_CHECKPOINTS = ("pooling", "normalize", "fine_tune", "lora_params")
+_OF_FROZEN = ("dtype", "store")
 _PIECE = 1 << 16  # rows
 
 
@@ -194,6 +48,9 @@ class CellEncoder(BaseEncoder):
 
     Several columns are encoded by the one model, side by side. A frozen model's vectors
     go through the store; a network that is trained here is new at every fit, so they do not.
+
+    A model that is fine-tuned in its last blocks is in two parts: the trunk under them is frozen
+    and goes through the store, the head is trained on what the trunk gives.
     """
 
     modality: ClassVar[str]
@@ -204,25 +61,45 @@ class CellEncoder(BaseEncoder):
     # Cells that are looked up together. Sorting by length wants many, memory wants few.
     portion: ClassVar[int] = 1024
 
+    # Parameters of every such encoder; where one has no choice, an attribute of its class.
+    batch_size: int
+    on_error: str
+    device: str
+    dtype: str
+    store: StoreLike = False
+    random_state: RandomState
+    verbose: bool | int
+    max_epochs: int
+    learning_rate: float
+    # Those of the encoders that take a checkpoint too.
+    model: ModelName | nn.Module
+    pooling: str
+    normalize: bool | Literal["auto"]
+    fine_tune: FineTune
+    lora_params: dict[str, Any] | None
+    augment: Augment | None
+
+    _engine: Engine
+
     # --- written by a subclass -----------------------------------------------------------
 
     @abstractmethod
-    def _make_engine(self, columns: list[Column], y: Any) -> Engine:
+    def _make_engine(self, columns: list[Column]) -> Engine:
         """Build the engine of a frozen model, or one fitted without torch."""
 
     @abstractmethod
-    def _make_backbone(self, cells: Sequence[Any]) -> Any:
+    def _make_backbone(self, cells: Sequence[Any]) -> Backbone:
         """Build an untrained network, from decoded training cells."""
 
     @abstractmethod
-    def _read(self, cell: Any) -> Any:
+    def _read(self, cell: object) -> Any:
         """Decode a cell."""
 
     @abstractmethod
-    def _digest(self, cell: Any) -> bytes:
+    def _digest(self, cell: object) -> bytes:
         """Digest of a cell's content."""
 
-    def _read_with_digest(self, cell: Any) -> tuple[bytes, Any]:
+    def _read_with_digest(self, cell: object) -> tuple[bytes, Any]:
         """Decode a cell and say which content was decoded."""
         return self._digest(cell), self._read(cell)
 
@@ -230,46 +107,83 @@ class CellEncoder(BaseEncoder):
         """Return the parameters that change what a cell is decoded to, as JSON types."""
         return {}
 
+    def _n_readers(self, runtime: Runtime) -> int:
+        """How many threads read cells ahead of the model."""
+        return n_decoding_threads()
+
+    # --- what kind of model it is ---------------------------------------------------------
+
     @property
     def needs_training(self) -> bool:
         """Whether the model is a network that has to be trained with a head."""
         return self._is_from_scratch or self._is_tuned
 
     @property
+    def augments(self) -> bool:
+        """Whether cells change from epoch to epoch of a training."""
+        return getattr(self, "augment", None) is not None and self.needs_training
+
+    @property
     def _is_from_scratch(self) -> bool:
         """Whether the model is a network that knows nothing before it is trained."""
         return False
 
+    @property
+    def _is_pretrained(self) -> bool:
+        """Whether the model is a checkpoint."""
+        return hasattr(self, "fine_tune") and not self._is_from_scratch
+
+    @property
+    def _is_tuned(self) -> bool:
+        """Whether weights of a checkpoint are trained on, as ``fine_tune`` says."""
+        return self._is_pretrained and getattr(self, "fine_tune", "frozen") != "frozen"
+
+    def _without_effect(self) -> dict[str, str]:
+        if not hasattr(self, "fine_tune"):  # an encoder that never takes a checkpoint
+            return {}
+        training = ("max_epochs", "learning_rate", "augment")
+        if self._is_from_scratch:
+            return dict.fromkeys((*_OF_CHECKPOINTS, *_OF_FROZEN, "compile"), "model")
+        if not self._is_pretrained:
+            return dict.fromkeys(("fine_tune", "lora_params", "compile", *training), "model")
+        idle = {} if self.fine_tune == "lora" else {"lora_params": "fine_tune"}
+        if not self._is_tuned:
+            return idle | dict.fromkeys(training, "fine_tune")
+        idle["compile"] = "fine_tune"
+        if self.fine_tune in ("lora", "full"):  # there is no frozen trunk
+            idle |= dict.fromkeys(_OF_FROZEN, "fine_tune")
+        return idle
+
     # --- the private verbs of BaseEncoder -------------------------------------------------
 
-    def _fit_columns(self, columns: list[Column], y: Any) -> None:
+    def _fit_columns(self, columns: list[Column], y: np.ndarray | None) -> None:
         if self.needs_training:
             with seeded(self._seed()):
                 self._train_alone(columns, y)
         else:
-            self._engine: Any = self._make_engine(columns, y)
+            self._engine = self._make_engine(columns)
         self.n_outputs_ = self._engine.n_outputs * len(columns)
-        self.checkpoint_ = getattr(self._engine, "identity", None)
+        self.checkpoint_ = self._engine.identity
 
-    def _train_alone(self, columns: list[Column], y: Any) -> None:
+    def _train_alone(self, columns: list[Column], y: np.ndarray | None) -> None:
         if self._is_tuned:
-            self._engine = self._untrained_engine(columns)
+            self._engine = engine = self._untrained_engine(columns)
             tensors, kept = self._inputs_of(columns, list(places_of(columns)))
             if not kept:
                 raise self._nothing_to_train_on(columns)
         else:
             cells, kept = self._training_cells(columns)
-            self._engine = TrainedEngine(self._make_backbone(cells))
-            tensors = self._engine.backbone.collate(cells)
+            self._engine = engine = TrainedEngine(self._make_backbone(cells))
+            tensors = engine.backbone.collate(cells)
             del cells
 
-        def renew(seed: int) -> dict[str, torch.Tensor]:
+        def renew(seed: int) -> Tensors:
             return self._inputs_of(columns, kept, seed=(seed,))[0]
 
         self.loss_curve_ = train_backbone(
-            self._engine.backbone,
+            engine.backbone,
             tensors,
-            None if y is None else np.asarray(y)[[row for _, row in kept]],
+            None if y is None else y[[row for _, row in kept]],
             max_epochs=self.max_epochs,
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
@@ -315,11 +229,11 @@ class CellEncoder(BaseEncoder):
 
     # --- trained under somebody else's head -------------------------------------------------
 
-    def start_training(self, X: Any, y: Any = None) -> nn.Module:
+    def start_training(self, X: CellColumn, y: ArrayLike | None = None) -> SideBySide:
         """Fit all but the weights and return the untrained network.
 
         A joint fusion calls this on an encoder that ``needs_training``, then trains the
-        network on the tensors of :meth:`training_tensors` and hands it back to
+        network on rows of :meth:`training_tensors` and hands it back to
         :meth:`end_training`. Weights are drawn from torch's current generator.
 
         Parameters
@@ -332,50 +246,51 @@ class CellEncoder(BaseEncoder):
         Returns
         -------
         network : nn.Module
-            With a ``width``, from tensors to ``Encoded`` (tokens, mask, pooled vector).
+            With a ``width``, and a ``step_size`` that suits its weights or None. Called with
+            ``TrainingInputs``, it gives ``Encoded``: tokens, mask, pooled vector.
         """
         self._validate_params()
         columns = self._check_columns(X, reset=True)
-        self._engine = self._untrained_engine(columns)
-        self.n_outputs_ = self._engine.n_outputs * len(columns)
-        self.checkpoint_ = getattr(self._engine, "identity", None)
-        return SideBySide(self._engine.backbone, len(columns))
+        self._engine = engine = self._untrained_engine(columns)
+        self.n_outputs_ = engine.n_outputs * len(columns)
+        self.checkpoint_ = engine.identity
+        return SideBySide(engine.backbone, len(columns))
 
-    def training_tensors(self, X: Any, seed: int | None = None) -> dict[str, torch.Tensor]:
+    def training_tensors(self, X: CellColumn, seed: int | None = None) -> TrainingInputs:
         """Return the network's inputs, a row a row of ``X``.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; absent ones become zeros that the network is told to ignore.
+            Cells; absent ones become zeros that the network ignores.
         seed : int or None, default=None
             If given, ``augment`` changes each cell, in a way that the seed determines. Asked
             for in each epoch of an encoder that ``augments``; None leaves cells as they are.
 
         Returns
         -------
-        tensors : dict of str to Tensor
-            First axis ``n_samples``.
+        inputs : TrainingInputs
+            ``len(X)`` rows. ``inputs.present`` says which rows have a readable cell,
+            ``inputs.rows(index)`` takes some of them, ``inputs.to(device)`` moves them.
         """
-        columns = self._check_columns(X, reset=False)
-        tensors: dict[str, torch.Tensor] = {}
-        for c, column in enumerate(columns):
+        parts = []
+        for c, column in enumerate(self._check_columns(X, reset=False)):
             self._engine.follow(self)
             # One column at a time: its tensors are padded to its own longest cell.
             collated, kept = self._inputs_of(
                 [column], list(places_of([column])), seed=None if seed is None else (seed, c)
             )
-            rows = torch.as_tensor([row for _, row in kept], dtype=torch.int64)
-            present = torch.zeros(len(column.values), dtype=torch.bool)
+            n, rows = len(column.values), torch.tensor([r for _, r in kept], dtype=torch.int64)
+            present = torch.zeros(n, dtype=torch.bool)
             present[rows] = True
-            tensors[f"{c}/present"] = present
+            inputs = {}
             for name, values in collated.items():
-                full = values.new_zeros((len(column.values), *values.shape[1:]))
-                full[rows] = values
-                tensors[f"{c}/{name}"] = full
-        return tensors
+                inputs[name] = values.new_zeros((n, *values.shape[1:]))
+                inputs[name][rows] = values
+            parts.append(CellTensors(present, inputs))
+        return TrainingInputs(tuple(parts))
 
-    def end_training(self, network: nn.Module) -> Self:
+    def end_training(self, network: SideBySide) -> Self:
         """Take the trained network back: the encoder is then a fitted transformer.
 
         Parameters
@@ -388,21 +303,11 @@ class CellEncoder(BaseEncoder):
         self : object
             The fitted encoder.
         """
-        backbone: Any = network.backbone
-        self._engine.backbone = backbone.eval()
+        assert isinstance(self._engine, TrainedEngine)
+        self._engine.backbone = network.backbone.eval()
         return self
 
-    @property
-    def _is_tuned(self) -> bool:
-        """Whether weights of a checkpoint are trained on, as ``fine_tune`` says."""
-        return getattr(self, "fine_tune", "frozen") != "frozen" and not self._is_from_scratch
-
-    @property
-    def augments(self) -> bool:
-        """Whether cells change from epoch to epoch of a training."""
-        return getattr(self, "augment", None) is not None and self.needs_training
-
-    def _untrained_engine(self, columns: list[Column]) -> Any:
+    def _untrained_engine(self, columns: list[Column]) -> TrainedEngine:
         """Build what is going to be trained, from the training cells or from a checkpoint."""
         if self._is_tuned:
             return make_tuned(self, self.modality, resolve_device(self.device))
@@ -410,22 +315,48 @@ class CellEncoder(BaseEncoder):
 
     def _inputs_of(
         self, columns: list[Column], places: list[Place], *, seed: tuple[int, ...] | None = None
-    ) -> tuple[dict[str, torch.Tensor], list[Place]]:
+    ) -> tuple[Tensors, list[Place]]:
         """Inputs of the network for the cells at these places, and the places that are readable.
 
-        A column without a cell has none: nothing of it enters the network.
+        With a seed, ``augment`` changes the cells. A column without a cell has no inputs:
+        nothing of it enters the network.
         """
         engine = self._engine
-        if engine.below is not None and seed is None:
-            return inputs_above(self, columns, places)
+        assert isinstance(engine, TrainedEngine)
+        head = engine if isinstance(engine, TunedEngine) and engine.trunk is not None else None
+        if head is not None and seed is None:
+            return self._stored_inputs_of(head, columns, places)
         cells, kept = self._read_all(columns, places, seed=seed)
         if not cells:
             return {}, kept
-        if engine.below is not None:
-            return engine.backbone.stacked(run_below(self, cells), cells), kept
+        if head is not None:
+            return head.head_inputs(self._through_trunk(head, cells), cells), kept
         return engine.backbone.collate(cells), kept
 
-    # --- cells ----------------------------------------------------------------------------
+    def _stored_inputs_of(
+        self, head: TunedEngine, columns: list[Column], places: list[Place]
+    ) -> tuple[Tensors, list[Place]]:
+        """Inputs of the head from what the store, or the trunk, gives for the cells."""
+        assert head.trunk is not None
+        arrays = dict(self._passed(columns, head.trunk, sequence=True))
+        kept = [place for place in places if place in arrays]
+        if not kept:
+            return {}, kept
+        cells = self._read_all(columns, kept)[0] if head.wants_cells else []
+        return head.head_inputs([arrays[place] for place in kept], cells), kept
+
+    def _through_trunk(self, head: TunedEngine, cells: list[Any]) -> list[np.ndarray]:
+        """Encode decoded cells by the trunk, past the store: they are never seen again."""
+        trunk, runtime = head.trunk, Runtime.of(self)
+        assert trunk is not None
+        arrays: list[np.ndarray] = [np.empty(0)] * len(cells)
+        for batch in trunk.batches(cells, runtime):
+            prepared = trunk.prepare([cells[i] for i in batch], runtime)
+            for i, array in zip(batch, trunk.run(prepared, runtime, sequence=True), strict=True):
+                arrays[i] = array
+        return arrays
+
+    # --- cells to arrays --------------------------------------------------------------------
 
     def _arrays(
         self, columns: list[Column], *, sequence: bool, counted: bool = True
@@ -434,21 +365,31 @@ class CellEncoder(BaseEncoder):
 
         ``counted=False`` leaves the look-up out of the store's counters of what users ask.
         """
-        self._engine.follow(self)
-        below = self._engine.below
-        if below is None:
-            yield from self._passed(columns, self._engine, sequence=sequence, counted=counted)
+        engine = self._engine
+        engine.follow(self)
+        if isinstance(engine, TunedEngine) and engine.trunk is not None:
+            arrays = self._passed(columns, engine.trunk, sequence=True, counted=counted)
+            yield from self._through_head(engine, columns, arrays, sequence=sequence)
         else:
-            lower = self._passed(columns, below, sequence=True, counted=counted)
-            yield from arrays_above(self, columns, lower, sequence=sequence)
+            yield from self._passed(columns, engine, sequence=sequence, counted=counted)
 
     def _passed(
         self, columns: list[Column], engine: Engine, *, sequence: bool, counted: bool = True
     ) -> Iterator[tuple[Place, np.ndarray]]:
         """Yield (place, array) of what an engine, or the store, gives for the cells."""
         runtime = Runtime.of(self)
-        reader = CellReader(self, columns)
-        work = CellPass(self, reader, runtime, sequence=sequence, engine=engine)
+        reader = self._reader(columns)
+        work = CellPass(
+            engine,
+            reader,
+            runtime,
+            sequence=sequence,
+            store=self.store,
+            reading=self._reading(),
+            portion=self.portion,
+            reads_ahead=self.reads_ahead,
+            n_readers=lambda: self._n_readers(runtime),
+        )
         n_cells = sum(int((~column.missing).sum()) for column in columns)
         with (
             Progress(type(self).__name__, n_cells, self.verbose) as progress,
@@ -463,9 +404,33 @@ class CellEncoder(BaseEncoder):
                     yield place, array
         reader.warn()
 
-    def _n_readers(self, runtime: Runtime) -> int:
-        """How many threads read cells ahead of the model."""
-        return n_decoding_threads()
+    def _through_head(
+        self,
+        head: TunedEngine,
+        columns: list[Column],
+        arrays: Iterable[tuple[Place, np.ndarray]],
+        *,
+        sequence: bool,
+    ) -> Iterator[tuple[Place, np.ndarray]]:
+        """Yield (place, array) of what the head makes of what the trunk gave."""
+        runtime = Runtime.of(self)
+        for batch in _in_batches(arrays, runtime.batch_size):
+            places = [place for place, _ in batch]
+            cells = self._read_all(columns, places)[0] if head.wants_cells else []
+            tensors = head.head_inputs([array for _, array in batch], cells)
+            yield from zip(places, head.run(tensors, runtime, sequence=sequence), strict=True)
+
+    # --- reading ----------------------------------------------------------------------------
+
+    def _reader(self, columns: list[Column]) -> CellReader:
+        return CellReader(
+            columns,
+            read=self._read,
+            digest=self._digest,
+            read_with_digest=self._read_with_digest,
+            owner=type(self).__name__,
+            on_error=self.on_error,
+        )
 
     def _training_cells(self, columns: list[Column]) -> tuple[list[Any], list[Place]]:
         """Decoded training cells of all columns, and the place of each."""
@@ -492,7 +457,7 @@ class CellEncoder(BaseEncoder):
 
         With a seed, ``augment`` changes them.
         """
-        reader = CellReader(self, columns)
+        reader = self._reader(columns)
         cells, kept = [], []
         for place in places:
             cell = reader.read(place)
@@ -506,8 +471,9 @@ class CellEncoder(BaseEncoder):
 
     def _augmented(self, cell: Any, seed: tuple[int, ...]) -> Any:
         # A generator for each cell: what happens to one does not depend on the others.
+        assert self.augment is not None
         rng = np.random.default_rng(seed)
-        if isinstance(cell, list):  # of pictures
+        if isinstance(cell, list):  # of images
             return [self.augment(part, rng) for part in cell]
         return self.augment(cell, rng)
 
@@ -518,3 +484,14 @@ class CellEncoder(BaseEncoder):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = self.takes_numbers
         return tags
+
+
+def _in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    batch: list[Item] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

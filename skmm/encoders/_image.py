@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, cast
 
 from torch import nn
 
@@ -18,15 +18,20 @@ from skmm._constraints import (
     STORE,
     VERBOSE,
     HasMethods,
+    RandomState,
     StrOptions,
 )
 from skmm._frame._column import Column
-from skmm.backbones import FrameEncoder, PictureCNN, PictureModule
+from skmm._frame._types import CellColumn
+from skmm.backbones import Backbone, FrameEncoder, PictureCNN, PictureModule
 from skmm.backbones._image_cnn import resized
-from skmm.encoders._cell_encoder import CellEncoder
+from skmm.encoders._cell_encoder import Augment, CellEncoder, Dtype, FineTune, ModelName, OnError
 from skmm.encoders._engines._base import Engine
+from skmm.encoders._engines._fine_tuned import TunedEngine
 from skmm.encoders._engines._parts import PartsEngine
 from skmm.encoders._engines._pretrained import PretrainedEngine
+from skmm.encoders._engines._trained import TrainedEngine
+from skmm.encoders._store._store import StoreLike
 from skmm.exceptions import CellTypeError
 from skmm.readers import (
     digest_image,
@@ -92,7 +97,7 @@ class ImageEncoder(CellEncoder):
     augment : callable, default=None
         Changes a picture in training, as ``augment(cell, rng)`` with a numpy ``Generator``,
         anew in each epoch; ``cell`` is an array (height, width, 3), uint8, and so is what comes
-        back. Prediction never sees it, nor does a frozen model.
+        back. Prediction never sees it. A frozen model takes none.
     image_size : int, default=64
         Height and width in pixels to which pictures are brought for a network that is trained
         here. A pretrained model has its own.
@@ -191,26 +196,26 @@ class ImageEncoder(CellEncoder):
 
     def __init__(
         self,
-        model: Any = "efficientnet-lite0",
+        model: ModelName | nn.Module = "efficientnet-lite0",
         *,
-        pooling: str = "auto",
-        normalize: Any = "auto",
+        pooling: Literal["auto", "mean", "max", "cls", "pooler"] = "auto",
+        normalize: bool | Literal["auto"] = "auto",
         draft: bool = False,
-        fine_tune: Any = "frozen",
+        fine_tune: FineTune = "frozen",
         lora_params: dict[str, Any] | None = None,
-        augment: Any = None,
+        augment: Augment | None = None,
         image_size: int = 64,
         n_components: int = 128,
         max_epochs: int = 10,
         learning_rate: float = 1e-3,
         batch_size: int = 32,
-        on_error: str = "raise",
+        on_error: OnError = "raise",
         device: str = "auto",
-        dtype: str = "auto",
+        dtype: Dtype = "auto",
         compile: bool = False,
-        store: Any = None,
-        random_state: Any = None,
-        verbose: Any = 0,
+        store: StoreLike = None,
+        random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.model = model
         self.pooling = pooling
@@ -236,23 +241,31 @@ class ImageEncoder(CellEncoder):
     def _is_from_scratch(self) -> bool:
         return isinstance(self.model, nn.Module) or self.model == "cnn"
 
-    def _make_engine(self, columns: list[Column], y: Any) -> Engine:
+    def _without_effect(self) -> dict[str, str]:
+        idle = super()._without_effect()
+        if self.model != "cnn":
+            idle["n_components"] = "model"
+        if self._is_pretrained:
+            idle["image_size"] = "model"
+        return idle
+
+    def _make_engine(self, columns: list[Column]) -> Engine:
         engine = PretrainedEngine(self, "image")
         self._image_side: int | None = engine.description["image_size"]
         return PartsEngine(engine, owner=type(self).__name__) if self._takes_lists else engine
 
-    def _untrained_engine(self, columns: list[Column]) -> Any:
+    def _untrained_engine(self, columns: list[Column]) -> TrainedEngine:
         if self._is_tuned and self._takes_lists:
             raise ValueError(
                 f"{type(self).__name__}: fine_tune={self.fine_tune!r} is for single pictures, and"
                 " a cell holds a list of them. Use fine_tune='frozen', or one picture a cell."
             )
         engine = super()._untrained_engine(columns)
-        if self._is_tuned:
-            self._image_side = engine.backbone.source.description["image_size"]
+        if isinstance(engine, TunedEngine):
+            self._image_side = engine.description["image_size"]
         return engine
 
-    def _make_backbone(self, cells: Sequence[Any]) -> Any:
+    def _make_backbone(self, cells: Sequence[Any]) -> Backbone:
         network: Any = PictureCNN(image_size=self.image_size, n_components=self.n_components)
         if isinstance(self.model, nn.Module):
             # A copy: training must not touch the parameter.
@@ -260,7 +273,7 @@ class ImageEncoder(CellEncoder):
             network.measure(cells[0][0] if self._takes_lists else cells[0])
         return FrameEncoder(network) if self._takes_lists else network
 
-    def _check_columns(self, X: Any, *, reset: bool) -> list[Column]:
+    def _check_columns(self, X: CellColumn, *, reset: bool) -> list[Column]:
         columns = super()._check_columns(X, reset=reset)
         if reset:
             self._takes_lists = any(
@@ -268,15 +281,17 @@ class ImageEncoder(CellEncoder):
             )
         return columns
 
-    def _read(self, cell: Any) -> Any:
+    def _read(self, cell: object) -> Any:
         if self._takes_lists or is_pictures(cell):
             return self._read_with_digest(cell)[1]
         return read_image(cell, draft=self._draft_size())
 
-    def _digest(self, cell: Any) -> bytes:
-        return digest_pictures(cell) if is_pictures(cell) else digest_image(cell)
+    def _digest(self, cell: object) -> bytes:
+        return (
+            digest_pictures(cast(Sequence[Any], cell)) if is_pictures(cell) else digest_image(cell)
+        )
 
-    def _read_with_digest(self, cell: Any) -> tuple[bytes, Any]:
+    def _read_with_digest(self, cell: object) -> tuple[bytes, Any]:
         draft = self._draft_size()
         if not is_pictures(cell):
             digest, picture = load_image(cell, draft=draft)
@@ -286,7 +301,7 @@ class ImageEncoder(CellEncoder):
                 "Cannot read a list of pictures after fit has seen single ones alone. Fit on a"
                 " column in which a cell is a list, if only of one picture."
             )
-        digest, pictures = load_pictures(cell, draft=draft)
+        digest, pictures = load_pictures(cast(Sequence[Any], cell), draft=draft)
         return digest, resized(pictures, self.image_size) if self._is_from_scratch else pictures
 
     def _reading(self) -> dict[str, Any]:

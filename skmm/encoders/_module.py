@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,14 +18,16 @@ from skmm._constraints import (
     RANDOM_STATE,
     STORE,
     VERBOSE,
+    RandomState,
 )
 from skmm._environment._device import on_device
 from skmm._frame._column import Column
 from skmm.backbones import ModuleBackbone, stack_cells
-from skmm.encoders._cell_encoder import CellEncoder
+from skmm.encoders._cell_encoder import CellEncoder, Dtype, OnError
 from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
-from skmm.encoders._pass import CellReader, places_of
+from skmm.encoders._pass import places_of
 from skmm.encoders._store._fingerprint import code_digest, digest_decoded, module_digest
+from skmm.encoders._store._store import StoreLike
 from skmm.exceptions import CellTypeError
 
 __all__ = ["ModuleEncoder"]
@@ -120,20 +122,20 @@ class ModuleEncoder(CellEncoder):
 
     def __init__(
         self,
-        module: Any,
+        module: nn.Module,
         *,
-        read: Any = None,
-        collate: Any = None,
+        read: Callable[[Any], Any] | None = None,
+        collate: Callable[[list[Any]], Any] | None = None,
         trainable: bool = False,
         max_epochs: int = 10,
         learning_rate: float = 1e-3,
         batch_size: int = 64,
-        on_error: str = "raise",
+        on_error: OnError = "raise",
         device: str = "auto",
-        dtype: str = "float32",
-        store: Any = None,
-        random_state: Any = None,
-        verbose: Any = 0,
+        dtype: Dtype = "float32",
+        store: StoreLike = None,
+        random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.module = module
         self.read = read
@@ -154,9 +156,13 @@ class ModuleEncoder(CellEncoder):
         """Whether the module is trained with a head."""
         return self.trainable
 
-    def _make_engine(self, columns: list[Column], y: Any) -> Engine:
-        engine = _ModuleEngine(self._copy())
-        reader = CellReader(self, columns)
+    def _without_effect(self) -> dict[str, str]:
+        idle = ("dtype", "store") if self.trainable else ("max_epochs", "learning_rate")
+        return dict.fromkeys(idle, "trainable")
+
+    def _make_engine(self, columns: list[Column]) -> Engine:
+        engine = _ModuleEngine(self._copy(), self._collate)
+        reader = self._reader(columns)
         place = next((p for p in places_of(columns) if reader.read(p) is not None), None)
         if place is None:
             raise ValueError(
@@ -179,9 +185,13 @@ class ModuleEncoder(CellEncoder):
 
     def _copy(self) -> ModuleBackbone:
         # Neither training nor a move to another device may touch the parameter.
-        return ModuleBackbone(copy.deepcopy(self.module), collate=self.collate or stack_cells)
+        return ModuleBackbone(copy.deepcopy(self.module), collate=self._collate)
 
-    def _read(self, cell: Any) -> Any:
+    @property
+    def _collate(self) -> Callable[[list[Any]], Any]:
+        return self.collate or stack_cells
+
+    def _read(self, cell: object) -> Any:
         if self.read is not None:
             return self.read(cell)
         if isinstance(cell, str):
@@ -203,27 +213,36 @@ class ModuleEncoder(CellEncoder):
         # The user's function is not ours to call from several threads; arrays need no reading.
         return int(self.read is not None or runtime.device.type == "cuda")
 
-    def _digest(self, cell: Any) -> bytes:
+    def _digest(self, cell: object) -> bytes:
         # Of what was read, not of the cell: only ``read`` knows what a path stands for.
         return digest_decoded(self._read(cell))
 
 
 class _ModuleEngine(BackboneEngine):
-    """A frozen module."""
+    """A frozen module.
 
-    def __init__(self, backbone: ModuleBackbone):
+    Parameters
+    ----------
+    backbone : ModuleBackbone
+        Around the module.
+    collate : callable
+        What it puts cells together with.
+    """
+
+    def __init__(self, backbone: ModuleBackbone, collate: Callable[[list[Any]], Any]):
         self.backbone = backbone.eval()
+        self.collate = collate
 
     def fingerprint(self, runtime: Runtime) -> str | None:
         weights = module_digest(self.backbone.module)
-        collate = code_digest(self.backbone._collate)
+        collate = code_digest(self.collate)
         if weights is None or collate is None:
             return None
         return json.dumps(
             {"format": 2, "module": weights, "collate": collate, "dtype": str(runtime.dtype)}
         )
 
-    def _backbone(self, runtime: Runtime) -> Any:
+    def backbone_on(self, runtime: Runtime) -> Any:
         return on_device(self.backbone, runtime.device)
 
     def __getstate__(self) -> dict[str, Any]:

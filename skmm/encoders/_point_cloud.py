@@ -4,7 +4,7 @@ import copy
 import json
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,13 +19,15 @@ from skmm._constraints import (
     RANDOM_STATE,
     STORE,
     VERBOSE,
+    RandomState,
     StrOptions,
 )
 from skmm._frame._column import Column
-from skmm.backbones import CloudInputs, PointDescriptor, PointModule, PointNet
-from skmm.encoders._cell_encoder import CellEncoder
+from skmm.backbones import Backbone, CloudInputs, PointDescriptor, PointModule, PointNet
+from skmm.encoders._cell_encoder import CellEncoder, OnError
 from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
 from skmm.encoders._pass import Place, first_readable
+from skmm.encoders._store._store import StoreLike
 from skmm.exceptions import CellTypeError
 from skmm.readers import digest_points, load_points, read_points
 
@@ -147,7 +149,7 @@ class PointCloudEncoder(CellEncoder):
     modality: ClassVar[str] = "pointcloud"
     takes_numbers: ClassVar[bool] = False
     # Half precision has no digits for the difference of two points that are near each other.
-    dtype: ClassVar[str] = "float32"
+    dtype = "float32"
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "model": [StrOptions({"geometric", "pointnet"}), nn.Module],
         "n_points": POSITIVE_INT,
@@ -168,7 +170,7 @@ class PointCloudEncoder(CellEncoder):
 
     def __init__(
         self,
-        model: Any = "geometric",
+        model: Literal["geometric", "pointnet"] | nn.Module = "geometric",
         *,
         n_points: int = 1024,
         rotation_invariant: bool = False,
@@ -179,11 +181,11 @@ class PointCloudEncoder(CellEncoder):
         max_epochs: int = 30,
         learning_rate: float = 1e-3,
         batch_size: int = 32,
-        on_error: str = "raise",
+        on_error: OnError = "raise",
         device: str = "auto",
-        store: Any = None,
-        random_state: Any = None,
-        verbose: Any = 0,
+        store: StoreLike = None,
+        random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.model = model
         self.n_points = n_points
@@ -205,13 +207,19 @@ class PointCloudEncoder(CellEncoder):
     def _is_from_scratch(self) -> bool:
         return isinstance(self.model, nn.Module) or self.model == "pointnet"
 
-    def _make_engine(self, columns: list[Column], y: Any) -> Engine:
+    def _without_effect(self) -> dict[str, str]:
+        idle = ["store"] if self._is_from_scratch else ["max_epochs", "learning_rate"]
+        if self.model != "pointnet":
+            idle.append("n_components")
+        return dict.fromkeys(idle, "model")
+
+    def _make_engine(self, columns: list[Column]) -> Engine:
         self._learn_n_features(columns)
         return _GeometricEngine(
             n_features=self.n_point_features_, n_points=self.n_points, **self._invariances()
         )
 
-    def _make_backbone(self, cells: Sequence[np.ndarray]) -> Any:
+    def _make_backbone(self, cells: Sequence[np.ndarray]) -> Backbone:
         inputs = CloudInputs(n_points=self.n_points, **self._invariances()).fit(cells)
         if isinstance(self.model, nn.Module):
             # A copy: training must not touch the parameter.
@@ -234,13 +242,13 @@ class PointCloudEncoder(CellEncoder):
         has_features = self.use_features and first is not None
         self.n_point_features_ = first.shape[1] - 3 if has_features else 0
 
-    def _read(self, cell: Any) -> np.ndarray:
+    def _read(self, cell: object) -> np.ndarray:
         return self._checked(read_points(cell, n_surface=self.n_points))
 
-    def _digest(self, cell: Any) -> bytes:
+    def _digest(self, cell: object) -> bytes:
         return digest_points(cell)
 
-    def _read_with_digest(self, cell: Any) -> tuple[bytes, np.ndarray]:
+    def _read_with_digest(self, cell: object) -> tuple[bytes, np.ndarray]:
         digest, cloud = load_points(cell, n_surface=self.n_points)
         return digest, self._checked(cloud)
 
@@ -268,7 +276,7 @@ class _GeometricEngine(BackboneEngine):
         As of :class:`~skmm.backbones.PointDescriptor`; all of them.
     """
 
-    def __init__(self, **parameters: Any):
+    def __init__(self, **parameters: int | bool):
         self.parameters: dict[str, Any] = {
             name: value if isinstance(value, bool) else int(value)
             for name, value in parameters.items()
@@ -285,5 +293,5 @@ class _GeometricEngine(BackboneEngine):
         }
         return json.dumps(facts, sort_keys=True)
 
-    def _backbone(self, runtime: Runtime) -> Any:
+    def backbone_on(self, runtime: Runtime) -> PointDescriptor:
         return self.descriptor

@@ -5,13 +5,13 @@ import decimal
 import enum
 import math
 import uuid
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
-from torch import nn
 
 from skmm._constraints import (
     BATCH_SIZE,
@@ -20,22 +20,336 @@ from skmm._constraints import (
     POSITIVE_INT,
     RANDOM_STATE,
     VERBOSE,
+    RandomState,
     StrOptions,
 )
 from skmm._environment._device import on_device, resolve_device, seeded
 from skmm._frame._column import Column
+from skmm._frame._types import CellColumn
 from skmm.backbones import Encoded, FeatureTokens
 from skmm.encoders._base import BaseEncoder, TokenSequence
 from skmm.encoders._engines._trained import train_backbone
+from skmm.encoders._training_inputs import CellTensors, SideBySide, TrainingInputs
 from skmm.exceptions import CellTypeError
 from skmm.readers import as_float, read_text
 
-__all__ = [
-    "TableReader",
-    "TabularEncoder",
-]
+__all__ = ["TableReader", "TabularEncoder"]
 
-# --- A table's columns as numbers and categories ---
+
+class TabularEncoder(BaseEncoder):
+    """Encode columns of numbers, dates and categories together.
+
+    Numbers, booleans, dates and durations are numbers (dates as days since 1970); anything
+    else that is text or a category is a category. A missing number or category is a fact of
+    its own; a row in which every column is missing lacks the modality and becomes NaN.
+
+    Parameters
+    ----------
+    model : {"onehot", "tokens"}, default="onehot"
+        - ``"onehot"``: standardised numbers and one-hot categories, and for each column with
+          missing cells in training an indicator of them. Nothing is trained.
+        - ``"tokens"``: one learned token per column and attention among them, trained from
+          scratch: inside a joint fusion with its head, alone with ``y`` through a linear head
+          that is then dropped, or without ``y`` by reconstructing the table.
+    max_categories : int, default=50
+        Most frequent values of a category column that are told apart; the others, and values
+        that were not in training, count as one.
+    n_components : int, default=32
+        Width of the vectors of ``"tokens"``.
+    max_epochs : int, default=20
+        Passes over the training rows when ``"tokens"`` is trained alone.
+    learning_rate : float, default=1e-3
+        Step size when ``"tokens"`` is trained alone.
+    batch_size : int, default=128
+        Rows that go through ``"tokens"`` at once.
+    device : str, default="auto"
+        Where ``"tokens"`` runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the training.
+    verbose : bool or int, default=0
+        Accepted as in the other encoders; a table is encoded too fast for a report.
+
+    Attributes
+    ----------
+    n_outputs_ : int
+        Width of the result.
+    loss_curve_ : list of float
+        Mean loss of every epoch, if ``"tokens"`` was trained alone.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of str
+        Names of the columns seen in ``fit``, if it saw names.
+
+    References
+    ----------
+    Gorishniy et al. (2021), "Revisiting deep learning models for tabular data", NeurIPS, for
+    ``"tokens"``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmm import TabularEncoder
+    >>> X = pd.DataFrame({"age": [20, 40, None], "size": ["S", "L", "L"]})
+    >>> TabularEncoder().set_output(transform="pandas").fit_transform(X)
+       age  age_missing  size_L  size_S
+    0 -1.0          0.0     0.0     1.0
+    1  1.0          0.0     1.0     0.0
+    2  0.0          1.0     1.0     0.0
+    """
+
+    modality: ClassVar[str] = "tabular"
+    _network: FeatureTokens | None
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "model": [StrOptions({"onehot", "tokens"})],
+        "max_categories": POSITIVE_INT,
+        "n_components": POSITIVE_INT,
+        "max_epochs": POSITIVE_INT,
+        "learning_rate": LEARNING_RATE,
+        "batch_size": BATCH_SIZE,
+        "device": DEVICE,
+        "random_state": RANDOM_STATE,
+        "verbose": VERBOSE,
+    }
+
+    def __init__(
+        self,
+        model: Literal["onehot", "tokens"] = "onehot",
+        *,
+        max_categories: int = 50,
+        n_components: int = 32,
+        max_epochs: int = 20,
+        learning_rate: float = 1e-3,
+        batch_size: int = 128,
+        device: str = "auto",
+        random_state: RandomState = None,
+        verbose: bool | int = 0,
+    ):
+        self.model = model
+        self.max_categories = max_categories
+        self.n_components = n_components
+        self.max_epochs = max_epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether the model is a network that has to be trained with a head."""
+        return self.model == "tokens"
+
+    def _without_effect(self) -> dict[str, str]:
+        training = ("n_components", "max_epochs", "learning_rate")
+        return {} if self.needs_training else dict.fromkeys(training, "model")
+
+    # --- the private verbs of BaseEncoder -------------------------------------------------
+
+    def _fit_columns(self, columns: list[Column], y: np.ndarray | None) -> None:
+        self._learn_table(columns)
+        if not self.needs_training:
+            return
+        present = ~_absent(columns)
+        if not present.any():
+            raise ValueError(
+                "TabularEncoder has no row to train on: every column is empty in every training"
+                ' row. Drop the columns, or use model="onehot".'
+            )
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        with seeded(seed):
+            self._network = self._make_backbone()
+            self.loss_curve_ = train_backbone(
+                self._network,
+                {name: tensor[present] for name, tensor in self._tensors(columns).items()},
+                None if y is None else y[present],
+                max_epochs=self.max_epochs,
+                learning_rate=self.learning_rate,
+                batch_size=self.batch_size,
+                device=resolve_device(self.device),
+                owner=type(self).__name__,
+                verbose=self.verbose,
+            )
+
+    def _encode_columns(self, columns: list[Column]) -> np.ndarray:
+        if self._network is not None:
+            features: np.ndarray = self._encoded(self._network, columns).pooled.numpy()
+        else:
+            features = np.concatenate(self._blocks(columns), axis=1, dtype=np.float32)
+        features[_absent(columns)] = np.nan
+        return features
+
+    def _encode_sequence(self, columns: list[Column]) -> TokenSequence:
+        missing = np.column_stack([column.missing for column in columns])
+        if self._network is not None:
+            encoded = self._encoded(self._network, columns)
+            tokens, mask = encoded.tokens.numpy(), encoded.mask.numpy()
+            return TokenSequence(np.where(mask[:, :, None], tokens, np.float32(0)), mask)
+        blocks = self._blocks(columns)
+        # Each column's block stands where it stands in the vector: the sum of the tokens of
+        # a row is its vector.
+        tokens = np.zeros((len(missing), len(blocks), self.n_outputs_), dtype=np.float32)
+        end = 0
+        for j, block in enumerate(blocks):
+            tokens[:, j, end : end + block.shape[1]] = block
+            end += block.shape[1]
+        # A missing cell with an indicator is a token; without one, or in a row that has no
+        # other, it says nothing.
+        tokens[_absent(columns)] = 0
+        return TokenSequence(tokens, ~missing | (tokens != 0).any(axis=2))
+
+    def _output_names(self, names: list[str]) -> list[str]:
+        if self._network is not None:  # its outputs belong to all columns together
+            digits = len(str(self.n_outputs_ - 1))
+            return [f"table_{i:0{digits}d}" for i in range(self.n_outputs_)]
+        out, categories = [], iter(self._table.categories)
+        for name, is_number, marked in zip(names, self._table.is_number, self._marked, strict=True):
+            out += [name] if is_number else [f"{name}_{category}" for category in next(categories)]
+            if marked:
+                out.append(f"{name}_missing")
+        return out
+
+    # --- trained under somebody else's head -------------------------------------------------
+
+    def start_training(self, X: CellColumn, y: ArrayLike | None = None) -> SideBySide:
+        """Learn the columns and return the untrained network.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Training rows.
+        y : array-like of shape (n_samples,), default=None
+            Target.
+
+        Returns
+        -------
+        network : nn.Module
+            With a ``width``, and a ``step_size`` of None. Called with ``TrainingInputs``, it
+            gives ``Encoded``: tokens, mask, pooled vector.
+        """
+        self._validate_params()
+        self._learn_table(self._check_columns(X, reset=True))
+        self._network = network = self._make_backbone()
+        return SideBySide(network, n_columns=1)
+
+    def training_tensors(self, X: CellColumn) -> TrainingInputs:
+        """Return the network's inputs, a row a row of ``X``.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns)
+            Rows.
+
+        Returns
+        -------
+        inputs : TrainingInputs
+            ``len(X)`` rows. ``inputs.present`` says which rows have any value,
+            ``inputs.rows(index)`` takes some of them, ``inputs.to(device)`` moves them.
+        """
+        columns = self._check_columns(X, reset=False)
+        present = torch.from_numpy(~_absent(columns))
+        return TrainingInputs((CellTensors(present, self._tensors(columns)),))  # one row, one cell
+
+    def end_training(self, network: SideBySide) -> Self:
+        """Take the trained network back: the encoder is then a fitted transformer.
+
+        Parameters
+        ----------
+        network : nn.Module
+            What :meth:`start_training` gave, trained.
+
+        Returns
+        -------
+        self : object
+            The fitted encoder.
+        """
+        backbone = network.backbone
+        assert isinstance(backbone, FeatureTokens)
+        self._network = backbone.eval()
+        return self
+
+    # --- the table ------------------------------------------------------------------------
+
+    def _learn_table(self, columns: list[Column]) -> None:
+        self._network = None
+        self._table = TableReader(self.max_categories).fit(columns)
+        numbers = self._table.numbers(columns)
+        missing = np.isnan(numbers)
+        counts = np.maximum((~missing).sum(axis=0), 1)
+        self._mean = np.where(missing, 0.0, numbers).sum(axis=0) / counts
+        centred = np.where(missing, 0.0, numbers - self._mean)
+        scale = np.sqrt((centred**2).sum(axis=0) / counts)
+        # As in StandardScaler: what is constant up to rounding is only centred.
+        tiny = 10 * np.finfo(np.float64).eps * np.maximum(np.abs(self._mean), 1.0)
+        self._scale = np.where(scale > tiny, scale, 1.0)
+        self._marked = [column.missing.any() for column in columns]
+        if self.needs_training:
+            self.n_outputs_ = self.n_components
+        else:
+            n_values = len(self._mean) + sum(len(c) for c in self._table.categories)
+            self.n_outputs_ = n_values + sum(map(int, self._marked))
+
+    def _standardised(self, columns: list[Column]) -> np.ndarray:
+        values = (self._table.numbers(columns) - self._mean) / self._scale
+        # In fit the column may have been nearly constant: what is far away stays a number.
+        clipped: np.ndarray = np.clip(values, -_LARGEST, _LARGEST)
+        return clipped
+
+    def _blocks(self, columns: list[Column]) -> list[np.ndarray]:
+        """One block of outputs per input column."""
+        numbers, codes = self._standardised(columns), self._table.codes(columns)
+        blocks, number, category = [], 0, 0
+        for is_number, marked, column in zip(
+            self._table.is_number, self._marked, columns, strict=True
+        ):
+            if is_number:
+                parts = [np.nan_to_num(numbers[:, number])]
+                number += 1
+            else:
+                n_known = len(self._table.categories[category])
+                parts = [codes[:, [category]] == np.arange(2, n_known + 2)]
+                category += 1
+            if marked:
+                parts.append(column.missing)
+            blocks.append(np.column_stack(parts).astype(np.float32))
+        return blocks
+
+    # --- the network ------------------------------------------------------------------------
+
+    def _make_backbone(self) -> FeatureTokens:
+        return FeatureTokens(
+            len(self._mean),
+            cardinalities=self._table.n_categories,
+            n_components=self.n_components,
+            n_heads=math.gcd(self.n_components, 4),
+        )
+
+    def _tensors(self, columns: list[Column]) -> dict[str, torch.Tensor]:
+        return {
+            "numbers": torch.from_numpy(self._standardised(columns).astype(np.float32)),
+            "categories": torch.from_numpy(self._table.codes(columns)),
+        }
+
+    def _encoded(self, network: FeatureTokens, columns: list[Column]) -> Encoded:
+        network = on_device(network, resolve_device(self.device)).eval()
+        device = next(network.parameters()).device  # of several GPUs, the same one
+        tensors = self._tensors(columns)
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(columns[0].values), 4096):
+                batch = {k: t[start : start + 4096].to(device) for k, t in tensors.items()}
+                parts.append([part.cpu() for part in network(**batch)])
+        return Encoded(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        network = getattr(self, "_network", None)
+        if network is not None:
+            network.cpu()  # the pickle opens on a machine without the GPU
+        return super().__getstate__()
+
+
+def _absent(columns: list[Column]) -> np.ndarray:
+    absent: np.ndarray = np.all([column.missing for column in columns], axis=0)
+    return absent
 
 
 class TableReader:
@@ -50,7 +364,7 @@ class TableReader:
     def __init__(self, max_categories: int):
         self.max_categories = max_categories
 
-    def fit(self, columns: list[Column]) -> "TableReader":
+    def fit(self, columns: list[Column]) -> Self:
         """Learn the kind of each column, and the categories."""
         self.is_number = [_is_number(column) for column in columns]
         self.categories: list[list[str]] = []
@@ -139,7 +453,7 @@ def _floats(cells: np.ndarray) -> np.ndarray:
         return np.array([as_float(cell) for cell in cells])
 
 
-def _is_float(cell: Any) -> bool:
+def _is_float(cell: object) -> bool:
     try:
         as_float(cell)
     except (TypeError, ValueError):
@@ -163,306 +477,3 @@ def _categories(column: Column) -> np.ndarray:
                 " Give such a column to an encoder of its modality."
             )
     return texts
-
-
-class TabularEncoder(BaseEncoder):
-    """Encode columns of numbers, dates and categories together.
-
-    Numbers, booleans, dates and durations are numbers (dates as days since 1970); anything
-    else that is text or a category is a category. A missing number or category is a fact of
-    its own; a row in which every column is missing lacks the modality and becomes NaN.
-
-    Parameters
-    ----------
-    model : {"onehot", "tokens"}, default="onehot"
-        - ``"onehot"``: standardised numbers and one-hot categories, and for each column with
-          missing cells in training an indicator of them. Nothing is trained.
-        - ``"tokens"``: one learned token per column and attention among them, trained from
-          scratch: inside a joint fusion with its head, alone with ``y`` through a linear head
-          that is then dropped, or without ``y`` by reconstructing the table.
-    max_categories : int, default=50
-        Most frequent values of a category column that are told apart; the others, and values
-        that were not in training, count as one.
-    n_components : int, default=32
-        Width of the vectors of ``"tokens"``.
-    max_epochs : int, default=20
-        Passes over the training rows when ``"tokens"`` is trained alone.
-    learning_rate : float, default=1e-3
-        Step size when ``"tokens"`` is trained alone.
-    batch_size : int, default=128
-        Rows that go through ``"tokens"`` at once.
-    device : str, default="auto"
-        Where ``"tokens"`` runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the training.
-    verbose : bool or int, default=0
-        Accepted as in the other encoders; a table is encoded too fast for a report.
-
-    Attributes
-    ----------
-    n_outputs_ : int
-        Width of the result.
-    loss_curve_ : list of float
-        Mean loss of every epoch, if ``"tokens"`` was trained alone.
-    n_features_in_ : int
-        Number of columns seen in ``fit``.
-    feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
-
-    References
-    ----------
-    Gorishniy et al. (2021), "Revisiting deep learning models for tabular data", NeurIPS, for
-    ``"tokens"``.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from skmm import TabularEncoder
-    >>> X = pd.DataFrame({"age": [20, 40, None], "size": ["S", "L", "L"]})
-    >>> TabularEncoder().set_output(transform="pandas").fit_transform(X)
-       age  age_missing  size_L  size_S
-    0 -1.0          0.0     0.0     1.0
-    1  1.0          0.0     1.0     0.0
-    2  0.0          1.0     1.0     0.0
-    """
-
-    modality: ClassVar[str] = "tabular"
-    _network: Any
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "model": [StrOptions({"onehot", "tokens"})],
-        "max_categories": POSITIVE_INT,
-        "n_components": POSITIVE_INT,
-        "max_epochs": POSITIVE_INT,
-        "learning_rate": LEARNING_RATE,
-        "batch_size": BATCH_SIZE,
-        "device": DEVICE,
-        "random_state": RANDOM_STATE,
-        "verbose": VERBOSE,
-    }
-
-    def __init__(
-        self,
-        model: str = "onehot",
-        *,
-        max_categories: int = 50,
-        n_components: int = 32,
-        max_epochs: int = 20,
-        learning_rate: float = 1e-3,
-        batch_size: int = 128,
-        device: str = "auto",
-        random_state: Any = None,
-        verbose: Any = 0,
-    ):
-        self.model = model
-        self.max_categories = max_categories
-        self.n_components = n_components
-        self.max_epochs = max_epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
-
-    @property
-    def needs_training(self) -> bool:
-        """Whether the model is a network that has to be trained with a head."""
-        return self.model == "tokens"
-
-    # --- the private verbs of BaseEncoder -------------------------------------------------
-
-    def _fit_columns(self, columns: list[Column], y: Any) -> None:
-        self._learn_table(columns)
-        if not self.needs_training:
-            return
-        present = ~_absent(columns)
-        if not present.any():
-            raise ValueError(
-                "TabularEncoder has no row to train on: every column is empty in every training"
-                ' row. Drop the columns, or use model="onehot".'
-            )
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        with seeded(seed):
-            self._network = self._make_backbone()
-            self.loss_curve_ = train_backbone(
-                self._network,
-                {name: tensor[present] for name, tensor in self._tensors(columns).items()},
-                None if y is None else np.asarray(y)[present],
-                max_epochs=self.max_epochs,
-                learning_rate=self.learning_rate,
-                batch_size=self.batch_size,
-                device=resolve_device(self.device),
-                owner=type(self).__name__,
-                verbose=self.verbose,
-            )
-
-    def _encode_columns(self, columns: list[Column]) -> np.ndarray:
-        if self._network is not None:
-            features = self._run_network(columns).pooled.numpy()
-        else:
-            features = np.concatenate(self._blocks(columns), axis=1, dtype=np.float32)
-        features[_absent(columns)] = np.nan
-        return features
-
-    def _encode_sequence(self, columns: list[Column]) -> TokenSequence:
-        missing = np.column_stack([column.missing for column in columns])
-        if self._network is not None:
-            encoded = self._run_network(columns)
-            tokens, mask = encoded.tokens.numpy(), encoded.mask.numpy()
-            return TokenSequence(np.where(mask[:, :, None], tokens, np.float32(0)), mask)
-        blocks = self._blocks(columns)
-        # Each column's block stands where it stands in the vector: the sum of the tokens of
-        # a row is its vector.
-        tokens = np.zeros((len(missing), len(blocks), self.n_outputs_), dtype=np.float32)
-        end = 0
-        for j, block in enumerate(blocks):
-            tokens[:, j, end : end + block.shape[1]] = block
-            end += block.shape[1]
-        # A missing cell with an indicator is a token; without one, or in a row that has no
-        # other, it says nothing.
-        tokens[_absent(columns)] = 0
-        return TokenSequence(tokens, ~missing | (tokens != 0).any(axis=2))
-
-    def _output_names(self, names: list[str]) -> list[str]:
-        if self._network is not None:  # its outputs belong to all columns together
-            digits = len(str(self.n_outputs_ - 1))
-            return [f"table_{i:0{digits}d}" for i in range(self.n_outputs_)]
-        out, categories = [], iter(self._table.categories)
-        for name, is_number, marked in zip(names, self._table.is_number, self._marked, strict=True):
-            out += [name] if is_number else [f"{name}_{category}" for category in next(categories)]
-            if marked:
-                out.append(f"{name}_missing")
-        return out
-
-    # --- trained under somebody else's head -------------------------------------------------
-
-    def start_training(self, X: Any, y: Any = None) -> nn.Module:
-        """Learn the columns and return the untrained network.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Training rows.
-        y : array-like of shape (n_samples,), default=None
-            Target.
-
-        Returns
-        -------
-        network : nn.Module
-            With a ``width``, from tensors to ``Encoded`` (tokens, mask, pooled vector).
-        """
-        self._validate_params()
-        self._learn_table(self._check_columns(X, reset=True))
-        self._network = self._make_backbone()
-        return self._network
-
-    def training_tensors(self, X: Any) -> dict[str, torch.Tensor]:
-        """Return the network's inputs, a row a row of ``X``.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_samples, n_columns)
-            Rows.
-
-        Returns
-        -------
-        tensors : dict of str to Tensor
-            First axis ``n_samples``.
-        """
-        return self._tensors(self._check_columns(X, reset=False))
-
-    def end_training(self, network: nn.Module) -> Self:
-        """Take the trained network back: the encoder is then a fitted transformer.
-
-        Parameters
-        ----------
-        network : nn.Module
-            What :meth:`start_training` gave, trained.
-
-        Returns
-        -------
-        self : object
-            The fitted encoder.
-        """
-        self._network = network.eval()
-        return self
-
-    # --- the table ------------------------------------------------------------------------
-
-    def _learn_table(self, columns: list[Column]) -> None:
-        self._network = None
-        self._table = TableReader(self.max_categories).fit(columns)
-        numbers = self._table.numbers(columns)
-        missing = np.isnan(numbers)
-        counts = np.maximum((~missing).sum(axis=0), 1)
-        self._mean = np.where(missing, 0.0, numbers).sum(axis=0) / counts
-        centred = np.where(missing, 0.0, numbers - self._mean)
-        scale = np.sqrt((centred**2).sum(axis=0) / counts)
-        # As in StandardScaler: what is constant up to rounding is only centred.
-        tiny = 10 * np.finfo(np.float64).eps * np.maximum(np.abs(self._mean), 1.0)
-        self._scale = np.where(scale > tiny, scale, 1.0)
-        self._marked = [column.missing.any() for column in columns]
-        if self.needs_training:
-            self.n_outputs_ = self.n_components
-        else:
-            n_values = len(self._mean) + sum(len(c) for c in self._table.categories)
-            self.n_outputs_ = n_values + sum(map(int, self._marked))
-
-    def _standardised(self, columns: list[Column]) -> np.ndarray:
-        values = (self._table.numbers(columns) - self._mean) / self._scale
-        # In fit the column may have been nearly constant: what is far away stays a number.
-        return np.clip(values, -_LARGEST, _LARGEST)
-
-    def _blocks(self, columns: list[Column]) -> list[np.ndarray]:
-        """One block of outputs per input column."""
-        numbers, codes = self._standardised(columns), self._table.codes(columns)
-        blocks, number, category = [], 0, 0
-        for is_number, marked, column in zip(
-            self._table.is_number, self._marked, columns, strict=True
-        ):
-            if is_number:
-                parts = [np.nan_to_num(numbers[:, number])]
-                number += 1
-            else:
-                n_known = len(self._table.categories[category])
-                parts = [codes[:, [category]] == np.arange(2, n_known + 2)]
-                category += 1
-            if marked:
-                parts.append(column.missing)
-            blocks.append(np.column_stack(parts).astype(np.float32))
-        return blocks
-
-    # --- the network ------------------------------------------------------------------------
-
-    def _make_backbone(self) -> Any:
-        return FeatureTokens(
-            len(self._mean),
-            cardinalities=self._table.n_categories,
-            n_components=self.n_components,
-            n_heads=math.gcd(self.n_components, 4),
-        )
-
-    def _tensors(self, columns: list[Column]) -> dict[str, torch.Tensor]:
-        return {
-            "numbers": torch.from_numpy(self._standardised(columns).astype(np.float32)),
-            "categories": torch.from_numpy(self._table.codes(columns)),
-        }
-
-    def _run_network(self, columns: list[Column]) -> Encoded:
-        network = on_device(self._network, resolve_device(self.device)).eval()
-        device = next(network.parameters()).device  # of several GPUs, the same one
-        tensors = self._tensors(columns)
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(columns[0].values), 4096):
-                batch = {k: t[start : start + 4096].to(device) for k, t in tensors.items()}
-                parts.append([part.cpu() for part in network(**batch)])
-        return Encoded(*(torch.cat(column) for column in zip(*parts, strict=True)))
-
-    def __getstate__(self) -> dict[str, Any]:
-        if getattr(self, "_network", None) is not None:
-            self._network.cpu()  # the pickle opens on a machine without the GPU
-        return super().__getstate__()
-
-
-def _absent(columns: list[Column]) -> np.ndarray:
-    return np.all([column.missing for column in columns], axis=0)

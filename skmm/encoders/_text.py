@@ -1,7 +1,7 @@
 """Text to vectors."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
@@ -20,67 +20,19 @@ from skmm._constraints import (
     STORE,
     VERBOSE,
     HasMethods,
+    RandomState,
     StrOptions,
 )
 from skmm._frame._column import Column
-from skmm.backbones import Vocabulary, WordGRU
+from skmm.backbones import Backbone, Vocabulary, WordGRU
 from skmm.backbones._word_gru import split_words
-from skmm.encoders._cell_encoder import CellEncoder
-from skmm.encoders._engines._base import Engine, Runtime
+from skmm.encoders._cell_encoder import Augment, CellEncoder, Dtype, FineTune, ModelName, OnError
+from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
 from skmm.encoders._engines._pretrained import PretrainedEngine
+from skmm.encoders._store._store import StoreLike
 from skmm.readers import digest_text, read_text
 
-__all__ = [
-    "TextEncoder",
-    "TfidfEngine",
-]
-
-# --- Engine that downloads nothing: TF-IDF of words and latent semantic analysis ---
-
-
-class TfidfEngine(Engine):
-    """TF-IDF over words and word pairs, reduced by a truncated SVD.
-
-    Parameters
-    ----------
-    n_components : int
-        Width of the result. Fewer than that are learned where the training texts span less;
-        the rest is zero, so that the width never depends on the fold.
-    seed : int
-        Of the randomized SVD.
-    """
-
-    def __init__(self, n_components: int, seed: int):
-        self.n_outputs = n_components
-        self.seed = seed
-
-    def fit(self, texts: list[str]) -> "TfidfEngine":
-        """Learn words, weights and components."""
-        # One-letter words count: a text may be a grade or a size.
-        self._words = TfidfVectorizer(
-            sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", max_features=50_000
-        )
-        try:
-            weights = self._words.fit_transform(texts)
-        except ValueError:  # no word at all, e.g. every text is empty
-            self._words = None
-            return self
-        rank = min(self.n_outputs, weights.shape[1], weights.shape[0])
-        self._reduce = None
-        if rank < weights.shape[1]:
-            # Of texts that are all alike the share of explained variance, not used, is 0 / 0.
-            with np.errstate(invalid="ignore"):
-                self._reduce = TruncatedSVD(rank, random_state=self.seed).fit(weights)
-        return self
-
-    def run(self, prepared: Any, runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
-        """Vectors of a batch of texts; as a sequence, each is its own single token."""
-        vectors = np.zeros((len(prepared), self.n_outputs), dtype=np.float32)
-        if self._words is not None:
-            weights = self._words.transform(prepared)
-            reduced = weights.toarray() if self._reduce is None else self._reduce.transform(weights)
-            vectors[:, : reduced.shape[1]] = reduced
-        return [vector[None] for vector in vectors] if sequence else list(vectors)
+__all__ = ["TextEncoder", "TfidfEngine"]
 
 
 class TextEncoder(CellEncoder):
@@ -123,7 +75,7 @@ class TextEncoder(CellEncoder):
     augment : callable, default=None
         Changes a text in training, as ``augment(cell, rng)`` with a numpy ``Generator``, anew
         in each epoch; ``cell`` is a ``str``, and so is what comes back. Prediction never sees
-        it, nor does a frozen model.
+        it. A frozen model takes none.
     n_components : int, default=128
         Width of the vectors of ``"tfidf"`` and ``"gru"``. A pretrained model has its own.
     max_epochs : int, default=10
@@ -216,25 +168,25 @@ class TextEncoder(CellEncoder):
 
     def __init__(
         self,
-        model: Any = "all-MiniLM-L6-v2",
+        model: ModelName = "all-MiniLM-L6-v2",
         *,
-        pooling: str = "auto",
-        normalize: Any = "auto",
+        pooling: Literal["auto", "mean", "max", "cls", "pooler"] = "auto",
+        normalize: bool | Literal["auto"] = "auto",
         max_length: int | None = None,
-        fine_tune: Any = "frozen",
+        fine_tune: FineTune = "frozen",
         lora_params: dict[str, Any] | None = None,
-        augment: Any = None,
+        augment: Augment | None = None,
         n_components: int = 128,
         max_epochs: int = 10,
         learning_rate: float = 1e-3,
         batch_size: int = 64,
-        on_error: str = "raise",
+        on_error: OnError = "raise",
         device: str = "auto",
-        dtype: str = "auto",
+        dtype: Dtype = "auto",
         compile: bool = False,
-        store: Any = None,
-        random_state: Any = None,
-        verbose: Any = 0,
+        store: StoreLike = None,
+        random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.model = model
         self.pooling = pooling
@@ -260,8 +212,17 @@ class TextEncoder(CellEncoder):
         return self.model == "gru"
 
     @property
-    def _is_tuned(self) -> bool:
-        return super()._is_tuned and self.model != "tfidf"
+    def _is_pretrained(self) -> bool:
+        return self.model not in ("gru", "tfidf")
+
+    def _without_effect(self) -> dict[str, str]:
+        idle = super()._without_effect()
+        if self._is_pretrained:
+            idle["n_components"] = "model"
+        elif self.model == "tfidf":
+            others = ("pooling", "normalize", "max_length", "dtype", "store")
+            idle |= dict.fromkeys(others, "model")
+        return idle
 
     def token_names(self, text: str) -> list[str]:
         """Return what each token of ``transform_sequence`` is: a word, or a piece of one.
@@ -281,7 +242,8 @@ class TextEncoder(CellEncoder):
         text = read_text(text)
         if self.model == "tfidf":
             return [text]
-        backbone = self._engine._backbone(Runtime.of(self))
+        assert isinstance(self._engine, BackboneEngine)
+        backbone: Any = self._engine.backbone_on(Runtime.of(self))
         if self.model == "gru":
             return split_words(text)[: backbone.max_length] or [""]
         if self._is_tuned:
@@ -290,13 +252,13 @@ class TextEncoder(CellEncoder):
         ids = tensors["input_ids"][0][tensors["attention_mask"][0].bool()]
         return list(backbone.tokenizer.tokenizer.convert_ids_to_tokens(ids.tolist()))
 
-    def _make_engine(self, columns: list[Column], y: Any) -> Engine:
+    def _make_engine(self, columns: list[Column]) -> Engine:
         if self.model != "tfidf":
             return PretrainedEngine(self, "text")
         texts, _ = self._training_cells(columns)
         return TfidfEngine(self.n_components, self._seed()).fit(texts)
 
-    def _make_backbone(self, cells: Sequence[str]) -> Any:
+    def _make_backbone(self, cells: Sequence[str]) -> Backbone:
         options: dict[str, Any] = {}
         if self.max_length is not None:
             options["max_length"] = self.max_length
@@ -306,8 +268,53 @@ class TextEncoder(CellEncoder):
         # Texts are read already. A GPU need not wait until their ids are padded.
         return int(runtime.device.type == "cuda")
 
-    def _read(self, cell: Any) -> str:
+    def _read(self, cell: object) -> str:
         return read_text(cell)
 
-    def _digest(self, cell: Any) -> bytes:
+    def _digest(self, cell: object) -> bytes:
         return digest_text(cell)
+
+
+class TfidfEngine(Engine):
+    """TF-IDF over words and word pairs, reduced by a truncated SVD: needs no download.
+
+    Parameters
+    ----------
+    n_components : int
+        Width of the result. Fewer than that are learned where the training texts span less;
+        the rest is zero, so that the width never depends on the fold.
+    seed : int
+        Of the randomized SVD.
+    """
+
+    def __init__(self, n_components: int, seed: int):
+        self.n_outputs = n_components
+        self.seed = seed
+
+    def fit(self, texts: list[str]) -> "TfidfEngine":
+        """Learn words, weights and components."""
+        # One-letter words count: a text may be a grade or a size.
+        self._words = TfidfVectorizer(
+            sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", max_features=50_000
+        )
+        try:
+            weights = self._words.fit_transform(texts)
+        except ValueError:  # no word at all, e.g. every text is empty
+            self._words = None
+            return self
+        rank = min(self.n_outputs, weights.shape[1], weights.shape[0])
+        self._reduce = None
+        if rank < weights.shape[1]:
+            # Of texts that are all alike the share of explained variance, not used, is 0 / 0.
+            with np.errstate(invalid="ignore"):
+                self._reduce = TruncatedSVD(rank, random_state=self.seed).fit(weights)
+        return self
+
+    def run(self, prepared: list[str], runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
+        """Vectors of a batch of texts; as a sequence, each is its own single token."""
+        vectors = np.zeros((len(prepared), self.n_outputs), dtype=np.float32)
+        if self._words is not None:
+            weights = self._words.transform(prepared)
+            reduced = weights.toarray() if self._reduce is None else self._reduce.transform(weights)
+            vectors[:, : reduced.shape[1]] = reduced
+        return [vector[None] for vector in vectors] if sequence else list(vectors)

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import nn
@@ -16,11 +16,12 @@ from skmm._constraints import (
     POSITIVE_INT,
     RANDOM_STATE,
     VERBOSE,
+    RandomState,
     StrOptions,
 )
 from skmm._frame._column import Column
-from skmm.backbones import InceptionTime, MiniRocket, SeriesGRU, SeriesModule
-from skmm.encoders._cell_encoder import CellEncoder
+from skmm.backbones import Backbone, InceptionTime, MiniRocket, SeriesGRU, SeriesModule
+from skmm.encoders._cell_encoder import CellEncoder, OnError
 from skmm.encoders._engines._base import Engine
 from skmm.encoders._engines._trained import TrainedEngine
 from skmm.encoders._pass import Place, first_readable
@@ -127,7 +128,7 @@ class TimeSeriesEncoder(CellEncoder):
     modality: ClassVar[str] = "timeseries"
     takes_numbers: ClassVar[bool] = False
     # Shares of timestamps above a threshold: half precision would move values across it.
-    dtype: ClassVar[str] = "float32"
+    dtype = "float32"
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "model": [StrOptions({"minirocket", "inception", "gru"}), nn.Module],
         "n_kernels": POSITIVE_INT,
@@ -144,7 +145,7 @@ class TimeSeriesEncoder(CellEncoder):
 
     def __init__(
         self,
-        model: Any = "minirocket",
+        model: Literal["minirocket", "inception", "gru"] | nn.Module = "minirocket",
         *,
         n_kernels: int = 10_000,
         n_components: int = 128,
@@ -152,10 +153,10 @@ class TimeSeriesEncoder(CellEncoder):
         max_epochs: int = 50,
         learning_rate: float = 1e-3,
         batch_size: int = 32,
-        on_error: str = "raise",
+        on_error: OnError = "raise",
         device: str = "auto",
-        random_state: Any = None,
-        verbose: Any = 0,
+        random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.model = model
         self.n_kernels = n_kernels
@@ -173,12 +174,18 @@ class TimeSeriesEncoder(CellEncoder):
     def _is_from_scratch(self) -> bool:
         return isinstance(self.model, nn.Module) or self.model != "minirocket"
 
-    def _make_engine(self, columns: list[Column], y: Any) -> Engine:
+    def _without_effect(self) -> dict[str, str]:
+        idle = ["n_kernels"] if self._is_from_scratch else ["max_epochs", "learning_rate"]
+        if self.model not in ("inception", "gru"):
+            idle.append("n_components")
+        return dict.fromkeys(idle, "model")
+
+    def _make_engine(self, columns: list[Column]) -> Engine:
         cells, _ = self._training_cells(columns)
         model = MiniRocket(self.n_channels_, n_kernels=self.n_kernels)
-        return _FittedEngine(model.fit(cells, np.random.RandomState(self._seed())))
+        return TrainedEngine(model.fit(cells, np.random.RandomState(self._seed())))
 
-    def _make_backbone(self, cells: Sequence[np.ndarray]) -> Any:
+    def _make_backbone(self, cells: Sequence[np.ndarray]) -> Backbone:
         network: InceptionTime | SeriesGRU | SeriesModule
         if isinstance(self.model, nn.Module):
             # A copy: training must not touch the parameter.
@@ -197,13 +204,13 @@ class TimeSeriesEncoder(CellEncoder):
         self.n_channels_ = 0 if first is None else first.shape[1]
         return super()._training_cells(columns)
 
-    def _read(self, cell: Any) -> np.ndarray:
+    def _read(self, cell: object) -> np.ndarray:
         return self._checked(read_series(cell, max_length=self.max_length))
 
-    def _digest(self, cell: Any) -> bytes:
+    def _digest(self, cell: object) -> bytes:
         return digest_series(cell)
 
-    def _read_with_digest(self, cell: Any) -> tuple[bytes, np.ndarray]:
+    def _read_with_digest(self, cell: object) -> tuple[bytes, np.ndarray]:
         digest, series = load_series(cell, max_length=self.max_length)
         return digest, self._checked(series)
 
@@ -218,9 +225,3 @@ class TimeSeriesEncoder(CellEncoder):
                 " with other channels an encoder of their own."
             )
         return series
-
-
-class _FittedEngine(TrainedEngine):
-    """A model that was fitted without a head, and is not trained with one."""
-
-    trainable = False

@@ -2,8 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from importlib import metadata
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import nn
@@ -21,17 +20,21 @@ from skmm._constraints import (
     STORE,
     VERBOSE,
     HasMethods,
+    RandomState,
     StrOptions,
 )
 from skmm._environment._device import resolve_device
 from skmm._frame._column import Column
-from skmm.backbones import FrameEncoder, PictureCNN, PictureModule
+from skmm.backbones import Backbone, FrameEncoder, PictureCNN, PictureModule
 from skmm.backbones._image_cnn import resized
-from skmm.encoders._cell_encoder import CellEncoder
+from skmm.encoders._cell_encoder import Augment, CellEncoder, Dtype, FineTune, ModelName, OnError
 from skmm.encoders._engines._base import Engine
 from skmm.encoders._engines._fine_tuned import make_tuned, over_frames
 from skmm.encoders._engines._parts import PartsEngine
 from skmm.encoders._engines._pretrained import PretrainedEngine
+from skmm.encoders._engines._trained import TrainedEngine
+from skmm.encoders._store._fingerprint import package_version
+from skmm.encoders._store._store import StoreLike
 from skmm.readers import digest_video, load_video, read_video
 
 __all__ = ["VideoEncoder"]
@@ -75,7 +78,7 @@ class VideoEncoder(CellEncoder):
         have no clock and no key frames: only ``"uniform"`` suits them.
     n_frames : int, default=8
         Number of frames for ``"uniform"``; all of a shorter video. A video model has its own
-        number, and repeats frames of a shorter video.
+        number, takes no other, and repeats frames of a shorter video.
     frame_rate : float, default=None
         Frames per second for ``"rate"``. A video model looks at clip after clip of the frames
         that ``"rate"`` or ``"keyframes"`` give, and the clips' vectors are pooled.
@@ -108,7 +111,7 @@ class VideoEncoder(CellEncoder):
     augment : callable, default=None
         Changes a video in training, as ``augment(cell, rng)`` with a numpy ``Generator``, anew
         in each epoch; ``cell`` is the list of the sampled frames, arrays (height, width, 3),
-        uint8, and so is what comes back. Prediction never sees it, nor does a frozen model.
+        uint8, and so is what comes back. Prediction never sees it. A frozen model takes none.
     image_size : int, default=64
         Height and width in pixels to which frames are brought for a network that is trained
         here. A pretrained model has its own.
@@ -219,28 +222,28 @@ class VideoEncoder(CellEncoder):
 
     def __init__(
         self,
-        model: Any = "efficientnet-lite0",
+        model: ModelName | nn.Module = "efficientnet-lite0",
         *,
-        sampling: str = "uniform",
+        sampling: Literal["uniform", "rate", "keyframes"] = "uniform",
         n_frames: int = 8,
         frame_rate: float | None = None,
-        temporal_pooling: str = "mean",
-        pooling: str = "auto",
-        normalize: Any = "auto",
-        fine_tune: Any = "frozen",
+        temporal_pooling: Literal["mean", "max", "gru", "attention"] = "mean",
+        pooling: Literal["auto", "mean", "max", "cls", "pooler"] = "auto",
+        normalize: bool | Literal["auto"] = "auto",
+        fine_tune: FineTune = "frozen",
         lora_params: dict[str, Any] | None = None,
-        augment: Any = None,
+        augment: Augment | None = None,
         image_size: int = 64,
         n_components: int = 128,
         max_epochs: int = 10,
         learning_rate: float = 1e-3,
         batch_size: int = 32,
-        on_error: str = "raise",
+        on_error: OnError = "raise",
         device: str = "auto",
-        dtype: str = "auto",
-        store: Any = None,
-        random_state: Any = None,
-        verbose: Any = 0,
+        dtype: Dtype = "auto",
+        store: StoreLike = None,
+        random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.model = model
         self.sampling = sampling
@@ -268,6 +271,18 @@ class VideoEncoder(CellEncoder):
     def _is_from_scratch(self) -> bool:
         return isinstance(self.model, nn.Module) or self.model == "cnn"
 
+    def _without_effect(self) -> dict[str, str]:
+        idle = super()._without_effect()
+        if self.model != "cnn":
+            idle["n_components"] = "model"
+        if self._is_pretrained:
+            idle["image_size"] = "model"
+        if self.sampling != "uniform":
+            idle["n_frames"] = "sampling"
+        if self.sampling != "rate":
+            idle["frame_rate"] = "sampling"
+        return idle
+
     def _validate_params(self) -> None:
         super()._validate_params()
         name = type(self).__name__
@@ -286,9 +301,9 @@ class VideoEncoder(CellEncoder):
                 " temporal_pooling='mean' or 'max'."
             )
 
-    def _make_engine(self, columns: list[Column], y: Any) -> Engine:
+    def _make_engine(self, columns: list[Column]) -> Engine:
         engine = PretrainedEngine(self, "video")
-        self._n_clip_frames: int | None = engine.description.get("n_frames")
+        self._learn_clip_length(engine)
         if self._n_clip_frames is None:
             # Its own modality: the weights are shared with an ImageEncoder that has the same.
             engine = PretrainedEngine(self, "image")
@@ -296,11 +311,19 @@ class VideoEncoder(CellEncoder):
             return engine
         return PartsEngine(engine, self.temporal_pooling, owner=type(self).__name__)
 
-    def _untrained_engine(self, columns: list[Column]) -> Any:
+    def _learn_clip_length(self, engine: PretrainedEngine) -> None:
+        """Take over how many frames a video model looks at, None of a model of single images."""
+        self._n_clip_frames: int | None = engine.description.get("n_frames")
+        if self._n_clip_frames is not None:
+            self._refuse_without_effect({"n_frames": "model"})
+            if self.sampling == "uniform":  # one clip, so there is nothing to pool
+                self._refuse_without_effect({"temporal_pooling": "model"})
+
+    def _untrained_engine(self, columns: list[Column]) -> TrainedEngine:
         if not self._is_tuned:
             return super()._untrained_engine(columns)
         name, device = type(self).__name__, resolve_device(self.device)
-        self._n_clip_frames = PretrainedEngine(self, "video").description.get("n_frames")
+        self._learn_clip_length(PretrainedEngine(self, "video"))
         if self._n_clip_frames is None:
             engine = make_tuned(self, "image", device)
             return over_frames(engine, temporal_pooling=self.temporal_pooling, owner=name)
@@ -312,23 +335,23 @@ class VideoEncoder(CellEncoder):
             )
         return make_tuned(self, "video", device)
 
-    def _make_backbone(self, cells: Sequence[list[np.ndarray]]) -> Any:
+    def _make_backbone(self, cells: Sequence[list[np.ndarray]]) -> Backbone:
         if isinstance(self.model, nn.Module):
             # A copy: training must not touch the parameter.
-            pictures: Any = PictureModule(copy.deepcopy(self.model), image_size=self.image_size)
-            pictures.measure(cells[0][0])
-        else:
-            pictures = PictureCNN(image_size=self.image_size, n_components=self.n_components)
-        return FrameEncoder(pictures, temporal_pooling=self.temporal_pooling)
+            own = PictureModule(copy.deepcopy(self.model), image_size=self.image_size)
+            own.measure(cells[0][0])
+            return FrameEncoder(own, temporal_pooling=self.temporal_pooling)
+        network = PictureCNN(image_size=self.image_size, n_components=self.n_components)
+        return FrameEncoder(network, temporal_pooling=self.temporal_pooling)
 
-    def _read(self, cell: Any) -> Any:
+    def _read(self, cell: object) -> Any:
         frames = self._arranged(read_video(cell, **self._sampled()))
         return frames if self._is_from_scratch or self._is_lazy else list(frames)
 
-    def _digest(self, cell: Any) -> bytes:
+    def _digest(self, cell: object) -> bytes:
         return digest_video(cell)
 
-    def _read_with_digest(self, cell: Any) -> tuple[bytes, Any]:
+    def _read_with_digest(self, cell: object) -> tuple[bytes, Any]:
         digest, frames = load_video(cell, **self._sampled())
         return digest, self._arranged(frames)
 
@@ -342,7 +365,7 @@ class VideoEncoder(CellEncoder):
         return {"sampling": "uniform", "n_frames": int(own or self.n_frames)}
 
     def _arranged(self, frames: Any) -> Any:
-        """Bring frames into the form that the engine takes, or that its part below takes."""
+        """Bring frames into the form that the engine, or its trunk, takes."""
         if self._is_from_scratch:
             return resized(frames, self.image_size)
         if self._n_clip_frames is None:
@@ -356,11 +379,12 @@ class VideoEncoder(CellEncoder):
 
     def _augmented(self, cell: Any, seed: tuple[int, ...]) -> Any:
         # All frames at once: most changes have to be the same for each of them.
+        assert self.augment is not None
         return self.augment(cell, np.random.default_rng(seed))
 
     def _reading(self) -> dict[str, Any]:
         # Another decoder gives other pixels. Asked by name: arrays need no PyAV.
-        versions = {"av": _version("av"), "pillow": _version("pillow")}
+        versions = {"av": package_version("av"), "pillow": package_version("pillow")}
         return {"format": _FORMAT, **self._sampled(), **versions}
 
 
@@ -380,10 +404,3 @@ class _Clips:
                 clip = []
         if clip:
             yield clip
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -135,10 +135,10 @@ def _time_series() -> list[Any]:
 
 
 def _video() -> list[Any]:
-    small: dict[str, Any] = {"image_size": 16, "n_components": 4, **_TRAINED}
+    small: dict[str, Any] = {"image_size": 16, **_TRAINED}
     return [
-        VideoEncoder("cnn", temporal_pooling="gru", **small),
-        VideoEncoder("cnn", temporal_pooling="attention", **small),
+        VideoEncoder("cnn", temporal_pooling="gru", n_components=4, **small),
+        VideoEncoder("cnn", temporal_pooling="attention", n_components=4, **small),
         VideoEncoder(nn.Conv2d(3, 4, kernel_size=4, stride=4), n_frames=3, **small),
     ]
 

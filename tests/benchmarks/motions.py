@@ -17,8 +17,9 @@ SENSORS = ("accelerometer", "gyroscope")
 
 
 def triples(model, seed, sensors=SENSORS):
+    width = {} if model == "minirocket" else {"n_components": 64}
     return [
-        (sensor, TimeSeriesEncoder(model, n_components=64, random_state=seed), [sensor])
+        (sensor, TimeSeriesEncoder(model, random_state=seed, **width), [sensor])
         for sensor in sensors
     ]
 

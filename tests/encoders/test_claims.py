@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from processes import run, start
 
-from skmm.encoders._store import _connection
-from skmm.encoders._store import _store as _claims
+from skmm.encoders._store import _connection, _store
 
 CLAIM = """
 import sys
@@ -59,7 +58,7 @@ def clock(monkeypatch):
     class Clock:
         time = staticmethod(lambda: now[0])
 
-    monkeypatch.setattr(_claims, "time", Clock)
+    monkeypatch.setattr(_store, "time", Clock)
 
     def pass_by(seconds):
         now[0] += seconds
@@ -101,15 +100,15 @@ class TestLease:
         """As often as wanted; so a pass may take longer than a lease."""
         assert store.claim([b"k"]) == [b"k"]
         for _ in range(3):
-            clock(0.9 * _claims.LEASE)
+            clock(0.9 * _store.LEASE)
             assert store.claim([b"k"]) == [b"k"]
             assert elsewhere([b"k"]) == []
 
     def test_a_slow_owner_is_relieved_and_learns_so(self, store, elsewhere, clock):
         assert store.claim([b"k", b"j"]) == [b"k", b"j"]
-        clock(0.9 * _claims.LEASE)
+        clock(0.9 * _store.LEASE)
         assert elsewhere([b"k"]) == []
-        clock(0.2 * _claims.LEASE)
+        clock(0.2 * _store.LEASE)
         assert elsewhere([b"k"]) == [b"k"]
         assert store.claim([b"k", b"j"]) == [b"j"]  # k is another's now
         store.release([b"k"])
@@ -120,25 +119,25 @@ class TestLease:
         assert store.get_many([b"k"])[b"k"] == [1.0]
 
     def test_long_enough_for_a_large_model_on_a_cpu(self):
-        assert _claims.LEASE >= 300
+        assert _store.LEASE >= 300
 
     def test_another_machine(self, store, clock):
         """Its processes cannot be asked after, so only time tells."""
-        write_claim(store, b"k", host="elsewhere", pid=1, until=_claims.time.time() + 100)
+        write_claim(store, b"k", host="elsewhere", pid=1, until=_store.time.time() + 100)
         assert store.claim([b"k"]) == []
         clock(101)
         assert store.claim([b"k"]) == [b"k"]
 
     def test_pid_that_another_process_has_now(self, store, clock):
         """It lives, and never encodes what the dead one claimed."""
-        write_claim(store, b"k", until=_claims.time.time() + _claims.LEASE)
+        write_claim(store, b"k", until=_store.time.time() + _store.LEASE)
         assert store.claim([b"k"]) == []
-        clock(1.01 * _claims.LEASE)
+        clock(1.01 * _store.LEASE)
         assert store.claim([b"k"]) == [b"k"]
 
     def test_clock_that_was_wrong(self, store, clock):
         """A claim from the future ends too."""
-        write_claim(store, b"k", until=_claims.time.time() + 1e6)
+        write_claim(store, b"k", until=_store.time.time() + 1e6)
         assert store.claim([b"k"]) == [b"k"]
 
 

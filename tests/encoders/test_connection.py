@@ -11,7 +11,6 @@ from sharing import check_sharing
 
 from skmm.encoders import EmbeddingStore
 from skmm.encoders._store import _connection
-from skmm.encoders._store import _connection as _mounts
 from skmm.exceptions import StoreWarning
 
 # SQLite as on a file system without shared memory: WAL cannot be had.
@@ -196,9 +195,9 @@ class TestMounts:
     def test_by_the_table_of_mounts(self, path, network, tmp_path, monkeypatch):
         table = tmp_path / "mountinfo"
         table.write_text(MOUNTS)
-        monkeypatch.setattr(_mounts, "_MOUNTS", table)
+        monkeypatch.setattr(_connection, "_MOUNTS", table)
         monkeypatch.setattr(os.path, "realpath", str)
-        assert _mounts.is_on_network(path) is network
+        assert _connection.is_on_network(path) is network
 
     def test_links_are_followed(self, tmp_path, monkeypatch):
         table = tmp_path / "mountinfo"
@@ -206,17 +205,17 @@ class TestMounts:
         table.write_text(f"1 1 0:1 / / rw - ext4 a rw\n2 1 0:2 / {far} rw - nfs b rw\n")
         far.mkdir()
         (tmp_path / "near").symlink_to(far)
-        monkeypatch.setattr(_mounts, "_MOUNTS", table)
-        assert _mounts.is_on_network(tmp_path / "near")
-        assert not _mounts.is_on_network(tmp_path)
+        monkeypatch.setattr(_connection, "_MOUNTS", table)
+        assert _connection.is_on_network(tmp_path / "near")
+        assert not _connection.is_on_network(tmp_path)
         store = EmbeddingStore(tmp_path / "near" / "store")
         store.put_many(one())
         assert journal(store) == "delete"
         store.close()
 
     def test_without_a_table(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(_mounts, "_MOUNTS", tmp_path / "absent")
-        assert not _mounts.is_on_network(tmp_path)
+        monkeypatch.setattr(_connection, "_MOUNTS", tmp_path / "absent")
+        assert not _connection.is_on_network(tmp_path)
 
 
 NO_RIGHTS = """

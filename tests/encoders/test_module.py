@@ -292,8 +292,10 @@ class TestTrained:
         X, _, y = self.problem(20)
         options = {"trainable": True, "max_epochs": 1, "random_state": 0}
         plain = ModuleEncoder(linear(), **options).fit(X, y).transform(X)
-        half = ModuleEncoder(linear(), dtype="bfloat16", **options).fit(X, y).transform(X)
-        np.testing.assert_array_equal(plain, half)
+        full = ModuleEncoder(linear(), dtype="float32", **options).fit(X, y).transform(X)
+        np.testing.assert_array_equal(plain, full)
+        with pytest.raises(ValueError, match="dtype='bfloat16' has no effect with trainable=True"):
+            ModuleEncoder(linear(), dtype="bfloat16", **options).fit(X, y)
 
     def test_absent_cells_never_enter_the_network(self):
         """Under a joint head, zeros that stand for absent cells would be logarithms of zero."""
@@ -310,7 +312,7 @@ class TestTrained:
         X["spectrum"] = pd.Series([*np.abs(cells[:4]) + 1, None, None], dtype=object)
         encoder = ModuleEncoder(Log(), trainable=True)
         network = encoder.start_training(X)
-        encoded = network(**encoder.training_tensors(X))
+        encoded = network(encoder.training_tensors(X))
         assert torch.isfinite(encoded.pooled).all() and not encoded.mask[4:].any()
         encoded.pooled.sum().backward()
         assert torch.isfinite(network.backbone.module.gain.grad).all()
@@ -320,5 +322,5 @@ class TestTrained:
         encoder = ModuleEncoder(linear(), trainable=True)
         network = encoder.start_training(X).eval()
         nothing = pd.DataFrame({"spectrum": [None, None]})
-        encoded = network(**encoder.training_tensors(nothing))
+        encoded = network(encoder.training_tensors(nothing))
         assert encoded.pooled.shape == (2, 3) and not encoded.mask.any()

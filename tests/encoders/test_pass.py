@@ -249,7 +249,7 @@ def test_text_batches_are_of_like_length_and_within_the_budget(tiny_bert):
     encoder.batch_size = 16
     runtime = Runtime.of(encoder)
     engine = encoder._engine
-    lengths = engine._backbone(runtime).lengths(texts)
+    lengths = engine.backbone_on(runtime).lengths(texts)
     batches = list(engine.batches(texts, runtime))
     assert sorted(i for batch in batches for i in batch) == list(range(60))
     padded = [max(lengths[i] for i in batch) * len(batch) for batch in batches]
@@ -271,7 +271,7 @@ def test_half_precision_is_autocast_over_full_weights(tiny_bert):
     assert b.dtype == np.float32
     assert not np.array_equal(a, b)
     np.testing.assert_allclose(b, a, atol=0.1)
-    module = half._engine._backbone(Runtime.of(half))
+    module = half._engine.backbone_on(Runtime.of(half))
     assert {p.dtype for p in module.parameters()} == {torch.float32}
 
 

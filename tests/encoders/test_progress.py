@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from skmm import ImageEncoder, ModuleEncoder, TabularEncoder
-from skmm.encoders._engines import _prefetch as _progress
+from skmm.encoders._engines import _prefetch
 
 LINE = re.compile(r"(\S.*): (\d+)/(\d+) cells, \d+/s, \d+ s left *$")
 
@@ -17,7 +17,7 @@ LINE = re.compile(r"(\S.*): (\d+)/(\d+) cells, \d+/s, \d+ s left *$")
 def clock(monkeypatch):
     """A clock on which each look takes a second and a half."""
     now = iter(np.arange(0, 1e6, 1.5))
-    monkeypatch.setattr(_progress.time, "perf_counter", lambda: float(next(now)))
+    monkeypatch.setattr(_prefetch.time, "perf_counter", lambda: float(next(now)))
 
 
 @pytest.mark.usefixtures("clock")

@@ -34,6 +34,7 @@ from skmm import (
     PointCloudEncoder,
     TextEncoder,
     VideoEncoder,
+    config_context,
     encoders,
 )
 from skmm.backbones._pretrained import _loading
@@ -158,12 +159,10 @@ RUNTIME = {
     "store": ["str", "path", "object"],
     "random_state": [None, 0, 7],
     "verbose": [0, False],
-    # Only for what is trained here.
-    "max_epochs": [1, 10],
-    "learning_rate": [1e-3, 0.1],
 }
-# Of a model that is not trained nothing of this is looked at.
-TUNING = {"lora_params": [None, {"r": 2}], "augment": [None, doubled]}
+# What is for models that are trained here, frozen ones refuse.
+TRAINING = {"max_epochs": [1], "learning_rate": [0.1]}
+TUNING = {"lora_params": [{"r": 2}], "augment": [doubled]}
 # Another precision differs in the last digits, or more.
 DTYPE = ["float32", "bfloat16"]
 
@@ -175,6 +174,7 @@ class Case:
     encoder: type
     changes: dict[str, list]  # parameter -> values; of no two the same vectors are expected
     keeps: dict[str, list]  # parameter -> values that all give the same
+    refused: dict[str, list]  # parameter -> values that would have no effect
     cells: list  # distinct contents
     checkpoint: str | None = None  # kind of tiny checkpoint; ``model`` are functions on a copy
     # What decides whether the model is frozen, or which other parameters are heeded.
@@ -198,7 +198,8 @@ CASES = {
             "dtype": DTYPE,
             "compile": [False, True],
         },
-        keeps={**RUNTIME, "n_components": [2, 128], **TUNING},
+        keeps=RUNTIME,
+        refused={**TRAINING, **TUNING, "n_components": [2]},
         cells=["a", "two hats", "a warm red coat", "shoes that fell apart", "", "A"],
         fixed={"fine_tune": "frozen"},  # others are held to this in test_fine_tune*.py
     ),
@@ -213,7 +214,8 @@ CASES = {
             "dtype": DTYPE,
             "compile": [False, True],
         },
-        keeps={**RUNTIME, "n_components": [2, 128], "image_size": [16, 64], **TUNING},
+        keeps=RUNTIME,
+        refused={**TRAINING, **TUNING, "n_components": [2], "image_size": [16]},
         cells=PICTURES,
         fixed={"fine_tune": "frozen"},
     ),
@@ -226,6 +228,7 @@ CASES = {
             "dtype": DTYPE,
         },
         keeps=RUNTIME,
+        refused=TRAINING,
         cells=VECTORS,
         fixed={"trainable": False},
     ),
@@ -238,7 +241,8 @@ CASES = {
             "window": [30.0, 0.2],
             "dtype": DTYPE,
         },
-        keeps={**RUNTIME, **TUNING, "n_components": [2, 128], "fine_tune": ["frozen", "last"]},
+        keeps=RUNTIME,
+        refused={**TRAINING, **TUNING, "n_components": [2], "fine_tune": ["last"]},
         cells=SOUNDS,
         fixed={"model": "mfcc"},
     ),
@@ -253,7 +257,8 @@ CASES = {
             "window": [30.0, 0.2],
             "dtype": DTYPE,
         },
-        keeps={**RUNTIME, **TUNING, "n_components": [2, 128]},
+        keeps=RUNTIME,
+        refused={**TRAINING, **TUNING, "n_components": [2]},
         cells=SOUNDS,
         fixed={"fine_tune": "frozen"},
     ),
@@ -268,7 +273,8 @@ CASES = {
             "normalize": [False, True],
             "dtype": DTYPE,
         },
-        keeps={**RUNTIME, **TUNING, "n_components": [2, 128], "image_size": [16, 64]},
+        keeps=RUNTIME,
+        refused={**TRAINING, **TUNING, "n_components": [2], "image_size": [16]},
         cells=CLIPS,
         # Arrays have no clock.
         fixed={"fine_tune": "frozen", "sampling": "uniform", "frame_rate": None},
@@ -282,7 +288,8 @@ CASES = {
             "scale": [True, False],
             "use_features": [True, False],
         },
-        keeps={**RUNTIME, "n_components": [2, 128]},
+        keeps=RUNTIME,
+        refused={**TRAINING, "n_components": [2]},
         cells=CLOUDS,
         fixed={"model": "geometric"},
     ),
@@ -303,9 +310,9 @@ def test_every_parameter_is_decided_upon(encoder):
     cases = [case for case in CASES.values() if case.encoder is encoder]
     assert cases, f"Write a case for {encoder.__name__} into CASES."
     for case in cases:
-        decided = [*case.changes, *case.keeps, *case.fixed]
+        decided = [*case.changes, *case.keeps, *case.refused, *case.fixed]
         assert sorted(decided) == sorted(inspect.signature(encoder).parameters), (
-            f"Write each parameter of {encoder.__name__} into `changes` or `keeps` of its case."
+            f"Write each parameter of {encoder.__name__} into a table of its case."
         )
         for values in (case.changes | case.keeps).values():
             assert len(values) > 1
@@ -438,6 +445,10 @@ def test_each_change_misses_and_each_other_value_hits(world, name):
             again = world.build(case, start | {parameter: value}, 1).fit_transform(X)
             np.testing.assert_array_equal(again, first, err_msg=f"{parameter}={value}")
             assert world.encoded() == len(case.cells), f"{parameter}={value} was encoded again"
+    for parameter, values in case.refused.items():
+        for value in values:
+            with pytest.raises(ValueError, match=f"{parameter}=.* has no effect with"):
+                world.build(case, start | {parameter: value}, 1).fit(X)
     for parameter, values in case.changes.items():
         for value in values[1:]:
             before = world.encoded()
@@ -497,9 +508,10 @@ def test_what_is_trained_is_not_stored(world):
     """A network that is trained here gives other vectors after every fit."""
     X, before = CONTAINERS["frame"](VECTORS), world.store.stats()
     for epochs in (1, 2):
-        ModuleEncoder(
-            Scale(), trainable=True, max_epochs=epochs, random_state=0, store=world.store
-        ).fit_transform(X)
+        with config_context(store=world.store):
+            ModuleEncoder(Scale(), trainable=True, max_epochs=epochs, random_state=0).fit_transform(
+                X
+            )
     assert world.store.stats() == before
 
 

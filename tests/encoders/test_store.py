@@ -22,7 +22,6 @@ from sharing import check_sharing
 from skmm import TextEncoder, config_context, get_config, set_config
 from skmm.encoders import EmbeddingStore
 from skmm.encoders._store import _connection, _session, _store
-from skmm.encoders._store import _store as _claims
 from skmm.encoders._store._store import NullStore, resolve_store
 from skmm.exceptions import StoreWarning
 
@@ -312,7 +311,7 @@ def test_no_pickle_inside(store):
         }
     assert value == struct.pack("<BII6f", 2, 2, 3, *range(6))
     assert kinds == {"blob"}
-    source = "".join(Path(module.__file__).read_text() for module in (_store, _connection, _claims))
+    source = "".join(Path(module.__file__).read_text() for module in (_store, _connection))
     assert not re.search(r"import (pickle|joblib|marshal|dill)|allow_pickle|\beval\(", source)
 
 

@@ -24,7 +24,8 @@ from skmm import (
 from skmm._compose._default_encoder import default_encoder
 from skmm.exceptions import CellTypeError, MediaDecodeError, ModalityWarning
 
-SMALL = {"n_components": 6, "max_epochs": 2, "random_state": 0}
+SHORT = {"max_epochs": 2, "random_state": 0}
+SMALL = {"n_components": 6, **SHORT}
 
 
 def projection():
@@ -37,7 +38,7 @@ MODELS = {
     "minirocket": lambda **options: TimeSeriesEncoder(n_kernels=168, random_state=0, **options),
     "inception": lambda **options: TimeSeriesEncoder("inception", **SMALL, **options),
     "gru": lambda **options: TimeSeriesEncoder("gru", **SMALL, **options),
-    "module": lambda **options: TimeSeriesEncoder(projection(), **SMALL, **options),
+    "module": lambda **options: TimeSeriesEncoder(projection(), **SHORT, **options),
 }
 
 
@@ -251,7 +252,7 @@ def test_pickle_holds_what_was_fitted(build):
 def test_the_parameter_is_not_trained():
     module = projection()
     before = module.weight.clone()
-    TimeSeriesEncoder(module, **SMALL).fit(column(*noise()), [0, 1] * 4)
+    TimeSeriesEncoder(module, **SHORT).fit(column(*noise()), [0, 1] * 4)
     assert torch.equal(module.weight, before)
 
 
@@ -272,10 +273,8 @@ class Peak(nn.Module):
 def learner(name):
     if name == "minirocket":
         return TimeSeriesEncoder(n_kernels=1000, random_state=0)
-    model = Peak() if name == "module" else name
-    return TimeSeriesEncoder(
-        model, n_components=16, max_epochs=8, learning_rate=1e-2, random_state=0
-    )
+    model, width = (Peak(), {}) if name == "module" else (name, {"n_components": 16})
+    return TimeSeriesEncoder(model, max_epochs=8, learning_rate=1e-2, random_state=0, **width)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skmm.encoders import EmbeddingStore
-from skmm.encoders._store import _connection as _vectors
+from skmm.encoders._store import _connection
 from skmm.encoders._store._connection import RecentVectors, checksum, pack, unpack
 
 
@@ -42,7 +42,7 @@ def test_no_more_is_remembered_than_fits():
 
 def test_what_is_old_is_asked_of_the_file_again(monkeypatch):
     now = 0.0
-    monkeypatch.setattr(_vectors.time, "monotonic", lambda: now)
+    monkeypatch.setattr(_connection.time, "monotonic", lambda: now)
     recent = RecentVectors(max_age=100)
     recent.remember(arrays(b"a"))
     assert recent.get_many([b"a"])

@@ -1,6 +1,7 @@
 """Our contract of encoders finds what breaks it, and says it in a sentence."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -268,8 +269,9 @@ class IdleWeights(ImageEncoder):
 
 class AbsentIsThere(ImageEncoder):
     def training_tensors(self, X):
-        tensors = super().training_tensors(X)
-        return {k: t | True if k.endswith("present") else t for k, t in tensors.items()}
+        inputs = super().training_tensors(X)
+        columns = (replace(c, present=c.present | True) for c in inputs.columns)
+        return replace(inputs, columns=tuple(columns))
 
 
 class HandsBackNothing(ImageEncoder):

@@ -7,15 +7,32 @@ never a pretrained weight.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from skmm._environment._device import resolve_device, resolve_dtype
+from skmm.backbones import Backbone
 
-__all__ = ["BackboneEngine", "Engine", "Runtime", "precision"]
+__all__ = ["BackboneEngine", "Engine", "HasModel", "HasRuntime", "Runtime", "precision"]
+
+Tensors = dict[str, torch.Tensor]
+
+
+class HasRuntime(Protocol):
+    """An encoder, as far as its engine asks how to run."""
+
+    device: str
+    dtype: str
+    batch_size: int
+
+
+class HasModel(Protocol):
+    """An encoder, as far as its engine asks for a parameter that may be set after ``fit``."""
+
+    model: Any
 
 
 class Runtime(NamedTuple):
@@ -27,7 +44,7 @@ class Runtime(NamedTuple):
     compile: bool = False
 
     @classmethod
-    def of(cls, encoder: Any) -> "Runtime":
+    def of(cls, encoder: HasRuntime) -> "Runtime":
         """Read the runtime parameters of an encoder."""
         device = resolve_device(encoder.device)
         dtype = resolve_dtype(encoder.dtype, device)
@@ -41,16 +58,12 @@ class Engine(ABC):
     ----------
     n_outputs : int
         Width of a vector and of a token.
-    trainable : bool
-        Whether the engine is a network that is trained with the head it stands under.
-    below : Engine or None
-        Encodes the part of the model that is frozen, and goes through the store; this engine
-        goes on from there.
+    identity : dict or None
+        ``name``, ``source`` and ``digest`` of the pretrained weights, if there are any.
     """
 
     n_outputs: int
-    trainable = False
-    below: Any = None
+    identity: dict[str, Any] | None = None
 
     def fingerprint(self, runtime: Runtime) -> str | None:
         """All that changes the output, or None if outputs are not to be kept."""
@@ -61,7 +74,7 @@ class Engine(ABC):
         for start in range(0, len(cells), runtime.batch_size):
             yield list(range(start, min(start + runtime.batch_size, len(cells))))
 
-    def follow(self, encoder: Any) -> None:  # noqa: B027 - most engines have nothing to follow
+    def follow(self, encoder: HasModel) -> None:  # noqa: B027 - most engines have nothing to follow
         """Take over a parameter that may be set after ``fit``: where the weights lie."""
 
     def separable(self, runtime: Runtime) -> bool:
@@ -97,28 +110,28 @@ class BackboneEngine(Engine):
     """An engine around a torch module: tensors are prepared, copied to the device and run."""
 
     @abstractmethod
-    def _backbone(self, runtime: Runtime) -> Any:
+    def backbone_on(self, runtime: Runtime) -> Backbone:
         """Give the module, on the device of the pass."""
 
     def separable(self, runtime: Runtime) -> bool:
-        return self._backbone(runtime).separable
+        return self.backbone_on(runtime).separable
 
-    def prepare(self, cells: list[Any], runtime: Runtime) -> dict[str, torch.Tensor]:
-        return self._backbone(runtime).collate(cells)
+    def prepare(self, cells: list[Any], runtime: Runtime) -> Tensors:
+        return self.backbone_on(runtime).collate(cells)
 
-    def join(self, prepared: list[Any]) -> dict[str, torch.Tensor]:
+    def join(self, prepared: list[Tensors]) -> Tensors:
         return {name: torch.cat([part[name] for part in prepared]) for name in prepared[0]}
 
-    def pin(self, prepared: Any, runtime: Runtime) -> dict[str, torch.Tensor]:
+    def pin(self, prepared: Tensors, runtime: Runtime) -> Tensors:
         if runtime.device.type != "cuda":
             return prepared
         return {name: tensor.pin_memory() for name, tensor in prepared.items()}
 
-    def part(self, prepared: Any, rows: slice) -> dict[str, torch.Tensor]:
+    def part(self, prepared: Tensors, rows: slice) -> Tensors:
         return {name: tensor[rows] for name, tensor in prepared.items()}
 
-    def run(self, prepared: Any, runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
-        backbone = self._backbone(runtime)
+    def run(self, prepared: Tensors, runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
+        backbone = self.backbone_on(runtime)
         tensors = {
             name: tensor.to(runtime.device, non_blocking=True) for name, tensor in prepared.items()
         }
@@ -131,7 +144,7 @@ class BackboneEngine(Engine):
         return [row[mask] for row, mask in zip(tokens, masks, strict=True)]
 
 
-def precision(runtime: Runtime) -> Any:
+def precision(runtime: Runtime) -> AbstractContextManager[object]:
     """Autocast: matrix products in half precision, sums, norms and softmax in full."""
     if runtime.dtype == torch.float32:
         return nullcontext()

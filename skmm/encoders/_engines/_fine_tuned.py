@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
 from torch import nn
 
 from skmm.backbones import Backbone, Encoded, FrameEncoder
+from skmm.backbones._pretrained._base import FrozenBackbone
 from skmm.backbones._pretrained._splitting import (
     Lower,
     Upper,
@@ -19,18 +20,13 @@ from skmm.backbones._pretrained._splitting import (
     steadied,
     structure_of,
 )
-from skmm.encoders._engines._base import Engine, Runtime
+from skmm.encoders._engines._base import Engine, HasModel, Runtime
 from skmm.encoders._engines._parts import PartsEngine
-from skmm.encoders._engines._pretrained import LowerEngine, PretrainedEngine
+from skmm.encoders._engines._pretrained import HasCheckpoint, PretrainedEngine, TrunkEngine
 from skmm.encoders._engines._trained import TrainedEngine
 from skmm.exceptions import CheckpointError
 
-__all__ = [
-    "TunedEngine",
-    "TunedFrames",
-    "make_tuned",
-    "over_frames",
-]
+__all__ = ["HasFineTuning", "TunedEngine", "TunedFrames", "make_tuned", "over_frames"]
 
 Tensors = dict[str, torch.Tensor]
 
@@ -38,7 +34,14 @@ Tensors = dict[str, torch.Tensor]
 _STEP_SIZES = {"blocks": 5e-5, "full": 2e-5, "lora": 2e-4}
 
 
-def make_tuned(encoder: Any, modality: str, device: torch.device) -> "TunedEngine":
+class HasFineTuning(HasCheckpoint, Protocol):
+    """An encoder, as far as an engine asks which weights to train."""
+
+    fine_tune: Any
+    lora_params: dict[str, Any] | None
+
+
+def make_tuned(encoder: HasFineTuning, modality: str, device: torch.device) -> "TunedEngine":
     """Build the engine of an encoder whose ``fine_tune`` is not ``"frozen"``.
 
     Parameters
@@ -61,8 +64,80 @@ def make_tuned(encoder: Any, modality: str, device: torch.device) -> "TunedEngin
     source = PretrainedEngine(encoder, modality)
     lora = dict(encoder.lora_params or {})
     backbone = TunedBackbone(source, kind, n_blocks=n_blocks, lora=lora, device=device)
-    below = None if n_blocks is None else LowerEngine(encoder, modality, n_blocks)
-    return TunedEngine(backbone, below)
+    trunk = None if n_blocks is None else TrunkEngine(encoder, modality, n_blocks)
+    return TunedEngine(backbone, trunk)
+
+
+def over_frames(engine: "TunedEngine", *, temporal_pooling: str, owner: str) -> "TunedEngine":
+    """Put an engine of pictures over the frames of videos.
+
+    Parameters
+    ----------
+    engine : TunedEngine
+        For pictures.
+    temporal_pooling : {"mean", "max"}
+        How the frames' vectors become one.
+    owner : str
+        The encoder's class, for messages.
+    """
+    # As a sequence: a video's array is what the trunk gave for each of its frames.
+    trunk = None if engine.trunk is None else PartsEngine(engine.trunk, owner=owner)
+    assert isinstance(engine.backbone, TunedBackbone)
+    return TunedEngine(TunedFrames(engine.backbone, temporal_pooling=temporal_pooling), trunk)
+
+
+class TunedEngine(TrainedEngine):
+    """A pretrained model that is trained on: its head, over what is stored of its frozen trunk.
+
+    Parameters
+    ----------
+    backbone : TunedBackbone or TunedFrames
+        The head, or the whole model where there is no trunk.
+    trunk : Engine or None
+        Encodes what the head goes on from; None if ``backbone`` starts from the cells.
+    """
+
+    backbone: "TunedBackbone | TunedFrames"
+
+    def __init__(self, backbone: "TunedBackbone | TunedFrames", trunk: Engine | None):
+        super().__init__(backbone)
+        self.trunk = trunk
+        self.identity = backbone.source.identity
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the checkpoint says of itself."""
+        return self.backbone.source.description
+
+    def follow(self, encoder: HasModel) -> None:
+        """Take the frozen weights from another name or folder; they must be the same weights."""
+        source = self.backbone.source
+        source.follow(encoder)
+        source.checked()
+        if self.trunk is not None:
+            self.trunk.follow(encoder)
+
+    @property
+    def wants_cells(self) -> bool:
+        """Whether the head needs the cells beside what the trunk gave for them."""
+        return self.backbone.looks_again
+
+    def head_inputs(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> Tensors:
+        """Inputs of the head, from what the trunk gave for each cell.
+
+        Parameters
+        ----------
+        arrays : sequence of ndarray
+            Of the trunk.
+        cells : sequence
+            The decoded cells, if the head ``wants_cells``.
+
+        Returns
+        -------
+        tensors : dict of str to Tensor
+            First axis: cells.
+        """
+        return self.backbone.stacked(arrays, cells)
 
 
 class TunedBackbone(Backbone):
@@ -106,7 +181,7 @@ class TunedBackbone(Backbone):
         self.lora = dict(lora)
         self.width = source.n_outputs
         self.step_size = _STEP_SIZES[kind]
-        self._bound: tuple[torch.device, Any] | None = None
+        self._bound: tuple[torch.device, FrozenBackbone] | None = None
         with torch.inference_mode(False), torch.enable_grad():
             chosen = self._adapters(device) if kind == "lora" else self._own_weights(device)
         self.names = list(chosen)
@@ -122,7 +197,7 @@ class TunedBackbone(Backbone):
         return {name: weights[name] for name in names}
 
     def _own_weights(self, device: torch.device) -> dict[str, nn.Parameter]:
-        """Copies of the weights that the output depends on, of those that are not below."""
+        """Copies of the weights that the output depends on, of those that are not in the trunk."""
         pretrained = self.pretrained(device)
         tower = pretrained.tower
         sample = {k: v.to(device) for k, v in pretrained.collate(pretrained.trial()).items()}
@@ -135,8 +210,8 @@ class TunedBackbone(Backbone):
             except Exception as error:  # whatever a model says that is not run as a whole
                 raise self._no_split(f"{type(error).__name__}: {error}") from error
 
-        def run(part: Any) -> torch.Tensor:
-            encoded = part(**sample)
+        def run(part: nn.Module) -> torch.Tensor:
+            encoded: Encoded = part(**sample)
             return encoded.pooled.sum() + encoded.tokens.sum()
 
         with torch.backends.cudnn.flags(enabled=False):  # its recurrent nets want train mode
@@ -158,7 +233,9 @@ class TunedBackbone(Backbone):
                 " fine_tune='full'."
             )
 
-    def _checked_split(self, pretrained: Any, sample: Tensors, device: torch.device) -> Tensors:
+    def _checked_split(
+        self, pretrained: FrozenBackbone, sample: Tensors, device: torch.device
+    ) -> Tensors:
         """Inputs of the last blocks; cut in two, the model must give what it gives whole."""
         lower = pretrained.with_tower(Lower(pretrained.tower, self.n_blocks or 1).eval())
         with torch.no_grad():
@@ -184,20 +261,22 @@ class TunedBackbone(Backbone):
 
     # --- the model, put together -----------------------------------------------------------
 
-    def pretrained(self, device: torch.device | None = None) -> Any:
+    def pretrained(self, device: torch.device | None = None) -> FrozenBackbone:
         """Return the frozen model, as it is shared; never to be changed."""
         device = self.weights[0].device if device is None else device
         with torch.inference_mode(False):  # its weights have to stand beside trained ones
-            return self.source._backbone(Runtime(device, torch.float32, 1))
+            return self.source.backbone_on(Runtime(device, torch.float32, 1))
 
-    def _part(self, pretrained: Any, replaced: Mapping[int, torch.Tensor]) -> Any:
+    def _part(
+        self, pretrained: FrozenBackbone, replaced: Mapping[int, torch.Tensor]
+    ) -> FrozenBackbone:
         tower = steadied(structure_of(pretrained.tower, replaced))
         if self.n_blocks is not None:
             part, blank = pretrained.remainder(tower)
             tower = Upper(part, self.n_blocks, blank)
         return pretrained.with_tower(tower)
 
-    def _bind(self, device: torch.device) -> Any:
+    def _bind(self, device: torch.device) -> FrozenBackbone:
         pretrained = self.pretrained(device)
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             if self.kind == "lora":
@@ -210,7 +289,7 @@ class TunedBackbone(Backbone):
             pairs = zip(self.names, self.weights, strict=True)
             return self._part(pretrained, {id(frozen[name]): weight for name, weight in pairs})
 
-    def _model(self) -> Any:
+    def _model(self) -> FrozenBackbone:
         """The model on the device of the trained weights, in the mode of this module."""
         device = self.weights[0].device
         bound = self._bound
@@ -221,7 +300,7 @@ class TunedBackbone(Backbone):
             self._bound = bound
         return bound[1]
 
-    def train(self, mode: bool = True) -> "TunedBackbone":
+    def train(self, mode: bool = True) -> Self:
         """Switch dropout; batch normalisation keeps the checkpoint's statistics."""
         super().train(mode)
         if self._bound is not None:
@@ -240,12 +319,12 @@ class TunedBackbone(Backbone):
         return self.pretrained().looks_again
 
     def stacked(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> Tensors:
-        """Inputs of the last blocks, from what the part below them gave for each cell.
+        """Inputs of the last blocks, from what the trunk gave for each cell.
 
         Parameters
         ----------
         arrays : sequence of ndarray
-            Of ``LowerEngine``.
+            Of ``TrunkEngine``.
         cells : sequence
             The cells, if this backbone ``looks_again``.
 
@@ -299,53 +378,15 @@ class TunedBackbone(Backbone):
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         arrays = state.pop("_arrays")
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.weights = nn.ParameterList(nn.Parameter(torch.tensor(array)) for array in arrays)
 
 
-class TunedEngine(TrainedEngine):
-    """A pretrained model that was trained on, over what is stored of its frozen part.
-
-    Parameters
-    ----------
-    backbone : TunedBackbone or TunedFrames
-        The model.
-    below : Engine or None
-        Encodes what ``backbone`` goes on from; None if it starts from the cells.
-    """
-
-    def __init__(self, backbone: Any, below: Engine | None):
-        super().__init__(backbone)
-        self.below = below
-        self.identity = backbone.source.identity
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """What the checkpoint says of itself."""
-        return self.backbone.source.description
-
-    def follow(self, encoder: Any) -> None:
-        """Take the frozen weights from another name or folder; they must be the same weights."""
-        source = self.backbone.source
-        source.follow(encoder)
-        source.checked()
-        if self.below is not None:
-            self.below.follow(encoder)
-
-    @property
-    def wants_cells(self) -> bool:
-        """Whether the cells are needed beside what ``below`` gave for them."""
-        return self.backbone.looks_again
-
-
-def _set_mode(model: Any, mode: bool) -> None:
+def _set_mode(model: FrozenBackbone, mode: bool) -> None:
     model.tower.train(mode)
     for module in model.tower.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-
-
-# --- Videos through a model of single pictures that is trained on ---
 
 
 class TunedFrames(FrameEncoder):
@@ -374,7 +415,7 @@ class TunedFrames(FrameEncoder):
         self.step_size = pictures.step_size
 
     def stacked(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> dict[str, Any]:
-        """Inputs of the last blocks, from what the part below them gave for each frame.
+        """Inputs of the last blocks, from what the trunk gave for each frame.
 
         Parameters
         ----------
@@ -399,20 +440,3 @@ class TunedFrames(FrameEncoder):
     def reconstruction_target(self, **tensors: torch.Tensor) -> torch.Tensor:
         """Refuse: a pretrained model is trained towards something."""
         return self.pictures.reconstruction_target(**tensors)
-
-
-def over_frames(engine: TunedEngine, *, temporal_pooling: str, owner: str) -> TunedEngine:
-    """Put an engine of pictures over the frames of videos.
-
-    Parameters
-    ----------
-    engine : TunedEngine
-        For pictures.
-    temporal_pooling : {"mean", "max"}
-        How the frames' vectors become one.
-    owner : str
-        The encoder's class, for messages.
-    """
-    # As a sequence: a cell of the part below is what that gave for each frame.
-    below = None if engine.below is None else PartsEngine(engine.below, owner=owner)
-    return TunedEngine(TunedFrames(engine.backbone, temporal_pooling=temporal_pooling), below)

@@ -11,19 +11,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
-from skmm.backbones import MFCC
-from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
+from skmm.encoders._engines._base import Engine, HasModel, Runtime
 from skmm.encoders._engines._prefetch import FittingRunner, iterated_ahead
 from skmm.exceptions import MediaDecodeError
 
-__all__ = [
-    "MfccEngine",
-    "PartsEngine",
-    "WindowsEngine",
-]
+__all__ = ["PartsEngine", "WindowsEngine"]
 
+# Raised when code of ours changes how parts are pooled.
 _FORMAT = 1
 
 
@@ -53,8 +48,7 @@ class PartsEngine(Engine):
         self.pooling = pooling
         self.owner = owner
         self.n_outputs = engine.n_outputs
-        self.trainable = engine.trainable
-        self.identity = getattr(engine, "identity", None)
+        self.identity = engine.identity
 
     def fingerprint(self, runtime: Runtime) -> str | None:
         inner = self.engine.fingerprint(runtime)
@@ -62,7 +56,7 @@ class PartsEngine(Engine):
             return None
         return json.dumps({"format": _FORMAT, "parts": self.pooling, "engine": inner})
 
-    def follow(self, encoder: Any) -> None:
+    def follow(self, encoder: HasModel) -> None:
         self.engine.follow(encoder)
 
     def run(self, prepared: list[Iterable[Any]], runtime: Runtime, *, sequence: bool) -> list[Any]:
@@ -141,46 +135,7 @@ class _Pool:
         return pooled.astype(np.float32)
 
 
-# --- Recordings that are encoded window by window, and become one vector ---
-
 _WINDOWS_FORMAT = 1
-
-
-class MfccEngine(BackboneEngine):
-    """Cepstral coefficients: nothing is learned, so there is nothing but settings.
-
-    Parameters
-    ----------
-    pooling : {"auto", "mean", "max", "statistics"}
-        How frames become one vector.
-    normalize : "auto" or bool
-        Whether that vector gets length 1.
-    """
-
-    def __init__(self, pooling: str, normalize: bool | str):
-        self.backbone = MFCC("statistics" if pooling == "auto" else pooling)
-        self.n_outputs = self.backbone.width
-        self.description = {
-            "pooling": self.backbone.pooling,
-            "normalize": normalize is True,
-            "rate": self.backbone.rate,
-            "window": None,
-        }
-
-    def fingerprint(self, runtime: Runtime) -> str:
-        model = self.backbone
-        facts = {
-            "format": _WINDOWS_FORMAT,
-            "model": "mfcc",
-            "shape": [model.n_coefficients, model.n_mels, model.rate],
-            "pooling": model.pooling,
-            "dtype": str(runtime.dtype),
-            "torch": torch.__version__.split("+")[0].rsplit(".", 1)[0],
-        }
-        return json.dumps(facts, sort_keys=True)
-
-    def _backbone(self, runtime: Runtime) -> Any:
-        return self.backbone
 
 
 class WindowsEngine(PartsEngine):

@@ -1,4 +1,7 @@
-"""Batches are read and prepared in threads while the model is busy with the ones before."""
+"""How batches reach a model: read and prepared ahead, halved to fit its memory, and reported.
+
+Threads read and prepare batches while the model is busy with the ones before.
+"""
 
 import gc
 import sys
@@ -166,9 +169,6 @@ def iterated_ahead(things: Iterator[Item]) -> Iterator[Item]:
         thread.shutdown(wait=False, cancel_futures=True)
 
 
-# --- Batches that do not fit into the device's memory are run in parts ---
-
-
 class FittingRunner:
     """Runs prepared batches of one pass, halving them as often as memory asks for it.
 
@@ -241,11 +241,10 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     )
 
 
-# --- A line that says how far a long pass is; nothing by default ---
-
-
 class Progress:
     """Writes cells done, speed and time left to standard error, one line a second at most.
+
+    Nothing by default.
 
     Parameters
     ----------
@@ -257,7 +256,7 @@ class Progress:
         Nothing is written if zero.
     """
 
-    def __init__(self, name: str, n_total: int, verbose: "bool | int"):
+    def __init__(self, name: str, n_total: int, verbose: bool | int):
         self.name = name
         self.n_total = n_total
         self.verbose = verbose

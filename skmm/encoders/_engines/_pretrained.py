@@ -2,21 +2,19 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 import PIL
 import torch
 
+from skmm.backbones._pretrained._base import FrozenBackbone
 from skmm.backbones._pretrained._checkpoint import Checkpoint, resolve_checkpoint
 from skmm.backbones._pretrained._loading import describe, load_backbone
 from skmm.backbones._pretrained._splitting import Lower
-from skmm.encoders._engines._base import BackboneEngine, Runtime, precision
+from skmm.encoders._engines._base import BackboneEngine, HasModel, Runtime, precision
 
-__all__ = [
-    "LowerEngine",
-    "PretrainedEngine",
-]
+__all__ = ["HasCheckpoint", "PretrainedEngine", "TrunkEngine"]
 
 # Raised when code of ours changes what a checkpoint's vectors are.
 _FORMAT = 2
@@ -25,18 +23,25 @@ _FORMAT = 2
 _ORDINARY_LENGTH = 64
 
 
+class HasCheckpoint(HasModel, Protocol):
+    """An encoder, as far as an engine asks what checkpoint to use, and how."""
+
+    pooling: str
+    normalize: Any
+
+
 class PretrainedEngine(BackboneEngine):
     """A frozen checkpoint.
 
     Parameters
     ----------
-    encoder : TextEncoder or ImageEncoder
+    encoder : TextEncoder, ImageEncoder, AudioEncoder or VideoEncoder
         Whose ``model``, ``pooling``, ``normalize`` and ``max_length`` (or ``window``) are used.
-    modality : {"text", "image"}
+    modality : {"text", "image", "audio", "video"}
         What the checkpoint must be for.
     """
 
-    def __init__(self, encoder: Any, modality: str):
+    def __init__(self, encoder: HasCheckpoint, modality: str):
         self.modality = modality
         self.model = encoder.model
         self.options = {
@@ -46,15 +51,15 @@ class PretrainedEngine(BackboneEngine):
         }
         self.owner = type(encoder).__name__
         checkpoint = self._resolve()
-        self.identity = checkpoint.identity()
+        self.identity: dict[str, Any] = checkpoint.identity()
         self.description = describe(checkpoint, modality=modality, **self.options)
         self.n_outputs = self.description["width"]
-        self._ready: tuple[Runtime, Any] | None = None
+        self._ready: tuple[Runtime, FrozenBackbone] | None = None
 
     def _resolve(self) -> Checkpoint:
         return resolve_checkpoint(self.model, modality=self.modality, needed_by=self.owner)
 
-    def follow(self, encoder: Any) -> None:
+    def follow(self, encoder: HasModel) -> None:
         """Take the weights from another name or folder; they must be the same weights."""
         self.model = encoder.model
         self._ready = None  # once a pass, the weights are looked at again
@@ -79,7 +84,7 @@ class PretrainedEngine(BackboneEngine):
         }
         return json.dumps(facts, sort_keys=True)
 
-    def _backbone(self, runtime: Runtime) -> Any:
+    def backbone_on(self, runtime: Runtime) -> FrozenBackbone:
         ready = self._ready
         if ready is None or ready[0] != runtime:
             backbone = load_backbone(
@@ -90,7 +95,7 @@ class PretrainedEngine(BackboneEngine):
                 compile=runtime.compile,
                 **self.options,
             )
-            self._ready = ready = (runtime, backbone)
+            self._ready = ready = (runtime, cast(FrozenBackbone, backbone))
         return ready[1]
 
     def batches(self, cells: Sequence[Any], runtime: Runtime) -> Iterator[list[int]]:
@@ -99,7 +104,8 @@ class PretrainedEngine(BackboneEngine):
             return
         # Of like length: padding is work, and the slowest batch pays for all. Longest first,
         # so that memory that does not suffice is known at once.
-        lengths = self._backbone(runtime).lengths(cells)
+        backbone: Any = self.backbone_on(runtime)
+        lengths = backbone.lengths(cells)
         budget = _ORDINARY_LENGTH * runtime.batch_size
         batch: list[int] = []
         for i in np.argsort(lengths, kind="stable")[::-1].tolist():
@@ -116,14 +122,12 @@ class PretrainedEngine(BackboneEngine):
         return {**self.__dict__, "_ready": None}  # never a weight in a pickle
 
 
-# --- Pretrained models up to their last blocks: the part that stays frozen, encoded once ---
-
 # Raised when code of ours changes where a model is cut.
 _CUT_FORMAT = 1
 
 
-class LowerEngine(PretrainedEngine):
-    """The frozen part of a checkpoint below its last blocks, whose results are stored.
+class TrunkEngine(PretrainedEngine):
+    """The frozen part of a checkpoint under its last blocks, whose results are stored.
 
     Parameters
     ----------
@@ -135,38 +139,40 @@ class LowerEngine(PretrainedEngine):
         How many blocks are left out.
     """
 
-    def __init__(self, encoder: Any, modality: str, n_blocks: int):
+    def __init__(self, encoder: HasCheckpoint, modality: str, n_blocks: int):
         super().__init__(encoder, modality)
         self.n_blocks = n_blocks
-        self._lower: tuple[Runtime, Any] | None = None
+        self._trunk: tuple[Runtime, FrozenBackbone] | None = None
 
-    def follow(self, encoder: Any) -> None:
+    def follow(self, encoder: HasModel) -> None:
         super().follow(encoder)
-        self._lower = None
+        self._trunk = None
 
     def fingerprint(self, runtime: Runtime) -> str | None:
         """Facts of the checkpoint and of the cut; how tokens are pooled comes after it."""
-        told = super().fingerprint(runtime._replace(compile=False))
-        assert told is not None
-        facts = json.loads(told)
+        whole = super().fingerprint(runtime._replace(compile=False))
+        assert whole is not None
+        facts = json.loads(whole)
         for name in ("pooling", "normalize", "width"):
             facts["description"].pop(name)
         return json.dumps({**facts, "below": self.n_blocks, "cut": _CUT_FORMAT}, sort_keys=True)
 
-    def _backbone(self, runtime: Runtime) -> Any:
-        ready = self._lower
+    def backbone_on(self, runtime: Runtime) -> FrozenBackbone:
+        ready = self._trunk
         if ready is None or ready[0] != runtime:
-            whole = super()._backbone(runtime._replace(compile=False))
-            lower = whole.with_tower(Lower(whole.tower, self.n_blocks).eval())
-            self._lower = ready = (runtime, lower)
+            whole = super().backbone_on(runtime._replace(compile=False))
+            trunk = whole.with_tower(Lower(whole.tower, self.n_blocks).eval())
+            self._trunk = ready = (runtime, trunk)
         return ready[1]
 
-    def run(self, prepared: Any, runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
+    def run(
+        self, prepared: dict[str, torch.Tensor], runtime: Runtime, *, sequence: bool
+    ) -> list[np.ndarray]:
         """Encode a batch as far as the cut: the tokens of each cell, or its map."""
-        backbone = self._backbone(runtime)
+        backbone = self.backbone_on(runtime)
         tensors = {name: t.to(runtime.device, non_blocking=True) for name, t in prepared.items()}
         with torch.inference_mode(), precision(runtime):
             return backbone.below(**tensors)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_lower": None}
+        return {**super().__getstate__(), "_trunk": None}

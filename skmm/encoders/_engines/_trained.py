@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import type_of_target
 from torch import nn
 
 from skmm._environment._device import on_device, one_thread, shared_threads
+from skmm.backbones import Backbone
 from skmm.encoders._engines._base import BackboneEngine, Runtime
 from skmm.encoders._engines._prefetch import Progress
 from skmm.exceptions import ConvergenceError
@@ -28,16 +29,15 @@ class TrainedEngine(BackboneEngine):
         Untrained network.
     """
 
-    trainable = True
-
-    def __init__(self, backbone: Any):
+    def __init__(self, backbone: Backbone):
         self.backbone = backbone
         self.n_outputs = backbone.width
 
-    def _backbone(self, runtime: Runtime) -> Any:
-        return on_device(self.backbone, runtime.device)
+    def backbone_on(self, runtime: Runtime) -> Backbone:
+        backbone: Backbone = on_device(self.backbone, runtime.device)
+        return backbone
 
-    def run(self, prepared: Any, runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
+    def run(self, prepared: Tensors, runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
         runtime = runtime._replace(dtype=torch.float32)  # as it was trained
         return super().run(prepared, runtime, sequence=sequence)
 
@@ -48,9 +48,9 @@ class TrainedEngine(BackboneEngine):
 
 
 def train_backbone(
-    backbone: Any,
+    backbone: Backbone,
     tensors: Tensors,
-    y: Any,
+    y: np.ndarray | None,
     *,
     max_epochs: int,
     learning_rate: float,
@@ -70,7 +70,7 @@ def train_backbone(
         Trained in place.
     tensors : dict of str to Tensor
         Its inputs, a row a cell.
-    y : array-like of shape (n_cells,) or None
+    y : ndarray of shape (n_cells,) or None
         Target.
     max_epochs, learning_rate, batch_size : int, float, int
         As in the encoders.
@@ -113,7 +113,7 @@ def train_backbone(
                 encoded = backbone(**{name: t[rows] for name, t in tensors.items()})
                 loss = loss_of(head(encoded.pooled), target[rows])
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(parameters, 1.0)
                 optimizer.step()
                 total += loss.detach() * len(rows)
@@ -129,14 +129,13 @@ def train_backbone(
 
 
 def _supervision(
-    backbone: Any, tensors: Tensors, y: Any, device: torch.device
+    backbone: Backbone, tensors: Tensors, y: np.ndarray | None, device: torch.device
 ) -> tuple[torch.Tensor, int, Callable[..., torch.Tensor]]:
     """Target, width of the head and loss, by what kind of target there is."""
     if y is None:
         with torch.no_grad():
             target = backbone.reconstruction_target(**tensors)
         return target, target.shape[1], nn.functional.mse_loss
-    y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y.ravel()
     if _is_classes(y):

@@ -34,143 +34,6 @@ __all__ = [
     "unpack",
 ]
 
-# --- Whether a folder lies on a network: there processes cannot share memory through a file ---
-
-_MOUNTS = Path("/proc/self/mountinfo")
-_NETWORK = {
-    *("9p", "afs", "ceph", "cifs", "coda", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs"),
-    *("nfs", "nfs4", "ocfs2", "gfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs", "wekafs"),
-    # Folders of the host that several virtual machines may see.
-    *("prl_fs", "vboxsf", "virtiofs", "vmhgfs", "beegfs", "quobyte"),
-}
-# Most file systems in user space are remote. Of an unknown one the worst is assumed: a store
-# without shared memory is slower and never wrong.
-_LOCAL_FUSE = {"fuse.fuse-overlayfs", "fuse.mergerfs", "fuse.bindfs", "fuse.ntfs-3g"}
-
-
-def is_on_network(folder: Path) -> bool:
-    """Whether ``folder``, which exists, may be seen by another machine too.
-
-    Linux and Windows are asked; elsewhere the answer is False.
-    """
-    if sys.platform == "win32":
-        return _is_remote_drive(folder)
-    try:
-        mounts = _MOUNTS.read_text(errors="surrogateescape")
-    except OSError:
-        return False
-    kind = _kind_of(os.path.realpath(folder), mounts)
-    if kind.startswith("fuse."):
-        return kind not in _LOCAL_FUSE
-    return kind in _NETWORK
-
-
-def _kind_of(path: str, mounts: str) -> str:
-    """Type of the file system that holds ``path``: that of the longest mount point above it."""
-    found, longest = "", -1
-    for line in mounts.splitlines():
-        # number parent device root POINT options [tags] - TYPE source options
-        before, _, after = line.partition(" - ")
-        if len(before.split()) < 5 or not after:
-            continue
-        # A blank in the name is written as \040.
-        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), before.split()[4])
-        inside = path == point or path.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= longest:  # of two at one point the later one is seen
-            found, longest = after.split()[0], len(point)
-    return found
-
-
-def _is_remote_drive(folder: Path) -> bool:
-    if sys.platform != "win32":
-        return False
-    import ctypes
-
-    drive = folder.resolve().drive
-    remote = 4  # DRIVE_REMOTE
-    return drive.startswith("\\\\") or ctypes.windll.kernel32.GetDriveTypeW(drive + "\\") == remote
-
-
-# --- Embeddings as a store keeps them: packed with a checksum, and the last ones read in memory ---
-
-
-def pack(array: np.ndarray) -> bytes:
-    """Shape and values as bytes: number of axes, their lengths, little-endian float32."""
-    array = np.asarray(array, dtype="<f4")
-    header = struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
-    return header + array.tobytes()
-
-
-def unpack(value: bytes) -> np.ndarray | None:
-    """Turn bytes back into an array, None if they are not what :func:`pack` made."""
-    try:
-        n_axes = value[0]
-        shape = struct.unpack_from(f"<{n_axes}I", value, 1)
-        return np.frombuffer(value, dtype="<f4", offset=1 + 4 * n_axes).reshape(shape)
-    except (IndexError, ValueError, struct.error):
-        return None
-
-
-def checksum(key: bytes, value: bytes) -> int:
-    """Of both, so that a value never passes for that of another key."""
-    return zlib.crc32(value, zlib.crc32(key))
-
-
-class RecentVectors:
-    """The arrays that this process read last, so that fold after fold need not ask the file.
-
-    A key stands for one array for ever, so nothing here can be out of date; what is forgotten
-    in the file may be remembered here a while.
-
-    Parameters
-    ----------
-    max_bytes : int, default=64 MiB
-        Of arrays that are held.
-    max_age : float
-        Seconds after which the file is asked again, and so learns that an array is in use.
-    """
-
-    def __init__(self, *, max_bytes: int = 1 << 26, max_age: float):
-        self.max_bytes = max_bytes
-        self.max_age = max_age
-        self._arrays: OrderedDict[bytes, tuple[np.ndarray, float]] = OrderedDict()
-        self._n_bytes = 0
-        self._lock = threading.Lock()
-
-    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
-        """Return the arrays that are remembered."""
-        oldest = time.monotonic() - self.max_age
-        found = {}
-        with self._lock:
-            for key in keys:
-                known = self._arrays.get(key)
-                if known is not None and known[1] > oldest:
-                    found[key] = known[0]
-        return found
-
-    def remember(self, arrays: dict[bytes, np.ndarray]) -> None:
-        """Take over arrays that were read, in place of the ones read longest ago."""
-        now = time.monotonic()
-        with self._lock:
-            for key, array in arrays.items():
-                self._forget(key)
-                self._arrays[key] = (array, now)
-                self._n_bytes += array.nbytes
-            while self._n_bytes > self.max_bytes:
-                self._forget(next(iter(self._arrays)))
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._arrays.clear()
-            self._n_bytes = 0
-
-    def _forget(self, key: bytes) -> None:
-        known = self._arrays.pop(key, None)
-        if known is not None:
-            self._n_bytes -= known[0].nbytes
-
-
 _VERSION = 1
 _FILE = f"embeddings-v{_VERSION}.sqlite3"
 _TABLES = """
@@ -405,3 +268,136 @@ def set_aside(folder: Path) -> str:
 
 
 atexit.register(Connection.close_all)
+
+
+class RecentVectors:
+    """The arrays that this process read last, so that fold after fold need not ask the file.
+
+    A key stands for one array for ever, so nothing here can be out of date; what is forgotten
+    in the file may be remembered here a while.
+
+    Parameters
+    ----------
+    max_bytes : int, default=64 MiB
+        Of arrays that are held.
+    max_age : float
+        Seconds after which the file is asked again, and so learns that an array is in use.
+    """
+
+    def __init__(self, *, max_bytes: int = 1 << 26, max_age: float):
+        self.max_bytes = max_bytes
+        self.max_age = max_age
+        self._arrays: OrderedDict[bytes, tuple[np.ndarray, float]] = OrderedDict()
+        self._n_bytes = 0
+        self._lock = threading.Lock()
+
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
+        """Return the arrays that are remembered."""
+        oldest = time.monotonic() - self.max_age
+        found = {}
+        with self._lock:
+            for key in keys:
+                known = self._arrays.get(key)
+                if known is not None and known[1] > oldest:
+                    found[key] = known[0]
+        return found
+
+    def remember(self, arrays: dict[bytes, np.ndarray]) -> None:
+        """Take over arrays that were read, in place of the ones read longest ago."""
+        now = time.monotonic()
+        with self._lock:
+            for key, array in arrays.items():
+                self._forget(key)
+                self._arrays[key] = (array, now)
+                self._n_bytes += array.nbytes
+            while self._n_bytes > self.max_bytes:
+                self._forget(next(iter(self._arrays)))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._arrays.clear()
+            self._n_bytes = 0
+
+    def _forget(self, key: bytes) -> None:
+        known = self._arrays.pop(key, None)
+        if known is not None:
+            self._n_bytes -= known[0].nbytes
+
+
+def pack(array: np.ndarray) -> bytes:
+    """Shape and values as bytes: number of axes, their lengths, little-endian float32."""
+    array = np.asarray(array, dtype="<f4")
+    header = struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
+    return header + array.tobytes()
+
+
+def unpack(value: bytes) -> np.ndarray | None:
+    """Turn bytes back into an array, None if they are not what :func:`pack` made."""
+    try:
+        n_axes = value[0]
+        shape = struct.unpack_from(f"<{n_axes}I", value, 1)
+        return np.frombuffer(value, dtype="<f4", offset=1 + 4 * n_axes).reshape(shape)
+    except (IndexError, ValueError, struct.error):
+        return None
+
+
+def checksum(key: bytes, value: bytes) -> int:
+    """Of both, so that a value never passes for that of another key."""
+    return zlib.crc32(value, zlib.crc32(key))
+
+
+# Folders on a network: there processes cannot share memory through a file.
+_MOUNTS = Path("/proc/self/mountinfo")
+_NETWORK = {
+    *("9p", "afs", "ceph", "cifs", "coda", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs"),
+    *("nfs", "nfs4", "ocfs2", "gfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs", "wekafs"),
+    # Folders of the host that several virtual machines may see.
+    *("prl_fs", "vboxsf", "virtiofs", "vmhgfs", "beegfs", "quobyte"),
+}
+# Most file systems in user space are remote. Of an unknown one the worst is assumed: a store
+# without shared memory is slower and never wrong.
+_LOCAL_FUSE = {"fuse.fuse-overlayfs", "fuse.mergerfs", "fuse.bindfs", "fuse.ntfs-3g"}
+
+
+def is_on_network(folder: Path) -> bool:
+    """Whether ``folder``, which exists, may be seen by another machine too.
+
+    Linux and Windows are asked; elsewhere the answer is False.
+    """
+    if sys.platform == "win32":
+        return _is_remote_drive(folder)
+    try:
+        mounts = _MOUNTS.read_text(errors="surrogateescape")
+    except OSError:
+        return False
+    kind = _kind_of(os.path.realpath(folder), mounts)
+    if kind.startswith("fuse."):
+        return kind not in _LOCAL_FUSE
+    return kind in _NETWORK
+
+
+def _kind_of(path: str, mounts: str) -> str:
+    """Type of the file system that holds ``path``: that of the longest mount point above it."""
+    found, longest = "", -1
+    for line in mounts.splitlines():
+        # number parent device root POINT options [tags] - TYPE source options
+        before, _, after = line.partition(" - ")
+        if len(before.split()) < 5 or not after:
+            continue
+        # A blank in the name is written as \040.
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), before.split()[4])
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= longest:  # of two at one point the later one is seen
+            found, longest = after.split()[0], len(point)
+    return found
+
+
+def _is_remote_drive(folder: Path) -> bool:
+    if sys.platform != "win32":
+        return False
+    import ctypes
+
+    drive = folder.resolve().drive
+    remote = 4  # DRIVE_REMOTE
+    return drive.startswith("\\\\") or ctypes.windll.kernel32.GetDriveTypeW(drive + "\\") == remote

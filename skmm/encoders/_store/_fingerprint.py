@@ -14,7 +14,8 @@ import sys
 import sysconfig
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,8 @@ __all__ = [
     "code_digest",
     "digest_decoded",
     "module_digest",
-    "value_digest",
+    "package_version",
 ]
-
-# --- Digests of code and of the values it works with: functions, classes, what they refer to ---
-# Code of installed packages counts by name and version, the user's own by its compiled form and
-# by all that it reaches: globals, closures, defaults, other functions. A digest that is too fine
-# costs work, one that is too coarse gives a wrong vector: what cannot be looked into has the
-# digest None, and whoever asked keeps nothing.
-
-Digest = Callable[[Any], "str | None"]
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range)
 _IN_C = (
@@ -56,43 +49,118 @@ _CLASS_NOISE = {
     *("__orig_bases__", "__type_params__", "__qualname__"),
     "__slotnames__",  # written when an object is pickled
 }
+# What nn.Module keeps besides the attributes that its author set.
+_OWN_STATE = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training"}
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+_GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")
 
 
-def _digest_of_code(thing: Any, *, other: Digest | None = None) -> str | None:
-    """Digest of a function or class and of all code that it reaches.
+def digest_decoded(decoded: object) -> bytes:
+    """Digest of a decoded cell, 16 bytes."""
+    digest = hashlib.blake2b(digest_size=16)
+    if isinstance(decoded, str):
+        digest.update(b"str|" + decoded.encode("utf-8", "surrogatepass"))
+    elif isinstance(decoded, bytes):
+        digest.update(b"bytes|" + decoded)
+    elif isinstance(decoded, np.ndarray | np.generic) and decoded.dtype.kind != "O":
+        array = np.ascontiguousarray(decoded)
+        digest.update(f"array|{array.dtype.str}|{np.shape(decoded)}|".encode())
+        digest.update(array.tobytes())
+    elif isinstance(decoded, torch.Tensor):
+        return digest_decoded(decoded.detach().cpu().numpy())
+    else:
+        digest.update(b"object|" + joblib.hash(decoded).encode())
+    return digest.digest()
 
-    Parameters
-    ----------
-    thing : function, class, functools.partial or other callable
-        What is called.
-    other : callable, default=None
-        Digest of an object that it may come upon and that this file knows nothing of, None
-        for "no such object". A module of torch is one.
 
-    Returns
-    -------
-    digest : str or None
-        Hexadecimal; None if something cannot be looked into.
-    """
-    return _Walk(other)(thing)
+def module_digest(module: nn.Module) -> str | None:
+    """Digest of a module: weights, buffers, attributes and code; None if it has hooks."""
+    try:
+        return _Looker().module(module)
+    except _Opaque:
+        return None
 
 
-def value_digest(value: Any, *, other: Digest | None = None) -> str | None:
-    """Digest of a value, and of its class' code if that is the user's own.
+def code_digest(thing: object) -> str | None:
+    """Digest of a function or class and all it reaches; None if some of it cannot be seen."""
+    return _Walk(_Looker())(thing)
 
-    Parameters
-    ----------
-    value : object
-        Number, array, list, an object of the user's, ...
-    other : callable, default=None
-        As in :func:`_digest_of_code`.
 
-    Returns
-    -------
-    digest : str or None
-        Hexadecimal; None if the value cannot be looked into.
-    """
-    return _Walk(other)(value)
+def package_version(name: str) -> str | None:
+    """Version of an installed package, None if there is none; it is not imported."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+class _Looker:
+    """Looks into modules and tensors, for itself and for whoever comes upon one in code."""
+
+    def __init__(self) -> None:
+        self.open: list[nn.Module] = []  # those that are being looked into
+
+    def __call__(self, thing: object) -> str | None:
+        """Digest of a tensor or module that code refers to, None for anything else."""
+        if isinstance(thing, weakref.ref):  # how recurrent networks hold their weights once more
+            thing = thing()
+        if isinstance(thing, nn.Module):
+            return self.module(thing)
+        return _tensor_digest(thing) if isinstance(thing, torch.Tensor) else None
+
+    def module(self, module: nn.Module) -> str:
+        if any(module is other for other in self.open):
+            return "itself"
+        if any(getattr(_torch_module, name, None) for name in _GLOBAL_HOOKS):
+            raise _Opaque
+        self.open.append(module)
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(torch.__version__.split("+")[0].encode())
+        # With duplicates: a part that is used twice is not a part that is used once.
+        for name, part in module.named_modules(remove_duplicate=False):
+            digest.update(f"|{name}|{self._part(part)}".encode())
+        tensors = [
+            *module.named_parameters(remove_duplicate=False),
+            *module.named_buffers(remove_duplicate=False),
+        ]
+        for name, tensor in tensors:
+            digest.update(f"|{name}|{_tensor_digest(tensor)}".encode())
+        self.open.pop()
+        return digest.hexdigest()
+
+    def _part(self, part: nn.Module) -> str:
+        """Digest of one module without its children: its class and its attributes."""
+        kind = type(part)
+        if any(getattr(part, hooks, None) for hooks in _HOOKS):
+            raise _Opaque
+        found = [kind.__module__, kind.__qualname__]
+        if kind.__module__.startswith("torch.") and not kind.__module__.startswith("torch.nn."):
+            raise _Opaque  # scripted, traced or compiled: its code is in no class
+        if not kind.__module__.startswith("torch."):
+            found.append(_known(_Walk(self)(kind)))
+        for attribute, value in sorted(part.__dict__.items()):
+            if attribute not in _OWN_STATE and not attribute.endswith("_hooks"):
+                found.append(f"{attribute}={_known(_Walk(self)(value))}")
+        return hashlib.blake2b("|".join(found).encode(), digest_size=16).hexdigest()
+
+
+def _known(digest: str | None) -> str:
+    if digest is None:
+        raise _Opaque
+    return digest
+
+
+def _tensor_digest(tensor: torch.Tensor) -> str:
+    raw = tensor.detach().cpu().contiguous()
+    # Bytes, not values: numpy has no bfloat16, and one bit may be all that differs.
+    digest = hashlib.blake2b(f"{raw.dtype}|{tuple(raw.shape)}|".encode(), digest_size=16)
+    digest.update(raw.flatten().view(torch.uint8).numpy().tobytes() if raw.numel() else b"")
+    return digest.hexdigest()
 
 
 class _Opaque(Exception):  # noqa: N818 - never leaves this file
@@ -100,14 +168,24 @@ class _Opaque(Exception):  # noqa: N818 - never leaves this file
 
 
 class _Walk:
-    """One walk over everything that an object reaches."""
+    """One walk over everything that an object reaches: values, functions, classes.
 
-    def __init__(self, other: Digest | None):
-        self.other = other
+    Code of installed packages counts by name and version, the user's own by its compiled form
+    and by all that it reaches: globals, closures, defaults, other functions. What cannot be
+    looked into has the digest None.
+
+    Parameters
+    ----------
+    looker : _Looker
+        Digests the modules and tensors that the walk comes upon.
+    """
+
+    def __init__(self, looker: _Looker):
+        self.looker = looker
         # By id, with the things themselves: an id alone may be given to another one.
         self.seen: dict[int, tuple[int, Any]] = {}
 
-    def __call__(self, thing: Any) -> str | None:
+    def __call__(self, thing: object) -> str | None:
         try:
             return self._digest(thing)
         except Exception:  # unpicklable, an empty closure, a property that raises, ...
@@ -118,7 +196,7 @@ class _Walk:
             return _hash("plain", type(thing).__name__, repr(thing))
         if id(thing) in self.seen:  # recursion, or super(), which closes over its own class
             return _hash("seen", self.seen[id(thing)][0])
-        found = self.other(thing) if self.other is not None else None
+        found = self.looker(thing)
         if found is not None:
             return found
         self.seen[id(thing)] = (len(self.seen), thing)
@@ -205,7 +283,7 @@ class _Walk:
         return _hash(value.__name__, *(f"{n}={self._digest(vars(value)[n])}" for n in used))
 
 
-def _hash(*parts: Any) -> str:
+def _hash(*parts: object) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         text = str(part).encode("utf-8", "surrogatepass")
@@ -277,113 +355,3 @@ def _site_packages() -> set[Path]:
     paths = sysconfig.get_paths()
     places = {paths["purelib"], paths["platlib"], site.getusersitepackages()}
     return {Path(place) for place in (*places, *site.getsitepackages())}
-
-
-# What nn.Module keeps besides the attributes that its author set.
-_OWN_STATE = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training"}
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
-_GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")
-
-
-class _OpaqueError(Exception):
-    """Something cannot be looked into."""
-
-
-def digest_decoded(decoded: Any) -> bytes:
-    """Digest of a decoded cell, 16 bytes."""
-    digest = hashlib.blake2b(digest_size=16)
-    if isinstance(decoded, str):
-        digest.update(b"str|" + decoded.encode("utf-8", "surrogatepass"))
-    elif isinstance(decoded, bytes):
-        digest.update(b"bytes|" + decoded)
-    elif isinstance(decoded, np.ndarray | np.generic) and decoded.dtype.kind != "O":
-        array = np.ascontiguousarray(decoded)
-        digest.update(f"array|{array.dtype.str}|{np.shape(decoded)}|".encode())
-        digest.update(array.tobytes())
-    elif isinstance(decoded, torch.Tensor):
-        return digest_decoded(decoded.detach().cpu().numpy())
-    else:
-        digest.update(b"object|" + joblib.hash(decoded).encode())
-    return digest.digest()
-
-
-def module_digest(module: nn.Module) -> str | None:
-    """Digest of a module: weights, buffers, attributes and code; None if it has hooks."""
-    try:
-        return _Looker().module(module)
-    except _OpaqueError:
-        return None
-
-
-def code_digest(thing: Any) -> str | None:
-    """Digest of a function or class and all it reaches; None if some of it cannot be seen."""
-    return _digest_of_code(thing, other=_Looker())
-
-
-class _Looker:
-    """Looks into modules and tensors, for itself and for whoever comes upon one in code."""
-
-    def __init__(self) -> None:
-        self.open: list[nn.Module] = []  # those that are being looked into
-
-    def __call__(self, thing: Any) -> str | None:
-        """Digest of a tensor or module that code refers to, None for anything else."""
-        if isinstance(thing, weakref.ref):  # how recurrent networks hold their weights once more
-            thing = thing()
-        if isinstance(thing, nn.Module):
-            return self.module(thing)
-        return _tensor_digest(thing) if isinstance(thing, torch.Tensor) else None
-
-    def module(self, module: nn.Module) -> str:
-        if any(module is other for other in self.open):
-            return "itself"
-        if any(getattr(_torch_module, name, None) for name in _GLOBAL_HOOKS):
-            raise _OpaqueError
-        self.open.append(module)
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(torch.__version__.split("+")[0].encode())
-        # With duplicates: a part that is used twice is not a part that is used once.
-        for name, part in module.named_modules(remove_duplicate=False):
-            digest.update(f"|{name}|{self._part(part)}".encode())
-        tensors = [
-            *module.named_parameters(remove_duplicate=False),
-            *module.named_buffers(remove_duplicate=False),
-        ]
-        for name, tensor in tensors:
-            digest.update(f"|{name}|{_tensor_digest(tensor)}".encode())
-        self.open.pop()
-        return digest.hexdigest()
-
-    def _part(self, part: nn.Module) -> str:
-        """Digest of one module without its children: its class and its attributes."""
-        kind = type(part)
-        if any(getattr(part, hooks, None) for hooks in _HOOKS):
-            raise _OpaqueError
-        found = [kind.__module__, kind.__qualname__]
-        if kind.__module__.startswith("torch.") and not kind.__module__.startswith("torch.nn."):
-            raise _OpaqueError  # scripted, traced or compiled: its code is in no class
-        if not kind.__module__.startswith("torch."):
-            found.append(_seen(_digest_of_code(kind, other=self)))
-        for attribute, value in sorted(part.__dict__.items()):
-            if attribute not in _OWN_STATE and not attribute.endswith("_hooks"):
-                found.append(f"{attribute}={_seen(value_digest(value, other=self))}")
-        return hashlib.blake2b("|".join(found).encode(), digest_size=16).hexdigest()
-
-
-def _seen(digest: str | None) -> str:
-    if digest is None:
-        raise _OpaqueError
-    return digest
-
-
-def _tensor_digest(tensor: torch.Tensor) -> str:
-    raw = tensor.detach().cpu().contiguous()
-    # Bytes, not values: numpy has no bfloat16, and one bit may be all that differs.
-    digest = hashlib.blake2b(f"{raw.dtype}|{tuple(raw.shape)}|".encode(), digest_size=16)
-    digest.update(raw.flatten().view(torch.uint8).numpy().tobytes() if raw.numel() else b"")
-    return digest.hexdigest()

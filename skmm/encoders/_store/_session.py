@@ -25,17 +25,17 @@ try:
 except ImportError:  # Windows: folders of killed processes are left to the system
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Place", "adopt", "configured_store", "session_folder", "token_for_workers"]
+__all__ = ["StoreLocation", "adopt", "configured_store", "session_folder", "token_for_workers"]
 
 _PREFIX = "skmm-"
 _LOCATION = "location.json"
 _lock = threading.RLock()
 _own: "tuple[int, Path] | None" = None  # (pid of the owner, folder)
 _adopted: Path | None = None
-_held_locks: list = []
+_held_locks: list[int] = []
 
 
-class Place(NamedTuple):
+class StoreLocation(NamedTuple):
     """Where the store of the process that sent the work is, and how large it may get."""
 
     folder: str | None  # None is the session's
@@ -45,13 +45,13 @@ class Place(NamedTuple):
 def configured_store() -> object:
     """Store that encoders with ``store=None`` use: a setting, or None for the session's.
 
-    In a worker, the setting of the process that sent the work: False, a ``Place`` or None.
+    In a worker, the setting of the process that sent the work: False, a ``StoreLocation`` or None.
     """
     setting = _config.get_config()["store"]
     if setting is None and _adopted is not None and not _owns_session():
         with contextlib.suppress(OSError, ValueError, TypeError):
             location = json.loads((_adopted / _LOCATION).read_text())
-            return Place(**location) if isinstance(location, dict) else location
+            return StoreLocation(**location) if isinstance(location, dict) else location
     return setting
 
 
@@ -68,7 +68,7 @@ def session_folder() -> Path:
 def token_for_workers() -> str:
     """Name of the session for a pickle; what a worker needs is written beside it."""
     folder = session_folder()
-    location = json.dumps(_location(configured_store()))
+    location = json.dumps(_location(configured_store(), folder))
     target = folder / _LOCATION
     with contextlib.suppress(OSError):  # a full disk must not stop a pickle
         if not target.exists() or target.read_text() != location:
@@ -79,18 +79,18 @@ def token_for_workers() -> str:
     return folder.name.removeprefix(_PREFIX)
 
 
-def _location(setting: Any) -> Any:
+def _location(setting: object, session: Path) -> dict[str, Any] | bool | None:
     """Turn a setting into what JSON can hold."""
     if setting is None or setting is False:
         return setting
     if isinstance(setting, str | os.PathLike):
-        return Place(os.path.abspath(Path(setting).expanduser()), None)._asdict()
-    if not hasattr(setting, "folder"):
+        return StoreLocation(os.path.abspath(Path(setting).expanduser()), None)._asdict()
+    used = getattr(setting, "folder", None)
+    if used is None:
         return None  # a store of the user's own kind; workers cannot find it
     # A store without a folder of its own lives, and is swept away, with the session.
-    own = getattr(setting, "_folder", setting.folder)
-    folder = None if own is None else os.path.abspath(own)
-    return Place(folder, getattr(setting, "max_size", None))._asdict()
+    folder = None if Path(used) == session else os.path.abspath(used)
+    return StoreLocation(folder, getattr(setting, "max_size", None))._asdict()
 
 
 def adopt(token: str) -> None:

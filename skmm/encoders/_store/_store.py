@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -36,96 +36,18 @@ __all__ = [
     "Claims",
     "EmbeddingStore",
     "NullStore",
+    "StoreLike",
+    "StoreProtocol",
     "resolve_store",
 ]
 
-# --- Who is encoding what: claims in the store, so that workers do not do the same work ---
-# A claim ends when its vectors are stored, when it is given back, when its owner is dead, or
-# when its time is over. Who claims again what is his has the time anew, unless somebody has
-# taken it over.
-
+Result = TypeVar("Result")
+COUNTERS = ("rows", "looked_up", "found", "encoded")
 # Seconds after which a claim may be taken over although its owner lives. A batch of a large
 # model on a CPU can take minutes. On the same machine a dead owner is seen at once; taking over
 # too early costs work done twice, never a wrong value.
 LEASE = 300.0
 _CHUNK = 500  # keys per query; SQLite's oldest limit on variables is 999
-
-
-class Claims:
-    """Claims of the running thread in a store's ``claim`` table."""
-
-    def take(self, connection: Connection, keys: Sequence[bytes]) -> list[bytes]:
-        """Claim the keys that are neither stored nor claimed by somebody alive."""
-        host, pid, owner = _whoami()
-        now = time.time()
-        may_live = cache(_may_live)  # one question about an owner, not one about each key
-        taken: set[bytes] = set()
-        with connection.transaction():
-            for start in range(0, len(keys), _CHUNK):
-                chunk = list(keys[start : start + _CHUNK])
-                marks = ",".join("?" * len(chunk))
-                held = connection.execute(
-                    f"SELECT k, owner, host, pid, until FROM claim WHERE k IN ({marks})", chunk
-                ).fetchall()
-                taken.update(
-                    key
-                    for key, other, other_host, other_pid, until in held
-                    # A time far ahead comes from a clock that was wrong.
-                    if other != owner
-                    and now < until <= now + 2 * LEASE
-                    and may_live(other, other_host, other_pid, host)
-                )
-                stored = connection.execute(f"SELECT k FROM e WHERE k IN ({marks})", chunk)
-                taken.update(key for (key,) in stored)
-            granted = [key for key in keys if key not in taken]
-            connection.executemany(
-                "INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?)",
-                [(key, owner, host, pid, now + LEASE) for key in granted],
-            )
-        return granted
-
-    def give_back(self, connection: Connection, keys: Sequence[bytes]) -> None:
-        """Drop this thread's claims on ``keys``."""
-        _, _, owner = _whoami()
-        with connection.transaction():
-            connection.executemany(
-                "DELETE FROM claim WHERE k = ? AND owner = ?", [(key, owner) for key in keys]
-            )
-
-
-def _whoami() -> tuple[str, int, str]:
-    host, pid = socket.gethostname(), os.getpid()
-    return host, pid, f"{host}:{pid}:{threading.get_ident()}"
-
-
-def _may_live(owner: str, host: str, pid: int, here: str) -> bool:
-    """Whether a claim's owner may be alive; where we cannot ask, the lease alone tells."""
-    if host != here:
-        return True
-    if pid == os.getpid():  # a thread of ours
-        return int(owner.rpartition(":")[2]) in sys._current_frames()
-    if os.name == "nt":  # on Windows signal 0 is not a question
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # e.g. no permission: it exists
-        return True
-    return not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """Whether a process has ended and only waits for its parent to ask how."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:  # not Linux
-        return False
-    return status.rpartition(")")[2].split()[:1] == ["Z"]  # the name may hold anything
-
-
-Result = TypeVar("Result")
-COUNTERS = ("rows", "looked_up", "found", "encoded")
 
 
 class EmbeddingStore:
@@ -178,7 +100,7 @@ class EmbeddingStore:
         setting = _session.configured_store()
         if isinstance(setting, str | os.PathLike):
             return Path(setting).expanduser().absolute()
-        if isinstance(setting, _session.Place) and setting.folder is not None:
+        if isinstance(setting, _session.StoreLocation) and setting.folder is not None:
             return Path(setting.folder)
         if isinstance(setting, EmbeddingStore) and setting._folder is not None:
             return setting._folder
@@ -412,6 +334,29 @@ class EmbeddingStore:
             warnings.warn(message, StoreWarning, stacklevel=2)
 
 
+class StoreProtocol(Protocol):
+    """What an encoder asks of a store: any object that does it will do."""
+
+    def get_many(self, keys: Sequence[bytes], /) -> dict[bytes, np.ndarray]:
+        """Return the arrays that are there."""
+
+    def put_many(self, items: Mapping[bytes, np.ndarray], /) -> None:
+        """Keep arrays."""
+
+    def claim(self, keys: Sequence[bytes], /) -> list[bytes]:
+        """Reserve the keys that nobody else has or is encoding."""
+
+    def release(self, keys: Sequence[bytes], /) -> None:
+        """Give claimed keys back."""
+
+    def count(self, **increments: int) -> None:
+        """Add to counters."""
+
+
+# What an encoder takes as its ``store``.
+StoreLike: TypeAlias = str | os.PathLike[str] | StoreProtocol | Literal[False] | None
+
+
 class NullStore:
     """Keeps nothing: what an encoder uses with ``store=False``."""
 
@@ -434,7 +379,7 @@ class NullStore:
 _said: set[str] = set()
 
 
-def resolve_store(store: Any) -> Any:
+def resolve_store(store: StoreLike) -> StoreProtocol:
     """Turn an encoder's ``store`` parameter into a store.
 
     Parameters
@@ -447,15 +392,14 @@ def resolve_store(store: Any) -> Any:
     store : EmbeddingStore or NullStore
         What the encoder reads from and writes to.
     """
-    if store is None:
-        store = _session.configured_store()
-    if store is False:
+    chosen = _session.configured_store() if store is None else store
+    if chosen is False:
         return NullStore()
-    if isinstance(store, _session.Place):
-        return EmbeddingStore(store.folder, max_size=store.max_size)
-    if store is None or isinstance(store, str | os.PathLike):
-        return EmbeddingStore(store)
-    return store
+    if isinstance(chosen, _session.StoreLocation):
+        return EmbeddingStore(chosen.folder, max_size=chosen.max_size)
+    if chosen is None or isinstance(chosen, str | os.PathLike):
+        return EmbeddingStore(chosen)
+    return cast(StoreProtocol, chosen)
 
 
 def _evict(connection: Connection, limit: int) -> None:
@@ -469,3 +413,81 @@ def _evict(connection: Connection, limit: int) -> None:
             "DELETE FROM e WHERE rowid IN (SELECT rowid FROM e ORDER BY t, rowid LIMIT ?)",
             (max(1, n // 20),),
         )
+
+
+class Claims:
+    """Claims of the running thread in a store's ``claim`` table: who is encoding what.
+
+    A claim ends when its vectors are stored, when it is given back, when its owner is dead, or
+    when its time is over. To claim again what one holds renews the time, unless somebody has
+    taken it over.
+    """
+
+    def take(self, connection: Connection, keys: Sequence[bytes]) -> list[bytes]:
+        """Claim the keys that are neither stored nor claimed by somebody alive."""
+        host, pid, owner = _whoami()
+        now = time.time()
+        may_live = cache(_may_live)  # one question about an owner, not one about each key
+        taken: set[bytes] = set()
+        with connection.transaction():
+            for start in range(0, len(keys), _CHUNK):
+                chunk = list(keys[start : start + _CHUNK])
+                marks = ",".join("?" * len(chunk))
+                held = connection.execute(
+                    f"SELECT k, owner, host, pid, until FROM claim WHERE k IN ({marks})", chunk
+                ).fetchall()
+                taken.update(
+                    key
+                    for key, other, other_host, other_pid, until in held
+                    # A time far ahead comes from a clock that was wrong.
+                    if other != owner
+                    and now < until <= now + 2 * LEASE
+                    and may_live(other, other_host, other_pid, host)
+                )
+                stored = connection.execute(f"SELECT k FROM e WHERE k IN ({marks})", chunk)
+                taken.update(key for (key,) in stored)
+            granted = [key for key in keys if key not in taken]
+            connection.executemany(
+                "INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?)",
+                [(key, owner, host, pid, now + LEASE) for key in granted],
+            )
+        return granted
+
+    def give_back(self, connection: Connection, keys: Sequence[bytes]) -> None:
+        """Drop this thread's claims on ``keys``."""
+        _, _, owner = _whoami()
+        with connection.transaction():
+            connection.executemany(
+                "DELETE FROM claim WHERE k = ? AND owner = ?", [(key, owner) for key in keys]
+            )
+
+
+def _whoami() -> tuple[str, int, str]:
+    host, pid = socket.gethostname(), os.getpid()
+    return host, pid, f"{host}:{pid}:{threading.get_ident()}"
+
+
+def _may_live(owner: str, host: str, pid: int, here: str) -> bool:
+    """Whether a claim's owner may be alive; where we cannot ask, the lease alone tells."""
+    if host != here:
+        return True
+    if pid == os.getpid():  # a thread of ours
+        return int(owner.rpartition(":")[2]) in sys._current_frames()
+    if os.name == "nt":  # on Windows signal 0 is not a question
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # e.g. no permission: it exists
+        return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and only waits for its parent to ask how."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:  # not Linux
+        return False
+    return status.rpartition(")")[2].split()[:1] == ["Z"]  # the name may hold anything
