@@ -86,7 +86,7 @@ def test_encoder_for_hands_back_the_tuned_encoder(bert, data, how):
     if how != "frozen":
         network = model.module_.encoders.network_of("text")
         with torch.no_grad():
-            inside = network(**encoder.training_tensors(X[["text"]])).pooled.numpy()
+            inside = network(encoder.training_tensors(X[["text"]])).pooled.numpy()
         rows = np.arange(60) != 3
         np.testing.assert_allclose(vectors[rows], inside[rows], atol=1e-5)
         frozen = TextEncoder(bert).fit_transform(X[["text"]])
@@ -120,10 +120,10 @@ def test_pickle_clone_and_rows(bert, data, how):
 def test_going_on_trains_the_same_weights(bert, data):
     X, y = data
     model = fusion(bert, "last", warm_start=True).fit(X, y)
-    weight = model.module_.encoders[0].backbone.weights[0]
+    weight = model.module_.encoders.networks[0].backbone.weights[0]
     before = weight.detach().clone()
     model.fit(X, y)
-    assert model.module_.encoders[0].backbone.weights[0] is weight
+    assert model.module_.encoders.networks[0].backbone.weights[0] is weight
     assert not torch.equal(weight, before)
 
 
@@ -135,7 +135,7 @@ def test_a_checkpoint_shared_by_two_modalities_is_tuned_for_each(bert, data):
         [("text", encoder, ["text"]), ("other", encoder, ["other"])],
         n_components=8, max_epochs=2, random_state=0,
     ).fit(both, y)  # fmt: skip
-    one, other = (network.backbone.weights[0] for network in model.module_.encoders)
+    one, other = (network.backbone.weights[0] for network in model.module_.encoders.networks)
     assert not torch.equal(one, other)
 
 
@@ -188,7 +188,7 @@ def rates(model):
         ("full", "auto", [2e-5, 1e-3]),
         ("lora", "auto", [2e-4, 1e-3]),
         ("last", 0.5, [0.5, 1e-3]),
-        ("frozen", 0.5, [1e-3]),
+        ("frozen", "auto", [1e-3]),
     ],
 )
 def test_encoders_have_a_step_size_of_their_own(bert, data, how, rate, expected):
@@ -264,7 +264,10 @@ def test_half_precision_is_asked_for_or_a_gpu_s(bert, data):
     assert not fusion(bert, "last").fit(X, y).net_.half  # on a CPU
     full = fusion(bert, "last", dtype="float32").fit(X, y).predict_proba(X)
     half = fusion(bert, "last", dtype="bfloat16").fit(X, y)
-    assert half.net_.half and half.module_.encoders[0].backbone.weights[0].dtype == torch.float32
+    assert (
+        half.net_.half
+        and half.module_.encoders.networks[0].backbone.weights[0].dtype == torch.float32
+    )
     np.testing.assert_allclose(half.predict_proba(X), full, atol=0.1)
     assert not np.array_equal(half.predict_proba(X), full)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fusing import NumbersRead
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.linear_model import LogisticRegression
 from torch import nn
@@ -187,11 +188,13 @@ class ByProtocol(TransformerMixin, BaseEstimator):
         self.y_ = y
         network = nn.Linear(1, 3)
         network.width = 3
-        network.forward = lambda x: Encoded(x[:, None], None, nn.Linear.forward(network, x))
+        network.forward = lambda read: Encoded(
+            read.x[:, None], None, nn.Linear.forward(network, read.x)
+        )
         return network
 
     def training_tensors(self, X):
-        return {"x": torch.as_tensor(np.nan_to_num(X.to_numpy(np.float32)))}
+        return NumbersRead.of(X)
 
     def end_training(self, network):
         self.weight_ = network.weight.detach().numpy().copy()

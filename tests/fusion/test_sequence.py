@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from fusing import with_trainer
+from fusing import NumbersRead, with_trainer
 from sequences import Tokens, column, hidden_pairs, sequences
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.pipeline import make_pipeline
@@ -201,8 +201,8 @@ class Maskless(TransformerMixin, BaseEstimator):
         network.width = 3
         from skmm.backbones import Encoded
 
-        network.forward = lambda x: Encoded(
-            nn.Linear.forward(network, x)[:, None].expand(-1, 4, -1), None, None
+        network.forward = lambda read: Encoded(
+            nn.Linear.forward(network, read.x)[:, None].expand(-1, 4, -1), None, None
         )
         return network
 
@@ -210,7 +210,7 @@ class Maskless(TransformerMixin, BaseEstimator):
         raise AssertionError("to be trained under the head")
 
     def training_tensors(self, X):
-        return {"x": torch.as_tensor(np.nan_to_num(X.to_numpy(np.float32)))}
+        return NumbersRead.of(X)
 
     def end_training(self, network):
         self.fitted_ = True

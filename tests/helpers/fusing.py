@@ -1,5 +1,7 @@
 """Frames and parts for the tests of fusions; importable in workers."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import torch
@@ -7,6 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from torch import nn
 
 from skmm import Trainer
+from skmm._training._batches import RowTensors
 
 TRIPLES = [
     ("photo", "passthrough", ["photo"]),
@@ -74,6 +77,24 @@ class Total(nn.Module):
             mapped = layer(torch.where(mask, tokens[name], 0.0))
             parts.append(torch.where(mask, mapped, 0.0).sum(dim=1))
         return self.gain * torch.stack(parts).sum(dim=0)
+
+
+@dataclass(frozen=True)
+class NumbersRead(RowTensors):
+    """What the trained network of a third party's encoder reads: numbers."""
+
+    x: torch.Tensor
+
+    @classmethod
+    def of(cls, X):
+        return cls(torch.as_tensor(np.nan_to_num(X.to_numpy(np.float32))))
+
+    @property
+    def present(self):
+        return torch.ones(len(self.x), dtype=torch.bool)
+
+    def __len__(self):
+        return len(self.x)
 
 
 _OF_TRAINERS = frozenset(Trainer().get_params())
