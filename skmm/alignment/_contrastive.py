@@ -234,7 +234,6 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
             batch = self._build(X, labels, inputs)
             self._train_on(trainer, X, batch, target, seed, reporter)
         self._set_modalities(X, inputs.blocks)
-        self.n_components_ = self.n_components
         temperature = getattr(self.net_.criterion_.loss, "temperature", None)
         if temperature is not None:  # one of a user's loss may be a tensor
             temperature = float(torch.as_tensor(temperature).detach())
@@ -273,6 +272,7 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
             projection=self.projection,
             dropout=self.dropout,
         )
+        self.n_components_ = self.n_components
         self.history_ = []
         return batch
 

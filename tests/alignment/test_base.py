@@ -1,13 +1,16 @@
 """What every alignment does, on one whose space is known: the first numbers of each modality."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.utils import estimator_html_repr
 
+from skmm._training._batches import EncoderInputs, FeatureInputs
 from skmm.alignment._blocks import BaseBlockAlignment, BaseDecodingAlignment
 from skmm.alignment._recall import content_codes, recall
 from skmm.exceptions import ModalityMissingError, ModalityWarning
@@ -189,8 +192,21 @@ def test_a_space_of_one_point_scores_as_chance():
 def test_content_codes():
     values = np.array([[1.0, 0.0], [1.0, -0.0], [2.0, 0.0], [1.0, 0.0]])
     assert content_codes(values).tolist() == [0, 0, 1, 0]
-    other = np.array([0, 0, 0, 1])
-    assert content_codes({"x": values, "y": other}).tolist() == [0, 0, 1, 2]
+    every = torch.ones(4, dtype=torch.bool)
+    features = FeatureInputs(torch.from_numpy(values), every)
+    assert content_codes(features).tolist() == [0, 0, 1, 0]
+
+
+def test_content_codes_of_what_an_encoder_reads():
+    """Each tensor of each column counts, and whether the column has a cell."""
+    values = torch.tensor([[1.0, 0.0], [1.0, -0.0], [2.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    other = torch.tensor([0, 0, 0, 1, 0])
+    every = torch.ones(5, dtype=torch.bool)
+    partly = torch.tensor([True, True, True, True, False])
+    first = SimpleNamespace(present=every, inputs={"x": values})
+    second = SimpleNamespace(present=partly, inputs={"y": other})
+    inputs = EncoderInputs(SimpleNamespace(columns=(first, second)), every)
+    assert content_codes(inputs).tolist() == [0, 0, 1, 2, 3]
 
 
 def test_all_missing_and_missing_columns(frame):
