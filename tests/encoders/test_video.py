@@ -174,7 +174,7 @@ class TestStore:
         X = column(film())
         encoder = VideoEncoder(tiny_vit).fit(X)
         encoder.transform(X)
-        monkeypatch.setattr("skmm.encoders._video._version", lambda package: "0")
+        monkeypatch.setattr("skmm.encoders._video.package_version", lambda package: "0")
         encoder.transform(X)
         assert store.stats()["encoded"] == 2
 
@@ -185,7 +185,9 @@ class TestVideoModels:
         from transformers import AutoImageProcessor, AutoModel
 
         folder = tiny_checkpoint(kind)
-        encoder = VideoEncoder(folder, n_frames=2, store=False)  # the model has its own number
+        with pytest.raises(ValueError, match="n_frames=2 has no effect with model="):
+            VideoEncoder(folder, n_frames=2).fit(column(*clips))  # the model has its own number
+        encoder = VideoEncoder(folder, store=False)
         features = encoder.fit_transform(column(*clips))
         tokens, mask = encoder.transform_sequence(column(*clips))
         processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
