@@ -102,11 +102,10 @@ class ModalityPredictor:
             features = take_rows(cells, np.flatnonzero(present))
         else:
             value = self.block.transform(X)
-            features, present = self.block.present_rows(value), value.present
-            if not len(features):
+            vectors, present = self.block.present_rows(value), value.present
+            if not len(vectors):
                 return votes
-        if self.scales:
-            features = self._scaled(features)
+            features = self._scaled(vectors) if self.scales else vectors
         if not n_classes:
             votes[present, 0] = np.ravel(self.estimator.predict(features))
         elif first_choice:

@@ -1,7 +1,7 @@
 """Targets and outputs of a joint net with several tasks, whose targets may be missing."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
@@ -258,7 +258,7 @@ def task_columns(
         )
     if isinstance(y, dict):
         raise TypeError(f"{owner}: y is a dict. Give a DataFrame with a column for each task.")
-    columns = to_columns(y)
+    columns = to_columns(cast("Frame", y))  # what else an array-like may be is refused there
     check_consistent_length(*[c.values for c in columns[:1]], *([] if X is None else [X]))
     automatic = isinstance(tasks, str)
     names = list(range(len(columns))) if automatic else list(tasks)
