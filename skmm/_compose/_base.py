@@ -1,9 +1,9 @@
-"""What every fusion does: triples, nested parameters, blocks, rows that lack modalities."""
+"""What every estimator over triples does: their meaning, nested parameters, empty rows."""
 
 import warnings
 from abc import ABCMeta
-from collections.abc import Collection, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -15,20 +15,20 @@ from skmm._compose._default_encoder import default_encoder
 from skmm._constraints import BaseComposition, StrOptions, VisualBlock
 from skmm._frame._column import Column, add_absent_columns, column_names, n_rows, to_columns
 from skmm._frame._modality import infer_modalities
-from skmm._frame._types import ColumnKey
+from skmm._frame._types import ColumnKey, DataFrameLike, Frame
 from skmm.exceptions import ModalityMissingError, ModalityWarning
 
 __all__ = [
     "BaseMultimodalEstimator",
+    "Columns",
     "Modalities",
     "Modality",
+    "Predictor",
     "Transformer",
     "is_predictor",
     "presence",
     "resolve_modalities",
 ]
-
-# --- The triples of a fusion: what they mean, and which of them a frame calls for ---
 
 
 class Transformer(Protocol):
@@ -41,21 +41,224 @@ class Transformer(Protocol):
         """Return features of the cells, (n_samples, n_features)."""
 
 
+class Predictor(Protocol):
+    """Any scikit-learn classifier or regressor, or a pipeline that ends in one."""
+
+    def fit(self, X: Any, y: Any) -> Any:
+        """Learn from features, or from the cells of a modality."""
+
+    def predict(self, X: Any) -> Any:
+        """Return a class or a value for each row."""
+
+
+# What picks the columns of a triple: their names or positions, or what finds them in a frame.
+Columns: TypeAlias = ColumnKey | Callable[[Any], ColumnKey]
 # As the estimators over triples take them.
-Modalities: TypeAlias = Literal["auto"] | Sequence[tuple[str, Transformer | str, ColumnKey]]
+Modalities: TypeAlias = Literal["auto"] | Sequence[tuple[str, Transformer | str, Columns]]
 
 
 class Modality(NamedTuple):
     """One triple, with its columns and its middle made concrete."""
 
     name: str
-    middle: Any  # an unfitted transformer, or "passthrough"
+    middle: Any  # an unfitted transformer, a predictor where those are taken, or "passthrough"
     columns: Any  # as take_columns takes them
 
 
+class _HasName(Protocol):
+    name: str
+
+
+_Named = TypeVar("_Named", bound=_HasName)
+
+
+class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
+    """Base of the meta-estimators over (name, transformer, columns) triples."""
+
+    modalities: Any  # checked in fit
+    all_missing: str
+    missing_columns: str
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "modalities": [StrOptions({"auto"}), list, tuple],
+        "all_missing": [StrOptions({"prior", "raise"})],
+        "missing_columns": [StrOptions({"raise", "absent"})],
+    }
+
+    # --- parameters, as ColumnTransformer has them ---------------------------------------
+
+    @property
+    def _named_middles(self) -> list[tuple[str, Any]]:
+        try:
+            return [(name, middle) for name, middle, _ in self.modalities]
+        except (TypeError, ValueError):  # "auto", or no triples, which fit refuses
+            return []
+
+    @_named_middles.setter
+    def _named_middles(self, pairs: list[tuple[str, Any]]) -> None:
+        self.modalities = [
+            (name, middle, columns)
+            for (name, middle), (_, _, columns) in zip(pairs, self.modalities, strict=True)
+        ]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters of this fusion and, if ``deep``, of its transformers.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include ``<modality>`` and ``<modality>__<parameter>``.
+
+        Returns
+        -------
+        params : dict
+            Names and values.
+        """
+        return self._get_params("_named_middles", deep=deep)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of this fusion and of its transformers.
+
+        Parameters
+        ----------
+        **params : dict
+            Names as :meth:`get_params` gives them, e.g. ``photo__pooling="max"``, or
+            ``photo="drop"`` to leave a modality out.
+
+        Returns
+        -------
+        self : object
+            This fusion.
+        """
+        if "modalities" in params:  # before the others, which may speak of the new ones
+            self.modalities = params.pop("modalities")
+        middles, own = dict(self._named_middles), self.get_params(deep=False)
+        for key in params:
+            name, _, rest = key.partition("__")
+            if not rest or name in params:
+                continue
+            if isinstance(own.get(name), str):
+                raise ValueError(
+                    f"{type(self).__name__} has {name}={own[name]!r}, which has no parameter"
+                    f" {rest!r}. Put an object there, and then set its parameters."
+                )
+            if isinstance(middles.get(name), str):
+                raise ValueError(
+                    f"Modality {name!r} of {type(self).__name__} is {middles[name]!r}, which has"
+                    f" no parameter {rest!r}. Put a transformer there, and then set its parameters."
+                )
+        self._set_params("_named_middles", **params)
+        return self
+
+    # --- checks of the frame and of what is in it -------------------------------------------
+
+    def _check_frame(self, X: Frame, *, reset: bool) -> DataFrameLike | np.ndarray:
+        """Check the container; remember or compare its columns."""
+        name = type(self).__name__
+        frame: Any = X
+        if self.missing_columns == "absent" and not reset:
+            frame = add_absent_columns(X, getattr(self, "feature_names_in_", ()))
+        if sparse.issparse(frame):
+            raise TypeError(
+                f"Sparse data was passed to {name}, which takes a frame of cells. Use"
+                " X.toarray() to get a dense array."
+            )
+        if not hasattr(frame, "columns"):
+            frame = _as_array(frame)
+            if frame.dtype.kind == "c":
+                raise ValueError(f"Complex data not supported by {name}.")
+            if frame.ndim != 2:
+                raise ValueError(
+                    f"Expected 2D array, got {frame.ndim}D array instead by {name}. Reshape your"
+                    " data or give a DataFrame."
+                )
+        if n_rows(frame) == 0:
+            raise ValueError(
+                f"Found array with 0 sample(s) (shape={frame.shape}) while a minimum of 1 is"
+                f" required by {name}."
+            )
+        if frame.shape[1] == 0:
+            raise ValueError(
+                f"Found array with 0 feature(s) (shape={frame.shape}) while a minimum of 1 is"
+                f" required by {name}."
+            )
+        names = list(getattr(frame, "columns", ()))
+        if len(set(names)) < len(names):
+            twice = next(other for other in names if names.count(other) > 1)
+            raise ValueError(f"{name}: X has several columns named {twice!r}. Rename them.")
+        validate_data(self, X=frame, reset=reset, skip_check_array=True)
+        checked: DataFrameLike | np.ndarray = frame
+        return checked
+
+    def _resolve(self, X: Frame, *, predictors: bool = False) -> list[Modality]:
+        """Make the triples concrete for a training frame."""
+        return resolve_modalities(
+            self.modalities,
+            X,
+            type(self).__name__,
+            reserved=self.get_params(deep=False),
+            predictors=predictors,
+        )
+
+    def _keep_usable(self, blocks: list[_Named], flaws: list[str | None]) -> list[_Named]:
+        """Leave out what has a flaw, with a warning; something must be left to learn from."""
+        for block, flaw in zip(blocks, flaws, strict=True):
+            if flaw:
+                message = f"Modality {block.name!r} {flaw} and is left out."
+                warnings.warn(message, ModalityWarning, stacklevel=2)
+        if all(flaws):
+            raise ValueError(
+                f"{type(self).__name__} has nothing to learn from: modality {blocks[0].name!r}"
+                f" {flaws[0]}, and so is any other. Give rows that have at least one modality."
+            )
+        return [block for block, flaw in zip(blocks, flaws, strict=True) if not flaw]
+
+    def _refuse_unrouted(self, fit_params: dict[str, Any]) -> None:
+        """Refuse metadata that scikit-learn would not route anywhere."""
+        if fit_params and not get_config()["enable_metadata_routing"]:
+            raise ValueError(
+                f"{type(self).__name__}.fit got {sorted(fit_params)}, which it can hand on only"
+                " under sklearn.set_config(enable_metadata_routing=True). Set that, or leave them"
+                " out."
+            )
+
+    def _refuse_empty(self, present: np.ndarray) -> None:
+        """Raise for a row without any modality, where ``all_missing`` asks for that.
+
+        ``present`` has shape (n_samples, n_modalities).
+        """
+        if self.all_missing != "raise":
+            return
+        empty = ~present.any(axis=1)
+        if empty.any():
+            raise ModalityMissingError(
+                f"{type(self).__name__}: row {int(np.flatnonzero(empty)[0])} (by position) lacks"
+                f" every modality, and {int(empty.sum())} rows do. Drop such rows, or set"
+                " all_missing='prior'."
+            )
+
+    # --- shown and described --------------------------------------------------------------
+
+    def _sk_visual_block_(self) -> Any:
+        triples = getattr(self, "modalities_", self.modalities)
+        try:
+            names, middles, columns = zip(*triples, strict=True)
+        except (TypeError, ValueError):  # "auto", or no triples, which fit refuses
+            return VisualBlock("single", self, names=type(self).__name__, name_details=str(self))
+        return VisualBlock(
+            "parallel", list(middles), names=list(names), name_details=[str(c) for c in columns]
+        )
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.allow_nan = True
+        return tags
+
+
 def resolve_modalities(
-    modalities: Any,
-    X: Any,
+    modalities: object,
+    X: Frame,
     owner: str,
     *,
     reserved: Collection[str] = (),
@@ -70,7 +273,7 @@ def resolve_modalities(
     X : DataFrame or ndarray of shape (n_samples, n_columns)
         Training frame.
     owner : str
-        Class that asks, for messages.
+        Class of the estimator, for messages.
     reserved : collection of str, default=()
         Names of the owner's parameters: ``set_params`` could not tell a modality of that name
         from them.
@@ -107,7 +310,7 @@ def resolve_modalities(
     return resolved
 
 
-def _checked(modalities: Any, owner: str, predictors: bool) -> list[tuple[str, Any, Any]]:
+def _checked(modalities: object, owner: str, predictors: bool) -> list[tuple[str, Any, Any]]:
     """Refuse what is not a list of triples, by the position of the first that is not."""
     hint = "modalities must be 'auto' or a list of (name, transformer, columns)"
     if not isinstance(modalities, list | tuple) or not len(modalities):
@@ -143,13 +346,7 @@ def _check_names(names: list[str], owner: str, reserved: Collection[str]) -> Non
             raise ValueError(f"{owner}: the names of modalities must differ, got {name!r} twice.")
 
 
-def is_predictor(middle: Any) -> bool:
-    """Whether a middle predicts from the cells as they are, instead of transforming them."""
-    predicts = hasattr(middle, "fit") and hasattr(middle, "predict")
-    return predicts and not hasattr(middle, "transform")
-
-
-def _infer(X: Any, owner: str) -> list[tuple[str, Any, Any]]:
+def _infer(X: Frame, owner: str) -> list[tuple[str, Any, Any]]:
     """One modality per column of cells, one for all columns of the table."""
     found = infer_modalities(X)
     kinds = list(found.values())
@@ -183,6 +380,12 @@ def _free_name(wanted: str, triples: list[tuple[str, Any, Any]]) -> str:
     return name
 
 
+def is_predictor(middle: object) -> bool:
+    """Whether a middle predicts from the cells as they are, instead of transforming them."""
+    predicts = hasattr(middle, "fit") and hasattr(middle, "predict")
+    return predicts and not hasattr(middle, "transform")
+
+
 def presence(columns: list[Column]) -> np.ndarray:
     """Return which rows have at least one cell that is not missing, (n_samples,) bool."""
     missing = columns[0].missing
@@ -191,196 +394,7 @@ def presence(columns: list[Column]) -> np.ndarray:
     return ~missing
 
 
-class _HasName(Protocol):
-    name: str
-
-
-_Named = TypeVar("_Named", bound=_HasName)
-
-
-class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
-    """Base of the meta-estimators over (name, transformer, columns) triples."""
-
-    modalities: Any
-    all_missing: str
-    missing_columns: str
-
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "modalities": [StrOptions({"auto"}), list, tuple],
-        "all_missing": [StrOptions({"prior", "raise"})],
-        "missing_columns": [StrOptions({"raise", "absent"})],
-    }
-
-    # --- parameters, as ColumnTransformer has them ---------------------------------------
-
-    @property
-    def _named_middles(self) -> list[tuple[str, Any]]:
-        try:
-            return [(name, middle) for name, middle, _ in self.modalities]
-        except (TypeError, ValueError):  # "auto", or not triples: told in fit
-            return []
-
-    @_named_middles.setter
-    def _named_middles(self, pairs: list[tuple[str, Any]]) -> None:
-        self.modalities = [
-            (name, middle, columns)
-            for (name, middle), (_, _, columns) in zip(pairs, self.modalities, strict=True)
-        ]
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters of this fusion and, if ``deep``, of its transformers.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether to include ``<modality>`` and ``<modality>__<parameter>``.
-
-        Returns
-        -------
-        params : dict
-            Names and values.
-        """
-        return self._get_params("_named_middles", deep=deep)
-
-    def set_params(self, **params: Any) -> Any:
-        """Set parameters of this fusion and of its transformers.
-
-        Parameters
-        ----------
-        **params : dict
-            Names as :meth:`get_params` gives them, e.g. ``photo__pooling="max"``, or
-            ``photo="drop"`` to leave a modality out.
-
-        Returns
-        -------
-        self : object
-            This fusion.
-        """
-        if "modalities" in params:  # before the others, which may speak of the new ones
-            self.modalities = params.pop("modalities")
-        middles, own = dict(self._named_middles), self.get_params(deep=False)
-        for key in params:
-            name, _, rest = key.partition("__")
-            if not rest or name in params:
-                continue
-            if isinstance(own.get(name), str):
-                raise ValueError(
-                    f"{type(self).__name__} has {name}={own[name]!r}, which has no parameter"
-                    f" {rest!r}. Put an object there, and then set its parameters."
-                )
-            if isinstance(middles.get(name), str):
-                raise ValueError(
-                    f"Modality {name!r} of {type(self).__name__} is {middles[name]!r}, which has"
-                    f" no parameter {rest!r}. Put a transformer there, and then set its parameters."
-                )
-        self._set_params("_named_middles", **params)
-        return self
-
-    # --- frames and blocks ----------------------------------------------------------------
-
-    def _check_frame(self, X: Any, *, reset: bool) -> Any:
-        """Check the container; remember or compare its columns."""
-        name = type(self).__name__
-        if self.missing_columns == "absent" and not reset:
-            X = add_absent_columns(X, getattr(self, "feature_names_in_", ()))
-        if sparse.issparse(X):
-            raise TypeError(
-                f"Sparse data was passed to {name}, which takes a frame of cells. Use"
-                " X.toarray() to get a dense array."
-            )
-        if not hasattr(X, "columns"):
-            X = _as_array(X)
-            if X.dtype.kind == "c":
-                raise ValueError(f"Complex data not supported by {name}.")
-            if X.ndim != 2:
-                raise ValueError(
-                    f"Expected 2D array, got {X.ndim}D array instead by {name}. Reshape your data"
-                    " or give a DataFrame."
-                )
-        if n_rows(X) == 0:
-            raise ValueError(
-                f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required"
-                f" by {name}."
-            )
-        if X.shape[1] == 0:
-            raise ValueError(
-                f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required"
-                f" by {name}."
-            )
-        names = list(getattr(X, "columns", ()))
-        if len(set(names)) < len(names):
-            twice = next(other for other in names if names.count(other) > 1)
-            raise ValueError(f"{name}: X has several columns named {twice!r}. Rename them.")
-        validate_data(self, X=X, reset=reset, skip_check_array=True)
-        return X
-
-    def _resolve(self, X: Any, *, predictors: bool = False) -> list[Modality]:
-        """Make the triples concrete for a training frame."""
-        return resolve_modalities(
-            self.modalities,
-            X,
-            type(self).__name__,
-            reserved=self.get_params(deep=False),
-            predictors=predictors,
-        )
-
-    def _keep_usable(self, blocks: list[_Named], flaws: list[str | None]) -> list[_Named]:
-        """Leave out what has a flaw, with a warning; something must be left to learn from."""
-        for block, flaw in zip(blocks, flaws, strict=True):
-            if flaw:
-                message = f"Modality {block.name!r} {flaw} and is left out."
-                warnings.warn(message, ModalityWarning, stacklevel=2)
-        if all(flaws):
-            raise ValueError(
-                f"{type(self).__name__} has nothing to learn from: modality {blocks[0].name!r}"
-                f" {flaws[0]}, and so is any other. Give rows that have at least one modality."
-            )
-        return [block for block, flaw in zip(blocks, flaws, strict=True) if not flaw]
-
-    def _refuse_unrouted(self, fit_params: dict[str, Any]) -> None:
-        """Refuse metadata that scikit-learn would not route anywhere."""
-        if fit_params and not get_config()["enable_metadata_routing"]:
-            raise ValueError(
-                f"{type(self).__name__}.fit got {sorted(fit_params)}, which it can hand on only"
-                " under sklearn.set_config(enable_metadata_routing=True). Set that, or leave them"
-                " out."
-            )
-
-    def _refuse_empty(self, present: np.ndarray) -> None:
-        """Raise for a row without any modality, if that was asked for.
-
-        ``present`` has shape (n_samples, n_modalities).
-        """
-        if self.all_missing != "raise":
-            return
-        empty = ~present.any(axis=1)
-        if empty.any():
-            raise ModalityMissingError(
-                f"{type(self).__name__}: row {int(np.flatnonzero(empty)[0])} (by position) lacks"
-                f" every modality, and {int(empty.sum())} rows do. Drop such rows, or set"
-                " all_missing='prior'."
-            )
-
-    # --- shown and described --------------------------------------------------------------
-
-    def _sk_visual_block_(self) -> Any:
-        triples = getattr(self, "modalities_", self.modalities)
-        try:
-            names, middles, columns = zip(*triples, strict=True)
-        except (TypeError, ValueError):  # "auto", or not triples: told in fit
-            return VisualBlock("single", self, names=type(self).__name__, name_details=str(self))
-        return VisualBlock(
-            "parallel", list(middles), names=list(names), name_details=[str(c) for c in columns]
-        )
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.allow_nan = True
-        return tags
-
-
-def _as_array(X: Any) -> np.ndarray:
+def _as_array(X: object) -> np.ndarray:
     """Make an array of lists and the like, whose cells stay what they are."""
     array = np.asarray(X)
     # numpy makes text of the numbers in [["good", 5.0]].

@@ -1,6 +1,7 @@
 """One modality on its way into a fusion: fitted where it is present, NaN where it is not."""
 
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn.base import clone
 
 from skmm._compose._base import Modality, presence
 from skmm._frame._column import Column, column_names, columns_of, n_rows, take_columns, take_rows
+from skmm._frame._types import CellColumn, Frame
 
 __all__ = [
     "Block",
@@ -19,45 +21,10 @@ __all__ = [
     "seeded_clone",
 ]
 
-# --- Clones whose open random states are closed ---
-
-
-def seeded_clone(estimator: Any, seed: int | None) -> Any:
-    """Clone an estimator and give a seed to whatever in it has none.
-
-    So one ``random_state`` at a fusion repeats all that is drawn in it, as in scikit-learn's
-    ensembles. What has a ``random_state`` of its own keeps it.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted or not.
-    seed : int or None
-        None leaves everything as it is.
-
-    Returns
-    -------
-    clone : estimator
-        Unfitted.
-    """
-    cloned = clone(estimator)
-    if seed is None:
-        return cloned
-    parameters = cloned.get_params(deep=True)
-    open_states = sorted(
-        name
-        for name, value in parameters.items()
-        if value is None and (name == "random_state" or name.endswith("__random_state"))
-    )
-    if open_states:
-        # A number each, or two alike parts of a pipeline would draw the same.
-        draws = np.random.RandomState(seed).randint(2**31 - 1, size=len(open_states))
-        cloned.set_params(**{n: int(d) for n, d in zip(open_states, draws, strict=True)})
-    return cloned
-
-
 # Standard deviations from the mean of the training rows. What lies farther would drown the rest.
 FARTHEST = 20.0
+
+
 # More numbers than this in one block are a sparse matrix made dense by accident.
 _LARGEST_DENSE = 500_000_000
 
@@ -143,9 +110,9 @@ class Block:
         return self.name, fitted, self.input_names
 
     def fit_transform(
-        self, X: Any, y: np.ndarray | None = None, params: Mapping[str, Any] | None = None
+        self, X: Frame, y: np.ndarray | None = None, params: Mapping[str, Any] | None = None
     ) -> BlockValues:
-        """Fit on the rows that have the modality, and give everybody's features.
+        """Fit on the rows that have the modality, and give the features of all rows.
 
         ``params`` go to the transformer's ``fit``; those with an entry per row are cut to the
         rows that it sees. Look at the ``flaw`` of what comes back before you use it.
@@ -170,7 +137,7 @@ class Block:
         return value
 
     def _fit_transformer(
-        self, own: Any, y: np.ndarray | None, params: Mapping[str, Any]
+        self, own: CellColumn, y: np.ndarray | None, params: Mapping[str, Any]
     ) -> np.ndarray:
         self.transformer = seeded_clone(self.middle, self.seed)
         with Noted(self.name, "fit"):
@@ -180,13 +147,13 @@ class Block:
                 features = self.transformer.fit(own, y, **params).transform(own)
         return _dense(features, self.name, n_rows(own))
 
-    def fit_lazily(self, X: Any) -> BlockValues:
+    def fit_lazily(self, X: Frame) -> BlockValues:
         """Note columns and presence of a modality that the caller trains by itself."""
         _, present = self.select(X)
         self.input_names = column_names(X, self.columns)
         return BlockValues(np.empty((len(present), 0), dtype=np.float32), present)
 
-    def transform(self, X: Any) -> BlockValues:
+    def transform(self, X: Frame) -> BlockValues:
         """Features of a new frame."""
         cells = columns_of(X, self.columns)
         present = presence(cells)
@@ -215,15 +182,19 @@ class Block:
         """
         with np.errstate(over="ignore"):
             scaled = (value.values - self.mean) / self.deviation
-        return np.nan_to_num(np.clip(scaled, -FARTHEST, FARTHEST)).astype(np.float32)
+        features: np.ndarray = np.nan_to_num(np.clip(scaled, -FARTHEST, FARTHEST))
+        return features.astype(np.float32)
 
-    def select(self, X: Any) -> tuple[Any, np.ndarray]:
+    def select(self, X: Frame) -> tuple[CellColumn, np.ndarray]:
         """Return this modality's part of the frame, and which rows have it."""
         return take_columns(X, self.columns), presence(columns_of(X, self.columns))
 
-    def _rows(self, X: Any, rows: np.ndarray, n: int) -> Any:
-        own = take_columns(X, self.columns)
-        return own if len(rows) == n else take_rows(own, rows)
+    def _rows(self, X: Frame, rows: np.ndarray, n: int) -> CellColumn:
+        """Return the modality's part of the frame, of some of its ``n`` rows."""
+        own: CellColumn = take_columns(X, self.columns)
+        if len(rows) < n:
+            own = take_rows(own, rows)
+        return own
 
     def _as_numbers(self, cells: list[Column], rows: np.ndarray) -> np.ndarray:
         """Numbers as they are, cells that hold vectors side by side."""
@@ -266,22 +237,57 @@ class Block:
         average.
         """
         features = value.values[value.present].astype(np.float64)
-        return np.where(np.isnan(features), self.mean, features)
+        known: np.ndarray = np.where(np.isnan(features), self.mean, features)
+        return known
 
     def names_out(self) -> list[str]:
         """Feature names, with the modality in front."""
-        names: Any = []
+        names: list[str] = []
         if self.is_passthrough:
             for name, width in zip(self.input_names, self._widths, strict=True):
                 names += [name] if width == 1 else [f"{name}_{i}" for i in _digits(width)]
         else:
             try:
-                names = self.transformer.get_feature_names_out()
+                names = list(self.transformer.get_feature_names_out())
             except (AttributeError, NotImplementedError):
                 pass  # a transformer without names: numbers
         if len(names) != self.n_features:
             names = _digits(self.n_features)
         return [f"{self.name}__{name}" for name in names]
+
+
+def seeded_clone(estimator: object, seed: int | None) -> Any:
+    """Clone an estimator and give a seed to whatever in it has none.
+
+    So one ``random_state`` at a fusion repeats all that is drawn in it, as in scikit-learn's
+    ensembles. What has a ``random_state`` of its own keeps it.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted or not.
+    seed : int or None
+        None leaves everything as it is.
+
+    Returns
+    -------
+    clone : estimator
+        Unfitted.
+    """
+    cloned: Any = clone(estimator)
+    if seed is None:
+        return cloned
+    parameters = cloned.get_params(deep=True)
+    open_states = sorted(
+        name
+        for name, value in parameters.items()
+        if value is None and (name == "random_state" or name.endswith("__random_state"))
+    )
+    if open_states:
+        # A number each, or two alike parts of a pipeline would draw the same.
+        draws = np.random.RandomState(seed).randint(2**31 - 1, size=len(open_states))
+        cloned.set_params(**{n: int(d) for n, d in zip(open_states, draws, strict=True)})
+    return cloned
 
 
 def params_of_rows(params: Mapping[str, Any], rows: np.ndarray, n: int) -> dict[str, Any]:
@@ -295,7 +301,7 @@ def params_of_rows(params: Mapping[str, Any], rows: np.ndarray, n: int) -> dict[
 
 
 class Noted:
-    """Adds to an error which modality it came from, and what may help.
+    """Add to an error which modality it came from, and what may help.
 
     Parameters
     ----------
@@ -311,7 +317,12 @@ class Noted:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if error is None:
             return
         error.add_note(self.note)
@@ -320,12 +331,6 @@ class Noted:
                 "A row that has the modality in part, such as one photo of two, is NaN in the"
                 " other part: put a SimpleImputer in between, or make each column a modality."
             )
-
-
-def _digits(n: int) -> list[str]:
-    """Numbers from 0 to n - 1, of one length."""
-    width = len(str(max(n - 1, 0)))
-    return [f"{i:0{width}d}" for i in range(n)]
 
 
 def _dense(features: Any, name: str, n: int) -> np.ndarray:
@@ -393,3 +398,9 @@ def _column_numbers(column: Column, name: str) -> np.ndarray:
     values = np.full((len(column.values), lengths.pop()), np.nan, dtype=cells[0].dtype)
     values[present] = np.stack(cells)
     return values
+
+
+def _digits(n: int) -> list[str]:
+    """Numbers from 0 to n - 1, of one length."""
+    width = len(str(max(n - 1, 0)))
+    return [f"{i:0{width}d}" for i in range(n)]

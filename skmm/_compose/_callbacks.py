@@ -5,6 +5,7 @@ They came in 1.9 as an experiment. On older versions the names below do nothing.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any, Self, TypeVar
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -28,21 +29,23 @@ __all__ = ["CallbackSupportMixin", "TaskReporter", "with_callbacks"]
 
 
 class TaskReporter:
-    """Tells scikit-learn's callbacks of the tasks of a ``fit``: modalities, epochs.
+    """Tell scikit-learn's callbacks of the tasks of a ``fit``: modalities, epochs.
 
     Parameters
     ----------
     estimator : CallbackSupportMixin
         Estimator whose ``fit`` runs, decorated by ``with_callbacks``.
     X, y : object
-        What it was given.
+        What ``fit`` was given.
     max_tasks : int
         Most tasks there can be.
     name : str
         What a task is called.
     """
 
-    def __init__(self, estimator: Any, X: Any, y: Any, max_tasks: int, name: str):
+    def __init__(
+        self, estimator: CallbackSupportMixin, X: object, y: object, max_tasks: int, name: str
+    ):
         self.given = {"estimator": estimator, "X": X, "y": y}
         self.estimator = estimator
         self.max_tasks = max_tasks
@@ -51,13 +54,18 @@ class TaskReporter:
 
     def __enter__(self) -> Self:
         known = vars(self.estimator)
-        # Contexts stay in a tree until fit ends: nothing is built for nobody.
+        # Contexts stay in a tree until fit ends, so none is built where no callback listens.
         if HAVE_CALLBACKS and ("_skl_callbacks" in known or "_parent_callback_ctx" in known):
             self.context = self.estimator._init_callback_context(max_subtasks=self.max_tasks)
             self.context.call_on_fit_task_begin(**self.given)
         return self
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self.context is not None and error is None:
             self.context.call_on_fit_task_end(**self.given)
 

@@ -1,21 +1,26 @@
 """Checks of the target that the fusions share."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_array
 from torch import nn
 
 from skmm._frame._column import is_missing
+from skmm._frame._types import Frame
 from skmm.nets import make_loss
 
 __all__ = ["class_indices", "regression_target", "row_loss"]
 
+_Target = TypeVar("_Target")
+
 
 def class_indices(
-    X: Any, y: Any, owner: str, *, known: np.ndarray | None = None
+    X: Frame, y: ArrayLike | None, owner: str, *, known: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Check a classification target.
 
@@ -26,7 +31,7 @@ def class_indices(
     y : array-like of shape (n_samples,)
         Classes.
     owner : str
-        Class that asks, for messages.
+        Class of the estimator, for messages.
     known : ndarray of shape (n_classes,), default=None
         Sorted classes that there are; None takes those of ``y``.
 
@@ -37,20 +42,19 @@ def class_indices(
     indices : ndarray of shape (n_samples,)
         Of each row's class.
     """
-    y = _given(y, owner)
-    y = column_or_1d(y, warn=True)
-    check_consistent_length(X, y)
-    _refuse_missing(y, owner)
-    check_classification_targets(y)
+    target = column_or_1d(_given(y, owner), warn=True)
+    check_consistent_length(X, target)
+    _refuse_missing(target, owner)
+    check_classification_targets(target)
     if known is not None:
-        strange = sorted(set(y.tolist()) - set(known.tolist()), key=str)
+        strange = sorted(set(target.tolist()) - set(known.tolist()), key=str)
         if strange:
             raise ValueError(
                 f"{owner}: y holds {strange[0]!r}, which is not among the classes"
-                f" {known.tolist()}. Name all classes in the first partial_fit, or fit anew."
+                f" {known.tolist()}. Name all classes in the first partial_fit, or fit again."
             )
-        return known, np.searchsorted(known, y)
-    classes, indices = np.unique(y, return_inverse=True)
+        return known, np.searchsorted(known, target)
+    classes, indices = np.unique(target, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
             f"{owner} needs at least 2 classes, but y holds 1 class only: {classes.tolist()[0]!r}."
@@ -59,7 +63,9 @@ def class_indices(
     return classes, indices
 
 
-def regression_target(X: Any, y: Any, owner: str, *, multi_output: bool = False) -> np.ndarray:
+def regression_target(
+    X: Frame, y: ArrayLike | None, owner: str, *, multi_output: bool = False
+) -> np.ndarray:
     """Check a regression target.
 
     Parameters
@@ -69,7 +75,7 @@ def regression_target(X: Any, y: Any, owner: str, *, multi_output: bool = False)
     y : array-like of shape (n_samples,) or (n_samples, n_targets)
         Values.
     owner : str
-        Class that asks, for messages.
+        Class of the estimator, for messages.
     multi_output : bool, default=False
         Whether several targets are taken.
 
@@ -78,23 +84,23 @@ def regression_target(X: Any, y: Any, owner: str, *, multi_output: bool = False)
     y : ndarray of float64, of the same shape
         Finite.
     """
-    y = _given(y, owner)
-    if not multi_output:
-        y = column_or_1d(y, warn=True)
-    y = check_array(
-        y,
+    given = _given(y, owner)
+    target = check_array(
+        given if multi_output else column_or_1d(given, warn=True),
         dtype=np.float64,
         ensure_2d=False,
         ensure_all_finite=False,
         input_name="y",
         estimator=owner,
     )
-    check_consistent_length(X, y)
-    _refuse_missing(y, owner)
-    return y
+    check_consistent_length(X, target)
+    _refuse_missing(target, owner)
+    return target
 
 
-def row_loss(owner: str, loss: Any, kind: str, params: dict[str, Any]) -> nn.Module:
+def row_loss(
+    owner: str, loss: str | nn.Module, kind: str, params: Mapping[str, object]
+) -> nn.Module:
     """Build the loss of each row; errors name the ``owner``."""
     try:
         return make_loss(loss, kind, **params)
@@ -102,7 +108,7 @@ def row_loss(owner: str, loss: Any, kind: str, params: dict[str, Any]) -> nn.Mod
         raise ValueError(f"{owner}: {error}") from None
 
 
-def _given(y: Any, owner: str) -> Any:
+def _given(y: _Target | None, owner: str) -> _Target:
     if y is None:
         raise ValueError(
             f"{owner} requires y to be passed, but the target y is None. Give the target."

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from skmm.nets import TaskLoss, UnimodalHeads
+
+if TYPE_CHECKING:
+    from skmm._training._module import JointModule
 
 __all__ = ["Balance", "balance_options", "make_balance", "parameter_groups", "step_factors"]
 
@@ -163,11 +166,13 @@ def step_factors(sums: Tensor, weights: Tensor, alpha: float) -> Tensor:
     return torch.where(ahead, 1 - torch.tanh(alpha * ratios), 1.0)
 
 
-def balance_options(owner: str, balance: str | None, params: Any) -> dict[str, float]:
+def balance_options(
+    owner: str, balance: str | None, params: Mapping[str, float] | None
+) -> dict[str, float]:
     """Check ``balance_params``; all options of the mode, empty without one."""
-    params = dict(params or {})
+    given = dict(params or {})
     known = _DEFAULTS.get(balance or "", {})
-    for name, value in params.items():
+    for name, value in given.items():
         if name not in known:
             takes = f"{sorted(known)}" if known else "none"
             raise ValueError(
@@ -179,14 +184,14 @@ def balance_options(owner: str, balance: str | None, params: Any) -> dict[str, f
                 f"{owner}: {name!r} in balance_params is {value!r}. Give a number that is at"
                 " least 0."
             )
-    return {**known, **{name: float(value) for name, value in params.items()}}
+    return {**known, **{name: float(value) for name, value in given.items()}}
 
 
 def make_balance(
     owner: str,
     mode: str,
     options: Mapping[str, float],
-    module: Any,
+    module: "JointModule",
     widths: Mapping[str, int],
     make_head: Callable[[int], nn.Module],
 ) -> Balance:
@@ -195,7 +200,7 @@ def make_balance(
     Parameters
     ----------
     owner : str
-        Class that asks, for messages.
+        Class of the estimator, for messages.
     mode : {"gradient", "auxiliary"}
         What is done with them.
     options : mapping of str to float
@@ -219,7 +224,7 @@ def make_balance(
     return Balance(heads, mode, options, own)
 
 
-def own_parameters(module: Any) -> dict[str, list[str]]:
+def own_parameters(module: "JointModule") -> dict[str, list[str]]:
     """Patterns of the names of those parameters that are a modality's alone, by modality."""
     names = {id(part): name for name, part in module.named_modules()}
     own: dict[str, list[str]] = {name: [] for name in module.modalities}

@@ -246,5 +246,5 @@ class BatchIterator:
             return
         # Drawn on the CPU, so that the order is the same on every device.
         order = torch.randperm(n).to(self.dataset.target.device)
-        for places in order.split(self.batch_size):
+        for places in torch.split(order, self.batch_size):
             yield self.dataset[places]

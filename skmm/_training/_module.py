@@ -1,4 +1,4 @@
-"""The torch module of a joint fusion: encoders that are trained with it, fusion, head."""
+"""The modules of a network over modalities: encoders trained with it, imputer, fusion, head."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -154,7 +154,8 @@ class JointModule(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the outputs, (n_rows, n_outputs); weights of rows are not looked at."""
-        return self.head(self.represent(batch))
+        outputs: Tensor = self.head(self.represent(batch))
+        return outputs
 
     def represent(self, batch: Batch) -> Tensor:
         """Return the fused vectors, (n_rows, n_components)."""
@@ -166,7 +167,7 @@ class JointModule(nn.Module):
     def fuse(self, tokens: Tokens, known: Tokens) -> Tensor:
         """Return the fused vectors of what was gathered, (n_rows, n_components)."""
         tokens, masks = self.encoders.completed(tokens, known)
-        fused = self.fusion(tokens, masks)
+        fused: Tensor = self.fusion(tokens, masks)
         n_rows = len(next(iter(masks.values())))
         if fused.shape != (n_rows, self.n_components):
             raise ValueError(
@@ -251,7 +252,7 @@ class Imputer(ABC, nn.Module):
     def _vectors(
         self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor], known: Mapping[str, Tensor]
     ) -> Tokens:
-        """What replaces each modality, (n_rows or 1, n_features)."""
+        """Return what replaces each modality, (n_rows or 1, n_features)."""
 
     def take_auxiliary(self) -> Tensor | None:
         """Return and forget each row's loss of the last training batch, None without one."""

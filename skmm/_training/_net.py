@@ -11,6 +11,7 @@ from skorch.helper import predefined_split
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from skmm._compose._callbacks import TaskReporter
 from skmm._training._balance import Balance, parameter_groups
 from skmm._training._batches import Batch, BatchIterator, TensorDataset
 from skmm.exceptions import ConvergenceError
@@ -87,7 +88,7 @@ class JointNet(NeuralNet):
             loss = self.get_loss(outputs[-1], truth, X=part, training=True)
             if len(truth) < n:
                 loss = loss * (len(truth) / n)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
             losses.append(loss.detach())
         balance = self._balance()
         if balance is not None and balance.modulates:
@@ -129,8 +130,10 @@ class JointNet(NeuralNet):
         outputs : Tensor
             In full precision.
         """
+        outputs: Tensor
         if not self.half:
-            return self.module_(x)
+            outputs = self.module_(x)
+            return outputs
         with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16):
             outputs = self.module_(x)
         return outputs.float()
@@ -156,7 +159,7 @@ class JointNet(NeuralNet):
         loss : Tensor of shape ()
             Mean.
         """
-        losses = self.criterion_(y_pred, y_true)
+        losses: Tensor = self.criterion_(y_pred, y_true)
         if losses.ndim > 1:
             losses = losses.mean(dim=1)
         if self.module_.training and hasattr(self.module_, "take_auxiliary"):
@@ -196,7 +199,7 @@ class JointNet(NeuralNet):
         method_name : str
             Event.
         **cb_kwargs : dict
-            What the callbacks are told.
+            What the callbacks get.
         """
         try:
             super().notify(method_name, **cb_kwargs)
@@ -204,7 +207,9 @@ class JointNet(NeuralNet):
             self._stopped_by_callback = True
             raise
 
-    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **fit_params: Any) -> Self:
+    def fit_loop(
+        self, X: TensorDataset, y: None = None, epochs: int | None = None, **fit_params: Any
+    ) -> Self:
         """Train; skorch takes every interrupt for the end, one from the keyboard is none.
 
         Parameters
@@ -230,77 +235,6 @@ class JointNet(NeuralNet):
             raise
 
 
-class StopAtNaN(Callback):
-    """Ends a training that has diverged, instead of going on for all epochs."""
-
-    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Raise if the loss is not a number."""
-        loss = net.history[-1]["train_loss"]
-        if not np.isfinite(loss):
-            raise ConvergenceError(
-                f"Training gave a loss of {loss} in epoch {len(net.history)}. Lower learning_rate,"
-                f" now {net.lr}, or look for extreme values in the features."
-            )
-
-
-class Warmup(Callback):
-    """Lets the step sizes grow from nothing to what they are, in equal steps.
-
-    Parameters
-    ----------
-    n_epochs : float
-        How long.
-    """
-
-    def __init__(self, n_epochs: float):
-        self.n_epochs = n_epochs
-
-    def initialize(self) -> "Warmup":
-        """Begin at the first step."""
-        self.epochs_ = 0.0
-        self.rates_: list[float] | None = None
-        return self
-
-    def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, **kwargs: Any) -> None:
-        """Look how many steps this epoch has."""
-        iterator = net.get_iterator(dataset_train, training=True)
-        self.share_ = 1.0 / max(len(iterator), 1)
-
-    def on_batch_begin(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
-        """Set the step sizes of a step; after the warm-up they are others' affair."""
-        if not training or self.epochs_ >= self.n_epochs:
-            return
-        groups = net.optimizer_.param_groups
-        self.rates_ = self.rates_ or [group["lr"] for group in groups]
-        self.epochs_ += self.share_
-        # Rounding must not leave the last step a little short.
-        factor = min(1.0, (self.epochs_ + 1e-9) / self.n_epochs)
-        for group, rate in zip(groups, self.rates_, strict=True):
-            group["lr"] = rate * factor
-
-
-class Report(Callback):
-    """Tells scikit-learn's callbacks of every epoch, and ends the training if one says so.
-
-    Parameters
-    ----------
-    reporter : TaskReporter
-        Of the ``fit`` that runs.
-    """
-
-    def __init__(self, reporter: Any):
-        self.reporter = reporter
-
-    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Tell that an epoch begins."""
-        self.reporter.begin()
-
-    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Tell that an epoch has ended."""
-        if self.reporter.end(usable=True):
-            raise KeyboardInterrupt  # how skorch's callbacks end a training
-
-
 def make_net(
     module: torch.nn.Module,
     criterion: torch.nn.Module,
@@ -311,16 +245,16 @@ def make_net(
     learning_rate: float,
     weight_decay: float,
     n_iter_no_change: int,
-    callbacks: Any,
+    callbacks: Sequence[object],
     device: torch.device,
-    verbose: Any,
+    verbose: bool | int,
     accumulate: int = 1,
     encoder_learning_rates: Sequence[float | None] = (),
     warmup: float = 0.0,
     max_grad_norm: float | None = None,
     half: bool = False,
 ) -> JointNet:
-    """Build the net that trains a joint fusion.
+    """Build the net that trains a module.
 
     Parameters
     ----------
@@ -331,15 +265,15 @@ def make_net(
     valid : TensorDataset or None
         Rows on which early stopping looks; None trains for all epochs.
     max_epochs, batch_size, learning_rate, weight_decay, n_iter_no_change : number
-        As in the joint fusions.
-    callbacks : list of skorch callbacks
+        As in :class:`Trainer`.
+    callbacks : sequence of skorch callbacks
         Added to ours.
     device : torch.device
         Where the data are.
-    verbose : int
+    verbose : bool or int
         Whether skorch prints a line an epoch.
     accumulate, warmup, max_grad_norm : number
-        As in the joint fusions.
+        As in :class:`Trainer`.
     encoder_learning_rates : sequence of float or None, default=()
         Of each of the module's encoders; None is the step size of the rest.
     half : bool, default=False
@@ -388,3 +322,76 @@ def make_net(
 
 def _silent(_: str) -> None:
     """Take a message of early stopping and say nothing."""
+
+
+class StopAtNaN(Callback):
+    """End a training that has diverged, instead of going on for all epochs."""
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Raise if the loss is not a number."""
+        loss = net.history[-1]["train_loss"]
+        if not np.isfinite(loss):
+            raise ConvergenceError(
+                f"Training gave a loss of {loss} in epoch {len(net.history)}. Lower learning_rate,"
+                f" now {net.lr}, or look for extreme values in the features."
+            )
+
+
+class Warmup(Callback):
+    """Let the step sizes grow from nothing to what they are, in equal steps.
+
+    Parameters
+    ----------
+    n_epochs : float
+        How long.
+    """
+
+    def __init__(self, n_epochs: float):
+        self.n_epochs = n_epochs
+
+    def initialize(self) -> "Warmup":
+        """Begin at the first step."""
+        self.epochs_ = 0.0
+        self.rates_: list[float] | None = None
+        return self
+
+    def on_epoch_begin(
+        self, net: NeuralNet, dataset_train: TensorDataset | None = None, **kwargs: Any
+    ) -> None:
+        """Look how many steps this epoch has."""
+        iterator = net.get_iterator(dataset_train, training=True)
+        self.share_ = 1.0 / max(len(iterator), 1)
+
+    def on_batch_begin(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
+        """Set the step sizes of a step; after the warm-up they are left alone."""
+        if not training or self.epochs_ >= self.n_epochs:
+            return
+        groups = net.optimizer_.param_groups
+        self.rates_ = self.rates_ or [group["lr"] for group in groups]
+        self.epochs_ += self.share_
+        # Rounding must not leave the last step a little short.
+        factor = min(1.0, (self.epochs_ + 1e-9) / self.n_epochs)
+        for group, rate in zip(groups, self.rates_, strict=True):
+            group["lr"] = rate * factor
+
+
+class Report(Callback):
+    """Tell scikit-learn's callbacks of every epoch, and end the training if one says so.
+
+    Parameters
+    ----------
+    reporter : TaskReporter
+        Of the ``fit`` that runs.
+    """
+
+    def __init__(self, reporter: TaskReporter):
+        self.reporter = reporter
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Tell that an epoch begins."""
+        self.reporter.begin()
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Tell that an epoch has ended."""
+        if self.reporter.end(usable=True):
+            raise KeyboardInterrupt  # how skorch's callbacks end a training

@@ -1,4 +1,4 @@
-"""What every estimator with a trained network does besides: parameters, device, pickles."""
+"""What every estimator that trains a network has: parameters, training, device, pickles."""
 
 from typing import Any, ClassVar, Self
 
@@ -139,7 +139,7 @@ class TrainedNetworkMixin:
         return new
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())  # type: ignore[arg-type]
+        state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]  # a mixin
         # The optimizer's state is twice the weights, and of no use without the data.
         state.pop("net_", None)
         # What was loaded has no net, and predicting may have moved it to the GPU all the same.

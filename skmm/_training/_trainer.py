@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -32,7 +32,8 @@ __all__ = ["FEWEST_TO_HOLD_OUT", "Trainer", "TrainingDefaults", "threads_for"]
 # Below this many rows a held-out part says nothing: training runs for all epochs.
 FEWEST_TO_HOLD_OUT = 40
 
-Auto = Literal["auto"]
+Auto: TypeAlias = Literal["auto"]
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ class Trainer(BaseEstimator):
 
     - [a] 3e-4 under attention among tokens, whose layers diverge with larger steps.
     - [b] The rows of a batch are each other's negatives: more of them say more.
-    - [c] The loss of held-out pairs is a strict judge: partners are often found better still
-      after it has begun to rise.
+    - [c] By the loss of held-out pairs, training would stop too early: partners are often found
+      better still after it has begun to rise.
     - [d] A covariance of a hundred components needs several hundred rows.
     - [e] A row is a whole sequence or image; a step over 64 of them uses the machine well.
     - [f] Errors of many steps of a decoder add up, and their gradients are sometimes huge.
@@ -255,7 +256,7 @@ class Trainer(BaseEstimator):
         max_epochs: int | None = None,
         batch_size: int | None = None,
         callbacks: Sequence[object] = (),
-        device: str | torch.device = "auto",
+        device: str = "auto",
         verbose: bool | int = 0,
         net: JointNet | None = None,
     ) -> JointNet:
@@ -358,14 +359,14 @@ class Trainer(BaseEstimator):
         return trains_encoders and resolve_dtype("auto", device) == torch.bfloat16
 
 
-def _given(value: Any, default: Any) -> Any:
-    """The value that the user gave, or else what "auto" means."""
-    return default if isinstance(value, str) and value == "auto" else value
+def _given(value: _Value | Auto, default: _Value) -> _Value:
+    """The value that the user gave; what it means where that is "auto", the only text it may be."""
+    return default if isinstance(value, str) else value
 
 
 def _trained_encoders(module: nn.Module) -> list[nn.Module]:
     """Encoders that are trained with a module; one without encoders has none."""
-    encoders: Any = getattr(module, "encoders", None)
+    encoders = getattr(module, "encoders", None)
     return [] if encoders is None else list(encoders.networks)
 
 

@@ -1,17 +1,19 @@
 """Early fusion: features of all modalities side by side."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import TransformerMixin
 from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from skmm._compose._base import BaseMultimodalEstimator
+from skmm._compose._base import BaseMultimodalEstimator, Modalities
 from skmm._compose._block import Block, BlockValues
 from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm._constraints import StrOptions, check_feature_names_in
+from skmm._frame._types import Frame
 
 __all__ = ["EarlyFusion"]
 
@@ -21,7 +23,7 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
 
     Each modality's transformer is fitted on, and applied to, the rows that have the modality.
     Where a row lacks it, its features are those of the average training row and a marker
-    says so: an absent picture stays a fact that the estimator can learn from.
+    says so: an absent image stays a fact that the estimator can learn from.
 
     Parameters
     ----------
@@ -85,12 +87,12 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
 
     def __init__(
         self,
-        modalities: Any = "auto",
+        modalities: Modalities = "auto",
         *,
-        scaling: str | None = "standard",
+        scaling: Literal["standard", "block"] | None = "standard",
         add_indicator: bool = True,
-        all_missing: str = "prior",
-        missing_columns: str = "raise",
+        all_missing: Literal["prior", "raise"] = "prior",
+        missing_columns: Literal["raise", "absent"] = "raise",
     ):
         self.modalities = modalities
         self.scaling = scaling
@@ -99,7 +101,7 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         self.missing_columns = missing_columns
 
     @with_callbacks
-    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self:
+    def fit(self, X: Frame, y: ArrayLike | None = None, **fit_params: Any) -> Self:
         """Fit every modality's transformer and the scaling of its features.
 
         Parameters
@@ -120,7 +122,7 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         return self
 
     @with_callbacks
-    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+    def fit_transform(self, X: Frame, y: ArrayLike | None = None, **fit_params: Any) -> Any:
         """Fit, and transform the same frame.
 
         Parameters
@@ -139,27 +141,27 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         """
         return self._side_by_side(self._fit(X, y, fit_params))
 
-    def _fit(self, X: Any, y: Any, fit_params: dict[str, Any]) -> list[BlockValues]:
+    def _fit(self, X: Frame, y: ArrayLike | None, fit_params: dict[str, Any]) -> list[BlockValues]:
         self._validate_params()
         self._refuse_unrouted(fit_params)
         X = self._check_frame(X, reset=True)
-        y = None if y is None else np.asarray(y)
-        check_consistent_length(X, y)
+        target = None if y is None else np.asarray(y)
+        check_consistent_length(X, target)
         routed = process_routing(self, "fit", **fit_params) if fit_params else {}
         blocks = [Block(modality) for modality in self._resolve(X)]
         values = []
-        with TaskReporter(self, X, y, len(blocks), "modality") as reporter:
+        with TaskReporter(self, X, target, len(blocks), "modality") as reporter:
             for block in blocks:
                 with reporter.task():
                     params = routed[block.name].fit_transform if block.name in routed else {}
-                    values.append(block.fit_transform(X, y, params))
+                    values.append(block.fit_transform(X, target, params))
         self._blocks = self._keep_usable(blocks, [value.flaw for value in values])
         self.modalities_ = [block.triple for block in self._blocks]
         values = [value for value in values if not value.flaw]
         self._refuse_empty(np.column_stack([value.present for value in values]))
         return values
 
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: Frame) -> Any:
         """Return the features of all modalities side by side.
 
         Parameters
@@ -178,7 +180,7 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         self._refuse_empty(np.column_stack([value.present for value in values]))
         return self._side_by_side(values)
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Return the names of the features.
 
         Parameters

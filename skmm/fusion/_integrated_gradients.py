@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -66,23 +66,22 @@ def integrate(
         At how many places gradients are taken; more where more happens.
     """
     at = _way(module, batch, modality)
-
     n_rows = len(batch)
-    chosen: Any = None
 
     def answers(shares: Tensor) -> tuple[Tensor, Tensor]:
         tokens, known, point = at(shares)
         return meaning.answers(module.head(module.fuse(tokens, known))), point
 
-    def answer(shares: Tensor) -> Tensor:
-        with torch.no_grad():
-            return answers(shares)[0].gather(1, chosen)[:, 0]
-
     # cuDNN's recurrent layers have no gradient outside training.
     with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
         first, full = (own.detach() for own in answers(torch.ones(n_rows)))
-        chosen = first.argmax(dim=1) if target is None else torch.full_like(first[:, 0], target)
-        chosen = chosen.to(torch.int64)[:, None]
+        best = first.argmax(dim=1) if target is None else torch.full_like(first[:, 0], target)
+        chosen = best.to(torch.int64)[:, None]
+
+        def answer(shares: Tensor) -> Tensor:
+            with torch.no_grad():
+                return answers(shares)[0].gather(1, chosen)[:, 0]
+
         total, knots = torch.zeros_like(full), _knots(answer, n_rows, n_steps)
         for left, right in zip(knots.T[:-1], knots.T[1:], strict=True):
             middle, point = answers((left + right) / 2)
@@ -127,7 +126,9 @@ def _column(places: np.ndarray) -> Tensor:
     return torch.as_tensor(places, dtype=torch.float32)
 
 
-_Way = Callable[[Tensor], tuple[dict[str, Tensor], dict[str, Tensor], Tensor]]
+# Tokens, masks, and what is varied.
+_Point: TypeAlias = tuple[dict[str, Tensor], dict[str, Tensor], Tensor]
+_Way: TypeAlias = Callable[[Tensor], _Point]
 
 
 def _way(module: JointModule, batch: Batch, modality: str) -> _Way:
@@ -139,7 +140,7 @@ def _way(module: JointModule, batch: Batch, modality: str) -> _Way:
         # Clones: tensors of an inference are no part of a graph.
         whole = torch.where(known[modality][..., None], tokens[modality], 0.0).clone()
 
-        def of_tokens(shares: Tensor) -> Any:
+        def of_tokens(shares: Tensor) -> _Point:
             point = (_beside(shares, whole) * whole).requires_grad_()
             return {**tokens, modality: point}, known, point
 
@@ -158,11 +159,12 @@ def _way(module: JointModule, batch: Batch, modality: str) -> _Way:
     read = column.inputs[key].to(torch.float32)
     start = torch.full_like(read, _GREY if pixels else 0.0)
 
-    def of_inputs(shares: Tensor) -> Any:
+    def of_inputs(shares: Tensor) -> _Point:
         point = (start + _beside(shares, read) * (read - start)).requires_grad_()
         varied = replace(column, inputs={**column.inputs, key: point})
         inputs = replace(own, inputs=replace(read_by_encoder, columns=(varied,)))
-        return *encoders.gather(batch.with_modalities({modality: inputs})), point
+        tokens, known = encoders.gather(batch.with_modalities({modality: inputs}))
+        return tokens, known, point
 
     return of_inputs
 
@@ -185,11 +187,11 @@ def _from_embedding(module: JointModule, batch: Batch, modality: str) -> _Way:
     """From embeddings of zero to those of the words, the first that the encoder looks up."""
     encoder, thread = module.encoders.network_of(modality), threading.get_ident()
 
-    def of_words(shares: Tensor) -> Any:
+    def of_words(shares: Tensor) -> _Point:
         points: list[Tensor] = []
         inside: list[bool] = []
 
-        def scale(layer: nn.Module, _: Any, output: Any) -> Tensor | None:
+        def scale(layer: nn.Module, _: object, output: Tensor) -> Tensor | None:
             ours = inside and not points and threading.get_ident() == thread
             if not ours or not isinstance(layer, nn.Embedding):
                 return None

@@ -1,9 +1,9 @@
 """Joint fusion: one network over all modalities. What all its tasks share."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -32,10 +32,13 @@ from skmm._training._module import JointModule, ModalityEncoders, make_imputer
 from skmm._training._network import TrainedNetworkMixin
 from skmm._training._trainer import Trainer, TrainingDefaults, threads_for
 from skmm.fusion._integrated_gradients import Integrated, integrate
-from skmm.fusion._strategies import FusionStrategy, make_strategy
+from skmm.fusion._strategies import FusionStrategy, StrategyLike, make_strategy
 from skmm.fusion._targets import JointTarget
 
-__all__ = ["BaseJointFusion"]
+__all__ = ["BaseJointFusion", "Classes"]
+
+# All classes there will be, as partial_fit takes them: of the target, or of each task.
+Classes: TypeAlias = ArrayLike | Mapping[Any, ArrayLike]
 
 
 class BaseJointFusion(
@@ -51,7 +54,7 @@ class BaseJointFusion(
     _target: JointTarget
 
     # Parameters of the estimator.
-    strategy: str | FusionStrategy | nn.Module | Callable[..., nn.Module]
+    strategy: StrategyLike
     granularity: str
     max_tokens: int | None
     n_components: int
@@ -59,7 +62,7 @@ class BaseJointFusion(
     modality_dropout: float
     missing: str
     balance: str | None
-    balance_params: dict[str, float] | None
+    balance_params: Mapping[str, float] | None
     warm_start: bool
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -81,7 +84,9 @@ class BaseJointFusion(
     # --- written by the task --------------------------------------------------------------
 
     @abstractmethod
-    def _encode_target(self, X: Frame, y: Any, *, first: bool, classes: Any = None) -> np.ndarray:
+    def _encode_target(
+        self, X: Frame, y: ArrayLike, *, first: bool, classes: Classes | None = None
+    ) -> np.ndarray:
         """Check ``y``; sets ``_target``, which knows what the net's outputs mean for it.
 
         The ``first`` call learns the classes (those that ``partial_fit`` names, if any) or the
@@ -151,7 +156,11 @@ class BaseJointFusion(
         return self
 
     def _fit_one_epoch(
-        self, X: Frame, y: Any, sample_weight: ArrayLike | None, classes: Any = None
+        self,
+        X: Frame,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        classes: Classes | None = None,
     ) -> Self:
         """Train one more epoch on the rows given: ``partial_fit`` of all tasks."""
         first = not hasattr(self, "module_")
@@ -179,7 +188,13 @@ class BaseJointFusion(
         return self
 
     def _check(
-        self, X: Frame, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
+        self,
+        X: Frame,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        *,
+        first: bool,
+        classes: Classes | None = None,
     ) -> tuple[Trainer, Frame, np.ndarray, np.ndarray | None]:
         """Check everything before any cell is encoded: trainer, frame, target and weights."""
         self._validate_params()
@@ -190,11 +205,10 @@ class BaseJointFusion(
         balance_options(type(self).__name__, self.balance, self.balance_params)
         X = self._check_frame(X, reset=first)
         target = self._encode_target(X, y, first=first, classes=classes)
-        if sample_weight is not None:
-            sample_weight = check_sample_weight(sample_weight, X)
+        checked = None if sample_weight is None else check_sample_weight(sample_weight, X)
         if first:
-            self._target.learn(target, sample_weight)
-        weights = self._loss_weights(target, sample_weight)
+            self._target.learn(target, checked)
+        weights = self._loss_weights(target, checked)
         if weights is not None and not weights.any():
             raise ValueError(
                 f"{type(self).__name__}: class_weight and sample_weight leave every row with"
@@ -296,7 +310,7 @@ class BaseJointFusion(
     # --- predict ----------------------------------------------------------------------------
 
     def _batches(self, X: Frame) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Yield (rows on the device, which of them lack everything)."""
+        """Yield some rows at a time, on the device, and which of them lack every modality."""
         check_is_fitted(self, "module_")
         X = self._check_frame(X, reset=False)
         device = self._placed()
@@ -362,7 +376,7 @@ class BaseJointFusion(
         """
         check_is_fitted(self, "module_")
         encoders = {own: middle for own, middle, _ in self.modalities_}
-        encoder = encoders.get(name)
+        encoder: Transformer | str | None = encoders.get(name)
         if encoder is None or isinstance(encoder, str):
             able = [own for own, middle in encoders.items() if not isinstance(middle, str)]
             raise ValueError(

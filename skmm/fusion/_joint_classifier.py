@@ -1,6 +1,6 @@
 """Joint fusion for classes."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -14,15 +14,15 @@ from skmm._compose._base import Modalities
 from skmm._constraints import RandomState, StrOptions
 from skmm._frame._types import Frame
 from skmm._training._trainer import Trainer
-from skmm.fusion._joint import BaseJointFusion
-from skmm.fusion._strategies import FusionStrategy
-from skmm.fusion._targets import ClassTarget, LabelTarget, is_indicator
+from skmm.fusion._joint import BaseJointFusion, Classes
+from skmm.fusion._strategies import StrategyLike
+from skmm.fusion._targets import ClassTarget, ClassWeight, LabelTarget, is_indicator
 from skmm.nets import LOSSES
 
 __all__ = ["JointFusionClassifier"]
 
 
-def has_probabilities(fusion: Any) -> bool:
+def has_probabilities(fusion: "JointFusionClassifier") -> bool:
     """Whether the loss makes probabilities of the outputs; raises where it does not."""
     if has_margins(fusion):
         raise AttributeError(
@@ -32,7 +32,7 @@ def has_probabilities(fusion: Any) -> bool:
     return True
 
 
-def has_margins(fusion: Any) -> bool:
+def has_margins(fusion: "JointFusionClassifier") -> bool:
     """Whether the outputs are margins."""
     return isinstance(fusion.loss, str) and fusion.loss == "max_margin"
 
@@ -67,11 +67,13 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
           modality attends to every other; ``"bottleneck"``: through a few shared tokens;
         - ``"low_rank"``: low-rank tensor fusion [3]_, all products across modalities;
           ``"bilinear"``: products of pairs; ``"film"``: one modality modulates the others;
-        - an object such as ``AttentionFusion(n_heads=8)`` of ``skmm.fusion``, whose parameters a
-          search reaches as ``strategy__n_heads``;
-        - a class or function called as ``strategy(n_features, n_components, dropout=...)``, or
-          an ``nn.Module``, of which a copy is trained; from dictionaries of tokens and masks to
-          ``(n, n_components)``, see ``skmm.nets``.
+        - an object of ``skmm.fusion``, such as ``AttentionFusion(n_heads=8)``: each of the names
+          above stands for one with default options, ``"attention"`` for ``AttentionFusion()``. A
+          search reaches the options of an object, as ``strategy__n_heads``. One of your own is a
+          subclass of ``FusionStrategy``;
+        - an ``nn.Module``, of which a copy is trained, or a class or function that makes one,
+          called as ``strategy(n_features, n_components, dropout=...)``: from dictionaries of
+          tokens and masks to ``(n, n_components)``, see ``skmm.nets``.
     granularity : {"pooled", "sequence"}, default="pooled"
         What of a modality goes in: ``"pooled"`` one vector; ``"sequence"`` the vectors of its
         words, patches, frames, segments or points, where its encoder gives them, and one vector
@@ -118,10 +120,12 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         networks, in their own deviations (1 is what the paper does). Of ``"auxiliary"``:
         ``weight`` (1.0) of the heads' losses.
     max_epochs : int, default=None
-        Most passes over the training rows; None is the trainer's, 100.
+        Most passes over the training rows. It wins over ``max_epochs`` of the trainer, which is
+        100 by default; None leaves it to the trainer.
     trainer : Trainer, default=None
         How the network is trained: step sizes, batches, early stopping, callbacks. None is
-        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``.
+        ``Trainer()``. A search reaches its parameters, also those of None, by names such as
+        ``trainer__learning_rate``.
     loss : str or nn.Module, default="cross_entropy"
         What the network is trained to make small:
 
@@ -222,7 +226,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         self,
         modalities: Modalities = "auto",
         *,
-        strategy: str | FusionStrategy | nn.Module | Callable[..., nn.Module] = "concat",
+        strategy: StrategyLike = "concat",
         granularity: Literal["pooled", "sequence"] = "pooled",
         max_tokens: int | None = None,
         n_components: int = 128,
@@ -230,12 +234,12 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         modality_dropout: float = 0.1,
         missing: Literal["mask", "token", "impute", "zero"] = "mask",
         balance: Literal["gradient", "auxiliary"] | None = None,
-        balance_params: dict[str, float] | None = None,
+        balance_params: Mapping[str, float] | None = None,
         max_epochs: int | None = None,
         trainer: Trainer | None = None,
-        loss: Any = "cross_entropy",
-        loss_params: dict[str, Any] | None = None,
-        class_weight: Any = None,
+        loss: str | nn.Module = "cross_entropy",
+        loss_params: Mapping[str, Any] | None = None,
+        class_weight: ClassWeight | None = None,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
         warm_start: bool = False,
@@ -266,7 +270,11 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         self.verbose = verbose
 
     def partial_fit(
-        self, X: Frame, y: Any, classes: Any = None, sample_weight: ArrayLike | None = None
+        self,
+        X: Frame,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Train one more epoch on the rows given.
 
@@ -348,11 +356,14 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
 
     # --- target and weights of the rows --------------------------------------------------------
 
-    def _encode_target(self, X: Frame, y: Any, *, first: bool, classes: Any = None) -> np.ndarray:
+    def _encode_target(
+        self, X: Frame, y: ArrayLike, *, first: bool, classes: Classes | None = None
+    ) -> np.ndarray:
         kind = LabelTarget if is_indicator(y) else ClassTarget
         target = kind(type(self).__name__) if first else self._target
         target.set_loss(self.loss, self.loss_params)
-        encoded = target.encode(X, y, first=first, classes=classes)
+        known = None if classes is None else np.asarray(classes)
+        encoded = target.encode(X, y, first=first, classes=known)
         self._target, self.classes_ = target, target.classes
         return encoded
 
@@ -364,7 +375,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
             return sample_weight
         if self.class_weight is None:
             return sample_weight
-        weights = self._target.class_weights(target, self.class_weight)[target]
+        weights: np.ndarray = self._target.class_weights(target, self.class_weight)[target]
         return weights if sample_weight is None else weights * sample_weight
 
     def __sklearn_tags__(self) -> Tags:

@@ -1,8 +1,8 @@
 """Joint fusion for several tasks at once, whose targets may be missing."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from numbers import Real
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -21,16 +21,24 @@ from skmm._constraints import (
 )
 from skmm._frame._types import Frame
 from skmm._training._trainer import Trainer
-from skmm.fusion._joint import BaseJointFusion
-from skmm.fusion._multitask_targets import MultiTaskTarget, resolve_tasks, score_task, task_columns
-from skmm.fusion._strategies import FusionStrategy
+from skmm.fusion._joint import BaseJointFusion, Classes
+from skmm.fusion._multitask_targets import (
+    LossWeights,
+    MultiTaskTarget,
+    TaskKind,
+    resolve_tasks,
+    score_task,
+    task_columns,
+)
+from skmm.fusion._strategies import StrategyLike
+from skmm.fusion._targets import ClassTarget, ClassWeight
+from skmm.nets import GradNormWeights
 
 __all__ = ["JointFusionMultiTask"]
 
-# --- What the training of several tasks asks for: targets, weights of rows and of tasks ---
 
-
-def _has_classes(fusion: Any) -> bool:
+def _has_classes(fusion: "JointFusionMultiTask") -> bool:
+    """Whether a task is a classification."""
     tasks = getattr(fusion, "tasks_", fusion.tasks)
     return isinstance(tasks, str) or "classification" in tasks.values()
 
@@ -58,7 +66,9 @@ class JointFusionMultiTask(BaseJointFusion):
         What is predicted: columns of ``y``; others are not looked at. ``"auto"`` takes all columns,
         those that hold numbers for regressions.
     strategy : str, FusionStrategy, nn.Module or callable, default="concat"
-        How modalities are fused; see :class:`JointFusionClassifier`.
+        How modalities are fused: by a name such as ``"attention"``, an object with options such as
+        ``AttentionFusion(n_heads=8)`` of ``skmm.fusion``, or a module; see
+        :class:`JointFusionClassifier`.
     granularity : {"pooled", "sequence"}, default="pooled"
         One vector of a modality, or its words, patches, ...; see :class:`JointFusionClassifier`.
     max_tokens : int, default=None
@@ -84,10 +94,12 @@ class JointFusionMultiTask(BaseJointFusion):
         ``alpha`` (1.0) and ``noise`` (0.0) of ``"gradient"``, ``weight`` (1.0) of ``"auxiliary"``;
         see :class:`JointFusionClassifier`.
     max_epochs : int, default=None
-        Most passes over the training rows; None is the trainer's, 100.
+        Most passes over the training rows. It wins over ``max_epochs`` of the trainer, which is
+        100 by default; None leaves it to the trainer.
     trainer : Trainer, default=None
         How the network is trained: step sizes, batches, early stopping, callbacks. None is
-        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``.
+        ``Trainer()``. A search reaches its parameters, also those of None, by names such as
+        ``trainer__learning_rate``.
     loss_weights : {"equal", "uncertainty", "gradnorm"} or dict, default="equal"
         Weights of the tasks in the sum of their losses: 1 each; learned, by the noise of each
         task [1]_; adapted after each batch, so that the tasks' gradients at the shared weights
@@ -95,7 +107,7 @@ class JointFusionMultiTask(BaseJointFusion):
     gradnorm_alpha : float, default=1.5
         Of ``"gradnorm"``: how much more a task pulls whose loss lags behind; 0 for equal norms.
     loss : dict of task to str or nn.Module, default=None
-        Losses of tasks that shall not have cross-entropy or squared error; those of
+        Losses of tasks that should not have cross-entropy or squared error; those of
         :class:`JointFusionClassifier` and :class:`JointFusionRegressor`.
     loss_params : dict of task to dict, default=None
         Parameters of named losses.
@@ -169,7 +181,7 @@ class JointFusionMultiTask(BaseJointFusion):
     """
 
     _target: MultiTaskTarget
-    tasks_: dict[Any, str]
+    tasks_: dict[Any, TaskKind]
     classes_: dict[Any, np.ndarray]
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -185,8 +197,8 @@ class JointFusionMultiTask(BaseJointFusion):
         self,
         modalities: Modalities = "auto",
         *,
-        tasks: Any = "auto",
-        strategy: str | FusionStrategy | nn.Module | Callable[..., nn.Module] = "concat",
+        tasks: Mapping[Any, TaskKind] | Literal["auto"] = "auto",
+        strategy: StrategyLike = "concat",
         granularity: Literal["pooled", "sequence"] = "pooled",
         max_tokens: int | None = None,
         n_components: int = 128,
@@ -194,14 +206,14 @@ class JointFusionMultiTask(BaseJointFusion):
         modality_dropout: float = 0.1,
         missing: Literal["mask", "token", "impute", "zero"] = "mask",
         balance: Literal["gradient", "auxiliary"] | None = None,
-        balance_params: dict[str, float] | None = None,
+        balance_params: Mapping[str, float] | None = None,
         max_epochs: int | None = None,
         trainer: Trainer | None = None,
-        loss_weights: Any = "equal",
+        loss_weights: LossWeights = "equal",
         gradnorm_alpha: float = 1.5,
-        loss: dict[Any, Any] | None = None,
-        loss_params: dict[str, Any] | None = None,
-        class_weight: Any = None,
+        loss: Mapping[Any, str | nn.Module] | None = None,
+        loss_params: Mapping[Any, Mapping[str, Any]] | None = None,
+        class_weight: Mapping[Any, ClassWeight | None] | Literal["balanced"] | None = None,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
         warm_start: bool = False,
@@ -235,7 +247,11 @@ class JointFusionMultiTask(BaseJointFusion):
         self.verbose = verbose
 
     def partial_fit(
-        self, X: Frame, y: Any, classes: Any = None, sample_weight: ArrayLike | None = None
+        self,
+        X: Frame,
+        y: ArrayLike,
+        classes: Mapping[Any, ArrayLike] | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Train one more epoch on the rows given.
 
@@ -306,10 +322,10 @@ class JointFusionMultiTask(BaseJointFusion):
         return {
             name: task.probabilities(parts[name], empty)
             for name, task in self._target.targets.items()
-            if not task.is_value and task.has_probabilities
+            if isinstance(task, ClassTarget) and task.has_probabilities
         }
 
-    def score(self, X: Frame, y: Any, sample_weight: ArrayLike | None = None) -> float:
+    def score(self, X: Frame, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the mean over tasks of accuracy and R2.
 
         A task is scored on the rows that have its target. One with no such row, or a regression
@@ -345,7 +361,9 @@ class JointFusionMultiTask(BaseJointFusion):
 
     # --- targets and weights of rows and of tasks ------------------------------------------------
 
-    def _encode_target(self, X: Frame, y: Any, *, first: bool, classes: Any = None) -> np.ndarray:
+    def _encode_target(
+        self, X: Frame, y: ArrayLike, *, first: bool, classes: Classes | None = None
+    ) -> np.ndarray:
         owner = type(self).__name__
         columns = task_columns(X, y, self.tasks if first else self.tasks_, owner)
         tasks = resolve_tasks(self.tasks, columns, owner) if first else self.tasks_
@@ -364,9 +382,14 @@ class JointFusionMultiTask(BaseJointFusion):
             refuse_unused(self, ["gradnorm_alpha"], "without loss_weights='gradnorm'")
         target = MultiTaskTarget(owner, tasks) if first else self._target
         target.set_losses(self.loss or {}, self.loss_params or {})
-        encoded = target.encode(columns, first=first, classes=classes or {})
+        by_task = cast("Mapping[Any, ArrayLike]", classes or {})
+        encoded = target.encode(columns, first=first, classes=by_task)
         self._target, self.tasks_ = target, tasks
-        self.classes_ = {n: own.classes for n, own in target.targets.items() if not own.is_value}
+        self.classes_ = {
+            name: own.classes
+            for name, own in target.targets.items()
+            if isinstance(own, ClassTarget)
+        }
         return encoded
 
     def _check_loss_weights(self, owner: str) -> None:
@@ -388,11 +411,12 @@ class JointFusionMultiTask(BaseJointFusion):
         if known.all():
             return sample_weight
         # A row without any target has nothing to teach.
-        return known * (1.0 if sample_weight is None else sample_weight)
+        weights: np.ndarray = known * (1.0 if sample_weight is None else sample_weight)
+        return weights
 
     def _criterion(self) -> nn.Module:
         criterion = self._target.criterion(self.loss_weights, self.gradnorm_alpha)
-        if self.loss_weights == "gradnorm":
+        if isinstance(criterion.balance, GradNormWeights):
             shared = list(self.module_.fusion.parameters())
             criterion.balance.watch(shared or self.module_.encoders.networks.parameters())
         return criterion

@@ -1,6 +1,6 @@
 """Joint fusion for values."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -13,8 +13,8 @@ from skmm._compose._base import Modalities
 from skmm._constraints import RandomState, StrOptions
 from skmm._frame._types import Frame
 from skmm._training._trainer import Trainer
-from skmm.fusion._joint import BaseJointFusion
-from skmm.fusion._strategies import FusionStrategy
+from skmm.fusion._joint import BaseJointFusion, Classes
+from skmm.fusion._strategies import StrategyLike
 from skmm.fusion._targets import ValueTarget
 from skmm.nets import LOSSES
 
@@ -41,9 +41,9 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
     strategy : str, FusionStrategy, nn.Module or callable, default="concat"
         How modalities are fused: ``"concat"``, ``"mean"``, ``"max"``, ``"sum"``, ``"gated"`` [1]_,
         ``"cross_gated"``, ``"attention"`` [2]_, ``"cross_attention"``, ``"bottleneck"``,
-        ``"low_rank"`` [3]_, ``"bilinear"``, ``"film"``, an object such as
-        ``AttentionFusion(n_heads=8)``, a class or function, or an ``nn.Module``; see
-        :class:`JointFusionClassifier`.
+        ``"low_rank"`` [3]_, ``"bilinear"``, ``"film"``; an object with options, such as
+        ``AttentionFusion(n_heads=8)`` of ``skmm.fusion``; an ``nn.Module``, or a class or function
+        that makes one; see :class:`JointFusionClassifier`.
     granularity : {"pooled", "sequence"}, default="pooled"
         What of a modality goes in: ``"pooled"`` one vector; ``"sequence"`` the vectors of its
         words, patches, frames, segments or points, where its encoder gives them, and one vector
@@ -80,10 +80,12 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         ``alpha`` (1.0) and ``noise`` (0.0) of ``"gradient"``, ``weight`` (1.0) of ``"auxiliary"``;
         see :class:`JointFusionClassifier`.
     max_epochs : int, default=None
-        Most passes over the training rows; None is the trainer's, 100.
+        Most passes over the training rows. It wins over ``max_epochs`` of the trainer, which is
+        100 by default; None leaves it to the trainer.
     trainer : Trainer, default=None
         How the network is trained: step sizes, batches, early stopping, callbacks. None is
-        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``.
+        ``Trainer()``. A search reaches its parameters, also those of None, by names such as
+        ``trainer__learning_rate``.
     loss : {"squared_error", "huber", "absolute_error"} or nn.Module, default="squared_error"
         What the network is trained to make small, of the standardised target. ``"huber"`` is
         linear beyond its parameter ``delta`` (1.0, in standard deviations of the target) [6]_.
@@ -165,7 +167,7 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         self,
         modalities: Modalities = "auto",
         *,
-        strategy: str | FusionStrategy | nn.Module | Callable[..., nn.Module] = "concat",
+        strategy: StrategyLike = "concat",
         granularity: Literal["pooled", "sequence"] = "pooled",
         max_tokens: int | None = None,
         n_components: int = 128,
@@ -173,11 +175,11 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         modality_dropout: float = 0.1,
         missing: Literal["mask", "token", "impute", "zero"] = "mask",
         balance: Literal["gradient", "auxiliary"] | None = None,
-        balance_params: dict[str, float] | None = None,
+        balance_params: Mapping[str, float] | None = None,
         max_epochs: int | None = None,
         trainer: Trainer | None = None,
-        loss: Any = "squared_error",
-        loss_params: dict[str, Any] | None = None,
+        loss: str | nn.Module = "squared_error",
+        loss_params: Mapping[str, Any] | None = None,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
         warm_start: bool = False,
@@ -206,7 +208,7 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         self.random_state = random_state
         self.verbose = verbose
 
-    def partial_fit(self, X: Frame, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+    def partial_fit(self, X: Frame, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train one more epoch on the rows given.
 
         The first call fits the transformers and the scale of the target, on its rows.
@@ -243,7 +245,9 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         outputs, empty = self._outputs(X)
         return self._target.decide(outputs, empty)
 
-    def _encode_target(self, X: Frame, y: Any, *, first: bool, classes: Any = None) -> np.ndarray:
+    def _encode_target(
+        self, X: Frame, y: ArrayLike, *, first: bool, classes: Classes | None = None
+    ) -> np.ndarray:
         target = ValueTarget(type(self).__name__) if first else self._target
         target.set_loss(self.loss, self.loss_params)
         encoded = target.encode(X, y, first=first)

@@ -2,35 +2,57 @@
 
 import warnings
 from abc import abstractmethod
-from typing import Any, ClassVar, Self
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn import get_config
 from sklearn.base import TransformerMixin
-from sklearn.model_selection import KFold, StratifiedKFold, check_cv
+from sklearn.model_selection import (
+    BaseCrossValidator,
+    BaseShuffleSplit,
+    KFold,
+    StratifiedKFold,
+    check_cv,
+)
 from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
-from skmm._compose._base import BaseMultimodalEstimator, Modality, is_predictor
+from skmm._compose._base import (
+    BaseMultimodalEstimator,
+    Columns,
+    Modality,
+    Predictor,
+    Transformer,
+    is_predictor,
+)
 from skmm._compose._block import params_of_rows, seeded_clone
 from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
 from skmm._constraints import (
     HasMethods,
+    RandomState,
     StrOptions,
     check_feature_names_in,
     check_sample_weight,
     refuse_unused,
 )
 from skmm._frame._column import take_rows
+from skmm._frame._types import Frame
 from skmm.exceptions import ModalityWarning
 from skmm.fusion._modality_predictor import ModalityPredictor
 from skmm.fusion._rules import RULES, combine, learn_weights, rule_weights, stack_features
 
 __all__ = ["BaseLateFusion", "weighable"]
 
-_Params = dict[str, dict[str, Any]]  # fit parameters by modality
+_Params: TypeAlias = dict[str, dict[str, Any]]  # fit parameters by modality
+# Triples, in which a predictor may take the cells as they are.
+_VotingModalities: TypeAlias = (
+    Literal["auto"] | Sequence[tuple[str, Transformer | Predictor | str, Columns]]
+)
+_Splitter: TypeAlias = BaseCrossValidator | BaseShuffleSplit
 
 
 class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimator):
@@ -50,17 +72,17 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
 
     def __init__(
         self,
-        modalities: Any = "auto",
+        modalities: _VotingModalities = "auto",
         *,
-        estimator: Any = None,
-        rule: str = "stacking",
-        weights: Any = None,
-        final_estimator: Any = None,
-        cv: Any = 5,
-        all_missing: str = "prior",
-        missing_columns: str = "raise",
+        estimator: Predictor | None = None,
+        rule: Literal["stacking", "weighted", "mean", "vote", "max", "product"] = "stacking",
+        weights: ArrayLike | None = None,
+        final_estimator: Predictor | None = None,
+        cv: int | _Splitter | Iterable[tuple[np.ndarray, np.ndarray]] | None = 5,
+        all_missing: Literal["prior", "raise"] = "prior",
+        missing_columns: Literal["raise", "absent"] = "raise",
         n_jobs: int | None = None,
-        random_state: Any = None,
+        random_state: RandomState = None,
     ):
         self.modalities = modalities
         self.estimator = estimator
@@ -76,15 +98,15 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
     # --- written by the task --------------------------------------------------------------
 
     @abstractmethod
-    def _encode_target(self, X: Any, y: Any) -> np.ndarray:
+    def _encode_target(self, X: Frame, y: ArrayLike) -> np.ndarray:
         """Check ``y``; class indices or values."""
 
     @abstractmethod
-    def _default_estimator(self) -> Any:
+    def _default_estimator(self) -> Predictor:
         """Estimator of a modality, over standardised features."""
 
     @abstractmethod
-    def _default_final(self) -> Any:
+    def _default_final(self) -> Predictor:
         """Estimator over the stacked votes."""
 
     @abstractmethod
@@ -103,10 +125,20 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
     def _score_votes(self, y: np.ndarray, votes: np.ndarray) -> float:
         """Score of one modality's out-of-fold votes."""
 
+    @abstractmethod
+    def _ask_final(self, features: np.ndarray) -> np.ndarray:
+        """Predictions of the final estimator: probabilities or values, (n_samples, n_outputs)."""
+
+    @abstractmethod
+    def _output_labels(self) -> list[str]:
+        """Names of the votes of one modality in :meth:`transform`."""
+
     # --- fit --------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, **fit_params: Any) -> Self:
+    def fit(
+        self, X: Frame, y: ArrayLike, sample_weight: ArrayLike | None = None, **fit_params: Any
+    ) -> Self:
         """Fit an estimator per modality, and the rule.
 
         Parameters
@@ -133,22 +165,24 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         self._refuse_unrouted(fit_params)
         X = self._check_frame(X, reset=True)
         target = self._encode_target(X, y)
-        if sample_weight is not None:
-            sample_weight = check_sample_weight(sample_weight, X)
+        weight = None if sample_weight is None else check_sample_weight(sample_weight, X)
         modalities = self._resolve(X, predictors=True)
-        params = self._route(modalities, sample_weight, fit_params)
+        params = self._route(modalities, weight, fit_params)
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with TaskReporter(self, X, y, 2, "stage") as reporter:
             with reporter.task():
                 self._fit_predictors(X, target, modalities, params)
-            self._prior_ = self._prior(target, sample_weight)
-            self._spread = self._target_spread(target, sample_weight)
+            self._prior_ = self._prior(target, weight)
+            self._spread = self._target_spread(target, weight)
             with reporter.task():
-                self._fit_rule(X, target, sample_weight, modalities, params)
+                self._fit_rule(X, target, weight, modalities, params)
         return self
 
     def _route(
-        self, modalities: list[Modality], sample_weight: Any, fit_params: dict[str, Any]
+        self,
+        modalities: list[Modality],
+        sample_weight: np.ndarray | None,
+        fit_params: dict[str, Any],
     ) -> _Params:
         """Metadata for the ``fit`` of each modality's estimator."""
         if not get_config()["enable_metadata_routing"]:
@@ -163,7 +197,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         }
 
     def _fit_predictors(
-        self, X: Any, y: np.ndarray, modalities: list[Modality], params: _Params
+        self, X: Frame, y: np.ndarray, modalities: list[Modality], params: _Params
     ) -> None:
         fitted = Parallel(n_jobs=self.n_jobs)(
             delayed(self._fit_predictor)(m, X, y, params[m.name]) for m in modalities
@@ -185,16 +219,17 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         self.estimators_ = {predictor.name: predictor.estimator for predictor in self._predictors}
 
     def _fit_predictor(
-        self, modality: Modality, X: Any, y: np.ndarray, params: dict[str, Any]
+        self, modality: Modality, X: Frame, y: np.ndarray, params: dict[str, Any]
     ) -> tuple[ModalityPredictor, np.ndarray]:
-        given = self.estimator is not None
-        estimator = self.estimator if given else self._default_estimator()
-        predictor = ModalityPredictor(modality, estimator, scales=not given, seed=self._seed)
+        # A default estimator of ours takes features of one scale; a user's may scale them itself.
+        scales = self.estimator is None
+        estimator = self._default_estimator() if self.estimator is None else self.estimator
+        predictor = ModalityPredictor(modality, estimator, scales=scales, seed=self._seed)
         return predictor, predictor.fit(X, y, params, classes=self._classes)
 
     def _fit_rule(
         self,
-        X: Any,
+        X: Frame,
         y: np.ndarray,
         sample_weight: np.ndarray | None,
         modalities: list[Modality],
@@ -210,7 +245,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
 
     def _learn_rule(
         self,
-        X: Any,
+        X: Frame,
         y: np.ndarray,
         sample_weight: np.ndarray | None,
         modalities: list[Modality],
@@ -257,7 +292,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         return stack_features(votes, self._prior_, classes=self._classes, spread=self._spread)
 
     def _out_of_fold(
-        self, X: Any, y: np.ndarray, modalities: list[Modality], params: _Params
+        self, X: Frame, y: np.ndarray, modalities: list[Modality], params: _Params
     ) -> np.ndarray:
         """Predict each row by others: (n_samples, n_modalities, n_outputs)."""
         folds = list(self._splitter(y).split(np.zeros(len(y)), y))
@@ -276,7 +311,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
             votes[folds[f][1], m] = result
         return votes
 
-    def _splitter(self, y: np.ndarray) -> Any:
+    def _splitter(self, y: np.ndarray) -> _Splitter:
         cv = self.cv
         if isinstance(cv, int | np.integer) or cv is None:
             # Fewer folds where a class or the whole set is small, at least two.
@@ -285,11 +320,13 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
             if self._classes and most >= 2:
                 return StratifiedKFold(cv, shuffle=True, random_state=0)
             return KFold(cv, shuffle=True, random_state=0)
-        return check_cv(cv, y, classifier=self._classes)
+        splitter: _Splitter = check_cv(cv, y, classifier=self._classes)
+        return splitter
 
     # --- predict ----------------------------------------------------------------------------
 
-    def _votes(self, X: Any) -> np.ndarray:
+    def _votes(self, X: Frame) -> np.ndarray:
+        """Predictions of each modality, (n_samples, n_modalities, n_outputs)."""
         check_is_fitted(self, "estimators_")
         X = self._check_frame(X, reset=False)
         first_choice = self.rule == "vote" and self._classes
@@ -300,7 +337,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         self._refuse_empty(~np.isnan(votes[:, :, 0]))
         return votes
 
-    def _fused(self, X: Any) -> np.ndarray:
+    def _fused(self, X: Frame) -> np.ndarray:
         """Predictions of the rule: probabilities or values, (n_samples, n_outputs)."""
         votes = self._votes(X)
         if self.final_estimator_ is None:
@@ -309,11 +346,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         fused[np.isnan(votes[:, :, 0]).all(axis=1)] = self._prior_
         return fused
 
-    @abstractmethod
-    def _ask_final(self, features: np.ndarray) -> np.ndarray:
-        """Predictions of the final estimator: probabilities or values, (n_samples, n_outputs)."""
-
-    def transform(self, X: Any) -> Any:
+    def transform(self, X: Frame) -> Any:
         """Return the votes of the modalities, in the form that stacking sees.
 
         Parameters
@@ -329,7 +362,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         """
         return self._stacked(self._votes(X))
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Return the names of the columns of :meth:`transform`.
 
         Parameters
@@ -349,13 +382,9 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         votes = [f"{name}__{output}" for name in names for output in outputs]
         return np.asarray([*votes, *(f"{name}__missing" for name in names)], dtype=object)
 
-    @abstractmethod
-    def _output_labels(self) -> list[str]:
-        """Names of the votes of one modality in :meth:`transform`."""
-
     # --- what it says of its weights ----------------------------------------------------------
 
-    def modality_weights(self, X: Any) -> np.ndarray:
+    def modality_weights(self, X: Frame) -> np.ndarray:
         """Return the weight of each modality's vote in each row.
 
         Parameters
@@ -399,7 +428,8 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         )
         shifts = (features - neutral).reshape(len(votes), n, -1)
         of_votes = coefficients[:, :-n].reshape(len(coefficients), n, -1)
-        return np.abs(np.einsum("nmk,omk->nmo", shifts, of_votes)).sum(axis=2)
+        moves: np.ndarray = np.abs(np.einsum("nmk,omk->nmo", shifts, of_votes)).sum(axis=2)
+        return moves
 
     # --- metadata ------------------------------------------------------------------------------
 

@@ -1,13 +1,16 @@
 """Late fusion for classes."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 
+from skmm._compose._base import Predictor
 from skmm._compose._target_checks import class_indices
+from skmm._frame._types import Frame
 from skmm.fusion._late import BaseLateFusion, weighable
 
 __all__ = ["LateFusionClassifier"]
@@ -97,8 +100,9 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
     """
 
     _classes: ClassVar[bool] = True
+    classes_: np.ndarray
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Frame) -> np.ndarray:
         """Predict classes.
 
         Parameters
@@ -112,9 +116,10 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
             Most probable class.
         """
         best = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[best]
+        classes: np.ndarray = self.classes_[best]
+        return classes
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Frame) -> np.ndarray:
         """Predict probabilities.
 
         Parameters
@@ -132,27 +137,32 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
     def _ask_final(self, features: np.ndarray) -> np.ndarray:
         final = self.final_estimator_
         if not hasattr(final, "predict_proba"):
-            return np.eye(len(self.classes_))[np.asarray(final.predict(features), dtype=int)]
+            choices = np.asarray(final.predict(features), dtype=int)
+            votes: np.ndarray = np.eye(len(self.classes_))[choices]
+            return votes
         probabilities = np.zeros((len(features), len(self.classes_)))
         probabilities[:, final.classes_] = final.predict_proba(features)
         return probabilities
 
-    def _encode_target(self, X: Any, y: Any) -> np.ndarray:
+    def _encode_target(self, X: Frame, y: ArrayLike) -> np.ndarray:
         self.classes_, indices = class_indices(X, y, type(self).__name__)
         return indices
 
-    def _default_estimator(self) -> Any:
-        return weighable(LogisticRegression(C=5.0, tol=1e-5, max_iter=2000))
+    def _default_estimator(self) -> Predictor:
+        logistic: Predictor = weighable(LogisticRegression(C=5.0, tol=1e-5, max_iter=2000))
+        return logistic
 
-    def _default_final(self) -> Any:
-        return LogisticRegression(C=0.1, max_iter=1000)
+    def _default_final(self) -> Predictor:
+        logistic: Predictor = LogisticRegression(C=0.1, max_iter=1000)
+        return logistic
 
     def _n_outputs(self) -> int:
         return len(self.classes_)
 
     def _prior(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray:
         shares = np.bincount(y, weights=sample_weight, minlength=len(self.classes_))
-        return shares / shares.sum()
+        prior: np.ndarray = shares / shares.sum()
+        return prior
 
     def _target_spread(self, y: np.ndarray, sample_weight: np.ndarray | None) -> float:
         return 1.0  # of log-odds

@@ -3,12 +3,15 @@
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 
+from skmm._compose._base import Predictor
 from skmm._compose._target_checks import regression_target
 from skmm._constraints import StrOptions
+from skmm._frame._types import Frame
 from skmm.fusion._late import BaseLateFusion, weighable
 
 __all__ = ["LateFusionRegressor"]
@@ -99,7 +102,7 @@ class LateFusionRegressor(RegressorMixin, BaseLateFusion):
         "rule": [StrOptions({"stacking", "weighted", "mean"})],
     }
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Frame) -> np.ndarray:
         """Predict values.
 
         Parameters
@@ -117,14 +120,16 @@ class LateFusionRegressor(RegressorMixin, BaseLateFusion):
     def _ask_final(self, features: np.ndarray) -> np.ndarray:
         return np.asarray(self.final_estimator_.predict(features), dtype=float).reshape(-1, 1)
 
-    def _encode_target(self, X: Any, y: Any) -> np.ndarray:
+    def _encode_target(self, X: Frame, y: ArrayLike) -> np.ndarray:
         return regression_target(X, y, type(self).__name__)
 
-    def _default_estimator(self) -> Any:
-        return weighable(RidgeCV(alphas=np.logspace(-3, 4, 15)))
+    def _default_estimator(self) -> Predictor:
+        ridge: Predictor = weighable(RidgeCV(alphas=np.logspace(-3, 4, 15)))
+        return ridge
 
-    def _default_final(self) -> Any:
-        return RidgeCV(alphas=np.logspace(-3, 3, 7))
+    def _default_final(self) -> Predictor:
+        ridge: Predictor = RidgeCV(alphas=np.logspace(-3, 3, 7))
+        return ridge
 
     def _n_outputs(self) -> int:
         return 0

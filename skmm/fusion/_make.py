@@ -1,10 +1,12 @@
 """A first model for a frame: one call, no choice."""
 
-from typing import Any
+from typing import Literal
 
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import Pipeline
 
+from skmm._compose._base import Modalities
+from skmm._constraints import RandomState
 from skmm.fusion import (
     EarlyFusion,
     JointFusionClassifier,
@@ -20,11 +22,11 @@ _JOINT = {"classifier": JointFusionClassifier, "regressor": JointFusionRegressor
 
 
 def make_multimodal_pipeline(
-    task: str,
+    task: Literal["classifier", "regressor"],
     *,
-    modalities: Any = "auto",
-    fusion: str = "early",
-    random_state: Any = None,
+    modalities: Modalities = "auto",
+    fusion: Literal["early", "late", "joint"] = "early",
+    random_state: RandomState = None,
 ) -> Pipeline:
     """Build a first model for a frame of raw modalities.
 

@@ -8,15 +8,16 @@ from sklearn.dummy import DummyClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
-from skmm._compose._base import Modality, is_predictor
+from skmm._compose._base import Modality, Predictor, is_predictor
 from skmm._compose._block import Block, params_of_rows, seeded_clone
 from skmm._frame._column import take_rows
+from skmm._frame._types import CellColumn, Frame
 
 __all__ = ["ModalityPredictor"]
 
 
 class ModalityPredictor:
-    """Predicts from one modality, for the rows that have it.
+    """Predict from one modality, for the rows that have it.
 
     Parameters
     ----------
@@ -38,12 +39,13 @@ class ModalityPredictor:
         Whether the modality is there in rows of one class only.
     """
 
-    def __init__(self, modality: Modality, estimator: Any, *, scales: bool, seed: int):
+    def __init__(self, modality: Modality, estimator: Predictor, *, scales: bool, seed: int):
         self.block = Block(modality, seed)
         self.name = modality.name
         self.predicts_cells = is_predictor(modality.middle)
         self.scales = scales and not self.predicts_cells
         self.estimator = seeded_clone(modality.middle if self.predicts_cells else estimator, seed)
+        self.flaw: str | None = None
         self.saw_one_class = False
 
     @property
@@ -53,7 +55,9 @@ class ModalityPredictor:
             return self.name, self.estimator, self.block.input_names
         return self.block.triple
 
-    def fit(self, X: Any, y: np.ndarray, params: Mapping[str, Any], *, classes: bool) -> np.ndarray:
+    def fit(
+        self, X: Frame, y: np.ndarray, params: Mapping[str, Any], *, classes: bool
+    ) -> np.ndarray:
         """Fit on the rows of ``X`` that have the modality; return which those are.
 
         ``params`` go to the estimator's ``fit``; those with an entry per row are cut to the
@@ -85,24 +89,23 @@ class ModalityPredictor:
         self.estimator.fit(features, y[rows], **fit_params)
         return value.present
 
-    def vote(self, X: Any, n_classes: int, *, first_choice: bool) -> np.ndarray:
+    def vote(self, X: Frame, n_classes: int, *, first_choice: bool) -> np.ndarray:
         """Return (n_samples, n_outputs) predictions, NaN for rows without the modality.
 
         ``n_classes`` 0 asks for values instead of probabilities.
         """
-        features, present = self.block.select(X)
+        cells, present = self.block.select(X)
         votes = np.full((len(present), max(n_classes, 1)), np.nan)
         if self.flaw or not present.any():
             return votes
         if self.predicts_cells:
-            features = take_rows(features, np.flatnonzero(present))
+            features = take_rows(cells, np.flatnonzero(present))
         else:
             value = self.block.transform(X)
-            features, present = self.block.present_rows(value), value.present
-            if not len(features):
+            vectors, present = self.block.present_rows(value), value.present
+            if not len(vectors):
                 return votes
-        if self.scales:
-            features = self._scaled(features)
+            features = self._scaled(vectors) if self.scales else vectors
         if not n_classes:
             votes[present, 0] = np.ravel(self.estimator.predict(features))
         elif first_choice:
@@ -114,9 +117,10 @@ class ModalityPredictor:
     def _scaled(self, features: np.ndarray) -> np.ndarray:
         # Divided by the root of their number too: one penalty then fits modalities of 5 and of
         # 1280 features, for both make predictions of the same spread.
-        return self._scaler.transform(features) / np.sqrt(features.shape[1])
+        scaled: np.ndarray = self._scaler.transform(features) / np.sqrt(features.shape[1])
+        return scaled
 
-    def _probabilities(self, features: Any, n_classes: int) -> np.ndarray:
+    def _probabilities(self, features: CellColumn, n_classes: int) -> np.ndarray:
         if not hasattr(self.estimator, "predict_proba"):
             raise TypeError(
                 f"The estimator of modality {self.name!r}, {type(self.estimator).__name__},"

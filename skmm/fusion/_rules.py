@@ -53,15 +53,16 @@ def combine(
     combined[~present.any(axis=1)] = prior
     if votes.shape[2] > 1:
         combined = combined / combined.sum(axis=1, keepdims=True)
-    return combined
+    answers: np.ndarray = combined
+    return answers
 
 
 def _weighed(present: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """Weights of the votes of each row, (n_samples, n_modalities), zero where absent."""
-    share = present.astype(float)
+    votes = present.astype(float)
     if weights is None:
-        return share
-    share = share * weights
+        return votes
+    share: np.ndarray = votes * weights
     # Where only modalities of weight zero are there, they are all we have.
     lost = present.any(axis=1) & (share.sum(axis=1) <= 0)
     share[lost] = present[lost]
@@ -85,11 +86,14 @@ def rule_weights(present: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """
     share = _weighed(present, weights)
     total = np.maximum(share.sum(axis=1, keepdims=True), np.finfo(float).tiny)
-    return np.where(present, share / total, np.nan)
+    shares: np.ndarray = np.where(present, share / total, np.nan)
+    return shares
 
 
 def _first_choice(votes: np.ndarray) -> np.ndarray:
-    return np.eye(votes.shape[2])[votes.argmax(axis=2)]
+    """1 for the class that a modality finds most probable, else 0, in the shape of ``votes``."""
+    choices: np.ndarray = np.eye(votes.shape[2])[votes.argmax(axis=2)]
+    return choices
 
 
 def learn_weights(
@@ -136,8 +140,9 @@ def learn_weights(
     found = minimize(
         loss, np.zeros(n_modalities), method="L-BFGS-B", bounds=[(-8, 8)] * n_modalities
     )
-    weights = np.exp(found.x - found.x.max())
-    return weights / weights.sum()
+    largest_is_one = np.exp(found.x - found.x.max())
+    weights: np.ndarray = largest_is_one / largest_is_one.sum()
+    return weights
 
 
 def stack_features(

@@ -5,7 +5,7 @@ import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from sklearn.base import BaseEstimator
 from torch import nn
@@ -27,6 +27,7 @@ __all__ = [
     "LowRankFusion",
     "MaxFusion",
     "MeanFusion",
+    "StrategyLike",
     "SumFusion",
     "make_strategy",
 ]
@@ -42,8 +43,9 @@ class FusionStrategy(BaseEstimator, ABC):
     Attributes
     ----------
     learning_rate : float
-        Step size of the optimizer that suits the layers, for ``learning_rate="auto"``. It belongs
-        to the class: 3e-4 for strategies with attention, 1e-3 for all others.
+        Step size of the optimizer that suits the layers, which ``learning_rate="auto"`` of a
+        :class:`~skmm.Trainer` stands for. It belongs to the class: 3e-4 for strategies with
+        attention, 1e-3 for all others.
 
     See Also
     --------
@@ -532,9 +534,13 @@ STRATEGIES: dict[str, type[FusionStrategy]] = {
 }
 
 
-def make_strategy(
-    strategy: str | FusionStrategy | nn.Module | Callable[..., FusionStrategy | nn.Module],
-) -> FusionStrategy:
+# What ``strategy`` of a joint fusion may be.
+StrategyLike: TypeAlias = (
+    str | FusionStrategy | nn.Module | Callable[..., FusionStrategy | nn.Module]
+)
+
+
+def make_strategy(strategy: StrategyLike) -> FusionStrategy:
     """Return the strategy that a value of ``strategy`` stands for.
 
     Parameters

@@ -1,10 +1,12 @@
 """Targets of a joint fusion: one class a row, any number of labels, or values."""
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.special import expit, softmax
 from sklearn.utils import check_consistent_length
@@ -13,16 +15,21 @@ from sklearn.utils.multiclass import type_of_target
 from torch import Tensor, nn
 
 from skmm._compose._target_checks import class_indices, regression_target, row_loss
+from skmm._frame._types import Frame
 from skmm._training._target import Target
 from skmm.nets import Head, OrdinalHead
 
 __all__ = [
     "ClassTarget",
+    "ClassWeight",
     "JointTarget",
     "LabelTarget",
     "ValueTarget",
     "is_indicator",
 ]
+
+
+ClassWeight: TypeAlias = Mapping[Any, float] | Literal["balanced"]
 
 
 class JointTarget(Target):
@@ -65,7 +72,7 @@ class ClassTarget(JointTarget):
     Parameters
     ----------
     owner : str
-        Who asks, for messages.
+        Class of the estimator, for messages.
 
     Attributes
     ----------
@@ -78,11 +85,10 @@ class ClassTarget(JointTarget):
     kind = "classes"
     classes: np.ndarray
     prior: np.ndarray
-    is_value = False
+    loss: str | nn.Module
 
     def __init__(self, owner: str):
         self.owner = owner
-        self.loss: Any = None
 
     @property
     def has_probabilities(self) -> bool:
@@ -99,19 +105,21 @@ class ClassTarget(JointTarget):
         """Width of the net's output."""
         return len(self.classes) - self.is_ordinal
 
-    def set_loss(self, loss: Any, params: dict[str, Any] | None) -> None:
+    def set_loss(self, loss: str | nn.Module, params: Mapping[str, Any] | None) -> None:
         """Take the loss of the next training."""
         ordinal = isinstance(loss, str) and loss == "ordinal"
-        if self.loss is not None and ordinal != self.is_ordinal:
+        if hasattr(self, "loss") and ordinal != self.is_ordinal:
             raise ValueError(
                 f"{self.owner}: loss='ordinal' has other outputs than any other loss, so the"
                 " network cannot go on. Fit with warm_start=False."
             )
         self.loss, self.params = loss, dict(params or {})
         self.order = self.params.pop("order", None) if ordinal else None
-        self.criterion()  # what is wrong with the parameters is told before any cell is encoded
+        self.criterion()  # refuses wrong parameters before any cell is encoded
 
-    def encode(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> np.ndarray:
+    def encode(
+        self, X: Frame, y: ArrayLike, *, first: bool, classes: np.ndarray | None = None
+    ) -> np.ndarray:
         """Check ``y``; indices of the classes, which are learned in the ``first`` call."""
         announced = None if classes is None else np.unique(classes)
         if not first and announced is not None and not np.array_equal(announced, self.classes):
@@ -150,13 +158,15 @@ class ClassTarget(JointTarget):
         shares = np.bincount(encoded, weights=sample_weight, minlength=len(self.classes))
         self.prior = shares / shares.sum()
 
-    def class_weights(self, target: np.ndarray, class_weight: Any) -> np.ndarray:
-        """Weight of each class, (n_classes,), for a ``class_weight`` that is not None."""
+    def class_weights(self, target: np.ndarray, class_weight: ClassWeight) -> np.ndarray:
+        """Weight of each class, (n_classes,)."""
         if isinstance(class_weight, dict):
             return compute_class_weight(class_weight, classes=self.classes, y=self.classes[target])
         counts = np.bincount(target, minlength=len(self.classes))
         present = counts > 0
-        return np.where(present, len(target) / (present.sum() * np.maximum(counts, 1)), 1.0)
+        rarity = len(target) / (present.sum() * np.maximum(counts, 1))
+        weights: np.ndarray = np.where(present, rarity, 1.0)
+        return weights
 
     def in_net_order(self, by_class: np.ndarray) -> np.ndarray:
         """Put one number a class, or column, in the order in which the net has the classes."""
@@ -164,7 +174,8 @@ class ClassTarget(JointTarget):
 
     def as_given(self, encoded: np.ndarray) -> np.ndarray:
         """Target as the user wrote it."""
-        return self.classes[encoded]
+        given: np.ndarray = self.classes[encoded]
+        return given
 
     def tensor(self, encoded: np.ndarray) -> Tensor:
         """Target as the loss takes it."""
@@ -182,7 +193,8 @@ class ClassTarget(JointTarget):
         """Where the thresholds of an ordinal head start: at the shares of the classes."""
         shares = self.in_net_order(self.prior) + 1e-3
         below = np.cumsum(shares)[:-1] / shares.sum()
-        return np.log(below / (1 - below))
+        thresholds: np.ndarray = np.log(below / (1 - below))
+        return thresholds
 
     def first_outputs(self) -> np.ndarray:
         """Outputs (n_outputs,) of a net that knows nothing of a row yet."""
@@ -206,6 +218,7 @@ class ClassTarget(JointTarget):
 
     def probabilities(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
         """Probabilities (n_samples, n_classes), the prior for rows that are ``empty``."""
+        probabilities: np.ndarray
         if self.is_ordinal:
             edge = np.ones((len(outputs), 1))
             above = np.hstack([edge, expit(outputs), 0 * edge])
@@ -218,17 +231,18 @@ class ClassTarget(JointTarget):
     def margins(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
         """Scores (n_samples, n_classes), or (n_samples,) for two classes."""
         outputs[empty] = np.log(np.maximum(self.prior, 1e-12))
-        return outputs[:, 1] - outputs[:, 0] if len(self.classes) == 2 else outputs
+        if len(self.classes) > 2:
+            return outputs
+        lead: np.ndarray = outputs[:, 1] - outputs[:, 0]
+        return lead
 
     def decide(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
         """Most probable class of each row."""
-        return self.classes[self.probabilities(outputs, empty).argmax(axis=1)]
+        best: np.ndarray = self.classes[self.probabilities(outputs, empty).argmax(axis=1)]
+        return best
 
 
-# --- Target and outputs of a joint net that says which of several labels a row has ---
-
-
-def is_indicator(y: Any) -> bool:
+def is_indicator(y: object) -> bool:
     """Whether a target is a matrix that says which labels each row has."""
     if sparse.issparse(y):
         return True
@@ -236,7 +250,7 @@ def is_indicator(y: Any) -> bool:
         matrix = np.asarray(y)
     except ValueError:  # ragged
         return False
-    # What is not finite is told by the checks of a target of classes.
+    # What is not finite is left to the checks of a target of classes, which refuse it.
     whole = matrix.dtype.kind in "biu" or (matrix.dtype.kind == "f" and np.isfinite(matrix).all())
     return matrix.ndim == 2 and whole and type_of_target(matrix) == "multilabel-indicator"
 
@@ -252,7 +266,7 @@ class _WeightedLabels(nn.Module):
         self.register_buffer("weights", torch.as_tensor(weights, dtype=torch.float32))
 
     def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
-        losses = self.loss(outputs, target)
+        losses: Tensor = self.loss(outputs, target)
         if losses.shape != target.shape:
             raise ValueError(
                 "class_weight needs a loss that gives a value for each label, not one a row. Leave"
@@ -267,7 +281,7 @@ class LabelTarget(JointTarget):
     Parameters
     ----------
     owner : str
-        Who asks, for messages.
+        Class of the estimator, for messages.
 
     Attributes
     ----------
@@ -295,7 +309,7 @@ class LabelTarget(JointTarget):
         """Width of the net's output."""
         return len(self.classes)
 
-    def set_loss(self, loss: Any, params: dict[str, Any] | None) -> None:
+    def set_loss(self, loss: str | nn.Module, params: Mapping[str, Any] | None) -> None:
         """Take the loss of the next training."""
         self.loss, self.params = loss, dict(params or {})
         if isinstance(loss, str) and loss == "ordinal":
@@ -303,9 +317,12 @@ class LabelTarget(JointTarget):
                 f"{self.owner}: loss='ordinal' is for classes in an order, but y is a matrix of"
                 " labels. Choose another loss."
             )
-        row_loss(self.owner, loss, self.kind, self.params)  # told before any cell is encoded
+        # Refuses wrong parameters before any cell is encoded.
+        row_loss(self.owner, loss, self.kind, self.params)
 
-    def encode(self, X: Any, y: Any, *, first: bool, classes: Any = None) -> np.ndarray:
+    def encode(
+        self, X: Frame, y: Any, *, first: bool, classes: np.ndarray | None = None
+    ) -> np.ndarray:
         """Check ``y``; a matrix of 0 and 1, whose width is learned in the ``first`` call."""
         target = y.toarray() if sparse.issparse(y) else np.asarray(y)
         if not is_indicator(target) or not np.isin(target, (0, 1)).all():
@@ -316,11 +333,11 @@ class LabelTarget(JointTarget):
         check_consistent_length(X, target)
         if first:
             self.classes = np.arange(target.shape[1])
-        n_told = target.shape[1] if classes is None else len(classes)
-        if not target.shape[1] == n_told == len(self.classes):
+        n_named = target.shape[1] if classes is None else len(classes)
+        if not target.shape[1] == n_named == len(self.classes):
             raise ValueError(
                 f"{self.owner}: y has {target.shape[1]} labels, but there are"
-                f" {len(self.classes) if n_told == target.shape[1] else n_told}. Give as many, or"
+                f" {len(self.classes) if n_named == target.shape[1] else n_named}. Give as many, or"
                 " call fit."
             )
         return target.astype(np.int64)
@@ -329,7 +346,7 @@ class LabelTarget(JointTarget):
         """Learn the prior."""
         self.prior = np.average(encoded, axis=0, weights=sample_weight)
 
-    def set_class_weight(self, target: np.ndarray, class_weight: Any) -> None:
+    def set_class_weight(self, target: np.ndarray, class_weight: ClassWeight | None) -> None:
         """Take weights of presence and absence of each label."""
         if class_weight is None:
             self.weights = None
@@ -366,7 +383,7 @@ class LabelTarget(JointTarget):
 
     def probabilities(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
         """Probability of each label, the prior for rows that are ``empty``."""
-        probabilities = expit(outputs)
+        probabilities: np.ndarray = expit(outputs)
         probabilities[empty] = self.prior
         return probabilities
 
@@ -378,10 +395,8 @@ class LabelTarget(JointTarget):
 
     def decide(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
         """0 or 1 for each row and label."""
-        return (self.margins(outputs, empty) > 0).astype(np.int64)
-
-
-# --- Target and outputs of a joint net that predicts values ---
+        has_label = self.margins(outputs, empty) > 0
+        return has_label.astype(np.int64)
 
 
 class ValueTarget(JointTarget):
@@ -390,7 +405,7 @@ class ValueTarget(JointTarget):
     Parameters
     ----------
     owner : str
-        Who asks, for messages.
+        Class of the estimator, for messages.
 
     Attributes
     ----------
@@ -401,7 +416,10 @@ class ValueTarget(JointTarget):
     """
 
     kind = "values"
-    is_value = True
+    n_targets: int
+    mean: np.ndarray
+    scale: np.ndarray
+    is_1d: bool
 
     def __init__(self, owner: str):
         self.owner = owner
@@ -411,15 +429,15 @@ class ValueTarget(JointTarget):
         """Width of the net's output."""
         return self.n_targets
 
-    def set_loss(self, loss: Any, params: dict[str, Any] | None) -> None:
+    def set_loss(self, loss: str | nn.Module, params: Mapping[str, Any] | None) -> None:
         """Take the loss of the next training."""
         self.loss, self.params = loss, dict(params or {})
-        self.criterion()  # what is wrong with the parameters is told before any cell is encoded
+        self.criterion()  # refuses wrong parameters before any cell is encoded
 
-    def encode(self, X: Any, y: Any, *, first: bool) -> np.ndarray:
+    def encode(self, X: Frame, y: ArrayLike, *, first: bool) -> np.ndarray:
         """Check ``y``; values (n_samples, n_targets), whose number the ``first`` call learns."""
-        y = regression_target(X, y, self.owner, multi_output=True)
-        target = y.reshape(len(y), -1)
+        given = regression_target(X, y, self.owner, multi_output=True)
+        target = given.reshape(len(given), -1)
         if first:
             self.n_targets = target.shape[1]
         if target.shape[1] != self.n_targets:
@@ -427,7 +445,7 @@ class ValueTarget(JointTarget):
                 f"{self.owner}: y has {target.shape[1]} targets, but had"
                 f" {self.n_targets} before. Give as many, or call fit."
             )
-        self.is_1d = y.ndim == 1
+        self.is_1d = given.ndim == 1
         return target
 
     def learn(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> None:
@@ -470,5 +488,5 @@ class ValueTarget(JointTarget):
     def decide(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
         """Values, the mean of the training target for rows that are ``empty``."""
         outputs[empty] = 0.0
-        values = outputs * self.scale + self.mean
+        values: np.ndarray = outputs * self.scale + self.mean
         return values[:, 0] if self.is_1d else values
