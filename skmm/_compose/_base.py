@@ -23,7 +23,7 @@ __all__ = [
     "Columns",
     "Modalities",
     "Modality",
-    "Predictor",
+    "SupervisedEstimator",
     "Transformer",
     "is_predictor",
     "presence",
@@ -41,7 +41,7 @@ class Transformer(Protocol):
         """Return features of the cells, (n_samples, n_features)."""
 
 
-class Predictor(Protocol):
+class SupervisedEstimator(Protocol):
     """Any scikit-learn classifier or regressor, or a pipeline that ends in one."""
 
     def fit(self, X: Any, y: Any) -> Any:

@@ -25,7 +25,7 @@ from skmm._compose._base import (
     BaseMultimodalEstimator,
     Columns,
     Modality,
-    Predictor,
+    SupervisedEstimator,
     Transformer,
     is_predictor,
 )
@@ -50,7 +50,7 @@ __all__ = ["BaseLateFusion", "weighable"]
 _Params: TypeAlias = dict[str, dict[str, Any]]  # fit parameters by modality
 # Triples, in which a predictor may take the cells as they are.
 _VotingModalities: TypeAlias = (
-    Literal["auto"] | Sequence[tuple[str, Transformer | Predictor | str, Columns]]
+    Literal["auto"] | Sequence[tuple[str, Transformer | SupervisedEstimator | str, Columns]]
 )
 _Splitter: TypeAlias = BaseCrossValidator | BaseShuffleSplit
 
@@ -74,10 +74,10 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         self,
         modalities: _VotingModalities = "auto",
         *,
-        estimator: Predictor | None = None,
+        estimator: SupervisedEstimator | None = None,
         rule: Literal["stacking", "weighted", "mean", "vote", "max", "product"] = "stacking",
         weights: ArrayLike | None = None,
-        final_estimator: Predictor | None = None,
+        final_estimator: SupervisedEstimator | None = None,
         cv: int | _Splitter | Iterable[tuple[np.ndarray, np.ndarray]] | None = 5,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
@@ -102,11 +102,11 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         """Check ``y``; class indices or values."""
 
     @abstractmethod
-    def _default_estimator(self) -> Predictor:
+    def _default_estimator(self) -> SupervisedEstimator:
         """Estimator of a modality, over standardised features."""
 
     @abstractmethod
-    def _default_final(self) -> Predictor:
+    def _default_final(self) -> SupervisedEstimator:
         """Estimator over the stacked votes."""
 
     @abstractmethod

@@ -8,7 +8,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 
-from skmm._compose._base import Predictor
+from skmm._compose._base import SupervisedEstimator
 from skmm._compose._target_checks import class_indices
 from skmm._frame._types import Frame
 from skmm.fusion._late import BaseLateFusion, weighable
@@ -148,12 +148,14 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
         self.classes_, indices = class_indices(X, y, type(self).__name__)
         return indices
 
-    def _default_estimator(self) -> Predictor:
-        logistic: Predictor = weighable(LogisticRegression(C=5.0, tol=1e-5, max_iter=2000))
+    def _default_estimator(self) -> SupervisedEstimator:
+        logistic: SupervisedEstimator = weighable(
+            LogisticRegression(C=5.0, tol=1e-5, max_iter=2000)
+        )
         return logistic
 
-    def _default_final(self) -> Predictor:
-        logistic: Predictor = LogisticRegression(C=0.1, max_iter=1000)
+    def _default_final(self) -> SupervisedEstimator:
+        logistic: SupervisedEstimator = LogisticRegression(C=0.1, max_iter=1000)
         return logistic
 
     def _n_outputs(self) -> int:

@@ -8,7 +8,7 @@ from sklearn.base import RegressorMixin
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 
-from skmm._compose._base import Predictor
+from skmm._compose._base import SupervisedEstimator
 from skmm._compose._target_checks import regression_target
 from skmm._constraints import StrOptions
 from skmm._frame._types import Frame
@@ -123,12 +123,12 @@ class LateFusionRegressor(RegressorMixin, BaseLateFusion):
     def _encode_target(self, X: Frame, y: ArrayLike) -> np.ndarray:
         return regression_target(X, y, type(self).__name__)
 
-    def _default_estimator(self) -> Predictor:
-        ridge: Predictor = weighable(RidgeCV(alphas=np.logspace(-3, 4, 15)))
+    def _default_estimator(self) -> SupervisedEstimator:
+        ridge: SupervisedEstimator = weighable(RidgeCV(alphas=np.logspace(-3, 4, 15)))
         return ridge
 
-    def _default_final(self) -> Predictor:
-        ridge: Predictor = RidgeCV(alphas=np.logspace(-3, 3, 7))
+    def _default_final(self) -> SupervisedEstimator:
+        ridge: SupervisedEstimator = RidgeCV(alphas=np.logspace(-3, 3, 7))
         return ridge
 
     def _n_outputs(self) -> int:

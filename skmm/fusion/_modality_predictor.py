@@ -8,7 +8,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
-from skmm._compose._base import Modality, Predictor, is_predictor
+from skmm._compose._base import Modality, SupervisedEstimator, is_predictor
 from skmm._compose._block import Block, params_of_rows, seeded_clone
 from skmm._frame._column import take_rows
 from skmm._frame._types import CellColumn, Frame
@@ -39,7 +39,9 @@ class ModalityPredictor:
         Whether the modality is there in rows of one class only.
     """
 
-    def __init__(self, modality: Modality, estimator: Predictor, *, scales: bool, seed: int):
+    def __init__(
+        self, modality: Modality, estimator: SupervisedEstimator, *, scales: bool, seed: int
+    ):
         self.block = Block(modality, seed)
         self.name = modality.name
         self.predicts_cells = is_predictor(modality.middle)
