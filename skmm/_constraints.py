@@ -147,8 +147,13 @@ def refuse_unused(estimator: object, names: Iterable[str], reason: str) -> None:
     defaults = inspect.signature(type(estimator)).parameters
     for name in names:
         value, default = getattr(estimator, name), defaults[name].default
-        if value is not default and not (type(value) is type(default) and value == default):
+        if value is not default and not (_is_plain(value) and value == default):
             raise ValueError(
                 f"{type(estimator).__name__}: {name}={value!r} has no effect {reason}. Leave it"
                 " out, or change the other setting."
             )
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value may be compared: an array, say, gives no single answer."""
+    return isinstance(value, bool | int | float | str | tuple)

@@ -58,8 +58,6 @@ _DEEP_OPTIONS = (
     "dropout",
     "max_epochs",
     "trainer",
-    "device",
-    "verbose",
 )
 
 

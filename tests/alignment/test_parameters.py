@@ -188,8 +188,6 @@ DEEP_ALONE = {
     "dropout": 0.5,
     "max_epochs": 7,
     "trainer": Trainer(),
-    "device": "cpu",
-    "verbose": 1,
 }
 ADDING_UP = {"trainer": Trainer(accumulate=2)}
 USELESS = [

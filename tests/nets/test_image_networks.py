@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from skmm.nets import GANImageGenerator, ImageDiscriminator, ImageUNet
-from skmm.nets._image_layers import (
+from skmm.nets._image_networks import (
     ModulatedBlock,
     SpectralConv2d,
     SpectralLinear,

@@ -431,7 +431,7 @@ def test_errors_travel_between_processes():
 
 
 def test_without_the_packages(monkeypatch):
-    from skmm.readers import _audio_file
+    from skmm.readers import _audio as _audio_file
 
     def absent(name, *, needed_by):
         raise MissingExtraError(f"{needed_by} needs {name}")
