@@ -139,6 +139,8 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
     True
     """
 
+    module_: "AutoencoderModule"
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseDecodingAlignment._parameter_constraints,
         **TrainedNetworkMixin._training_constraints,
@@ -191,8 +193,6 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
-
-    module_: "AutoencoderModule"
 
     def _check_settings(self) -> None:
         trainer = self._checked_trainer()

@@ -92,13 +92,13 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         Name in scikit-learn's ``PAIRWISE_KERNEL_FUNCTIONS``, for ``kind="kernel"``, as all that
         follows up to ``n_landmarks``. Features are standardised before.
     gamma, degree, coef0 : float or None, default=None
-        Parameters of the kernel; None is scikit-learn's choice, for ``gamma`` one over the number
-        of features.
+        Parameters of the kernel, of those that it has; None is scikit-learn's choice, for
+        ``gamma`` one over the number of features.
     n_landmarks : int, default=500
         Rows that span the features of a kernel; time grows with its third power.
     hidden_sizes : tuple of int, default=(128,)
-        Hidden layers of each network, for ``kind="deep"``, as all that follows up to
-        ``trainer``, ``device`` and ``verbose``.
+        Hidden layers of each network, for ``kind="deep"`` alone, as all that follows up to
+        ``trainer``, and ``device`` and ``verbose``.
     dropout : float, default=0.0
         Share of the hidden units that is zeroed in training.
     max_epochs : int, default=None
@@ -187,6 +187,8 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     >>> alignment.transform_modality(X[["sound"]], "sound").shape
     (300, 2)
     """
+
+    module_: DeepCCAModule
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseBlockAlignment._parameter_constraints,

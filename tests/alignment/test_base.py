@@ -1,7 +1,6 @@
 """What every alignment does, on one whose space is known: the first numbers of each modality."""
 
 import pickle
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from sklearn.utils import estimator_html_repr
 from skmm._training._batches import EncoderInputs, FeatureInputs
 from skmm.alignment._blocks import BaseBlockAlignment, BaseDecodingAlignment
 from skmm.alignment._recall import content_codes, recall
+from skmm.encoders._training_inputs import CellTensors, TrainingInputs
 from skmm.exceptions import ModalityMissingError, ModalityWarning
 
 TRIPLES = [
@@ -203,9 +203,9 @@ def test_content_codes_of_what_an_encoder_reads():
     other = torch.tensor([0, 0, 0, 1, 0])
     every = torch.ones(5, dtype=torch.bool)
     partly = torch.tensor([True, True, True, True, False])
-    first = SimpleNamespace(present=every, inputs={"x": values})
-    second = SimpleNamespace(present=partly, inputs={"y": other})
-    inputs = EncoderInputs(SimpleNamespace(columns=(first, second)), every)
+    first = CellTensors(every, {"x": values})
+    second = CellTensors(partly, {"y": other})
+    inputs = EncoderInputs(TrainingInputs((first, second)), every)
     assert content_codes(inputs).tolist() == [0, 0, 1, 2, 3]
 
 
