@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import CountVectorizer
 
-from skmm import ImageGenerator
+from skmm import ImageGenerator, Trainer
 from skmm.datasets import load_glyphs_retrieval
 from skmm.generation import FlowMatching
 
@@ -44,10 +44,8 @@ generator = ImageGenerator(
     n_channels=16,
     n_components=32,
     dropout=0.0,
-    batch_size=16,
-    learning_rate=2e-3,
+    trainer=Trainer(batch_size=16, learning_rate=2e-3, early_stopping=False),
     max_epochs=55,
-    early_stopping=False,
     random_state=0,
 ).fit(train[["name"]], train["image"])
 drawn = generator.predict(test[["name"]])

@@ -22,7 +22,7 @@ import pandas as pd
 from PIL import Image, ImageDraw
 from sklearn.model_selection import GroupShuffleSplit
 
-from skmm import ImageEncoder, QuestionAnswerer
+from skmm import ImageEncoder, QuestionAnswerer, Trainer
 from skmm.inspection import modality_shapley
 
 COLOURS = {"red": "#d62728", "blue": "#1f77b4", "green": "#2ca02c", "yellow": "#f0c000"}
@@ -81,7 +81,7 @@ train, test = next(splitter.split(X, y, groups=frame["number"]))
 X_test, y_test = X.iloc[test], y.iloc[test]
 
 picture = ("picture", ImageEncoder(), ["picture"])
-options = {"max_epochs": 20, "early_stopping": False, "random_state": 0}
+options = {"max_epochs": 20, "trainer": Trainer(early_stopping=False), "random_state": 0}
 answerer = QuestionAnswerer([picture], **options).fit(X.iloc[train], y.iloc[train])
 accuracy = pd.Series(
     {

@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from skmm import AudioEncoder, CaptionGenerator
+from skmm import AudioEncoder, CaptionGenerator, Trainer
 from skmm.metrics import exact_match
 
 SEED = 0
@@ -64,9 +64,7 @@ transcripts = CaptionGenerator(
     n_components=64,
     n_layers=1,
     max_epochs=12,
-    batch_size=16,
-    learning_rate=3e-3,
-    early_stopping=False,
+    trainer=Trainer(batch_size=16, learning_rate=3e-3, early_stopping=False),
     scoring="exact_match",
     random_state=SEED,
 ).fit(X_train, y_train)

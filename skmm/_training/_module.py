@@ -17,6 +17,7 @@ __all__ = [
     "Imputer",
     "JointModule",
     "ModalityEncoders",
+    "fuse_checked",
     "make_imputer",
 ]
 
@@ -167,15 +168,7 @@ class JointModule(nn.Module):
     def fuse(self, tokens: Tokens, known: Tokens) -> Tensor:
         """Return the fused vectors of what was gathered, (n_rows, n_components)."""
         tokens, masks = self.encoders.completed(tokens, known)
-        fused: Tensor = self.fusion(tokens, masks)
-        n_rows = len(next(iter(masks.values())))
-        if fused.shape != (n_rows, self.n_components):
-            raise ValueError(
-                f"strategy {type(self.fusion).__name__} gave a tensor of shape"
-                f" {tuple(fused.shape)} for {n_rows} rows, but n_components is"
-                f" {self.n_components}. Make the two the same."
-            )
-        return fused
+        return fuse_checked(self.fusion, tokens, masks, self.n_components)
 
     def weights(self, batch: Batch) -> Tensor:
         """Return the weight of each modality, (n_rows, n_modalities); NaN where it is absent.
@@ -200,6 +193,18 @@ class JointModule(nn.Module):
     def take_auxiliary(self) -> Tensor | None:
         """Return what is added to the loss of each row of the last training batch, if anything."""
         return self.encoders.take_auxiliary()
+
+
+def fuse_checked(fusion: nn.Module, tokens: Tokens, masks: Tokens, n_components: int) -> Tensor:
+    """Return the fused vectors, (n_rows, n_components); a fusion of the user's may give others."""
+    fused: Tensor = fusion(tokens, masks)
+    n_rows = len(next(iter(masks.values())))
+    if fused.shape != (n_rows, n_components):
+        raise ValueError(
+            f"strategy {type(fusion).__name__} gave a tensor of shape {tuple(fused.shape)} for"
+            f" {n_rows} rows, but n_components is {n_components}. Make the two the same."
+        )
+    return fused
 
 
 # --- Imputers: what replaces a modality that a row does not have ---

@@ -90,7 +90,7 @@ class Trainer(BaseEstimator):
         Added to the training; copies are used.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of matrix products in training (autocast). ``"auto"`` is bfloat16 on a GPU that
-        has it where an encoder is trained, else float32.
+        has it where an encoder is trained or images are generated, else float32.
 
     See Also
     --------
@@ -108,7 +108,10 @@ class Trainer(BaseEstimator):
     AutoencoderAlignment      128 [b]     1e-3           1e-2          None           True
     CCAAlignment, deep        1024 [d]    1e-3           1e-2          None           False [c]
     captions, series          64 [e]      1e-3           1e-2          1.0 [f]        True
-    images                    64 [e]      1e-3           0 [g]         1.0 [f]        True
+    answers, chosen           64          1e-3           1e-2          None           True
+    answers, written          64 [e]      1e-3           1e-2          1.0 [f]        True
+    images, flow matching     64 [e]      1e-3           0 [g]         1.0 [f]        True
+    images, GAN               64 [e]      3e-4 [h]       0 [g]         None [i]       False [j]
     ========================  ==========  =============  ============  =============  ==============
 
     - [a] 3e-4 under attention among tokens, whose layers diverge with larger steps.
@@ -119,6 +122,9 @@ class Trainer(BaseEstimator):
     - [e] A row is a whole sequence or image; a step over 64 of them uses the machine well.
     - [f] Errors of many steps of a decoder add up, and their gradients are sometimes huge.
     - [g] The moving average of the weights regularizes, and decay pulls it towards zero.
+    - [h] Of the generator; ``GAN`` has that of the discriminator.
+    - [i] One norm of both gradients would let the larger one shorten the step of the other network.
+    - [j] The losses of the two networks do not say how good the images are.
 
     References
     ----------
@@ -348,15 +354,16 @@ class Trainer(BaseEstimator):
             n_iter_no_change=self.n_iter_no_change,
             callbacks=callbacks,
             device=device,
-            half=self._is_half(device, bool(networks)),
+            half=self._is_half(device, module),
             verbose=verbose,
         )
 
-    def _is_half(self, device: torch.device, trains_encoders: bool) -> bool:
+    def _is_half(self, device: torch.device, module: nn.Module) -> bool:
         if self.dtype != "auto":
             return self.dtype == "bfloat16"
-        # A small net over features gains nothing by it.
-        return trains_encoders and resolve_dtype("auto", device) == torch.bfloat16
+        # A small net over features gains nothing by it; a module may say otherwise.
+        gains = bool(getattr(module, "gains_by_half", _trained_encoders(module)))
+        return gains and resolve_dtype("auto", device) == torch.bfloat16
 
 
 def _given(value: _Value | Auto, default: _Value) -> _Value:

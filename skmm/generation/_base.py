@@ -1,29 +1,27 @@
 """What generators share: training under the modalities of a frame, and methods as parameters."""
 
-import copy
-from collections.abc import Collection, Iterator
-from inspect import signature
-from typing import Any, ClassVar, Self, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import Tags, check_random_state
-from torch import Tensor, nn
+from sklearn.utils import Tags
 
 from skmm._compose._base import BaseMultimodalEstimator
-from skmm._compose._callbacks import CallbackSupportMixin
+from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter
 from skmm._compose._sequence_block import block_of
-from skmm._constraints import RandomState
+from skmm._constraints import POSITIVE_INT, StrOptions, refuse_unused
+from skmm._environment._device import resolve_device
 from skmm._frame._types import Frame
+from skmm._training._batches import Batch, dataset_of
 from skmm._training._inputs import JointInputs
-from skmm._training._net import Report
-from skmm._training._trainer import TrainingMixin
-from skmm.generation._memory_modules import MemoryModule
+from skmm._training._module import ModalityEncoders
+from skmm._training._network import TrainedNetworkMixin
+from skmm._training._target import Target
+from skmm._training._trainer import Trainer
 
-__all__ = ["BaseGenerator", "BaseMethod", "MethodsMixin", "refuse_useless"]
-
-_Module = TypeVar("_Module", bound=MemoryModule)
+__all__ = ["BaseGenerator", "BaseMethod", "MethodsMixin", "chosen_rows"]
 
 
 # --- Methods as parameters: an object with parameters of its own, or the shorthand for one ---
@@ -50,7 +48,7 @@ class MethodsMixin:
     """Nested parameters of methods that may be given by a shorthand, such as ``"beam"``."""
 
     # Of each parameter that takes a method: its shorthands and what they stand for.
-    _shorthands: ClassVar[dict[str, dict[str, type[BaseMethod]]]] = {}
+    _shorthands: ClassVar[Mapping[str, Mapping[str, type[BaseEstimator]]]] = {}
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters of this estimator, its transformers and its methods.
@@ -73,140 +71,123 @@ class MethodsMixin:
             known = self._shorthands.get(name, {})
             if inner and isinstance(value, str) and value in known:
                 params[name] = known[value]()
-        super().set_params(**params)  # type: ignore[misc]
+        super().set_params(**params)  # type: ignore[misc]  # a mixin
         return self
 
     def __copy__(self) -> Self:
-        # The copy shares the trained network, and has methods of its own: set_params on it leaves
-        # the original as it is. It does not go through __getstate__, which moves the network.
+        # The copy shares the trained network, and nothing that set_params changes. It does not go
+        # through __getstate__, which moves the network.
         new = type(self).__new__(type(self))
         new.__dict__.update(self.__dict__)
-        for name in self._shorthands:
-            value = getattr(self, name)
-            if isinstance(value, BaseMethod):
+        for name in ("trainer", "strategy", *self._shorthands):
+            value = getattr(self, name, None)
+            if isinstance(value, BaseEstimator):
                 setattr(new, name, clone(value))
         return new
-
-
-def refuse_useless(estimator: BaseEstimator, setting: str, names: Collection[str]) -> None:
-    """Refuse parameters that another one makes useless, where they are not at their default.
-
-    Parameters
-    ----------
-    estimator : estimator
-        Whose parameters.
-    setting : str
-        Parameter whose value makes the others useless.
-    names : collection of str
-        The others.
-    """
-    known = signature(type(estimator)).parameters
-    for name in names:
-        value, default = getattr(estimator, name), known[name].default
-        if value is not default and value != default:
-            raise ValueError(
-                f"{type(estimator).__name__}: {name} has no effect with"
-                f" {setting}={getattr(estimator, setting)!r}, got {value!r}. Leave it out."
-            )
 
 
 # --- Training ---
 
 
-class BaseGenerator(MethodsMixin, TrainingMixin, CallbackSupportMixin, BaseMultimodalEstimator):
+class BaseGenerator(
+    MethodsMixin, TrainedNetworkMixin, CallbackSupportMixin, BaseMultimodalEstimator
+):
     """A network under which cells of some modalities become cells of another one.
 
     A subclass writes ``fit`` and ``predict``.
     """
 
-    accumulate = 1
-    _default_step_size: ClassVar[float] = 1e-3  # what learning_rate="auto" is
+    _target: Target
 
-    # Parameters of the generator, for type checkers.
+    # Parameters of the generator.
     granularity: str
     max_tokens: int | None
-    dropout: float
     modality_dropout: float
-    callbacks: list[Any] | None
-    random_state: RandomState
 
-    _training_constraints: ClassVar[dict[str, Any]] = {
-        name: constraint
-        for name, constraint in TrainingMixin._training_constraints.items()
-        if name != "accumulate"
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseMultimodalEstimator._parameter_constraints,
+        **TrainedNetworkMixin._training_constraints,
+        "granularity": [StrOptions({"pooled", "sequence"})],
+        "max_tokens": [*POSITIVE_INT, None],
     }
 
-    def _check_params(self) -> None:
+    def _check_params(self) -> Trainer:
         """Refuse parameters out of range, and those that others make useless."""
         self._validate_params()
         if self.granularity == "pooled":
-            refuse_useless(self, "granularity", ["max_tokens"])
+            refuse_unused(self, ["max_tokens"], "with granularity='pooled'")
+        return self._checked_trainer()
 
-    def _frozen_inputs(self, X: Frame) -> tuple[JointInputs, int]:
-        """Inputs whose frozen transformers are fitted, and the seed of the rest."""
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        blocks = [
-            block_of(own, seed, granularity=self.granularity, max_tokens=self.max_tokens)
-            for own in self._resolve(X)
-        ]
-        inputs = JointInputs(blocks)
-        no_target: Any = None
-        # Before torch is seeded, for that lets in one thread of the process at a time.
-        inputs.fit_frozen(X, no_target)
-        return inputs, seed
-
-    def _all_inputs(
-        self, X: Frame, inputs: JointInputs
-    ) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
-        """Tensors of all rows, and the networks that are trained, started."""
-        no_target: Any = None
-        tensors, networks = inputs.fit(X, no_target)
+    def _encode(self, X: Frame, seed: int) -> JointInputs:
+        """Fit what is frozen, and leave out what cannot be used."""
+        inputs = JointInputs(
+            [
+                block_of(own, seed, granularity=self.granularity, max_tokens=self.max_tokens)
+                for own in self._resolve(X)
+            ]
+        )
+        inputs.encode(X)
         inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)
-        return tensors, networks
+        return inputs
 
-    def _make_memory_module(
-        self,
-        kind: type[_Module],
-        inputs: JointInputs,
-        networks: dict[str, nn.Module],
-        decoder: nn.Module,
-    ) -> _Module:
-        """Build a module of a kind whose decoder looks at what the inputs give."""
-        return kind(
-            {block.name: inputs.widths[block.name] for block in inputs.blocks},
-            networks,
-            decoder,
-            dropout=self.dropout,
+    def _make_encoders(self, inputs: JointInputs) -> ModalityEncoders:
+        return ModalityEncoders(
+            list(inputs.widths),
+            inputs.networks,
             modality_dropout=self.modality_dropout,
             granularity=self.granularity,
             max_tokens=self.max_tokens,
         )
 
-    def _all_callbacks(self, reporter: object, *own: tuple[str, object]) -> list[object]:
-        """Copies of the user's callbacks, those of the method, and the report of progress."""
-        return [
-            *copy.deepcopy(list(self.callbacks or [])),
-            *own,
-            ("skmm_report", Report(reporter)),
-        ]
+    def _train_on(
+        self,
+        trainer: Trainer,
+        X: Frame,
+        batch: Batch,
+        target: np.ndarray,
+        places: np.ndarray,
+        seed: int,
+        reporter: TaskReporter,
+        callbacks: tuple[tuple[str, object], ...] = (),
+    ) -> None:
+        """Train on a batch, a part of it held out, and take over what was learned.
 
-    def _step_size(self) -> float:
-        if self.learning_rate == "auto":
-            return self._default_step_size
-        return float(self.learning_rate)
+        ``places`` are the rows of ``X`` that the rows of the batch come from, in order. All that
+        come from one row are on one side.
+        """
+        device, goal = resolve_device(self.device), self._target.tensor(target)
+        rows = np.unique(places)
+        held_out = trainer.hold_out(rows, None, self._training_defaults(), seed)
+        is_held = np.isin(places, held_out)
+        train, valid = np.flatnonzero(~is_held), np.flatnonzero(is_held)
+        self.history_ = []
+        self._train(
+            trainer,
+            dataset_of(batch, goal, train, device, self._inputs.renewal(X, places[train], device)),
+            self._target.criterion(),
+            valid=dataset_of(batch, goal, valid, device) if len(valid) else None,
+            callbacks=callbacks,
+            reporter=reporter,
+        )
+        self._inputs.end_training(self.module_.encoders)
+        self.modalities_ = [block.triple for block in self._inputs.blocks]
 
-    def _batches(
-        self, inputs: dict[str, Tensor], rows: np.ndarray, device: torch.device
-    ) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
-        """Rows in parts, each with its tensors on the device."""
-        step = self.module_.rows_at_once
+    def _parts(self, batch: Batch, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
+        """Yield some rows after the others, with what the network gets of them."""
+        device, step = self._placed(), self.module_.rows_at_once
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
-            chosen = torch.from_numpy(some)
-            yield some, {name: tensor[chosen].to(device) for name, tensor in inputs.items()}
+            yield some, batch.rows(torch.from_numpy(some)).to(device)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False  # its target is cells, which no common check has
         tags.target_tags.required = True
         return tags
+
+
+def chosen_rows(batch: Batch, places: np.ndarray) -> Batch:
+    """Return rows of a batch; where they are all that there are, without a copy."""
+    if np.array_equal(places, np.arange(len(batch))):
+        return batch
+    return batch.rows(torch.from_numpy(places))

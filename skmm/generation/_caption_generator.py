@@ -8,23 +8,24 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import Tensor
 
-from skmm._compose._base import BaseMultimodalEstimator, Modalities, Modality
+from skmm._compose._base import Modalities, Modality
 from skmm._compose._callbacks import TaskReporter, with_callbacks
 from skmm._constraints import (
     FRACTION,
     POSITIVE_INT,
-    RANDOM_STATE,
-    VERBOSE,
     Interval,
     RandomState,
     StrOptions,
+    refuse_unused,
 )
 from skmm._environment._device import seeded
-from skmm._frame._column import n_rows, take_rows
+from skmm._frame._column import n_rows
 from skmm._frame._types import CellColumn, Frame
-from skmm.generation._base import BaseGenerator, BaseMethod, refuse_useless
+from skmm._training._inputs import JointInputs
+from skmm._training._trainer import Trainer, TrainingDefaults, threads_for
+from skmm.generation._base import BaseGenerator, BaseMethod, chosen_rows
 from skmm.generation._decoding import (
     DECODINGS,
     BaseDecoding,
@@ -32,11 +33,9 @@ from skmm.generation._decoding import (
     log_likelihood,
     resolve_decoding,
 )
-from skmm.generation._memory_modules import PREFIX, TEXT, CaptionGeneratorModule
+from skmm.generation._memory_modules import CaptionBatch, CaptionGeneratorModule
 from skmm.generation._text_targets import (
-    TextTokenizer,
-    TokenTarget,
-    padded_ids,
+    TextTarget,
     prefix_ids,
     prefixes_of_rows,
     resolve_others,
@@ -44,7 +43,7 @@ from skmm.generation._text_targets import (
 )
 from skmm.metrics import make_text_scorer
 from skmm.metrics._scorers import TEXT_METRICS
-from skmm.nets import GRUDecoder, TextDecoder, TokenLoss, TransformerDecoder
+from skmm.nets import GRUDecoder, TextDecoder, TokenLoss, TokenMemory, TransformerDecoder
 
 __all__ = ["CaptionGenerator"]
 
@@ -106,32 +105,11 @@ class CaptionGenerator(BaseGenerator):
     scoring : str or callable, default="corpus_bleu"
         What ``score`` measures: a name that :func:`~skmm.metrics.make_text_scorer` takes, or a
         function of ``(y_true, y_pred)``.
-    max_epochs : int, default=100
-        Most passes over the training texts.
-    batch_size : int, default=64
-        Texts per step.
-    learning_rate : float or "auto", default="auto"
-        Step size of AdamW; ``"auto"`` is 1e-3.
-    encoder_learning_rate : float or "auto", default="auto"
-        Step size of the encoders that are trained with the decoder. ``"auto"`` is, for pretrained
-        ones, 5e-5 for the last blocks, 2e-5 for all and 2e-4 for adapters; from scratch that of
-        the decoder.
-    warmup : float, default=0
-        Epochs in which all step sizes grow evenly from nothing, such as 1 or 0.5.
-    weight_decay : float, default=1e-2
-        Decoupled weight decay of AdamW.
-    max_grad_norm : float, default=1.0
-        Norm to which the gradient of a step is shortened where it is longer; None leaves it.
-    early_stopping : bool, default=True
-        Whether to hold out a part of the training rows, stop when the likelihood of their texts
-        no longer rises, and go back to the best epoch. With fewer than 40 rows nothing is held
-        out.
-    validation_fraction : float, default=0.1
-        Share of the rows held out.
-    n_iter_no_change : int, default=10
-        Epochs without a better loss after which training stops.
-    callbacks : list of skorch callbacks, default=None
-        Added to the training; copies are used.
+    max_epochs : int, default=None
+        Most passes over the training texts; None is the trainer's, 100.
+    trainer : Trainer, default=None
+        How the network is trained: step sizes, batches, early stopping, callbacks. None is
+        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality, and has no prefix, gets None, a missing text, or
         ``ModalityMissingError`` is raised.
@@ -140,9 +118,6 @@ class CaptionGenerator(BaseGenerator):
         absent in every row.
     device : str, default="auto"
         Where the decoder is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-    dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of matrix products in training (autocast). ``"auto"`` is bfloat16 on a GPU that
-        has it where an encoder is trained, else float32.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order, dropout, the held-out part, and of what :class:`NucleusSampling`
         draws.
@@ -199,7 +174,7 @@ class CaptionGenerator(BaseGenerator):
 
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from skmm import CaptionGenerator
+    >>> from skmm import CaptionGenerator, Trainer
     >>> rng = np.random.default_rng(0)
     >>> colour, size = rng.integers(0, 3, 200), rng.integers(0, 2, 200)
     >>> seen = np.column_stack([np.eye(3)[colour], size]) + 0.1 * rng.standard_normal((200, 4))
@@ -208,7 +183,7 @@ class CaptionGenerator(BaseGenerator):
     >>> X = pd.DataFrame({"camera": list(seen)})
     >>> captions = CaptionGenerator(
     ...     [("seen", "passthrough", ["camera"])], n_components=32, max_epochs=20,
-    ...     learning_rate=3e-3, scoring="exact_match", random_state=0,
+    ...     trainer=Trainer(learning_rate=3e-3), scoring="exact_match", random_state=0,
     ... ).fit(X[:150], y[:150])
     >>> captions.predict(pd.DataFrame({"camera": [[0.0, 0.9, 0.1, 1.0], None]}))
     array(['One large green thing.', None], dtype=object)
@@ -236,18 +211,15 @@ class CaptionGenerator(BaseGenerator):
     """
 
     module_: CaptionGeneratorModule
-    _code = TokenTarget()
+    _target: TextTarget
     _shorthands: ClassVar[dict[str, dict[str, type[BaseMethod]]]] = {"decoding": DECODINGS}
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseMultimodalEstimator._parameter_constraints,
-        **BaseGenerator._training_constraints,
+        **BaseGenerator._parameter_constraints,
         "prefix": [str, Interval(Integral, 0, None, closed="left"), None],
         "decoder": [StrOptions({"transformer", "gru"})],
         "tokenizer": [StrOptions({"word", "bpe", "character"})],
         "max_vocabulary": POSITIVE_INT,
-        "granularity": [StrOptions({"pooled", "sequence"})],
-        "max_tokens": [*POSITIVE_INT, None],
         "n_components": POSITIVE_INT,
         "n_heads": POSITIVE_INT,
         "n_layers": POSITIVE_INT,
@@ -257,8 +229,6 @@ class CaptionGenerator(BaseGenerator):
         "decoding": [StrOptions(set(DECODINGS)), BaseDecoding],
         "max_length": [*POSITIVE_INT, None],
         "scoring": [StrOptions(set(TEXT_METRICS)), callable],
-        "random_state": RANDOM_STATE,
-        "verbose": VERBOSE,
     }
 
     def __init__(
@@ -280,21 +250,11 @@ class CaptionGenerator(BaseGenerator):
         decoding: Decoding = "greedy",
         max_length: int | None = None,
         scoring: str | Callable[..., float] = "corpus_bleu",
-        max_epochs: int = 100,
-        batch_size: int = 64,
-        learning_rate: float | Literal["auto"] = "auto",
-        encoder_learning_rate: float | Literal["auto"] = "auto",
-        warmup: float = 0,
-        weight_decay: float = 1e-2,
-        max_grad_norm: float | None = 1.0,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        callbacks: list[Any] | None = None,
+        max_epochs: int | None = None,
+        trainer: Trainer | None = None,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
-        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
         random_state: RandomState = None,
         verbose: bool | int = 0,
     ):
@@ -315,20 +275,10 @@ class CaptionGenerator(BaseGenerator):
         self.max_length = max_length
         self.scoring = scoring
         self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.encoder_learning_rate = encoder_learning_rate
-        self.warmup = warmup
-        self.weight_decay = weight_decay
-        self.max_grad_norm = max_grad_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.callbacks = callbacks
+        self.trainer = trainer
         self.all_missing = all_missing
         self.missing_columns = missing_columns
         self.device = device
-        self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
 
@@ -350,29 +300,32 @@ class CaptionGenerator(BaseGenerator):
         self : object
             The fitted generator.
         """
-        self._check_params()
+        trainer, X, texts, prefixes = self._check(X, y)
+        seed = self._draw_seed()
+        # Before torch is seeded, for that lets in one thread of the process at a time.
+        inputs = self._encode(X, seed)
+        with (
+            seeded(seed),
+            TaskReporter(self, X, y, self._n_epochs(trainer), "epoch") as reporter,
+        ):
+            batch, written, places = self._build(X, texts, prefixes, inputs)
+            self._train_on(trainer, X, batch, written, places, seed, reporter)
+        return self
+
+    def _check(
+        self, X: Frame, y: CellColumn
+    ) -> tuple[Trainer, Frame, list[list[str]], list[str | None]]:
+        """Check everything before any cell is encoded: trainer, frame, texts and prefixes."""
+        trainer = self._check_params()
         if self.decoder == "gru":
-            refuse_useless(self, "decoder", ["n_heads"])
-        resolve_decoding(self.decoding)  # refused before the training, not after it
+            refuse_unused(self, ["n_heads"], "with decoder='gru'")
+        resolve_decoding(self.decoding)
         X = self._check_frame(X, reset=True)
         texts = texts_of_rows(y, n_rows(X), type(self).__name__, several=True)
-        prefixes = self._prefixes(X)
-        inputs, seed = self._frozen_inputs(X)
-        with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
-            tensors, networks = self._all_inputs(X, inputs)
-            self._inputs = inputs
-            present = _with_prefix(inputs.present(tensors), prefixes)
-            self._refuse_empty(present)
-            rows = self._rows_to_learn(texts, present)
-            self._learn_tokens(texts, prefixes, rows)
-            if prefixes:
-                tensors[PREFIX] = torch.from_numpy(prefix_ids(prefixes, self._tokenizer))
-            decoder = self._make_decoder(len(self._tokenizer))
-            self.module_ = self._make_memory_module(
-                CaptionGeneratorModule, inputs, networks, decoder
-            )
-            self._train_on(X, texts, tensors, rows, seed, reporter)
-        return self
+        return trainer, X, texts, self._prefixes(X)
+
+    def _training_defaults(self) -> TrainingDefaults:
+        return TrainingDefaults(batch_size=64, max_grad_norm=1.0)
 
     def _resolve(self, X: Frame, *, predictors: bool = False) -> list[Modality]:
         if self.prefix is None or not isinstance(self.modalities, str):
@@ -385,6 +338,42 @@ class CaptionGenerator(BaseGenerator):
             return []
         return prefixes_of_rows(X, self.prefix, type(self).__name__)
 
+    def _build(
+        self,
+        X: Frame,
+        texts: list[list[str]],
+        prefixes: list[str | None],
+        inputs: JointInputs,
+    ) -> tuple[CaptionBatch, np.ndarray, np.ndarray]:
+        """Start the encoders that are trained, learn the tokens, and build the network.
+
+        Returns a row for each text, what is to be written there, and from which row of ``X`` it
+        comes.
+        """
+        batch = inputs.build(X)
+        present = _with_prefix(batch.present(), prefixes)
+        self._refuse_empty(present)
+        rows = self._rows_to_learn(texts, present)
+        places = np.array([row for row in rows for _ in texts[row]])
+        self._target = TextTarget(
+            self.tokenizer, self.max_vocabulary, label_smoothing=self.label_smoothing
+        )
+        read, written = self._target.learn(
+            [text for row in rows for text in texts[row]],
+            [prefixes[row] or "" for row in rows] if prefixes else [],
+            self.max_length,
+        )
+        self.vocabulary_ = list(self._target.tokenizer.tokens_)
+        self.max_length_ = self._target.longest
+        decoder = self._make_decoder(len(self._target.tokenizer))
+        memory = TokenMemory(inputs.widths, decoder.width, dropout=self.dropout)
+        self._inputs = inputs
+        self.module_ = CaptionGeneratorModule(self._make_encoders(inputs), memory, decoder)
+        before = [prefixes[place] for place in places] if prefixes else []
+        own = chosen_rows(batch, places).modalities
+        known = CaptionBatch(own, text=torch.from_numpy(read), prefix=self._prefix_ids(before))
+        return known, written, places
+
     def _rows_to_learn(self, texts: list[list[str]], present: np.ndarray) -> np.ndarray:
         has_text = np.array([len(row) > 0 for row in texts])
         rows = np.flatnonzero(has_text & present.any(axis=1))
@@ -395,14 +384,6 @@ class CaptionGenerator(BaseGenerator):
             )
         return rows
 
-    def _learn_tokens(
-        self, texts: list[list[str]], prefixes: list[str | None], rows: np.ndarray
-    ) -> None:
-        read = [prefixes[row] or "" for row in rows] if prefixes else []
-        self._tokenizer = TextTokenizer(self.tokenizer, self.max_vocabulary)
-        self._tokenizer.fit([*(text for row in rows for text in texts[row]), *read])
-        self.vocabulary_ = list(self._tokenizer.tokens_)
-
     def _make_decoder(self, n_tokens: int) -> TextDecoder:
         width, layers, dropout = self.n_components, self.n_layers, self.dropout
         if self.decoder == "gru":
@@ -411,46 +392,10 @@ class CaptionGenerator(BaseGenerator):
             n_tokens, width, dropout=dropout, n_heads=self.n_heads, n_layers=layers
         )
 
-    def _train_on(
-        self,
-        X: Frame,
-        texts: list[list[str]],
-        tensors: dict[str, Tensor],
-        rows: np.ndarray,
-        seed: int,
-        reporter: TaskReporter,
-    ) -> None:
-        """Train the module on all texts of some rows."""
-        held_out = self._hold_out(rows, np.zeros(len(texts)), seed)
-        # All texts of a row are on one side.
-        pairs = [(row, text) for row in rows for text in texts[row]]
-        of_pair = np.array([row for row, _ in pairs])
-        ids, target = self._ids_of([text for _, text in pairs], self.max_length)
-        lengths = (target != TokenLoss.NOTHING).sum(axis=1)
-        self._mean_length = float(lengths.mean())
-        self.max_length_ = target.shape[1]
-        if not np.array_equal(of_pair, np.arange(len(texts))):  # else no copy is needed
-            chosen = torch.from_numpy(of_pair)
-            tensors = {name: tensor[chosen] for name, tensor in tensors.items()}
-        tensors[TEXT] = torch.from_numpy(ids)
-        is_held = np.isin(of_pair, held_out)
-        valid = self._dataset(tensors, target, None, np.flatnonzero(is_held))
-        self.history_ = []
-        self._new_net(
-            self._all_callbacks(reporter),
-            valid if len(held_out) else None,
-            max_epochs=self.max_epochs,
-        )
-        own = take_rows(X, of_pair) if self._inputs.augments else None
-        self._train(self._dataset(tensors, target, None, np.flatnonzero(~is_held), own))
-
-    def _ids_of(self, texts: list[str], longest: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """What the decoder reads of texts, and what it should write."""
-        ids = [self._tokenizer.encode(text) for text in texts]
-        return padded_ids(ids, len(self._tokenizer), TokenLoss.NOTHING, longest)
-
-    def _criterion(self) -> nn.Module:
-        return TokenLoss(self._mean_length, label_smoothing=self.label_smoothing)
+    def _prefix_ids(self, prefixes: list[str | None]) -> Tensor | None:
+        if not prefixes:
+            return None
+        return torch.from_numpy(prefix_ids(prefixes, self._target.tokenizer))
 
     def predict(self, X: Frame) -> np.ndarray:
         """Write a text for each row.
@@ -476,7 +421,7 @@ class CaptionGenerator(BaseGenerator):
 
         def write(rows: np.ndarray, memory: Tensor, mask: Tensor, prefix: Tensor | None) -> None:
             ids = decoding.decode(
-                self.module_.head,
+                self.module_.decoder,
                 memory,
                 mask,
                 max_length=longest,
@@ -484,7 +429,7 @@ class CaptionGenerator(BaseGenerator):
                 draws=None if draws is None else draws[rows],
             )
             for row, text in zip(rows, ids.cpu().tolist(), strict=True):
-                found[int(row)] = self._text_of(text)
+                found[int(row)] = self._target.decode(text)
 
         n = self._for_batches(X, write)
         texts = np.full(n, None, dtype=object)
@@ -492,26 +437,20 @@ class CaptionGenerator(BaseGenerator):
             texts[row] = text
         return texts
 
-    def _text_of(self, ids: list[int]) -> str:
-        end = TextTokenizer.END
-        return self._tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
-
     def _for_batches(
         self, X: Frame, use: Callable[[np.ndarray, Tensor, Tensor, Tensor | None], None]
     ) -> int:
         """Call ``use(rows, memory, mask, prefix)`` for rows that have something; n_samples."""
         X = self._check_frame(X, reset=False)
-        device = self._placed()
-        inputs = self._inputs.tensors(X)
         prefixes = self._prefixes(X)
-        if prefixes:
-            inputs[PREFIX] = torch.from_numpy(prefix_ids(prefixes, self._tokenizer))
-        present = _with_prefix(self._inputs.present(inputs), prefixes)
+        modalities = self._inputs.batch(X).modalities
+        batch = CaptionBatch(modalities, prefix=self._prefix_ids(prefixes))
+        present = _with_prefix(batch.present(), prefixes)
         self._refuse_empty(present)
         rows = np.flatnonzero(present.any(axis=1))
-        for some, batch in self._batches(inputs, rows, device):
-            with self._threads(), torch.inference_mode():
-                use(some, *self.module_.remember_behind(**batch))
+        for some, part in self._parts(batch, rows):
+            with threads_for(self.module_), torch.inference_mode():
+                use(some, *self.module_.remember_behind(part))
         return len(present)
 
     def predict_log_proba(self, X: Frame, y: CellColumn | None = None) -> np.ndarray:
@@ -540,11 +479,11 @@ class CaptionGenerator(BaseGenerator):
             places = [place for place, row in enumerate(rows) if texts[row]]
             if not places:
                 return
-            ids, target = self._ids_of([texts[row][0] for row in rows[places]], None)
+            ids, target = self._target.encode([texts[row][0] for row in rows[places]])
             own = torch.as_tensor(places, device=memory.device)
             read = torch.from_numpy(ids).to(memory.device)
             before = None if prefix is None else prefix[own]
-            logits = self.module_.head(memory[own], mask[own], read, before)
+            logits = self.module_.decoder(memory[own], mask[own], read, before)
             wanted = torch.from_numpy(target).to(memory.device)
             likely = log_likelihood(logits, wanted, TokenLoss.NOTHING)
             result[rows[places]] = likely.cpu().numpy()

@@ -1,7 +1,6 @@
 """Images of cells of any modality, by networks that are trained."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -9,24 +8,18 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import nn
 
-from skmm._compose._base import BaseMultimodalEstimator, Modalities, Transformer
+from skmm._compose._base import Modalities, Transformer
 from skmm._compose._callbacks import TaskReporter, with_callbacks
-from skmm._constraints import (
-    FRACTION,
-    POSITIVE_INT,
-    RANDOM_STATE,
-    VERBOSE,
-    RandomState,
-    StrOptions,
-)
-from skmm._environment._device import resolve_dtype, seeded, shared_threads
+from skmm._constraints import FRACTION, POSITIVE_INT, RandomState, StrOptions
+from skmm._environment._device import seeded
 from skmm._frame._column import n_rows
 from skmm._frame._types import CellColumn, Frame
 from skmm._training._inputs import JointInputs
-from skmm._training._net import TensorDataset
-from skmm.generation._base import BaseGenerator, BaseMethod
+from skmm._training._trainer import Trainer, TrainingDefaults, threads_for
+from skmm.fusion import FusionStrategy, make_strategy
+from skmm.generation._base import BaseGenerator, BaseMethod, chosen_rows
 from skmm.generation._image_methods import (
     IMAGE_METHODS,
     BaseImageMethod,
@@ -34,15 +27,14 @@ from skmm.generation._image_methods import (
     ImageShape,
     resolve_method,
 )
-from skmm.generation._image_modules import IMAGE, ImageGeneratorModule
+from skmm.generation._image_modules import ImageBatch, ImageGeneratorModule
 from skmm.generation._image_scoring import ImageScoreMixin
 from skmm.generation._image_targets import (
-    InputTarget,
+    ImageTarget,
     TargetImages,
     images_of_rows,
     to_user_images,
 )
-from skmm.nets import STRATEGIES, GivenLoss, make_fusion
 
 __all__ = ["ImageGenerator"]
 
@@ -76,7 +68,7 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
     mode : {"auto", "L", "RGB", "RGBA"}, default="auto"
         Grey, colour, or colour with opacity; ``"auto"`` is the least that holds all training
         images. Where it drops the opacity, white shows through.
-    strategy : str, callable or nn.Module, default="concat"
+    strategy : str, FusionStrategy, nn.Module or callable, default="concat"
         How the modalities are fused, as in :class:`~skmm.fusion.JointFusionClassifier`.
     granularity : {"pooled", "sequence"}, default="pooled"
         Whether vectors or tokens of the modalities are fused.
@@ -104,33 +96,11 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
     alignment : estimator, default=None
         Of ``"alignment"``: fitted, of ``skmm.alignment``, with a modality ``"image"`` and
         another one whose columns are in ``X``.
-    max_epochs : int, default=100
-        Most passes over the training images.
-    batch_size : int, default=64
-        Images per step.
-    learning_rate : float or "auto", default="auto"
-        Step size of AdamW; ``"auto"`` is 1e-3 for :class:`FlowMatching` and 3e-4 for :class:`GAN`.
-    encoder_learning_rate : float or "auto", default="auto"
-        Step size of the encoders that are trained with the network. ``"auto"`` is, for pretrained
-        ones, 5e-5 for the last blocks, 2e-5 for all and 2e-4 for adapters; from scratch that of
-        the network.
-    warmup : float, default=0
-        Epochs in which all step sizes grow evenly from nothing, such as 1 or 0.5.
-    weight_decay : float, default=0.0
-        Decoupled weight decay of AdamW.
-    max_grad_norm : float, default=1.0
-        Norm to which the gradient of a step is shortened where it is longer; None leaves it. Of
-        :class:`FlowMatching`.
-    early_stopping : bool, default=True
-        Of :class:`FlowMatching`: whether to hold out a part of the training rows, stop when the
-        error of their velocities no longer falls, and go back to the best epoch. With fewer than
-        40 rows nothing is held out.
-    validation_fraction : float, default=0.1
-        Share of the rows held out.
-    n_iter_no_change : int, default=10
-        Epochs without a smaller error after which training stops.
-    callbacks : list of skorch callbacks, default=None
-        Added to the training; copies are used.
+    max_epochs : int, default=None
+        Most passes over the training images; None is the trainer's, 100.
+    trainer : Trainer, default=None
+        How the network is trained: step sizes, batches, early stopping, callbacks. None is
+        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality gets an image that is generated without condition, or
         ``ModalityMissingError`` is raised.
@@ -139,9 +109,6 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         absent in every row.
     device : str, default="auto"
         Where the network is trained and generates: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-    dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of matrix products in training (autocast). ``"auto"`` is bfloat16 on a GPU that
-        has it, else float32.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order, dropout, the held-out part, and of the noise of ``predict``: the
         same int, the same images.
@@ -190,7 +157,7 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
     >>> import numpy as np
     >>> import pandas as pd
     >>> from sklearn.preprocessing import OneHotEncoder
-    >>> from skmm import ImageGenerator
+    >>> from skmm import ImageGenerator, Trainer
     >>> rng = np.random.default_rng(0)
     >>> X = pd.DataFrame({"side": rng.choice(["left", "right"], 96)})
     >>> y = rng.integers(0, 40, (96, 8, 8)).astype(np.uint8)
@@ -198,7 +165,7 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
     >>> y[X["side"] == "right", :, 5:7] = 250
     >>> images = ImageGenerator(
     ...     [("side", OneHotEncoder(), ["side"])], image_size=8, n_channels=8, n_components=8,
-    ...     batch_size=16, max_epochs=30, random_state=0,
+    ...     max_epochs=30, trainer=Trainer(batch_size=16), random_state=0,
     ... ).fit(X, y)
     >>> left, right, any_side = images.predict(pd.DataFrame({"side": ["left", "right", None]}))
     >>> left.shape, left.dtype
@@ -216,26 +183,21 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
     """
 
     module_: ImageGeneratorModule
-    _code = InputTarget()
+    _target: ImageTarget
     _shorthands: ClassVar[dict[str, dict[str, type[BaseMethod]]]] = {"method": IMAGE_METHODS}
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseMultimodalEstimator._parameter_constraints,
-        **BaseGenerator._training_constraints,
+        **BaseGenerator._parameter_constraints,
         "method": [StrOptions(set(IMAGE_METHODS)), BaseImageMethod],
         "image_size": POSITIVE_INT,
         "mode": [StrOptions({"auto", "L", "RGB", "RGBA"})],
-        "strategy": [StrOptions(set(STRATEGIES)), nn.Module, callable],
-        "granularity": [StrOptions({"pooled", "sequence"})],
-        "max_tokens": [*POSITIVE_INT, None],
+        "strategy": [str, FusionStrategy, nn.Module, callable],
         "n_components": POSITIVE_INT,
         "n_channels": POSITIVE_INT,
         "dropout": FRACTION,
         "modality_dropout": FRACTION,
         "unconditional_fraction": FRACTION,
         **ImageScoreMixin._scoring_constraints,
-        "random_state": RANDOM_STATE,
-        "verbose": VERBOSE,
     }
 
     def __init__(
@@ -245,7 +207,7 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         method: ImageMethod = "flow_matching",
         image_size: int = 32,
         mode: Literal["auto", "L", "RGB", "RGBA"] = "auto",
-        strategy: str | nn.Module | Callable[..., nn.Module] = "concat",
+        strategy: str | FusionStrategy | nn.Module | Callable[..., nn.Module] = "concat",
         granularity: Literal["pooled", "sequence"] = "pooled",
         max_tokens: int | None = None,
         n_components: int = 128,
@@ -256,21 +218,11 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         scoring: Literal["frechet", "alignment"] | Callable[..., float] = "frechet",
         feature_encoder: Transformer | None = None,
         alignment: BaseEstimator | None = None,
-        max_epochs: int = 100,
-        batch_size: int = 64,
-        learning_rate: float | Literal["auto"] = "auto",
-        encoder_learning_rate: float | Literal["auto"] = "auto",
-        warmup: float = 0,
-        weight_decay: float = 0.0,
-        max_grad_norm: float | None = 1.0,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        callbacks: list[Any] | None = None,
+        max_epochs: int | None = None,
+        trainer: Trainer | None = None,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
-        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
         random_state: RandomState = None,
         verbose: bool | int = 0,
     ):
@@ -290,20 +242,10 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         self.feature_encoder = feature_encoder
         self.alignment = alignment
         self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.encoder_learning_rate = encoder_learning_rate
-        self.warmup = warmup
-        self.weight_decay = weight_decay
-        self.max_grad_norm = max_grad_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.callbacks = callbacks
+        self.trainer = trainer
         self.all_missing = all_missing
         self.missing_columns = missing_columns
         self.device = device
-        self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
 
@@ -325,41 +267,59 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         self : object
             The fitted generator.
         """
-        self._check_params()
-        self._check_scoring()
-        if self.image_size % 4:
-            raise ValueError(
-                f"{type(self).__name__}: image_size must be a multiple of 4, got"
-                f" {self.image_size}. Networks halve it."
+        trainer, X, images = self._check(X, y)
+        seed = self._draw_seed()
+        # Before torch is seeded, for that lets in one thread of the process at a time.
+        inputs = self._encode(X, seed)
+        with (
+            seeded(seed),
+            TaskReporter(self, X, y, self._n_epochs(trainer), "epoch") as reporter,
+        ):
+            batch, places = self._build(X, images, inputs)
+            watching = self._method.callbacks(type(self).__name__)
+            self._train_on(
+                trainer, X, batch, images.pixels, places, seed, reporter, tuple(watching)
             )
-        method = resolve_method(self.method)
-        X = self._check_frame(X, reset=True)
-        images = images_of_rows(
-            y, n_rows(X), type(self).__name__, image_size=self.image_size, mode=self.mode
-        )
-        inputs, seed = self._frozen_inputs(X)
-        with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
-            tensors, networks = self._all_inputs(X, inputs)
-            self._refuse_empty(inputs.present(tensors))
-            rows = self._rows_to_learn(images)
-            self._inputs, self.mode_ = inputs, images.mode
-            self.module_ = self._make_module(method, inputs, networks)
-            self._train_on(X, images, tensors, rows, seed, method, reporter)
+        self.module_.finish()
+        self.history_ = [
+            {name: epoch[name] for name in _LOSSES if name in epoch} for epoch in self.net_.history
+        ]
         return self
 
-    def _rows_to_learn(self, images: TargetImages) -> np.ndarray:
-        rows = np.flatnonzero(images.known)
-        if not len(rows):
+    def _check(self, X: Frame, y: CellColumn) -> tuple[Trainer, Frame, TargetImages]:
+        """Check everything before any cell is encoded: trainer, frame and images."""
+        trainer = self._check_params()
+        self._method = resolve_method(self.method)
+        self._method.check_trainer(trainer)
+        self._check_scoring()
+        self._strategy = make_strategy(self.strategy)
+        name = type(self).__name__
+        if self.image_size % 4:
             raise ValueError(
-                f"{type(self).__name__} has nothing to learn from: y holds no image. Give rows"
-                " that have one."
+                f"{name}: image_size must be a multiple of 4, got {self.image_size}. Networks"
+                " halve it."
             )
-        return rows
+        X = self._check_frame(X, reset=True)
+        images = images_of_rows(y, n_rows(X), name, image_size=self.image_size, mode=self.mode)
+        if not images.known.any():
+            raise ValueError(
+                f"{name} has nothing to learn from: y holds no image. Give rows that have one."
+            )
+        return trainer, X, images
 
-    def _make_module(
-        self, method: BaseImageMethod, inputs: JointInputs, networks: dict[str, nn.Module]
-    ) -> ImageGeneratorModule:
-        widths = {block.name: inputs.widths[block.name] for block in inputs.blocks}
+    def _training_defaults(self) -> TrainingDefaults:
+        return resolve_method(self.method).training_defaults
+
+    def _build(
+        self, X: Frame, images: TargetImages, inputs: JointInputs
+    ) -> tuple[ImageBatch, np.ndarray]:
+        """Start the encoders that are trained, and build the network.
+
+        Returns the rows that have an image, and their places in ``X``.
+        """
+        batch = inputs.build(X)
+        self._refuse_empty(batch.present())
+        self._target, self.mode_ = ImageTarget(), images.mode
         shape = ImageShape(
             n_colors=_COLORS[self.mode_],
             image_size=self.image_size,
@@ -367,83 +327,18 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
             n_components=self.n_components,
         )
         # Of the fitted network, whatever the parameters are set to later.
-        self._size, self._noise_shape = self.image_size, method.noise_shape(shape)
-
-        def fusion() -> nn.Module:
-            return make_fusion(self.strategy, widths, self.n_components, dropout=self.dropout)
-
-        return method.make_module(
+        self._size, self._noise_shape = self.image_size, self._method.noise_shape(shape)
+        self._inputs = inputs
+        self.module_ = self._method.make_module(
             shape,
-            widths,
-            networks,
-            fusion,
+            self._make_encoders(inputs),
+            lambda: self._strategy.build(inputs.widths, self.n_components, dropout=self.dropout),
             dropout=self.dropout,
-            modality_dropout=self.modality_dropout,
             unconditional_fraction=self.unconditional_fraction,
-            granularity=self.granularity,
-            max_tokens=self.max_tokens,
         )
-
-    def _train_on(
-        self,
-        X: Frame,
-        images: TargetImages,
-        tensors: dict[str, Tensor],
-        rows: np.ndarray,
-        seed: int,
-        method: BaseImageMethod,
-        reporter: TaskReporter,
-    ) -> None:
-        """Train the module on the images of some rows."""
-        held_out = self._hold_out(rows, rows, seed)
-        if not method.has_validation_loss:
-            held_out = rows[:0]
-        train = self._images_of(tensors, images, np.setdiff1d(rows, held_out), X)
-        valid = self._images_of(tensors, images, held_out, X)
-        self.module_.measure(train.inputs[IMAGE])
-        self.history_ = []
-        self._new_net(
-            self._all_callbacks(reporter, *method.callbacks(type(self).__name__)),
-            valid if len(held_out) else None,
-            max_epochs=self.max_epochs,
-        )
-        method.prepare(self.net_, self._step_size())
-        self._train(train)
-
-    def _images_of(
-        self, tensors: dict[str, Tensor], images: TargetImages, rows: np.ndarray, X: Frame
-    ) -> TensorDataset:
-        """Some rows with their images, for the trainer."""
-        n = len(images.known)
-        places = np.cumsum(images.known)[rows] - 1
-        dataset = self._dataset(tensors, np.zeros(n, dtype=np.float32), None, rows, X)
-        own = torch.from_numpy(images.pixels[places])
-        dataset.inputs[IMAGE] = own.to(dataset.target.device)
-        return dataset
-
-    def _train(self, train: TensorDataset) -> None:
-        super()._train(train)
-        self.module_.finish()
-        self.history_ = [
-            {name: epoch[name] for name in _LOSSES if name in epoch} for epoch in self.net_.history
-        ]
-
-    def _criterion(self) -> nn.Module:
-        return GivenLoss()
-
-    def _step_size(self) -> float:
-        if self.learning_rate == "auto":
-            return resolve_method(self.method).default_learning_rate
-        return float(self.learning_rate)
-
-    def _is_half(self, device: torch.device) -> bool:
-        if self.dtype == "auto":
-            return bool(resolve_dtype("auto", device) == torch.bfloat16)
-        return self.dtype == "bfloat16"
-
-    def _threads(self) -> AbstractContextManager[Any]:
-        """All threads there are: convolutions gain by them, other than small dense layers."""
-        return shared_threads()
+        rows = np.flatnonzero(images.known)
+        own = chosen_rows(batch, rows).modalities
+        return ImageBatch(own, image=torch.from_numpy(images.pixels)), rows
 
     def predict(self, X: Frame) -> np.ndarray:
         """Generate an image for each row.
@@ -464,17 +359,16 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         method = resolve_method(self.method)
         method.check_module(self.module_, type(self).__name__)
         X = self._check_frame(X, reset=False)
+        batch = ImageBatch(self._inputs.batch(X).modalities)
+        self._refuse_empty(batch.present())
         device = self._placed()
-        inputs = self._inputs.tensors(X)
-        present = self._inputs.present(inputs)
-        self._refuse_empty(present)
         rng, parts = check_random_state(self.random_state), []
-        for rows, batch in self._batches(inputs, np.arange(len(present)), device):
+        for rows, part in self._parts(batch, np.arange(len(batch))):
             # One stream over all rows: what a row gets does not depend on the batches.
             drawn = rng.standard_normal((len(rows), *self._noise_shape)).astype(np.float32)
             noise = torch.from_numpy(drawn).to(device)
-            with self._threads(), torch.inference_mode():
-                images = method.generate(self.module_, noise, self.module_.condition(**batch))
+            with threads_for(self.module_), torch.inference_mode():
+                images = method.generate(self.module_, noise, self.module_.condition(part))
                 pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255)
             parts.append(pixels.byte().cpu().numpy())
         return to_user_images(np.concatenate(parts), self.mode_)

@@ -1,7 +1,7 @@
 """Methods of an image generator: flow matching and a GAN, each with parameters of its own."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -13,16 +13,18 @@ from skmm._constraints import (
     NON_NEGATIVE,
     POSITIVE_INT,
     StrOptions,
+    refuse_unused,
 )
-from skmm._training._net import JointNet
+from skmm._training._module import ModalityEncoders
+from skmm._training._trainer import Trainer, TrainingDefaults
 from skmm.generation._base import BaseMethod
 from skmm.generation._image_modules import (
     AdversarialModule,
+    AdversarialSteps,
     FlowModule,
+    FollowTraining,
     ImageGeneratorModule,
-    KeepAverage,
     WatchAdversaries,
-    set_adversarial_steps,
 )
 from skmm.nets import GANImageGenerator, ImageDiscriminator, ImageUNet
 
@@ -35,8 +37,6 @@ __all__ = [
     "ImageShape",
     "resolve_method",
 ]
-
-_FASTER = 4.0  # the discriminator than the generator
 
 
 @dataclass(frozen=True)
@@ -54,23 +54,20 @@ class BaseImageMethod(BaseMethod, ABC):
 
     ema_decay: float
 
-    default_learning_rate: ClassVar[float]
-    # Whether the loss of held-out rows says how good the images are.
-    has_validation_loss: ClassVar[bool]
+    training_defaults: ClassVar[TrainingDefaults]
     _module_type: ClassVar[type[ImageGeneratorModule]]
 
     @abstractmethod
     def make_module(
         self,
         shape: ImageShape,
-        widths: Mapping[str, int],
-        encoders: Mapping[str, nn.Module],
+        encoders: ModalityEncoders,
         make_fusion: Callable[[], nn.Module],
         *,
         dropout: float,
-        **options: Any,
+        unconditional_fraction: float,
     ) -> ImageGeneratorModule:
-        """Build the untrained networks over modalities of these widths."""
+        """Build the untrained networks."""
 
     @abstractmethod
     def noise_shape(self, shape: ImageShape) -> tuple[int, ...]:
@@ -89,17 +86,15 @@ class BaseImageMethod(BaseMethod, ABC):
         callbacks : list of (name, callback)
             Of skorch.
         """
-        return [("skmm_average", KeepAverage())]
+        return [("skmm_follow", FollowTraining())]
 
-    def prepare(self, net: JointNet, learning_rate: float) -> None:
-        """Change the net before its training begins.
+    def check_trainer(self, trainer: Trainer) -> None:
+        """Refuse parameters of a trainer that are of no use to the method.
 
         Parameters
         ----------
-        net : JointNet
-            Before its training.
-        learning_rate : float
-            Of the network that generates.
+        trainer : Trainer
+            Of the generator.
         """
 
     def check_module(self, module: nn.Module, owner: str) -> None:
@@ -169,8 +164,8 @@ class FlowMatching(BaseImageMethod):
     FlowMatching(guidance_scale=1.0, n_steps=8)
     """
 
-    default_learning_rate = 1e-3
-    has_validation_loss = True
+    # The moving average of the weights regularizes, and decay pulls it towards zero.
+    training_defaults = TrainingDefaults(batch_size=64, weight_decay=0.0, max_grad_norm=1.0)
     _module_type = FlowModule
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -196,12 +191,11 @@ class FlowMatching(BaseImageMethod):
     def make_module(
         self,
         shape: ImageShape,
-        widths: Mapping[str, int],
-        encoders: Mapping[str, nn.Module],
+        encoders: ModalityEncoders,
         make_fusion: Callable[[], nn.Module],
         *,
         dropout: float,
-        **options: Any,
+        unconditional_fraction: float,
     ) -> FlowModule:
         """Build the untrained networks.
 
@@ -209,16 +203,14 @@ class FlowMatching(BaseImageMethod):
         ----------
         shape : ImageShape
             Of the images and the networks.
-        widths : mapping of str to int
-            Length of the features or tokens of each modality.
-        encoders : mapping of str to nn.Module
-            Networks that are trained with it, by modality.
+        encoders : ModalityEncoders
+            From a batch to the tokens of every modality.
         make_fusion : callable
             Gives an untrained fusion.
         dropout : float
             Of the U-Net.
-        **options : object
-            Of the module.
+        unconditional_fraction : float
+            Share of the rows that lose their condition in training.
 
         Returns
         -------
@@ -234,7 +226,12 @@ class FlowMatching(BaseImageMethod):
             n_channels=shape.n_channels,
         )
         return FlowModule(
-            widths, encoders, fusion, shape.n_components, unet, ema_decay=self.ema_decay, **options
+            encoders,
+            fusion,
+            shape.n_components,
+            unet,
+            unconditional_fraction=unconditional_fraction,
+            ema_decay=self.ema_decay,
         )
 
     def noise_shape(self, shape: ImageShape) -> tuple[int, ...]:
@@ -321,8 +318,10 @@ class GAN(BaseImageMethod):
     Notes
     -----
     The losses do not say how good the images are, so nothing is held out and the training goes on
-    to the last epoch. One whose loss is no number, whose images are all alike, or whose
-    discriminator is never wrong raises ``ConvergenceError``.
+    to the last epoch: ``early_stopping`` of the trainer is refused, and so are ``max_grad_norm``,
+    for one norm of both gradients would let the larger one shorten the other's step, and
+    ``accumulate``, for images are compared within a batch. A training whose loss is no number,
+    whose images are all alike, or whose discriminator is never wrong raises ``ConvergenceError``.
 
     References
     ----------
@@ -342,8 +341,9 @@ class GAN(BaseImageMethod):
     GAN(patience=5)
     """
 
-    default_learning_rate = 3e-4
-    has_validation_loss = False
+    training_defaults = TrainingDefaults(
+        batch_size=64, learning_rate=3e-4, weight_decay=0.0, early_stopping=False
+    )
     _module_type = AdversarialModule
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -366,12 +366,11 @@ class GAN(BaseImageMethod):
     def make_module(
         self,
         shape: ImageShape,
-        widths: Mapping[str, int],
-        encoders: Mapping[str, nn.Module],
+        encoders: ModalityEncoders,
         make_fusion: Callable[[], nn.Module],
         *,
         dropout: float,
-        **options: Any,
+        unconditional_fraction: float,
     ) -> AdversarialModule:
         """Build the untrained networks.
 
@@ -379,16 +378,14 @@ class GAN(BaseImageMethod):
         ----------
         shape : ImageShape
             Of the images and the networks.
-        widths : mapping of str to int
-            Length of the features or tokens of each modality.
-        encoders : mapping of str to nn.Module
-            Networks that are trained with it, by modality.
+        encoders : ModalityEncoders
+            From a batch to the tokens of every modality.
         make_fusion : callable
             Gives an untrained fusion; generator and discriminator have one each.
         dropout : float
             Not used: that of the fusions is theirs.
-        **options : object
-            Of the module.
+        unconditional_fraction : float
+            Share of the rows that lose their condition in training.
 
         Returns
         -------
@@ -399,15 +396,14 @@ class GAN(BaseImageMethod):
         fusion = make_fusion()
         generator = GANImageGenerator(n_colors, size, width, width, n_channels=shape.n_channels)
         return AdversarialModule(
-            widths,
             encoders,
             fusion,
             width,
             generator,
             discriminator=ImageDiscriminator(n_colors, size, width, n_channels=shape.n_channels),
             discriminator_fusion=make_fusion(),
+            unconditional_fraction=unconditional_fraction,
             ema_decay=self.ema_decay,
-            **options,
         )
 
     def noise_shape(self, shape: ImageShape) -> tuple[int, ...]:
@@ -438,21 +434,26 @@ class GAN(BaseImageMethod):
         callbacks : list of (name, callback)
             Of skorch.
         """
-        watch = WatchAdversaries(self.patience, owner)
-        return [*super().callbacks(owner), ("skmm_adversaries", watch)]
+        own = self.discriminator_learning_rate
+        return [
+            *super().callbacks(owner),
+            ("skmm_steps", AdversarialSteps(None if own == "auto" else float(own))),
+            ("skmm_adversaries", WatchAdversaries(self.patience, owner)),
+        ]
 
-    def prepare(self, net: JointNet, learning_rate: float) -> None:
-        """Give the discriminator its step size.
+    def check_trainer(self, trainer: Trainer) -> None:
+        """Refuse parameters of a trainer that are of no use to adversaries.
 
         Parameters
         ----------
-        net : JointNet
-            Before its training.
-        learning_rate : float
+        trainer : Trainer
             Of the generator.
         """
-        own = self.discriminator_learning_rate
-        set_adversarial_steps(net, _FASTER * learning_rate if own == "auto" else float(own))
+        # Real images stand beside the conditions of other rows of the batch, whole.
+        useless = ["accumulate", "max_grad_norm"]
+        if trainer.early_stopping is not False:
+            useless.append("early_stopping")
+        refuse_unused(trainer, useless, "with method='gan'")
 
     def generate(self, module: ImageGeneratorModule, noise: Tensor, condition: Tensor) -> Tensor:
         """Return the images of some noise under a condition.

@@ -2,32 +2,49 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from skmm._training._module import SEPARATOR, JointModule
+from skmm._training._batches import Batch, TensorDataset
+from skmm._training._module import ModalityEncoders, fuse_checked
 from skmm._training._net import Callback, JointNet
 from skmm.exceptions import ConvergenceError
-from skmm.nets import ImageDiscriminator
+from skmm.nets import GANImageGenerator, ImageDiscriminator, ImageUNet
 
 __all__ = [
     "AdversarialModule",
+    "AdversarialSteps",
     "FlowModule",
-    "KeepAverage",
-    "IMAGE",
+    "FollowTraining",
+    "ImageBatch",
     "ImageGeneratorModule",
     "WatchAdversaries",
     "WeightAverage",
     "integrate",
-    "set_adversarial_steps",
     "to_units",
 ]
 
-# Beside the modalities' tensors in a batch; no modality has an empty name.
-IMAGE = f"{SEPARATOR}image"
+
+@dataclass(frozen=True)
+class ImageBatch(Batch):
+    """Rows of which images are generated.
+
+    Attributes
+    ----------
+    image : Tensor of shape (n_rows, n_colors, image_size, image_size), uint8, or None
+        True images, in training.
+    """
+
+    image: Tensor | None = None
+
+    def true_images(self) -> Tensor:
+        """Return the images as floats in [-1, 1]."""
+        assert self.image is not None
+        return to_units(self.image)
 
 
 def to_units(images: Tensor) -> Tensor:
@@ -70,8 +87,15 @@ class WeightAverage:
             kept.copy_(before)
 
 
-class KeepAverage(Callback):
-    """Lets the module's average take in its weights after each step."""
+class FollowTraining(Callback):
+    """Shows a module its training images, and lets its average take in the weights of each step."""
+
+    def on_train_begin(
+        self, net: JointNet, X: TensorDataset | None = None, **kwargs: object
+    ) -> None:
+        """Let the module measure the images."""
+        assert X is not None and isinstance(X.batch, ImageBatch) and X.batch.image is not None
+        net.module_.measure(X.batch.image)
 
     def on_batch_end(self, net: JointNet, training: bool = False, **kwargs: object) -> None:
         """Update after a training batch."""
@@ -79,49 +103,45 @@ class KeepAverage(Callback):
             net.module_.average.update(net.module_.parameters())
 
 
-class ImageGeneratorModule(JointModule):
-    """From tensors of all modalities to a condition, and the network that generates under it.
+class ImageGeneratorModule(nn.Module):
+    """From the modalities to a condition, and the network that generates under it.
 
     In evaluation its weights are the average over the steps.
 
     Parameters
     ----------
-    widths : mapping of str to int
-        Length of the features or tokens of each modality.
-    encoders : mapping of str to nn.Module
-        Networks that are trained here, by modality; the others come as features.
+    encoders : ModalityEncoders
+        From the batch to tokens.
     fusion : nn.Module
-        From tokens and masks to a vector.
+        From tokens and masks to a vector, the condition.
     n_components : int
         Width of that vector.
-    head : nn.Module
-        What generates.
     unconditional_fraction : float
         Share of the rows that lose their condition in training.
     ema_decay : float
         Of the average of the weights.
-    **options : object
-        Of :class:`JointModule`.
     """
 
     # An image's maps take the memory, not its condition.
     rows_at_once = 256
+    # Convolutions gain, other than small dense layers.
+    gains_by_threads = True
+    gains_by_half = True
 
     def __init__(
         self,
-        widths: Mapping[str, int],
-        encoders: Mapping[str, nn.Module],
+        encoders: ModalityEncoders,
         fusion: nn.Module,
         n_components: int,
-        head: Any,
         *,
         unconditional_fraction: float,
         ema_decay: float,
-        **options: Any,
     ):
-        super().__init__(list(widths), encoders, fusion, n_components, 1, dropout=0.0, **options)
+        super().__init__()
+        self.encoders = encoders
+        self.fusion = fusion
+        self.n_components = n_components
         self.average = WeightAverage(ema_decay)
-        self.head: Any = head
         self.unconditional_fraction = unconditional_fraction
         self.unconditional = nn.Parameter(0.02 * torch.randn(n_components))
 
@@ -147,14 +167,17 @@ class ImageGeneratorModule(JointModule):
             exists = exists & (luck >= self.unconditional_fraction)
         return exists
 
-    def condition(self, **inputs: Tensor) -> Tensor:
-        """Return what an image is to be of, (n_rows, n_components).
+    def condition(self, batch: Batch) -> Tensor:
+        """Return what an image should show, (n_rows, n_components).
 
         A row that has no modality, or in training loses all, gets a learned vector that stands
         for no condition.
         """
-        tokens, known = self.gather(**inputs)
-        return torch.where(self.kept(known)[:, None], self.fuse(tokens, known), self.unconditional)
+        tokens, known = self.encoders.gather(batch)
+        keeps = self.kept(known)
+        tokens, masks = self.encoders.completed(tokens, known)
+        fused = fuse_checked(self.fusion, tokens, masks, self.n_components)
+        return torch.where(keeps[:, None], fused, self.unconditional)
 
 
 # --- Flow matching: straight paths from noise to images, along the velocity of a network ---
@@ -173,10 +196,10 @@ class FlowModule(ImageGeneratorModule):
 
     Parameters
     ----------
-    *args : object
-        Of :class:`ImageGeneratorModule`; ``head`` is called with images, times and conditions.
-    **options : object
+    encoders, fusion, n_components, **options : object
         Of :class:`ImageGeneratorModule`.
+    unet : ImageUNet
+        Called with images, times and conditions.
 
     References
     ----------
@@ -191,8 +214,16 @@ class FlowModule(ImageGeneratorModule):
     center: Tensor
     scale: Tensor
 
-    def __init__(self, *args: Any, **options: Any):
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        encoders: ModalityEncoders,
+        fusion: nn.Module,
+        n_components: int,
+        unet: ImageUNet,
+        **options: float,
+    ):
+        super().__init__(encoders, fusion, n_components, **options)
+        self.unet = unet
         self.register_buffer("center", torch.zeros(1, 1, 1, 1))
         self.register_buffer("scale", torch.ones(()))
 
@@ -204,12 +235,12 @@ class FlowModule(ImageGeneratorModule):
         squares = torch.stack([(to_units(part) - self.center).square().sum() for part in parts])
         self.scale = (squares.sum() / images.numel()).sqrt().clamp(min=_LEAST_SCALE)
 
-    def forward(self, **inputs: Tensor) -> Tensor:
+    def forward(self, batch: ImageBatch) -> Tensor:
         """Return the squared error of the velocity, (n_rows,), at a time and noise for each row.
 
         In evaluation they are always the same.
         """
-        real = (to_units(inputs[IMAGE]) - self.center) * (self.deviation / self.scale)
+        real = (batch.true_images() - self.center) * (self.deviation / self.scale)
         n = len(real)
         if self.training:
             noise, within = torch.randn_like(real), torch.rand(n, device=real.device)
@@ -221,7 +252,7 @@ class FlowModule(ImageGeneratorModule):
         # One time in each n-th of the way: their mean varies less than that of n times at random.
         time = (torch.arange(n, device=real.device) + within) / n
         share = time[:, None, None, None]
-        found = self.velocity((1 - share) * noise + share * real, time, self.condition(**inputs))
+        found = self.velocity((1 - share) * noise + share * real, time, self.condition(batch))
         return (found - (real - noise)).square().mean(dim=(1, 2, 3))
 
     def velocity(self, images: Tensor, time: Tensor, condition: Tensor) -> Tensor:
@@ -239,7 +270,7 @@ class FlowModule(ImageGeneratorModule):
         share = time[:, None, None, None]
         own = self.deviation**2
         variance = own * share.square() + (1 - share).square()
-        rest = self.head(images / variance.sqrt(), time, condition).float()
+        rest = self.unet(images / variance.sqrt(), time, condition).float()
         slope = (own * share - (1 - share)) / variance
         velocity: Tensor = slope * images + (self.deviation / variance.sqrt()) * rest
         return velocity
@@ -325,6 +356,7 @@ def integrate(
 # --- Images by adversarial training: a generator, and a discriminator that tells its images from
 # --- real ones
 
+_FASTER = 4.0  # the discriminator than the generator
 _BETAS = (0.0, 0.99)  # no momentum: the gradients of adversaries turn
 # Spread of generated images, as a share of that of real ones, below which they are all alike.
 _ALIKE = 0.02
@@ -340,24 +372,29 @@ class AdversarialModule(ImageGeneratorModule):
 
     Parameters
     ----------
-    *args : object
-        Of :class:`ImageGeneratorModule`; ``head`` is called with noise and conditions.
+    encoders, fusion, n_components, **options : object
+        Of :class:`ImageGeneratorModule`.
+    generator : GANImageGenerator
+        Called with noise and conditions.
     discriminator : ImageDiscriminator
         Its ``look`` takes images, itself features and conditions.
     discriminator_fusion : nn.Module
         From tokens and masks to the condition as the discriminator sees it.
-    **options : object
-        Of :class:`ImageGeneratorModule`.
     """
 
     def __init__(
         self,
-        *args: Any,
+        encoders: ModalityEncoders,
+        fusion: nn.Module,
+        n_components: int,
+        generator: GANImageGenerator,
+        *,
         discriminator: ImageDiscriminator,
         discriminator_fusion: nn.Module,
-        **options: Any,
+        **options: float,
     ):
-        super().__init__(*args, **options)
+        super().__init__(encoders, fusion, n_components, **options)
+        self.generator = generator
         self.discriminator = discriminator
         self.discriminator_fusion = discriminator_fusion
         self.discriminator_unconditional = nn.Parameter(torch.zeros(self.n_components))
@@ -373,27 +410,26 @@ class AdversarialModule(ImageGeneratorModule):
         super().finish()
         del self.discriminator, self.discriminator_fusion, self.discriminator_unconditional
 
-    def forward(self, **inputs: Tensor) -> Tensor:
+    def forward(self, batch: ImageBatch) -> Tensor:
         """Return the losses of both networks added up, (n_rows,), for a step in training.
 
         Neither gets a gradient from the loss of the other.
         """
-        real = to_units(inputs[IMAGE])
-        tokens, known = self.gather(**inputs)
+        real, width = batch.true_images(), self.n_components
+        tokens, known = self.encoders.gather(batch)
         keeps = self.kept(known)
-        _, masks = self.completed(tokens, known)
+        tokens, masks = self.encoders.completed(tokens, known)
         taken = {name: values.detach() for name, values in tokens.items()}
-        asked = torch.where(keeps[:, None], self.fusion(taken, masks), self.unconditional)
-        checked = torch.where(
-            keeps[:, None],
-            self.discriminator_fusion(tokens, masks),
-            self.discriminator_unconditional,
-        )
-        fake = self.head(torch.randn(len(real), self.head.n_noise, device=real.device), asked)
+        fused = fuse_checked(self.fusion, taken, masks, width)
+        asked = torch.where(keeps[:, None], fused, self.unconditional)
+        fused = fuse_checked(self.discriminator_fusion, tokens, masks, width)
+        checked = torch.where(keeps[:, None], fused, self.discriminator_unconditional)
+        noise = torch.randn(len(real), self.generator.n_noise, device=real.device)
+        fake = self.generator(noise, asked)
 
         features, of_generated = self.discriminator.look(torch.cat([real, fake.detach()])).chunk(2)
         other = torch.roll(torch.arange(len(real), device=real.device), 1)
-        differs = self._differ(inputs, other) & keeps & keeps[other]
+        differs = differing_rows(batch, other) & keeps & keeps[other]
         # Real, generated, and real under the condition of another row: at once, for spectral norms
         # change with each pass.
         seen = torch.cat([features, of_generated, features])
@@ -412,18 +448,36 @@ class AdversarialModule(ImageGeneratorModule):
         losses: Tensor = of_discriminator + of_generator
         return losses
 
-    def _differ(self, inputs: dict[str, Tensor], other: Tensor) -> Tensor:
-        """Which rows have other cells than their partner: else its condition is not wrong."""
-        differs = torch.zeros(len(other), dtype=torch.bool, device=other.device)
-        for name, tensor in inputs.items():
-            if name.rpartition(SEPARATOR)[0]:  # of a modality
-                differs |= (tensor != tensor[other])[:, None].flatten(1).any(dim=1)
-        return differs
-
     def generate(self, noise: Tensor, condition: Tensor) -> Tensor:
         """Return images (n_rows, n_colors, image_size, image_size) in [-1, 1]."""
-        images: Tensor = self.head(noise, condition)
+        images: Tensor = self.generator(noise, condition)
         return images
+
+
+def differing_rows(batch: Batch, other: Tensor) -> Tensor:
+    """Return which rows have other cells than their partners, (n_rows,).
+
+    The condition of a partner with the same cells is not wrong.
+    """
+    differs = torch.zeros(len(other), dtype=torch.bool, device=other.device)
+    for tensor in _tensors_of(batch.modalities):
+        differs |= (tensor != tensor[other])[:, None].flatten(1).any(dim=1)
+    return differs
+
+
+def _tensors_of(part: object) -> Iterator[Tensor]:
+    """Tensors of a modality, however its encoder keeps them."""
+    if isinstance(part, Tensor):
+        yield part
+    elif isinstance(part, Mapping):
+        for value in part.values():
+            yield from _tensors_of(value)
+    elif isinstance(part, tuple):
+        for value in part:
+            yield from _tensors_of(value)
+    elif is_dataclass(part):
+        for field in fields(part):
+            yield from _tensors_of(getattr(part, field.name))
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, wrong: Tensor, differs: Tensor) -> Tensor:
@@ -466,24 +520,27 @@ def _frozen(module: nn.Module) -> Iterator[None]:
             weight.requires_grad_(True)
 
 
-def set_adversarial_steps(net: JointNet, learning_rate: float) -> None:
-    """Give the discriminator a step size of its own, and both networks no momentum.
+class AdversarialSteps(Callback):
+    """Gives the discriminator a step size of its own, and both networks no momentum.
 
     Parameters
     ----------
-    net : JointNet
-        Before its training.
-    learning_rate : float
-        Of the discriminator: two time-scale updates.
+    learning_rate : float or None
+        Of the discriminator, two time-scale updates; None is 4 times the generator's.
     """
-    # One norm of both gradients would let the larger one shorten the other's step.
-    net.max_grad_norm = None
-    optimizer, weights = net.optimizer_, net.module_.discriminator_parameters()
-    own, rest = {id(weight) for weight in weights}, optimizer.param_groups[-1]
-    rest["params"] = [weight for weight in rest["params"] if id(weight) not in own]
-    optimizer.add_param_group({"params": weights, "lr": learning_rate})
-    for group in optimizer.param_groups:
-        group["betas"] = _BETAS
+
+    def __init__(self, learning_rate: float | None):
+        self.learning_rate = learning_rate
+
+    def on_train_begin(self, net: JointNet, **kwargs: object) -> None:
+        """Put the weights of the discriminator into a group of their own."""
+        optimizer, weights = net.optimizer_, net.module_.discriminator_parameters()
+        own, rest = {id(weight) for weight in weights}, optimizer.param_groups[-1]
+        rest["params"] = [weight for weight in rest["params"] if id(weight) not in own]
+        rate = _FASTER * net.lr if self.learning_rate is None else self.learning_rate
+        optimizer.add_param_group({"params": weights, "lr": rate})
+        for group in optimizer.param_groups:
+            group["betas"] = _BETAS
 
 
 class WatchAdversaries(Callback):

@@ -10,10 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmm._compose._base import Transformer
 from skmm._compose._default_encoder import default_encoder
-from skmm._constraints import HasMethods, StrOptions
+from skmm._constraints import HasMethods, StrOptions, refuse_unused
 from skmm._frame._column import n_rows
 from skmm._frame._types import CellColumn, Frame
-from skmm.generation._base import refuse_useless
 from skmm.generation._image_targets import images_of_rows, to_user_images
 from skmm.metrics import make_picture_scorer
 
@@ -42,9 +41,9 @@ class ImageScoreMixin(BaseEstimator):
     def _check_scoring(self) -> None:
         """Refuse what the kind of score makes useless."""
         if self.scoring != "frechet":
-            refuse_useless(self, "scoring", ["feature_encoder"])
+            refuse_unused(self, ["feature_encoder"], f"with scoring={self.scoring!r}")
         if self.scoring != "alignment":
-            refuse_useless(self, "scoring", ["alignment"])
+            refuse_unused(self, ["alignment"], f"with scoring={self.scoring!r}")
 
     def score(self, X: Frame, y: CellColumn) -> float:
         """Return how near generated images are to those given, or to what they should show.

@@ -4,28 +4,34 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from skmm._frame._column import Column, to_column
+from skmm._training._target import Target
 from skmm.exceptions import CellTypeError, MediaDecodeError
+from skmm.nets import GivenLoss
 from skmm.readers import read_image, with_position
 
-__all__ = ["InputTarget", "TargetImages", "images_of_rows", "to_user_images"]
+__all__ = ["ImageTarget", "TargetImages", "images_of_rows", "to_user_images"]
 
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as pillow has it
 
 
-class InputTarget:
-    """The target of the trainer where the images are among the inputs: nothing."""
+class ImageTarget(Target):
+    """Images, which the network sees itself: what it gives in training is the loss of each row.
 
-    def tensor(self, target: np.ndarray) -> Tensor:
-        """Target as the loss takes it."""
-        return torch.from_numpy(target)
+    Encoded they are pixels, (n_images, n_colors, image_size, image_size) uint8.
+    """
 
-    def strata(self, target: np.ndarray) -> None:
-        """Images fall into no classes."""
+    def tensor(self, encoded: np.ndarray) -> Tensor:
+        """Return a number for each image, at which the loss does not look."""
+        return torch.zeros(len(encoded))
+
+    def criterion(self) -> nn.Module:
+        """Return the loss of each image."""
+        return GivenLoss()
 
 
 class TargetImages(NamedTuple):

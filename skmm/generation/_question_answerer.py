@@ -20,12 +20,11 @@ from skmm._compose._default_encoder import default_encoder
 from skmm._constraints import (
     FRACTION,
     POSITIVE_INT,
-    RANDOM_STATE,
-    VERBOSE,
     HasMethods,
     Interval,
     RandomState,
     StrOptions,
+    refuse_unused,
 )
 from skmm._frame._column import (
     Column,
@@ -37,19 +36,20 @@ from skmm._frame._column import (
 )
 from skmm._frame._modality import infer_modalities
 from skmm._frame._types import CellColumn, Frame
-from skmm._training._trainer import TrainingMixin
-from skmm.fusion import JointFusionClassifier
-from skmm.generation._base import BaseMethod, MethodsMixin, refuse_useless
+from skmm._training._network import TrainedNetworkMixin
+from skmm._training._trainer import Trainer
+from skmm.fusion import FusionStrategy, JointFusionClassifier, make_strategy
+from skmm.generation._base import BaseMethod, MethodsMixin
 from skmm.generation._caption_generator import CaptionGenerator
 from skmm.generation._decoding import DECODINGS, BeamSearch, GreedySearch, resolve_decoding
 from skmm.generation._text_targets import prefixes_of_rows, resolve_others, texts_of_rows
 from skmm.metrics import exact_match, vqa_accuracy
-from skmm.nets import STRATEGIES
 
 __all__ = ["QuestionAnswerer"]
 
 _SCORES: dict[str, Callable[[Any, Any], float]] = {"accuracy": exact_match, "vqa": vqa_accuracy}
-_STEP_SIZE = 1e-3
+# What "auto" of the trainer means, whichever estimator answers.
+_DEFAULTS = {"batch_size": 64, "learning_rate": 1e-3}
 _QUESTION_WIDTH = 64
 _DECODINGS = {name: DECODINGS[name] for name in ("greedy", "beam")}
 # Of both vocabularies, as the estimator that answers calls them.
@@ -57,22 +57,12 @@ _SHARED = (
     "granularity",
     "max_tokens",
     "n_components",
-    "n_heads",
-    "n_layers",
     "dropout",
     "modality_dropout",
     "max_epochs",
-    "batch_size",
-    "encoder_learning_rate",
-    "weight_decay",
-    "early_stopping",
-    "validation_fraction",
-    "n_iter_no_change",
-    "callbacks",
     "all_missing",
     "missing_columns",
     "device",
-    "dtype",
     "random_state",
     "verbose",
 )
@@ -81,20 +71,18 @@ _OF_VOCABULARY = {
     "closed": ("question_encoder", "max_answers", "strategy"),
     "open": ("decoder", "decoding", "max_length"),
 }
+_OF_ATTENTION = ("n_heads", "n_layers")
 # Those that are read when it answers.
 _READ = {"all_missing", "missing_columns", "device", "decoding", "max_length"}
-_TRAINING = {
-    name: constraint
-    for name, constraint in TrainingMixin._training_constraints.items()
-    if name not in ("accumulate", "max_grad_norm", "warmup")
-}
 
 
 def _is_closed(answerer: "QuestionAnswerer") -> bool:
     return answerer.vocabulary == "closed"
 
 
-class QuestionAnswerer(MethodsMixin, CallbackSupportMixin, BaseMultimodalEstimator):
+class QuestionAnswerer(
+    MethodsMixin, TrainedNetworkMixin, CallbackSupportMixin, BaseMultimodalEstimator
+):
     """Answer a question about an image, a sound, a series or anything encoded.
 
     A row holds a question, in a column of texts, and what it is about, in one modality or several.
@@ -123,8 +111,9 @@ class QuestionAnswerer(MethodsMixin, CallbackSupportMixin, BaseMultimodalEstimat
     max_answers : int, default=None
         Of ``"closed"``: how many answers there are to choose from, the most frequent ones; rows
         with another are left out of the training. None is all.
-    strategy : str, nn.Module or callable, default="cross_attention"
-        Of ``"closed"``: how modalities are fused, as in ``JointFusionClassifier``.
+    strategy : str, FusionStrategy, nn.Module or callable, default="cross_attention"
+        Of ``"closed"``: how modalities are fused, as in ``JointFusionClassifier``. One that is
+        given by its name has ``n_heads`` and ``n_layers``, if it takes them.
     decoder : {"transformer", "gru"}, default="transformer"
         Of ``"open"``: what reads the question and writes.
     decoding : {"greedy", "beam"}, GreedySearch or BeamSearch, default="greedy"
@@ -140,9 +129,9 @@ class QuestionAnswerer(MethodsMixin, CallbackSupportMixin, BaseMultimodalEstimat
     n_components : int, default=128
         Width of the network, where there is attention a multiple of ``n_heads``.
     n_heads : int, default=4
-        Attention heads.
+        Attention heads of the decoder, or of a strategy that is given by its name.
     n_layers : int, default=2
-        Layers of attention, or of the decoder.
+        Layers of the decoder, or of attention in such a strategy.
     dropout : float, default=0.1
         Share of units that is zeroed in training.
     modality_dropout : float, default=0.1
@@ -152,27 +141,11 @@ class QuestionAnswerer(MethodsMixin, CallbackSupportMixin, BaseMultimodalEstimat
     scoring : {"accuracy", "vqa"} or callable, default="accuracy"
         What ``score`` measures: whether an answer is one of its row's;
         :func:`~skmm.metrics.vqa_accuracy`; or a function of ``(y_true, y_pred)``.
-    max_epochs : int, default=100
-        Most passes over the training rows.
-    batch_size : int, default=64
-        Rows per step.
-    learning_rate : float or "auto", default="auto"
-        Step size of AdamW; ``"auto"`` is 1e-3.
-    encoder_learning_rate : float or "auto", default="auto"
-        Step size of the encoders that are trained with the network. ``"auto"`` is, for pretrained
-        ones, 5e-5 for the last blocks, 2e-5 for all and 2e-4 for adapters; from scratch that of
-        the network.
-    weight_decay : float, default=1e-2
-        Decoupled weight decay of AdamW.
-    early_stopping : bool, default=True
-        Whether to hold out a part of the training rows, stop when its loss no longer falls, and go
-        back to the best epoch. With fewer than 40 rows nothing is held out.
-    validation_fraction : float, default=0.1
-        Share of the rows held out.
-    n_iter_no_change : int, default=10
-        Epochs without a better loss after which training stops.
-    callbacks : list of skorch callbacks, default=None
-        Added to the training; copies are used.
+    max_epochs : int, default=None
+        Most passes over the training rows; None is the trainer's, 100.
+    trainer : Trainer, default=None
+        How the network is trained: step sizes, batches, early stopping, callbacks. None is
+        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks its question and every modality gets the most frequent answer, None where
         the vocabulary is open, or ``ModalityMissingError`` is raised.
@@ -181,9 +154,6 @@ class QuestionAnswerer(MethodsMixin, CallbackSupportMixin, BaseMultimodalEstimat
         absent in every row.
     device : str, default="auto"
         Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-    dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of matrix products in training (autocast). ``"auto"`` is bfloat16 on a GPU that
-        has it where an encoder is trained, else float32.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order, dropout and the held-out part.
     verbose : bool or int, default=0
@@ -262,12 +232,12 @@ class QuestionAnswerer(MethodsMixin, CallbackSupportMixin, BaseMultimodalEstimat
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMultimodalEstimator._parameter_constraints,
-        **_TRAINING,
+        **TrainedNetworkMixin._training_constraints,
         "question": [str, Interval(Integral, 0, None, closed="left")],
         "vocabulary": [StrOptions({"closed", "open"})],
         "question_encoder": [str, HasMethods(["fit", "transform"]), None],
         "max_answers": [Interval(Integral, 2, None, closed="left"), None],
-        "strategy": [StrOptions(set(STRATEGIES)), nn.Module, callable],
+        "strategy": [str, FusionStrategy, nn.Module, callable],
         "decoder": [StrOptions({"transformer", "gru"})],
         "decoding": [StrOptions(set(_DECODINGS)), GreedySearch, BeamSearch],
         "max_length": [*POSITIVE_INT, None],
@@ -279,8 +249,6 @@ class QuestionAnswerer(MethodsMixin, CallbackSupportMixin, BaseMultimodalEstimat
         "dropout": FRACTION,
         "modality_dropout": FRACTION,
         "scoring": [StrOptions(set(_SCORES)), callable],
-        "random_state": RANDOM_STATE,
-        "verbose": VERBOSE,
     }
 
     def __init__(
@@ -291,7 +259,7 @@ class QuestionAnswerer(MethodsMixin, CallbackSupportMixin, BaseMultimodalEstimat
         vocabulary: Literal["closed", "open"] = "closed",
         question_encoder: Transformer | str | None = None,
         max_answers: int | None = None,
-        strategy: str | nn.Module | Callable[..., nn.Module] = "cross_attention",
+        strategy: str | FusionStrategy | nn.Module | Callable[..., nn.Module] = "cross_attention",
         decoder: Literal["transformer", "gru"] = "transformer",
         decoding: Literal["greedy", "beam"] | GreedySearch | BeamSearch = "greedy",
         max_length: int | None = None,
@@ -303,19 +271,11 @@ class QuestionAnswerer(MethodsMixin, CallbackSupportMixin, BaseMultimodalEstimat
         dropout: float = 0.1,
         modality_dropout: float = 0.1,
         scoring: Literal["accuracy", "vqa"] | Callable[..., float] = "accuracy",
-        max_epochs: int = 100,
-        batch_size: int = 64,
-        learning_rate: float | Literal["auto"] = "auto",
-        encoder_learning_rate: float | Literal["auto"] = "auto",
-        weight_decay: float = 1e-2,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        callbacks: list[Any] | None = None,
+        max_epochs: int | None = None,
+        trainer: Trainer | None = None,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
-        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
         random_state: RandomState = None,
         verbose: bool | int = 0,
     ):
@@ -337,18 +297,10 @@ class QuestionAnswerer(MethodsMixin, CallbackSupportMixin, BaseMultimodalEstimat
         self.modality_dropout = modality_dropout
         self.scoring = scoring
         self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.encoder_learning_rate = encoder_learning_rate
-        self.weight_decay = weight_decay
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.callbacks = callbacks
+        self.trainer = trainer
         self.all_missing = all_missing
         self.missing_columns = missing_columns
         self.device = device
-        self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
 
@@ -395,12 +347,22 @@ class QuestionAnswerer(MethodsMixin, CallbackSupportMixin, BaseMultimodalEstimat
         """Refuse parameters out of range, and those that others make useless."""
         self._validate_params()
         other = "open" if self.vocabulary == "closed" else "closed"
-        refuse_useless(self, "vocabulary", _OF_VOCABULARY[other])
+        refuse_unused(self, _OF_VOCABULARY[other], f"with vocabulary={self.vocabulary!r}")
         resolve_decoding(self.decoding)
         if self.granularity == "pooled":
-            refuse_useless(self, "granularity", ["max_tokens"])
+            refuse_unused(self, ["max_tokens"], "with granularity='pooled'")
         if self.vocabulary == "open" and self.decoder == "gru":
-            refuse_useless(self, "decoder", ["n_heads"])
+            refuse_unused(self, ["n_heads"], "with decoder='gru'")
+        if self.vocabulary == "closed":
+            useless = [name for name in _OF_ATTENTION if name not in self._attention()]
+            refuse_unused(self, useless, f"with strategy={self.strategy!r}")
+        self._checked_trainer()
+
+    def _attention(self) -> dict[str, int]:
+        """Options of attention that the strategy takes from this estimator."""
+        strategy = make_strategy(self.strategy)
+        known = strategy.get_params(deep=False) if isinstance(self.strategy, str) else {}
+        return {name: getattr(self, name) for name in _OF_ATTENTION if name in known}
 
     def _find_question(self, X: Frame, given: list[Modality] | None) -> str | int:
         """Name of the column of questions, or its position where it has none."""
@@ -440,10 +402,20 @@ class QuestionAnswerer(MethodsMixin, CallbackSupportMixin, BaseMultimodalEstimat
 
     def _options(self, vocabulary: str) -> dict[str, Any]:
         """Parameters of the estimator that answers."""
-        own = {"closed": ("strategy",), "open": _OF_VOCABULARY["open"]}[vocabulary]
-        return {name: getattr(self, name) for name in (*_SHARED, *own)} | {
-            "learning_rate": _STEP_SIZE if self.learning_rate == "auto" else self.learning_rate
-        }
+        options = {name: getattr(self, name) for name in _SHARED}
+        options["trainer"] = self._trainer_of_model()
+        if vocabulary == "closed":
+            strategy = make_strategy(self.strategy)
+            return {**options, "strategy": strategy.set_params(**self._attention())}
+        names = (*_OF_VOCABULARY["open"], *_OF_ATTENTION)
+        return {**options, **{name: getattr(self, name) for name in names}}
+
+    def _trainer_of_model(self) -> Trainer:
+        """The trainer, with what ``"auto"`` means here."""
+        trainer = Trainer() if self.trainer is None else copy.copy(self.trainer)
+        params = trainer.get_params(deep=False)
+        unset = {name: value for name, value in _DEFAULTS.items() if params[name] == "auto"}
+        return trainer.set_params(**unset)
 
     def _closed(self, X: Frame, given: list[Modality]) -> JointFusionClassifier:
         """The question as one more modality, if it is none yet."""

@@ -5,31 +5,24 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
 
-from skmm._compose._base import BaseMultimodalEstimator, Modalities
+from skmm._compose._base import Modalities
 from skmm._compose._callbacks import TaskReporter, with_callbacks
-from skmm._constraints import (
-    FRACTION,
-    POSITIVE_INT,
-    RANDOM_STATE,
-    VERBOSE,
-    RandomState,
-    StrOptions,
-)
+from skmm._constraints import FRACTION, POSITIVE_INT, RandomState, StrOptions, refuse_unused
 from skmm._environment._device import seeded
-from skmm._frame._column import n_rows, take_rows
+from skmm._frame._column import n_rows
 from skmm._frame._types import CellColumn, Frame
-from skmm._training._net import TensorDataset
-from skmm.generation._base import BaseGenerator, refuse_useless
-from skmm.generation._memory_modules import LENGTH, SeriesGeneratorModule
+from skmm._training._inputs import JointInputs
+from skmm._training._trainer import Trainer, TrainingDefaults, threads_for
+from skmm.generation._base import BaseGenerator, chosen_rows
+from skmm.generation._memory_modules import SeriesBatch, SeriesGeneratorModule
 from skmm.generation._series_targets import (
-    SeriesCoding,
+    SeriesTarget,
     channel_means,
     series_of_rows,
     squared_error,
 )
-from skmm.nets import GRUSeriesDecoder, SeriesDecoder, SeriesLoss, TransformerSeriesDecoder
+from skmm.nets import GRUSeriesDecoder, SeriesDecoder, TokenMemory, TransformerSeriesDecoder
 
 __all__ = ["SeriesGenerator"]
 
@@ -76,31 +69,11 @@ class SeriesGenerator(BaseGenerator):
     max_length : int, default=None
         Most steps of a series: longer ones are cut, in ``fit`` and in ``predict``. None is the
         length of the longest training series.
-    max_epochs : int, default=100
-        Most passes over the training series.
-    batch_size : int, default=64
-        Series per step.
-    learning_rate : float or "auto", default="auto"
-        Step size of AdamW; ``"auto"`` is 1e-3.
-    encoder_learning_rate : float or "auto", default="auto"
-        Step size of the encoders that are trained with the decoder. ``"auto"`` is, for pretrained
-        ones, 5e-5 for the last blocks, 2e-5 for all and 2e-4 for adapters; from scratch that of
-        the decoder.
-    warmup : float, default=0
-        Epochs in which all step sizes grow evenly from nothing, such as 1 or 0.5.
-    weight_decay : float, default=1e-2
-        Decoupled weight decay of AdamW.
-    max_grad_norm : float, default=1.0
-        Norm to which the gradient of a step is shortened where it is longer; None leaves it.
-    early_stopping : bool, default=True
-        Whether to hold out a part of the training rows, stop when the error of their series no
-        longer falls, and go back to the best epoch. With fewer than 40 rows nothing is held out.
-    validation_fraction : float, default=0.1
-        Share of the rows held out.
-    n_iter_no_change : int, default=10
-        Epochs without a better loss after which training stops.
-    callbacks : list of skorch callbacks, default=None
-        Added to the training; copies are used.
+    max_epochs : int, default=None
+        Most passes over the training series; None is the trainer's, 100.
+    trainer : Trainer, default=None
+        How the network is trained: step sizes, batches, early stopping, callbacks. None is
+        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality gets the mean of the training series, step by step and of
         their mean length, or ``ModalityMissingError`` is raised.
@@ -109,9 +82,6 @@ class SeriesGenerator(BaseGenerator):
         absent in every row.
     device : str, default="auto"
         Where the decoder is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-    dtype : {"auto", "float32", "bfloat16"}, default="auto"
-        Precision of matrix products in training (autocast). ``"auto"`` is bfloat16 on a GPU that
-        has it where an encoder is trained, else float32.
     random_state : int, RandomState instance or None, default=None
         Seed of weights, order, dropout and the held-out part.
     verbose : bool or int, default=0
@@ -163,7 +133,7 @@ class SeriesGenerator(BaseGenerator):
 
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from skmm import SeriesGenerator, TextEncoder
+    >>> from skmm import SeriesGenerator, TextEncoder, Trainer
     >>> rng = np.random.default_rng(0)
     >>> steps, height = rng.choice([20, 30], 200), rng.choice([1.0, 3.0], 200)
     >>> words = {20: "short", 30: "long", 1.0: "low", 3.0: "high"}
@@ -171,7 +141,8 @@ class SeriesGenerator(BaseGenerator):
     >>> y = [h * np.sin(np.arange(n) / 3) for n, h in zip(steps, height)]
     >>> waves = SeriesGenerator(
     ...     [("text", TextEncoder("tfidf", n_components=4, random_state=0), ["text"])],
-    ...     n_components=32, n_layers=1, max_epochs=40, learning_rate=3e-3, random_state=0,
+    ...     n_components=32, n_layers=1, max_epochs=40, trainer=Trainer(learning_rate=3e-3),
+    ...     random_state=0,
     ... ).fit(X[:150], y[:150])
     >>> waves.score(X[150:], y[150:]) > 0.98
     True
@@ -184,23 +155,18 @@ class SeriesGenerator(BaseGenerator):
     """
 
     module_: SeriesGeneratorModule
-    _code: SeriesCoding
+    _target: SeriesTarget
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseMultimodalEstimator._parameter_constraints,
-        **BaseGenerator._training_constraints,
+        **BaseGenerator._parameter_constraints,
         "decoder": [StrOptions({"transformer", "gru"})],
         "position": [StrOptions({"steps", "share"})],
-        "granularity": [StrOptions({"pooled", "sequence"})],
-        "max_tokens": [*POSITIVE_INT, None],
         "n_components": POSITIVE_INT,
         "n_heads": POSITIVE_INT,
         "n_layers": POSITIVE_INT,
         "dropout": FRACTION,
         "modality_dropout": FRACTION,
         "max_length": [*POSITIVE_INT, None],
-        "random_state": RANDOM_STATE,
-        "verbose": VERBOSE,
     }
 
     def __init__(
@@ -217,21 +183,11 @@ class SeriesGenerator(BaseGenerator):
         dropout: float = 0.0,
         modality_dropout: float = 0.0,
         max_length: int | None = None,
-        max_epochs: int = 100,
-        batch_size: int = 64,
-        learning_rate: float | Literal["auto"] = "auto",
-        encoder_learning_rate: float | Literal["auto"] = "auto",
-        warmup: float = 0,
-        weight_decay: float = 1e-2,
-        max_grad_norm: float | None = 1.0,
-        early_stopping: bool = True,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
-        callbacks: list[Any] | None = None,
+        max_epochs: int | None = None,
+        trainer: Trainer | None = None,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
-        dtype: Literal["auto", "float32", "bfloat16"] = "auto",
         random_state: RandomState = None,
         verbose: bool | int = 0,
     ):
@@ -247,20 +203,10 @@ class SeriesGenerator(BaseGenerator):
         self.modality_dropout = modality_dropout
         self.max_length = max_length
         self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.encoder_learning_rate = encoder_learning_rate
-        self.warmup = warmup
-        self.weight_decay = weight_decay
-        self.max_grad_norm = max_grad_norm
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.callbacks = callbacks
+        self.trainer = trainer
         self.all_missing = all_missing
         self.missing_columns = missing_columns
         self.device = device
-        self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
 
@@ -284,38 +230,57 @@ class SeriesGenerator(BaseGenerator):
         self : object
             The fitted generator.
         """
-        self._check_params()
-        if self.decoder == "gru":
-            refuse_useless(self, "decoder", ["n_heads"])
-        X = self._check_frame(X, reset=True)
-        found, is_flat = series_of_rows(y, n_rows(X), type(self).__name__)
-        series = [None if own is None else self._cut(own) for own in found]
-        inputs, seed = self._frozen_inputs(X)
-        with seeded(seed), TaskReporter(self, X, y, self.max_epochs, "epoch") as reporter:
-            tensors, networks = self._all_inputs(X, inputs)
-            self._inputs, self._is_flat = inputs, is_flat
-            present = inputs.present(tensors)
-            self._refuse_empty(present)
-            rows = self._rows_to_learn(series, present)
-            self._learn_scales([own for own in (series[row] for row in rows) if own is not None])
-            self.module_ = self._make_memory_module(
-                SeriesGeneratorModule, inputs, networks, self._make_decoder()
-            )
-            held_out = self._hold_out(rows, np.zeros(len(series)), seed)
-            self.history_ = []
-            self._new_net(
-                self._all_callbacks(reporter),
-                self._rows_of(tensors, series, held_out) if len(held_out) else None,
-                max_epochs=self.max_epochs,
-            )
-            train = np.setdiff1d(rows, held_out)
-            self._train(self._rows_of(tensors, series, train, X if inputs.augments else None))
+        trainer, X, series = self._check(X, y)
+        seed = self._draw_seed()
+        # Before torch is seeded, for that lets in one thread of the process at a time.
+        inputs = self._encode(X, seed)
+        with (
+            seeded(seed),
+            TaskReporter(self, X, y, self._n_epochs(trainer), "epoch") as reporter,
+        ):
+            batch, target, places = self._build(X, series, inputs)
+            self._train_on(trainer, X, batch, target, places, seed, reporter)
         return self
+
+    def _check(self, X: Frame, y: CellColumn) -> tuple[Trainer, Frame, list[np.ndarray | None]]:
+        """Check everything before any cell is encoded: trainer, frame and series."""
+        trainer = self._check_params()
+        if self.decoder == "gru":
+            refuse_unused(self, ["n_heads"], "with decoder='gru'")
+        X = self._check_frame(X, reset=True)
+        series, self._is_flat = series_of_rows(y, n_rows(X), type(self).__name__)
+        return trainer, X, [None if own is None else self._cut(own) for own in series]
 
     def _cut(self, series: np.ndarray) -> np.ndarray | None:
         """As much of a series as is learned; None where nothing of that is known."""
         cut = series[: self.max_length]
         return None if np.isnan(cut).all() else cut
+
+    def _training_defaults(self) -> TrainingDefaults:
+        return TrainingDefaults(batch_size=64, max_grad_norm=1.0)
+
+    def _build(
+        self, X: Frame, series: list[np.ndarray | None], inputs: JointInputs
+    ) -> tuple[SeriesBatch, np.ndarray, np.ndarray]:
+        """Start the encoders that are trained, learn the scales, and build the network.
+
+        Returns the rows to learn from, the target there, and their places in ``X``.
+        """
+        batch = inputs.build(X)
+        present = batch.present()
+        self._refuse_empty(present)
+        rows = self._rows_to_learn(series, present)
+        known = [own for own in (series[row] for row in rows) if own is not None]
+        self._target = SeriesTarget()
+        self._target.learn(known)
+        self.n_channels_, self.max_length_ = len(self._target.mean), self._target.longest
+        decoder = self._make_decoder()
+        memory = TokenMemory(inputs.widths, decoder.width, dropout=self.dropout)
+        self._inputs = inputs
+        self.module_ = SeriesGeneratorModule(self._make_encoders(inputs), memory, decoder)
+        lengths = torch.tensor([len(own) for own in known])
+        own = chosen_rows(batch, rows).modalities
+        return SeriesBatch(own, lengths=lengths), self._target.encode(known), rows
 
     def _rows_to_learn(self, series: list[np.ndarray | None], present: np.ndarray) -> np.ndarray:
         known = np.array([own is not None for own in series])
@@ -326,12 +291,6 @@ class SeriesGenerator(BaseGenerator):
                 " rows has both a series and a modality. Give rows that have."
             )
         return rows
-
-    def _learn_scales(self, series: list[np.ndarray]) -> None:
-        self._code = SeriesCoding()
-        self._code.learn(series)
-        self.n_channels_ = len(self._code.mean)
-        self.max_length_ = self._code.longest
 
     def _make_decoder(self) -> SeriesDecoder:
         options: dict[str, Any] = {
@@ -344,29 +303,6 @@ class SeriesGenerator(BaseGenerator):
         return TransformerSeriesDecoder(
             self.n_channels_, self.n_components, n_heads=self.n_heads, **options
         )
-
-    def _rows_of(
-        self,
-        tensors: dict[str, Tensor],
-        series: list[np.ndarray | None],
-        rows: np.ndarray,
-        X: Frame | None = None,
-    ) -> TensorDataset:
-        """Training or held-out rows, with the targets of these alone."""
-        own = [values for values in (series[row] for row in rows) if values is not None]
-        chosen = torch.from_numpy(rows)
-        inputs = {name: tensor[chosen] for name, tensor in tensors.items()}
-        inputs[LENGTH] = torch.tensor([len(values) for values in own])
-        return self._dataset(
-            inputs,
-            self._code.encode(own, max(len(values) for values in own)),
-            None,
-            np.arange(len(rows)),
-            None if X is None else take_rows(X, rows),
-        )
-
-    def _criterion(self) -> nn.Module:
-        return SeriesLoss(self._code.mean_known)
 
     def predict(self, X: Frame) -> np.ndarray:
         """Generate a series for each row.
@@ -388,27 +324,26 @@ class SeriesGenerator(BaseGenerator):
         longest = self.max_length or self.max_length_
         found = np.empty(n_rows(X), dtype=object)
         for row in range(len(found)):
-            found[row] = self._shaped(self._code.prior[:longest].astype(np.float32))
-        device = self._placed()
-        inputs = self._inputs.tensors(X)
-        present = self._inputs.present(inputs)
+            found[row] = self._shaped(self._target.prior[:longest].astype(np.float32))
+        batch = SeriesBatch(self._inputs.batch(X).modalities)
+        present = batch.present()
         self._refuse_empty(present)
         rows = np.flatnonzero(present.any(axis=1))
-        for some, batch in self._batches(inputs, rows, device):
-            with self._threads(), torch.inference_mode():
-                generated = self._generate(batch, longest)
+        for some, part in self._parts(batch, rows):
+            with threads_for(self.module_), torch.inference_mode():
+                generated = self._generate(part, longest)
             for row, own in zip(some, generated, strict=True):
                 found[row] = self._shaped(own)
         return found
 
-    def _generate(self, batch: dict[str, Tensor], longest: int) -> list[np.ndarray]:
+    def _generate(self, batch: SeriesBatch, longest: int) -> list[np.ndarray]:
         """Series of the rows of a batch, (n_steps, n_channels) each."""
-        memory, mask = self.module_.remember(**batch)
-        outputs = self.module_.head.predict_length(memory, mask).cpu().numpy()
-        lengths = self._code.lengths(outputs, longest)
-        values = self.module_.head(memory, mask, torch.from_numpy(lengths).to(memory.device))
+        memory, mask = self.module_.remember(batch)
+        outputs = self.module_.decoder.predict_length(memory, mask).cpu().numpy()
+        lengths = self._target.lengths(outputs, longest)
+        values = self.module_.decoder(memory, mask, torch.from_numpy(lengths).to(memory.device))
         return [
-            self._code.decode(own[:length])
+            self._target.decode(own[:length])
             for own, length in zip(values.cpu().numpy(), lengths, strict=True)
         ]
 
@@ -442,12 +377,12 @@ class SeriesGenerator(BaseGenerator):
                 f"{type(self).__name__}.score: none of n_samples={len(series)} rows of y has a"
                 " series. Give rows that have."
             )
-        true = [self._code.standardised(self._of_channels(own)) for own in known.values()]
+        true = [self._target.standardised(self._of_channels(own)) for own in known.values()]
         generated = self.predict(X)
         errors = 0.0
         for row, own in zip(known, true, strict=True):
             guess = generated[row].reshape(len(generated[row]), -1).astype(np.float64)
-            errors += squared_error(own, self._code.standardised(guess))
+            errors += squared_error(own, self._target.standardised(guess))
         values = np.concatenate(true)
         total = float(np.nansum((values - channel_means(values)) ** 2))
         if not total:

@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skmm._frame._column import is_missing
+from skmm._training._target import Target
+from skmm.nets import SeriesLoss
 
-__all__ = ["SeriesCoding", "channel_means", "series_of_rows", "squared_error"]
+__all__ = ["SeriesTarget", "channel_means", "series_of_rows", "squared_error"]
 
 _LARGEST = float(np.finfo(np.float32).max)
 _WANTED = "a series, (n_steps,) or (n_steps, n_channels)"
@@ -103,8 +105,8 @@ def _numbers(cell: Any, owner: str, row: int) -> np.ndarray:
     return values
 
 
-class SeriesCoding:
-    """What a series is for the net: standardised values behind a standardised length.
+class SeriesTarget(Target):
+    """Series, of which the net gives standardised values behind a standardised length.
 
     Attributes
     ----------
@@ -157,9 +159,9 @@ class SeriesCoding:
         values: np.ndarray = (series - self.mean) / self.scale
         return values
 
-    def encode(self, series: list[np.ndarray], longest: int) -> np.ndarray:
+    def encode(self, series: list[np.ndarray]) -> np.ndarray:
         """Target of the loss, (n_series, 1 + longest, n_channels) float32, NaN for nothing."""
-        target = np.full((len(series), 1 + longest, len(self.mean)), np.nan, dtype=np.float32)
+        target = np.full((len(series), 1 + self.longest, len(self.mean)), np.nan, dtype=np.float32)
         for row, own in enumerate(series):
             target[row, 0, 0] = (len(own) - self.length_mean) / (self.length_scale or 1.0)
             target[row, 1 : 1 + len(own)] = self.standardised(own)
@@ -176,12 +178,13 @@ class SeriesCoding:
         values: np.ndarray = np.clip(series, -_LARGEST, _LARGEST).astype(np.float32)
         return values
 
-    def tensor(self, target: np.ndarray) -> Tensor:
-        """Target as the loss takes it."""
-        return torch.from_numpy(target)
+    def tensor(self, encoded: np.ndarray) -> Tensor:
+        """Return the target as the loss takes it."""
+        return torch.from_numpy(encoded)
 
-    def strata(self, target: np.ndarray) -> None:
-        """Series fall into no classes."""
+    def criterion(self) -> nn.Module:
+        """Return the loss of each series."""
+        return SeriesLoss(self.mean_known)
 
 
 def squared_error(true: np.ndarray, guess: np.ndarray) -> float:

@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skmm._compose._base import Modality
 from skmm._frame._column import column_names, columns_of, is_missing, take_columns
 from skmm._frame._types import Frame
+from skmm._training._target import Target
 from skmm.exceptions import CellTypeError
+from skmm.nets import TokenLoss
 
 __all__ = [
+    "TextTarget",
     "TextTokenizer",
-    "TokenTarget",
     "padded_ids",
     "prefix_ids",
     "prefixes_of_rows",
@@ -239,15 +241,64 @@ def _not_text(owner: str, wanted: str, cell: object, position: int) -> TypeError
     )
 
 
-class TokenTarget:
-    """What a text is for the loss: the ids that should be written, (n_texts, n_steps)."""
+class TextTarget(Target):
+    """Texts, whose tokens a decoder is taught to write.
 
-    def tensor(self, target: np.ndarray) -> Tensor:
-        """Target as the loss takes it."""
-        return torch.from_numpy(target)
+    Encoded they are what is to be written, (n_texts, n_steps).
 
-    def strata(self, target: np.ndarray) -> None:
-        """Texts fall into no classes."""
+    Parameters
+    ----------
+    kind, max_tokens : object
+        Of :class:`TextTokenizer`.
+    label_smoothing : float
+        Share of each target that is spread over all tokens.
+
+    Attributes
+    ----------
+    tokenizer : TextTokenizer
+        After ``learn``: what cuts texts into tokens.
+    mean_length : float
+        After ``learn``: mean number of tokens in a training text.
+    longest : int
+        After ``learn``: tokens of the longest one.
+    """
+
+    mean_length: float
+    longest: int
+
+    def __init__(self, kind: str, max_tokens: int, *, label_smoothing: float):
+        self.tokenizer = TextTokenizer(kind, max_tokens)
+        self.label_smoothing = label_smoothing
+
+    def learn(
+        self, texts: list[str], prefixes: list[str], max_length: int | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Learn the tokens of texts, and of what is read alone; ids as ``encode`` gives them."""
+        self.tokenizer.fit([*texts, *prefixes])
+        read, written = self.encode(texts, max_length)
+        self.mean_length = float((written != TokenLoss.NOTHING).sum(axis=1).mean())
+        self.longest = written.shape[1]
+        return read, written
+
+    def encode(
+        self, texts: list[str], max_length: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what a decoder reads of texts and what it should write, as `padded_ids` does."""
+        ids = [self.tokenizer.encode(text) for text in texts]
+        return padded_ids(ids, len(self.tokenizer), TokenLoss.NOTHING, max_length)
+
+    def decode(self, ids: list[int]) -> str:
+        """Return the text of ids, up to its end."""
+        end = TextTokenizer.END
+        return self.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
+
+    def tensor(self, encoded: np.ndarray) -> Tensor:
+        """Return the target as the loss takes it."""
+        return torch.from_numpy(encoded)
+
+    def criterion(self) -> nn.Module:
+        """Return the loss of each text."""
+        return TokenLoss(self.mean_length, label_smoothing=self.label_smoothing)
 
 
 def padded_ids(

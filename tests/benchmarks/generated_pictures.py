@@ -76,11 +76,14 @@ def load(subset, n_rows=None):
 
 def generators(names, max_epochs):
     """The two methods."""
-    options = {"image_size": SIZE, "batch_size": 32, "early_stopping": False, "verbose": 1}
-    options |= {"dropout": 0.0, "random_state": 0}
+    options = {"image_size": SIZE, "dropout": 0.0, "random_state": 0, "verbose": 1}
+    trainer = Trainer(batch_size=32, early_stopping=False)
     own = {
-        FLOW: {"method": "flow_matching", "learning_rate": 2e-3},
-        GAN: {"method": "gan"},
+        FLOW: {
+            "method": "flow_matching",
+            "trainer": clone(trainer).set_params(learning_rate=2e-3),
+        },
+        GAN: {"method": "gan", "trainer": trainer},
     }
     for name, kind in own.items():
         triples = [("name", names, ["name"])]

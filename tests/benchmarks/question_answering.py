@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from skmm import ImageEncoder, QuestionAnswerer
+from skmm import ImageEncoder, QuestionAnswerer, Trainer
 
 BAR = 0.90
 PICTURE = ("picture", ImageEncoder(), ["picture"])
@@ -35,7 +35,7 @@ def models(max_epochs):
     options = {
         "max_epochs": max_epochs,
         "modality_dropout": 0,  # an answer needs both: without one of them there is none
-        "early_stopping": False,
+        "trainer": Trainer(early_stopping=False),
         "random_state": 0,
     }
     words = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))

@@ -19,7 +19,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from skmm import SeriesGenerator, TextEncoder, TimeSeriesEncoder
+from skmm import SeriesGenerator, TextEncoder, TimeSeriesEncoder, Trainer
 from skmm.backbones._spectrogram import log_mel, mel_spectrogram
 
 WORDS = np.array("zero one two three four five six seven eight nine".split())
@@ -46,7 +46,7 @@ def generator(seed, max_epochs):
         n_components=64,
         n_layers=1,
         max_epochs=max_epochs,
-        learning_rate=3e-3,
+        trainer=Trainer(learning_rate=3e-3),
         random_state=seed,
     )
 

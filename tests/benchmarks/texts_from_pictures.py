@@ -17,7 +17,7 @@ from report import load_real, table, write_section
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler, normalize
 
-from skmm import CaptionGenerator, ImageEncoder, set_config
+from skmm import CaptionGenerator, ImageEncoder, Trainer, set_config
 from skmm.datasets import load_glyphs_retrieval
 from skmm.generation import BeamSearch
 from skmm.metrics import chrf, corpus_bleu, exact_match
@@ -72,7 +72,7 @@ def fitted(features, texts, rows, seed, max_epochs):
         n_layers=1,
         dropout=0.4,
         max_epochs=max_epochs,
-        early_stopping=False,
+        trainer=Trainer(early_stopping=False),
         random_state=seed,
     )
     return captions.fit(as_frame(features, rows), texts[rows])

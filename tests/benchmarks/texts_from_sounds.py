@@ -19,7 +19,7 @@ from sklearn.model_selection import LeaveOneGroupOut, StratifiedShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skmm import AudioEncoder, CaptionGenerator
+from skmm import AudioEncoder, CaptionGenerator, Trainer
 from skmm.metrics import chrf, exact_match
 
 BAR = 0.95
@@ -36,8 +36,7 @@ def captioner(kind, seed, small):
     common = {
         "granularity": "sequence",
         "n_components": 64,
-        "batch_size": 32,
-        "early_stopping": False,
+        "trainer": Trainer(batch_size=32, early_stopping=False),
         "random_state": seed,
     }
     if kind == CNN:

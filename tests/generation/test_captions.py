@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fusing import with_trainer
 from sequences import Tokens
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -18,6 +19,7 @@ from sklearn.pipeline import Pipeline
 from skmm import CaptionGenerator, ImageEncoder
 from skmm.exceptions import ConvergenceError, ModalityMissingError
 from skmm.generation import BeamSearch, NucleusSampling
+from skmm.generation._memory_modules import CaptionBatch
 from skmm.metrics import chrf, corpus_bleu, exact_match, make_text_scorer
 
 TRIPLES = [("one", "passthrough", ["left"]), ("two", "passthrough", ["right"])]
@@ -25,7 +27,7 @@ SMALL = {"n_components": 48, "n_layers": 1, "max_epochs": 30, "learning_rate": 3
 
 
 def small(**params):
-    return CaptionGenerator(TRIPLES, **{**SMALL, "random_state": 0, **params})
+    return CaptionGenerator(TRIPLES, **with_trainer(**{**SMALL, "random_state": 0, **params}))
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +92,8 @@ def pictures(n, seed):
 def test_a_network_for_pictures_is_trained_with_it():
     X, y = pictures(160, seed=0)
     triples = [("photo", ImageEncoder("cnn", image_size=16, n_components=16), ["photo"])]
-    captions = CaptionGenerator(triples, **SMALL, batch_size=16, random_state=0)
-    captions.set_params(granularity="sequence", early_stopping=False).fit(X, y)
+    captions = CaptionGenerator(triples, **with_trainer(**SMALL, batch_size=16, random_state=0))
+    captions.set_params(granularity="sequence", trainer__early_stopping=False).fit(X, y)
     new, expected = pictures(60, seed=1)
     assert exact_match(expected, captions.predict(new)) > 0.9
     assert captions.modalities_[0][1].transform(new).shape == (60, 16)
@@ -106,7 +108,9 @@ def test_pictures_change_in_training_alone_each_with_all_its_texts():
         return cell
 
     encoder = ImageEncoder("cnn", image_size=16, n_components=4, augment=noted)
-    captions = CaptionGenerator([("photo", encoder, ["photo"])], **SMALL, random_state=0)
+    captions = CaptionGenerator(
+        [("photo", encoder, ["photo"])], **with_trainer(**SMALL, random_state=0)
+    )
     captions.set_params(max_epochs=2, n_components=8)
     several = [None, [y[1], "another"], *y[2:]]
     captions.fit(X, several)
@@ -128,7 +132,9 @@ def test_tokens_say_what_their_mean_does_not():
     y = [f"dot {dot} box {box}" for dot, box in words]
     matches = {}
     for granularity in ("pooled", "sequence"):
-        captions = CaptionGenerator([("pair", Tokens(), ["pair"])], **SMALL, random_state=0)
+        captions = CaptionGenerator(
+            [("pair", Tokens(), ["pair"])], **with_trainer(**SMALL, random_state=0)
+        )
         captions.set_params(granularity=granularity, scoring="exact_match")
         matches[granularity] = captions.fit(X[:220], y[:220]).score(X[220:], y[220:])
     assert matches["sequence"] > 0.95
@@ -166,12 +172,12 @@ def test_log_likelihood_is_that_of_the_network(fitted, things):
     X, y = things
     found = fitted.predict_log_proba(X[:7], y[:7])
     assert found.dtype == np.float64 and (found < 0).all()
-    tensors = fitted._inputs.tensors(X[:7])
+    batch = fitted._inputs.batch(X[:7])
     for row in range(7):
-        ids = fitted._tokenizer.encode(y[row])
-        own = {name: tensor[[row]] for name, tensor in tensors.items()}
-        begin = [len(fitted._tokenizer), *ids]
-        logits = fitted.module_(**own, **{"|text": torch.tensor([begin])})[0]
+        ids = fitted._target.tokenizer.encode(y[row])
+        own = batch.rows(torch.tensor([row])).modalities
+        begin = [len(fitted._target.tokenizer), *ids]
+        logits = fitted.module_(CaptionBatch(own, text=torch.tensor([begin])))[0]
         steps = torch.log_softmax(logits, dim=1)
         direct = sum(steps[i, token] for i, token in enumerate([*ids, 0])).item()
         assert found[row] == pytest.approx(direct, rel=1e-4)
@@ -370,8 +376,8 @@ def test_bad_parameters_are_refused(things, params):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"decoder": "gru", "n_heads": 2}, "n_heads has no effect with decoder='gru', got 2"),
-        ({"max_tokens": 3}, "max_tokens has no effect with granularity='pooled', got 3"),
+        ({"decoder": "gru", "n_heads": 2}, "n_heads=2 has no effect with decoder='gru'"),
+        ({"max_tokens": 3}, "max_tokens=3 has no effect with granularity='pooled'"),
     ],
 )
 def test_parameters_without_effect_are_refused(things, params, message):

@@ -9,12 +9,15 @@ import torch
 from PIL import Image
 from torch import nn
 
+from skmm._training._batches import FeatureInputs
+from skmm._training._module import ModalityEncoders
 from skmm.exceptions import CellTypeError, MediaDecodeError
 from skmm.generation._image_modules import (
-    IMAGE,
     AdversarialModule,
     FlowModule,
+    ImageBatch,
     WeightAverage,
+    differing_rows,
     discriminator_loss,
     integrate,
     to_units,
@@ -27,28 +30,22 @@ from skmm.nets import (
     ImageUNet,
 )
 
-OPTIONS = {
-    "modality_dropout": 0.0,
-    "unconditional_fraction": 0.0,
-    "ema_decay": 0.9,
-}
+OPTIONS = {"unconditional_fraction": 0.0, "ema_decay": 0.9}
 
 
 def flow(**options):
     torch.manual_seed(0)
-    head = ImageUNet(1, 8, 6, n_channels=4)
-    nn.init.normal_(head.end.weight, std=0.1)
+    unet = ImageUNet(1, 8, 6, n_channels=4)
+    nn.init.normal_(unet.end.weight, std=0.1)
     fusion = ConcatFusionModule({"a": 3}, 6)
-    return FlowModule({"a": 3}, {}, fusion, 6, head, **{**OPTIONS, **options})
+    return FlowModule(ModalityEncoders(["a"], {}), fusion, 6, unet, **{**OPTIONS, **options})
 
 
 def batch(n=5):
     generator = torch.Generator().manual_seed(1)
-    return {
-        "a|values": torch.randn(n, 3, generator=generator),
-        "a|present": torch.arange(n) != 2,
-        IMAGE: torch.randint(0, 256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8),
-    }
+    values = torch.randn(n, 3, generator=generator)
+    image = torch.randint(0, 256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    return ImageBatch({"a": FeatureInputs(values, torch.arange(n) != 2)}, image=image)
 
 
 # --- flow matching ------------------------------------------------------------------------
@@ -56,22 +53,22 @@ def batch(n=5):
 
 def test_loss_is_the_squared_error_of_the_velocity():
     module, inputs = flow(), batch()
-    module.measure(inputs[IMAGE])
+    module.measure(inputs.image)
     torch.manual_seed(7)
-    losses = module(**inputs)
+    losses = module(inputs)
     torch.manual_seed(7)
-    real = inputs[IMAGE].double() / 255 * 2 - 1
+    real = inputs.image.double() / 255 * 2 - 1
     deviation = FlowModule.deviation
     real = (real - real.mean()) / real.std(correction=0) * deviation
     noise, within = torch.randn(5, 1, 8, 8), torch.rand(5)
-    condition = module.condition(**inputs)
+    condition = module.condition(inputs)
     torch.testing.assert_close(condition[2], module.unconditional)
     for row in range(5):
         t = (row + within[row]) / 5
         assert row / 5 <= t <= (row + 1) / 5
         between = (1 - t) * noise[[row]] + t * real[[row]].float()
         total = deviation**2 * t**2 + (1 - t) ** 2
-        rest = module.head(between / total**0.5, t[None], condition[[row]])
+        rest = module.unet(between / total**0.5, t[None], condition[[row]])
         # Between two clouds of noise the velocity is its regression on the place.
         slope = (deviation**2 * t - (1 - t)) / total
         velocity = slope * between + deviation / total**0.5 * rest
@@ -79,7 +76,7 @@ def test_loss_is_the_squared_error_of_the_velocity():
         assert losses[row].item() == pytest.approx(expected.item(), rel=1e-4)
     # In evaluation nothing is random.
     module.eval()
-    torch.testing.assert_close(module(**inputs), module(**inputs), rtol=0, atol=0)
+    torch.testing.assert_close(module(inputs), module(inputs), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2)])
@@ -104,7 +101,7 @@ def test_following_a_known_field(solver, order):
 
 def test_guidance_goes_from_without_condition_to_with_it_and_beyond():
     module, inputs = flow().eval(), batch()
-    condition, x = module.condition(**inputs), torch.randn(5, 1, 8, 8)
+    condition, x = module.condition(inputs), torch.randn(5, 1, 8, 8)
     asked = module.velocity(x, torch.full((5,), 0.3), condition)
     free = module.velocity(x, torch.full((5,), 0.3), module.unconditional.expand(5, -1))
     for scale, expected in (
@@ -122,7 +119,7 @@ def test_velocity_between_clouds_is_their_regression():
     """Were pictures noise, what the network has to add would have variance 1 at every time."""
     module = flow().eval()
     given = []
-    module.head.forward = lambda x, t, c: given.append(x) or torch.zeros_like(x)
+    module.unet.forward = lambda x, t, c: given.append(x) or torch.zeros_like(x)
     deviation = FlowModule.deviation
     noise, real = torch.randn(2, 40_000, 1, 1, 1)
     real = deviation * real
@@ -137,13 +134,13 @@ def test_velocity_between_clouds_is_their_regression():
 
 def test_share_without_condition():
     module = flow(unconditional_fraction=0.25)
-    inputs = {name: tensor.repeat_interleave(800, dim=0) for name, tensor in batch().items()}
+    inputs = batch().rows(torch.arange(5).repeat_interleave(800))
     lost = (
-        (module.condition(**inputs) == module.unconditional).all(dim=1).view(5, 800).float().mean(1)
+        (module.condition(inputs) == module.unconditional).all(dim=1).view(5, 800).float().mean(1)
     )
     assert lost[2] == 1
     assert ((lost[[0, 1, 3, 4]] > 0.18) & (lost[[0, 1, 3, 4]] < 0.32)).all()
-    lost = (module.eval().condition(**inputs) == module.unconditional).all(dim=1)
+    lost = (module.eval().condition(inputs) == module.unconditional).all(dim=1)
     assert lost.view(5, 800).float().mean(dim=1).tolist() == [0, 0, 1, 0, 0]
 
 
@@ -192,8 +189,7 @@ def test_evaluation_has_the_average_and_training_the_weights():
 def adversaries():
     torch.manual_seed(0)
     return AdversarialModule(
-        {"a": 3},
-        {},
+        ModalityEncoders(["a"], {}),
         ConcatFusionModule({"a": 3}, 6),
         6,
         GANImageGenerator(1, 8, 6, 6, n_channels=4),
@@ -215,19 +211,19 @@ def test_adversaries_get_the_gradient_of_their_own_loss():
     module.discriminator.eval()  # its spectral norms stand still
     own_weights = {id(p) for p in module.discriminator_parameters()}
     torch.manual_seed(3)
-    module(**inputs).mean().backward()
+    module(inputs).mean().backward()
     found = {name: p.grad for name, p in module.named_parameters()}
     module.zero_grad()
 
     torch.manual_seed(3)
-    real = to_units(inputs[IMAGE])
-    tokens, known = module.gather(**inputs)
+    real = to_units(inputs.image)
+    tokens, known = module.encoders.gather(inputs)
     exists = known["a"]
     asked = torch.where(exists, module.fusion(tokens, known), module.unconditional)
     checked = torch.where(
         exists, module.discriminator_fusion(tokens, known), module.discriminator_unconditional
     )
-    fake = module.head(torch.randn(5, 6), asked)
+    fake = module.generator(torch.randn(5, 6), asked)
     seen = module.discriminator.look(real)
     other = [4, 0, 1, 2, 3]
     differs = torch.tensor([True, True, False, False, True])  # row 2 lacks its cells
@@ -255,11 +251,12 @@ def test_adversaries_get_the_gradient_of_their_own_loss():
 
 
 def test_equal_cells_are_no_wrong_condition():
-    module, inputs = adversaries(), batch(6)
-    inputs["a|present"][:] = True
-    inputs["a|values"][1] = inputs["a|values"][0]
+    inputs = batch(6)
+    own = inputs.modalities["a"]
+    own.present[:] = True
+    own.values[1] = own.values[0]
     other = torch.roll(torch.arange(6), 1)
-    assert module._differ(inputs, other).tolist() == [True, False, True, True, True, True]
+    assert differing_rows(inputs, other).tolist() == [True, False, True, True, True, True]
 
 
 # --- targets ------------------------------------------------------------------------------

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fusing import with_trainer
 
 from skmm import CaptionGenerator
 from skmm.exceptions import CellTypeError, ModalityMissingError
 from skmm.generation import NucleusSampling
 from skmm.generation._decoding import beam, greedy, nucleus
-from skmm.generation._memory_modules import PREFIX
+from skmm.generation._memory_modules import CaptionBatch
 from skmm.metrics import exact_match
 from skmm.nets import GRUDecoder, TransformerDecoder
 
@@ -30,7 +31,7 @@ ASKED = {"colour": "colour ?", "shape": "tell me what shape it has"}
 
 def small(**params):
     options = {"modalities": [("seen", "passthrough", ["seen"])], "prefix": "asked", **SMALL}
-    return CaptionGenerator(**{**options, "random_state": 0, **params})
+    return CaptionGenerator(**with_trainer(**{**options, "random_state": 0, **params}))
 
 
 def things(n=300, seed=0):
@@ -128,7 +129,7 @@ def test_decoding_goes_on_behind_each_own_prefix(decoder, given, way):
 def test_what_is_written_answers_the_prefix(decoder, max_epochs, seed):
     X, y = things(160, seed=seed)
     captions = small(decoder=decoder, max_epochs=max_epochs, random_state=seed)
-    captions.set_params(early_stopping=False).fit(X, y)
+    captions.set_params(trainer__early_stopping=False).fit(X, y)
     assert [name for name, *_ in captions.modalities_] == ["seen"]
     X, y = things(80, seed=seed + 100)
     assert exact_match(y, captions.predict(X)) > 0.9  # by chance: 0.5
@@ -167,13 +168,13 @@ def test_a_row_does_not_depend_on_those_beside_it(fitted, way):
 def test_likelihood_is_that_of_one_text_begun_by_its_prefix(fitted):
     X, y = things(6, seed=2)
     found = fitted.predict_log_proba(X, y)
-    tensors = fitted._inputs.tensors(X)
-    encode = fitted._tokenizer.encode
+    batch = fitted._inputs.batch(X)
+    tokenizer = fitted._target.tokenizer
     for row in range(6):
-        own = {name: tensor[[row]] for name, tensor in tensors.items()}
-        before, ids = encode(X["asked"][row]), encode(y[row])
-        whole = [*before, len(fitted._tokenizer), *ids]
-        logits = fitted.module_(**own, **{"|text": torch.tensor([whole])})[0, len(before) :]
+        own = batch.rows(torch.tensor([row])).modalities
+        before, ids = tokenizer.encode(X["asked"][row]), tokenizer.encode(y[row])
+        whole = torch.tensor([[*before, len(tokenizer), *ids]])
+        logits = fitted.module_(CaptionBatch(own, text=whole))[0, len(before) :]
         steps = torch.log_softmax(logits, dim=1)
         direct = sum(steps[i, token].item() for i, token in enumerate([*ids, 0]))
         assert found[row] == pytest.approx(direct, rel=1e-4)
@@ -204,10 +205,11 @@ def test_nobody_is_taught_to_write_the_prefix():
 def test_modality_dropout_hides_prefix_or_picture_and_never_both():
     X, y = things(200)
     captions = small(max_epochs=1, modality_dropout=0.5).fit(X, y)
-    tensors = captions._inputs.tensors(X) | {PREFIX: torch.ones(200, 4, dtype=torch.long)}
+    own = captions._inputs.batch(X).modalities
+    batch = CaptionBatch(own, prefix=torch.ones(200, 4, dtype=torch.long))
     torch.manual_seed(0)
     for training in (True, False):
-        _, mask, prefix = captions.module_.train(training).remember_behind(**tensors)
+        _, mask, prefix = captions.module_.train(training).remember_behind(batch)
         seen, read = mask[:, 1:].any(dim=1), (prefix >= 0).any(dim=1)
         assert torch.equal(read, (prefix >= 0).all(dim=1)) and (seen | read).all()
         shares = seen.float().mean().item(), read.float().mean().item()

@@ -6,12 +6,14 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from fusing import with_trainer
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from skmm import CaptionGenerator, ImageEncoder, JointFusionClassifier, TextEncoder
 from skmm.exceptions import CellTypeError, ConvergenceError, ModalityMissingError
+from skmm.fusion import CrossAttentionFusion
 from skmm.generation import BeamSearch, QuestionAnswerer
 from skmm.metrics import vqa_accuracy
 
@@ -22,7 +24,9 @@ QUESTIONS = np.array(["is it red ?", "is it a blue one ?"])
 
 def small(**params):
     options = {"modalities": [("seen", "passthrough", ["seen"])], "learning_rate": 5e-3}
-    return QuestionAnswerer(**{**options, **SMALL, "early_stopping": False, **params})
+    return QuestionAnswerer(
+        **with_trainer(**{**options, **SMALL, "early_stopping": False, **params})
+    )
 
 
 def things(n=160, seed=0):
@@ -79,11 +83,11 @@ def test_closed_is_the_fusion_with_the_question_as_one_more_modality():
     X, y = things(80)
     answerer = small(max_epochs=2).fit(X, y)
     question = ("question_text", TextEncoder("gru", n_components=64), ["question"])
-    options = {k: v for k, v in SMALL.items() if k != "max_epochs"} | {"max_epochs": 2}
+    options = {k: v for k, v in SMALL.items() if k != "n_layers"} | {"max_epochs": 2}
     fusion = JointFusionClassifier(
         [("seen", "passthrough", ["seen"]), question],
-        strategy="cross_attention", dropout=0.1, learning_rate=5e-3, early_stopping=False,
-        **options,
+        strategy=CrossAttentionFusion(n_layers=1), dropout=0.1,
+        **with_trainer(learning_rate=5e-3, early_stopping=False, **options),
     ).fit(X, y)  # fmt: skip
     np.testing.assert_array_equal(answerer.predict_proba(X), fusion.predict_proba(X))
     np.testing.assert_array_equal(answerer.predict(X), fusion.predict(X))
@@ -96,8 +100,8 @@ def test_open_is_the_generator_with_the_question_as_prefix():
     options = {"decoder": "gru", "decoding": BeamSearch(2), "max_epochs": 2}
     answerer = small(vocabulary="open", **options).fit(X, y)
     captions = CaptionGenerator(
-        [("seen", "passthrough", ["seen"])], prefix="question", learning_rate=5e-3,
-        modality_dropout=0.1, early_stopping=False, **{**SMALL, **options},
+        [("seen", "passthrough", ["seen"])], prefix="question", modality_dropout=0.1,
+        **with_trainer(learning_rate=5e-3, early_stopping=False, **{**SMALL, **options}),
     ).fit(X, y)  # fmt: skip
     np.testing.assert_array_equal(
         answerer.predict_log_proba(X, y), captions.predict_log_proba(X, y)
@@ -270,7 +274,7 @@ def test_searched_and_scored_as_a_classifier():
     X, y = things(90)
     assert is_classifier(small()) and not is_classifier(small(vocabulary="open"))
     grid = [
-        {"strategy": ["concat"], "n_components": [8], "vocabulary": ["closed"]},
+        {"strategy": ["attention"], "n_components": [8], "vocabulary": ["closed"]},
         {"n_components": [8], "vocabulary": ["open"]},
     ]
     search = GridSearchCV(small(max_epochs=1), grid, cv=2, scoring="accuracy").fit(X, y)
@@ -292,7 +296,7 @@ def test_read_when_it_answers(fitted):
         with pytest.raises(ValueError, match="The 'beam_size' parameter"):
             answerer.set_params(decoding__beam_size=0).predict(X)
     else:
-        with pytest.raises(ValueError, match="max_length has no effect with vocabulary='closed'"):
+        with pytest.raises(ValueError, match="max_length=1 has no effect with vocabulary='closed'"):
             answerer.set_params(max_length=1).predict(X)
 
 
@@ -357,15 +361,25 @@ def test_errors(params, y, error, message):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"decoder": "gru"}, "decoder has no effect with vocabulary='closed'"),
-        ({"decoding": "beam"}, "decoding has no effect with vocabulary='closed'"),
-        ({"vocabulary": "open", "strategy": "mean"}, "strategy has no effect with vocabulary='o"),
-        ({"vocabulary": "open", "max_answers": 3}, "max_answers has no effect with vocabulary='o"),
-        ({"vocabulary": "open", "question_encoder": "text"}, "question_encoder has no effect"),
-        ({"max_tokens": 3}, "max_tokens has no effect with granularity='pooled'"),
+        ({"decoder": "gru"}, "decoder='gru' has no effect with vocabulary='closed'"),
+        ({"decoding": "beam"}, "decoding='beam' has no effect with vocabulary='closed'"),
+        (
+            {"vocabulary": "open", "strategy": "mean"},
+            "strategy='mean' has no effect with vocabulary='o",
+        ),
+        (
+            {"vocabulary": "open", "max_answers": 3},
+            "max_answers=3 has no effect with vocabulary='o",
+        ),
+        (
+            {"vocabulary": "open", "question_encoder": "text"},
+            "question_encoder='text' has no effect",
+        ),
+        ({"strategy": "mean"}, "n_layers=1 has no effect with strategy='mean'"),
+        ({"max_tokens": 3}, "max_tokens=3 has no effect with granularity='pooled'"),
         (
             {"vocabulary": "open", "decoder": "gru", "n_heads": 2},
-            "n_heads has no effect with decoder='gru'",
+            "n_heads=2 has no effect with decoder='gru'",
         ),
     ],
 )

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fusing import with_trainer
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
-from skmm import SeriesGenerator, TextEncoder, TimeSeriesEncoder
+from skmm import SeriesGenerator, TextEncoder, TimeSeriesEncoder, Trainer
 from skmm.exceptions import ConvergenceError, ModalityMissingError
 
 SMALL = {"n_components": 16, "n_layers": 1, "max_epochs": 25, "learning_rate": 1e-2}
@@ -19,7 +20,7 @@ TRIPLES = [("one", "passthrough", ["left"]), ("two", "passthrough", ["right"])]
 
 
 def small(**params):
-    return SeriesGenerator(TRIPLES, **{**SMALL, "random_state": 0, **params})
+    return SeriesGenerator(TRIPLES, **with_trainer(**{**SMALL, "random_state": 0, **params}))
 
 
 def waves(n=240, seed=0):
@@ -71,10 +72,12 @@ def test_draws_waves_of_combinations_it_never_saw(decoder, seed, least):
         decoder=decoder,
         n_components=64,
         n_layers=1,
-        batch_size=32,
+        trainer=Trainer(
+            batch_size=32,
+            learning_rate=4e-3 if decoder == "gru" else 2e-3,
+            early_stopping=False,
+        ),
         max_epochs=40,
-        learning_rate=4e-3 if decoder == "gru" else 2e-3,
-        early_stopping=False,
         random_state=seed,
     ).fit(X[~held_out], y[~held_out])
     assert generator.score(X[held_out], y[held_out]) > least
@@ -123,7 +126,9 @@ def test_words_in_their_order():
     X = pd.DataFrame({"text": [("up down", "down up")[k] for k in first]})
     y = [(1 - 2 * k) * np.array([1.0, 1, -1, -1]) for k in first]
     encoder = TextEncoder("gru", n_components=16, random_state=0)
-    generator = SeriesGenerator([("text", encoder, ["text"])], granularity="sequence", **SMALL)
+    generator = SeriesGenerator(
+        [("text", encoder, ["text"])], **with_trainer(granularity="sequence", **SMALL)
+    )
     generator.set_params(random_state=0, max_epochs=40).fit(X[:200], y[:200])
     assert generator.score(X[200:], y[200:]) > 0.95
 
@@ -135,7 +140,7 @@ def test_the_score_is_that_of_a_loop(fitted, ramps):
     y[1] = None
     known = [own for own in y if own is not None]
     values = np.concatenate(known)
-    mean, scale = fitted._code.mean, fitted._code.scale
+    mean, scale = fitted._target.mean, fitted._target.scale
     total = np.nansum(((values - np.nanmean(values, axis=0)) / scale) ** 2)
     errors = 0.0
     for own, drawn in zip(y, fitted.predict(X), strict=True):
@@ -261,8 +266,8 @@ def test_a_target_of_no_series_is_told(ramps, y, error, message):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"decoder": "gru", "n_heads": 2}, "n_heads has no effect with decoder='gru'"),
-        ({"max_tokens": 3}, "max_tokens has no effect with granularity='pooled'"),
+        ({"decoder": "gru", "n_heads": 2}, "n_heads=2 has no effect with decoder='gru'"),
+        ({"max_tokens": 3}, "max_tokens=3 has no effect with granularity='pooled'"),
     ],
 )
 def test_parameters_without_effect_are_refused(ramps, params, message):
