@@ -16,7 +16,6 @@ from skmm._frame._types import CellColumn, Frame
 __all__ = [
     "SequenceBlock",
     "TokenValues",
-    "block_of",
     "thinned",
 ]
 
@@ -174,13 +173,6 @@ class SequenceBlock(Block):
                 " token that its mask says is there. Mask such a token, or give it numbers."
             )
         return tokens, mask
-
-
-def block_of(modality: Modality, seed: int, *, granularity: str, max_tokens: int | None) -> Block:
-    """Make the block of a modality whose vectors (``"pooled"``) or tokens are fused."""
-    if granularity == "sequence":
-        return SequenceBlock(modality, seed, max_tokens=max_tokens)
-    return Block(modality, seed)
 
 
 def thinned(tokens: Tensor, mask: Tensor, max_tokens: int | None) -> tuple[Tensor, Tensor]:

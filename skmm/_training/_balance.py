@@ -12,7 +12,7 @@ from skmm.nets import TaskLoss, UnimodalHeads
 if TYPE_CHECKING:
     from skmm._training._module import JointModule
 
-__all__ = ["Balance", "balance_options", "make_balance", "parameter_groups", "step_factors"]
+__all__ = ["NETWORKS", "Balance", "balance_options", "make_balance", "step_factors"]
 
 # Where a module has the encoders that are trained with it, as parameters are named.
 NETWORKS = "encoders.networks"
@@ -233,18 +233,3 @@ def own_parameters(module: "JointModule") -> dict[str, list[str]]:
     for name, layer in UnimodalHeads.layers_of(module.fusion).items():
         own[name].append(f"{names[id(layer)]}.*")
     return own
-
-
-def parameter_groups(
-    module: nn.Module, encoder_rates: Sequence[float | None], learning_rate: float
-) -> list[tuple[str, dict[str, Any]]]:
-    """Patterns of names of parameters, each with its step size and the modality whose it is."""
-    rates = {f"{NETWORKS}.{i}.*": rate for i, rate in enumerate(encoder_rates) if rate is not None}
-    balance = getattr(module, "balance", None)
-    if balance is None or not balance.modulates:
-        return [(pattern, {"lr": rate}) for pattern, rate in rates.items()]
-    return [
-        (pattern, {"lr": rates.get(pattern, learning_rate), "modality": name})
-        for name, patterns in balance.own.items()
-        for pattern in patterns
-    ]

@@ -4,13 +4,14 @@ All rows are tensors on the device before training starts and are cut into batch
 ``DataLoader`` that collates sample by sample would cost about as much as the training.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, Self, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "FeatureInputs",
     "ModalityInputs",
     "RowTensors",
+    "Target",
     "TensorDataset",
     "dataset_of",
 ]
@@ -248,3 +250,30 @@ class BatchIterator:
         order = torch.randperm(n).to(self.dataset.target.device)
         for places in torch.split(order, self.batch_size):
             yield self.dataset[places]
+
+
+# --- What a network is trained to give, and what its outputs mean ---
+
+
+class Target(ABC):
+    """Base of the targets: classes, labels, values, several tasks, texts, series, images.
+
+    A target checks and encodes what the user gives as ``y`` into an array with an entry for each
+    row, in ways of its own, and knows from then on
+
+    - ``tensor(encoded)``, what the loss takes;
+    - ``criterion()``, the loss of each row;
+    - ``strata(encoded)``, groups of which a held-out part should have its share.
+    """
+
+    @abstractmethod
+    def tensor(self, encoded: np.ndarray) -> Tensor:
+        """Return the target as the loss takes it, first axis ``n_rows``."""
+
+    @abstractmethod
+    def criterion(self) -> nn.Module:
+        """Return the loss of each row."""
+
+    def strata(self, encoded: np.ndarray) -> np.ndarray | None:
+        """Return the group of each row, (n_rows,); None where rows fall into no groups."""
+        return None

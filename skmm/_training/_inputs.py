@@ -1,14 +1,15 @@
 """From a frame to the batches of a joint network, and the encoders that are trained with it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import nn
 
+from skmm._compose._base import Modality
 from skmm._compose._block import FARTHEST, Block, BlockValues, seeded_clone
-from skmm._compose._sequence_block import TokenValues
+from skmm._compose._sequence_block import SequenceBlock, TokenValues
 from skmm._frame._column import take_rows
 from skmm._frame._types import Frame
 from skmm._training._batches import Batch, EncoderInputs, FeatureInputs
@@ -45,6 +46,15 @@ class JointInputs:
 
     def __init__(self, blocks: Sequence[Block]):
         self.blocks = list(blocks)
+
+    @classmethod
+    def of(
+        cls, modalities: Sequence[Modality], seed: int, *, granularity: str, max_tokens: int | None
+    ) -> Self:
+        """Make the inputs of modalities whose vectors (``"pooled"``) or tokens are used."""
+        if granularity == "sequence":
+            return cls([SequenceBlock(own, seed, max_tokens=max_tokens) for own in modalities])
+        return cls([Block(own, seed) for own in modalities])
 
     # --- fit --------------------------------------------------------------------------------
 

@@ -8,11 +8,11 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 from skorch.helper import predefined_split
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from skmm._compose._callbacks import TaskReporter
-from skmm._training._balance import Balance, parameter_groups
+from skmm._training._balance import NETWORKS, Balance
 from skmm._training._batches import Batch, BatchIterator, TensorDataset
 from skmm.exceptions import ConvergenceError
 
@@ -395,3 +395,18 @@ class Report(Callback):
         """Tell that an epoch has ended."""
         if self.reporter.end(usable=True):
             raise KeyboardInterrupt  # how skorch's callbacks end a training
+
+
+def parameter_groups(
+    module: nn.Module, encoder_rates: Sequence[float | None], learning_rate: float
+) -> list[tuple[str, dict[str, Any]]]:
+    """Patterns of names of parameters, each with its step size and the modality whose it is."""
+    rates = {f"{NETWORKS}.{i}.*": rate for i, rate in enumerate(encoder_rates) if rate is not None}
+    balance = getattr(module, "balance", None)
+    if balance is None or not balance.modulates:
+        return [(pattern, {"lr": rate}) for pattern, rate in rates.items()]
+    return [
+        (pattern, {"lr": rates.get(pattern, learning_rate), "modality": name})
+        for name, patterns in balance.own.items()
+        for pattern in patterns
+    ]

@@ -18,8 +18,7 @@ from skmm._constraints import (
 )
 from skmm._environment._device import resolve_device, seeded
 from skmm._training._batches import Batch, dataset_of
-from skmm._training._network import TrainedNetworkMixin
-from skmm._training._trainer import Trainer, TrainingDefaults, threads_for
+from skmm._training._trainer import TrainedNetworkMixin, Trainer, TrainingDefaults, threads_for
 from skmm.alignment._blocks import BaseDecodingAlignment, batch_of_blocks, unpacked
 from skmm.nets import GivenLoss, SharedAutoencoder
 

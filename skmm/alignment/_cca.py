@@ -24,18 +24,15 @@ from skmm._constraints import (
 )
 from skmm._environment._device import resolve_device, seeded
 from skmm._training._batches import dataset_of
-from skmm._training._network import TrainedNetworkMixin
-from skmm._training._trainer import Trainer, TrainingDefaults
+from skmm._training._trainer import TrainedNetworkMixin, Trainer, TrainingDefaults
 from skmm.alignment._blocks import BaseBlockAlignment, batch_of_blocks
-from skmm.alignment._cca_features import (
+from skmm.alignment._cca_solver import (
     DeepCCAModule,
     FeatureMap,
+    FeatureSource,
     KernelMap,
     NetworkMap,
     as_given,
-)
-from skmm.alignment._cca_solver import (
-    FeatureSource,
     canonical_directions,
     linked,
     shared_by_pairs,

@@ -25,12 +25,10 @@ from skmm._constraints import (
 from skmm._environment._device import resolve_device, seeded
 from skmm._frame._column import n_rows
 from skmm._frame._types import Frame
-from skmm._training._batches import Batch, ModalityInputs, dataset_of
+from skmm._training._batches import Batch, ModalityInputs, Target, dataset_of
 from skmm._training._inputs import JointInputs
 from skmm._training._module import ModalityEncoders
-from skmm._training._network import TrainedNetworkMixin
-from skmm._training._target import Target
-from skmm._training._trainer import Trainer, TrainingDefaults, threads_for
+from skmm._training._trainer import TrainedNetworkMixin, Trainer, TrainingDefaults, threads_for
 from skmm.alignment._base import BaseAlignment, Cells
 from skmm.alignment._contrastive_losses import (
     LOSS_SHORTHANDS,

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from skmm._compose._base import BaseMultimodalEstimator, Transformer
 from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
-from skmm._compose._sequence_block import block_of
 from skmm._constraints import (
     FRACTION,
     POSITIVE_INT,
@@ -29,8 +28,7 @@ from skmm._training._balance import balance_options, make_balance
 from skmm._training._batches import Batch, dataset_of
 from skmm._training._inputs import JointInputs
 from skmm._training._module import JointModule, ModalityEncoders, make_imputer
-from skmm._training._network import TrainedNetworkMixin
-from skmm._training._trainer import Trainer, TrainingDefaults, threads_for
+from skmm._training._trainer import TrainedNetworkMixin, Trainer, TrainingDefaults, threads_for
 from skmm.fusion._integrated_gradients import Integrated, integrate
 from skmm.fusion._strategies import FusionStrategy, StrategyLike, make_strategy
 from skmm.fusion._targets import JointTarget
@@ -202,7 +200,8 @@ class BaseJointFusion(
             refuse_unused(self, ["max_tokens"], "with granularity='pooled'")
         self._strategy = make_strategy(self.strategy)
         trainer = self._checked_trainer()
-        balance_options(type(self).__name__, self.balance, self.balance_params)
+        if self.balance is not None or self.balance_params is not None:
+            balance_options(type(self).__name__, self.balance, self.balance_params)
         X = self._check_frame(X, reset=first)
         target = self._encode_target(X, y, first=first, classes=classes)
         checked = None if sample_weight is None else check_sample_weight(sample_weight, X)
@@ -225,11 +224,8 @@ class BaseJointFusion(
         """Encode what is frozen; of a network that is there already, all that it gets."""
         if continues:
             return self._inputs, self._inputs.batch(X)
-        inputs = JointInputs(
-            [
-                block_of(own, seed, granularity=self.granularity, max_tokens=self.max_tokens)
-                for own in self._resolve(X)
-            ]
+        inputs = JointInputs.of(
+            self._resolve(X), seed, granularity=self.granularity, max_tokens=self.max_tokens
         )
         inputs.encode(X, self._target.as_given(target))
         inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)
@@ -288,12 +284,13 @@ class BaseJointFusion(
 
     def _set_balance(self) -> None:
         """Give the module what balances it; a module that continues keeps its heads."""
-        owner = type(self).__name__
-        options = balance_options(owner, self.balance, self.balance_params)
         old = self.module_.balance
         if self.balance is None:
             self.module_.balance = None
-        elif old is not None and old.mode == self.balance:
+            return
+        owner = type(self).__name__
+        options = balance_options(owner, self.balance, self.balance_params)
+        if old is not None and old.mode == self.balance:
             old.options = options
         else:
             # Where it measures only, it draws nothing: the network is trained as without it.

@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 
 from skmm._compose._base import SupervisedEstimator
-from skmm._compose._target_checks import class_indices
 from skmm._frame._types import Frame
 from skmm.fusion._late import BaseLateFusion, weighable
+from skmm.fusion._targets import class_indices
 
 __all__ = ["LateFusionClassifier"]
 

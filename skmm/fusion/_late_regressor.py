@@ -9,10 +9,10 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 
 from skmm._compose._base import SupervisedEstimator
-from skmm._compose._target_checks import regression_target
 from skmm._constraints import StrOptions
 from skmm._frame._types import Frame
 from skmm.fusion._late import BaseLateFusion, weighable
+from skmm.fusion._targets import regression_target
 
 __all__ = ["LateFusionRegressor"]
 

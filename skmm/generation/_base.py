@@ -10,16 +10,13 @@ from sklearn.utils import Tags
 
 from skmm._compose._base import BaseMultimodalEstimator
 from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter
-from skmm._compose._sequence_block import block_of
 from skmm._constraints import POSITIVE_INT, StrOptions, refuse_unused
 from skmm._environment._device import resolve_device
 from skmm._frame._types import Frame
-from skmm._training._batches import Batch, dataset_of
+from skmm._training._batches import Batch, Target, dataset_of
 from skmm._training._inputs import JointInputs
 from skmm._training._module import ModalityEncoders
-from skmm._training._network import TrainedNetworkMixin
-from skmm._training._target import Target
-from skmm._training._trainer import Trainer
+from skmm._training._trainer import TrainedNetworkMixin, Trainer
 
 __all__ = ["BaseGenerator", "BaseMethod", "MethodsMixin", "chosen_rows"]
 
@@ -120,11 +117,8 @@ class BaseGenerator(
 
     def _encode(self, X: Frame, seed: int) -> JointInputs:
         """Fit what is frozen, and leave out what cannot be used."""
-        inputs = JointInputs(
-            [
-                block_of(own, seed, granularity=self.granularity, max_tokens=self.max_tokens)
-                for own in self._resolve(X)
-            ]
+        inputs = JointInputs.of(
+            self._resolve(X), seed, granularity=self.granularity, max_tokens=self.max_tokens
         )
         inputs.encode(X)
         inputs.blocks = self._keep_usable(inputs.blocks, inputs.flaws)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from skmm._frame._column import Column, to_column
-from skmm._training._target import Target
+from skmm._training._batches import Target
 from skmm.exceptions import CellTypeError, MediaDecodeError
 from skmm.nets import GivenLoss
 from skmm.readers import read_image, with_position

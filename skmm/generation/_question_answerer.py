@@ -36,8 +36,7 @@ from skmm._frame._column import (
 )
 from skmm._frame._modality import infer_modalities
 from skmm._frame._types import CellColumn, Frame
-from skmm._training._network import TrainedNetworkMixin
-from skmm._training._trainer import Trainer
+from skmm._training._trainer import TrainedNetworkMixin, Trainer
 from skmm.fusion import FusionStrategy, JointFusionClassifier, make_strategy
 from skmm.generation._base import BaseMethod, MethodsMixin
 from skmm.generation._caption_generator import CaptionGenerator

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from skmm._frame._column import is_missing
-from skmm._training._target import Target
+from skmm._training._batches import Target
 from skmm.nets import SeriesLoss
 
 __all__ = ["SeriesTarget", "channel_means", "series_of_rows", "squared_error"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from skmm._compose._base import Modality
 from skmm._frame._column import column_names, columns_of, is_missing, take_columns
 from skmm._frame._types import Frame
-from skmm._training._target import Target
+from skmm._training._batches import Target
 from skmm.exceptions import CellTypeError
 from skmm.nets import TokenLoss
 

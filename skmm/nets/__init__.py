@@ -68,13 +68,11 @@ from skmm.nets.fusion._pooling import (
     SumFusionModule,
 )
 from skmm.nets.fusion._products import BilinearFusionModule, LowRankFusionModule
-from skmm.nets.fusion._registry import STRATEGIES, make_fusion
 from skmm.nets.fusion._unimodal import UnimodalHeads
 
 __all__ = [
     "CONTRASTIVE_LOSSES",
     "LOSSES",
-    "STRATEGIES",
     "AttentionFusionModule",
     "BilinearFusionModule",
     "BottleneckFusionModule",
@@ -128,7 +126,6 @@ __all__ = [
     "TripletLoss",
     "UncertaintyWeights",
     "UnimodalHeads",
-    "make_fusion",
     "make_loss",
     "masked_max",
     "masked_mean",

@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from skmm import CCAAlignment
 from skmm.alignment import _cca_solver
 from skmm.alignment._blocks import batch_of_blocks, unpacked
-from skmm.alignment._cca_features import DeepCCAModule
+from skmm.alignment._cca_solver import DeepCCAModule
 from skmm.exceptions import ModalityWarning
 from skmm.nets import CorrelationLoss, CorrelationNet
 
