@@ -201,7 +201,8 @@ def test_priors_are_of_the_rows_that_have_the_target():
 def test_held_out_rows_and_history(early_stopping):
     X, y = targets(200, missing=0.5)
     y.loc[y.index[10:], "mood"] = None
-    model = multi(max_epochs=60, n_iter_no_change=3, early_stopping=early_stopping).fit(X, y)
+    patience = {"n_iter_no_change": 3} if early_stopping else {}
+    model = multi(max_epochs=60, early_stopping=early_stopping, **patience).fit(X, y)
     assert ("valid_loss" in model.history_[0]) == early_stopping
     assert (model.n_iter_ < 60) == early_stopping
 

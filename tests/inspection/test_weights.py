@@ -104,9 +104,9 @@ def test_joint_fusion(data, strategy, missing):
 def test_gates_are_those_of_the_net(data):
     X, y = data
     model = JointFusionRegressor(TRIPLES, strategy="gated", max_epochs=2, random_state=0).fit(X, y)
-    inputs = model._inputs.tensors(X)
+    tokens, masks = model.module_.encoders.gather(model._inputs.batch(X))
     with torch.inference_mode():
-        gates = model.module_.fusion.weights(*model.module_.gather(**inputs)).numpy()
+        gates = model.module_.fusion.weights(tokens, masks).numpy()
     order = [sorted(NAMES).index(name) for name in NAMES]
     got = modality_weights(model, X).fillna(0).to_numpy()
     np.testing.assert_allclose(got, gates[:, order], atol=1e-6)
