@@ -16,7 +16,7 @@ from skmm._training._balance import NETWORKS, Balance
 from skmm._training._batches import Batch, BatchIterator, TensorDataset
 from skmm.exceptions import ConvergenceError
 
-__all__ = ["Callback", "JointNet", "Report", "make_net"]
+__all__ = ["Callback", "JointNet", "NeuralNet", "Report", "make_net"]
 
 
 class JointNet(NeuralNet):

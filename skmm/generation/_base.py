@@ -94,6 +94,7 @@ class BaseGenerator(
     A subclass writes ``fit`` and ``predict``.
     """
 
+    _inputs: JointInputs
     _target: Target
 
     # Parameters of the generator.

@@ -42,7 +42,7 @@ from skmm.generation._text_targets import (
     texts_of_rows,
 )
 from skmm.metrics import make_text_scorer
-from skmm.metrics._scorers import TEXT_METRICS
+from skmm.metrics._scorers import TEXT_METRICS, TextMetric
 from skmm.nets import GRUDecoder, TextDecoder, TokenLoss, TokenMemory, TransformerDecoder
 
 __all__ = ["CaptionGenerator"]
@@ -249,7 +249,7 @@ class CaptionGenerator(BaseGenerator):
         label_smoothing: float = 0.0,
         decoding: Decoding = "greedy",
         max_length: int | None = None,
-        scoring: str | Callable[..., float] = "corpus_bleu",
+        scoring: TextMetric | Callable[..., float] = "corpus_bleu",
         max_epochs: int | None = None,
         trainer: Trainer | None = None,
         all_missing: Literal["prior", "raise"] = "prior",

@@ -5,7 +5,6 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -35,6 +34,7 @@ from skmm.generation._image_targets import (
     images_of_rows,
     to_user_images,
 )
+from skmm.metrics._scorers import Alignment
 
 __all__ = ["ImageGenerator"]
 
@@ -217,7 +217,7 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         unconditional_fraction: float = 0.1,
         scoring: Literal["frechet", "alignment"] | Callable[..., float] = "frechet",
         feature_encoder: Transformer | None = None,
-        alignment: BaseEstimator | None = None,
+        alignment: Alignment | None = None,
         max_epochs: int | None = None,
         trainer: Trainer | None = None,
         all_missing: Literal["prior", "raise"] = "prior",

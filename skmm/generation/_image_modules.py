@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.nn.functional import relu
 
 from skmm._training._batches import Batch, TensorDataset
 from skmm._training._module import ModalityEncoders, fuse_checked
-from skmm._training._net import Callback, JointNet
+from skmm._training._net import Callback, NeuralNet
 from skmm.exceptions import ConvergenceError
 from skmm.nets import GANImageGenerator, ImageDiscriminator, ImageUNet
 
@@ -90,14 +90,12 @@ class WeightAverage:
 class FollowTraining(Callback):
     """Shows a module its training images, and lets its average take in the weights of each step."""
 
-    def on_train_begin(
-        self, net: JointNet, X: TensorDataset | None = None, **kwargs: object
-    ) -> None:
+    def on_train_begin(self, net: NeuralNet, X: TensorDataset | None = None, **kwargs: Any) -> None:
         """Let the module measure the images."""
         assert X is not None and isinstance(X.batch, ImageBatch) and X.batch.image is not None
         net.module_.measure(X.batch.image)
 
-    def on_batch_end(self, net: JointNet, training: bool = False, **kwargs: object) -> None:
+    def on_batch_end(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
         """Update after a training batch."""
         if training:
             net.module_.average.update(net.module_.parameters())
@@ -532,7 +530,7 @@ class AdversarialSteps(Callback):
     def __init__(self, learning_rate: float | None):
         self.learning_rate = learning_rate
 
-    def on_train_begin(self, net: JointNet, **kwargs: object) -> None:
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Put the weights of the discriminator into a group of their own."""
         optimizer, weights = net.optimizer_, net.module_.discriminator_parameters()
         own, rest = {id(weight) for weight in weights}, optimizer.param_groups[-1]
@@ -558,19 +556,19 @@ class WatchAdversaries(Callback):
         self.patience = patience
         self.owner = owner
 
-    def on_epoch_begin(self, net: JointNet, **kwargs: object) -> None:
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Begin the sums of an epoch."""
         self.sums_: dict[str, Tensor] = {}
         self.n_steps_ = 0
 
-    def on_batch_end(self, net: JointNet, training: bool = False, **kwargs: object) -> None:
+    def on_batch_end(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
         """Add up what a step says; nothing waits for a GPU here."""
         if training:
             self.n_steps_ += 1
             for name, value in net.module_.losses.items():
                 self.sums_[name] = self.sums_.get(name, 0.0) + value
 
-    def on_epoch_end(self, net: JointNet, **kwargs: object) -> None:
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Note the means, and look at the last epochs."""
         for name, total in self.sums_.items():
             net.history.record(name, float(total) / self.n_steps_)

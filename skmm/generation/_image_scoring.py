@@ -1,5 +1,6 @@
 """How good generated images are: the score of the image generators."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -15,20 +16,20 @@ from skmm._frame._column import n_rows
 from skmm._frame._types import CellColumn, Frame
 from skmm.generation._image_targets import images_of_rows, to_user_images
 from skmm.metrics import make_picture_scorer
+from skmm.metrics._scorers import Alignment
 
 __all__ = ["ImageScoreMixin"]
 
 
-class ImageScoreMixin(BaseEstimator):
+class ImageScoreMixin(BaseEstimator, ABC):
     """The score of a generator of images.
 
-    A subclass has ``predict``, sets ``mode_`` and ``_size`` in ``fit``, and calls
-    ``_check_scoring`` there.
+    A subclass sets ``mode_`` and ``_size`` in ``fit``, and calls ``_check_scoring`` there.
     """
 
     scoring: str | Callable[..., float]
     feature_encoder: Transformer | None
-    alignment: BaseEstimator | None
+    alignment: Alignment | None
     mode_: str
     _size: int
 
@@ -37,6 +38,10 @@ class ImageScoreMixin(BaseEstimator):
         "feature_encoder": [HasMethods(["fit", "transform"]), None],
         "alignment": [HasMethods("transform_modality"), None],
     }
+
+    @abstractmethod
+    def predict(self, X: Frame) -> np.ndarray:
+        """Return an image for each row."""
 
     def _check_scoring(self) -> None:
         """Refuse what the kind of score makes useless."""

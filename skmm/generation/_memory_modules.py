@@ -44,7 +44,7 @@ class MemoryModule(nn.Module, Generic[_Decoder]):
         super().__init__()
         self.encoders = encoders
         self.memory = memory
-        self.decoder = decoder
+        self.decoder: _Decoder = decoder
 
     def remember(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the memory, (n_rows, n_memory, width), and which of it exists."""

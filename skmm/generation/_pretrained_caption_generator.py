@@ -43,7 +43,7 @@ from skmm.generation._decoding import (
 )
 from skmm.generation._text_targets import prefixes_of_rows, resolve_others, texts_of_rows
 from skmm.metrics import make_text_scorer
-from skmm.metrics._scorers import TEXT_METRICS
+from skmm.metrics._scorers import TEXT_METRICS, TextMetric
 from skmm.readers import load_audio, load_image, with_position
 
 __all__ = ["PretrainedCaptionGenerator"]
@@ -164,7 +164,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         prompt_column: str | int | None = None,
         decoding: Decoding = "greedy",
         max_length: int | None = None,
-        scoring: str | Callable[..., float] = "corpus_bleu",
+        scoring: TextMetric | Callable[..., float] = "corpus_bleu",
         batch_size: int = 64,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",

@@ -5,7 +5,6 @@ from os import PathLike
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -27,6 +26,7 @@ from skmm.backbones._pretrained._diffusion import DiffusionPipeline, load_pipeli
 from skmm.exceptions import CellTypeError
 from skmm.generation._image_scoring import ImageScoreMixin
 from skmm.generation._image_targets import images_of_rows, to_user_images
+from skmm.metrics._scorers import Alignment
 from skmm.readers import read_text, with_position
 
 __all__ = ["PretrainedImageGenerator"]
@@ -147,7 +147,7 @@ class PretrainedImageGenerator(ImageScoreMixin, CallbackSupportMixin, BaseMultim
         guidance_scale: float = 7.5,
         scoring: Literal["frechet", "alignment"] | Callable[..., float] = "frechet",
         feature_encoder: Transformer | None = None,
-        alignment: BaseEstimator | None = None,
+        alignment: Alignment | None = None,
         batch_size: int = 8,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
@@ -249,7 +249,8 @@ class PretrainedImageGenerator(ImageScoreMixin, CallbackSupportMixin, BaseMultim
         self._refuse_empty(~column.missing[:, None])
         texts = [self._text(column, row) for row in range(len(column.values))]
         # Of each row by its place alone, whatever the batches.
-        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=len(texts))
+        drawn = check_random_state(self.random_state).randint(2**31 - 1, size=len(texts))
+        seeds: list[int] = drawn.tolist()
         pipeline, parts = self._load(), []
         with shared_threads():
             for start in range(0, len(texts), self.batch_size):

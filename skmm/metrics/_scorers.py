@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from itertools import permutations
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +21,7 @@ __all__ = [
     "ImageTransformer",
     "PICTURE_METRICS",
     "TEXT_METRICS",
+    "TextMetric",
     "make_picture_scorer",
     "make_retrieval_scorer",
     "make_text_scorer",
@@ -228,6 +229,7 @@ def _parts(
 
 # --- Scorers of estimators that write texts ---
 
+TextMetric: TypeAlias = Literal["corpus_bleu", "chrf", "rouge_l", "exact_match", "cider"]
 TEXT_METRICS: dict[str, Callable[..., float]] = {
     "chrf": chrf,
     "cider": cider,
@@ -238,7 +240,7 @@ TEXT_METRICS: dict[str, Callable[..., float]] = {
 
 
 def make_text_scorer(
-    metric: Literal["corpus_bleu", "chrf", "rouge_l", "exact_match", "cider"] = "corpus_bleu",
+    metric: TextMetric = "corpus_bleu",
     **params: object,
 ) -> "TextScorer":
     """Make a scorer for ``cross_val_score`` and ``GridSearchCV`` of a metric of texts.
@@ -298,7 +300,7 @@ class TextScorer:
         shown = "".join(f", {name}={value!r}" for name, value in self.params.items())
         return f"make_text_scorer({self.metric!r}{shown})"
 
-    def __call__(self, estimator: Predictor, X: "CellColumn", y: ArrayLike) -> float:
+    def __call__(self, estimator: Predictor, X: "CellColumn", y: "CellColumn") -> float:
         """Score a fitted estimator on rows."""
         return TEXT_METRICS[self.metric](y, estimator.predict(X), **self.params)
 
@@ -420,7 +422,9 @@ class PictureScorer:
         shown = "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
         return f"make_picture_scorer({self.metric!r}{shown})"
 
-    def __call__(self, estimator: Predictor, X: "CellColumn", y: ArrayLike | None = None) -> float:
+    def __call__(
+        self, estimator: Predictor, X: "CellColumn", y: "CellColumn | None" = None
+    ) -> float:
         """Score a fitted estimator on rows."""
         if self.metric == "alignment":
             alignment, source = cast(Alignment, self.alignment), cast(str, self.source)

@@ -16,6 +16,7 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid
 from sklearn.pipeline import Pipeline
 
 from skmm import ImageEncoder, ImageGenerator, TextEncoder
+from skmm._training import _trainer
 from skmm.exceptions import ConvergenceError, ModalityMissingError
 from skmm.generation import GAN, FlowMatching
 from skmm.metrics import make_picture_scorer
@@ -361,6 +362,14 @@ def test_half_precision(rows, method):
     assert all(p.dtype == torch.float32 for p in images.module_.parameters())
     assert np.isfinite(images.history_[-1]["train_loss"])
     assert images.predict(X[:3]).shape == (3, 8, 8)
+
+
+def test_half_precision_is_taken_where_the_device_has_it(rows, monkeypatch):
+    """Convolutions gain by it, also where no encoder is trained."""
+    monkeypatch.setattr(_trainer, "resolve_dtype", lambda dtype, device: torch.bfloat16)
+    X, y, _ = rows
+    assert small(max_epochs=1).fit(X[:16], y[:16]).net_.half
+    assert not small(max_epochs=1, dtype="float32").fit(X[:16], y[:16]).net_.half
 
 
 def test_tokens_and_other_strategies(rows):

@@ -51,7 +51,8 @@ class Means(TransformerMixin, BaseEstimator):
     def transform_modality(self, X, modality):
         if modality == "image":
             return self.transform(X) - 0.5
-        return self.scale * np.stack(list(X["left"])) + [0, 0, self.scale]
+        cells = [np.zeros(3) if cell is None else cell for cell in X["left"]]
+        return self.scale * np.stack(cells) + [0, 0, self.scale]
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "fitted_") or self.scale < 0
@@ -259,7 +260,7 @@ def outcome(call):
 
 def observed(generator, X, y):
     """What can be seen of a generator, fitted on rows."""
-    known = X.notna().any(axis=1).to_numpy()  # what lacks everything is seen in prediction
+    known = X["left"].notna().to_numpy()  # the row that lacks everything is for prediction
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         generator.fit(X[known], [own for own, k in zip(y, known, strict=True) if k])
