@@ -45,6 +45,8 @@ class TokenSequence(NamedTuple):
 class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
     """Base of all encoders: validates, calls one private verb, restores the container."""
 
+    n_outputs_: int
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
     # A place to write to is no metadata of the rows.
     __metadata_request__transform: ClassVar[dict[str, Any]] = {"out": metadata_routing.UNUSED}

@@ -5,7 +5,7 @@ import decimal
 import enum
 import math
 import uuid
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, SupportsFloat, cast
 
 import numpy as np
 import pandas as pd
@@ -455,7 +455,7 @@ def _floats(cells: np.ndarray) -> np.ndarray:
 
 def _is_float(cell: object) -> bool:
     try:
-        as_float(cell)
+        as_float(cast(SupportsFloat, cell))
     except (TypeError, ValueError):
         return False
     return True

@@ -163,7 +163,7 @@ def _early() -> list[Any]:
 
 
 def _late_classifier() -> list[Any]:
-    rules = ("mean", "weighted", "vote", "max", "product")
+    rules: tuple[Any, ...] = ("mean", "weighted", "vote", "max", "product")
     return [
         LateFusionClassifier(cv=2, random_state=0),
         *(LateFusionClassifier(_NUMBERS, rule=rule, **_EXACT) for rule in rules),

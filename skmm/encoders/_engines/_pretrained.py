@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import PIL
@@ -95,7 +95,7 @@ class PretrainedEngine(BackboneEngine):
                 compile=runtime.compile,
                 **self.options,
             )
-            self._ready = ready = (runtime, cast(FrozenBackbone, backbone))
+            self._ready = ready = (runtime, backbone)
         return ready[1]
 
     def batches(self, cells: Sequence[Any], runtime: Runtime) -> Iterator[list[int]]:
