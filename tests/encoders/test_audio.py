@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skmm import AudioEncoder, JointFusionClassifier
+from skmm import AudioEncoder, JointFusionClassifier, Trainer
 from skmm.encoders._engines._parts import _Windows
 from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError, ModalityWarning
 
@@ -385,7 +385,7 @@ class TestFromScratch:
         model = JointFusionClassifier(
             [("clip", audio("cnn", **SMALL), ["clip"])],
             max_epochs=10,
-            learning_rate=0.01,
+            trainer=Trainer(learning_rate=0.01),
             random_state=0,
         )
         X.loc[3, "clip"] = None

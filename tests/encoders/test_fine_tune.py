@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from tuning import N_BLOCKS, deepened, noise_pictures, parity_texts
 
-from skmm import ImageEncoder, TextEncoder
+from skmm import ImageEncoder, TextEncoder, Trainer
 from skmm.exceptions import CheckpointError
 from skmm.testing import check_encoder
 
@@ -140,12 +140,16 @@ def test_a_task_that_frozen_vectors_cannot_solve(folder, store):
 
     X, y = parity_texts(400)
     scores = {}
-    for how, rate in (("frozen", 1e-2), (2, 1e-2), ("full", 1e-2)):
+    for how, rate in (("frozen", "auto"), (2, 1e-2), ("full", 1e-2)):
         fusion = JointFusionClassifier(
-            [("text", TextEncoder(folder("bert"), fine_tune=how), ["text"])], strategy=Total,
-            n_components=8, dropout=0.0, max_epochs=25, learning_rate=1e-2,
-            encoder_learning_rate=rate, early_stopping=False, random_state=0,
-        )  # fmt: skip
+            [("text", TextEncoder(folder("bert"), fine_tune=how), ["text"])],
+            strategy=Total,
+            n_components=8,
+            dropout=0.0,
+            max_epochs=25,
+            trainer=Trainer(learning_rate=1e-2, encoder_learning_rate=rate, early_stopping=False),
+            random_state=0,
+        )
         fusion.fit(X[:300], y[:300])
         scores[how] = fusion.score(X[300:], y[300:])
         if how == "full":

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 from tuning import N_BLOCKS, deepened, untrained
 
-from skmm import AudioEncoder, JointFusionClassifier
+from skmm import AudioEncoder, JointFusionClassifier, Trainer
 from skmm.exceptions import CheckpointError
 from skmm.testing import check_encoder
 
@@ -232,12 +232,18 @@ def test_a_task_that_frozen_vectors_cannot_solve(eager, store):
 
     sounds, y = parity_beeps(300)
     scores = {}
-    for how in ("frozen", 2):
+    for how, rate in (("frozen", "auto"), (2, 5e-3)):
         fusion = JointFusionClassifier(
-            [("clip", audio(eager, how, window=0.3), ["clip"])], strategy=Total,
-            n_components=8, dropout=0.0, max_epochs=30, learning_rate=1e-2, batch_size=32,
-            encoder_learning_rate=5e-3, early_stopping=False, random_state=0,
-        )  # fmt: skip
+            [("clip", audio(eager, how, window=0.3), ["clip"])],
+            strategy=Total,
+            n_components=8,
+            dropout=0.0,
+            max_epochs=30,
+            trainer=Trainer(
+                learning_rate=1e-2, batch_size=32, encoder_learning_rate=rate, early_stopping=False
+            ),
+            random_state=0,
+        )
         fusion.fit(sounds[:220], y[:220])
         scores[how] = fusion.score(sounds[220:], y[220:])
     vectors = fusion.encoder_for("clip").transform(sounds)
@@ -265,7 +271,7 @@ def test_a_search_encodes_each_sound_once(folder, store):
     sounds, y = parity_beeps(30)
     fusion = JointFusionClassifier(
         [("audio", audio(folder("whisper")), ["clip"])], n_components=4, max_epochs=3,
-        early_stopping=False, random_state=0,
+        trainer=Trainer(early_stopping=False), random_state=0,
     )  # fmt: skip
     search = GridSearchCV(fusion, {"audio__fine_tune": ["frozen", "last", 1]}, cv=3).fit(sounds, y)
     assert store.stats()["encoded"] == 2 * 30  # as vectors, and as far as the last block

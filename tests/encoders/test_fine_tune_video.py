@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from tuning import N_BLOCKS, deepened, untrained
 
-from skmm import ImageEncoder, JointFusionClassifier, VideoEncoder
+from skmm import ImageEncoder, JointFusionClassifier, Trainer, VideoEncoder
 from skmm.exceptions import CheckpointError
 from skmm.testing import check_encoder
 
@@ -178,12 +178,18 @@ def test_a_task_that_frozen_vectors_cannot_solve(tiny_checkpoint, tmp_path, stor
     place = deepened(tiny_checkpoint(kind), tmp_path / kind, initializer_range=0.1)
     clips, y = parity_clips(260)
     scores = {}
-    for how in ("frozen", 2):
+    for how, rate in (("frozen", "auto"), (2, 5e-3)):
         fusion = JointFusionClassifier(
-            [("clip", video(place, how, pooling="mean", batch_size=32), ["clip"])], strategy=Total,
-            n_components=8, dropout=0.0, max_epochs=20, learning_rate=1e-2, batch_size=32,
-            encoder_learning_rate=5e-3, early_stopping=False, random_state=0,
-        )  # fmt: skip
+            [("clip", video(place, how, pooling="mean", batch_size=32), ["clip"])],
+            strategy=Total,
+            n_components=8,
+            dropout=0.0,
+            max_epochs=20,
+            trainer=Trainer(
+                learning_rate=1e-2, batch_size=32, encoder_learning_rate=rate, early_stopping=False
+            ),
+            random_state=0,
+        )
         fusion.fit(clips[:180], y[:180])
         scores[how] = fusion.score(clips[180:], y[180:])
     vectors = fusion.encoder_for("clip").transform(clips)
@@ -214,7 +220,7 @@ def test_a_search_encodes_each_video_once(folder, store):
     y = np.arange(18) % 2
     fusion = JointFusionClassifier(
         [("clip", video(folder("vit")), ["clip"])], n_components=4, max_epochs=3,
-        early_stopping=False, random_state=0,
+        trainer=Trainer(early_stopping=False), random_state=0,
     )  # fmt: skip
     search = GridSearchCV(fusion, {"clip__fine_tune": ["frozen", "last", 1]}, cv=3).fit(clips, y)
     assert store.stats()["encoded"] == 2 * 18  # as vectors, and as far as the last block

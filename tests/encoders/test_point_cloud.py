@@ -17,6 +17,7 @@ from skmm import (
     EarlyFusion,
     JointFusionClassifier,
     PointCloudEncoder,
+    Trainer,
     config_context,
     infer_modalities,
     make_multimodal_pipeline,
@@ -386,7 +387,7 @@ class TestInFusions:
             [("shape", encoder, ["points"]), ("weight", "passthrough", ["weight"])],
             n_components=16,
             max_epochs=15,
-            batch_size=16,
+            trainer=Trainer(batch_size=16),
             random_state=0,
         )
         fusion.fit(X[:80], y[:80])

@@ -18,6 +18,7 @@ from skmm import (
     LateFusionClassifier,
     ModuleEncoder,
     TimeSeriesEncoder,
+    Trainer,
     infer_modalities,
     make_multimodal_pipeline,
 )
@@ -303,8 +304,12 @@ def test_in_a_joint_fusion(name, strategy):
     X.loc[::10, "motion"] = None
     model = JointFusionClassifier(
         [("motion", learner(name), ["motion"]), ("number", "passthrough", ["number"])],
-        strategy=strategy, n_components=16, max_epochs=12, learning_rate=5e-3, random_state=0,
-    )  # fmt: skip
+        strategy=strategy,
+        n_components=16,
+        max_epochs=12,
+        trainer=Trainer(learning_rate=5e-3),
+        random_state=0,
+    )
     model.fit(X[:140], y[:140])
     test = X[140:][X["motion"][140:].notna()]
     assert model.score(test, y[test.index]) > 0.85

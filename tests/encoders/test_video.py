@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from skmm import ImageEncoder, JointFusionClassifier, VideoEncoder
+from skmm import ImageEncoder, JointFusionClassifier, Trainer, VideoEncoder
 from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError, ModalityWarning
 from skmm.readers import read_video
 from skmm.testing import check_encoder
@@ -380,7 +380,7 @@ class TestFromScratch:
         fusion = JointFusionClassifier(
             [("clip", encoder, ["clip"]), ("noise", "passthrough", ["noise"])],
             max_epochs=25,
-            learning_rate=5e-3,
+            trainer=Trainer(learning_rate=5e-3),
             random_state=0,
         )
         fusion.fit(X[:220], y[:220])
