@@ -259,7 +259,7 @@ class TestTokens:
     def test_another_model_forgets_the_network(self):
         X, y = problem(10)
         encoder = TabularEncoder("tokens", n_components=4, max_epochs=1).fit(X, y)
-        encoder.set_params(model="onehot")
+        encoder.set_params(model="onehot", n_components=32, max_epochs=20)
         assert encoder.transform(X).shape == (10, 4)  # as it was fitted
         encoder.fit(X, y)
         assert encoder.transform(X).shape == (10, encoder.n_outputs_) != (10, 4)

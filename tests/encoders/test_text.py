@@ -245,7 +245,7 @@ class TestTfidf:
     def test_nothing_is_left_of_an_earlier_model(self, X):
         encoder = TextEncoder("gru", n_components=2, max_epochs=1).fit(X)
         assert len(encoder.loss_curve_) == 1
-        encoder.set_params(model="tfidf").fit(X)
+        encoder.set_params(model="tfidf", max_epochs=10).fit(X)
         assert not hasattr(encoder, "loss_curve_")
 
 
