@@ -17,6 +17,7 @@ What is counted:
 - A file is imported once if one arrow leads to it, and inside its folder if that one starts there.
 - A base with one subclass is a class that no public ``__all__`` names, with one direct subclass
   in the package, and used for nothing else: nobody calls it, hands it on or keeps it in a table.
+  A protocol is a type, not a base.
 - Files entered by a call are those in which a function runs during the call, in any thread, once
   all of the package is imported. The encoders meet unknown cells, a checkpoint they have not
   loaded and a store that is empty; the fits of fusion, alignment and captions use no store. Each
@@ -285,7 +286,10 @@ def figures_of_classes(files: dict[str, File]) -> dict[str, Any]:
     for file in files.values():
         more_than_bases.update(classes.find(file, name) for name in used_names(file.tree))
         for node in ast.walk(file.tree):
-            for base in node.bases if isinstance(node, ast.ClassDef) else []:
+            bases = node.bases if isinstance(node, ast.ClassDef) else []
+            if any(ast.unparse(base).startswith("Protocol") for base in bases):
+                continue
+            for base in bases:
                 plain = base.value if isinstance(base, ast.Subscript) else base
                 n_subclasses[classes.find(file, ast.unparse(plain))] += 1
     single = {c for c, n in n_subclasses.items() if c and n == 1} - more_than_bases

@@ -10,7 +10,7 @@ import skmm._environment._optional as optional
 from skmm._environment._optional import import_optional, is_installed
 from skmm.exceptions import MissingExtraError
 
-PYPROJECT = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())
+PYPROJECT = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 
 
