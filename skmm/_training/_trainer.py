@@ -229,6 +229,11 @@ class Trainer(BaseEstimator):
         ----------
         defaults : TrainingDefaults
             Of the estimator.
+
+        Returns
+        -------
+        n_rows : int
+            ``batch_size`` times ``accumulate``.
         """
         n_rows: int = _given(self.batch_size, defaults.batch_size)
         return n_rows * self.accumulate

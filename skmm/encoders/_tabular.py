@@ -140,7 +140,8 @@ class TabularEncoder(BaseEncoder):
         return self.model == "tokens"
 
     def _without_effect(self) -> dict[str, str]:
-        training = ("n_components", "max_epochs", "learning_rate")
+        # Not n_components: scikit-learn's own checks set it on whatever has one.
+        training = ("max_epochs", "learning_rate")
         return {} if self.needs_training else dict.fromkeys(training, "model")
 
     # --- the private verbs of BaseEncoder -------------------------------------------------

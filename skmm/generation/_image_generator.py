@@ -308,7 +308,7 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         return trainer, X, images
 
     def _training_defaults(self) -> TrainingDefaults:
-        return resolve_method(self.method).training_defaults
+        return resolve_method(self.method).training_defaults()
 
     def _build(
         self, X: Frame, images: TargetImages, inputs: JointInputs

@@ -54,8 +54,11 @@ class BaseImageMethod(BaseMethod, ABC):
 
     ema_decay: float
 
-    training_defaults: ClassVar[TrainingDefaults]
     _module_type: ClassVar[type[ImageGeneratorModule]]
+
+    @abstractmethod
+    def training_defaults(self) -> TrainingDefaults:
+        """Return what ``"auto"`` of a trainer means for this method."""
 
     @abstractmethod
     def make_module(
@@ -164,8 +167,6 @@ class FlowMatching(BaseImageMethod):
     FlowMatching(guidance_scale=1.0, n_steps=8)
     """
 
-    # The moving average of the weights regularizes, and decay pulls it towards zero.
-    training_defaults = TrainingDefaults(batch_size=64, weight_decay=0.0, max_grad_norm=1.0)
     _module_type = FlowModule
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -187,6 +188,17 @@ class FlowMatching(BaseImageMethod):
         self.solver = solver
         self.guidance_scale = guidance_scale
         self.ema_decay = ema_decay
+
+    def training_defaults(self) -> TrainingDefaults:
+        """Return what ``"auto"`` of a trainer means for this method.
+
+        Returns
+        -------
+        defaults : TrainingDefaults
+            Those in the table of :class:`skmm.Trainer`.
+        """
+        # The moving average of the weights regularizes, and decay pulls it towards zero.
+        return TrainingDefaults(batch_size=64, weight_decay=0.0, max_grad_norm=1.0)
 
     def make_module(
         self,
@@ -341,9 +353,6 @@ class GAN(BaseImageMethod):
     GAN(patience=5)
     """
 
-    training_defaults = TrainingDefaults(
-        batch_size=64, learning_rate=3e-4, weight_decay=0.0, early_stopping=False
-    )
     _module_type = AdversarialModule
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -362,6 +371,18 @@ class GAN(BaseImageMethod):
         self.discriminator_learning_rate = discriminator_learning_rate
         self.patience = patience
         self.ema_decay = ema_decay
+
+    def training_defaults(self) -> TrainingDefaults:
+        """Return what ``"auto"`` of a trainer means for this method.
+
+        Returns
+        -------
+        defaults : TrainingDefaults
+            Those in the table of :class:`skmm.Trainer`.
+        """
+        return TrainingDefaults(
+            batch_size=64, learning_rate=3e-4, weight_decay=0.0, early_stopping=False
+        )
 
     def make_module(
         self,

@@ -18,13 +18,13 @@ from report import load_real, table, write_section
 from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 
-from skmm import AudioEncoder, ImageEncoder, JointFusionClassifier, TextEncoder, set_config
+from skmm import AudioEncoder, ImageEncoder, JointFusionClassifier, TextEncoder, Trainer, set_config
 
 MODES = (None, "gradient", "auxiliary")
 N_TRAIN, N_TEST = 1000, 4000
 N_QUICK, N_SLOW, RIGHT = 60, 12, 0.8
 # Of few rows a tenth says little about when to stop.
-OPTIONS = {"n_components": 64, "validation_fraction": 0.2}
+OPTIONS = {"n_components": 64, "trainer": Trainer(validation_fraction=0.2)}
 VECTORS = [("quick", "passthrough", ["quick"]), ("slow", "passthrough", ["slow"])]
 
 

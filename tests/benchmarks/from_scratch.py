@@ -14,7 +14,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.model_selection import train_test_split
 
-from skmm import ImageEncoder, JointFusionClassifier, TextEncoder
+from skmm import ImageEncoder, JointFusionClassifier, TextEncoder, Trainer
 
 SEEDS = (0, 1, 2)
 PICTURE = ("picture", ImageEncoder("cnn"), ["image"])
@@ -25,7 +25,11 @@ FROZEN = [("picture", ImageEncoder(), ["image"]), ("name", TextEncoder(), ["name
 def models(seed, max_epochs):
     """Rivals by name, all trained for the same number of epochs."""
     # A tenth of so few rows says too little to stop by: it stopped half-way on other splits.
-    fusion = {"max_epochs": max_epochs, "early_stopping": False, "random_state": seed}
+    fusion = {
+        "max_epochs": max_epochs,
+        "trainer": Trainer(early_stopping=False),
+        "random_state": seed,
+    }
     yield "most frequent group", DummyClassifier()
     yield "CNN alone", JointFusionClassifier([PICTURE], **fusion)
     yield "GRU alone", JointFusionClassifier([NAME], **fusion)

@@ -151,7 +151,7 @@ CASES = [
     case("TimeSeriesEncoder", "n_kernels", "model", model="inception"),
     case("TimeSeriesEncoder", "n_kernels", "model", model="gru"),
     case("TimeSeriesEncoder", f"n_kernels {WIDTH}", "model", model=nn.Linear(2, 3)),
-    case("TabularEncoder", f"{TRAINING} {WIDTH}", "model", model="onehot"),
+    case("TabularEncoder", TRAINING, "model", model="onehot"),
     case("TabularEncoder", model="tokens"),
     case("ModuleEncoder", TRAINING, "trainable", module=nn.Linear(6, 3)),
     case("ModuleEncoder", KEPT, "trainable", module=nn.Linear(6, 3), trainable=True),
@@ -283,6 +283,8 @@ def test_everything_else_has_an_effect(case, build, cells, tmp_path):
         for name in tried(case):
             if name in case.refused:
                 continue
+            if case.name == "Tabular-onehot" and name == "n_components":
+                continue  # scikit-learn's own checks set it on whatever has one
             if name == "store":
                 build(case, store=tmp_path).fit(X, Y).transform(X)
                 assert EmbeddingStore(tmp_path).stats()["n_embeddings"] > 0
