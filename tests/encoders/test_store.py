@@ -69,6 +69,18 @@ def test_more_keys_than_sqlite_takes_at_once(store):
     assert all(found[key][0] == items[key][0] for key in items)
 
 
+@pytest.mark.parametrize("n", [7, 1200], ids=["a query", "three queries"])
+def test_order_of_the_keys_does_not_matter(store, n):
+    items = {i.to_bytes(4, "big"): np.array([i], np.float32) for i in range(n)}
+    store.put_many(items)
+    shuffled = np.random.default_rng(0).permutation(n).tolist()
+    asked = [i.to_bytes(4, "big") for i in shuffled]
+    found = EmbeddingStore(store.folder).get_many(asked)
+    assert {key: array.tolist() for key, array in found.items()} == {
+        key: array.tolist() for key, array in items.items()
+    }
+
+
 def test_stays_for_another_process(store):
     store.put_many({b"k": np.array([1.5], np.float32)})
     code = (

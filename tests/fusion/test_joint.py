@@ -115,6 +115,20 @@ def test_representation_is_the_input_of_a_linear_head():
     assert list(model.get_feature_names_out()[:1]) == ["jointfusionclassifier0"]
 
 
+@pytest.mark.parametrize("task", ["classifier", "regressor"])
+def test_every_weight_is_trained(task):
+    """Those of the head too, which a score hardly tells: the fusion learns in its place."""
+    if task == "classifier":
+        make, (X, y) = classifier, labelled(100)
+    else:
+        make, (X, y) = regressor, views(100)
+    start = make(max_epochs=1, learning_rate=1e-30).fit(X, y).module_.state_dict()
+    trained = make(max_epochs=5).fit(X, y).module_
+    assert any(name.startswith("head.") for name, _ in trained.named_parameters())
+    for name, weight in trained.named_parameters():
+        assert (weight - start[name]).abs().mean() > 1e-3, name
+
+
 # --- early stopping ----------------------------------------------------------------------------
 
 
