@@ -33,6 +33,8 @@ __all__ = [
 _BLOCK = 4096
 # Of the largest variance: below it a direction is rounding of float32 features.
 _SMALLEST_VARIANCE = 1e-10
+# Of the mean: what a network gives for equal rows differs by that in batches of other sizes.
+_ROUNDING = 1e-6
 _ROWS_FOR_SHRINKAGE = 5000
 
 
@@ -157,7 +159,7 @@ def canonical_directions(
     whitening, ranks = {}, {}
     for name in moments.names:
         count = moments.counts[name]
-        covariance = moments.within[name] / count
+        covariance = _without_rounding(moments.within[name] / count, moments.means[name])
         ranks[name] = _rank(covariance)
         whitening[name] = _inverse_root(ridges[name](covariance)) / np.sqrt(count)
     limit = shared_by_pairs(ranks)
@@ -259,6 +261,13 @@ def shrinkage(source: FeatureSource) -> float:
 def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(rows), _BLOCK):
         yield rows[start : start + _BLOCK]
+
+
+def _without_rounding(covariance: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Zeros for features that are constant but for the rounding of float32."""
+    constant = np.diag(covariance) <= (_ROUNDING * np.abs(mean)) ** 2
+    covariance[constant] = covariance[:, constant] = 0.0
+    return covariance
 
 
 def _rank(covariance: np.ndarray) -> int:
