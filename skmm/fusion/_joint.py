@@ -136,10 +136,8 @@ class BaseJointFusion(
             if batch is None:
                 batch = self._build(X, target, inputs)
             rows = np.arange(len(target)) if weights is None else np.flatnonzero(weights)
-            strata = self._target.strata(target)
-            held_out = trainer.hold_out(
-                rows, None if strata is None else strata[rows], self._training_defaults(), seed
-            )
+            strata = self._target.strata(target[rows])
+            held_out = trainer.hold_out(rows, strata, self._training_defaults(), seed)
             self._train_on(
                 trainer,
                 X,
