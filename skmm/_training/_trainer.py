@@ -146,9 +146,9 @@ class Trainer(BaseEstimator):
     - [j] The losses of the two networks do not say how good the images are.
 
     ``dropout`` is a parameter of the estimators: 0.2 in joint fusions and ``ContrastiveAlignment``;
-    0.1 where texts, answers and images are generated, for many layers in a row each drop their share;
-    0 in ``SeriesGenerator``, ``AutoencoderAlignment`` and deep ``CCAAlignment``, which predict values
-    or correlations: the noise of dropout adds to their error.
+    0.1 where texts, answers and images are generated, for many layers in a row each drop their
+    share; 0 in ``SeriesGenerator``, ``AutoencoderAlignment`` and deep ``CCAAlignment``, which
+    predict values or correlations: the noise of dropout adds to their error.
 
     References
     ----------
