@@ -146,6 +146,8 @@ def refuse_unused(estimator: object, names: Iterable[str], reason: str) -> None:
     """
     defaults = inspect.signature(type(estimator)).parameters
     for name in names:
+        if name not in defaults:  # a subclass may have fewer parameters
+            continue
         value, default = getattr(estimator, name), defaults[name].default
         if value is not default and not (_is_plain(value) and value == default):
             raise ValueError(
@@ -156,4 +158,4 @@ def refuse_unused(estimator: object, names: Iterable[str], reason: str) -> None:
 
 def _is_plain(value: object) -> bool:
     """Whether a value may be compared: an array, say, gives no single answer."""
-    return isinstance(value, bool | int | float | str | tuple)
+    return isinstance(value, bool | int | float | str | tuple | np.generic)

@@ -135,14 +135,15 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         middles, own = dict(self._named_middles), self.get_params(deep=False)
         for key in params:
             name, _, rest = key.partition("__")
-            if not rest or name in params:
+            if not rest:
                 continue
-            if isinstance(own.get(name), str):
+            value = params.get(name, own.get(name))
+            if name in own and isinstance(value, str):
                 raise ValueError(
-                    f"{type(self).__name__} has {name}={own[name]!r}, which has no parameter"
+                    f"{type(self).__name__} has {name}={value!r}, which has no parameter"
                     f" {rest!r}. Put an object there, and then set its parameters."
                 )
-            if isinstance(middles.get(name), str):
+            if name not in params and isinstance(middles.get(name), str):
                 raise ValueError(
                     f"Modality {name!r} of {type(self).__name__} is {middles[name]!r}, which has"
                     f" no parameter {rest!r}. Put a transformer there, and then set its parameters."

@@ -38,7 +38,6 @@ from skmm._environment._device import (
 )
 from skmm._training._batches import TensorDataset
 from skmm._training._net import JointNet, Report, make_net
-from skmm.exceptions import ConvergenceError
 
 __all__ = [
     "FEWEST_TO_HOLD_OUT",
@@ -91,7 +90,7 @@ class Trainer(BaseEstimator):
     encoder_learning_rate : float or "auto", default="auto"
         Step size of the encoders that are trained with the network. ``"auto"`` is, for
         pretrained ones, 5e-5 for the last blocks, 2e-5 for all and 2e-4 for adapters; from
-        scratch it is that of the network.
+        scratch it is that of the network. Frozen encoders do not look at it.
     warmup : float, default=0
         Epochs in which all step sizes grow evenly from nothing, such as 1 or 0.5.
     weight_decay : float or "auto", default="auto"
@@ -320,7 +319,8 @@ class Trainer(BaseEstimator):
         verbose : bool or int, default=0
             Whether to print a line an epoch.
         net : JointNet, default=None
-            The net of a call before, whose optimizer goes on with what it knows.
+            The net of a call before: its optimizer continues with what it knows and with the
+            settings that it was built with; of all others only ``dataset`` counts.
 
         Returns
         -------
@@ -363,8 +363,6 @@ class Trainer(BaseEstimator):
         verbose: bool | int,
     ) -> JointNet:
         networks = _trained_encoders(module)
-        if not networks:
-            refuse_unused(self, ["encoder_learning_rate"], "where no encoder is trained")
         rates: list[float | None] = [getattr(network, "step_size", None) for network in networks]
         if self.encoder_learning_rate != "auto":
             rates = [float(self.encoder_learning_rate)] * len(networks)
@@ -373,8 +371,8 @@ class Trainer(BaseEstimator):
             loss,
             valid=valid,
             max_epochs=max_epochs,
-            batch_size=batch_size,
-            accumulate=self.accumulate,
+            batch_size=int(batch_size),  # torch takes no integer of numpy's
+            accumulate=int(self.accumulate),
             learning_rate=_given(self.learning_rate, defaults.learning_rate),
             encoder_learning_rates=rates,
             warmup=self.warmup,
@@ -494,7 +492,7 @@ class TrainedNetworkMixin:
         reporter: TaskReporter | None = None,
         net: JointNet | None = None,
     ) -> None:
-        """Train ``module_``, and note the losses; a training that diverges leaves nothing."""
+        """Train ``module_``, and note the losses; a training that fails leaves nothing."""
         n_before = 0 if net is None else len(net.history)
         report = () if reporter is None else (("skmm_report", Report(reporter)),)
         try:
@@ -511,9 +509,9 @@ class TrainedNetworkMixin:
                 verbose=self.verbose,
                 net=net,
             )
-        except ConvergenceError:
+        except Exception:
             self.__dict__.pop("net_", None)
-            del self.module_  # not fitted, and nothing to go on with
+            del self.module_  # not fitted, and nothing to continue with
             raise
         self.history_ = self.history_ + [
             {key: epoch[key] for key in ("train_loss", "valid_loss") if key in epoch}

@@ -248,6 +248,9 @@ class BaseJointFusion(
         self.module_ = JointModule(encoders, fusion, head, self.n_components)
         self._n_features_out = self.n_components
         self.history_ = []
+        # The net of an earlier module trains another one.
+        self.__dict__.pop("net_", None)
+        self._net_is_open = False
         return batch
 
     def _train_on(

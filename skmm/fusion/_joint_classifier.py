@@ -279,6 +279,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         """Train one more epoch on the rows given.
 
         The first call fits the transformers, on its rows.
+        Calls that follow each other share an optimizer, with the trainer's settings of the first.
 
         Parameters
         ----------

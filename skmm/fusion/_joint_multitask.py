@@ -256,6 +256,7 @@ class JointFusionMultiTask(BaseJointFusion):
         """Train one more epoch on the rows given.
 
         The first call fits the transformers and the scales of the targets, on its rows.
+        Calls that follow each other share an optimizer, with the trainer's settings of the first.
 
         Parameters
         ----------

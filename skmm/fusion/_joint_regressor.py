@@ -212,6 +212,7 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         """Train one more epoch on the rows given.
 
         The first call fits the transformers and the scale of the target, on its rows.
+        Calls that follow each other share an optimizer, with the trainer's settings of the first.
 
         Parameters
         ----------

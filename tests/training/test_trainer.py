@@ -8,12 +8,14 @@ import pytest
 import torch
 from fusing import TRIPLES, views
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 from torch import nn
 
 from skmm import JointFusionClassifier, ModuleEncoder, Trainer
 from skmm._training._trainer import FEWEST_TO_HOLD_OUT, TrainingDefaults
+from skmm.exceptions import ConvergenceError
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +131,39 @@ def test_what_only_early_stopping_uses_is_refused_without_it(name, data):
         classifier(trainer=trainer).fit(*data)
 
 
-def test_a_step_size_of_encoders_is_refused_where_none_is_trained(data):
-    with pytest.raises(ValueError, match="encoder_learning_rate=0.01 has no effect where no enc"):
-        classifier(trainer=Trainer(encoder_learning_rate=0.01)).fit(*data)
+def test_integers_of_numpy_and_trainers_of_ones_own(data):
+    sizes = GridSearchCV(classifier(), {"trainer__batch_size": np.array([8, 16])}, cv=2)
+    assert sizes.fit(*data).best_params_["trainer__batch_size"] in (8, 16)
+
+    class Slow(Trainer):
+        def __init__(self, *, learning_rate=1e-4):
+            super().__init__(learning_rate=learning_rate)
+
+    assert classifier(trainer=Slow()).fit(*data).net_.lr == 1e-4
+
+
+class Fail(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        raise RuntimeError("no disk")
+
+
+@pytest.mark.parametrize(
+    "trainer, error",
+    [
+        (Trainer(callbacks=[Fail()]), RuntimeError),
+        (Trainer(learning_rate=1e30), ConvergenceError),
+    ],
+)
+def test_a_training_that_fails_leaves_nothing(trainer, error, data):
+    model = classifier().partial_fit(*data)
+    with pytest.raises(error):
+        clone(model).set_params(trainer=trainer, max_epochs=1).fit(*data)
+    with pytest.raises(error):
+        model.set_params(trainer=trainer, max_epochs=1).fit(*data)
+    with pytest.raises(NotFittedError):
+        model.predict(data[0])
+    model.set_params(trainer=None).partial_fit(*data).partial_fit(*data)
+    assert model.net_.module_ is model.module_
 
 
 @pytest.mark.parametrize(
