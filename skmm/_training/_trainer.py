@@ -112,7 +112,7 @@ class Trainer(BaseEstimator):
 
     See Also
     --------
-    skmm.JointFusionClassifier : A network over all modalities.
+    skmm.fusion.JointFusionClassifier : A network over all modalities.
 
     Notes
     -----

@@ -72,7 +72,7 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
         The strings stand for :class:`InfoNCE`, :class:`SigLIP`, :class:`Triplet` and
         :class:`MaxMargin` with their defaults; give such an object to set the temperature, the
         margin or the choice of negatives. Also a network of your own that is called as
-        :class:`skmm.nets.ContrastiveLoss` is, of which a copy is trained; or any object whose
+        ``skmm.nets.ContrastiveLoss`` is, of which a copy is trained; or any object whose
         ``build(batch_size)`` returns one.
     projection : {"linear", "mlp"}, default="linear"
         A linear map of the features, or one with a hidden layer of ``2 * n_components`` units.
@@ -322,7 +322,7 @@ class PairTarget(Target):
     Parameters
     ----------
     loss : nn.Module
-        Of one pair of modalities, called as :class:`skmm.nets.ContrastiveLoss` is.
+        Of one pair of modalities, called as ``skmm.nets.ContrastiveLoss`` is.
     classes : ndarray of shape (n_rows,), int64
         Number of each row's class, -1 where it is not known.
     """

@@ -51,7 +51,7 @@ class BaseAlignmentLoss(BaseEstimator, ABC):
         -------
         module : nn.Module
             Called with the vectors of two modalities and two masks, as
-            :class:`skmm.nets.ContrastiveLoss` is; gives a loss for each row.
+            ``skmm.nets.ContrastiveLoss`` is; gives a loss for each row.
         """
 
 
@@ -67,10 +67,6 @@ class InfoNCE(BaseAlignmentLoss):
     negatives : {"all", "hard", "semi_hard"}, default="all"
         Which rows of the batch the partner has to be found among: all of them; all, weighted by
         how similar they are to the asking side [3]_; or those less similar than the partner.
-
-    See Also
-    --------
-    skmm.nets.InfoNCELoss : What computes it.
 
     References
     ----------
@@ -144,10 +140,6 @@ class SigLIP(BaseAlignmentLoss):
         Which pairs that do not belong together count: all of them; all, weighted by how similar
         they are; or those less similar than the pair that does.
 
-    See Also
-    --------
-    skmm.nets.SigLIPLoss : What computes it.
-
     References
     ----------
     .. [1] Zhai, Mustafa, Kolesnikov, Beyer (2023), "Sigmoid loss for language image
@@ -220,10 +212,6 @@ class Triplet(BaseAlignmentLoss):
         Which other rows: the mean over all of them that are not yet far enough; the most similar
         one; or the most similar one that is less similar than the partner.
 
-    See Also
-    --------
-    skmm.nets.TripletLoss : What computes it.
-
     References
     ----------
     .. [1] Schroff, Kalenichenko, Philbin (2015), "FaceNet: a unified embedding for face
@@ -273,10 +261,6 @@ class MaxMargin(BaseAlignmentLoss):
     negatives : {"all", "hard", "semi_hard"}, default="all"
         Which other rows: the sum over all of them; the most similar one, as in [1]_; or the most
         similar one that is less similar than the partner.
-
-    See Also
-    --------
-    skmm.nets.MaxMarginLoss : What computes it.
 
     References
     ----------

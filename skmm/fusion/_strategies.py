@@ -44,7 +44,7 @@ class FusionStrategy(BaseEstimator, ABC):
     ----------
     learning_rate : float
         Step size of the optimizer that suits the layers, which ``learning_rate="auto"`` of a
-        :class:`~skmm.Trainer` stands for. It belongs to the class: 3e-4 for strategies with
+        :class:`~skmm.fusion.Trainer` stands for. It belongs to the class: 3e-4 for strategies with
         attention, 1e-3 for all others.
 
     See Also

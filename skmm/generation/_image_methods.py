@@ -195,7 +195,7 @@ class FlowMatching(BaseImageMethod):
         Returns
         -------
         defaults : TrainingDefaults
-            Those in the table of :class:`skmm.Trainer`.
+            Those in the table of :class:`skmm.fusion.Trainer`.
         """
         # The moving average of the weights regularizes, and decay pulls it towards zero.
         return TrainingDefaults(batch_size=64, weight_decay=0.0, max_grad_norm=1.0)
@@ -378,7 +378,7 @@ class GAN(BaseImageMethod):
         Returns
         -------
         defaults : TrainingDefaults
-            Those in the table of :class:`skmm.Trainer`.
+            Those in the table of :class:`skmm.fusion.Trainer`.
         """
         return TrainingDefaults(
             batch_size=64, learning_rate=3e-4, weight_decay=0.0, early_stopping=False
