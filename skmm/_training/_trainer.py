@@ -227,7 +227,7 @@ class Trainer(BaseEstimator):
             refuse_unused(self, unused, "without early_stopping")
 
     def rows_per_step(self, defaults: TrainingDefaults) -> int:
-        """Return how many rows a step is taken over, which a loss that compares them may need.
+        """Return the rows of a batch, for a loss that compares them, which takes no ``accumulate``.
 
         Parameters
         ----------
@@ -237,10 +237,9 @@ class Trainer(BaseEstimator):
         Returns
         -------
         n_rows : int
-            ``batch_size`` times ``accumulate``.
+            ``batch_size``, or what ``"auto"`` means.
         """
-        n_rows: int = _given(self.batch_size, defaults.batch_size)
-        return n_rows * self.accumulate
+        return _given(self.batch_size, defaults.batch_size)
 
     def hold_out(
         self,
