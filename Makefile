@@ -17,7 +17,7 @@ DOCS := -e ".[docs]"
 BENCH := -e ".[bench]"
 
 # Each takes five minutes at most on two cores, and rewrites its section of RESULTS.md.
-BENCHMARKS := encodings texts pictures warm_search training one_row workers memory gpu gpu_fusion
+BENCHMARKS := encodings texts images warm_search training one_row workers memory gpu gpu_fusion
 
 SHELL := bash
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -36,7 +36,7 @@ endef
 .PHONY: help demo test lint format docs bench clean
 
 help:
-	@echo "make demo    text, pictures and numbers through encoders, three fusions and one search"
+	@echo "make demo    text, images and numbers through encoders, three fusions and one search"
 	@echo "make test    the whole test suite"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff mend what it can"

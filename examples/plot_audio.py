@@ -4,9 +4,9 @@ What an average over time does not hear
 
 *Two melodies of the same notes, in another order: which features tell them apart?*
 
-``AudioEncoder()`` describes a sound by the mean and the standard deviation of its cepstral
-coefficients. That says which sounds are in a recording, and not when. A small network from
-scratch looks at the spectrogram as it goes on. The sounds are made here; nothing is downloaded.
+``AudioEncoder()`` describes an audio clip by the mean and the standard deviation of its cepstral
+coefficients. That says which audio clips are in a recording, and not when. A small network from
+scratch looks at the spectrogram as it goes on. The audio clips are made here; nothing is downloaded.
 """
 
 # %%
@@ -65,8 +65,8 @@ frames, mask = averages.transform_sequence(X_test)
 print(frames.shape, mask.all())
 
 # %%
-# As pictures
-# -----------
+# As images
+# ---------
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), width_ratios=[1, 1, 0.8], layout="constrained")
 for axis, kind in zip(axes, ["up", "down"], strict=False):

@@ -6,7 +6,7 @@ What an encoder gives
 
 Encoders are transformers: they can be used by hand, in a ``Pipeline`` or in a
 ``ColumnTransformer``. Here three of them look at the same characters: at their names, at their
-pictures and at a table of their properties. Nothing is downloaded.
+images and at a table of their properties. Nothing is downloaded.
 """
 
 # %%
@@ -52,12 +52,12 @@ print(table.get_feature_names_out())
 # that is then dropped. ``ImageEncoder()`` without arguments would be frozen and pretrained: it
 # learns nothing from the data and needs no ``y``.
 
-pictures = ImageEncoder("cnn", image_size=32, n_components=32, max_epochs=12, random_state=0)
+images = ImageEncoder("cnn", image_size=32, n_components=32, max_epochs=12, random_state=0)
 train, test = slice(0, 800), slice(800, None)
-pictures.fit(X[train][["image"]], y[train])
-print("Loss of the epochs:", np.round(pictures.loss_curve_, 2))
-picture_features = pictures.transform(X[test][["image"]])
-print(picture_features.shape, picture_features.dtype)
+images.fit(X[train][["image"]], y[train])
+print("Loss of the epochs:", np.round(images.loss_curve_, 2))
+image_features = images.transform(X[test][["image"]])
+print(image_features.shape, image_features.dtype)
 
 # %%
 # Tokens
@@ -72,10 +72,10 @@ for name, n_tokens in zip(X["name"].head(8).fillna("(missing)"), mask[:8].sum(ax
     print(f"{n_tokens:2d} tokens: {name}")
 
 # %%
-# As pictures
-# -----------
-# Left, the features of twelve names, stronger colours for larger values; the rows of the missing
-# ones are empty. Right, the pictures
+# As images
+# ---------
+# Left, the features of twelve names, stronger colors for larger values; the rows of the missing
+# ones are empty. Right, the images
 # that the network has not seen in training, at the two main directions of their features.
 
 figure, (left, right) = plt.subplots(
@@ -90,14 +90,14 @@ left.set_yticks(range(12), [label if len(label) < 30 else f"{label[:28]}..." for
 left.set_xticks([0, 15], [shown.columns[0], shown.columns[-1]])
 left.set_title("TextEncoder: a row a name")
 
-present = ~np.isnan(picture_features[:, 0])
-plane = PCA(2).fit_transform(picture_features[present])
+present = ~np.isnan(image_features[:, 0])
+plane = PCA(2).fit_transform(image_features[present])
 categories = y[test][present]
 common = categories.value_counts().index[:6]
 for category in common:
     chosen = (categories == category).to_numpy()
     right.scatter(*plane[chosen].T, s=14, alpha=0.8, label=category)
-right.set_title("ImageEncoder: a point a picture")
+right.set_title("ImageEncoder: a point an image")
 right.set_xticks([])
 right.set_yticks([])
 right.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -6,8 +6,8 @@ Draw a character from its name
 
 A Braille cell has up to eight dots, and its Unicode name lists them: "braille pattern
 dots-1246". Whoever has seen some of the 256 patterns can draw the others. A generator learns that
-from pictures and names: by flow matching, a small network is trained to turn noise into
-pictures in a few steps, under the condition that the name makes.
+from images and names: by flow matching, a small network is trained to turn noise into
+images in a few steps, under the condition that the name makes.
 """
 
 import matplotlib.pyplot as plt
@@ -23,7 +23,7 @@ SIZE = 16
 
 
 def load(subset):
-    """Names and pictures of Braille patterns."""
+    """Names and images of Braille patterns."""
     X = load_glyphs_retrieval(subset=subset, image_size=SIZE).data
     return X[X["name"].str.startswith("braille pattern dots")]
 
@@ -32,11 +32,11 @@ train, test = load("train"), load("test")
 print(f"{len(train)} patterns to learn from, {len(test)} others to draw.")
 
 # %%
-# Names to pictures
-# -----------------
+# Names to images
+# ---------------
 # The triples are those of any fusion of skmm: a name, a transformer, the columns. Here the
 # transformer is scikit-learn's own, told that each digit is a word. The target is a column of
-# pictures.
+# images.
 
 generator = ImageGenerator(
     [("name", CountVectorizer(token_pattern=r"\d|[a-z]+"), "name")],
@@ -52,12 +52,12 @@ drawn = generator.predict(test[["name"]])
 print(drawn.shape, drawn.dtype)
 
 # %%
-# The real pictures are above, the drawn ones below.
+# The real images are above, the drawn ones below.
 
 figure, axes = plt.subplots(2, 10, figsize=(10, 2.6))
 for column, place in zip(axes.T, range(10), strict=True):
-    for axis, picture in zip(column, (test["image"].iloc[place], drawn[place]), strict=True):
-        axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
+    for axis, image in zip(column, (test["image"].iloc[place], drawn[place]), strict=True):
+        axis.imshow(image, cmap="gray", vmin=0, vmax=255)
         axis.set(xticks=[], yticks=[])
     column[0].set_title(test["name"].iloc[place].split()[-1], fontsize=8)
 figure.tight_layout()
@@ -65,16 +65,16 @@ figure.tight_layout()
 # %%
 # Is it the pattern that was asked for?
 # -------------------------------------
-# Each drawn picture is read as that real pattern, among all of them, to which it is nearest. The
-# simplest rival takes the picture of the training row whose name shares the most dots.
+# Each drawn image is read as that real pattern, among all of them, to which it is nearest. The
+# simplest rival takes the image of the training row whose name shares the most dots.
 
 known = pd.concat([train, test])
 real = np.stack(known["image"]).reshape(len(known), -1).astype(float)
 
 
-def read(pictures):
-    """Give the name of the real pattern that is nearest to each picture."""
-    pixels = np.asarray(pictures, dtype=float).reshape(len(pictures), -1)
+def read(images):
+    """Give the name of the real pattern that is nearest to each image."""
+    pixels = np.asarray(images, dtype=float).reshape(len(images), -1)
     distances = (pixels**2).sum(1)[:, None] - 2 * pixels @ real.T + (real**2).sum(1)
     return known["name"].to_numpy()[distances.argmin(axis=1)]
 
@@ -86,8 +86,8 @@ def dots(names):
 
 shared = (dots(test["name"])[:, None] == dots(train["name"])[None]).sum(axis=2)
 nearest = np.stack(train["image"].iloc[shared.argmax(axis=1)])
-for label, pictures in {"flow matching": drawn, "most similar name": nearest}.items():
-    found = read(pictures)
+for label, images in {"flow matching": drawn, "most similar name": nearest}.items():
+    found = read(images)
     exact = np.mean(found == test["name"])
     single = np.mean(dots(found) == dots(test["name"]))
     print(f"{label:18} whole pattern right {exact:.2f}, single dots right {single:.3f}")
@@ -95,8 +95,8 @@ for label, pictures in {"flow matching": drawn, "most similar name": nearest}.it
 # %%
 # Steps and guidance
 # ------------------
-# How pictures are drawn is read when they are drawn: ``set_params`` on the fitted generator, and
-# nothing is trained again. A few steps are enough for pictures as plain as these.
+# How images are drawn is read when they are drawn: ``set_params`` on the fitted generator, and
+# nothing is trained again. A few steps are enough for images as plain as these.
 # ``guidance_scale`` above 1 follows the name more strictly than was learned; where it is 0 the name
 # has no say, and the patterns are any.
 
@@ -106,12 +106,12 @@ ways = [
 ]
 figure, axes = plt.subplots(len(ways), 8, figsize=(8, 1.1 * len(ways)))
 for line, way in zip(axes, ways, strict=True):
-    pictures = generator.set_params(method=way).predict(test[["name"]])
-    right = np.mean(read(pictures) == test["name"])
+    images = generator.set_params(method=way).predict(test[["name"]])
+    right = np.mean(read(images) == test["name"])
     words = f"n_steps {way.n_steps}\nguidance {way.guidance_scale:g}\n{right:.2f} right"
     line[0].text(0.5, 0.5, words, ha="center", va="center", fontsize=8)
     line[0].set_axis_off()
-    for axis, picture in zip(line[1:], pictures, strict=False):
-        axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
+    for axis, image in zip(line[1:], images, strict=False):
+        axis.imshow(image, cmap="gray", vmin=0, vmax=255)
         axis.set(xticks=[], yticks=[])
 figure.tight_layout()

@@ -4,16 +4,16 @@ See what a fusion listens to
 
 *Which modality mattered, in which rows, and which part of a cell?*
 
-A row is a character: its picture, its name, and a table of its properties. A late fusion tells
+A row is a character: its image, its name, and a table of its properties. A late fusion tells
 its category: uppercase letter, number, punctuation, ... Each question about it has a function in
-``skmm.inspection`` and a picture, made like scikit-learn's displays: ``from_estimator`` asks and
+``skmm.inspection`` and an image, made like scikit-learn's displays: ``from_estimator`` asks and
 draws, ``from_predictions`` draws what was found before, and ``ax`` says where.
 """
 
 # %%
 # A fitted fusion
 # ---------------
-# Every sixth picture is missing. Pictures are 24 pixels wide, and a PCA of the pixels is enough
+# Every sixth image is missing. Images are 24 pixels wide, and a PCA of the pixels is enough
 # here; any encoder could stand in its place.
 
 import matplotlib.pyplot as plt
@@ -43,13 +43,13 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_sta
 
 
 def pixels(frame):
-    """Pictures as rows of numbers from 0 to 1."""
+    """Images as rows of numbers from 0 to 1."""
     return np.stack([cell.ravel() / 255 for cell in frame["image"]])
 
 
 model = LateFusionClassifier(
     [
-        ("picture", make_pipeline(FunctionTransformer(pixels), PCA(40, random_state=0)), ["image"]),
+        ("image", make_pipeline(FunctionTransformer(pixels), PCA(40, random_state=0)), ["image"]),
         ("name", TextEncoder("tfidf", n_components=60, random_state=0), ["name"]),
         ("properties", TabularEncoder(), table),
     ],
@@ -75,13 +75,13 @@ plt.show()
 # to the score with all of them.
 
 shares = modality_shapley(model, X_test, y_test)
-columns = {"picture": ["image"], "name": ["name"], "properties": table}
+columns = {"image": ["image"], "name": ["name"], "properties": table}
 ModalityShapleyDisplay.from_predictions(shares, score_name="accuracy")
 plt.show()
 
 # %%
-# The same for each row: how far did its picture, its name, its properties move the probability of
-# the class that it was told to be? Hollow points are rows without a picture, which moves nothing.
+# The same for each row: how far did its image, its name, its properties move the probability of
+# the class that it was told to be? Hollow points are rows without an image, which moves nothing.
 
 ModalityShapleyDisplay.from_predictions(shares, kind="beeswarm", X=X_test, modalities=columns)
 plt.show()
@@ -89,7 +89,7 @@ plt.show()
 # %%
 # What if a modality goes missing?
 # --------------------------------
-# The lines begin where they do because some pictures are missing already. Around each is a band of
+# The lines begin where they do because some images are missing already. Around each is a band of
 # one standard deviation over the draws of the rows that lose the modality.
 
 MissingModalityCurveDisplay.from_estimator(model, X_test, y_test, random_state=0)
@@ -99,8 +99,8 @@ plt.show()
 # Does the fusion pay?
 # --------------------
 # The fusion, each modality alone and all subsets are fitted on the same folds. A line that does
-# not reach the dashed one says that the fusion is better. That of "all but picture" does: with
-# names and properties at hand, little is gained by these pictures.
+# not reach the dashed one says that the fusion is better. That of "all but image" does: with
+# names and properties at hand, little is gained by these images.
 
 FusionReportDisplay.from_estimator(model, X, y, cv=3, scoring="accuracy")
 plt.show()
@@ -108,7 +108,7 @@ plt.show()
 # %%
 # Inside a cell
 # -------------
-# A word is taken out, or a square of the picture is painted over, and the probability of the
+# A word is taken out, or a square of the image is painted over, and the probability of the
 # class is looked at again. Red parts speak for the class, blue ones against it.
 
 told = model.predict(X_test) == y_test
@@ -118,5 +118,5 @@ plt.show()
 
 # %%
 
-TokenAttributionDisplay.from_estimator(model, X_test, "picture", row=row, n_parts=6)
+TokenAttributionDisplay.from_estimator(model, X_test, "image", row=row, n_parts=6)
 plt.show()

@@ -5,10 +5,10 @@ A scan and a record: probabilities that a threshold can rest on
 *Patients come more than once, scans are lacking, and to miss an illness is worse than a false
 alarm. What has to be watched?*
 
-Neither the patients nor the scans of this example exist. The scans are grey noise with a drawn
+Neither the patients nor the scans of this example exist. The scans are gray noise with a drawn
 lesion, the records are random numbers, and what is found here says nothing about medicine. It says
 how such data are handled: split by patient, with missing scans left missing, and with a threshold
-that follows from what errors cost. Nothing is downloaded; the weights of the pictures' encoder come
+that follows from what errors cost. Nothing is downloaded; the weights of the images' encoder come
 with the extra ``weights``.
 """
 
@@ -39,7 +39,7 @@ rng = np.random.default_rng(SEED)
 
 
 def scan(place, size, contrast):
-    """Grey speckle with a round lesion."""
+    """Gray speckle with a round lesion."""
     distance = np.hypot(*(np.indices((SIDE, SIDE)) - place[:, None, None]))
     tissue = 100 + 50 * contrast / (1 + np.exp(distance - size))
     return np.clip(tissue * rng.gamma(20, 1 / 20, (SIDE, SIDE)), 0, 255).astype(np.uint8)
@@ -54,12 +54,12 @@ def visits(n_patients):
         marker = rng.normal(3 + 0.9 * ill, 1)
         place, size = rng.uniform(12, SIDE - 12, 2), rng.normal(4 + 1.7 * ill, 1.5)
         contrast = rng.normal(1 + 0.3 * ill, 0.3)
-        picture = None
+        image = None
         for _ in range(rng.integers(2, 5)):
-            if picture is None or rng.random() > 0.1:
-                picture = scan(place, size, contrast)
+            if image is None or rng.random() > 0.1:
+                image = scan(place, size, contrast)
             record = np.round([age, height, marker + rng.normal(0, 0.05)], 1)
-            rows.append((picture if rng.random() > 0.2 else None, *record, ill, patient))
+            rows.append((image if rng.random() > 0.2 else None, *record, ill, patient))
             age += 0.1
     frame = pd.DataFrame(rows, columns=["scan", "age", "height", "marker", "ill", "patient"])
     return frame.drop(columns=["ill", "patient"]), frame["ill"].astype(int), frame["patient"]

@@ -6,14 +6,14 @@ A modality that training never lacked goes missing
 
 In training every row has a review and a photo. At prediction more and more photos are missing.
 We look at what early, late and joint fusion make of such rows, and at what happens when the gap
-is filled with a black picture, as is often done.
+is filled with a black image, as is often done.
 """
 
 # %%
 # Data with a known answer
 # ------------------------
 # The photo knows more of the label than the review: half of the score is its own, a fifth is the
-# review's, and three tenths are shown by both. Cells are raw: texts and small pictures.
+# review's, and three tenths are shown by both. Cells are raw: texts and small images.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,7 +45,7 @@ print(X_train["review"].iloc[0])
 # %%
 # Three fusions of the same encoders
 # ----------------------------------
-# The pictures' network is small and trained here: alone for early and late fusion, with the head
+# The images' network is small and trained here: alone for early and late fusion, with the head
 # in joint fusion. With a pretrained model in its place nothing else would change.
 
 triples = [
@@ -75,7 +75,7 @@ review_alone = early(triples[:1]).fit(X_train, y_train).score(X_test, y_test)
 # %%
 # Take photos away
 # ----------------
-# ``None`` is all it takes: an absent cell is a fact to every fusion. The black picture is not: the
+# ``None`` is all it takes: an absent cell is a fact to every fusion. The black image is not: the
 # model takes it for a photo.
 
 shares = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
@@ -95,7 +95,7 @@ curves = {
     name: [model.score(without_photos(share), y_test) for share in shares]
     for name, model in models.items()
 }
-curves["joint, black picture"] = [
+curves["joint, black image"] = [
     models["joint"].score(without_photos(share, black), y_test) for share in shares
 ]
 print(pd.DataFrame(curves, index=pd.Index(shares, name="share missing")).round(3).to_string())
@@ -107,14 +107,14 @@ print(f"A model of the review alone: {review_alone:.3f}")
 # Without any photo nothing can beat a model of the review alone by much; the question is how near
 # a fusion that was never trained for the case comes. Late fusion leaves the absent vote out, joint
 # fusion has met such rows through modality dropout, and early fusion answers as for the average
-# photo. The black picture takes the review down with it: the model goes on believing the photo.
+# photo. The black image takes the review down with it: the model goes on believing the photo.
 
 figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
 styles = {
     "early": ("C0", "-", "o"),
     "late": ("C1", "-", "s"),
     "joint": ("C2", "-", "^"),
-    "joint, black picture": ("C2", ":", "^"),
+    "joint, black image": ("C2", ":", "^"),
 }
 for name, values in curves.items():
     color, line, marker = styles[name]

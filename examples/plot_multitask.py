@@ -5,7 +5,7 @@ A task with few targets learns from one with many
 *A hundred rows have the label that counts. Does it help that all have a rating?*
 
 Somebody has to read a report to say whether it is urgent, so few rows have that label. The rating
-that its author gave is there for all. Both come from the same picture of the matter, which a
+that its author gave is there for all. Both come from the same image of the matter, which a
 network for both tasks has to find only once.
 """
 
@@ -25,16 +25,16 @@ from skmm import JointFusionMultiTask, Trainer
 TRAIN = 800
 
 
-def make_reports(n_labelled, related=True, seed=0, n=1600):
-    """Frame and targets; only ``n_labelled`` training rows have the label."""
+def make_reports(n_labeled, related=True, seed=0, n=1600):
+    """Frame and targets; only ``n_labeled`` training rows have the label."""
     rng = np.random.default_rng(seed)
     cells = rng.normal(size=(n, 40))
     latent, other = (cells @ rng.normal(size=40) / 6 for _ in range(2))
     X = pd.DataFrame({"text": list(cells[:, :20]), "photo": list(cells[:, 20:])})
     y = pd.DataFrame({"urgent": np.where(latent > 0, "yes", "no").astype(object)})
     y["rating"] = (latent if related else other) + 0.3 * rng.normal(size=n)
-    unlabelled = rng.permutation(TRAIN)[n_labelled:]
-    y.loc[unlabelled, "urgent"] = None
+    unlabeled = rng.permutation(TRAIN)[n_labeled:]
+    y.loc[unlabeled, "urgent"] = None
     return X, y
 
 
@@ -52,12 +52,12 @@ ALONE = {"urgent": "classification"}
 BOTH = {**ALONE, "rating": "regression"}
 
 
-def accuracy(tasks, n_labelled, **options):
+def accuracy(tasks, n_labeled, **options):
     """Mean accuracy of ``urgent`` on new rows, over two draws."""
     scores = []
     for seed in range(2):
-        X, y = make_reports(n_labelled, seed=seed, **options)
-        steps = TRAIN if "rating" in tasks else n_labelled
+        X, y = make_reports(n_labeled, seed=seed, **options)
+        steps = TRAIN if "rating" in tasks else n_labeled
         fusion = JointFusionMultiTask(
             MODALITIES,
             tasks=tasks,

@@ -43,7 +43,7 @@ for row, (name, (clouds, shapes)) in zip(axes, tests.items(), strict=True):
 
 # %%
 # A baseline and four models
-# ----------------------------
+# --------------------------
 # The extents of a cloud along x, y and z are the baseline. The geometric encoder learns nothing;
 # PointNet is trained from scratch on 200 clouds, and ``rotation_invariant`` changes what it is
 # given to see. All of them stand before a logistic regression.

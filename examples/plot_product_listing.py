@@ -16,7 +16,7 @@ downloaded; the encoders' weights come with the extra ``weights``.
 # ---------------------------
 # Four things make a price, by factors. The kind of garment is in the photo and in the words. The
 # material is in the words alone: no photo of this size shows wool. Stains are in the photo alone,
-# for no seller mentions them. The brand is in the form. Colour and size cost nothing.
+# for no seller mentions them. The brand is in the form. Color and size cost nothing.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -54,7 +54,7 @@ rng = np.random.default_rng(SEED)
 
 
 def photo(kind, n_stains):
-    """Draw a garment of any colour before any wall, with its stains."""
+    """Draw a garment of any color before any wall, with its stains."""
     image = Image.new("RGB", (64, 64), tuple(rng.integers(200, 250, 3)))
     draw = ImageDraw.Draw(image)
     draw.polygon(OUTLINES[kind], fill=tuple(rng.integers(90, 220, 3)), outline=(40, 40, 40))

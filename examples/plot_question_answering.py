@@ -1,19 +1,19 @@
 """
-A question about a picture
-==========================
+A question about an image
+=========================
 
-*What colour is the shape? Is there a circle? Neither the picture nor the question has the answer.*
+*What color is the shape? Is there a circle? Neither the image nor the question has the answer.*
 
-Visual question answering in small: a picture is one column, a question another, and the answer is
-chosen among those of training, or written. The pictures are drawn here, after those of the data set
+Visual question answering in small: an image is one column, a question another, and the answer is
+chosen among those of training, or written. The images are drawn here, after those of the data set
 ``easy-vqa``, on whose own test questions ``tests/benchmarks/question_answering.py`` measures the
 same models.
 """
 
 # %%
-# Pictures, questions, answers
-# ----------------------------
-# A picture shows one shape of one colour. Each is asked six questions; of those with yes or no for
+# Images, questions, answers
+# --------------------------
+# An image shows one shape of one color. Each is asked six questions; of those with yes or no for
 # an answer about a third name the wrong thing.
 
 import matplotlib.pyplot as plt
@@ -25,68 +25,68 @@ from sklearn.model_selection import GroupShuffleSplit
 from skmm import ImageEncoder, QuestionAnswerer, Trainer
 from skmm.inspection import modality_shapley
 
-COLOURS = {"red": "#d62728", "blue": "#1f77b4", "green": "#2ca02c", "yellow": "#f0c000"}
+COLORS = {"red": "#d62728", "blue": "#1f77b4", "green": "#2ca02c", "yellow": "#f0c000"}
 SHAPES = ("circle", "triangle", "rectangle")
 rng = np.random.default_rng(0)
 
 
-def draw(shape, colour):
+def draw(shape, color):
     """Draw a shape of any size, anywhere."""
-    picture = Image.new("RGB", (64, 64), "#f4f4f4")
+    image = Image.new("RGB", (64, 64), "#f4f4f4")
     width, height = rng.integers(16, 34, 2)
     height = width if shape == "circle" else height
     left, top = rng.integers(2, 62 - width), rng.integers(2, 62 - height)
-    pen, box = ImageDraw.Draw(picture), [left, top, left + width, top + height]
+    pen, box = ImageDraw.Draw(image), [left, top, left + width, top + height]
     if shape == "circle":
-        pen.ellipse(box, fill=COLOURS[colour])
+        pen.ellipse(box, fill=COLORS[color])
     elif shape == "rectangle":
-        pen.rectangle(box, fill=COLOURS[colour])
+        pen.rectangle(box, fill=COLORS[color])
     else:
         corners = [(left, box[3]), (box[2], box[3]), (left + width / 2, top)]
-        pen.polygon(corners, fill=COLOURS[colour])
-    return np.asarray(picture)
+        pen.polygon(corners, fill=COLORS[color])
+    return np.asarray(image)
 
 
-def ask(shape, colour):
+def ask(shape, color):
     """Return questions with their answers."""
-    yield "what shape is in the picture?", shape
-    yield f"what is the {colour} shape?", shape
-    yield "what color is the shape?", colour
-    yield f"what color is the {shape}?", colour
+    yield "what shape is in the image?", shape
+    yield f"what is the {color} shape?", shape
+    yield "what color is the shape?", color
+    yield f"what color is the {shape}?", color
     named = rng.choice([shape, rng.choice(SHAPES)])
-    yield f"is there a {named} in the picture?", "yes" if named == shape else "no"
-    named = rng.choice([colour, rng.choice(list(COLOURS))])
-    yield f"is the shape {named}?", "yes" if named == colour else "no"
+    yield f"is there a {named} in the image?", "yes" if named == shape else "no"
+    named = rng.choice([color, rng.choice(list(COLORS))])
+    yield f"is the shape {named}?", "yes" if named == color else "no"
 
 
 rows = []
 for number in range(260):
-    shape, colour = rng.choice(SHAPES), rng.choice(list(COLOURS))
-    picture = draw(shape, colour)
-    rows += [(number, picture, question, answer) for question, answer in ask(shape, colour)]
-frame = pd.DataFrame(rows, columns=["number", "picture", "question", "answer"])
+    shape, color = rng.choice(SHAPES), rng.choice(list(COLORS))
+    image = draw(shape, color)
+    rows += [(number, image, question, answer) for question, answer in ask(shape, color)]
+frame = pd.DataFrame(rows, columns=["number", "image", "question", "answer"])
 frame[["question", "answer"]].head(6)
 
 # %%
 # One of the two, both
 # --------------------
-# The same picture stands in six rows, so whole pictures are held out. It is encoded once
+# The same image stands in six rows, so whole images are held out. It is encoded once
 # nevertheless: the frozen encoder knows a cell by its content. A small network over the words of
-# the question is trained with a fusion in which picture and question attend to each other. Its
+# the question is trained with a fusion in which image and question attend to each other. Its
 # training hides one of them in some rows, so that it answers as well as can be when one is gone.
 
-X, y = frame[["picture", "question"]], frame["answer"]
+X, y = frame[["image", "question"]], frame["answer"]
 splitter = GroupShuffleSplit(1, test_size=0.25, random_state=0)
 train, test = next(splitter.split(X, y, groups=frame["number"]))
 X_test, y_test = X.iloc[test], y.iloc[test]
 
-picture = ("picture", ImageEncoder(), ["picture"])
+image = ("image", ImageEncoder(), ["image"])
 options = {"max_epochs": 20, "trainer": Trainer(early_stopping=False), "random_state": 0}
-answerer = QuestionAnswerer([picture], **options).fit(X.iloc[train], y.iloc[train])
+answerer = QuestionAnswerer([image], **options).fit(X.iloc[train], y.iloc[train])
 accuracy = pd.Series(
     {
-        "picture alone": answerer.score(X_test.assign(question=None), y_test),
-        "question alone": answerer.score(X_test.assign(picture=None), y_test),
+        "image alone": answerer.score(X_test.assign(question=None), y_test),
+        "question alone": answerer.score(X_test.assign(image=None), y_test),
         "both": answerer.score(X_test, y_test),
     }
 )
@@ -95,7 +95,7 @@ accuracy.round(2)
 # %%
 # Who knew what
 # -------------
-# The question says which answers are possible, the picture which one is right. Alone the picture
+# The question says which answers are possible, the image which one is right. Alone the image
 # is worth little; its share is what it adds to a question. What chooses is a joint fusion, and can
 # be asked as any other.
 
@@ -106,10 +106,10 @@ print("together more than one by one:", shares.interactions.iloc[0, 1].round(2))
 # %%
 # Written instead of chosen
 # -------------------------
-# With an open vocabulary a decoder reads the question, looks at the picture and writes the answer,
+# With an open vocabulary a decoder reads the question, looks at the image and writes the answer,
 # word by word.
 
-written = QuestionAnswerer([picture], vocabulary="open", **options)
+written = QuestionAnswerer([image], vocabulary="open", **options)
 written.fit(X.iloc[train], y.iloc[train])
 print("right to the letter:", round(written.score(X_test, y_test), 2))
 
@@ -118,10 +118,10 @@ print("right to the letter:", round(written.score(X_test, y_test), 2))
 # ------------
 
 asked = frame.iloc[test].groupby("number").sample(1, random_state=2).head(8)
-answers = answerer.predict(asked[["picture", "question"]])
+answers = answerer.predict(asked[["image", "question"]])
 figure, axes = plt.subplots(2, 4, figsize=(9, 5.2), layout="constrained")
 for axis, (_, row), answer in zip(axes.flat, asked.iterrows(), answers, strict=True):
-    axis.imshow(row["picture"])
+    axis.imshow(row["image"])
     axis.set(xticks=[], yticks=[])
     axis.set_title(row["question"], fontsize=9)
     right = answer == row["answer"]

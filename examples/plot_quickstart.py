@@ -1,11 +1,11 @@
 """
-From a frame of pictures, names and numbers to a tuned fusion
-=============================================================
+From a frame of images, names and numbers to a tuned fusion
+===========================================================
 
 *Which fusion pays, and what does it cost to find out?*
 
-A row of this frame is a character: a picture of it, its name, and a table of its properties.
-Some pictures and some names are missing. We ask which script the character belongs to, and
+A row of this frame is a character: an image of it, its name, and a table of its properties.
+Some images and some names are missing. We ask which script the character belongs to, and
 compare each modality alone with early, late and joint fusion, all in one grid search that
 encodes every distinct cell once.
 """
@@ -15,7 +15,7 @@ encodes every distinct cell once.
 # ---------
 # Characters are drawn from the font that matplotlib ships. Words that name the script are cut
 # out of the names, so that no column gives the answer away. We then take away every sixth
-# picture and every tenth name, as real frames have it.
+# image and every tenth name, as real frames have it.
 
 import time
 from pathlib import Path
@@ -49,7 +49,7 @@ rng = np.random.default_rng(0)
 X.loc[rng.random(len(X)) < 1 / 6, "image"] = None
 X.loc[rng.random(len(X)) < 1 / 10, "name"] = None
 
-print(f"{len(X)} characters of {y.nunique()} scripts, {X['image'].isna().sum()} without a picture,")
+print(f"{len(X)} characters of {y.nunique()} scripts, {X['image'].isna().sum()} without an image,")
 print(f"{X['name'].isna().sum()} without a name. What skmm takes the columns for:")
 print(pd.Series(infer_modalities(X)).to_string())
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
@@ -63,7 +63,7 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_sta
 
 table = [column for column in X if column not in ("image", "name")]
 triples = [
-    ("picture", make_pipeline(ImageEncoder(verbose=1), PCA(64, random_state=0)), ["image"]),
+    ("image", make_pipeline(ImageEncoder(verbose=1), PCA(64, random_state=0)), ["image"]),
     ("name", make_pipeline(TextEncoder(verbose=1), PCA(64, random_state=0)), ["name"]),
     ("table", TabularEncoder(), table),
 ]
@@ -145,28 +145,28 @@ print(f"Cells that a plain Pipeline would have encoded: {stats['rows']}")
 print(f"That is {stats['rows'] / stats['encoded']:.0f} times as many.")
 
 # %%
-# A character without a picture
-# -----------------------------
+# A character without an image
+# ----------------------------
 # Nothing special has to be done: what is absent stays absent. Of the characters that are
-# recognised we show the one to which its picture matters most.
+# recognized we show the one to which its image matters most.
 
 whole = X_test[X_test["image"].notna() & X_test["name"].notna()].head(50)
 blind = whole.assign(image=None)
 chances = {
-    "with its picture": pd.DataFrame(search.predict_proba(whole), whole.index, search.classes_),
-    "without its picture": pd.DataFrame(search.predict_proba(blind), whole.index, search.classes_),
+    "with its image": pd.DataFrame(search.predict_proba(whole), whole.index, search.classes_),
+    "without its image": pd.DataFrame(search.predict_proba(blind), whole.index, search.classes_),
 }
-change = (chances["with its picture"] - chances["without its picture"]).abs().sum(axis=1)
-recognised = search.predict(whole) == y_test[whole.index]
-row = change[recognised].idxmax()
+change = (chances["with its image"] - chances["without its image"]).abs().sum(axis=1)
+recognized = search.predict(whole) == y_test[whole.index]
+row = change[recognized].idxmax()
 print(f"\n{row}, named {whole['name'][row]!r}, is {y_test[row]}.")
 for label, table in chances.items():
     shown = ", ".join(f"{name} {chance:.2f}" for name, chance in table.loc[row].nlargest(3).items())
     print(f"  {label}: {shown}")
 
 # %%
-# The scores as a picture
-# -----------------------
+# The scores as an image
+# ----------------------
 
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(11, 4), width_ratios=[2, 3], layout="constrained"
@@ -188,5 +188,5 @@ right.spines[["top", "right"]].set_visible(False)
 output = Path("outputs") / "quickstart.png"
 output.parent.mkdir(exist_ok=True)
 figure.savefig(output, dpi=120)
-print(f"\nThe picture of these scores is in {output}.")
+print(f"\nThe image of these scores is in {output}.")
 print(f"All of this took {time.perf_counter() - started:.0f} s.")

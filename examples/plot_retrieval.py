@@ -2,12 +2,12 @@
 Find a character by its name
 ============================
 
-*A name was never seen, and neither was the picture: can the one be found by the other?*
+*A name was never seen, and neither was the image: can the one be found by the other?*
 
-Each row pairs the full Unicode name of a character with its picture. A small convolutional
-network and a TF-IDF of words are brought into one space by contrast: a name and its picture are
+Each row pairs the full Unicode name of a character with its image. A small convolutional
+network and a TF-IDF of words are brought into one space by contrast: a name and its image are
 drawn together, others pushed apart. Then names of characters that were not in the training rows
-look for their pictures, and pictures for their names.
+look for their images, and images for their names.
 """
 
 import textwrap
@@ -27,11 +27,11 @@ print(f"{len(train)} pairs to learn from, {len(test)} others to search.")
 # %%
 # One space
 # ---------
-# The picture's network is trained with the alignment, as it would be with a joint fusion.
+# The image's network is trained with the alignment, as it would be with a joint fusion.
 
 alignment = ContrastiveAlignment(
     [
-        ("picture", ImageEncoder("cnn", image_size=32, n_components=64), ["image"]),
+        ("image", ImageEncoder("cnn", image_size=32, n_components=64), ["image"]),
         ("name", TextEncoder("tfidf"), ["name"]),
     ],
     n_components=64,
@@ -41,13 +41,13 @@ alignment = ContrastiveAlignment(
 ).fit(train)
 
 # %%
-# How well do names find pictures?
-# --------------------------------
+# How well do names find images?
+# ------------------------------
 # ``transform_modality`` needs the columns of one modality only. Its vectors have unit length, so
 # products are cosines.
 
-names, pictures = (alignment.transform_modality(test, name) for name in ("name", "picture"))
-directions = {"name to picture": names @ pictures.T, "picture to name": pictures @ names.T}
+names, images = (alignment.transform_modality(test, name) for name in ("name", "image"))
+directions = {"name to image": names @ images.T, "image to name": images @ names.T}
 measured = {
     direction: {
         "recall@1": recall_at_k(scores),
@@ -65,7 +65,7 @@ print(pd.DataFrame(measured).T.round(3).to_string())
 # ------------------------
 # A retriever keeps the rows that are searched and their vectors. It would fit the alignment to
 # them; ours was fitted to others and stays as it is, so it goes in as a ``FrozenEstimator``.
-# ``search`` gives rows of the frame. The outlined picture is the one that the name belongs to.
+# ``search`` gives rows of the frame. The outlined image is the one that the name belongs to.
 
 retriever = CrossModalRetriever(FrozenEstimator(alignment)).fit(test)
 
@@ -75,34 +75,34 @@ def show(queries, source, target):
     found = retriever.search(queries, 5, source=source, target=target)
     figure, axes = plt.subplots(len(queries), 6, figsize=(11, 1.75 * len(queries)))
     for row, (label, query) in zip(axes, queries.iterrows(), strict=True):
-        draw(row[0], query, source == "picture", bold=True)
+        draw(row[0], query, source == "image", bold=True)
         answers = found[found["query"] == label].sort_values("rank")
         for axis, (answer, cells) in zip(row[1:], answers.iterrows(), strict=True):
             draw(axis, cells, source == "name", right=answer == label)
     figure.tight_layout()
 
 
-def draw(axis, cells, is_picture, *, bold=False, right=False):
-    """One cell: a picture, or a name."""
+def draw(axis, cells, is_image, *, bold=False, right=False):
+    """One cell: an image, or a name."""
     axis.set(xticks=[], yticks=[], xlim=(-0.5, 31.5), ylim=(31.5, -0.5))
-    if is_picture:
+    if is_image:
         axis.imshow(cells["image"], cmap="gray", vmin=0, vmax=255)
     else:
         weight = "bold" if bold else "normal"
         words = textwrap.fill(str(cells["name"]), 18)
         axis.text(15.5, 15.5, words, ha="center", va="center", fontsize=9, fontweight=weight)
-    axis.spines[:].set_visible(right or is_picture)
+    axis.spines[:].set_visible(right or is_image)
     axis.spines[:].set(color="C2" if right else "0.85", linewidth=4 if right else 1)
 
 
 queries = test.iloc[[2, 17, 31, 44, 58, 73]]
-show(queries, "name", "picture")
+show(queries, "name", "image")
 
 # %%
-# Pictures and what they find
-# ---------------------------
+# Images and what they find
+# -------------------------
 
-show(queries, "picture", "name")
+show(queries, "image", "name")
 
 # %%
 # Words of one's own
@@ -110,5 +110,5 @@ show(queries, "picture", "name")
 # A query is any frame with the column; it need not be the name of a character.
 
 asked = pd.DataFrame({"name": ["arrow pointing left", "a heart", "square with something in it"]})
-found = retriever.search(asked, 3, source="name", target="picture")
+found = retriever.search(asked, 3, source="name", target="image")
 print(found[["query", "rank", "score", "name"]].to_string())

@@ -8,7 +8,7 @@ Said plainly, kind words are praise and harsh words are blame. Said ironically, 
 kind words are blame and harsh words praise, as among friends. So neither the words nor the voice
 tell what is meant, nor does their sum: one has to be read in the light of the other.
 
-The sentences are built from templates and the voices are synthesised, a buzz with a melody and
+The sentences are built from templates and the voices are synthesized, a buzz with a melody and
 without any words, so that we know what was meant. Real irony is subtler. Nothing is downloaded; the
 weights of the text encoder come with the extra ``weights``.
 """

@@ -4,8 +4,8 @@ A digit that is written and dialled: which of the two does the network trust?
 
 *Half of the calls come over a bad line. Does a gated fusion notice, row by row?*
 
-Each row is a digit twice: as the picture that somebody wrote, and as a sound. The pictures are
-scikit-learn's own ``load_digits``, smudged a little. The sounds are no speech. They are the tones
+Each row is a digit twice: as the image that somebody wrote, and as an audio clip. The images are
+scikit-learn's own ``load_digits``, smudged a little. The audio clips are no speech. They are the tones
 of a telephone's keys, made here, and stand for a spoken digit, for which no recording ships with
 scikit-learn. Nothing is downloaded.
 """
@@ -31,7 +31,7 @@ KEYS = {digit: divmod(digit - 1, 3) for digit in range(1, 10)} | {0: (3, 1)}
 rng = np.random.default_rng(SEED)
 
 
-def sound(digit, bad):
+def audio(digit, bad):
     """Give a quarter of a second of a key, of any loudness, and noise."""
     row, column = KEYS[digit]
     t = np.arange(RATE // 4) / RATE
@@ -41,7 +41,7 @@ def sound(digit, bad):
 
 
 def smudged(image):
-    """Give eight by eight grey values with noise."""
+    """Give eight by eight gray values with noise."""
     return np.clip(15 * image + rng.normal(0, 60, image.shape), 0, 255).astype(np.uint8)
 
 
@@ -52,7 +52,7 @@ bad = rng.random(len(y)) < 0.5
 X = pd.DataFrame(
     {
         "written": [smudged(digits.images[k]) for k in chosen],
-        "spoken": [sound(*row) for row in zip(y, bad, strict=True)],
+        "spoken": [audio(*row) for row in zip(y, bad, strict=True)],
     }
 )
 X_train, y_train = X[:700], y[:700]
@@ -61,10 +61,10 @@ X_test, y_test, bad_test = X[700:], y[700:], bad[700:]
 # %%
 figure, axes = plt.subplots(2, 4, figsize=(9, 4.2), layout="constrained")
 shown = [(2, False), (5, False), (6, True), (8, True)]
-for (digit, is_bad), (picture, line) in zip(shown, axes.T, strict=True):
+for (digit, is_bad), (image, line) in zip(shown, axes.T, strict=True):
     row = np.flatnonzero((y_test == digit) & (bad_test == is_bad))[0]
-    picture.imshow(X_test["written"].iloc[row], cmap="gray_r")
-    picture.set(xticks=[], yticks=[], title=f"a {digit}, {'bad' if is_bad else 'good'} line")
+    image.imshow(X_test["written"].iloc[row], cmap="gray_r")
+    image.set(xticks=[], yticks=[], title=f"a {digit}, {'bad' if is_bad else 'good'} line")
     line.specgram(X_test["spoken"].iloc[row], Fs=RATE, NFFT=256, noverlap=192, cmap="magma")
     line.set(ylim=(0, 2000), xlabel="seconds")
 axes[1, 0].set_ylabel("Hz")
@@ -74,7 +74,7 @@ plt.show()
 # A network with gates
 # --------------------
 # In a gated fusion each modality has a gate that sees all of them, and says how much of it passes
-# in this row. The network for pictures is trained with it. The sounds are described by cepstral
+# in this row. The network for images is trained with it. The audio clips are described by cepstral
 # coefficients, which need no training.
 
 triples = [
@@ -113,8 +113,8 @@ scores = pd.DataFrame(
         "spoken, a model of its own": by_line(alone["spoken"], X_test),
         "both, gated": by_line(fusion, X_test),
         "both, plain mean": by_line(plain, X_test),
-        "gated, sound missing": by_line(fusion, X_test.assign(spoken=None)),
-        "gated, picture missing": by_line(fusion, X_test.assign(written=None)),
+        "gated, audio missing": by_line(fusion, X_test.assign(spoken=None)),
+        "gated, image missing": by_line(fusion, X_test.assign(written=None)),
     }
 ).T
 print(scores.round(2).to_string())
@@ -138,7 +138,9 @@ for is_bad, name in enumerate(scores.columns):
     bars.barh(places, scores[name], 0.36, color=color, alpha=0.7)
     for place, score in zip(places, scores[name], strict=True):
         bars.text(score + 0.01, place, f"{score:.2f}", va="center", fontsize=8)
-gates.set(xlabel="weight of the sound", ylabel="test rows", title="The gates tell the lines apart")
+gates.set(
+    xlabel="weight of the audio clip", ylabel="test rows", title="The gates tell the lines apart"
+)
 gates.legend(frameon=False, loc="upper left")
 bars.set_yticks(range(len(scores)), scores.index)
 bars.invert_yaxis()
@@ -149,8 +151,8 @@ plt.show()
 
 # %%
 # The gates tell the lines apart, though nobody told them that there are two: on a good line the
-# sound gets about half of the weight, on a bad one a quarter or so. The fusion is nearly always
-# right on good lines, about as often as the picture's own model on bad ones, and gets along when
-# the sound is missing. Not all is well: with a bad line and nothing else it does worse than a
-# model of the sound alone. And the gates are more to look at than to gain by, for a plain mean of
+# audio gets about half of the weight, on a bad one a quarter or so. The fusion is nearly always
+# right on good lines, about as often as the image's own model on bad ones, and gets along when
+# the audio clip is missing. Not all is well: with a bad line and nothing else it does worse than a
+# model of the audio clip alone. And the gates are more to look at than to gain by, for a plain mean of
 # the two comes within a few points of them.

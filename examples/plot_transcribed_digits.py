@@ -4,7 +4,7 @@ A number that is dialled: can a network write down what it hears?
 
 *One key is a class. A whole number is a text: as many words as keys were pressed, in their order.*
 
-Each sound is a number dialled on a telephone, of two to four keys with a short pause after each.
+Each audio clip is a number dialled on a telephone, of two to four keys with a short pause after each.
 Recordings of speech do not ship with scikit-learn; the two tones of a key stand for a spoken digit
 and are made here, at any pace and loudness and over a line with noise. Nothing is downloaded.
 """
@@ -30,7 +30,7 @@ rng = np.random.default_rng(SEED)
 
 
 def key(digit):
-    """Give the sound of a key that is held for a moment, and the pause behind it."""
+    """Give the audio clip of a key that is held for a moment, and the pause behind it."""
     row, column = divmod(digit, 3)
     t = np.arange(int(RATE * rng.uniform(0.15, 0.25))) / RATE
     tones = np.sin(2 * np.pi * LOW[row] * t) + np.sin(2 * np.pi * HIGH[column] * t + 1)
@@ -38,7 +38,7 @@ def key(digit):
 
 
 def dialled(digits):
-    """Give the sound of a number, of any loudness, with noise on the line."""
+    """Give the audio clip of a number, of any loudness, with noise on the line."""
     tones = np.concatenate([key(digit) for digit in digits])
     noise = 0.3 * rng.normal(size=len(tones))
     return (rng.uniform(0.05, 0.1) * (tones + noise)).astype(np.float32)
@@ -55,7 +55,7 @@ print(f"{unheard.sum()} of {len(y_test)} test numbers were never dialled in trai
 # A network that listens, and one that writes
 # -------------------------------------------
 # ``AudioEncoder("cnn")`` is trained from scratch with the decoder. With ``granularity="sequence"``
-# the decoder sees the frames of the sound and looks, for each word, at those that tell it.
+# the decoder sees the frames of the audio clip and looks, for each word, at those that tell it.
 
 transcripts = CaptionGenerator(
     [("line", AudioEncoder("cnn", sampling_rate=RATE, n_components=32), ["line"])],
@@ -95,7 +95,7 @@ plt.show()
 # %%
 # How sure it is
 # --------------
-# ``predict_log_proba`` gives the log-likelihood of any text for any sound. So it tells how much
+# ``predict_log_proba`` gives the log-likelihood of any text for any audio. So it tells how much
 # likelier the right number is than one in which the first two words have changed places.
 
 swapped = [" ".join([b, a, *rest]) for a, b, *rest in (text.split() for text in y_test)]

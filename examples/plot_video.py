@@ -5,14 +5,14 @@ Does a video need a model of time?
 *Is it enough to look at single frames?*
 
 Often it is: what is in a video is seen in any of its frames. What happens is another matter. Here
-two questions are asked of the same clips: which colour is the ball, and does it go to the left or
+two questions are asked of the same clips: which color is the ball, and does it go to the left or
 to the right?
 """
 
 # %%
-# Clips that differ in colour and direction
-# -----------------------------------------
-# A cell is an array of frames. Every path is travelled in both directions, so the frames of a clip
+# Clips that differ in color and direction
+# ----------------------------------------
+# A cell is an array of frames. Every path is traveled in both directions, so the frames of a clip
 # say nothing about its direction; their order does. The path or the bytes of a video file would do
 # as well.
 
@@ -25,11 +25,11 @@ from sklearn.pipeline import make_pipeline
 from skmm import VideoEncoder
 
 rng = np.random.default_rng(0)
-COLOURS = {"red": (230, 60, 50), "blue": (60, 90, 230)}
+COLORS = {"red": (230, 60, 50), "blue": (60, 90, 230)}
 
 
-def clip(colour, direction, size=20):
-    """Frames of a ball on its way across a noisy picture."""
+def clip(color, direction, size=20):
+    """Frames of a ball on its way across a noisy image."""
     n_frames = rng.integers(6, 10)
     frames = rng.integers(0, 90, (n_frames, size, size, 3))
     places = np.linspace(rng.uniform(2, 5), rng.uniform(14, 17), n_frames)
@@ -37,13 +37,13 @@ def clip(colour, direction, size=20):
     y, x = np.mgrid[:size, :size]
     for k in range(n_frames):
         ball = (x - places[k]) ** 2 + (y - height[k]) ** 2 < 7
-        frames[k][ball] = COLOURS[colour]
+        frames[k][ball] = COLORS[color]
     return frames[:: 1 if direction == "right" else -1].astype(np.uint8)
 
 
 n = 240
 truth = pd.DataFrame(
-    {"colour": rng.choice(list(COLOURS), n), "direction": rng.choice(["left", "right"], n)}
+    {"color": rng.choice(list(COLORS), n), "direction": rng.choice(["left", "right"], n)}
 )
 X = pd.DataFrame({"clip": [clip(*row) for row in truth.itertuples(index=False)]})
 train, test = slice(0, 160), slice(160, n)
@@ -54,7 +54,7 @@ for direction, axes_of_row in zip(["left", "right"], axes, strict=True):
     for k, axis in enumerate(axes_of_row):
         axis.imshow(X["clip"][row][k])
         axis.set(xticks=[], yticks=[])
-    axes_of_row[0].set_ylabel(f"{truth['colour'][row]},\n{direction}")
+    axes_of_row[0].set_ylabel(f"{truth['color'][row]},\n{direction}")
 figure.suptitle("The first frames of two clips")
 
 # %%
@@ -67,7 +67,7 @@ options = {"image_size": 20, "n_components": 32, "max_epochs": 12, "learning_rat
 scores = {}
 for pooling in ("mean", "gru", "attention"):
     scores[pooling] = {}
-    for question in ("colour", "direction"):
+    for question in ("color", "direction"):
         model = make_pipeline(
             VideoEncoder("cnn", temporal_pooling=pooling, random_state=0, **options),
             LogisticRegression(max_iter=1000),
@@ -80,14 +80,14 @@ print(scores.round(2).to_string())
 # %%
 # What the order is needed for
 # ----------------------------
-# The colour is seen by all of them. The direction is hidden from the mean: it gives forth and back
+# The color is seen by all of them. The direction is hidden from the mean: it gives forth and back
 # the same vector, and no classifier behind it can tell what was lost. So ask first whether your
 # videos differ in what they show or in what happens; the mean over a pretrained image model, which
 # needs no training, answers only the first question.
 
 figure, axis = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
 places = np.arange(len(scores))
-for shift, question, color in ((-0.2, "colour", "C0"), (0.2, "direction", "C1")):
+for shift, question, color in ((-0.2, "color", "C0"), (0.2, "direction", "C1")):
     bars = axis.bar(places + shift, scores[question], 0.36, color=color, label=f"which {question}?")
     axis.bar_label(bars, fmt="%.2f", padding=2)
 axis.axhline(0.5, color="0.4", linewidth=1, linestyle="--")

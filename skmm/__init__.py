@@ -1,6 +1,6 @@
 """scikit-learn for data with several modalities.
 
-A row of a DataFrame is a sample; a column holds text, pictures, numbers or categories, and
+A row of a DataFrame is a sample; a column holds text, images, numbers or categories, and
 any cell may be missing. Encoders turn each modality into features, a fusion joins them and
 predicts, and every part is a scikit-learn estimator.
 

@@ -25,7 +25,7 @@ class CellTypeError(TypeError):
 
 
 class MediaDecodeError(ValueError):
-    """A cell names or holds a picture, sound or video that cannot be decoded.
+    """A cell names or holds an image, audio or video that cannot be decoded.
 
     Attributes
     ----------

@@ -14,7 +14,7 @@ _SMALL = {
     "num_attention_heads": 2,
     "intermediate_size": 32,
 }
-_PICTURE = {**_SMALL, "image_size": 32, "patch_size": 8}
+_IMAGE = {**_SMALL, "image_size": 32, "patch_size": 8}
 _SQUARE = {"height": 32, "width": 32}
 _WAVE = {
     **_SMALL,
@@ -102,23 +102,23 @@ def bart(folder: Path) -> None:
 
 
 def vit(folder: Path) -> None:
-    """Pictures with a class token and a pooler."""
+    """Images with a class token and a pooler."""
     from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
-    ViTModel(ViTConfig(**_PICTURE)).save_pretrained(folder)
+    ViTModel(ViTConfig(**_IMAGE)).save_pretrained(folder)
     ViTImageProcessor(size=_SQUARE).save_pretrained(folder)
 
 
 def dinov2(folder: Path) -> None:
-    """Pictures with a class token."""
+    """Images with a class token."""
     from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
 
-    Dinov2Model(Dinov2Config(**_PICTURE)).save_pretrained(folder)
+    Dinov2Model(Dinov2Config(**_IMAGE)).save_pretrained(folder)
     BitImageProcessor(size={"shortest_edge": 32}, crop_size=_SQUARE).save_pretrained(folder)
 
 
 def convnext(folder: Path) -> None:
-    """Pictures through convolutions; the last map is the tokens."""
+    """Images through convolutions; the last map is the tokens."""
     from transformers import ConvNextConfig, ConvNextImageProcessor, ConvNextModel
 
     config = ConvNextConfig(hidden_sizes=[8, 8, 12, 16], depths=[1, 1, 1, 1], image_size=64)
@@ -127,7 +127,7 @@ def convnext(folder: Path) -> None:
 
 
 def resnet(folder: Path) -> None:
-    """Pictures through convolutions; the pooled vector has two more axes."""
+    """Images through convolutions; the pooled vector has two more axes."""
     from transformers import ConvNextImageProcessor, ResNetConfig, ResNetModel
 
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])
@@ -136,7 +136,7 @@ def resnet(folder: Path) -> None:
 
 
 def swin(folder: Path) -> None:
-    """Pictures without a class token, at a width that the config has to work out."""
+    """Images without a class token, at a width that the config has to work out."""
     from transformers import SwinConfig, SwinModel, ViTImageProcessor
 
     config = SwinConfig(
@@ -147,7 +147,7 @@ def swin(folder: Path) -> None:
 
 
 def clip(folder: Path) -> None:
-    """Texts and pictures in one space of another width than either tower."""
+    """Texts and images in one space of another width than either tower."""
     from transformers import (
         CLIPConfig,
         CLIPImageProcessor,
@@ -169,22 +169,22 @@ def clip(folder: Path) -> None:
         "pad_token_id": end,
         "projection_dim": 12,
     }
-    vision = {**_PICTURE, "projection_dim": 12}
+    vision = {**_IMAGE, "projection_dim": 12}
     CLIPModel(
         CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
     ).save_pretrained(folder)
-    pictures = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=_SQUARE)
-    CLIPProcessor(pictures, CLIPTokenizer(vocab=vocab, merges=[])).save_pretrained(folder)
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=_SQUARE)
+    CLIPProcessor(images, CLIPTokenizer(vocab=vocab, merges=[])).save_pretrained(folder)
 
 
 def siglip(folder: Path) -> None:
-    """Texts and pictures in one space; texts are padded to one length."""
+    """Texts and images in one space; texts are padded to one length."""
     from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel
 
     n = _word_pieces(folder)
     text = {**_SMALL, "vocab_size": n, "max_position_embeddings": 24}
     text |= {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-    SiglipModel(SiglipConfig(text_config=text, vision_config=_PICTURE)).save_pretrained(folder)
+    SiglipModel(SiglipConfig(text_config=text, vision_config=_IMAGE)).save_pretrained(folder)
     SiglipImageProcessor(size=_SQUARE).save_pretrained(folder)
 
 
@@ -192,7 +192,7 @@ def videomae(folder: Path) -> None:
     """Clips of four frames, in tubes of two; no summary."""
     from transformers import VideoMAEConfig, VideoMAEImageProcessorPil, VideoMAEModel
 
-    config = VideoMAEConfig(num_frames=4, tubelet_size=2, **_PICTURE)
+    config = VideoMAEConfig(num_frames=4, tubelet_size=2, **_IMAGE)
     VideoMAEModel(config).save_pretrained(folder)
     _clip_processor(VideoMAEImageProcessorPil, folder)
 
@@ -201,7 +201,7 @@ def timesformer(folder: Path) -> None:
     """Clips of three frames, with a class token."""
     from transformers import TimesformerConfig, TimesformerModel, VideoMAEImageProcessorPil
 
-    TimesformerModel(TimesformerConfig(num_frames=3, **_PICTURE)).save_pretrained(folder)
+    TimesformerModel(TimesformerConfig(num_frames=3, **_IMAGE)).save_pretrained(folder)
     _clip_processor(VideoMAEImageProcessorPil, folder)
 
 
@@ -210,7 +210,7 @@ def _clip_processor(kind, folder: Path) -> None:
 
 
 def wav2vec2(folder: Path) -> None:
-    """Raw sound, padded and masked: its convolutions normalise each frame by itself."""
+    """Raw audio, padded and masked: its convolutions normalize each frame by itself."""
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
     config = Wav2Vec2Config(feat_extract_norm="layer", **_WAVE)
@@ -221,7 +221,7 @@ def wav2vec2(folder: Path) -> None:
 
 
 def hubert(folder: Path) -> None:
-    """Raw sound that must not be padded: its first layer normalises over time."""
+    """Raw audio that must not be padded: its first layer normalizes over time."""
     from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
     HubertModel(HubertConfig(feat_extract_norm="group", **_WAVE)).save_pretrained(folder)
@@ -270,7 +270,7 @@ def ast(folder: Path) -> None:
 
 
 def clap(folder: Path, fusion: bool = False) -> None:
-    """Texts and sounds of one second in one space of another width than either tower."""
+    """Texts and audio clips of one second in one space of another width than either tower."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import (
         ClapConfig,
@@ -300,7 +300,7 @@ def clap(folder: Path, fusion: bool = False) -> None:
     text = {**_SMALL, "vocab_size": 300, "max_position_embeddings": 64, "projection_dim": 12}
     config = ClapConfig(text_config=text, audio_config=audio, projection_dim=12)
     ClapModel(config).save_pretrained(folder)
-    sounds = ClapFeatureExtractor(
+    audio_clips = ClapFeatureExtractor(
         feature_size=16,
         sampling_rate=16_000,
         max_length_s=1,
@@ -310,11 +310,11 @@ def clap(folder: Path, fusion: bool = False) -> None:
         truncation="fusion" if fusion else "rand_trunc",
         padding="repeatpad",
     )
-    ClapProcessor(sounds, RobertaTokenizer(vocab=vocab, merges=[])).save_pretrained(folder)
+    ClapProcessor(audio_clips, RobertaTokenizer(vocab=vocab, merges=[])).save_pretrained(folder)
 
 
 def clap_fusion(folder: Path) -> None:
-    """CLAP whose long sounds would be looked at in parts that are drawn at random."""
+    """CLAP whose long audio clips would be looked at in parts that are drawn at random."""
     clap(folder, fusion=True)
 
 
@@ -329,9 +329,9 @@ def _word_pieces(folder: Path) -> int:
 
 
 TEXT = {"bert": bert, "roberta": roberta, "gpt2": gpt2, "t5": t5, "bart": bart}
-PICTURES = {"vit": vit, "dinov2": dinov2, "convnext": convnext, "resnet": resnet, "swin": swin}
+IMAGES = {"vit": vit, "dinov2": dinov2, "convnext": convnext, "resnet": resnet, "swin": swin}
 DUAL = {"clip": clip, "siglip": siglip}
 VIDEO = {"videomae": videomae, "timesformer": timesformer}
-SOUND = {"wav2vec2": wav2vec2, "hubert": hubert, "whisper": whisper, "ast": ast}
+AUDIO = {"wav2vec2": wav2vec2, "hubert": hubert, "whisper": whisper, "ast": ast}
 SPOKEN = {"clap": clap, "clap_fusion": clap_fusion}
-BUILDERS = {**TEXT, **PICTURES, **DUAL, **VIDEO, **SOUND, **SPOKEN}
+BUILDERS = {**TEXT, **IMAGES, **DUAL, **VIDEO, **AUDIO, **SPOKEN}

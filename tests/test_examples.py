@@ -16,7 +16,7 @@ def test_example_runs(path, tmp_path):
     pytest.importorskip("matplotlib")
     done = subprocess.run(
         [sys.executable, str(path)],
-        cwd=tmp_path,  # some save a picture
+        cwd=tmp_path,  # some save an image
         env={**os.environ, "MPLBACKEND": "Agg"},
         capture_output=True,
         text=True,

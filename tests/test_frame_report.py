@@ -79,18 +79,18 @@ def objects(cells):
     return in_a_series(cells).to_numpy()  # without labels, which a frame would look for
 
 
-def coloured(colour=(255, 0, 255), size=(60, 40)):
-    return Image.new("RGB", size, colour)
+def colored(color=(255, 0, 255), size=(60, 40)):
+    return Image.new("RGB", size, color)
 
 
 def png(**options):
     file = io.BytesIO()
-    coloured(**options).save(file, "PNG")
+    colored(**options).save(file, "PNG")
     return file.getvalue()
 
 
 def wav(seconds=0.5, rate=8000):
-    soundfile = pytest.importorskip("soundfile", reason="sound files need the extra 'audio'")
+    soundfile = pytest.importorskip("soundfile", reason="audio files need the extra 'audio'")
     file = io.BytesIO()
     t = np.arange(int(seconds * rate)) / rate
     soundfile.write(file, np.sin(2 * np.pi * 300 * t), rate, format="WAV")
@@ -102,14 +102,14 @@ def frame():
     rng = np.random.default_rng(0)
     return pd.DataFrame(
         {
-            "photo": objects([coloured(), png(), np.zeros((5, 7, 3), "uint8"), None, png()]),
-            "sound": objects([wav(), None, wav(0.25), wav(), wav()]),
+            "photo": objects([colored(), png(), np.zeros((5, 7, 3), "uint8"), None, png()]),
+            "audio": objects([wav(), None, wav(0.25), wav(), wav()]),
             "motion": objects([rng.normal(size=(9 + i, 2)) for i in range(5)]),
             "scan points": objects([rng.normal(size=(30, 3)) for _ in range(5)]),
             "vector": objects([rng.normal(size=4) for _ in range(5)]),
             "review": ["A warm coat", "Fell apart", None, "Bought it twice", "Much too small"],
             "price": [1.0, 2.5, None, 1000.0, 2.5],
-            "colour": ["red", "blue", "red", "red", "red"],
+            "color": ["red", "blue", "red", "red", "red"],
             "when": pd.date_range("2024-01-01", periods=5),
         },
         index=list("abcde"),
@@ -129,8 +129,8 @@ def test_summary(frame):
     inferred = skmm.infer_modalities(frame)
     assert table["modality"].to_dict() == inferred
     assert table.loc["photo", "missing"] == 0.2 and table.loc["price", "missing"] == 0.2
-    assert table.loc["price", "distinct"] == 3 and table.loc["colour", "distinct"] == 2
-    assert table.loc["sound", "distinct"] == 2  # three of the four are the same bytes
+    assert table.loc["price", "distinct"] == 3 and table.loc["color", "distinct"] == 2
+    assert table.loc["audio", "distinct"] == 2  # three of the four are the same bytes
     assert pd.isna(table.loc["photo", "distinct"])  # would have to be decoded
     assert table["unreadable"].eq(0).all() and report.unreadable_.empty
     words = " ".join(Page(report.html).words)
@@ -150,7 +150,7 @@ def test_repr_tells_the_same(frame):
 def test_each_modality_is_shown(frame):
     page = assert_harmless(frame_report(frame).html)
     labels = " ".join([*page.values("aria-label"), *page.values("alt")])
-    for words in ("Picture of row a, 60 by 40", "Waveform of row a", "Series of row b", "Points of",
+    for words in ("Image of row a, 60 by 40", "Waveform of row a", "Series of row b", "Points of",
                   "Numbers of row c", "Histogram of the numbers from 1 to 1,000",
                   "Histogram of the dates", "Histogram of words"):  # fmt: skip
         assert words in labels
@@ -164,8 +164,8 @@ def test_histogram_counts():
 
 
 def test_video_shows_frames_in_order():
-    greys = np.arange(0, 240, 30, dtype=np.uint8)
-    clip = np.repeat(greys, 8 * 8 * 3).reshape(8, 8, 8, 3)
+    grays = np.arange(0, 240, 30, dtype=np.uint8)
+    clip = np.repeat(grays, 8 * 8 * 3).reshape(8, 8, 8, 3)
     page = assert_harmless(one([clip, clip[:5]]).html)
     shown = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
     assert len(shown) == 8
@@ -216,7 +216,7 @@ def test_few_cells_are_decoded(n_samples, monkeypatch):
     monkeypatch.setattr(
         _cells, "read_image", lambda cell, draft: decoded.append(1) or np.zeros((4, 4, 3), "uint8")
     )
-    report = one([png(colour=(i, 0, 0)) for i in range(255)] * 3, n_samples=n_samples)
+    report = one([png(color=(i, 0, 0)) for i in range(255)] * 3, n_samples=n_samples)
     assert len(decoded) == n_samples
     assert "200 of 765 cells were looked at" in report.html
     assert report.summary_["distinct"].tolist() == [255]
@@ -251,7 +251,7 @@ def test_many_columns():
 def test_unreadable_cells_are_named(tmp_path):
     truncated = tmp_path / "half.png"
     truncated.write_bytes(png(size=(200, 200))[:150])
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("no image")
     cells = [str(tmp_path / name) for name in ("half.png", "text.jpg", "gone.jpg")]
     report = one([*cells, "https://example.org/a.jpg", png()])
     bad = report.unreadable_
@@ -303,10 +303,10 @@ ODD = {
     "spans": pd.DataFrame({"a": pd.to_timedelta([1, 2], unit="h"), "b": pd.interval_range(0, 2)}),
     "arrow": pd.DataFrame({"a": pd.array(["x", None], dtype="string"), "b": pd.array([1, None])}),
     "array": np.arange(6.0).reshape(3, 2),
-    "pictures": np.zeros((3, 8, 8, 3), "uint8"),
+    "images": np.zeros((3, 8, 8, 3), "uint8"),
     "list": ["one text of words", "another text of words"],
     "series": pd.Series([1, 2]),
-    "pictures in a cell": pd.DataFrame({"a": objects([[png(), png()], [png()]])}),
+    "images in a cell": pd.DataFrame({"a": objects([[png(), png()], [png()]])}),
     "empty bytes": pd.DataFrame({"a": objects([png(), b"\x89PNG"])}),
     "numbers as text": pd.DataFrame({"a": ["1", "2.5", "-3"]}),
     "one point": pd.DataFrame({"points": objects([np.ones((1, 3)), np.zeros((2, 3))])}),
@@ -331,7 +331,7 @@ def test_no_container_is_refused():
 
 def test_polars(frame):
     polars = pytest.importorskip("polars", reason="needs the extra 'polars'")
-    names = ["review", "price", "colour", "when"]
+    names = ["review", "price", "color", "when"]
     plain = polars.DataFrame(
         {name: [None if pd.isna(c) else c for c in frame[name]] for name in names}, strict=False
     )
@@ -370,7 +370,7 @@ def test_user_text_is_escaped():
             f"{EVIL}1": [f"{EVIL} and a text of many words {i}" for i in range(3)],
             f"{EVIL}2": [f"{EVIL}{i}.jpg" for i in range(3)],
             f"{EVIL}3": ["x", EVIL, EVIL],
-            f"{EVIL}4": objects([coloured()] * 3),
+            f"{EVIL}4": objects([colored()] * 3),
             f"{EVIL}5": objects([{EVIL: 1}] * 3),
         },
         index=[EVIL, f"b{EVIL}", "c"],
@@ -451,6 +451,6 @@ def test_in_a_browser(frame, tmp_path):
         with Image.open(shot) as image:
             pixels = np.asarray(image.convert("RGB"))
         corners.append(int(pixels[3, 3].mean()))
-        # A thumbnail of the magenta picture, larger than any line.
+        # A thumbnail of the magenta image, larger than any line.
         assert (pixels == (255, 0, 255)).all(axis=2).sum() > 1000
     assert corners[0] > 240 and corners[1] < 60

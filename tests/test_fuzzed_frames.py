@@ -57,8 +57,8 @@ VALIDATION = "sklearn/utils/validation.py"
 OWN_MODULE = ("torch/nn/modules/linear.py", "torch/nn/modules/conv.py")
 LIKELY = {
     "text": ["texts", "words", "strings"],
-    "image": ["pictures"],
-    "audio": ["sounds"],
+    "image": ["images"],
+    "audio": ["audio_clips"],
     "video": ["clips"],
     "timeseries": ["series"],
     "pointcloud": ["points"],
@@ -320,7 +320,7 @@ def test_leaks():
             assert check_group_leakage(X, groups=groups, **options).empty
         return groups is not None
 
-    check_frames(odd_frames(["texts", "words", "pictures"]), check, n=60)
+    check_frames(odd_frames(["texts", "words", "images"]), check, n=60)
 
 
 TABLES = ["floats", "words", "integers", "category", "vectors", "booleans"]

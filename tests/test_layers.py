@@ -53,7 +53,7 @@ ROOMS = {
     "model_selection": Room({"exceptions", "_frame", "readers"}, SCIENCE - {"joblib"}),
     # Takes anything with transform_modality for an alignment, and so imports none.
     "retrieval": Room(GROUND | {"metrics"}, SCIENCE | {"torch"}),
-    # Displays show raw cells small: images, sounds, first words.
+    # Displays show raw cells small: images, audio clips, first words.
     "inspection": Room(GROUND | {"readers"}, SCIENCE),
     "testing": Room(
         KERNEL

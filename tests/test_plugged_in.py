@@ -134,30 +134,30 @@ def test_cross_val_predict_over_a_frame_with_missing_cells(tmp_path):
     assert (predicted == y).mean() > 0.6
 
 
-def words_and_pictures(n=36, seed=0):
-    """Texts, pictures and numbers with duplicates and missing cells; all three tell y."""
+def words_and_images(n=36, seed=0):
+    """Texts, images and numbers with duplicates and missing cells; all three tell y."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % 2
     texts = [("good" if label else "bad") + f" {i % 9}" for i, label in enumerate(y)]
-    pictures = [np.full((8, 8, 3), 40 + 150 * label + i % 5, np.uint8) for i, label in enumerate(y)]
-    X = pd.DataFrame({"text": texts, "picture": pd.Series(pictures, dtype=object)})
+    images = [np.full((8, 8, 3), 40 + 150 * label + i % 5, np.uint8) for i, label in enumerate(y)]
+    X = pd.DataFrame({"text": texts, "image": pd.Series(images, dtype=object)})
     X["number"] = y + rng.normal(size=n)
     X.loc[rng.random(n) < 0.2, "text"] = None
-    X.loc[rng.random(n) < 0.2, "picture"] = None
+    X.loc[rng.random(n) < 0.2, "image"] = None
     X.loc[rng.random(n) < 0.2, "number"] = np.nan
     n_texts = X["text"].nunique()
-    n_pictures = len({p.tobytes() for p in X["picture"].dropna()})
-    return X, y, n_texts, n_pictures
+    n_images = len({p.tobytes() for p in X["image"].dropna()})
+    return X, y, n_texts, n_images
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_main_job_with_pretrained_encoders(tiny_bert, tiny_vit, tmp_path, n_jobs):
     """Fusion step, strategy and encoder parameters vary in one search over a frame with gaps."""
-    X, y, n_texts, n_pictures = words_and_pictures()
+    X, y, n_texts, n_images = words_and_images()
     store = EmbeddingStore(tmp_path / "store")
     modalities = [
         ("text", TextEncoder(str(tiny_bert), store=store), ["text"]),
-        ("picture", make_pipeline(ImageEncoder(str(tiny_vit), store=store), PCA(3)), ["picture"]),
+        ("image", make_pipeline(ImageEncoder(str(tiny_vit), store=store), PCA(3)), ["image"]),
         ("table", "tabular", ["number"]),
     ]
     early = make_pipeline(EarlyFusion(modalities), LogisticRegression())
@@ -170,7 +170,7 @@ def test_main_job_with_pretrained_encoders(tiny_bert, tiny_vit, tmp_path, n_jobs
             {
                 "fusion": [joint],
                 "fusion__strategy": ["concat", "gated", "low_rank"],
-                "fusion__picture__imageencoder__normalize": [False, True],
+                "fusion__image__imageencoder__normalize": [False, True],
             },
         ],
         cv=3,
@@ -179,20 +179,20 @@ def test_main_job_with_pretrained_encoders(tiny_bert, tiny_vit, tmp_path, n_jobs
     ).fit(X, y)
     # Two settings of each encoder.
     stats = store.stats()
-    assert stats["encoded"] == stats["n_embeddings"] == 2 * n_texts + 2 * n_pictures
+    assert stats["encoded"] == stats["n_embeddings"] == 2 * n_texts + 2 * n_images
     assert stats["looked_up"] == stats["found"] + stats["encoded"]
     assert stats["rows"] > 10 * stats["encoded"]
     assert found.best_score_ > 0.5
-    # A row without anything, and one whose picture was never missing in training.
-    nothing = X.iloc[[0]].assign(text=None, picture=None, number=np.nan)
+    # A row without anything, and one whose image was never missing in training.
+    nothing = X.iloc[[0]].assign(text=None, image=None, number=np.nan)
     assert np.isfinite(found.predict_proba(nothing)).all()
     store.close()
 
 
 def test_frame_library_does_not_matter_to_a_search(tiny_bert, tmp_path):
     polars = pytest.importorskip("polars")
-    X, y, *_ = words_and_pictures()
-    X = X.drop(columns="picture")
+    X, y, *_ = words_and_images()
+    X = X.drop(columns="image")
     encoder = TextEncoder(str(tiny_bert), store=tmp_path / "store")
     model = LateFusionClassifier(
         [("text", encoder, ["text"]), ("table", "tabular", ["number"])], rule="mean"

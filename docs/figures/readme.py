@@ -1,6 +1,6 @@
-"""Draw the picture of the README: a frame, its encoders, three fusions and their scores.
+"""Draw the image of the README: a frame, its encoders, three fusions and their scores.
 
-Some two minutes on two cores, most of them for the pictures' model::
+Some two minutes on two cores, most of them for the images' model::
 
     python docs/figures/readme.py     # writes docs/_static/readme.png
 """
@@ -29,12 +29,12 @@ from skmm.datasets import load_glyphs
 TARGET = Path(__file__).parents[1] / "_static" / "readme.png"
 TABLE = ["decomposition", "ink_width", "ink_height"]
 SHOWN = 6
-COLORS = {"picture": "#4C72B0", "name": "#55A868", "table": "#8172B3"}
-FUSED, GREY = "#C44E52", "#6b6b6b"
+COLORS = {"image": "#4C72B0", "name": "#55A868", "table": "#8172B3"}
+FUSED, GRAY = "#C44E52", "#6b6b6b"
 
 
 def load():
-    """Characters of 27 scripts; every sixth picture and every tenth name is missing."""
+    """Characters of 27 scripts; every sixth image and every tenth name is missing."""
     X, y = load_glyphs(task="script", n_samples=1000, return_X_y=True)
     X = X[["image", "name", *TABLE]].copy()
     X.loc[X.index[2::6], "image"] = None
@@ -45,7 +45,7 @@ def load():
 def measure(X, y):
     """Mean accuracy over five folds, of each modality alone and of the fusions."""
     triples = [
-        ("picture", ImageEncoder(), ["image"]),
+        ("image", ImageEncoder(), ["image"]),
         ("name", TextEncoder(), ["name"]),
         ("table", TabularEncoder(), TABLE),
     ]
@@ -65,9 +65,9 @@ def measure(X, y):
 def draw_frame(ax, X, y):
     """Some rows as the cells of a table, the missing ones left empty."""
     left = {"image": 0.06, "name": 0.29, "decomposition": 1.01, "ink_width": 1.36, "script": 1.76}
-    kinds = {"image": "picture", "name": "name", "script": None}
+    kinds = {"image": "image", "name": "name", "script": None}
     for column in left:
-        color = COLORS.get(kinds.get(column, "table"), GREY)
+        color = COLORS.get(kinds.get(column, "table"), GRAY)
         label = column.replace("decomposition", "decomp.")
         ax.text(
             left[column], SHOWN + 0.25, label, fontsize=9, color=color, va="center", weight="bold"
@@ -76,13 +76,13 @@ def draw_frame(ax, X, y):
         cells, height = X.iloc[row], SHOWN - 0.5 - row
         ax.axhline(height + 0.5, color="#d0d0d0", lw=0.8)
         if cells["image"] is None:
-            ax.text(left["image"] + 0.05, height, "–", fontsize=12, color=GREY, va="center")
+            ax.text(left["image"] + 0.05, height, "–", fontsize=12, color=GRAY, va="center")
         else:
             box = (left["image"], left["image"] + 0.15, height - 0.4, height + 0.4)
             ax.imshow(cells["image"], cmap="gray", extent=box, aspect="auto", zorder=2)
         missing = pd.isna(cells["name"])
         name = "–" if missing else textwrap.shorten(cells["name"], 26, placeholder=" …")
-        ax.text(left["name"], height, name, fontsize=9, va="center", color=GREY if missing else "k")
+        ax.text(left["name"], height, name, fontsize=9, va="center", color=GRAY if missing else "k")
         ax.text(left["decomposition"], height, cells["decomposition"], fontsize=9, va="center")
         ax.text(left["ink_width"], height, f"{cells['ink_width']:.2f}", fontsize=9, va="center")
         ax.text(left["script"], height, y.iloc[row], fontsize=9, va="center", weight="bold")
@@ -95,7 +95,7 @@ def draw_frame(ax, X, y):
 
 def draw_parts(ax):
     """Encoders on the left, fusions on the right, and an arrow from each to each."""
-    encoders = {"ImageEncoder()": "picture", "TextEncoder()": "name", "TabularEncoder()": "table"}
+    encoders = {"ImageEncoder()": "image", "TextEncoder()": "name", "TabularEncoder()": "table"}
     fusions = ["EarlyFusion", "LateFusion", "JointFusion"]
     heights = [5, 3, 1]
 
@@ -117,8 +117,8 @@ def draw_parts(ax):
             )  # fmt: skip
     for text, y in zip(fusions, heights, strict=True):
         box(0.65, y, 0.35, text, FUSED)
-    ax.text(0.21, -0.05, "each cell encoded once", fontsize=9, color=GREY, ha="center")
-    ax.text(0.825, -0.05, "one search", fontsize=9, color=GREY, ha="center")
+    ax.text(0.21, -0.05, "each cell encoded once", fontsize=9, color=GRAY, ha="center")
+    ax.text(0.825, -0.05, "one search", fontsize=9, color=GRAY, ha="center")
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.1, SHOWN + 0.5))
     ax.set_title("Encoders and fusions", fontsize=11, loc="left")
     ax.set_axis_off()

@@ -174,7 +174,7 @@ class Block:
             )
         return self._scattered(features, rows, present)
 
-    def standardised(self, value: BlockValues) -> np.ndarray:
+    def standardized(self, value: BlockValues) -> np.ndarray:
         """Features (n_samples, n_features), float32, scaled by the training rows.
 
         The average, 0, stands where they are not known: in a row that lacks the modality, or a

@@ -59,7 +59,7 @@ class TokenValues(BlockValues):
             rows = slice(start, start + _PIECE)
             yield self.values[rows][self.mask[rows]].astype(np.float64)
 
-    def standardise(self, mean: np.ndarray, deviation: np.ndarray, farthest: float) -> None:
+    def standardize(self, mean: np.ndarray, deviation: np.ndarray, farthest: float) -> None:
         """Scale the tokens in place, to at most ``farthest`` deviations from the mean."""
         for start in range(0, len(self.values), _PIECE):
             rows = slice(start, start + _PIECE)

@@ -123,7 +123,7 @@ def _cells(series: CellColumn) -> np.ndarray:
         values = _polars_cells(series)
     elif isinstance(series, np.ndarray) and series.ndim == 1 and series.dtype.kind not in "mM":
         values = series.astype(object, copy=False)
-    else:  # a list; pictures along a first axis; times, which astype(object) makes integers
+    else:  # a list; images along a first axis; times, which astype(object) makes integers
         values = _objects(cast(Iterable[object], series), len(series))
     values = values.view()
     values.flags.writeable = False

@@ -91,15 +91,15 @@ def cell_kind(cell: object) -> str | None:
     # By name: pillow and torch are not imported to ask.
     if any(t.__module__ == "PIL.Image" and t.__name__ == "Image" for t in type(cell).__mro__):
         return "image"
-    if _are_pictures(cell):
+    if _are_images(cell):
         return "image"
     if hasattr(type(cell), "__array__") or isinstance(cell, list | tuple):
         return array_kind(*shape_and_dtype(cell))
     return None
 
 
-def _are_pictures(cell: object) -> bool:
-    """Whether a cell is a list of pictures, none of them spelled as a list of numbers."""
+def _are_images(cell: object) -> bool:
+    """Whether a cell is a list of images, none of them spelled as a list of numbers."""
     if isinstance(cell, np.ndarray):
         if cell.dtype != object or cell.ndim != 1:
             return False

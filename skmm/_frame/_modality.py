@@ -101,13 +101,13 @@ def infer_modalities(X: CellColumn) -> dict[str, str]:
     ...     {
     ...         "photo": ["coat.jpg", None, "hat.jpg", "scarf.png"],
     ...         "review": ["Warm and soft", "Fell apart", None, "Bought it twice"],
-    ...         "colour": ["red", "blue", "red", "red"],
+    ...         "color": ["red", "blue", "red", "red"],
     ...         "price": [89.0, 12.5, None, 20.0],
     ...         "shop": ["north", "north", "north", "north"],
     ...     }
     ... )
     >>> infer_modalities(frame)
-    {'photo': 'image', 'review': 'text', 'colour': 'tabular', 'price': 'tabular', 'shop': 'drop'}
+    {'photo': 'image', 'review': 'text', 'color': 'tabular', 'price': 'tabular', 'shop': 'drop'}
     """
     names = column_names(X)
     if not names or not n_rows(X):
@@ -185,7 +185,7 @@ def _tabular_or_drop(series: CellColumn) -> str:
 def _is_constant(cells: np.ndarray) -> bool:
     first = cells[0]
     if not isinstance(first, (str, bytes, os.PathLike, *SCALARS)):
-        return False  # arrays and pictures: == does not answer, and comparing them is slow
+        return False  # arrays and images: == does not answer, and comparing them is slow
     # Stops at the first cell that differs, mostly the second.
     return all(type(cell) is type(first) and cell == first for cell in cells)
 
@@ -215,7 +215,7 @@ def _series_or_points(column: Column, rows: np.ndarray) -> str:
         (a, i), (b, j) = list(first.items())[:2]
         raise CellTypeError(
             f"{_where(column, i)} holds an array of {a} columns and row {column.labels[j]!r} one of"
-            f" {b}, but a time series has one number of channels. If the arrays are pictures,"
+            f" {b}, but a time series has one number of channels. If the arrays are images,"
             " name an encoder for the column."
         )
     (n_channels,) = first

@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from skmm._frame_report._facts import Picture, Sample, spell
+from skmm._frame_report._facts import Drawing, Sample, spell
 from skmm.readers import read_audio, read_image, read_points, read_series, read_video
-from skmm.readers._image import is_pictures
+from skmm.readers._image import is_image_list
 from skmm.readers._source import is_source, open_file
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "thumbnail",
 ]
 
-# --- Small pictures for a page: SVG written by hand, thumbnails as PNG inside the page ---
+# --- Small images for a page: SVG written by hand, thumbnails as PNG inside the page ---
 # Every function gives markup. The words that it is given for blind readers are escaped here.
 
 _WIDTH, _HEIGHT = 240, 72
@@ -38,7 +38,7 @@ _MOST_CHANNELS = 6
 _MOST_POINTS = 400
 
 
-def thumbnail(pixels: np.ndarray, words: str) -> Picture:
+def thumbnail(pixels: np.ndarray, words: str) -> Drawing:
     """Draw an array ``(height, width, 3)`` of uint8, made small."""
     from PIL import Image
 
@@ -48,13 +48,13 @@ def thumbnail(pixels: np.ndarray, words: str) -> Picture:
     image.save(file, "PNG")
     data = base64.b64encode(file.getvalue()).decode("ascii")
     width, height = image.size
-    return Picture(
+    return Drawing(
         f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}"'
         f' alt="{html.escape(words)}">'
     )
 
 
-def steps(counts: np.ndarray, words: str) -> Picture:
+def steps(counts: np.ndarray, words: str) -> Drawing:
     """Draw a histogram: a bar for each count."""
     top = max(int(counts.max()), 1)
     width = _WIDTH / len(counts)
@@ -69,18 +69,18 @@ def steps(counts: np.ndarray, words: str) -> Picture:
     return _svg(rects, words, "fill")
 
 
-def bars(shares: Sequence[tuple[str, int]], n: int) -> Picture:
+def bars(shares: Sequence[tuple[str, int]], n: int) -> Drawing:
     """Draw how often values are there as a table with a bar in each row."""
     rows = "".join(
         f'<tr><th scope="row"><bdi>{html.escape(name)}</bdi></th><td>{count:,}</td>'
         f'<td><span class="bar" style="width:{max(count / n * 9, 0.1):.2f}em"></span></td></tr>'
         for name, count in shares
     )
-    return Picture(f'<table class="bars"><tbody>{rows}</tbody></table>')
+    return Drawing(f'<table class="bars"><tbody>{rows}</tbody></table>')
 
 
-def envelope(low: np.ndarray, high: np.ndarray, words: str) -> Picture:
-    """Draw a sound: the lowest and highest value of each stretch of it."""
+def envelope(low: np.ndarray, high: np.ndarray, words: str) -> Drawing:
+    """Draw an audio clip: the lowest and highest value of each stretch of it."""
     top = max(float(np.abs([low, high]).max()), 1e-9)
     x = np.linspace(0, _WIDTH, len(low))
     middle, scale = _HEIGHT / 2, (_HEIGHT / 2 - 2) / top
@@ -90,7 +90,7 @@ def envelope(low: np.ndarray, high: np.ndarray, words: str) -> Picture:
     return _svg(f'<path d="M{upper}L{lower}Z"/>', words, "fill")
 
 
-def lines(series: np.ndarray, words: str) -> Picture:
+def lines(series: np.ndarray, words: str) -> Drawing:
     """Draw an array ``(n_timestamps, n_channels)``, a line a channel; NaN is a gap."""
     series = _thinned(np.asarray(series, dtype=float)[:, :_MOST_CHANNELS])
     finite = series[np.isfinite(series)]
@@ -107,7 +107,7 @@ def lines(series: np.ndarray, words: str) -> Picture:
     return _svg("".join(drawn), words, "stroke")
 
 
-def scatter(points: np.ndarray, words: str, rng: np.random.Generator) -> Picture:
+def scatter(points: np.ndarray, words: str, rng: np.random.Generator) -> Drawing:
     """Draw points ``(n_points, 3)``, looked at along the axis in which they spread least."""
     if len(points) > _MOST_POINTS:
         points = points[np.sort(rng.choice(len(points), _MOST_POINTS, replace=False))]
@@ -142,9 +142,9 @@ def _path(x: np.ndarray, y: np.ndarray) -> str:
     return "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True))
 
 
-def _svg(inside: str, words: str, kind: str, height: float = _HEIGHT) -> Picture:
+def _svg(inside: str, words: str, kind: str, height: float = _HEIGHT) -> Drawing:
     words = html.escape(words)
-    return Picture(
+    return Drawing(
         f'<svg class="{kind}" role="img" aria-label="{words}" width="{_WIDTH}"'
         f' height="{height:g}" viewBox="0 0 {_WIDTH} {height:g}"><title>{words}</title>'
         f"{inside}</svg>"
@@ -152,14 +152,14 @@ def _svg(inside: str, words: str, kind: str, height: float = _HEIGHT) -> Picture
 
 
 _N_FRAMES = 4
-_N_LISTED = 4  # pictures that are shown of a list
-_SECONDS = 30  # of a sound that are decoded
+_N_LISTED = 4  # images that are shown of a list
+_SECONDS = 30  # of an audio clip that are decoded
 _RATE = 8000
 _LARGEST = 1 << 26  # bytes of a video or point cloud that is decoded
 
 
 def glance(cell: Any, modality: str) -> tuple[int | None, tuple[int, ...] | None]:
-    """Look at a cell from outside: its bytes are counted, and of a picture the header is read.
+    """Look at a cell from outside: its bytes are counted, and of an image the header is read.
 
     Parameters
     ----------
@@ -173,10 +173,10 @@ def glance(cell: Any, modality: str) -> tuple[int | None, tuple[int, ...] | None
     n_bytes : int or None
         Of a file.
     shape : tuple of int or None
-        Width and height of a picture, the shape of an array.
+        Width and height of an image, the shape of an array.
     """
     if is_source(cell):
-        kind = {"audio": "sound", "image": "picture", "pointcloud": "point cloud"}
+        kind = {"audio": "audio", "image": "image", "pointcloud": "point cloud"}
         opened: Any
         if isinstance(cell, str | os.PathLike):
             opened = open_file(cell, kind=kind.get(modality, modality))
@@ -185,10 +185,10 @@ def glance(cell: Any, modality: str) -> tuple[int | None, tuple[int, ...] | None
             opened = io.BytesIO(bytes(cell))
             n_bytes = memoryview(cell).nbytes
         with opened as file:
-            return n_bytes, _picture_size(file) if modality == "image" else None
+            return n_bytes, _image_size(file) if modality == "image" else None
     if modality == "image" and hasattr(cell, "size") and isinstance(cell.size, tuple):
         return None, cell.size
-    if is_pictures(cell):
+    if is_image_list(cell):
         return None, None
     shape = np.shape(cell)
     if modality == "image" and len(shape) >= 2:
@@ -207,30 +207,30 @@ def size_of(n_bytes: int) -> str:
     return f"{value:.3g} {units[0]}"
 
 
-def _picture_size(file: BinaryIO) -> tuple[int, int]:
+def _image_size(file: BinaryIO) -> tuple[int, int]:
     from PIL import Image
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large pictures: nothing is decoded here
+        warnings.simplefilter("ignore")  # of large images: nothing is decoded here
         with Image.open(file) as image:
             return image.size
 
 
-def _show_picture(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
-    if is_pictures(cell):
-        sample.note = f"{len(cell)} pictures"
+def _show_image(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
+    if is_image_list(cell):
+        sample.note = f"{len(cell)} images"
         for i, item in enumerate(cell[:_N_LISTED]):
-            words = f"Picture {i + 1} of row {sample.row}"
-            sample.pictures.append(thumbnail(read_image(item, draft=256), words))
+            words = f"Drawing {i + 1} of row {sample.row}"
+            sample.images.append(thumbnail(read_image(item, draft=256), words))
         return
     _, size = glance(cell, "image")
     width, height = size or (0, 0)
     sample.note = f"{width} × {height}"
-    words = f"Picture of row {sample.row}, {width} by {height} pixels"
-    sample.pictures = [thumbnail(read_image(cell, draft=256), words)]
+    words = f"Image of row {sample.row}, {width} by {height} pixels"
+    sample.images = [thumbnail(read_image(cell, draft=256), words)]
 
 
-def _show_sound(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
+def _show_audio(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
     is_file = is_source(cell)
     rate = _RATE if is_file else 1
     # The rate of an array is not known: its samples are counted, and not resampled.
@@ -246,7 +246,7 @@ def _show_sound(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
         sample.note = f"the first {_SECONDS} s" if is_file else f"{n:,} samples, the first ones"
     edges = np.unique(np.linspace(0, len(samples), 241).astype(int))[:-1]
     low, high = np.minimum.reduceat(samples, edges), np.maximum.reduceat(samples, edges)
-    sample.pictures = [envelope(low, high, f"Waveform of row {sample.row}, {sample.note}")]
+    sample.images = [envelope(low, high, f"Waveform of row {sample.row}, {sample.note}")]
 
 
 def _show_video(cell: object, sample: Sample, rng: np.random.Generator) -> None:
@@ -258,7 +258,7 @@ def _show_video(cell: object, sample: Sample, rng: np.random.Generator) -> None:
         sample.note = f"{shape[0]} frames"
     for i, frame in enumerate(read_video(cell, n_frames=_N_FRAMES)):
         words = f"Frame {i + 1} of {_N_FRAMES} taken from row {sample.row}"
-        sample.pictures.append(thumbnail(frame, words))
+        sample.images.append(thumbnail(frame, words))
         if i == 0:
             size = f"{frame.shape[1]} × {frame.shape[0]}"
             sample.note = f"{sample.note}, {size}" if sample.note else size
@@ -272,7 +272,7 @@ def _show_cloud(cell: object, sample: Sample, rng: np.random.Generator) -> None:
     points = read_points(cell)
     sample.note = f"{len(points):,} points"
     words = f"Points of row {sample.row}, seen from the side of their least spread"
-    sample.pictures = [scatter(points[:, :3], words, rng)]
+    sample.images = [scatter(points[:, :3], words, rng)]
 
 
 def _show_series(cell: object, sample: Sample, rng: np.random.Generator) -> None:
@@ -281,17 +281,17 @@ def _show_series(cell: object, sample: Sample, rng: np.random.Generator) -> None
     sample.note = f"{n_timestamps:,} timestamps, {n_channels:,} channels"
     if n_channels == 1:
         sample.note = f"{n_timestamps:,} timestamps"
-    sample.pictures = [lines(series, f"Series of row {sample.row}, {sample.note}")]
+    sample.images = [lines(series, f"Series of row {sample.row}, {sample.note}")]
 
 
 def _show_vector(cell: object, sample: Sample, rng: np.random.Generator) -> None:
     vector = read_series(cell)
     sample.note = f"{len(vector):,} numbers"
     words = f"Numbers of row {sample.row} in their order, {sample.note}"
-    sample.pictures = [_vector_line(vector, words)]
+    sample.images = [_vector_line(vector, words)]
 
 
-def _vector_line(vector: np.ndarray, words: str) -> Picture:
+def _vector_line(vector: np.ndarray, words: str) -> Drawing:
     return lines(vector[:, :1], words)
 
 
@@ -303,8 +303,8 @@ def _show_text(cell: object, sample: Sample, rng: np.random.Generator) -> None:
 # Modality -> how a cell of it is shown.
 SHOW: dict[str, Callable[[Any, Sample, np.random.Generator], None]] = {
     "text": _show_text,
-    "image": _show_picture,
-    "audio": _show_sound,
+    "image": _show_image,
+    "audio": _show_audio,
     "video": _show_video,
     "pointcloud": _show_cloud,
     "timeseries": _show_series,

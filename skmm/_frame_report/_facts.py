@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-__all__ = ["ColumnFacts", "Picture", "Sample", "spell"]
+__all__ = ["ColumnFacts", "Drawing", "Sample", "spell"]
 
 _MOST = 200  # characters of a spelled object
 # No part of any HTML document; half a surrogate pair cannot even be written into a file.
@@ -11,7 +11,7 @@ _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass
-class Picture:
+class Drawing:
     """Something to look at: markup that needs no escaping any more, made by ``_drawing``."""
 
     markup: str
@@ -25,7 +25,7 @@ class Sample:
     ----------
     row : str
         Label of the row.
-    pictures : list of Picture
+    images : list of Drawing
         What can be seen of the cell.
     text : str
         Its first words, if it is a text.
@@ -36,7 +36,7 @@ class Sample:
     """
 
     row: str
-    pictures: list[Picture] = field(default_factory=list)
+    images: list[Drawing] = field(default_factory=list)
     text: str = ""
     note: str = ""
     unreadable: bool = False
@@ -61,7 +61,7 @@ class ColumnFacts:
         Distinct cells among those present, None where they cannot be compared.
     facts : list of str
         Sentences without a full stop.
-    picture : Picture or None
+    image : Drawing or None
         Of the column as a whole.
     samples : list of Sample
         A few cells.
@@ -78,7 +78,7 @@ class ColumnFacts:
     n_missing: int
     n_distinct: int | None = None
     facts: list[str] = field(default_factory=list)
-    picture: Picture | None = None
+    image: Drawing | None = None
     samples: list[Sample] = field(default_factory=list)
     unreadable: dict[int, tuple[str, str]] = field(default_factory=dict)
     is_shown: bool = True

@@ -111,7 +111,7 @@ def _count_distinct(told: ColumnFacts, cells: np.ndarray, rng: np.random.Generat
         cells = cells[np.sort(rng.choice(n_cells, _N_COMPARED, replace=False))]
     try:
         told.n_distinct = len({_content(cell) for cell in cells})
-    except Exception:  # pictures that would have to be decoded, lists of objects
+    except Exception:  # images that would have to be decoded, lists of objects
         return
     if n_cells > _N_COMPARED:
         told.facts.append(f"Distinct cells were counted among {_N_COMPARED:,} of {n_cells:,}")
@@ -255,7 +255,7 @@ def tell_text(told: ColumnFacts, cells: np.ndarray) -> None:
         told.facts.append(f"{n_empty:,} empty, which is not missing")
     if high > low:
         counts, _ = np.histogram(n_words, bins=min(_N_BINS, int(high - low) + 1))
-        told.picture = steps(counts, f"Histogram of words a cell, from {low:,} to {high:,}")
+        told.image = steps(counts, f"Histogram of words a cell, from {low:,} to {high:,}")
 
 
 def _tell_numbers(told: ColumnFacts, values: np.ndarray) -> None:
@@ -270,7 +270,7 @@ def _tell_numbers(told: ColumnFacts, values: np.ndarray) -> None:
         # A quarter, since high - low may be beyond the largest float.
         counts, _ = np.histogram(finite / 4, bins=_N_BINS)
         words = f"Histogram of the numbers from {low:,.5g} to {high:,.5g}"
-        told.picture = steps(counts, words)
+        told.image = steps(counts, words)
 
 
 def _tell_dates(told: ColumnFacts, cells: np.ndarray) -> None:
@@ -285,7 +285,7 @@ def _tell_dates(told: ColumnFacts, cells: np.ndarray) -> None:
         return None
     if moments.max() > moments.min():
         counts, _ = np.histogram(moments, bins=_N_BINS)
-        told.picture = steps(counts, f"Histogram of the dates from {spell(low)} to {spell(high)}")
+        told.image = steps(counts, f"Histogram of the dates from {spell(low)} to {spell(high)}")
 
 
 def _tell_categories(told: ColumnFacts, cells: np.ndarray) -> None:
@@ -294,4 +294,4 @@ def _tell_categories(told: ColumnFacts, cells: np.ndarray) -> None:
     if len(counts) > _N_TOP:
         rest = len(cells) - sum(count for _, count in top)
         told.facts.append(f"{len(counts) - _N_TOP:,} other values in {rest:,} cells")
-    told.picture = bars(top, len(cells))
+    told.image = bars(top, len(cells))

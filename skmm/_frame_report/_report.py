@@ -171,11 +171,11 @@ def frame_report(
     their path, bytes and arrays by content, of more than 1,000 arrays a sample), and by what
     belongs to its modality: thumbnails, waveforms, frames, points, lines, first words, histograms
     and frequent values. Of media at most 200 cells are looked at from outside (is the file there,
-    how large, and of a picture the header), and ``n_samples`` are decoded. A cell that cannot be
+    how large, and of an image the header), and ``n_samples`` are decoded. A cell that cannot be
     read is named on the page and raises nothing. Columns behind the first hundred are in the table
     alone.
 
-    The page is one file: pictures are inside it, it holds no script and fetches nothing, and
+    The page is one file: images are inside it, it holds no script and fetches nothing, and
     what stands in the frame is escaped. It shows cells of your data, so share it as you would
     share them.
 
@@ -198,7 +198,7 @@ def frame_report(
     1  review     text     0.25           0
     2   price  tabular     0.25           0
     >>> print(report.unreadable_.loc[0, "reason"])
-    Cannot read a picture from 'gone.jpg': there is no such file. Relative paths start at the \
+    Cannot read an image from 'gone.jpg': there is no such file. Relative paths start at the \
 working directory.
     >>> report.save("frame.html")  # doctest: +SKIP
     """
@@ -215,7 +215,7 @@ working directory.
             series,
             modality=modalities.get(name),
             n_samples=int(n_samples),
-            # Of its own for each column: what one shows does not depend on its neighbours.
+            # Of its own for each column: what one shows does not depend on its neighbors.
             rng=np.random.default_rng([random_state, i]),
             is_shown=i < _MOST_COLUMNS,
         )
@@ -374,22 +374,22 @@ def _section(column: ColumnFacts, anchor: str) -> str:
     )
     if len(column.unreadable) > _N_SHOWN:
         bad += f'<p class="bad">{len(column.unreadable) - _N_SHOWN:,} more like these.</p>'
-    picture = column.picture.markup if column.picture else ""
+    image = column.image.markup if column.image else ""
     samples = "\n".join(map(_sample, column.samples))
     samples = f"<ul>\n{samples}\n</ul>" if samples else ""
     return (
         f'<section id="{anchor}"><h2><bdi>{_e(column.name) or "(no name)"}</bdi>'
-        f'<span class="kind">{_e(column.modality)}</span></h2>\n{told}{bad}{picture}{samples}'
+        f'<span class="kind">{_e(column.modality)}</span></h2>\n{told}{bad}{image}{samples}'
         "</section>"
     )
 
 
 def _sample(sample: Sample) -> str:
-    pictures = "".join(picture.markup for picture in sample.pictures)
+    images = "".join(image.markup for image in sample.images)
     text = f'<p class="text" dir="auto">{_e(sample.text)}</p>' if sample.text else ""
     note = f": <bdi>{_e(sample.note)}</bdi>" if sample.note else ""
     kind = ' class="bad"' if sample.unreadable else ""
-    return f"<li>{pictures}{text}<p{kind}>Row <bdi>{_e(sample.row)}</bdi>{note}</p></li>"
+    return f"<li>{images}{text}<p{kind}>Row <bdi>{_e(sample.row)}</bdi>{note}</p></li>"
 
 
 def _n(count: int, word: str) -> str:

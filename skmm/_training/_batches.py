@@ -89,7 +89,7 @@ class FeatureInputs(RowTensors):
     Attributes
     ----------
     values : Tensor of shape (n_rows, n_features) or (n_rows, n_tokens, n_features), float32
-        Standardised; what stands in a row that lacks the modality carries no meaning.
+        Standardized; what stands in a row that lacks the modality carries no meaning.
     present : BoolTensor of shape (n_rows,)
         Which rows have the modality.
     mask : BoolTensor of shape (n_rows, n_tokens) or None

@@ -147,9 +147,9 @@ def _augments(block: Block) -> bool:
 def _feature_inputs(block: Block, value: BlockValues) -> FeatureInputs:
     present = torch.from_numpy(value.present.copy())
     if isinstance(value, TokenValues):
-        value.standardise(block.mean, block.deviation, FARTHEST)
+        value.standardize(block.mean, block.deviation, FARTHEST)
         return FeatureInputs(torch.from_numpy(value.values), present, torch.from_numpy(value.mask))
-    return FeatureInputs(torch.from_numpy(block.standardised(value)), present)
+    return FeatureInputs(torch.from_numpy(block.standardized(value)), present)
 
 
 def _encoder_inputs(block: Block, X: Frame, **augmentation: int) -> EncoderInputs:

@@ -270,7 +270,7 @@ class Imputer(ABC, nn.Module):
 
 
 class _Zeros(Imputer):
-    """Zeros: the average of standardised features."""
+    """Zeros: the average of standardized features."""
 
     def _vectors(
         self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor], known: Mapping[str, Tensor]

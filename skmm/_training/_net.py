@@ -282,7 +282,7 @@ def make_net(
     Returns
     -------
     net : JointNet
-        Initialised.
+        Initialized.
     """
     # Names that no callback of the user's will have.
     own: list[Any] = [("skmm_stop_at_nan", StopAtNaN())]

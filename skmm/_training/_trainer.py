@@ -139,7 +139,7 @@ class Trainer(BaseEstimator):
     - [d] A covariance of a hundred components needs several hundred rows.
     - [e] A row is a whole sequence or image; a step over 64 of them uses the machine well.
     - [f] Errors of many steps of a decoder add up, and their gradients are sometimes huge.
-    - [g] The moving average of the weights regularizes, and decay pulls it towards zero.
+    - [g] The moving average of the weights regularizes, and decay pulls it toward zero.
     - [h] Of the generator; ``GAN`` has that of the discriminator.
     - [i] One norm of both gradients would let the larger one shorten the step of the other network.
     - [j] The losses of the two networks do not say how good the images are.

@@ -37,7 +37,7 @@ class AdversarialAlignment(BaseDecodingAlignment):
     Each modality is brought to its leading principal components at variance 1. A rotation of
     these is trained against a discriminator that learns to tell mapped rows from rows of the
     target [1]_, [2]_. With ``paired=False`` it does not look at which rows belong together, so
-    that images and sounds of two separate collections can be aligned, if they tell of the same
+    that images and audio clips of two separate collections can be aligned, if they tell of the same
     things.
 
     Parameters
@@ -70,7 +70,7 @@ class AdversarialAlignment(BaseDecodingAlignment):
         Hidden layers of the discriminator.
     n_refinements : int, default=5
         Steps after the training, for ``paired=False``: a rotation is fitted (Procrustes) to the
-        rows that are mutual nearest neighbours by CSLS [1]_.
+        rows that are mutual nearest neighbors by CSLS [1]_.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality: ``"prior"`` gives zeros, ``"raise"`` raises.
     missing_columns : {"raise", "absent"}, default="raise"
@@ -116,7 +116,7 @@ class AdversarialAlignment(BaseDecodingAlignment):
 
     Examples
     --------
-    Sounds of some things, scenes of others, and no pair:
+    Audio clips of some things, scenes of others, and no pair:
 
     >>> import numpy as np
     >>> import pandas as pd
@@ -124,15 +124,15 @@ class AdversarialAlignment(BaseDecodingAlignment):
     >>> rng = np.random.default_rng(0)
     >>> things = rng.normal(size=(6, 3))[rng.choice(6, size=1000, p=[.3, .2, .2, .1, .1, .1])]
     >>> things += 0.2 * rng.normal(size=(1000, 3))
-    >>> sound, scene = things @ rng.normal(size=(3, 5)), things @ rng.normal(size=(3, 4))
+    >>> audio, scene = things @ rng.normal(size=(3, 5)), things @ rng.normal(size=(3, 4))
     >>> alone = pd.DataFrame({
-    ...     "sound": [*sound[:500], *[None] * 500], "scene": [*[None] * 500, *scene[500:]],
+    ...     "audio": [*audio[:500], *[None] * 500], "scene": [*[None] * 500, *scene[500:]],
     ... })
     >>> alignment = AdversarialAlignment([
-    ...     ("scene", "passthrough", ["scene"]), ("sound", "passthrough", ["sound"]),
+    ...     ("scene", "passthrough", ["scene"]), ("audio", "passthrough", ["audio"]),
     ... ], n_components=3, paired=False, n_steps=200, random_state=0).fit(alone)
-    >>> pairs = pd.DataFrame({"sound": list(sound[:100]), "scene": list(scene[:100])})
-    >>> vectors = [alignment.transform_modality(pairs, name) for name in ("sound", "scene")]
+    >>> pairs = pd.DataFrame({"audio": list(audio[:100]), "scene": list(scene[:100])})
+    >>> vectors = [alignment.transform_modality(pairs, name) for name in ("audio", "scene")]
     >>> bool((vectors[0] * vectors[1]).sum(axis=1).mean() > 0.9)
     True
     """

@@ -20,7 +20,7 @@ __all__ = ["AdversarialTraining", "FoundRotation", "Whitening", "procrustes"]
 
 _BLOCK = 4096
 _SMALLEST_VARIANCE = 1e-10  # of the largest: rounding of float32 features
-_FEW = 2000  # rows among which neighbours are looked for
+_FEW = 2000  # rows among which neighbors are looked for
 _N_NEIGHBORS = 10  # of whom CSLS takes the mean similarity
 _SMOOTHING = 0.1  # of the discriminator's targets
 _D_STEPS = 2  # of the discriminator for one of the map
@@ -46,8 +46,8 @@ class Whitening:
         self.mean = values.mean(axis=0, dtype=np.float64)
         total = np.zeros((values.shape[1], values.shape[1]))
         for start in range(0, n, _BLOCK):
-            centred = values[start : start + _BLOCK] - self.mean
-            total += centred.T @ centred
+            centered = values[start : start + _BLOCK] - self.mean
+            total += centered.T @ centered
         variances, directions = np.linalg.eigh(total / n)
         variances, directions = variances[::-1], directions[:, ::-1]
         self.rank = int((variances > _SMALLEST_VARIANCE * max(variances[0], 0.0)).sum())
@@ -107,11 +107,11 @@ class AdversarialTraining:
     learning_rate : float
         Of the maps.
     orthogonality : float
-        How strongly maps are drawn towards rotations after each step.
+        How strongly maps are drawn toward rotations after each step.
     hidden_sizes : tuple of int
         Of the discriminators.
     n_refinements : int
-        Procrustes steps over mutual neighbours, after the training without pairs.
+        Procrustes steps over mutual neighbors, after the training without pairs.
     device : torch.device
         Where it is trained.
     owner : str
@@ -231,7 +231,7 @@ class AdversarialTraining:
         return draw
 
     def _refined(self, rotation: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Fit the rotation to the rows that are each other's neighbours, again and again."""
+        """Fit the rotation to the rows that are each other's neighbors, again and again."""
         for _ in range(self.n_refinements):
             own, found = _mutual_neighbors(source @ rotation, target)
             if len(own) < source.shape[1]:
@@ -288,7 +288,7 @@ def _start_by_distances(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _distance_profile(values: np.ndarray) -> Tensor:
-    """Quantiles of the distances from each row to all, and to the centre; (n_rows, 65)."""
+    """Quantiles of the distances from each row to all, and to the center; (n_rows, 65)."""
     tensor = torch.from_numpy(values)
     distances = torch.cdist(tensor, tensor).sort(dim=1)[0]
     chosen = torch.linspace(0, len(tensor) - 1, 64).long()
@@ -298,8 +298,8 @@ def _distance_profile(values: np.ndarray) -> Tensor:
 def _mutual_neighbors(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows that are next to each other, by cross-domain similarity local scaling (CSLS).
 
-    Nearness counts against the usual nearness of both rows' neighbours, so that no row is
-    everybody's neighbour. Of squared distances, for the length of a vector means something here.
+    Nearness counts against the usual nearness of both rows' neighbors, so that no row is
+    everybody's neighbor. Of squared distances, for the length of a vector means something here.
     """
     similarity = -0.5 * torch.cdist(torch.from_numpy(source), torch.from_numpy(target)).square()
     k = min(_N_NEIGHBORS, *similarity.shape)

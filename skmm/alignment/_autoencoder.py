@@ -106,7 +106,7 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
     Notes
     -----
     Rows that have one modality only train its encoder and decoder. What ``predict_modality`` gives
-    is the mean of what is possible, for the error is squared: of two pictures that fit a text
+    is the mean of what is possible, for the error is squared: of two images that fit a text
     equally it is the one in between.
 
     References
@@ -123,16 +123,16 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
     >>> rng = np.random.default_rng(0)
     >>> shared = rng.normal(size=(300, 2))
     >>> X = pd.DataFrame({
-    ...     "sound": list(shared @ rng.normal(size=(2, 6))),
+    ...     "audio": list(shared @ rng.normal(size=(2, 6))),
     ...     "scene": list(shared @ rng.normal(size=(2, 9))),
     ... })
     >>> alignment = AutoencoderAlignment([
-    ...     ("sound", "passthrough", ["sound"]), ("scene", "passthrough", ["scene"]),
+    ...     ("audio", "passthrough", ["audio"]), ("scene", "passthrough", ["scene"]),
     ... ], n_components=2, random_state=0).fit(X)
 
-    The scene that belongs to a sound:
+    The scene that belongs to an audio clip:
 
-    >>> found = alignment.predict_modality(X[["sound"]], to="scene")
+    >>> found = alignment.predict_modality(X[["audio"]], to="scene")
     >>> truth = np.stack(X["scene"])
     >>> bool(((found - truth) ** 2).mean() < 0.1 * truth.var())
     True

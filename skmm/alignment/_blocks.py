@@ -23,7 +23,7 @@ __all__ = ["BaseBlockAlignment", "BaseDecodingAlignment", "batch_of_blocks", "un
 class BaseBlockAlignment(BaseAlignment[np.ndarray]):
     """Base of the alignments that work on ready features of every modality.
 
-    Features are standardised by the training rows: mean 0, deviation 1, at most 20 deviations
+    Features are standardized by the training rows: mean 0, deviation 1, at most 20 deviations
     off; where a row has a modality in part, the rest is the average, 0. A subclass writes
     ``_fit_blocks``, which sets ``n_components_``, and ``_project``, vectors of rows that have the
     modality; perhaps ``_check_settings`` and ``_needs_pairs``. A method that has a way back to
@@ -41,7 +41,7 @@ class BaseBlockAlignment(BaseAlignment[np.ndarray]):
         Parameters
         ----------
         blocks : dict of str to ndarray of shape (n_samples, n_features), float32
-            Standardised features, zeros in rows that lack the modality. In the order of the
+            Standardized features, zeros in rows that lack the modality. In the order of the
             triples; ``n_features`` is the modality's own.
         present : dict of str to ndarray of shape (n_samples,), bool
             Which rows have the modality.
@@ -99,7 +99,7 @@ class BaseBlockAlignment(BaseAlignment[np.ndarray]):
         if self._needs_pairs:
             self._refuse_unpaired(np.column_stack(list(present.values())))
         features = {
-            name: self._blocks[name].standardised(value)
+            name: self._blocks[name].standardized(value)
             for name, value in zip(self._blocks, usable, strict=True)
         }
         self._fit_blocks(features, present, target)
@@ -111,7 +111,7 @@ class BaseBlockAlignment(BaseAlignment[np.ndarray]):
     def _read(self, name: str, X: Frame) -> Cells[np.ndarray]:
         block = self._blocks[name]
         value = block.transform(X)
-        return Cells(block.standardised(value)[value.present], value.present)
+        return Cells(block.standardized(value)[value.present], value.present)
 
 
 class BaseDecodingAlignment(BaseBlockAlignment):
@@ -124,7 +124,7 @@ class BaseDecodingAlignment(BaseBlockAlignment):
     def _predict_block(
         self, to: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
     ) -> np.ndarray:
-        """Predict the standardised features of one modality, (n_rows, n_features).
+        """Predict the standardized features of one modality, (n_rows, n_features).
 
         Parameters
         ----------
@@ -163,7 +163,7 @@ class BaseDecodingAlignment(BaseBlockAlignment):
         present = {name: value.present for name, value in values.items()}
         known = np.column_stack(list(present.values()))
         self._refuse_empty(known)
-        features = {n: self._blocks[n].standardised(value) for n, value in values.items()}
+        features = {n: self._blocks[n].standardized(value) for n, value in values.items()}
         rows = np.asarray(known.any(axis=1))
         block = self._blocks[to]
         scaled = np.zeros((len(rows), block.n_features))

@@ -61,7 +61,7 @@ _DEEP_OPTIONS = (
 class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     """Find directions of each modality along which the modalities go together.
 
-    Canonical correlation analysis [1]_ of two modalities, and of more the MAXVAR generalisation
+    Canonical correlation analysis [1]_ of two modalities, and of more the MAXVAR generalization
     [2]_, [3]_: variates that every modality predicts as well as it can. It has one solution and
     needs no step size; it is the baseline that a trained alignment should beat.
 
@@ -77,7 +77,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         - ``"kernel"``: of kernel features [5]_, exact up to ``n_landmarks`` rows and by the
           Nystroem approximation beyond;
         - ``"deep"``: a network for each modality, trained for the correlation of their outputs
-          [6]_, [7]_, and a regularised analysis of these.
+          [6]_, [7]_, and a regularized analysis of these.
     regularization : float or "auto", default="auto"
         Share of the ridge, in [0, 1]: a covariance ``C`` becomes ``(1 - r) C + r v I`` with ``v``
         the mean of its diagonal, for ``kind="kernel"`` the sum. ``"auto"`` is the shrinkage of
@@ -87,7 +87,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         hardly shared weighs little in a search [8]_; 0 leaves them at unit variance.
     kernel : str, default="rbf"
         Name in scikit-learn's ``PAIRWISE_KERNEL_FUNCTIONS``, for ``kind="kernel"``, as all that
-        follows up to ``n_landmarks``. Features are standardised before.
+        follows up to ``n_landmarks``. Features are standardized before.
     gamma, degree, coef0 : float or None, default=None
         Parameters of the kernel, of those that it has; None is scikit-learn's choice, for
         ``gamma`` one over the number of features.
@@ -173,15 +173,15 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     >>> rng = np.random.default_rng(0)
     >>> shared = rng.normal(size=(300, 2))
     >>> X = pd.DataFrame({
-    ...     "sound": list(shared @ rng.normal(size=(2, 6)) + 0.1 * rng.normal(size=(300, 6))),
+    ...     "audio": list(shared @ rng.normal(size=(2, 6)) + 0.1 * rng.normal(size=(300, 6))),
     ...     "scene": list(shared @ rng.normal(size=(2, 9)) + 0.1 * rng.normal(size=(300, 9))),
     ... })
     >>> alignment = CCAAlignment([
-    ...     ("sound", "passthrough", ["sound"]), ("scene", "passthrough", ["scene"]),
+    ...     ("audio", "passthrough", ["audio"]), ("scene", "passthrough", ["scene"]),
     ... ], n_components=2).fit(X)
     >>> alignment.correlations_.round(1)
     array([1., 1.])
-    >>> alignment.transform_modality(X[["sound"]], "sound").shape
+    >>> alignment.transform_modality(X[["audio"]], "audio").shape
     (300, 2)
     """
 
@@ -288,7 +288,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
             lambda name, rows: self._variates(name, blocks[name][rows]), present, self.n_components_
         )
 
-    # --- the features that are analysed: a modality's own, of a kernel, of a network ------------
+    # --- the features that are analyzed: a modality's own, of a kernel, of a network ------------
 
     def _fit_maps(
         self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]

@@ -1,4 +1,4 @@
-"""Generalised canonical correlation analysis of features that some rows lack: the algebra."""
+"""Generalized canonical correlation analysis of features that some rows lack: the algebra."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypeAlias
@@ -61,7 +61,7 @@ class Solution(NamedTuple):
     means : dict of str to ndarray of shape (n_features,)
         Of the features of each modality, over the rows used.
     weights : dict of str to ndarray of shape (n_features, n_components)
-        From centred features to variates, of about unit variance.
+        From centered features to variates, of about unit variance.
     ranks : dict of str to int
         Directions in which the features of a modality vary.
     """
@@ -108,16 +108,16 @@ class _Moments:
         present: np.ndarray,
         weight: np.ndarray,
     ) -> None:
-        centred = {}
+        centered = {}
         for j, (name, source) in enumerate(sources.items()):
             if name in self.means:
                 values = np.zeros((len(rows), len(self.means[name])))
                 values[present[:, j]] = source.features(rows[present[:, j]]) - self.means[name]
-                centred[name] = values
+                centered[name] = values
                 self.within[name] = self.within.get(name, 0.0) + values.T @ values
-        for i, one in enumerate(centred):
-            for other in list(centred)[i:]:
-                product = (centred[one] * weight[:, None]).T @ centred[other]
+        for i, one in enumerate(centered):
+            for other in list(centered)[i:]:
+                product = (centered[one] * weight[:, None]).T @ centered[other]
                 self.shared[one, other] = self.shared.get((one, other), 0.0) + product
 
 
@@ -146,7 +146,7 @@ def canonical_directions(
     n_components : int or None
         How many; None is as many as two modalities can share, at most ``largest``.
     ridges : dict of str to callable
-        From the covariance of a modality to the one that its variates are normalised by.
+        From the covariance of a modality to the one that its variates are normalized by.
     largest : int
         What None is at most.
 
@@ -216,7 +216,7 @@ def variate_correlations(
     Parameters
     ----------
     variates : callable
-        From a modality and an array of rows to centred variates (n_rows, n).
+        From a modality and an array of rows to centered variates (n_rows, n).
     present : dict of str to ndarray of shape (n_samples,)
         Which rows have each modality.
     n : int

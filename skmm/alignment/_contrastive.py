@@ -45,7 +45,7 @@ __all__ = ["AlignmentModule", "ContrastiveAlignment"]
 class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
     """Bring modalities into one space in which partners lie together [1]_ [2]_.
 
-    Features of frozen encoders, tables and passed-through columns are standardised, and a small
+    Features of frozen encoders, tables and passed-through columns are standardized, and a small
     projection of each modality is trained on them; encoded once. An encoder whose model is
     trained, from scratch (``"cnn"``, ``"gru"``, ...) or by its ``fine_tune``, is trained with the
     projections. The loss is the sum over all pairs of modalities, each over the rows that have

@@ -25,10 +25,10 @@ _KINDS = ("text", "image", "audio")
 class PretrainedAlignment(BaseAlignment[np.ndarray]):
     """Take the space of a pretrained checkpoint with two towers, as it is.
 
-    CLIP [1]_ and SigLIP [2]_ (texts and pictures) and CLAP [3]_ (texts and sounds) were trained by
+    CLIP [1]_ and SigLIP [2]_ (texts and images) and CLAP [3]_ (texts and audio clips) were trained by
     contrast on very many pairs. Nothing is learned here; each cell goes through its tower, and
     every vector is kept in the store. The tower of a modality that the frame lacks is there too:
-    texts can ask for pictures that have none.
+    texts can ask for images that have none.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
         As in ``ColumnTransformer``, one column each. ``transformer`` is ``"text"``, ``"image"``,
         ``"audio"`` or ``"drop"``, or such an encoder of your own, whose options hold but for
         ``model`` and ``pooling``. ``"auto"`` infers the modalities from the training frame, and
-        takes those that can be texts, pictures or sounds.
+        takes those that can be texts, images or audio clips.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality gets zeros, or ``ModalityMissingError`` is raised.
     missing_columns : {"raise", "absent"}, default="raise"
@@ -81,9 +81,9 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
     --------
     >>> from skmm import PretrainedAlignment
     >>> alignment = PretrainedAlignment("openai/clip-vit-base-patch32")
-    >>> pictures = alignment.fit_transform(X[["photo"]])  # doctest: +SKIP
+    >>> images = alignment.fit_transform(X[["photo"]])  # doctest: +SKIP
     >>> wanted = alignment.transform_modality(["a photo of a dog"], "text")  # doctest: +SKIP
-    >>> (pictures @ wanted.T).argmax()  # doctest: +SKIP
+    >>> (images @ wanted.T).argmax()  # doctest: +SKIP
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -156,7 +156,7 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
         return self
 
     def _cells_of(self, X: Frame) -> list[Modality]:
-        """Triples whose cells are texts, pictures or sounds."""
+        """Triples whose cells are texts, images or audio clips."""
         owner, found = type(self).__name__, []
         for modality in self._resolve(X):
             kind = getattr(modality.middle, "modality", None)
@@ -164,8 +164,8 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
                 if isinstance(self.modalities, str):
                     continue
                 raise ValueError(
-                    f"{owner}: modality {modality.name!r} must be an encoder of texts, pictures or"
-                    f" sounds, got {modality.middle!r}. Name it 'text', 'image' or 'audio'."
+                    f"{owner}: modality {modality.name!r} must be an encoder of texts, images or"
+                    f" audio clips, got {modality.middle!r}. Name it 'text', 'image' or 'audio'."
                 )
             n_columns = len(column_names(X, modality.columns))
             if n_columns > 1:
@@ -176,7 +176,7 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
             found.append(modality)
         if not found:
             raise ValueError(
-                f"{owner} found no texts, pictures or sounds in X with"
+                f"{owner} found no texts, images or audio clips in X with"
                 f" n_features={self.n_features_in_}. Give triples such as ('photo', 'image',"
                 " ['photo'])."
             )

@@ -3,23 +3,23 @@
 A module reads cells with ``collate`` and gives tokens, a mask and a pooled vector.
 """
 
-from skmm.backbones._audio_resnet import SoundCNN
+from skmm.backbones._audio_resnet import AudioCNN
 from skmm.backbones._base import Backbone, Encoded
 from skmm.backbones._column_tokens import FeatureTokens
 from skmm.backbones._frames import FrameEncoder
-from skmm.backbones._image_cnn import PictureCNN
+from skmm.backbones._image_cnn import ImageCNN
 from skmm.backbones._minirocket import MiniRocket
 from skmm.backbones._point_descriptor import PointDescriptor
-from skmm.backbones._pointnet import CloudInputs, PointNet
+from skmm.backbones._pointnet import PointCloudInputs, PointNet
 from skmm.backbones._pretrained._efficientnet import EfficientNetLite0, load_weights
 from skmm.backbones._series_networks import InceptionTime, SeriesGRU
 from skmm.backbones._spectrogram import MFCC
 from skmm.backbones._user_module import (
+    AudioModule,
+    ImageModule,
     ModuleBackbone,
-    PictureModule,
-    PointModule,
+    PointCloudModule,
     SeriesModule,
-    SoundModule,
     stack_cells,
 )
 from skmm.backbones._word_gru import Vocabulary, WordGRU
@@ -27,7 +27,7 @@ from skmm.backbones._word_gru import Vocabulary, WordGRU
 __all__ = [
     "MFCC",
     "Backbone",
-    "CloudInputs",
+    "PointCloudInputs",
     "EfficientNetLite0",
     "Encoded",
     "FeatureTokens",
@@ -35,15 +35,15 @@ __all__ = [
     "InceptionTime",
     "MiniRocket",
     "ModuleBackbone",
-    "PictureCNN",
-    "PictureModule",
+    "ImageCNN",
+    "ImageModule",
     "PointDescriptor",
-    "PointModule",
+    "PointCloudModule",
     "PointNet",
     "SeriesGRU",
     "SeriesModule",
-    "SoundCNN",
-    "SoundModule",
+    "AudioCNN",
+    "AudioModule",
     "Vocabulary",
     "WordGRU",
     "load_weights",

@@ -17,7 +17,7 @@ from skmm.backbones._spectrogram import (
     pad_frames,
 )
 
-__all__ = ["SoundCNN"]
+__all__ = ["AudioCNN"]
 
 _N_STAGES = 4
 _SHRINK = 2**_N_STAGES
@@ -25,13 +25,13 @@ _SPAN = 8.0  # powers of ten between the loudest value and the floor
 _TOP = 64  # values are whole numbers from -64 to 64, so that a second takes 6 kB
 
 
-class SoundCNN(Backbone):
+class AudioCNN(Backbone):
     """Small residual network over log-mel spectrograms, to be trained from scratch.
 
     A residual network [1]_ of four stages over a spectrogram of 100 frames a second, whose level
-    is taken relative to its loudest value. Groups of channels are normalised over the frames that
-    the sound has, so a sound's features never depend on its batch or on padding. In training,
-    a stretch of frames and a few bands are hidden in each sound [2]_. Weights are drawn from
+    is taken relative to its loudest value. Groups of channels are normalized over the frames that
+    the audio clip has, so an audio clip's features never depend on its batch or on padding. In training,
+    a stretch of frames and a few bands are hidden in each audio clip [2]_. Weights are drawn from
     torch's current generator.
 
     Parameters
@@ -62,8 +62,8 @@ class SoundCNN(Backbone):
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones import SoundCNN
-    >>> model = SoundCNN(32)
+    >>> from skmm.backbones import AudioCNN
+    >>> model = AudioCNN(32)
     >>> tone = np.sin(np.arange(16000) * 0.1).astype(np.float32)  # a second
     >>> encoded = model(**model.collate([tone, tone[:4000]]))
     >>> encoded.tokens.shape, encoded.pooled.shape
@@ -102,7 +102,7 @@ class SoundCNN(Backbone):
                 zip([channels[0], *channels], channels, strict=False)
             )
         )
-        # What pitch a pattern stands at tells sounds apart: bands are weighed, not averaged.
+        # What pitch a pattern stands at tells audio clips apart: bands are weighed, not averaged.
         self.across_bands = nn.Conv2d(n_components, n_components, (n_mels // _SHRINK, 1))
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
@@ -111,7 +111,7 @@ class SoundCNN(Backbone):
         Parameters
         ----------
         cells : sequence of ndarray of shape (n_samples,), float32
-            Sounds of any length.
+            Audio clips of any length.
 
         Returns
         -------
@@ -176,7 +176,7 @@ class SoundCNN(Backbone):
         return (level * _TOP).round().to(torch.int8).T.contiguous()
 
     def _hide(self, x: Tensor, n_frames: Tensor) -> Tensor:
-        """Level a random stretch of frames and of bands, another one in each sound."""
+        """Level a random stretch of frames and of bands, another one in each audio clip."""
         for axis, lengths in ((3, n_frames), (2, torch.full_like(n_frames, self.n_mels))):
             places = torch.arange(x.shape[axis], device=x.device)
             share = torch.rand(len(x), device=x.device) * self.hidden_share
@@ -208,11 +208,11 @@ class _MaskedResidual(nn.Module):
 
 
 class _MaskedNorm(nn.Module):
-    """Group normalisation over the frames that exist; the others become zero."""
+    """Group normalization over the frames that exist; the others become zero."""
 
     def __init__(self, n_channels: int):
         super().__init__()
-        # Groups of eight or more, so that there is something to normalise in a single frame.
+        # Groups of eight or more, so that there is something to normalize in a single frame.
         self.n_groups = math.gcd(n_channels, max(1, n_channels // 8))
         self.weight = nn.Parameter(torch.ones(n_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(n_channels, 1, 1))

@@ -36,7 +36,7 @@ class Encoded(NamedTuple):
 class Backbone(ABC, nn.Module):
     """A torch module that turns decoded cells of one modality into tokens.
 
-    A decoded cell is what a reader gives: a ``str``, a uint8 picture ``(height, width, 3)``, a
+    A decoded cell is what a reader gives: a ``str``, a uint8 image ``(height, width, 3)``, a
     row of a table. Output for a cell never depends on the other cells of its batch, so batches
     may be of any size, one included, and be padded to any length.
 
@@ -46,7 +46,7 @@ class Backbone(ABC, nn.Module):
         Length of a token and of the pooled vector.
     separable : bool
         Whether ``collate`` of a batch is the concatenation of ``collate`` of its cells, so that
-        threads may share the work: True for pictures that are all brought to one size, False
+        threads may share the work: True for images that are all brought to one size, False
         for cells that are padded to the longest of their batch.
     """
 
@@ -58,7 +58,7 @@ class Backbone(ABC, nn.Module):
         """Turn decoded cells into tensors that ``forward`` takes.
 
         Called once with a whole column by a joint net, whose tensors then live on the device,
-        so they are compact: uint8 pictures, int64 ids.
+        so they are compact: uint8 images, int64 ids.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class Backbone(ABC, nn.Module):
 
 
 def pool_tokens(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """Summarise the tokens of each cell.
+    """Summarize the tokens of each cell.
 
     Parameters
     ----------

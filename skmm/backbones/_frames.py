@@ -1,4 +1,4 @@
-"""Cells of several pictures: a network for each picture, and a way to pool them over time."""
+"""Cells of several images: a network for each image, and a way to pool them over time."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -17,9 +17,9 @@ _HERE = "n_frames"  # name of the tensor that says how many frames a cell has
 
 
 class FrameEncoder(Backbone):
-    """Network over the frames of a video, or over several pictures, trained from scratch.
+    """Network over the frames of a video, or over several images, trained from scratch.
 
-    Every frame goes through the one picture network, which knows nothing of the others. What the
+    Every frame goes through the one image network, which knows nothing of the others. What the
     frames give is then pooled over time: by their mean or largest value, which do not know the
     order; by a bidirectional gated recurrent network [1]_, whose last state from either end
     becomes the vector; or by a layer of attention [2]_ in which each frame, marked with its place
@@ -28,8 +28,8 @@ class FrameEncoder(Backbone):
 
     Parameters
     ----------
-    pictures : Backbone
-        For single pictures, e.g. ``PictureCNN``.
+    images : Backbone
+        For single images, e.g. ``ImageCNN``.
     temporal_pooling : {"mean", "max", "gru", "attention"}, default="mean"
         How frames become one vector.
     dropout : float, default=0.0
@@ -38,7 +38,7 @@ class FrameEncoder(Backbone):
     Attributes
     ----------
     width : int
-        That of ``pictures``. Tokens are the frames: as the picture network gives them, or with
+        That of ``images``. Tokens are the frames: as the image network gives them, or with
         what recurrence or attention adds.
 
     References
@@ -50,8 +50,8 @@ class FrameEncoder(Backbone):
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones import FrameEncoder, PictureCNN
-    >>> model = FrameEncoder(PictureCNN(16, image_size=32), temporal_pooling="gru")
+    >>> from skmm.backbones import FrameEncoder, ImageCNN
+    >>> model = FrameEncoder(ImageCNN(16, image_size=32), temporal_pooling="gru")
     >>> clips = [np.zeros((3, 40, 40, 3), np.uint8), np.ones((2, 9, 9, 3), np.uint8)]
     >>> encoded = model(**model.collate(clips))
     >>> encoded.tokens.shape, encoded.pooled.shape
@@ -60,16 +60,16 @@ class FrameEncoder(Backbone):
     [[True, True, True], [True, True, False]]
     """
 
-    def __init__(self, pictures: Backbone, *, temporal_pooling: str = "mean", dropout: float = 0.0):
+    def __init__(self, images: Backbone, *, temporal_pooling: str = "mean", dropout: float = 0.0):
         super().__init__()
         if temporal_pooling not in _POOLINGS:
             raise ValueError(
                 f"{type(self).__name__}: temporal_pooling must be one of"
                 f" {', '.join(map(repr, _POOLINGS))}, got {temporal_pooling!r}."
             )
-        self.pictures = pictures
+        self.images = images
         self.temporal_pooling = temporal_pooling
-        self.width = width = pictures.width
+        self.width = width = images.width
         if temporal_pooling == "gru":
             n_states = -(-width // 2)  # of each direction
             self.gru = nn.GRU(width, n_states, batch_first=True, bidirectional=True)
@@ -77,7 +77,7 @@ class FrameEncoder(Backbone):
         elif temporal_pooling == "attention":
             if width < 2:
                 raise ValueError(
-                    f"{type(self).__name__}: attention normalises over the components, so one is"
+                    f"{type(self).__name__}: attention normalizes over the components, so one is"
                     " not enough. Use n_components=2 or more, or another temporal_pooling."
                 )
             self.attention = nn.TransformerEncoderLayer(
@@ -90,24 +90,24 @@ class FrameEncoder(Backbone):
             )
 
     def collate(self, cells: Sequence[Iterable[np.ndarray]]) -> dict[str, Tensor]:
-        """Prepare the frames of every cell, one at a time, as the picture network wants them.
+        """Prepare the frames of every cell, one at a time, as the image network wants them.
 
         Parameters
         ----------
         cells : sequence of iterables of ndarray of shape (height, width, 3), uint8
-            Frames of any size; at least one in a cell. A single picture is a cell of one frame.
+            Frames of any size; at least one in a cell. A single image is a cell of one frame.
 
         Returns
         -------
         tensors : dict of str to Tensor
-            What the picture network's ``collate`` gives, with a second axis over the frames,
+            What the image network's ``collate`` gives, with a second axis over the frames,
             zeros where a cell has fewer than the longest; and ``n_frames``, int64 of shape
             (n_cells,).
         """
         rows: list[list[dict[str, Tensor]]] = []
         for cell in cells:
             single = isinstance(cell, np.ndarray) and cell.ndim == 3
-            rows.append([self.pictures.collate([f]) for f in ([cell] if single else cell)])
+            rows.append([self.images.collate([f]) for f in ([cell] if single else cell)])
         counts = torch.tensor([len(row) for row in rows], dtype=torch.int64)
         tensors = {_HERE: counts}
         for name, first in rows[0][0].items():
@@ -126,7 +126,7 @@ class FrameEncoder(Backbone):
         n_frames : Tensor of shape (n_cells,), int64
             How many frames each cell has.
         **frames : Tensor of shape (n_cells, n_longest, ...)
-            What the picture network takes, by its names.
+            What the image network takes, by its names.
 
         Returns
         -------
@@ -141,7 +141,7 @@ class FrameEncoder(Backbone):
             weight = next(self.parameters())
             empty = weight.new_zeros(len(n_frames), 0, self.width)
             return Encoded(empty, mask, empty.sum(dim=1))
-        vectors = self.pictures(**there).pooled
+        vectors = self.images(**there).pooled
         tokens = vectors.new_zeros(*mask.shape, self.width)
         tokens[mask] = vectors
         if self.temporal_pooling == "gru":
@@ -153,7 +153,7 @@ class FrameEncoder(Backbone):
         return Encoded(tokens, mask, torch.where(n_frames[:, None] > 0, pooled, 0.0))
 
     def reconstruction_target(self, *, n_frames: Tensor, **frames: Tensor) -> Tensor:
-        """Give the first, the middle and the last frame, as the picture network is asked to.
+        """Give the first, the middle and the last frame, as the image network is asked to.
 
         Parameters
         ----------
@@ -171,7 +171,7 @@ class FrameEncoder(Backbone):
         rows = torch.arange(len(n_frames), device=n_frames.device)
         return torch.cat(
             [
-                self.pictures.reconstruction_target(
+                self.images.reconstruction_target(
                     **{name: tensor[rows, k] for name, tensor in frames.items()}
                 )
                 for k in (torch.zeros_like(last), last // 2, last)

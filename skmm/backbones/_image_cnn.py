@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from skmm.backbones._base import Backbone, Encoded
 
-__all__ = ["PictureCNN", "resized", "stack_pictures"]
+__all__ = ["ImageCNN", "resized", "stack_images"]
 
 _N_STAGES = 4
-_TARGET_SIZE = 8  # side in pixels of the picture that is reconstructed
+_TARGET_SIZE = 8  # side in pixels of the image that is reconstructed
 
 
-class PictureCNN(Backbone):
-    """Small residual network for pictures, to be trained from scratch.
+class ImageCNN(Backbone):
+    """Small residual network for images, to be trained from scratch.
 
     A residual network [1]_ of four stages; each doubles the channels and all but the first
-    halve the grid. Groups of channels are normalised [2]_, not batches, so a picture's features
+    halve the grid. Groups of channels are normalized [2]_, not batches, so an image's features
     never depend on its batch and batches of one can be trained on. Weights are drawn from
     torch's current generator.
 
@@ -30,7 +30,7 @@ class PictureCNN(Backbone):
     n_components : int, default=128
         Length of the tokens and of the pooled vector.
     image_size : int, default=64
-        Side in pixels to which pictures are resized; their proportions change.
+        Side in pixels to which images are resized; their proportions change.
     n_blocks : int, default=1
         Residual blocks in a stage, of two convolutions each.
     dropout : float, default=0.0
@@ -39,7 +39,7 @@ class PictureCNN(Backbone):
     Attributes
     ----------
     width : int
-        ``n_components``. Tokens are the cells of the last grid, row by row, 16 for pictures of
+        ``n_components``. Tokens are the cells of the last grid, row by row, 16 for images of
         64 pixels; the pooled vector is their mean.
 
     References
@@ -50,10 +50,10 @@ class PictureCNN(Backbone):
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones import PictureCNN
-    >>> model = PictureCNN(32)
-    >>> pictures = [np.zeros((48, 60, 3), dtype=np.uint8), np.ones((9, 9, 3), dtype=np.uint8)]
-    >>> encoded = model(**model.collate(pictures))
+    >>> from skmm.backbones import ImageCNN
+    >>> model = ImageCNN(32)
+    >>> images = [np.zeros((48, 60, 3), dtype=np.uint8), np.ones((9, 9, 3), dtype=np.uint8)]
+    >>> encoded = model(**model.collate(images))
     >>> encoded.tokens.shape, encoded.pooled.shape
     (torch.Size([2, 16, 32]), torch.Size([2, 32]))
     """
@@ -93,26 +93,26 @@ class PictureCNN(Backbone):
         self.blocks = nn.Sequential(*blocks)
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Resize pictures.
+        """Resize images.
 
         Parameters
         ----------
         cells : sequence of ndarray of shape (height, width, 3), uint8
-            Pictures of any size.
+            Images of any size.
 
         Returns
         -------
         tensors : dict of str to Tensor
-            ``pictures``, uint8 of shape (n_cells, 3, image_size, image_size).
+            ``images``, uint8 of shape (n_cells, 3, image_size, image_size).
         """
-        return {"pictures": stack_pictures(cells, self.image_size)}
+        return {"images": stack_images(cells, self.image_size)}
 
-    def forward(self, *, pictures: Tensor) -> Encoded:
-        """Encode pictures.
+    def forward(self, *, images: Tensor) -> Encoded:
+        """Encode images.
 
         Parameters
         ----------
-        pictures : Tensor of shape (n_cells, 3, image_size, image_size)
+        images : Tensor of shape (n_cells, 3, image_size, image_size)
             Pixels from 0 to 255, uint8 or float.
 
         Returns
@@ -120,26 +120,26 @@ class PictureCNN(Backbone):
         encoded : Encoded
             A token for every cell of the grid, none of them masked.
         """
-        x = (pictures.to(self.stem.weight.dtype) - 127.5) / 64.0
+        x = (images.to(self.stem.weight.dtype) - 127.5) / 64.0
         x = self.blocks(F.relu(self.stem_norm(self.stem(x))))
         tokens = x.flatten(start_dim=2).transpose(1, 2)  # (n_cells, n_tokens, n_components)
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return Encoded(tokens, mask, tokens.mean(dim=1))
 
-    def reconstruction_target(self, *, pictures: Tensor) -> Tensor:
-        """Give the pictures at 8 x 8 pixels.
+    def reconstruction_target(self, *, images: Tensor) -> Tensor:
+        """Give the images at 8 x 8 pixels.
 
         Parameters
         ----------
-        pictures : Tensor of shape (n_cells, 3, image_size, image_size), uint8
+        images : Tensor of shape (n_cells, 3, image_size, image_size), uint8
             What ``collate`` gave.
 
         Returns
         -------
         target : Tensor of shape (n_cells, 192)
-            Mean pixels, from 0 to 1; all of a colour, then the next.
+            Mean pixels, from 0 to 1; all of a color, then the next.
         """
-        return F.adaptive_avg_pool2d(pictures.float() / 255.0, _TARGET_SIZE).flatten(start_dim=1)
+        return F.adaptive_avg_pool2d(images.float() / 255.0, _TARGET_SIZE).flatten(start_dim=1)
 
 
 class _ResidualBlock(nn.Module):
@@ -161,30 +161,30 @@ class _ResidualBlock(nn.Module):
 
 
 def _group_norm(n_channels: int) -> nn.Module:
-    # Groups of eight or more, so that there is something to normalise on a grid of one cell.
+    # Groups of eight or more, so that there is something to normalize on a grid of one cell.
     if n_channels == 1:
         return nn.Identity()
     return nn.GroupNorm(math.gcd(n_channels, max(1, n_channels // 8)), n_channels)
 
 
-def stack_pictures(
+def stack_images(
     cells: Sequence[np.ndarray], image_size: int, *, crop: float | None = None
 ) -> Tensor:
-    """Resize pictures to squares, bicubic with antialiasing, and stack them.
+    """Resize images to squares, bicubic with antialiasing, and stack them.
 
     Parameters
     ----------
     cells : sequence of ndarray of shape (height, width, 3), uint8
-        Pictures of any size.
+        Images of any size.
     image_size : int
         Side of the result in pixels.
     crop : float or None, default=None
         Side of the central square that is kept, as a share of the shorter side, in (0, 1];
-        None keeps the whole picture and changes its proportions.
+        None keeps the whole image and changes its proportions.
 
     Returns
     -------
-    pictures : Tensor of shape (n_cells, 3, image_size, image_size), uint8
+    images : Tensor of shape (n_cells, 3, image_size, image_size), uint8
         On the CPU.
     """
     stacked = np.empty((len(cells), image_size, image_size, 3), dtype=np.uint8)
@@ -198,18 +198,18 @@ def stack_pictures(
             side = crop * min(height, width)
             left, top = (width - side) / 2, (height - side) / 2
             box = (left, top, left + side, top + side)
-        picture = Image.fromarray(np.ascontiguousarray(cell))
+        image = Image.fromarray(np.ascontiguousarray(cell))
         size = (image_size, image_size)
-        stacked[i] = np.asarray(picture.resize(size, Image.Resampling.BICUBIC, box=box))
+        stacked[i] = np.asarray(image.resize(size, Image.Resampling.BICUBIC, box=box))
     return torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
 
 
-def resized(pictures: Iterable[np.ndarray], image_size: int) -> list[np.ndarray]:
-    """Resize pictures as ``stack_pictures`` does, each of them before the next is asked for.
+def resized(images: Iterable[np.ndarray], image_size: int) -> list[np.ndarray]:
+    """Resize images as ``stack_images`` does, each of them before the next is asked for.
 
     Parameters
     ----------
-    pictures : iterable of ndarray of shape (height, width, 3), uint8
+    images : iterable of ndarray of shape (height, width, 3), uint8
         Frames of a video, say, that are too large to be held together.
     image_size : int
         Side of the results in pixels.
@@ -217,9 +217,9 @@ def resized(pictures: Iterable[np.ndarray], image_size: int) -> list[np.ndarray]
     Returns
     -------
     small : list of ndarray of shape (image_size, image_size, 3), uint8
-        They go through ``stack_pictures`` unchanged.
+        They go through ``stack_images`` unchanged.
     """
     return [
-        stack_pictures([picture], image_size)[0].permute(1, 2, 0).contiguous().numpy()
-        for picture in pictures
+        stack_images([image], image_size)[0].permute(1, 2, 0).contiguous().numpy()
+        for image in images
     ]

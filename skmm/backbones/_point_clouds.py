@@ -1,4 +1,4 @@
-"""Point clouds of any size to tensors: some of their points, centred, scaled, padded.
+"""Point clouds of any size to tensors: some of their points, centered, scaled, padded.
 
 Whatever is done here depends on the points of a cloud and never on their order, for a cloud has
 none. So a part of a large cloud is chosen by what its points are: those whose coordinates have
@@ -23,7 +23,7 @@ class Placed(NamedTuple):
     Parameters
     ----------
     points : ndarray of shape (n_points, 3 + n_features), float64
-        Coordinates from the centre, in units of ``size``; features as they were.
+        Coordinates from the center, in units of ``size``; features as they were.
     center : ndarray of shape (3,)
         Mean of the points.
     size : float

@@ -17,11 +17,11 @@ __all__ = [
     "squared_distances",
 ]
 
-# Radii of the neighbourhoods, in units of the cloud's own size.
+# Radii of the neighborhoods, in units of the cloud's own size.
 SCALES = (0.15, 0.3, 0.6)
 LOCAL_NAMES = ("linearity", "planarity", "sphericity", "offset", "inward", "density")
 
-# A variance, in units of a scale's square: full neighbourhoods have one of about 1.
+# A variance, in units of a scale's square: full neighborhoods have one of about 1.
 _FAINT = 0.01
 
 _QUANTILES = (0.1, 0.5, 0.9)
@@ -34,16 +34,16 @@ _EXTENTS = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 class PointDescriptor(Backbone):
     """Multi-scale geometric statistics of point clouds. It has no weights.
 
-    Neighbourhoods of three sizes around each point are described by the eigenvalues of their
+    Neighborhoods of three sizes around each point are described by the eigenvalues of their
     covariance (linear, planar, spherical [1]_), by where their mean lies, and by how many points
     they hold; mean, standard deviation and quantiles over the points stand for the cloud. Beside
     them: the histogram of the distances between all pairs of points (the shape distribution D2
-    [2]_), quantiles of the distance from the centre, and the proportions of the cloud's extents
-    along its main axes. Further columns of the points are summarised by their distribution.
+    [2]_), quantiles of the distance from the center, and the proportions of the cloud's extents
+    along its main axes. Further columns of the points are summarized by their distribution.
 
     All that stays the same when a cloud is turned. Without ``rotation_invariant`` the descriptor
     also says which way it stands: quantiles of x, y and z, the covariance, and the mean direction
-    of its neighbourhoods.
+    of its neighborhoods.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class PointDescriptor(Backbone):
         -------
         tensors : dict of str to Tensor
             ``points``, float32 of shape (n_cells, n_longest, 3 + n_features); ``mask``, bool;
-            ``placement``, float32 of shape (n_cells, 4), centre and size.
+            ``placement``, float32 of shape (n_cells, 4), center and size.
         """
         placed = [place(some_points(cell, self.n_points)) for cell in cells]
         points, mask = pad_clouds([part.points for part in placed], 3 + self.n_features)
@@ -135,11 +135,11 @@ class PointDescriptor(Backbone):
         Parameters
         ----------
         points : Tensor of shape (n_cells, n_longest, 3 + n_features)
-            Clouds, from their centres and in units of their sizes.
+            Clouds, from their centers and in units of their sizes.
         mask : BoolTensor of shape (n_cells, n_longest)
             Which points are there.
         placement : Tensor of shape (n_cells, 4)
-            Centre and size.
+            Center and size.
 
         Returns
         -------
@@ -203,7 +203,7 @@ def _quantiles(columns: Tensor, shares: Sequence[float]) -> Tensor:
 def _distance_histogram(squared: Tensor) -> Tensor:
     """Share of the pairs of points in each bin of distance, (n_bins,).
 
-    A distance counts in the two bins whose centres it lies between, by how near it is to them,
+    A distance counts in the two bins whose centers it lies between, by how near it is to them,
     so that a distance on an edge does not jump from one bin to the other by a rounding error.
     """
     n = len(squared)
@@ -240,23 +240,23 @@ def squared_distances(xyz: Tensor) -> Tensor:
 
 
 def local_geometry(xyz: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
-    """Describe the neighbourhood of each point of a cloud at several scales.
+    """Describe the neighborhood of each point of a cloud at several scales.
 
-    A neighbourhood has no edge: points count by a Gaussian of their distance, so nothing jumps
+    A neighborhood has no edge: points count by a Gaussian of their distance, so nothing jumps
     when a point moves a little.
 
     Parameters
     ----------
     xyz : Tensor of shape (n_points, 3)
-        Coordinates of one cloud, from its centre, of mean square 1.
+        Coordinates of one cloud, from its center, of mean square 1.
     squared : Tensor of shape (n_points, n_points)
         Their squared distances.
 
     Returns
     -------
     features : Tensor of shape (n_points, n_scales, 6)
-        For each scale linearity, planarity and sphericity of the neighbours (Weinmann et al.,
-        2015), how far their mean lies from the point, how much of that towards the centre of the
+        For each scale linearity, planarity and sphericity of the neighbors (Weinmann et al.,
+        2015), how far their mean lies from the point, how much of that toward the center of the
         cloud, and which share of the cloud they are. All stay the same when the cloud is turned.
     covariances : Tensor of shape (n_points, n_scales, 6)
         Their covariance, divided by its trace: xx, yy, zz, xy, xz, yz. These turn.
@@ -269,7 +269,7 @@ def local_geometry(xyz: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
     features, covariances = [], []
     for scale in SCALES:
         sums = torch.exp(squared * (-0.5 / scale**2)) @ columns
-        weight = sums[:, :1]  # at least 1: a point is its own neighbour
+        weight = sums[:, :1]  # at least 1: a point is its own neighbor
         means, moments = sums[:, 1:4] / weight, sums[:, 4:] / weight
         u, v, w = means.T
         covariance = moments - torch.stack([u * u, v * v, w * w, u * v, u * w, v * w], dim=1)
@@ -293,7 +293,7 @@ def local_geometry(xyz: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
 def _shape(covariance: Tensor) -> tuple[Tensor, Tensor]:
     """Linearity, planarity and sphericity (n, 3), and the covariance of trace 1 (n, 6).
 
-    Both fade to 0 where neighbours are few and near: what is left is rounding errors.
+    Both fade to 0 where neighbors are few and near: what is left is rounding errors.
     """
     xx, yy, zz, xy, xz, yz = covariance.T
     matrix = torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], dim=1).view(-1, 3, 3)

@@ -12,7 +12,7 @@ from skmm.backbones._base import Backbone, Encoded, pool_tokens
 from skmm.backbones._point_clouds import pad_clouds, place, some_points
 from skmm.backbones._point_descriptor import LOCAL_NAMES, SCALES, local_geometry, squared_distances
 
-__all__ = ["CloudInputs", "PointNet"]
+__all__ = ["PointCloudInputs", "PointNet"]
 
 # Axes, diagonals between two of them and between three: one of each pair of opposites.
 _DIRECTIONS = [
@@ -23,7 +23,7 @@ _N_CHUNK = 64  # clouds that go through at once where no gradient asks for all o
 _ORTHOGONALITY = 1e-3  # weight of the penalty, as published
 
 
-class CloudInputs:
+class PointCloudInputs:
     """Turns clouds into columns of a network's input.
 
     Parameters
@@ -31,8 +31,8 @@ class CloudInputs:
     n_points : int
         Points that are kept of a cloud, chosen by their content.
     rotation_invariant : bool
-        Whether a point is told by its distance from the centre and the geometry of its
-        neighbourhood, which do not turn with the cloud, instead of its coordinates.
+        Whether a point is told by its distance from the center and the geometry of its
+        neighborhood, which do not turn with the cloud, instead of its coordinates.
     center, scale : bool
         Whether position and size are taken out. What is left in is measured by the mean position
         and size of the training clouds.
@@ -64,7 +64,7 @@ class CloudInputs:
 
         Returns
         -------
-        self : CloudInputs
+        self : PointCloudInputs
             Ready for ``columns``.
         """
         placed = [place(cell) for cell in cells]
@@ -90,7 +90,7 @@ class CloudInputs:
         Returns
         -------
         columns : ndarray of shape (min(n, n_points), n_columns), float32
-            Geometry, then standardised features.
+            Geometry, then standardized features.
         """
         cell = some_points(cell, self.n_points)
         placed = place(cell)
@@ -147,13 +147,13 @@ class PointNet(Backbone):
     transform nearly orthogonal; it enters with the gradient, whichever loss the network is
     trained on, and is not part of the loss that is reported.
 
-    Unlike as published, layers are normalised over the features of each point [2]_ and not over
+    Unlike as published, layers are normalized over the features of each point [2]_ and not over
     the batch, so that a cloud's vector depends neither on its batch nor on padding. Weights are
     drawn from torch's current generator.
 
     Parameters
     ----------
-    inputs : CloudInputs
+    inputs : PointCloudInputs
         Fitted on the training clouds.
     n_components : int, default=128
         Length of the tokens and of the pooled vector.
@@ -172,16 +172,16 @@ class PointNet(Backbone):
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones import CloudInputs, PointNet
+    >>> from skmm.backbones import PointCloudInputs, PointNet
     >>> clouds = [np.random.default_rng(0).normal(size=(n, 3)) for n in (50, 20)]
-    >>> inputs = CloudInputs(n_points=40, rotation_invariant=False, center=True, scale=True)
+    >>> inputs = PointCloudInputs(n_points=40, rotation_invariant=False, center=True, scale=True)
     >>> model = PointNet(inputs.fit(clouds), n_components=16)
     >>> encoded = model(**model.collate(clouds))
     >>> encoded.tokens.shape, encoded.mask.sum(dim=1).tolist(), encoded.pooled.shape
     (torch.Size([2, 40, 16]), [40, 20], torch.Size([2, 16]))
     """
 
-    def __init__(self, inputs: CloudInputs, *, n_components: int = 128):
+    def __init__(self, inputs: PointCloudInputs, *, n_components: int = 128):
         super().__init__()
         self.inputs = inputs
         self.width = n_components
@@ -244,7 +244,7 @@ class PointNet(Backbone):
         Returns
         -------
         target : Tensor of shape (n_cells, n_targets)
-            See :meth:`CloudInputs.reconstruction_target`.
+            See :meth:`PointCloudInputs.reconstruction_target`.
         """
         return self.inputs.reconstruction_target(points, mask)
 

@@ -11,7 +11,7 @@ __all__ = ["InceptionTime", "SeriesGRU"]
 
 _KERNEL_SIZES = (39, 19, 9)
 _BLOCKS_A_SHORTCUT = 3
-_GROUP = 8  # channels that are normalised together, at least
+_GROUP = 8  # channels that are normalized together, at least
 
 
 class InceptionTime(SeriesBackbone):
@@ -19,7 +19,7 @@ class InceptionTime(SeriesBackbone):
 
     A stack of blocks [1]_: each puts convolutions over 39, 19 and 9 timestamps and a maximum
     over 3 side by side; a shortcut leads around every three blocks. Groups of channels are
-    normalised [2]_ over the timestamps of a series, not batches, and what pads a series enters
+    normalized [2]_ over the timestamps of a series, not batches, and what pads a series enters
     nothing: its features never depend on its batch. Weights are drawn from torch's current
     generator.
 
@@ -143,7 +143,7 @@ class _Shortcut(nn.Module):
 
 
 class _SeriesNorm(nn.Module):
-    """Group normalisation over the timestamps that are there."""
+    """Group normalization over the timestamps that are there."""
 
     def __init__(self, n_channels: int):
         super().__init__()

@@ -45,12 +45,12 @@ def mel_spectrogram(
     hop: int = 160,
     pad_mode: str = "constant",
 ) -> Tensor:
-    """Power of a sound in each mel band and frame.
+    """Power of an audio clip in each mel band and frame.
 
     Parameters
     ----------
-    samples : Tensor of shape (n_samples,) or (n_sounds, n_samples), float32
-        The sound.
+    samples : Tensor of shape (n_samples,) or (n_audio_clips, n_samples), float32
+        The audio clip.
     n_mels : int
         Number of bands.
     rate : int, default=16000
@@ -60,7 +60,7 @@ def mel_spectrogram(
     hop : int, default=160
         Samples from one frame to the next; at 16 kHz 10 ms.
     pad_mode : {"constant", "reflect"}, default="constant"
-        What stands before the first and after the last sample: frames are centred.
+        What stands before the first and after the last sample: frames are centered.
 
     Returns
     -------
@@ -97,9 +97,9 @@ def mel_filters(n_mels: int, n_fft: int, rate: int) -> Tensor:
     top = _to_mel(torch.tensor(rate / 2, dtype=torch.float64))
     steps = torch.arange(n_mels + 2, dtype=torch.float64) / (n_mels + 1)
     corners = _to_hz(steps * top)  # (n_mels + 2,)
-    low, centre, high = (c[:, None] for c in (corners[:-2], corners[1:-1], corners[2:]))
-    rising = (frequencies - low) / (centre - low)
-    falling = (high - frequencies) / (high - centre)
+    low, center, high = (c[:, None] for c in (corners[:-2], corners[1:-1], corners[2:]))
+    rising = (frequencies - low) / (center - low)
+    falling = (high - frequencies) / (high - center)
     triangles = torch.minimum(rising, falling).clamp(min=0.0)
     return (triangles * 2.0 / (high - low)).float()
 
@@ -135,12 +135,12 @@ def log_mel(power: Tensor, *, span: float = 8.0) -> Tensor:
     return torch.maximum(logarithm, logarithm.amax(dim=(-2, -1), keepdim=True) - span)
 
 
-def pad_frames(sounds: Sequence[Tensor]) -> dict[str, Tensor]:
+def pad_frames(audio_clips: Sequence[Tensor]) -> dict[str, Tensor]:
     """Stack sequences of frames, with zeros behind the end of the shorter ones.
 
     Parameters
     ----------
-    sounds : sequence of Tensor of shape (n_frames, n_values)
+    audio clips : sequence of Tensor of shape (n_frames, n_values)
         One for each cell.
 
     Returns
@@ -148,9 +148,9 @@ def pad_frames(sounds: Sequence[Tensor]) -> dict[str, Tensor]:
     tensors : dict of str to Tensor
         ``frames`` of shape (n_cells, n_frames, n_values) and ``n_frames`` of shape (n_cells,).
     """
-    n_frames = torch.tensor([len(frames) for frames in sounds], dtype=torch.int64)
+    n_frames = torch.tensor([len(frames) for frames in audio_clips], dtype=torch.int64)
     return {
-        "frames": torch.nn.utils.rnn.pad_sequence(list(sounds), batch_first=True),
+        "frames": torch.nn.utils.rnn.pad_sequence(list(audio_clips), batch_first=True),
         "n_frames": n_frames,
     }
 
@@ -257,12 +257,12 @@ class MFCC(Backbone):
         self.width = 3 * n_coefficients * (2 if pooling == "statistics" else 1)
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Compute the coefficients of sounds.
+        """Compute the coefficients of audio clips.
 
         Parameters
         ----------
         cells : sequence of ndarray of shape (n_samples,), float32
-            Sounds of any length.
+            Audio clips of any length.
 
         Returns
         -------
@@ -322,8 +322,8 @@ def dct_matrix(n_coefficients: int, n_mels: int) -> Tensor:
         Kept for the next caller: not to be written to.
     """
     k = torch.arange(n_coefficients, dtype=torch.float64)[:, None]
-    centres = torch.arange(n_mels, dtype=torch.float64)[None] + 0.5
-    matrix: Tensor = torch.cos(torch.pi / n_mels * k * centres) * (2.0 / n_mels) ** 0.5
+    centers = torch.arange(n_mels, dtype=torch.float64)[None] + 0.5
+    matrix: Tensor = torch.cos(torch.pi / n_mels * k * centers) * (2.0 / n_mels) ** 0.5
     matrix[0] /= 2.0**0.5
     return matrix.float()
 

@@ -9,18 +9,18 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from skmm.backbones._base import Backbone, Encoded
-from skmm.backbones._image_cnn import stack_pictures
+from skmm.backbones._image_cnn import stack_images
 from skmm.backbones._point_clouds import repeated
-from skmm.backbones._pointnet import CloudInputs
+from skmm.backbones._pointnet import PointCloudInputs
 from skmm.backbones._series import SeriesBackbone
 from skmm.backbones._spectrogram import coarse_spectrogram, log_mel, mel_spectrogram
 
 __all__ = [
     "ModuleBackbone",
-    "PictureModule",
-    "PointModule",
+    "ImageModule",
+    "PointCloudModule",
     "SeriesModule",
-    "SoundModule",
+    "AudioModule",
     "stack_cells",
 ]
 
@@ -117,8 +117,8 @@ def _as_encoded(output: object, name: str) -> Encoded:
     return Encoded(tokens, mask.bool(), total / weights.sum(1).clamp(min=1.0))
 
 
-class PictureModule(ModuleBackbone):
-    """A user's module over pictures, in the place of our own network.
+class ImageModule(ModuleBackbone):
+    """A user's module over images, in the place of our own network.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class PictureModule(ModuleBackbone):
         self.image_size = image_size
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        return {"0": stack_pictures(cells, self.image_size)}
+        return {"0": stack_images(cells, self.image_size)}
 
     def forward(self, **tensors: Tensor) -> Encoded:
         return super().forward(**{"0": tensors["0"].float() / 255.0})
@@ -145,8 +145,8 @@ class PictureModule(ModuleBackbone):
         return small.flatten(1)
 
 
-class SoundModule(ModuleBackbone):
-    """A user's module over sounds, in the place of our own network.
+class AudioModule(ModuleBackbone):
+    """A user's module over audio clips, in the place of our own network.
 
     Parameters
     ----------
@@ -154,8 +154,8 @@ class SoundModule(ModuleBackbone):
         From ``(n, n_samples)`` floats. Returns ``(n, width)``, ``(n, n_tokens, width)``,
         ``(n, width, height, width)`` or ``(tokens, mask)``.
     n_samples : int
-        Samples of every sound that the module is given: shorter ones are padded with silence,
-        longer ones cut. So what it gives for a sound never depends on the others of a batch.
+        Samples of every audio clip that the module is given: shorter ones are padded with silence,
+        longer ones cut. So what it gives for an audio clip never depends on the others of a batch.
     rate : int, default=16000
         Samples per second of the cells.
 
@@ -163,8 +163,8 @@ class SoundModule(ModuleBackbone):
     --------
     >>> import numpy as np
     >>> import torch
-    >>> from skmm.backbones import SoundModule
-    >>> model = SoundModule(torch.nn.Linear(800, 3), n_samples=800)
+    >>> from skmm.backbones import AudioModule
+    >>> model = AudioModule(torch.nn.Linear(800, 3), n_samples=800)
     >>> model(**model.collate([np.ones(500, np.float32)])).pooled.shape
     torch.Size([1, 3])
     """
@@ -177,12 +177,12 @@ class SoundModule(ModuleBackbone):
         self.rate = rate
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Bring sounds to one length.
+        """Bring audio clips to one length.
 
         Parameters
         ----------
         cells : sequence of ndarray of shape (n_samples,), float32
-            Sounds of any length.
+            Audio clips of any length.
 
         Returns
         -------
@@ -199,7 +199,7 @@ class SoundModule(ModuleBackbone):
         return super().forward(**{"0": tensors["samples"]})
 
     def reconstruction_target(self, **tensors: Tensor) -> Tensor:
-        """Give small spectrograms, (n_cells, 64): see ``SoundCNN.reconstruction_target``."""
+        """Give small spectrograms, (n_cells, 64): see ``AudioCNN.reconstruction_target``."""
         samples, hop = tensors["samples"], self.rate // 100
         power = mel_spectrogram(
             samples, n_mels=_N_MELS, rate=self.rate, n_fft=self.rate // 25, hop=hop
@@ -273,7 +273,7 @@ class SeriesModule(SeriesBackbone):
         return Encoded(tokens, mask & (lengths > 0)[:, None], pooled)
 
 
-class PointModule(ModuleBackbone):
+class PointCloudModule(ModuleBackbone):
     """A user's module over point clouds, in the place of our own network.
 
     Parameters
@@ -281,11 +281,11 @@ class PointModule(ModuleBackbone):
     module : nn.Module
         From ``(n, n_points, n_columns)`` floats. Points have no order of meaning, and of clouds
         with fewer points some are there several times.
-    inputs : CloudInputs
+    inputs : PointCloudInputs
         Fitted on the training clouds.
     """
 
-    def __init__(self, module: nn.Module, inputs: CloudInputs):
+    def __init__(self, module: nn.Module, inputs: PointCloudInputs):
         super().__init__(module)
         self.inputs = inputs
 

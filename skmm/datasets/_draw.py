@@ -33,7 +33,7 @@ __all__ = [
 VERSION = 1
 MEASURES = ("advance_width", "ink_left", "ink_top", "ink_width", "ink_height", "ink_share")
 
-# Shares of the picture's side. With them the usual ink, 0.93 em above the baseline to
+# Shares of the image's side. With them the usual ink, 0.93 em above the baseline to
 # 0.24 em below, stands in the middle; what is larger is shrunk.
 _EM = 0.72
 _BASELINE = 0.748
@@ -67,7 +67,7 @@ def draw_font(path: Path, image_size: int, *, needed_by: str) -> dict[str, np.nd
     path : Path
         A TrueType font.
     image_size : int
-        Side of the pictures, in pixels.
+        Side of the images, in pixels.
     needed_by : str
         The function that asks, for the message about an absent package.
 
@@ -168,7 +168,7 @@ class _Pen:
         self.font = font.font_variant(size=self.em)
 
     def draw(self, character: str, measures: list[float]) -> np.ndarray:
-        """Picture of a character, (image_size, image_size) uint8."""
+        """Image of a character, (image_size, image_size) uint8."""
         from PIL import ImageChops
 
         _, left, top, width, height, _ = (round(value * self.em) for value in measures)
@@ -177,7 +177,7 @@ class _Pen:
             x = self.side // 2 - left - width // 2
             canvas, _ = _ink(character, self.font, self.side, (x, baseline))
         else:
-            # Larger than the picture: drawn on a larger one, cut out and shrunk.
+            # Larger than the image: drawn on a larger one, cut out and shrunk.
             wide = 3 * self.side
             origin = (wide // 2 - left - width // 2, wide // 2)
             canvas, box = _ink(character, self.font, wide, origin)
@@ -256,7 +256,7 @@ def cached_arrays(
         _write(path, arrays)
     except OSError as error:
         warnings.warn(
-            f"{needed_by} cannot keep its pictures in {path.parent}: {error}. Pass data_home= or"
+            f"{needed_by} cannot keep its images in {path.parent}: {error}. Pass data_home= or"
             " set SKMM_DATA_HOME to a folder that can be written.",
             UserWarning,
             stacklevel=3,

@@ -1,4 +1,4 @@
-"""The embedded data set: characters as pictures, names and properties."""
+"""The embedded data set: characters as images, names and properties."""
 
 import os
 import unicodedata
@@ -97,7 +97,7 @@ _BY_BLOCK = (
     (0x1F400, 0x1F6FF, "pictograph"),  # faces
 )
 
-# General category -> readable class. Rare categories join their nearest neighbour.
+# General category -> readable class. Rare categories join their nearest neighbor.
 _CATEGORIES = {
     "Lu": "uppercase letter",
     "Lt": "uppercase letter",  # titlecase: 31 characters, capital in their first half
@@ -171,12 +171,12 @@ _TRAIN_SHARE = 0.75
 _CATEGORICAL = ("east_asian_width", "decomposition", "mirrored")
 
 _DESCRIPTION = """\
-Characters of the font DejaVu Sans: pictures, names and properties
+Characters of the font DejaVu Sans: images, names and properties
 -------------------------------------------------------------------
 
 {n_samples} characters. The font is the one that matplotlib ships; nothing is downloaded.
 
-- image (picture): uint8 array of {size} x {size} pixels, black on white, all on one baseline.
+- image (image): uint8 array of {size} x {size} pixels, black on white, all on one baseline.
 - name (text): the Unicode name in lower case{scrubbing}.
 {table}
 {target}
@@ -202,14 +202,14 @@ def load_glyphs(
     data_home: str | os.PathLike[str] | None = None,
     random_state: int | np.random.RandomState | None = 0,
 ) -> Bunch | tuple[pd.DataFrame, pd.Series]:
-    """Load characters as pictures, names and a table of properties (classification).
+    """Load characters as images, names and a table of properties (classification).
 
     Every character that the font DejaVu Sans can draw is a row. The font comes with
     matplotlib, the names and properties with Python, so nothing is downloaded: the
-    pictures are drawn once, in seconds, and kept in a cache folder.
+    images are drawn once, in seconds, and kept in a cache folder.
 
     The tasks are made for fusion. Latin *o*, Greek *omicron*, Cyrillic *o* and Lisu *o* are
-    the same picture; "capital letter a" is said in many scripts; and the properties
+    the same image; "capital letter a" is said in many scripts; and the properties
     tell groups of classes apart, not classes. Words that name the label are taken out of
     the names, and properties that nearly are the label (the code point, the bidirectional
     class, the length of the full name) out of the table. A logistic regression on a
@@ -219,7 +219,7 @@ def load_glyphs(
     ==================   ===========================================
     Samples              5,659 (script), 5,745 (category)
     Classes              27 (script), 10 (category)
-    Columns              14: a picture, a text, 9 numbers, 3 categories
+    Columns              14: an image, a text, 9 numbers, 3 categories
     Missing cells        ``numeric_value`` of what is no number
     ==================   ===========================================
 
@@ -237,14 +237,14 @@ def load_glyphs(
           numbers in one class each, currency with the other symbols.
 
     image_size : int, default=64
-        Side of the pictures in pixels, from 8 to 256.
+        Side of the images in pixels, from 8 to 256.
     n_samples : int, default=None
         Number of rows. With None all of them. Fewer rows keep the shares of the classes,
         and are the first rows of more rows.
     return_X_y : bool, default=False
         Whether to return ``(data, target)`` in place of a Bunch.
     data_home : str or path-like, default=None
-        Folder for the drawn pictures. With None it is the environment variable
+        Folder for the drawn images. With None it is the environment variable
         ``SKMM_DATA_HOME``, or else a folder ``skmm`` where the platform keeps caches. A damaged
         file is drawn anew.
     random_state : int, RandomState instance or None, default=0
@@ -270,7 +270,7 @@ def load_glyphs(
 
     See Also
     --------
-    load_glyphs_retrieval : Full names with pictures, for retrieval.
+    load_glyphs_retrieval : Full names with images, for retrieval.
     make_multimodal_classification : Data whose information per modality is chosen.
 
     Examples
@@ -287,7 +287,7 @@ def load_glyphs(
     """
     check_choice("load_glyphs", "task", task, TASKS)
     drawn = _drawn(image_size, data_home, "load_glyphs")
-    kept, labels, names = _labelled(drawn["code_points"], task)
+    kept, labels, names = _labeled(drawn["code_points"], task)
     n_rows = _n_rows(n_samples, len(kept), "load_glyphs")
     order = _interleaved(labels, check_random_state(random_state))[:n_rows]
     rows = kept[order]
@@ -333,11 +333,11 @@ def load_glyphs_retrieval(
     data_home: str | os.PathLike[str] | None = None,
     random_state: int | np.random.RandomState | None = 0,
 ) -> Bunch:
-    """Load full names of characters with their pictures (retrieval).
+    """Load full names of characters with their images (retrieval).
 
-    A row pairs a name with the one picture that it names: of characters that look the
+    A row pairs a name with the one image that it names: of characters that look the
     same, as Latin *o* and Greek *omicron* do, only the one with the lowest code point is in
-    the set. No name and no picture of the test rows is in the training rows, but their words
+    the set. No name and no image of the test rows is in the training rows, but their words
     and strokes are: a model that has seen other letters with *oxia* and other forms of *alpha*
     can find "greek small letter alpha with oxia".
 
@@ -346,11 +346,11 @@ def load_glyphs_retrieval(
     subset : {"all", "train", "test"}, default="all"
         Which part. Three quarters of the pairs are for training; the parts are always the same.
     image_size : int, default=64
-        Side of the pictures in pixels, from 8 to 256.
+        Side of the images in pixels, from 8 to 256.
     n_samples : int, default=None
         Number of rows. With None all of them: 5,301, or 3,976 for training and 1,325 for test.
     data_home : str or path-like, default=None
-        Folder for the drawn pictures, as in `load_glyphs`.
+        Folder for the drawn images, as in `load_glyphs`.
     random_state : int, RandomState instance or None, default=0
         Order of the rows, and so which of them ``n_samples`` leaves.
 
@@ -414,7 +414,7 @@ def load_glyphs_retrieval(
             size=image_size,
             scrubbing="",
             table="",
-            target="A row is a pair: the name and the only picture that it names.\n",
+            target="A row is a pair: the name and the only image that it names.\n",
         ),
     )
 
@@ -422,7 +422,7 @@ def load_glyphs_retrieval(
 def _drawn(
     image_size: int, data_home: str | os.PathLike[str] | None, function: str
 ) -> dict[str, np.ndarray]:
-    """Pictures and measures of all characters, from the cache where it has them."""
+    """Images and measures of all characters, from the cache where it has them."""
     size = check_integer(function, "image_size", image_size, 8, 256)
     font = find_font(function)
     key = drawing_key(font, size, needed_by=function)
@@ -434,7 +434,7 @@ def _drawn(
     )
 
 
-def _labelled(codes: np.ndarray, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _labeled(codes: np.ndarray, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions of the characters that a task has, their labels and their scrubbed names."""
     characters = [chr(code) for code in codes]
     names = [scrubbed(unicodedata.name(character), task) for character in characters]
@@ -473,7 +473,7 @@ def _index(codes: np.ndarray) -> pd.Index:
 
 
 def _image_column(images: np.ndarray, index: pd.Index) -> pd.Series:
-    """Pictures as cells; each owns its pixels, so that a cell can be kept or sent alone."""
+    """Images as cells; each owns its pixels, so that a cell can be kept or sent alone."""
     return pd.Series([image.copy() for image in images], index=index, name="image", dtype=object)
 
 

@@ -29,7 +29,7 @@ __all__ = [
     "show",
 ]
 
-# --- Raw cells that show latent values: words, pictures, tables, vectors, series ---
+# --- Raw cells that show latent values: words, images, tables, vectors, series ---
 # Every kind shows a latent linearly, as far as its cells can: a bag of words, the pixels,
 # the numbers and dummies, the entries or the samples of the series give it back by a
 # linear model. A latent is a column of unit variance.
@@ -40,7 +40,7 @@ _FILLERS = 20
 _FILLERS_PER_ROW = 4
 # Of a category column: eight bins of a standard normal latent, which keeps 0.97 of its variance.
 _BIN_EDGES = ndtri(np.arange(1, 8) / 8)
-_PIXEL_NOISE = 4.0  # grey levels
+_PIXEL_NOISE = 4.0  # gray levels
 
 Cells = dict[str, pd.Series]
 
@@ -59,7 +59,7 @@ def show(
     latents : ndarray of shape (n_samples, n_latents)
         What the cells have to show; n_latents may be 0.
     image_size : int
-        Side of pictures, in pixels.
+        Side of images, in pixels.
     rng : RandomState
         Draws the code (which word stands for what) and the noise of the cells.
 
@@ -69,7 +69,7 @@ def show(
         The columns.
     """
     if kind == "image":
-        return {name: _cell_column(_pictures(latents, image_size, rng))}
+        return {name: _cell_column(_images(latents, image_size, rng))}
     if kind == "tabular":
         return {f"{name}_{column}": cells for column, cells in _table(latents, rng).items()}
     return {name: _SIMPLE[kind](latents, rng)}
@@ -113,8 +113,8 @@ def _texts(latents: np.ndarray, rng: np.random.RandomState) -> pd.Series:
     return pd.Series([" ".join(rng.permutation(row)) for row in rows])
 
 
-def _pictures(latents: np.ndarray, size: int, rng: np.random.RandomState) -> np.ndarray:
-    """Pictures with a coloured blob, or coloured stripes, as bright as each latent is high."""
+def _images(latents: np.ndarray, size: int, rng: np.random.RandomState) -> np.ndarray:
+    """Images with a colored blob, or colored stripes, as bright as each latent is high."""
     n_samples, n_latents = latents.shape
     grid = (np.arange(size) + 0.5) / size
     x, y = np.meshgrid(grid, grid)
@@ -127,8 +127,8 @@ def _pictures(latents: np.ndarray, size: int, rng: np.random.RandomState) -> np.
             angle, phase = rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
             along = x * np.cos(angle) + y * np.sin(angle)
             shape = 0.5 + 0.5 * np.sin(2 * np.pi * rng.uniform(1, 4) * along + phase)
-        colour = rng.uniform(0.1, 1, size=3)
-        patterns[number] = shape[..., None] * colour / colour.max()
+        color = rng.uniform(0.1, 1, size=3)
+        patterns[number] = shape[..., None] * color / color.max()
     # So bright that all of them together just fit into a byte.
     brightest = patterns.sum(axis=0).max() if n_latents else 1.0
     light = np.tensordot(_amplitude(latents, 3.0), patterns * (215 / brightest), axes=1)
@@ -406,25 +406,27 @@ PATTERNS = ("random", "never_all", "train_complete", "dependent")
 _LOG_ODDS = 3.0
 
 
-def check_rates(function: str, missing: object, names: tuple[str, ...], pattern: str) -> np.ndarray:
+def check_rates(
+    function: str, missing_rate: object, names: tuple[str, ...], pattern: str
+) -> np.ndarray:
     """Rate of every modality, (n_modalities,), from a number or a dict."""
-    if isinstance(missing, Mapping):
-        for name in missing:
+    if isinstance(missing_rate, Mapping):
+        for name in missing_rate:
             if name not in names:
                 raise ValueError(
-                    f"{function}: missing names the modality {name!r}, which is not one of"
+                    f"{function}: missing_rate names the modality {name!r}, which is not one of"
                     f" {list(names)}."
                 )
         rates = [
-            check_real(function, f"missing[{name!r}]", missing.get(name, 0.0), 0, 1)
+            check_real(function, f"missing_rate[{name!r}]", missing_rate.get(name, 0.0), 0, 1)
             for name in names
         ]
     else:
-        rates = [check_real(function, "missing", missing, 0, 1)] * len(names)
+        rates = [check_real(function, "missing_rate", missing_rate, 0, 1)] * len(names)
     if pattern == "never_all" and sum(rates) > len(names) - 1:
         raise ValueError(
             f"{function}: missing_pattern='never_all' leaves every row a cell, which needs rates"
-            f" that sum to at most {len(names) - 1}, got {sum(rates):g}. Lower missing, or take"
+            f" that sum to at most {len(names) - 1}, got {sum(rates):g}. Lower missing_rate, or take"
             " missing_pattern='random'."
         )
     return np.array(rates)

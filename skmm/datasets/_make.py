@@ -46,7 +46,7 @@ def make_multimodal_classification(
     n_nuisance: int = 1,
     noise: float | Mapping[str, float] = 0.1,
     target_noise: float = 0.0,
-    missing: float | Mapping[str, float] = 0.0,
+    missing_rate: float | Mapping[str, float] = 0.0,
     missing_pattern: Literal["random", "never_all", "train_complete", "dependent"] = "random",
     image_size: int = 16,
     return_latent: bool = False,
@@ -72,7 +72,7 @@ def make_multimodal_classification(
         - ``"text"``: a column of texts. Every latent has seven words; the higher it is, the more of
           them are of its one pole, the others of the other. There are filler words too.
         - ``"image"``: a column of uint8 arrays (image_size, image_size, 3). Every latent is the
-          brightness of a coloured blob or of coloured stripes.
+          brightness of a colored blob or of colored stripes.
         - ``"tabular"``: columns ``<name>_number_<i>`` and ``<name>_category_<i>``, a latent each
           (a category is one of eight bins), and one of both kinds that shows nothing.
         - ``"vector"``: a column of float32 arrays (16,), as ready-made embeddings are; longer
@@ -101,7 +101,7 @@ def make_multimodal_classification(
         standard deviation 1) before it shows them. Modalities that a dict does not name have 0.
     target_noise : float, default=0.0
         Standard deviation of the noise on the scores (of standard deviation 1).
-    missing : float or dict of str to float, default=0.0
+    missing_rate : float or dict of str to float, default=0.0
         Rate of missing cells per modality, met to the row. Modalities that a dict does not
         name have 0. A tabular modality is absent as a whole.
     missing_pattern : {"random", "never_all", "train_complete", "dependent"}, default="random"
@@ -115,7 +115,7 @@ def make_multimodal_classification(
           class to the highest.
 
     image_size : int, default=16
-        Side of pictures in pixels, from 4 to 512.
+        Side of images in pixels, from 4 to 512.
     return_latent : bool, default=False
         Whether to return a Bunch that holds the latents too.
     random_state : int, RandomState instance or None, default=None
@@ -145,7 +145,7 @@ def make_multimodal_classification(
     See Also
     --------
     make_multimodal_regression : The same with numbers as target.
-    load_glyphs : Real characters as pictures, names and properties.
+    load_glyphs : Real characters as images, names and properties.
 
     Notes
     -----
@@ -163,7 +163,7 @@ def make_multimodal_classification(
     --------
     >>> from skmm.datasets import make_multimodal_classification
     >>> X, y = make_multimodal_classification(
-    ...     100, modalities={"review": "text", "photo": "image"}, missing={"photo": 0.3},
+    ...     100, modalities={"review": "text", "photo": "image"}, missing_rate={"photo": 0.3},
     ...     random_state=0,
     ... )
     >>> X.columns.tolist(), X["photo"].iloc[1].shape, int(X["photo"].isna().sum())
@@ -187,7 +187,7 @@ def make_multimodal_classification(
         n_nuisance=n_nuisance,
         noise=noise,
         target_noise=target_noise,
-        missing=missing,
+        missing_rate=missing_rate,
         missing_pattern=missing_pattern,
         image_size=image_size,
         random_state=random_state,
@@ -207,7 +207,7 @@ def make_multimodal_regression(
     n_nuisance: int = 1,
     noise: float | Mapping[str, float] = 0.1,
     target_noise: float = 0.0,
-    missing: float | Mapping[str, float] = 0.0,
+    missing_rate: float | Mapping[str, float] = 0.0,
     missing_pattern: Literal["random", "never_all", "train_complete", "dependent"] = "random",
     image_size: int = 16,
     return_latent: bool = False,
@@ -250,7 +250,7 @@ def make_multimodal_regression(
         standard deviation 1) before it shows them. Modalities that a dict does not name have 0.
     target_noise : float, default=0.0
         Standard deviation of the noise on the target (of standard deviation 1 without it).
-    missing : float or dict of str to float, default=0.0
+    missing_rate : float or dict of str to float, default=0.0
         Rate of missing cells per modality, met to the row. Modalities that a dict does not
         name have 0. A tabular modality is absent as a whole.
     missing_pattern : {"random", "never_all", "train_complete", "dependent"}, default="random"
@@ -258,7 +258,7 @@ def make_multimodal_regression(
         the first half of the rows; or with odds that grow with the (first) target, by a factor of
         20 from the lowest to the highest.
     image_size : int, default=16
-        Side of pictures in pixels, from 4 to 512.
+        Side of images in pixels, from 4 to 512.
     return_latent : bool, default=False
         Whether to return a Bunch that holds the latents too.
     random_state : int, RandomState instance or None, default=None
@@ -308,7 +308,7 @@ def make_multimodal_regression(
         n_nuisance=n_nuisance,
         noise=noise,
         target_noise=target_noise,
-        missing=missing,
+        missing_rate=missing_rate,
         missing_pattern=missing_pattern,
         image_size=image_size,
         random_state=random_state,
@@ -330,7 +330,7 @@ def build_dataset(
     n_nuisance: int,
     noise: float | Mapping[str, float],
     target_noise: float,
-    missing: float | Mapping[str, float],
+    missing_rate: float | Mapping[str, float],
     missing_pattern: str,
     image_size: int,
     random_state: int | np.random.RandomState | None,
@@ -349,7 +349,7 @@ def build_dataset(
     names = tuple(kinds)
     factors = plan_factors(function, names, **shares)
     noises = _check_noise(function, noise, names)
-    rates = check_rates(function, missing, names, missing_pattern)
+    rates = check_rates(function, missing_rate, names, missing_pattern)
 
     # A generator for each part: what one part draws does not shift the others.
     seeds = check_random_state(random_state).randint(2**31 - 1, size=3 + len(names))

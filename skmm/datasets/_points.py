@@ -150,7 +150,7 @@ def make_point_clouds(
     stretch: float = 0.3,
     rotation: Literal["none", "vertical", "any"] = "any",
     features: Sequence[str] = (),
-    missing: float = 0.0,
+    missing_rate: float = 0.0,
     missing_pattern: Literal["random", "train_complete", "dependent"] = "random",
     return_parameters: bool = False,
     random_state: int | np.random.RandomState | None = None,
@@ -180,7 +180,7 @@ def make_point_clouds(
         What a point has beside its coordinates, in this order: ``"normals"``, three columns, the
         unit vector that leaves the surface, without noise; ``"intensity"``, one column, the
         cosine between surface and a beam from above, from 0 to 1, with noise.
-    missing : float, default=0.0
+    missing_rate : float, default=0.0
         Rate of missing clouds, met to the row.
     missing_pattern : {"random", "train_complete", "dependent"}, default="random"
         Which clouds are missing: any; none in the first half of the rows; or with odds that grow
@@ -227,7 +227,7 @@ def make_point_clouds(
     check_choice(function, "missing_pattern", missing_pattern, _PATTERNS)
     if not names:
         raise ValueError(f"{function}: shapes is empty. Name at least one of {list(SHAPES)}.")
-    rates = check_rates(function, missing, ("points",), missing_pattern)
+    rates = check_rates(function, missing_rate, ("points",), missing_pattern)
 
     # A generator for each part: what one part draws does not shift the others.
     seeds = check_random_state(random_state).randint(2**31 - 1, size=4)

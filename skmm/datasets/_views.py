@@ -17,7 +17,7 @@ def make_paired_views(
     n_private: int = 4,
     n_features: int = 20,
     noise: float = 0.2,
-    missing: float = 0.0,
+    missing_rate: float = 0.0,
     random_state: int | np.random.RandomState | None = None,
 ) -> Bunch:
     """Make rows of several views of one hidden vector, to be brought into one space.
@@ -39,7 +39,7 @@ def make_paired_views(
         Length of a view.
     noise : float, default=0.2
         Standard deviation of the noise on each feature.
-    missing : float, default=0.0
+    missing_rate : float, default=0.0
         Rate of missing cells in every view, met to the row.
     random_state : int, RandomState instance or None, default=None
         Draws everything. The same int gives the same views whatever is missing.
@@ -54,7 +54,7 @@ def make_paired_views(
     Examples
     --------
     >>> from skmm.datasets import make_paired_views
-    >>> views = make_paired_views(100, missing=0.1, random_state=0)
+    >>> views = make_paired_views(100, missing_rate=0.1, random_state=0)
     >>> list(views.data), int(views.data["view_0"].isna().sum()), views.latent.shape
     (['view_0', 'view_1'], 10, (100, 6))
     """
@@ -66,7 +66,7 @@ def make_paired_views(
     n_features = check_integer(function, "n_features", n_features, 1)
     noise = check_real(function, "noise", noise, 0)
     names = tuple(f"view_{view}" for view in range(n_views))
-    rates = check_rates(function, missing, names, "random")
+    rates = check_rates(function, missing_rate, names, "random")
     rng = check_random_state(random_state)
     latent = rng.normal(size=(n_samples, n_latent))
     columns = {}

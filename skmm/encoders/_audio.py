@@ -1,4 +1,4 @@
-"""Sounds to vectors."""
+"""Audio clips to vectors."""
 
 import copy
 import json
@@ -26,7 +26,7 @@ from skmm._constraints import (
     StrOptions,
 )
 from skmm._frame._column import Column
-from skmm.backbones import MFCC, Backbone, SoundCNN, SoundModule
+from skmm.backbones import MFCC, AudioCNN, AudioModule, Backbone
 from skmm.encoders._cell_encoder import Augment, CellEncoder, Dtype, FineTune, ModelName, OnError
 from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
 from skmm.encoders._engines._fine_tuned import TunedEngine
@@ -45,12 +45,12 @@ _DECODERS = ("av", "scipy", "soundfile")
 
 
 class AudioEncoder(CellEncoder):
-    """Encode sounds with cepstral coefficients, a pretrained model or a small network.
+    """Encode audio clips with cepstral coefficients, a pretrained model or a small network.
 
     A cell is a path, the bytes of a file, or an array of float, int16 or int32 samples, of shape
     ``(n_samples,)`` or ``(n_samples, n_channels)``. Files are wav, flac, ogg, mp3 and whatever
-    else soundfile reads (extra ``audio``); m4a, aac and the sound of a video need PyAV (extra
-    ``video``). Channels are averaged, and every sound is brought to the rate that the model wants.
+    else soundfile reads (extra ``audio``); m4a, aac and the audio track of a video need PyAV (extra
+    ``video``). Channels are averaged, and every audio clip is brought to the rate that the model wants.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class AudioEncoder(CellEncoder):
         - ``"mfcc"``: mel-frequency cepstral coefficients and their differences. Nothing is
           trained and nothing downloaded.
         - a folder, the name of packaged weights (``"whisper-tiny.en"``, the encoder of a speech
-          recogniser; ``"ge2e"``, which tells speakers apart) or a name on the Hugging Face hub
+          recognizer; ``"ge2e"``, which tells speakers apart) or a name on the Hugging Face hub
           (extra ``hub``), looked for in this order: wav2vec 2.0 and its like, HuBERT, WavLM,
           the encoder of Whisper, AST, or the audio half of CLAP, from safetensors. Frozen,
           unless ``fine_tune`` says otherwise.
@@ -69,7 +69,7 @@ class AudioEncoder(CellEncoder):
           then dropped, or without ``y`` by reconstructing the spectrogram in small.
         - an ``nn.Module``, trained like ``"cnn"``: from floats ``(n, n_samples)`` at 16 kHz to
           ``(n, width)`` or ``(n, n_tokens, width)``. ``n_samples`` is that of the longest
-          training sound; others are padded with silence or cut.
+          training audio; others are padded with silence or cut.
     pooling : {"auto", "mean", "max", "statistics", "pooler"}, default="auto"
         How the frames of ``"mfcc"`` or of a pretrained model become one vector. ``"statistics"``
         puts mean and standard deviation side by side, which doubles the width; ``"pooler"`` is
@@ -83,14 +83,14 @@ class AudioEncoder(CellEncoder):
     window : float, default=30.0
         Seconds that go through a frozen model at once, unless it takes less. A longer recording
         is read and encoded window by window, and never lies in memory as a whole.
-        ``"whisper-tiny.en"`` pads every sound to this length: 30 s as in its training, a few
-        seconds for short sounds in a fraction of the time. What is trained here, from scratch
+        ``"whisper-tiny.en"`` pads every audio clip to this length: 30 s as in its training, a few
+        seconds for short audio clips in a fraction of the time. What is trained here, from scratch
         or by ``fine_tune``, hears the first window of a recording.
     fine_tune : {"frozen", "last", "lora", "full"} or int, default="frozen"
         Which weights of a pretrained model are trained, inside a joint fusion with its head or
         alone with ``y`` through a linear head that is then dropped:
 
-        - ``"frozen"``: none; sounds are encoded once and their vectors stored;
+        - ``"frozen"``: none; audio clips are encoded once and their vectors stored;
         - ``"last"``, or a number: the last layer of its transformer, or so many. What lies
           below stays frozen, is encoded once and stored, so an epoch costs only the top. WavLM
           and CLAP cannot be cut so, nor can ``"ge2e"``;
@@ -102,21 +102,21 @@ class AudioEncoder(CellEncoder):
         Parameters of ``peft.LoraConfig`` for ``"lora"``; rank 8, ``lora_alpha`` 16 and all
         linear layers of the transformer if not told.
     augment : callable, default=None
-        Changes a sound in training, as ``augment(cell, rng)`` with a numpy ``Generator``, anew
+        Changes an audio clip in training, as ``augment(cell, rng)`` with a numpy ``Generator``, anew
         in each epoch; ``cell`` is an array (n_samples,), float32, and so is what comes back. A
         pretrained model hears of it what fits into a window. Prediction never sees it. A frozen
         model takes none.
     n_components : int, default=128
         Width of the vectors of ``"cnn"``.
     max_epochs : int, default=10
-        Passes over the training sounds when a network is trained alone.
+        Passes over the training audio clips when a network is trained alone.
     learning_rate : float, default=1e-3
         Step size when a network is trained alone. Pretrained weights take smaller steps: 5e-5
         for the last layers, 2e-5 for all, 2e-4 for adapters.
     batch_size : int, default=16
         Windows that go through the model at once.
     on_error : {"raise", "missing"}, default="raise"
-        What to do with an unreadable sound: raise ``MediaDecodeError`` with its row and column,
+        What to do with an unreadable audio: raise ``MediaDecodeError`` with its row and column,
         or warn and count it as absent.
     device : str, default="auto"
         Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
@@ -146,8 +146,8 @@ class AudioEncoder(CellEncoder):
 
     Notes
     -----
-    A sound without samples, with NaN or infinite values, or with less than its header declares
-    is unreadable. As a sequence (``transform_sequence``) a sound is one token a frame; with
+    An audio clip without samples, with NaN or infinite values, or with less than its header declares
+    is unreadable. As a sequence (``transform_sequence``) an audio clip is one token a frame; with
     ``pooling="statistics"`` the frame's distance from the mean frame stands behind it.
 
     References
@@ -267,10 +267,10 @@ class AudioEncoder(CellEncoder):
         if isinstance(self.model, nn.Module):
             # A copy: training must not touch the parameter.
             n_samples = max(len(cell) for cell in cells)
-            network = SoundModule(copy.deepcopy(self.model), n_samples=n_samples)
+            network = AudioModule(copy.deepcopy(self.model), n_samples=n_samples)
             network.measure(cells[0])
             return network
-        return SoundCNN(self.n_components)
+        return AudioCNN(self.n_components)
 
     def _read(self, cell: object) -> Any:
         return self._heard(read_audio(cell, **self._target()))

@@ -56,7 +56,7 @@ class CellEncoder(BaseEncoder):
     modality: ClassVar[str]
     # Text is read at once, to sort it by length; media are read batch by batch.
     reads_ahead: ClassVar[bool] = False
-    # A number is no picture: scikit-learn's matrices are not input of encoders of media.
+    # A number is no image: scikit-learn's matrices are not input of encoders of media.
     takes_numbers: ClassVar[bool] = True
     # Cells that are looked up together. Sorting by length wants many, memory wants few.
     portion: ClassVar[int] = 1024

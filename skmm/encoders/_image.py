@@ -1,4 +1,4 @@
-"""Pictures to vectors."""
+"""Images to vectors."""
 
 import copy
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from skmm._constraints import (
 )
 from skmm._frame._column import Column
 from skmm._frame._types import CellColumn
-from skmm.backbones import Backbone, FrameEncoder, PictureCNN, PictureModule
+from skmm.backbones import Backbone, FrameEncoder, ImageCNN, ImageModule
 from skmm.backbones._image_cnn import resized
 from skmm.encoders._cell_encoder import Augment, CellEncoder, Dtype, FineTune, ModelName, OnError
 from skmm.encoders._engines._base import Engine
@@ -35,10 +35,10 @@ from skmm.encoders._store._store import StoreLike
 from skmm.exceptions import CellTypeError
 from skmm.readers import (
     digest_image,
-    digest_pictures,
-    is_pictures,
+    digest_image_list,
+    is_image_list,
     load_image,
-    load_pictures,
+    load_image_list,
     read_image,
 )
 
@@ -46,28 +46,28 @@ __all__ = ["ImageEncoder"]
 
 
 class ImageEncoder(CellEncoder):
-    """Encode pictures with a pretrained vision model or a small network.
+    """Encode images with a pretrained vision model or a small network.
 
-    A cell is a path, the bytes of a file, a PIL image, or an array: grey ``(height, width)``
-    or colour ``(height, width, 3 or 4)``, uint8, uint16, or float in [0, 1]. Transparency is
+    A cell is a path, the bytes of a file, a PIL image, or an array: gray ``(height, width)``
+    or color ``(height, width, 3 or 4)``, uint8, uint16, or float in [0, 1]. Transparency is
     laid over white, the camera's rotation is applied, 16 bits are scaled to 8.
 
-    A cell may also be a list of pictures, such as all photos of a house. Its vector is the mean
-    of theirs; as a sequence it has one token for each picture. Where any cell seen in ``fit`` is
-    a list, a cell that holds a single picture counts as a list of one.
+    A cell may also be a list of images, such as all photos of a house. Its vector is the mean
+    of theirs; as a sequence it has one token for each image. Where any cell seen in ``fit`` is
+    a list, a cell that holds a single image counts as a list of one.
 
     Parameters
     ----------
     model : str, path or nn.Module, default="efficientnet-lite0"
-        What looks at the picture:
+        What looks at the image:
 
         - a folder, the name of packaged weights (extra ``weights``) or a name on the
           Hugging Face hub (extra ``hub``), looked for in this order: any vision model that
           ``transformers`` loads from safetensors. Frozen, unless ``fine_tune`` says otherwise.
         - ``"cnn"``: a small residual network, trained from scratch: inside a joint fusion
           with its head, alone with ``y`` through a linear head that is then dropped, or
-          without ``y`` by reconstructing the picture in small.
-        - an ``nn.Module``, trained like ``"cnn"``: from float pictures
+          without ``y`` by reconstructing the image in small.
+        - an ``nn.Module``, trained like ``"cnn"``: from float images
           ``(n, 3, image_size, image_size)`` in [0, 1] to ``(n, width)``,
           ``(n, n_tokens, width)`` or ``(n, width, height, width)``.
     pooling : {"auto", "mean", "max", "cls", "pooler"}, default="auto"
@@ -83,7 +83,7 @@ class ImageEncoder(CellEncoder):
         Which weights of a pretrained model are trained, inside a joint fusion with its head or
         alone with ``y`` through a linear head that is then dropped:
 
-        - ``"frozen"``: none; pictures are encoded once and their vectors stored;
+        - ``"frozen"``: none; images are encoded once and their vectors stored;
         - ``"last"``, or a number: the last block of its transformer, or stage of its
           convolutions, or so many. What lies below stays frozen, is encoded once and stored,
           so an epoch costs only the top;
@@ -95,23 +95,23 @@ class ImageEncoder(CellEncoder):
         Parameters of ``peft.LoraConfig`` for ``"lora"``; rank 8, ``lora_alpha`` 16 and all
         linear layers of the transformer if not told.
     augment : callable, default=None
-        Changes a picture in training, as ``augment(cell, rng)`` with a numpy ``Generator``,
+        Changes an image in training, as ``augment(cell, rng)`` with a numpy ``Generator``,
         anew in each epoch; ``cell`` is an array (height, width, 3), uint8, and so is what comes
         back. Prediction never sees it. A frozen model takes none.
     image_size : int, default=64
-        Height and width in pixels to which pictures are brought for a network that is trained
+        Height and width in pixels to which images are brought for a network that is trained
         here. A pretrained model has its own.
     n_components : int, default=128
         Width of the vectors of ``"cnn"``.
     max_epochs : int, default=10
-        Passes over the training pictures when a network is trained alone.
+        Passes over the training images when a network is trained alone.
     learning_rate : float, default=1e-3
         Step size when a network is trained alone. Pretrained weights take smaller steps: 5e-5
         for the last blocks, 2e-5 for all, 2e-4 for adapters.
     batch_size : int, default=32
-        Pictures that go through the model at once.
+        Images that go through the model at once.
     on_error : {"raise", "missing"}, default="raise"
-        What to do with an unreadable picture: raise ``MediaDecodeError`` with its row and
+        What to do with an unreadable image: raise ``MediaDecodeError`` with its row and
         column, or warn and count it as absent.
     device : str, default="auto"
         Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
@@ -257,8 +257,8 @@ class ImageEncoder(CellEncoder):
     def _untrained_engine(self, columns: list[Column]) -> TrainedEngine:
         if self._is_tuned and self._takes_lists:
             raise ValueError(
-                f"{type(self).__name__}: fine_tune={self.fine_tune!r} is for single pictures, and"
-                " a cell holds a list of them. Use fine_tune='frozen', or one picture a cell."
+                f"{type(self).__name__}: fine_tune={self.fine_tune!r} is for single images, and"
+                " a cell holds a list of them. Use fine_tune='frozen', or one image a cell."
             )
         engine = super()._untrained_engine(columns)
         if isinstance(engine, TunedEngine):
@@ -266,10 +266,10 @@ class ImageEncoder(CellEncoder):
         return engine
 
     def _make_backbone(self, cells: Sequence[Any]) -> Backbone:
-        network: Any = PictureCNN(image_size=self.image_size, n_components=self.n_components)
+        network: Any = ImageCNN(image_size=self.image_size, n_components=self.n_components)
         if isinstance(self.model, nn.Module):
             # A copy: training must not touch the parameter.
-            network = PictureModule(copy.deepcopy(self.model), image_size=self.image_size)
+            network = ImageModule(copy.deepcopy(self.model), image_size=self.image_size)
             network.measure(cells[0][0] if self._takes_lists else cells[0])
         return FrameEncoder(network) if self._takes_lists else network
 
@@ -277,38 +277,40 @@ class ImageEncoder(CellEncoder):
         columns = super()._check_columns(X, reset=reset)
         if reset:
             self._takes_lists = any(
-                is_pictures(cell) for column in columns for cell in column.values[~column.missing]
+                is_image_list(cell) for column in columns for cell in column.values[~column.missing]
             )
         return columns
 
     def _read(self, cell: object) -> Any:
-        if self._takes_lists or is_pictures(cell):
+        if self._takes_lists or is_image_list(cell):
             return self._read_with_digest(cell)[1]
         return read_image(cell, draft=self._draft_size())
 
     def _digest(self, cell: object) -> bytes:
         return (
-            digest_pictures(cast(Sequence[Any], cell)) if is_pictures(cell) else digest_image(cell)
+            digest_image_list(cast(Sequence[Any], cell))
+            if is_image_list(cell)
+            else digest_image(cell)
         )
 
     def _read_with_digest(self, cell: object) -> tuple[bytes, Any]:
         draft = self._draft_size()
-        if not is_pictures(cell):
-            digest, picture = load_image(cell, draft=draft)
-            return digest, [picture] if self._takes_lists else picture
+        if not is_image_list(cell):
+            digest, image = load_image(cell, draft=draft)
+            return digest, [image] if self._takes_lists else image
         if not self._takes_lists:
             raise CellTypeError(
-                "Cannot read a list of pictures after fit has seen single ones alone. Fit on a"
-                " column in which a cell is a list, if only of one picture."
+                "Cannot read a list of images after fit has seen single ones alone. Fit on a"
+                " column in which a cell is a list, if only of one image."
             )
-        digest, pictures = load_pictures(cast(Sequence[Any], cell), draft=draft)
-        return digest, resized(pictures, self.image_size) if self._is_from_scratch else pictures
+        digest, images = load_image_list(cast(Sequence[Any], cell), draft=draft)
+        return digest, resized(images, self.image_size) if self._is_from_scratch else images
 
     def _reading(self) -> dict[str, Any]:
         return {"draft": self._draft_size()}
 
     def _draft_size(self) -> int | None:
-        """Side in pixels that a decoded picture must have at least; None decodes in full."""
+        """Side in pixels that a decoded image must have at least; None decodes in full."""
         if not self.draft:
             return None
         return self.image_size if self._is_from_scratch else self._image_side

@@ -23,7 +23,7 @@ from skmm._constraints import (
     StrOptions,
 )
 from skmm._frame._column import Column
-from skmm.backbones import Backbone, CloudInputs, PointDescriptor, PointModule, PointNet
+from skmm.backbones import Backbone, PointCloudInputs, PointCloudModule, PointDescriptor, PointNet
 from skmm.encoders._cell_encoder import CellEncoder, OnError
 from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
 from skmm.encoders._pass import Place, first_readable
@@ -41,7 +41,7 @@ class PointCloudEncoder(CellEncoder):
     """Encode point clouds by their geometry or with a small network.
 
     A cell is an array or list of lists ``(n_points, 3 + n_features)``: x, y and z of each point,
-    then any further numbers (intensity, colour). Or it is a path or the bytes of a file: NPY,
+    then any further numbers (intensity, color). Or it is a path or the bytes of a file: NPY,
     text with a point a line, and with the extra ``points`` PLY, PCD, OBJ, OFF and STL; their
     format is told from their content. A mesh stands for ``n_points`` points of its surface.
 
@@ -54,7 +54,7 @@ class PointCloudEncoder(CellEncoder):
     model : {"geometric", "pointnet"} or nn.Module, default="geometric"
         What looks at the cloud:
 
-        - ``"geometric"``: statistics of the neighbourhoods of its points at several scales, the
+        - ``"geometric"``: statistics of the neighborhoods of its points at several scales, the
           distribution of the distances between them, its extents. Nothing is trained.
         - ``"pointnet"``: a PointNet with its alignment nets, trained from scratch: inside a joint
           fusion with its head, alone with ``y`` through a linear head that is then dropped, or
@@ -69,8 +69,8 @@ class PointCloudEncoder(CellEncoder):
     rotation_invariant : bool, default=False
         Whether vectors stay the same when a cloud is turned, to be used where its direction means
         nothing. ``"geometric"`` then leaves out what turns with it. A network is given, in place
-        of the coordinates of a point, its distance from the centre and 18 numbers on its
-        neighbourhood. Features count as they are: leave out normals, which turn.
+        of the coordinates of a point, its distance from the center and 18 numbers on its
+        neighborhood. Features count as they are: leave out normals, which turn.
     center : bool, default=True
         Whether the position of a cloud is left out.
     scale : bool, default=True
@@ -220,10 +220,10 @@ class PointCloudEncoder(CellEncoder):
         )
 
     def _make_backbone(self, cells: Sequence[np.ndarray]) -> Backbone:
-        inputs = CloudInputs(n_points=self.n_points, **self._invariances()).fit(cells)
+        inputs = PointCloudInputs(n_points=self.n_points, **self._invariances()).fit(cells)
         if isinstance(self.model, nn.Module):
             # A copy: training must not touch the parameter.
-            network = PointModule(copy.deepcopy(self.model), inputs)
+            network = PointCloudModule(copy.deepcopy(self.model), inputs)
             network.measure(cells[0])
             return network
         return PointNet(inputs, n_components=self.n_components)

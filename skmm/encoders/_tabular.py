@@ -46,7 +46,7 @@ class TabularEncoder(BaseEncoder):
     Parameters
     ----------
     model : {"onehot", "tokens"}, default="onehot"
-        - ``"onehot"``: standardised numbers and one-hot categories, and for each column with
+        - ``"onehot"``: standardized numbers and one-hot categories, and for each column with
           missing cells in training an indicator of them. Nothing is trained.
         - ``"tokens"``: one learned token per column and attention among them, trained from
           scratch: inside a joint fusion with its head, alone with ``y`` through a linear head
@@ -277,9 +277,9 @@ class TabularEncoder(BaseEncoder):
         missing = np.isnan(numbers)
         counts = np.maximum((~missing).sum(axis=0), 1)
         self._mean = np.where(missing, 0.0, numbers).sum(axis=0) / counts
-        centred = np.where(missing, 0.0, numbers - self._mean)
-        scale = np.sqrt((centred**2).sum(axis=0) / counts)
-        # As in StandardScaler: what is constant up to rounding is only centred.
+        centered = np.where(missing, 0.0, numbers - self._mean)
+        scale = np.sqrt((centered**2).sum(axis=0) / counts)
+        # As in StandardScaler: what is constant up to rounding is only centered.
         tiny = 10 * np.finfo(np.float64).eps * np.maximum(np.abs(self._mean), 1.0)
         self._scale = np.where(scale > tiny, scale, 1.0)
         self._marked = [column.missing.any() for column in columns]
@@ -289,7 +289,7 @@ class TabularEncoder(BaseEncoder):
             n_values = len(self._mean) + sum(len(c) for c in self._table.categories)
             self.n_outputs_ = n_values + sum(map(int, self._marked))
 
-    def _standardised(self, columns: list[Column]) -> np.ndarray:
+    def _standardized(self, columns: list[Column]) -> np.ndarray:
         values = (self._table.numbers(columns) - self._mean) / self._scale
         # In fit the column may have been nearly constant: what is far away stays a number.
         clipped: np.ndarray = np.clip(values, -_LARGEST, _LARGEST)
@@ -297,7 +297,7 @@ class TabularEncoder(BaseEncoder):
 
     def _blocks(self, columns: list[Column]) -> list[np.ndarray]:
         """One block of outputs per input column."""
-        numbers, codes = self._standardised(columns), self._table.codes(columns)
+        numbers, codes = self._standardized(columns), self._table.codes(columns)
         blocks, number, category = [], 0, 0
         for is_number, marked, column in zip(
             self._table.is_number, self._marked, columns, strict=True
@@ -326,7 +326,7 @@ class TabularEncoder(BaseEncoder):
 
     def _tensors(self, columns: list[Column]) -> dict[str, torch.Tensor]:
         return {
-            "numbers": torch.from_numpy(self._standardised(columns).astype(np.float32)),
+            "numbers": torch.from_numpy(self._standardized(columns).astype(np.float32)),
             "categories": torch.from_numpy(self._table.codes(columns)),
         }
 

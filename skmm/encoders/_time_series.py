@@ -38,7 +38,7 @@ class TimeSeriesEncoder(CellEncoder):
     ``(n_timestamps,)`` or ``(n_timestamps, n_channels)``. Series may differ in length, not in
     their number of channels. An index is not used: timestamps count as evenly spaced.
 
-    Every model standardises the channels by the training cells and interpolates NaN linearly
+    Every model standardizes the channels by the training cells and interpolates NaN linearly
     in time, before the first and after the last known value by that value; a channel without
     any value is at its training mean. A series without timestamps, with nothing but NaN, or
     with an infinite value is unreadable.
@@ -54,7 +54,7 @@ class TimeSeriesEncoder(CellEncoder):
           inside a joint fusion with its head, alone with ``y`` through a linear head that is
           then dropped, or without ``y`` by reconstructing the series in 16 segments.
         - ``"gru"``: a bidirectional GRU, trained like ``"inception"``.
-        - an ``nn.Module``, trained like ``"inception"``: from standardised floats
+        - an ``nn.Module``, trained like ``"inception"``: from standardized floats
           ``(n, n_timestamps, n_channels)`` to ``(n, width)`` or ``(n, n_tokens, width)``. It
           is given series of one length at a time, so it never meets padding.
     n_kernels : int, default=10_000

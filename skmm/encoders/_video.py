@@ -25,7 +25,7 @@ from skmm._constraints import (
 )
 from skmm._environment._device import resolve_device
 from skmm._frame._column import Column
-from skmm.backbones import Backbone, FrameEncoder, PictureCNN, PictureModule
+from skmm.backbones import Backbone, FrameEncoder, ImageCNN, ImageModule
 from skmm.backbones._image_cnn import resized
 from skmm.encoders._cell_encoder import Augment, CellEncoder, Dtype, FineTune, ModelName, OnError
 from skmm.encoders._engines._base import Engine
@@ -48,8 +48,8 @@ class VideoEncoder(CellEncoder):
 
     A cell is a path or the bytes of a video file in any format that FFmpeg reads (extra
     ``video``), an array of frames ``(n_frames, height, width, 1 or 3 or 4)``, uint8, uint16 or
-    float in [0, 1], or a list of pictures as ImageEncoder takes them. A still picture is a video
-    of one frame; a stack of slices is a video of grey frames. The sound of the same file is
+    float in [0, 1], or a list of images as ImageEncoder takes them. A still image is a video
+    of one frame; a stack of slices is a video of gray frames. The audio clip of the same file is
     another modality: give its column to an AudioEncoder too.
 
     A file is decoded from its start, a frame at a time, and of the frames only those that are
@@ -69,7 +69,7 @@ class VideoEncoder(CellEncoder):
           scratch: inside a joint fusion with its head, alone with ``y`` through a linear head
           that is then dropped, or without ``y`` by reconstructing the first, the middle and the
           last frame in small.
-        - an ``nn.Module``, trained like ``"cnn"`` and in its place: from float pictures
+        - an ``nn.Module``, trained like ``"cnn"`` and in its place: from float images
           ``(n, 3, image_size, image_size)`` in [0, 1] to ``(n, width)``,
           ``(n, n_tokens, width)`` or ``(n, width, height, width)``.
     sampling : {"uniform", "rate", "keyframes"}, default="uniform"
@@ -331,17 +331,17 @@ class VideoEncoder(CellEncoder):
             raise ValueError(
                 f"{name}: fine_tune={self.fine_tune!r} trains {str(self.model)!r} on one clip of"
                 f" each video, and sampling={self.sampling!r} gives several. Use"
-                " sampling='uniform', fine_tune='frozen', or a model of single pictures."
+                " sampling='uniform', fine_tune='frozen', or a model of single images."
             )
         return make_tuned(self, "video", device)
 
     def _make_backbone(self, cells: Sequence[list[np.ndarray]]) -> Backbone:
         if isinstance(self.model, nn.Module):
             # A copy: training must not touch the parameter.
-            own = PictureModule(copy.deepcopy(self.model), image_size=self.image_size)
+            own = ImageModule(copy.deepcopy(self.model), image_size=self.image_size)
             own.measure(cells[0][0])
             return FrameEncoder(own, temporal_pooling=self.temporal_pooling)
-        network = PictureCNN(image_size=self.image_size, n_components=self.n_components)
+        network = ImageCNN(image_size=self.image_size, n_components=self.n_components)
         return FrameEncoder(network, temporal_pooling=self.temporal_pooling)
 
     def _read(self, cell: object) -> Any:

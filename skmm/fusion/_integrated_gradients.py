@@ -18,7 +18,7 @@ __all__ = ["Integrated", "integrate"]
 
 _N_MOVES = 2  # more only crowd the places
 _SPREAD = 0.3
-_GREY = 127.5  # pixels are numbers from 0 to 255
+_GRAY = 127.5  # pixels are numbers from 0 to 255
 
 
 class Integrated(NamedTuple):
@@ -105,7 +105,7 @@ def integrate(
 def _knots(answer: Callable[[Tensor], Tensor], n_rows: int, n_steps: int) -> Tensor:
     """Places along the way of each row, (n_rows, n_steps + 1), from 0 to 1.
 
-    Nearly all of the change may happen in a thousandth of the way, behind a normalisation or where
+    Nearly all of the change may happen in a thousandth of the way, behind a normalization or where
     a probability jumps. So the places are moved until about the same happens between any two of
     them; a part of them stays spread, to meet what was not seen.
     """
@@ -157,7 +157,7 @@ def _way(module: JointModule, batch: Batch, modality: str) -> _Way:
         return _from_embedding(module, batch, modality)
     pixels = column.inputs[key].dtype == torch.uint8
     read = column.inputs[key].to(torch.float32)
-    start = torch.full_like(read, _GREY if pixels else 0.0)
+    start = torch.full_like(read, _GRAY if pixels else 0.0)
 
     def of_inputs(shares: Tensor) -> _Point:
         point = (start + _beside(shares, read) * (read - start)).requires_grad_()

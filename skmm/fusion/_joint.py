@@ -475,8 +475,8 @@ class BaseJointFusion(
             One for each row, None where it lacks the modality: ``scores``, ndarray of shape
             (n_tokens,) or, over the pixels of a trained encoder, (height, width); ``prediction``
             and ``base``, the answer to the row and to the baseline, whose difference the scores
-            sum to; ``target``, int. The baseline is the mean of standardised features, or zeros
-            (grey pixels, embeddings of zero) in front of an encoder that is trained here.
+            sum to; ``target``, int. The baseline is the mean of standardized features, or zeros
+            (gray pixels, embeddings of zero) in front of an encoder that is trained here.
         """
         self._check_modality(modality)
         rows: list[Integrated | None] = []

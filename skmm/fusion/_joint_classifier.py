@@ -43,7 +43,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     ``y`` holds a class for each row, or is a matrix of 0 and 1 that says which labels a row has
     (sigmoid outputs; scored as everywhere in scikit-learn by rows that are right in every label).
 
-    Features of frozen encoders, tables and passed-through columns are standardised and go in
+    Features of frozen encoders, tables and passed-through columns are standardized and go in
     as they are, encoded once. An encoder whose model is trained from scratch (``"cnn"``,
     ``"gru"``, ``"tokens"``, a module of your own) is trained with the network, from the raw
     cells. Absent modalities are masked: whatever stands in their place cannot reach the
@@ -98,7 +98,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         - ``"impute"``: its average token as a small network predicts it from the modalities
           that are there [5]_; its mean squared error over rows that have both is added to the
           loss, with weight 1, and trains that network alone;
-        - ``"zero"``: zeros, the average of standardised features, taken for present.
+        - ``"zero"``: zeros, the average of standardized features, taken for present.
     balance : {"gradient", "auxiliary"} or None, default=None
         What is done against a modality that is learned quickly and so ends the learning of the
         others. Either mode has a linear head for each modality, over its projection alone, in
@@ -203,7 +203,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     --------
     >>> from skmm import JointFusionClassifier, TextEncoder
     >>> from skmm.datasets import make_multimodal_classification
-    >>> X, y = make_multimodal_classification(n_samples=200, missing=0.1, random_state=0)
+    >>> X, y = make_multimodal_classification(n_samples=200, missing_rate=0.1, random_state=0)
     >>> fusion = JointFusionClassifier(
     ...     [("text", TextEncoder("tfidf", n_components=16), ["text"]),
     ...      ("table", "tabular", ["tabular_number_0", "tabular_number_1"])],

@@ -167,7 +167,7 @@ class JointFusionMultiTask(BaseJointFusion):
     >>> import pandas as pd
     >>> from skmm import JointFusionMultiTask, TextEncoder
     >>> from skmm.datasets import make_multimodal_classification
-    >>> X, y = make_multimodal_classification(n_samples=200, missing=0.1, random_state=0)
+    >>> X, y = make_multimodal_classification(n_samples=200, missing_rate=0.1, random_state=0)
     >>> targets = pd.DataFrame({"mood": y, "stars": 2.0 * y}, index=X.index)
     >>> targets.loc[X.index[:150], "mood"] = None  # few rows have both
     >>> fusion = JointFusionMultiTask(

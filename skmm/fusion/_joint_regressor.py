@@ -24,12 +24,12 @@ __all__ = ["JointFusionRegressor"]
 class JointFusionRegressor(RegressorMixin, BaseJointFusion):
     """Train one network over all modalities to predict one or several values.
 
-    Features of frozen encoders, tables and passed-through columns are standardised and go in
+    Features of frozen encoders, tables and passed-through columns are standardized and go in
     as they are, encoded once. An encoder whose model is trained from scratch (``"cnn"``,
     ``"gru"``, ``"tokens"``, a module of your own) is trained with the network, from the raw
     cells. Absent modalities are masked: whatever stands in their place cannot reach the
     output. Modality dropout hides modalities in training, so that a row may lack any of them
-    at prediction, also one that training never lacked. The target is standardised for training.
+    at prediction, also one that training never lacked. The target is standardized for training.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         - ``"impute"``: its average token as a small network predicts it from the modalities
           that are there [5]_; its mean squared error over rows that have both is added to the
           loss, with weight 1, and trains that network alone;
-        - ``"zero"``: zeros, the average of standardised features, taken for present.
+        - ``"zero"``: zeros, the average of standardized features, taken for present.
     balance : {"gradient", "auxiliary"} or None, default=None
         What is done against a modality that is learned quickly and so ends the learning of the
         others: ``"gradient"`` shortens the steps of the modality that is ahead [7]_,
@@ -87,7 +87,7 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         ``Trainer()``. A search reaches its parameters, also those of None, by names such as
         ``trainer__learning_rate``.
     loss : {"squared_error", "huber", "absolute_error"} or nn.Module, default="squared_error"
-        What the network is trained to make small, of the standardised target. ``"huber"`` is
+        What the network is trained to make small, of the standardized target. ``"huber"`` is
         linear beyond its parameter ``delta`` (1.0, in standard deviations of the target) [6]_.
         Of an ``nn.Module`` a copy is used: from outputs and target, ``(n, n_targets)`` both, to a
         loss for each row or number (``reduction="none"``).
@@ -146,7 +146,7 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
     --------
     >>> from skmm import JointFusionRegressor, TextEncoder
     >>> from skmm.datasets import make_multimodal_regression
-    >>> X, y = make_multimodal_regression(n_samples=200, missing=0.1, random_state=0)
+    >>> X, y = make_multimodal_regression(n_samples=200, missing_rate=0.1, random_state=0)
     >>> fusion = JointFusionRegressor(
     ...     [("text", TextEncoder("tfidf", n_components=16), ["text"]),
     ...      ("table", "tabular", ["tabular_number_0", "tabular_number_1"])],

@@ -103,7 +103,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
 
     @abstractmethod
     def _default_estimator(self) -> SupervisedEstimator:
-        """Estimator of a modality, over standardised features."""
+        """Estimator of a modality, over standardized features."""
 
     @abstractmethod
     def _default_final(self) -> SupervisedEstimator:
@@ -357,7 +357,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         Returns
         -------
         features : ndarray of shape (n_samples, n_features_out)
-            Votes (log-odds for classes, standardised values in regression; the prior where a
+            Votes (log-odds for classes, standardized values in regression; the prior where a
             modality is absent), then a marker per modality that is 1 where it is absent.
         """
         return self._stacked(self._votes(X))

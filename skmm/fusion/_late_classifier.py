@@ -32,7 +32,7 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
         classifier that takes the cells as they are. ``"auto"`` infers the modalities from the
         training frame.
     estimator : classifier, default=None
-        Cloned for every modality. None is a logistic regression over standardised features,
+        Cloned for every modality. None is a logistic regression over standardized features,
         whose penalty fits narrow and wide modalities alike.
     rule : {"stacking", "weighted", "mean", "vote", "max", "product"}, default="stacking"
         How votes become one: ``"stacking"`` fits ``final_estimator`` on them, ``"weighted"``

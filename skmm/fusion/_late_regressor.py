@@ -33,7 +33,7 @@ class LateFusionRegressor(RegressorMixin, BaseLateFusion):
         regressor that takes the cells as they are. ``"auto"`` infers the modalities from the
         training frame.
     estimator : regressor, default=None
-        Cloned for every modality. None is a ridge regression over standardised features,
+        Cloned for every modality. None is a ridge regression over standardized features,
         its penalty chosen by leave-one-out.
     rule : {"stacking", "weighted", "mean"}, default="stacking"
         How predictions become one: ``"stacking"`` fits ``final_estimator`` on them,
@@ -138,8 +138,8 @@ class LateFusionRegressor(RegressorMixin, BaseLateFusion):
         return np.array([np.average(y, weights=sample_weight)])
 
     def _target_spread(self, y: np.ndarray, sample_weight: np.ndarray | None) -> float:
-        centred = y - self._prior_[0]
-        return float(np.sqrt(np.average(centred**2, weights=sample_weight))) or 1.0
+        centered = y - self._prior_[0]
+        return float(np.sqrt(np.average(centered**2, weights=sample_weight))) or 1.0
 
     def _score_votes(self, y: np.ndarray, votes: np.ndarray) -> float:
         return float(r2_score(y, votes[:, 0]))

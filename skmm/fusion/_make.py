@@ -37,7 +37,7 @@ def make_multimodal_pipeline(
     modalities : list of (name, transformer, columns) or "auto", default="auto"
         As in the fusions; ``"auto"`` infers them from the frame in ``fit``.
     fusion : {"early", "late", "joint"}, default="early"
-        ``"early"``: features side by side, then a regularised linear model. ``"late"``: a
+        ``"early"``: features side by side, then a regularized linear model. ``"late"``: a
         linear model per modality, stacked. ``"joint"``: one network over all of them.
     random_state : int, RandomState instance or None, default=None
         Seed of whatever draws.

@@ -26,7 +26,7 @@ class ModalityPredictor:
     estimator : estimator
         Cloned; not used where the middle is a predictor.
     scales : bool
-        Whether features are standardised, as in ``EarlyFusion(scaling="block")``, before the
+        Whether features are standardized, as in ``EarlyFusion(scaling="block")``, before the
         estimator.
     seed : int
         For what has no ``random_state`` of its own.

@@ -110,7 +110,7 @@ def learn_weights(
     sample_weight : ndarray of shape (n_samples,) or None
         Weights of the rows.
     classes : bool
-        Whether to minimise log loss, else squared error.
+        Whether to minimize log loss, else squared error.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def learn_weights(
         weights = np.exp(logits - logits.max())
         mean = (own @ weights) / np.maximum(share @ weights, _SMALLEST)
         error = -np.log(np.maximum(mean, _SMALLEST)) if classes else (mean - y) ** 2 / unit
-        # The small pull towards equal weights decides where the data do not.
+        # The small pull toward equal weights decides where the data do not.
         return float(np.average(error, weights=row_weight) + 1e-4 * np.mean(logits**2))
 
     found = minimize(
@@ -157,7 +157,7 @@ def stack_features(
     prior : ndarray of shape (n_outputs,)
         Stands in for an absent vote.
     classes : bool
-        Whether votes are probabilities: their logarithms, centred, are then the features
+        Whether votes are probabilities: their logarithms, centered, are then the features
         (one per modality for two classes), in which independent evidence adds up.
     spread : float, default=1.0
         Standard deviation of the target: values become their distance from the prior in this

@@ -310,7 +310,7 @@ class FilmFusion(_ModuleStrategy):
 
 
 class BilinearFusion(_ModuleStrategy):
-    """Multiply every two modalities, by factorised bilinear pooling.
+    """Multiply every two modalities, by factorized bilinear pooling.
 
     Each pair gives weighted sums of all products of their units, whose weight matrices have a low
     rank [1]_. A 1 beside the units lets a modality speak alone too [2]_. From three modalities on

@@ -403,7 +403,7 @@ class LabelTarget(JointTarget):
 
 
 class ValueTarget(JointTarget):
-    """What a net's outputs mean, for one or several values a row: standardised targets.
+    """What a net's outputs mean, for one or several values a row: standardized targets.
 
     Parameters
     ----------
@@ -469,8 +469,8 @@ class ValueTarget(JointTarget):
     def tensor(self, encoded: np.ndarray) -> Tensor:
         """Target as the loss takes it."""
         # The scale belongs to the weights of the net: a net that goes on keeps it.
-        standardised = (encoded - self.mean) / self.scale
-        return torch.as_tensor(standardised, dtype=torch.float32)
+        standardized = (encoded - self.mean) / self.scale
+        return torch.as_tensor(standardized, dtype=torch.float32)
 
     def criterion(self) -> nn.Module:
         """Loss of each row and target."""

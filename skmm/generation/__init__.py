@@ -1,4 +1,4 @@
-"""From one modality to another: texts of images or sounds, images and series of texts."""
+"""From one modality to another: texts of images or audio clips, images and series of texts."""
 
 from skmm.generation._caption_generator import CaptionGenerator
 from skmm.generation._decoding import BeamSearch, GreedySearch, NucleusSampling

@@ -49,9 +49,9 @@ __all__ = ["CaptionGenerator"]
 
 
 class CaptionGenerator(BaseGenerator):
-    """Write a text for each row, from images, sounds, videos, series or anything encoded.
+    """Write a text for each row, from images, audio clips, videos, series or anything encoded.
 
-    Features of frozen encoders, tables and passed-through columns are standardised and encoded
+    Features of frozen encoders, tables and passed-through columns are standardized and encoded
     once; an encoder whose model is trained, from scratch (``"cnn"``, ``"gru"``, ...) or by its
     ``fine_tune``, is trained with the decoder. The decoder learns to give each token of the
     training texts from what is before it [1]_ and what it sees of the row, by attention over the
@@ -170,15 +170,15 @@ class CaptionGenerator(BaseGenerator):
 
     Examples
     --------
-    Vectors that say a colour and a size, and sentences about them:
+    Vectors that say a color and a size, and sentences about them:
 
     >>> import numpy as np
     >>> import pandas as pd
     >>> from skmm import CaptionGenerator, Trainer
     >>> rng = np.random.default_rng(0)
-    >>> colour, size = rng.integers(0, 3, 200), rng.integers(0, 2, 200)
-    >>> seen = np.column_stack([np.eye(3)[colour], size]) + 0.1 * rng.standard_normal((200, 4))
-    >>> words = np.array(["red", "green", "blue"])[colour], np.array(["small", "large"])[size]
+    >>> color, size = rng.integers(0, 3, 200), rng.integers(0, 2, 200)
+    >>> seen = np.column_stack([np.eye(3)[color], size]) + 0.1 * rng.standard_normal((200, 4))
+    >>> words = np.array(["red", "green", "blue"])[color], np.array(["small", "large"])[size]
     >>> y = [f"One {s} {c} thing." for c, s in zip(*words)]
     >>> X = pd.DataFrame({"camera": list(seen)})
     >>> captions = CaptionGenerator(

@@ -112,7 +112,7 @@ class BeamSearch(BaseDecoding):
     beam_size : int, default=5
         How many beginnings are kept.
     length_penalty : float, default=0.0
-        Log-likelihoods are compared divided by the number of tokens to this power. 0 favours
+        Log-likelihoods are compared divided by the number of tokens to this power. 0 favors
         short texts, 1 compares the mean of a token.
 
     See Also

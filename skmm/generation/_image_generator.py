@@ -45,7 +45,7 @@ _LOSSES = ("train_loss", "valid_loss", "discriminator_loss", "generator_loss", "
 class ImageGenerator(ImageScoreMixin, BaseGenerator):
     """Generate an image for each row, from a text, a category, numbers or anything encoded.
 
-    Features of frozen encoders, tables and passed-through columns are standardised and encoded
+    Features of frozen encoders, tables and passed-through columns are standardized and encoded
     once; an encoder whose model is trained, from scratch (``"cnn"``, ``"gru"``, ...) or by its
     ``fine_tune``, is trained with the network that generates. A joint-fusion strategy makes one
     vector of all modalities of a row: the condition under which a small network, trained from
@@ -66,7 +66,7 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         Height and width of the images in pixels, a multiple of 4. Training images are brought
         to it, whatever their proportions.
     mode : {"auto", "L", "RGB", "RGBA"}, default="auto"
-        Grey, colour, or colour with opacity; ``"auto"`` is the least that holds all training
+        Gray, color, or color with opacity; ``"auto"`` is the least that holds all training
         images. Where it drops the opacity, white shows through.
     strategy : str, FusionStrategy, nn.Module or callable, default="concat"
         How the modalities are fused, as in :class:`~skmm.fusion.JointFusionClassifier`.
@@ -140,7 +140,7 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
     See Also
     --------
     PretrainedImageGenerator : Takes a pipeline that is trained already.
-    skmm.metrics.make_picture_scorer : For ``cross_val_score`` and ``GridSearchCV``.
+    skmm.metrics.make_image_scorer : For ``cross_val_score`` and ``GridSearchCV``.
     CaptionGenerator : The way back, from images to texts.
     skmm.retrieval.CrossModalRetriever : Finds an image that is there instead of generating one.
 

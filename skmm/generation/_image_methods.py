@@ -197,7 +197,7 @@ class FlowMatching(BaseImageMethod):
         defaults : TrainingDefaults
             Those in the table of :class:`skmm.fusion.Trainer`.
         """
-        # The moving average of the weights regularizes, and decay pulls it towards zero.
+        # The moving average of the weights regularizes, and decay pulls it toward zero.
         return TrainingDefaults(batch_size=64, weight_decay=0.0, max_grad_norm=1.0)
 
     def make_module(
@@ -309,7 +309,7 @@ class FlowMatching(BaseImageMethod):
 class GAN(BaseImageMethod):
     """Generate in one step, by a network that a discriminator teaches.
 
-    The projection discriminator [1]_ with hinge loss, spectral normalisation [2]_, two step sizes
+    The projection discriminator [1]_ with hinge loss, spectral normalization [2]_, two step sizes
     [3]_ and, among what it should refuse, real images under the condition of another row [4]_. The
     ``method`` of :class:`ImageGenerator`, with the shorthand ``"gan"``.
 

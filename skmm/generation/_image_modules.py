@@ -181,7 +181,7 @@ class ImageGeneratorModule(nn.Module):
 # --- Flow matching: straight paths from noise to images, along the velocity of a network ---
 
 _ROWS_MEASURED = 1024
-_LEAST_SCALE = 1e-2  # of images that are all one colour; a grey level is 8e-3
+_LEAST_SCALE = 1e-2  # of images that are all one color; a gray level is 8e-3
 
 
 class FlowModule(ImageGeneratorModule):
@@ -226,7 +226,7 @@ class FlowModule(ImageGeneratorModule):
         self.register_buffer("scale", torch.ones(()))
 
     def measure(self, images: Tensor) -> None:
-        """Note mean colour and variance of the training images, which are learned without."""
+        """Note mean color and variance of the training images, which are learned without."""
         parts = torch.split(images, _ROWS_MEASURED)  # not all images as floats at once
         total = torch.stack([to_units(part).sum(dim=(0, 2, 3), keepdim=True) for part in parts])
         self.center = total.sum(dim=0) / (images.numel() / images.shape[1])

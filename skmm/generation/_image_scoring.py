@@ -15,7 +15,7 @@ from skmm._constraints import HasMethods, StrOptions, refuse_unused
 from skmm._frame._column import n_rows
 from skmm._frame._types import CellColumn, Frame
 from skmm.generation._image_targets import images_of_rows, to_user_images
-from skmm.metrics import make_picture_scorer
+from skmm.metrics import make_image_scorer
 from skmm.metrics._scorers import Alignment
 
 __all__ = ["ImageScoreMixin"]
@@ -76,16 +76,16 @@ class ImageScoreMixin(BaseEstimator, ABC):
                     f"{type(self).__name__}: scoring='alignment' needs alignment=, a fitted"
                     " estimator of skmm.alignment. Give one, or set scoring='frechet'."
                 )
-            return float(make_picture_scorer("alignment", alignment=self.alignment)(self, X, y))
+            return float(make_image_scorer("alignment", alignment=self.alignment)(self, X, y))
         owner = f"{type(self).__name__}.score"
         real = images_of_rows(y, n_rows(X), owner, image_size=self._size, mode=self.mode_)
-        # Of the size and the colours of generated ones: the rest they cannot have.
+        # Of the size and the colors of generated ones: the rest they cannot have.
         cells = np.full(len(real.known), None, dtype=object)
         images = list(to_user_images(real.pixels, self.mode_))
         for row, image in zip(np.flatnonzero(real.known), images, strict=True):
             cells[row] = image
         encoder = _fitted_encoder(self.feature_encoder, images)
-        return float(make_picture_scorer("frechet", encoder=encoder)(self, X, cells))
+        return float(make_image_scorer("frechet", encoder=encoder)(self, X, cells))
 
 
 def _fitted_encoder(encoder: Transformer | None, images: list[np.ndarray]) -> Transformer:

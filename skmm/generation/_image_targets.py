@@ -40,7 +40,7 @@ class TargetImages(NamedTuple):
     Attributes
     ----------
     pixels : ndarray of shape (n_known, n_colors, image_size, image_size), uint8
-        As networks learn them; colours of ``"RGBA"`` are those over black.
+        As networks learn them; colors of ``"RGBA"`` are those over black.
     known : ndarray of shape (n_rows,), bool
         Which rows have an image.
     mode : {"L", "RGB", "RGBA"}
@@ -129,8 +129,8 @@ def _resized(image: np.ndarray, image_size: int) -> np.ndarray:
 def _mode_of(over_white: np.ndarray, over_black: np.ndarray | None) -> str:
     if over_black is not None and not np.array_equal(over_white, over_black):
         return "RGBA"
-    grey = (over_white == over_white[..., :1]).all()
-    return "L" if grey else "RGB"
+    gray = (over_white == over_white[..., :1]).all()
+    return "L" if gray else "RGB"
 
 
 def _channels_first(over_white: np.ndarray, over_black: np.ndarray | None, mode: str) -> np.ndarray:
@@ -160,7 +160,7 @@ def to_user_images(pixels: np.ndarray, mode: str) -> np.ndarray:
     Returns
     -------
     images : ndarray of shape (n, height, width), or (n, height, width, 3 or 4), uint8
-        Colours of ``"RGBA"`` are no longer those over black.
+        Colors of ``"RGBA"`` are no longer those over black.
     """
     if mode == "L":
         return pixels[:, 0]

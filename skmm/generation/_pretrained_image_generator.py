@@ -52,7 +52,7 @@ class PretrainedImageGenerator(ImageScoreMixin, CallbackSupportMixin, BaseMultim
     image_size : int, default=512
         Height and width in pixels to which images are brought, best those of the pipeline.
     mode : {"auto", "L", "RGB"}, default="auto"
-        Grey or colour; ``"auto"`` is grey where the images given to ``fit`` are, else colour.
+        Gray or color; ``"auto"`` is gray where the images given to ``fit`` are, else color.
     n_steps : int, default=50
         Steps from noise to image.
     guidance_scale : float, default=7.5
@@ -181,7 +181,7 @@ class PretrainedImageGenerator(ImageScoreMixin, CallbackSupportMixin, BaseMultim
         X : DataFrame of shape (n_samples, n_columns)
             Cells; any row may lack its text.
         y : array-like of shape (n_samples,), default=None
-            Images, of which only their colours are used, for ``mode="auto"``.
+            Images, of which only their colors are used, for ``mode="auto"``.
 
         Returns
         -------
@@ -261,7 +261,7 @@ class PretrainedImageGenerator(ImageScoreMixin, CallbackSupportMixin, BaseMultim
                     n_steps=self.n_steps,
                     guidance_scale=self.guidance_scale,
                 )
-                # The size and the colours that were asked for, as of the images of a target.
+                # The size and the colors that were asked for, as of the images of a target.
                 own = images_of_rows(
                     images,
                     len(images),

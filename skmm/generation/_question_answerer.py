@@ -82,7 +82,7 @@ def _is_closed(answerer: "QuestionAnswerer") -> bool:
 class QuestionAnswerer(
     MethodsMixin, TrainedNetworkMixin, CallbackSupportMixin, BaseMultimodalEstimator
 ):
-    """Answer a question about an image, a sound, a series or anything encoded.
+    """Answer a question about an image, an audio clip, a series or anything encoded.
 
     A row holds a question, in a column of texts, and what it is about, in one modality or several.
     With a closed vocabulary an answer is a class: a network reads the question, cross-attention
@@ -200,17 +200,17 @@ class QuestionAnswerer(
 
     Examples
     --------
-    Things that have a colour and a size, and a question about one of the two:
+    Things that have a color and a size, and a question about one of the two:
 
     >>> import numpy as np
     >>> import pandas as pd
     >>> from skmm import QuestionAnswerer
     >>> rng = np.random.default_rng(0)
-    >>> colour, size, asked = rng.integers(0, 2, (3, 400))
-    >>> seen = np.column_stack([colour, size]) + 0.1 * rng.standard_normal((400, 2))
+    >>> color, size, asked = rng.integers(0, 2, (3, 400))
+    >>> seen = np.column_stack([color, size]) + 0.1 * rng.standard_normal((400, 2))
     >>> questions = np.where(asked, "how large is it?", "what color is it?")
     >>> X = pd.DataFrame({"camera": list(seen), "question": questions})
-    >>> y = np.where(asked, np.array(["small", "large"])[size], np.array(["red", "blue"])[colour])
+    >>> y = np.where(asked, np.array(["small", "large"])[size], np.array(["red", "blue"])[color])
     >>> triples = [("seen", "passthrough", ["camera"])]
     >>> options = {"n_components": 32, "max_epochs": 20, "random_state": 0}
     >>> answerer = QuestionAnswerer(triples, **options).fit(X[:300], y[:300])

@@ -28,9 +28,9 @@ __all__ = ["SeriesGenerator"]
 
 
 class SeriesGenerator(BaseGenerator):
-    """Generate a series for each row, from texts, images, sounds, tables or anything encoded.
+    """Generate a series for each row, from texts, images, audio clips, tables or anything encoded.
 
-    Features of frozen encoders, tables and passed-through columns are standardised and encoded
+    Features of frozen encoders, tables and passed-through columns are standardized and encoded
     once; an encoder whose model is trained, from scratch (``"gru"``, ``"cnn"``, ...) or by its
     ``fine_tune``, is trained with the decoder. The decoder first says how long the series is, and
     then gives all of its steps, each from its place and from what it sees of the row by attention
@@ -377,12 +377,12 @@ class SeriesGenerator(BaseGenerator):
                 f"{type(self).__name__}.score: none of n_samples={len(series)} rows of y has a"
                 " series. Give rows that have."
             )
-        true = [self._target.standardised(self._of_channels(own)) for own in known.values()]
+        true = [self._target.standardized(self._of_channels(own)) for own in known.values()]
         generated = self.predict(X)
         errors = 0.0
         for row, own in zip(known, true, strict=True):
             guess = generated[row].reshape(len(generated[row]), -1).astype(np.float64)
-            errors += squared_error(own, self._target.standardised(guess))
+            errors += squared_error(own, self._target.standardized(guess))
         values = np.concatenate(true)
         total = float(np.nansum((values - channel_means(values)) ** 2))
         if not total:

@@ -1,4 +1,4 @@
-"""The series of a target: read, standardised, and as arrays for the loss."""
+"""The series of a target: read, standardized, and as arrays for the loss."""
 
 from typing import Any
 
@@ -106,7 +106,7 @@ def _numbers(cell: Any, owner: str, row: int) -> np.ndarray:
 
 
 class SeriesTarget(Target):
-    """Series, of which the net gives standardised values behind a standardised length.
+    """Series, of which the net gives standardized values behind a standardized length.
 
     Attributes
     ----------
@@ -132,8 +132,8 @@ class SeriesTarget(Target):
         known = ~np.isnan(values)
         counts = np.maximum(known.sum(axis=0), 1)
         self.mean = np.where(known, values, 0.0).sum(axis=0) / counts
-        centred = np.where(known, values - self.mean, 0.0)
-        deviation = np.sqrt((centred**2).sum(axis=0) / counts)
+        centered = np.where(known, values - self.mean, 0.0)
+        deviation = np.sqrt((centered**2).sum(axis=0) / counts)
         constant = deviation <= 10 * np.finfo(np.float64).eps * np.abs(self.mean)
         self.scale = np.where(constant, 1.0, deviation)
         self.mean_known = known.sum() / len(series)
@@ -154,7 +154,7 @@ class SeriesTarget(Target):
         prior: np.ndarray = mean[: max(1, round(self.length_mean))]
         return prior
 
-    def standardised(self, series: np.ndarray) -> np.ndarray:
+    def standardized(self, series: np.ndarray) -> np.ndarray:
         """Values in deviations from the mean of their channel."""
         values: np.ndarray = (series - self.mean) / self.scale
         return values
@@ -164,7 +164,7 @@ class SeriesTarget(Target):
         target = np.full((len(series), 1 + self.longest, len(self.mean)), np.nan, dtype=np.float32)
         for row, own in enumerate(series):
             target[row, 0, 0] = (len(own) - self.length_mean) / (self.length_scale or 1.0)
-            target[row, 1 : 1 + len(own)] = self.standardised(own)
+            target[row, 1 : 1 + len(own)] = self.standardized(own)
         return target
 
     def lengths(self, outputs: np.ndarray, longest: int) -> np.ndarray:
@@ -188,7 +188,7 @@ class SeriesTarget(Target):
 
 
 def squared_error(true: np.ndarray, guess: np.ndarray) -> float:
-    """Of standardised series; each is zero behind its end, and NaN of the truth is left out."""
+    """Of standardized series; each is zero behind its end, and NaN of the truth is left out."""
     n = max(len(true), len(guess))
     sides = []
     for own in (true, guess):

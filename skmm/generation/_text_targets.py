@@ -116,7 +116,7 @@ class TextTokenizer:
         return self._ranks.get(pair, len(self._ranks))
 
     def _learn_merges(self, counts: Counter[str]) -> None:
-        """Join the most frequent pair of neighbours, again and again."""
+        """Join the most frequent pair of neighbors, again and again."""
         words = [(list(piece), count) for piece, count in sorted(counts.items())]
         pairs: Counter[_Pair] = Counter()
         places: defaultdict[_Pair, set[int]] = defaultdict(set)

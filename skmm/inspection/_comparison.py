@@ -93,9 +93,9 @@ class FusionReport:
         own = self.differences_["kind"] == _INSIDE
         self.against_best_ = self.differences_[own].iloc[0]
         self.pays_ = bool(self.against_best_["lower"] > 0)
-        self.verdict_ = " ".join([self._judgement(), *self._idle_modalities()])
+        self.verdict_ = " ".join([self._judgment(), *self._idle_modalities()])
 
-    def _judgement(self) -> str:
+    def _judgment(self) -> str:
         best = self.against_best_
         if self.pays_:
             opening = "Fusion pays"

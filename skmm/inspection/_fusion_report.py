@@ -130,7 +130,7 @@ def fusion_report(
     .. math:: \left(\frac{1}{J} + \frac{n_\mathrm{test}}{n_\mathrm{train}}\right) s^2 ,
 
     with :math:`J - 1` degrees of freedom [1]_. It is an approximation: of two learners that are
-    equally good it saw a difference in 1 % (linear) to 5 % (nearest neighbour) of simulated runs
+    equally good it saw a difference in 1 % (linear) to 5 % (nearest neighbor) of simulated runs
     over 5 folds, and in 4 to 10 % over 6 times 5 folds, where the plain interval did in 5 to 14 %
     and in 45 to 58 %. Each interval stands for itself. Who looks through all rows for a
     difference should take ``p_holm``, which is adjusted for their number [2]_; ``"best single"``

@@ -17,9 +17,9 @@ from skmm.readers import read_audio, read_image, read_series, read_text, read_vi
 __all__ = ["KINDS", "Parts", "kind_of_cell", "parts_of"]
 
 KINDS = ("text", "image", "audio", "video", "timeseries")
-_RATE = 16_000  # samples a second of a sound that comes as a file
-_PER_SIDE = 8  # patches along the longer side of a picture
-_IN_TIME = 16  # stretches of a sound, a video or a series
+_RATE = 16_000  # samples a second of an audio clip that comes as a file
+_PER_SIDE = 8  # patches along the longer side of an image
+_IN_TIME = 16  # stretches of an audio clip, a video or a series
 
 
 class Parts(NamedTuple):
@@ -60,7 +60,7 @@ def parts_of(cell: object, kind: str, n_parts: int | None, rate: float | None) -
     kind : str
         One of ``KINDS``.
     n_parts : int or None
-        Patches along the longer side of a picture, or stretches of time; texts have words.
+        Patches along the longer side of an image, or stretches of time; texts have words.
     rate : float or None
         Samples a second of arrays; None leaves their times in samples.
 
@@ -76,7 +76,7 @@ def parts_of(cell: object, kind: str, n_parts: int | None, rate: float | None) -
     if kind == "video":
         return _frames(cell, n_parts or _IN_TIME)
     if kind == "audio":
-        return _sound(cell, n_parts or _IN_TIME, rate)
+        return _audio(cell, n_parts or _IN_TIME, rate)
     return _series(cell, n_parts or _IN_TIME, rate)
 
 
@@ -88,27 +88,27 @@ def _words(text: str) -> Parts:
 
 
 def _patches(cell: object, n: int) -> Parts:
-    """Squares, each in turn given the mean colour of the picture."""
+    """Squares, each in turn given the mean color of the image."""
     array, back = _pixels(cell)  # channels last
     height, width = array.shape[:2]
     side = -(-max(height, width) // n)
-    grey = array.reshape(height * width, -1).astype(np.float64).mean(axis=0)
+    gray = array.reshape(height * width, -1).astype(np.float64).mean(axis=0)
     if array.dtype.kind in "biu":
-        grey = np.rint(grey)
-    colour = grey.astype(array.dtype).reshape(array.shape[2:])
+        gray = np.rint(gray)
+    color = gray.astype(array.dtype).reshape(array.shape[2:])
     without = []
     shape = (-(-height // side), -(-width // side))
     for row in range(shape[0]):
         for column in range(shape[1]):
             changed = array.copy()
             place = np.s_[row * side : (row + 1) * side, column * side : (column + 1) * side]
-            changed[place] = colour
+            changed[place] = color
             without.append(back(changed))
     return Parts(back(array), without, None, shape)
 
 
 def _pixels(cell: Any) -> tuple[np.ndarray, Any]:
-    """Picture as an array with the channels last, and the way back to the form it came in."""
+    """Image as an array with the channels last, and the way back to the form it came in."""
     pil = sys.modules.get("PIL.Image")
     if pil is not None and isinstance(cell, pil.Image):
         return read_image(cell), pil.fromarray
@@ -120,7 +120,7 @@ def _pixels(cell: Any) -> tuple[np.ndarray, Any]:
 
 
 def _frames(cell: Any, n: int) -> Parts:
-    """Frames, each stretch of them in turn given the mean colour of the video."""
+    """Frames, each stretch of them in turn given the mean color of the video."""
     if isinstance(cell, np.ndarray):
         array = cell
     else:
@@ -131,7 +131,7 @@ def _frames(cell: Any, n: int) -> Parts:
     return _stretches(array, n, mean.astype(array.dtype), None, np.asarray)
 
 
-def _sound(cell: Any, n: int, rate: float | None) -> Parts:
+def _audio(cell: Any, n: int, rate: float | None) -> Parts:
     """Stretches, each in turn silenced."""
     if isinstance(cell, str | os.PathLike | bytes | bytearray | memoryview):
         samples = np.concatenate(list(read_audio(cell, rate=_RATE)))
@@ -141,7 +141,7 @@ def _sound(cell: Any, n: int, rate: float | None) -> Parts:
 
 
 def _wave(samples: np.ndarray) -> bytes:
-    """Sound as the content of a WAV file: an array would not say its rate."""
+    """Audio as the content of a WAV file: an array would not say its rate."""
     stream = io.BytesIO()
     with wave.open(stream, "wb") as file:
         file.setnchannels(1)

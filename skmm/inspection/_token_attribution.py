@@ -56,11 +56,11 @@ def token_attribution(
         A modality of the estimator that has one column, or the name of a column.
     method : {"occlusion", "gradient", "rollout"}, default="occlusion"
         - ``"occlusion"``: how much the prediction loses without the part [1]_, of any estimator: a
-          word is taken out, a square of a picture gets its mean colour, so do frames of a video;
-          a stretch of a sound is silenced, one of a series set to its mean.
+          word is taken out, a square of an image gets its mean color, so do frames of a video;
+          a stretch of an audio clip is silenced, one of a series set to its mean.
         - ``"gradient"``: integrated gradients [2]_ of a joint fusion. Features of a frozen encoder
           (with ``granularity="sequence"`` of each of its tokens) are followed from their mean over
-          the training rows; what goes into an encoder that is trained in the fusion, from grey
+          the training rows; what goes into an encoder that is trained in the fusion, from gray
           pixels, silence, or embeddings of zero. The scores sum to ``prediction - base``.
         - ``"rollout"``: how much of each token flows to the fused vector by attention [3]_, in a
           joint fusion with ``granularity="sequence"`` and the strategy ``"attention"``,
@@ -71,10 +71,10 @@ def token_attribution(
     kind : {"text", "image", "audio", "video", "timeseries"}, default=None
         What the cells are. None asks the encoder of the modality, or tells by the cells.
     n_parts : int, default=None
-        Squares along the longer side of a picture, 8 by default; stretches of a sound, video or
+        Squares along the longer side of an image, 8 by default; stretches of an audio clip, video or
         series, 16 by default. Of ``"occlusion"`` alone; a text always has its words.
     sampling_rate : float, default=None
-        Samples per second of sounds and series that are arrays. None gives times in samples.
+        Samples per second of audio clips and series that are arrays. None gives times in samples.
     n_steps : int, default=64
         Steps of the integral. Of ``"gradient"`` alone.
 
@@ -83,11 +83,11 @@ def token_attribution(
     attributions : list of Bunch
         One for each row:
 
-        - ``scores`` : ndarray of shape (n_tokens,), or (n_rows, n_columns) over a picture, from
+        - ``scores`` : ndarray of shape (n_tokens,), or (n_rows, n_columns) over an image, from
           its top left; above 0 what speaks for the prediction. Without any entry where the row
           lacks the modality;
         - ``tokens`` : list of str or of (start, end), words or times (in seconds where the rate is
-          known, else in samples or frames); None for pictures;
+          known, else in samples or frames); None for images;
         - ``prediction`` : float, what is explained: a probability, or a value; NaN with
           ``"rollout"``;
         - ``target`` : the class or output that it belongs to; None with ``"rollout"``;
@@ -109,7 +109,7 @@ def token_attribution(
     Notes
     -----
     A changed cell is a new cell: frozen encoders have to encode each once, and their store keeps
-    it. The sound of a file is explained at 16000 samples a second, a video file by as many of its
+    it. The audio clip of a file is explained at 16000 samples a second, a video file by as many of its
     frames as there are parts.
 
     References

@@ -1,4 +1,4 @@
-"""Metrics of retrieval, right with ties and with several relevant items, of texts, of pictures.
+"""Metrics of retrieval, right with ties and with several relevant items, of texts, of images.
 
 And scorers of all of them.
 """
@@ -14,7 +14,7 @@ from skmm.metrics._retrieval import (
     ndcg,
     recall_at_k,
 )
-from skmm.metrics._scorers import make_picture_scorer, make_retrieval_scorer, make_text_scorer
+from skmm.metrics._scorers import make_image_scorer, make_retrieval_scorer, make_text_scorer
 from skmm.metrics._text_metrics import chrf, cider, corpus_bleu, exact_match, rouge_l
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "exact_match",
     "frechet_distance",
     "hit_rate_at_k",
-    "make_picture_scorer",
+    "make_image_scorer",
     "make_retrieval_scorer",
     "make_text_scorer",
     "mean_average_precision",

@@ -1,4 +1,4 @@
-"""How far the pictures that a model makes are from real ones, by their features."""
+"""How far the images that a model makes are from real ones, by their features."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +13,7 @@ __all__ = [
 def frechet_distance(features_true: ArrayLike, features_pred: ArrayLike) -> float:
     """Fréchet distance between two sets of feature vectors, each taken for a Gaussian.
 
-    With the features of an Inception network of ImageNet this is the FID of generated pictures;
+    With the features of an Inception network of ImageNet this is the FID of generated images;
     with those of any other encoder, of any medium, the same distance in the space of that encoder.
 
     Parameters
@@ -37,17 +37,17 @@ def frechet_distance(features_true: ArrayLike, features_pred: ArrayLike) -> floa
 
     See Also
     --------
-    paired_cosine : Whether each picture is the one that was asked for, which this does not see.
-    make_picture_scorer : For ``cross_val_score`` and ``GridSearchCV``.
+    paired_cosine : Whether each image is the one that was asked for, which this does not see.
+    make_image_scorer : For ``cross_val_score`` and ``GridSearchCV``.
 
     Notes
     -----
-    The trace of the root is the sum of the singular values of the product of the centred sets, so
+    The trace of the root is the sum of the singular values of the product of the centered sets, so
     no root of a matrix is taken: the value is exact also where there are fewer rows than
     features, and two equal sets have distance 0 but for rounding.
 
     Few rows make the distance larger [2]_. Compare values only of the same encoder and of the same
-    numbers of rows, and beside them the distance of two sets of real pictures.
+    numbers of rows, and beside them the distance of two sets of real images.
 
     References
     ----------
@@ -88,10 +88,10 @@ def frechet_distance(features_true: ArrayLike, features_pred: ArrayLike) -> floa
 def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean, and a matrix R of at most n_features rows with R.T @ R the covariance."""
     mean = features.mean(axis=0)
-    centred = (features - mean) / np.sqrt(len(features) - 1)
-    if len(centred) > centred.shape[1]:
-        centred = np.linalg.qr(centred, mode="r")
-    return mean, centred
+    centered = (features - mean) / np.sqrt(len(features) - 1)
+    if len(centered) > centered.shape[1]:
+        centered = np.linalg.qr(centered, mode="r")
+    return mean, centered
 
 
 def feature_rows(features: ArrayLike, name: str, owner: str) -> np.ndarray:
@@ -125,18 +125,18 @@ def feature_rows(features: ArrayLike, name: str, owner: str) -> np.ndarray:
 
 
 def paired_cosine(vectors_true: ArrayLike, vectors_pred: ArrayLike) -> float:
-    """Mean cosine of the vectors of each pair: agreement of texts and pictures.
+    """Mean cosine of the vectors of each pair: agreement of texts and images.
 
     Of vectors of an alignment, such as :class:`~skmm.alignment.ContrastiveAlignment`, it says how
-    well generated pictures agree with the texts that they were generated from, without any real
-    picture.
+    well generated images agree with the texts that they were generated from, without any real
+    image.
 
     Parameters
     ----------
     vectors_true : array-like of shape (n_samples, n_components)
         Vectors of what was asked for, such as texts. A row with a NaN is missing.
     vectors_pred : array-like of shape (n_samples, n_components)
-        Vectors of what was given, such as pictures, in the same order. A row with a NaN is missing.
+        Vectors of what was given, such as images, in the same order. A row with a NaN is missing.
 
     Returns
     -------
@@ -151,13 +151,13 @@ def paired_cosine(vectors_true: ArrayLike, vectors_pred: ArrayLike) -> float:
 
     See Also
     --------
-    frechet_distance : Whether the pictures look real, which this does not see.
+    frechet_distance : Whether the images look real, which this does not see.
     recall_at_k : Whether each finds its own among the others.
 
     Notes
     -----
     CLIPScore [1]_ is 2.5 times the mean of the cosines of a CLIP checkpoint, negative ones
-    counted as 0. A model can be trained to raise such a score and its pictures need not get
+    counted as 0. A model can be trained to raise such a score and its images need not get
     better: judge by an alignment that the model was not trained with.
 
     References

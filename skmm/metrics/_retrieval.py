@@ -53,7 +53,7 @@ def recall_at_k(scores: ArrayLike, relevance: ArrayLike | None = None, *, k: int
 
     See Also
     --------
-    hit_rate_at_k : Whether at least one relevant item is there, which benchmarks of pictures with
+    hit_rate_at_k : Whether at least one relevant item is there, which benchmarks of images with
         several captions report under the name of recall.
 
     Notes

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Alignment",
     "ImageTransformer",
-    "PICTURE_METRICS",
+    "IMAGE_METRICS",
     "TEXT_METRICS",
     "TextMetric",
-    "make_picture_scorer",
+    "make_image_scorer",
     "make_retrieval_scorer",
     "make_text_scorer",
     "modality_names",
@@ -305,38 +305,38 @@ class TextScorer:
         return TEXT_METRICS[self.metric](y, estimator.predict(X), **self.params)
 
 
-# --- Scorers of estimators that make pictures ---
+# --- Scorers of estimators that make images ---
 
-PICTURE_METRICS = ("alignment", "frechet")
+IMAGE_METRICS = ("alignment", "frechet")
 
 
-def make_picture_scorer(
+def make_image_scorer(
     metric: Literal["frechet", "alignment"] = "frechet",
     *,
     encoder: ImageTransformer | None = None,
     alignment: Alignment | None = None,
-    picture: str = "image",
+    image: str = "image",
     source: str | None = None,
-) -> "PictureScorer":
-    """Make a scorer for ``cross_val_score`` and ``GridSearchCV`` of generated pictures.
+) -> "Imagescorer":
+    """Make a scorer for ``cross_val_score`` and ``GridSearchCV`` of generated images.
 
-    It asks a fitted estimator for the picture of each row, and measures how far these are from
-    the pictures in ``y``, or how well they agree with what the row says.
+    It asks a fitted estimator for the image of each row, and measures how far these are from
+    the images in ``y``, or how well they agree with what the row says.
 
     Parameters
     ----------
     metric : {"frechet", "alignment"}, default="frechet"
-        :func:`frechet_distance` to the pictures in ``y``, or :func:`paired_cosine` with the rest
+        :func:`frechet_distance` to the images in ``y``, or :func:`paired_cosine` with the rest
         of the row.
     encoder : transformer, default=None
-        Of ``"frechet"``: gives vectors of pictures, e.g. ``ImageEncoder()``; fitted, where it has
-        to be. None compares pixels, which needs pictures in ``y`` of the size that is generated.
+        Of ``"frechet"``: gives vectors of images, e.g. ``ImageEncoder()``; fitted, where it has
+        to be. None compares pixels, which needs images in ``y`` of the size that is generated.
     alignment : estimator, default=None
         Of ``"alignment"``: fitted, with ``transform_modality``, as those of ``skmm.alignment``.
-    picture : str, default="image"
-        Of ``"alignment"``: its modality of pictures.
+    image : str, default="image"
+        Of ``"alignment"``: its modality of images.
     source : str, default=None
-        Of ``"alignment"``: its modality that the pictures are to agree with, whose columns are in
+        Of ``"alignment"``: its modality that the images are to agree with, whose columns are in
         ``X``. None is the other one of two.
 
     Returns
@@ -356,71 +356,71 @@ def make_picture_scorer(
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.metrics import make_picture_scorer
-    >>> class Painter:  # a grey picture, as bright as the row says
+    >>> from skmm.metrics import make_image_scorer
+    >>> class Painter:  # a gray image, as bright as the row says
     ...     def predict(self, X):
     ...         return np.stack([np.full((2, 2), value, dtype=np.uint8) for value in X])
     >>> real = np.stack([np.full((2, 2), value, dtype=np.uint8) for value in (0, 51, 102)])
-    >>> make_picture_scorer()(Painter(), [51, 102, 153], real)  # each of 4 pixels brighter by 0.2
+    >>> make_image_scorer()(Painter(), [51, 102, 153], real)  # each of 4 pixels brighter by 0.2
     -0.16
     """
-    if metric not in PICTURE_METRICS:
+    if metric not in IMAGE_METRICS:
         raise ValueError(
-            f"make_picture_scorer: metric must be one of {sorted(PICTURE_METRICS)}, got {metric!r}."
+            f"make_image_scorer: metric must be one of {sorted(IMAGE_METRICS)}, got {metric!r}."
         )
     if encoder is not None and not hasattr(encoder, "transform"):
         raise TypeError(
-            f"make_picture_scorer: encoder must have transform, and {type(encoder).__name__} has"
-            " none. Give a transformer of pictures such as ImageEncoder()."
+            f"make_image_scorer: encoder must have transform, and {type(encoder).__name__} has"
+            " none. Give a transformer of images such as ImageEncoder()."
         )
     if metric == "alignment":
         if alignment is None:
             raise ValueError(
-                "make_picture_scorer: metric='alignment' needs alignment=, a fitted estimator of"
+                "make_image_scorer: metric='alignment' needs alignment=, a fitted estimator of"
                 " skmm.alignment or one like it."
             )
-        source = _source(modality_names(alignment), picture, source)
-    return PictureScorer(metric, encoder, alignment, picture, source)
+        source = _source(modality_names(alignment), image, source)
+    return Imagescorer(metric, encoder, alignment, image, source)
 
 
-def _source(names: list[str], picture: str, source: str | None) -> str:
-    """Modality that pictures are to agree with."""
-    for name in (picture, source):
+def _source(names: list[str], image: str, source: str | None) -> str:
+    """Modality that images are to agree with."""
+    for name in (image, source):
         if name is not None and name not in names:
             raise ValueError(
-                f"make_picture_scorer: the alignment has no modality {name!r}. There are {names}."
+                f"make_image_scorer: the alignment has no modality {name!r}. There are {names}."
             )
-    others = [name for name in names if name != picture] if source is None else [source]
+    others = [name for name in names if name != image] if source is None else [source]
     if len(others) != 1:
         raise ValueError(
-            f"make_picture_scorer: the alignment has the modalities {names}, so say which of them"
-            " pictures are to agree with by source=."
+            f"make_image_scorer: the alignment has the modalities {names}, so say which of them"
+            " images are to agree with by source=."
         )
     return others[0]
 
 
-class PictureScorer:
-    """What :func:`make_picture_scorer` makes: a class, so that workers can be sent one."""
+class Imagescorer:
+    """What :func:`make_image_scorer` makes: a class, so that workers can be sent one."""
 
     def __init__(
         self,
         metric: str,
         encoder: ImageTransformer | None,
         alignment: Alignment | None,
-        picture: str,
+        image: str,
         source: str | None,
     ):
         self.metric = metric
         self.encoder = encoder
         self.alignment = alignment
-        self.picture = picture
+        self.image = image
         self.source = source
 
     def __repr__(self) -> str:
         name = "alignment" if self.metric == "alignment" else "encoder"
         given = {name: getattr(self, name)}
         shown = "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
-        return f"make_picture_scorer({self.metric!r}{shown})"
+        return f"make_image_scorer({self.metric!r}{shown})"
 
     def __call__(
         self, estimator: Predictor, X: "CellColumn", y: "CellColumn | None" = None
@@ -429,10 +429,10 @@ class PictureScorer:
         if self.metric == "alignment":
             alignment, source = cast(Alignment, self.alignment), cast(str, self.source)
             wanted = alignment.transform_modality(X, source)
-            images = alignment.transform_modality(list(estimator.predict(X)), self.picture)
+            images = alignment.transform_modality(list(estimator.predict(X)), self.image)
             return paired_cosine(wanted, images)
         if y is None:
-            raise ValueError(f"{self!r} compares with real pictures and got no y. Give it.")
+            raise ValueError(f"{self!r} compares with real images and got no y. Give it.")
         cells, made = list(cast(Iterable[object], y)), estimator.predict(X)
         if len(cells) != len(made):
             raise ValueError(f"{self!r}: y has {len(cells)} rows and X has {len(made)}.")
@@ -440,22 +440,22 @@ class PictureScorer:
         real, made = [cells[i] for i in known], [made[i] for i in known]
         return -frechet_distance(self._features(real, X), self._features(made, X))
 
-    def _features(self, pictures: list[Any], X: "CellColumn") -> np.ndarray:
-        """Vectors (n, n_features) of pictures."""
+    def _features(self, images: list[Any], X: "CellColumn") -> np.ndarray:
+        """Vectors (n, n_features) of images."""
         if self.encoder is None:
-            return self._pixels(pictures)
+            return self._pixels(images)
         names = getattr(self.encoder, "feature_names_in_", None)
         if names is not None and hasattr(X, "columns"):
             # An encoder that was fitted on a frame asks for its column by name.
             container: Any = type(X)
-            return np.asarray(self.encoder.transform(container({names[0]: pictures})))
-        return np.asarray(self.encoder.transform(pictures))
+            return np.asarray(self.encoder.transform(container({names[0]: images})))
+        return np.asarray(self.encoder.transform(images))
 
-    def _pixels(self, pictures: list[Any]) -> np.ndarray:
-        shapes = {np.shape(cell) for cell in pictures}
+    def _pixels(self, images: list[Any]) -> np.ndarray:
+        shapes = {np.shape(cell) for cell in images}
         if len(shapes) > 1 or any(len(shape) < 2 for shape in shapes):
             raise ValueError(
-                f"{self!r} without encoder= compares pixels, and the pictures are no arrays of one"
-                " size. Give an encoder of pictures such as ImageEncoder()."
+                f"{self!r} without encoder= compares pixels, and the images are no arrays of one"
+                " size. Give an encoder of images such as ImageEncoder()."
             )
-        return np.stack([np.asarray(cell) for cell in pictures]).reshape(len(pictures), -1) / 255
+        return np.stack([np.asarray(cell) for cell in images]).reshape(len(images), -1) / 255

@@ -113,7 +113,7 @@ def marked_words(text: str) -> list[str]:
     text = text.replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, sign in _ENTITIES:
         text = text.replace(entity, sign)
-    text = f" {text} "  # a sign at an end has a neighbour too
+    text = f" {text} "  # a sign at an end has a neighbor too
     for pattern, spread in _MARKS:
         text = pattern.sub(spread, text)
     return text.split()

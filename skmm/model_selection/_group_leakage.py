@@ -25,7 +25,7 @@ from skmm.readers import (
     digest_series,
     digest_text,
     digest_video,
-    is_pictures,
+    is_image_list,
     with_position,
 )
 
@@ -118,8 +118,8 @@ def check_group_leakage(
 
     Notes
     -----
-    All columns of one modality are compared with each other, and a list of pictures by each of
-    its pictures. A file and an array of its pixels, or a picture saved twice with other settings,
+    All columns of one modality are compared with each other, and a list of images by each of
+    its images. A file and an array of its pixels, or an image saved twice with other settings,
     are not the same content. A file that cannot be read still counts as its path.
 
     References
@@ -377,10 +377,10 @@ def _kinds(
 
 
 def _parts(column: Column, modality: str) -> Iterator[tuple[int, Any]]:
-    """Cells that are there; of a list of pictures each picture."""
+    """Cells that are there; of a list of images each image."""
     for row in np.flatnonzero(~column.missing):
         cell = column.values[row]
-        if modality == "image" and is_pictures(cell):
+        if modality == "image" and is_image_list(cell):
             for part in cell:
                 yield int(row), part
         else:

@@ -40,7 +40,7 @@ class OrthogonalMap(nn.Module):
 
     @torch.no_grad()
     def pull(self, strength: float) -> None:
-        """Draw the maps towards rotations: ``W <- (1 + s) W - s W W' W``."""
+        """Draw the maps toward rotations: ``W <- (1 + s) W - s W W' W``."""
         weight = self.weight
         weight.copy_((1 + strength) * weight - strength * weight @ weight.mT @ weight)
 

@@ -78,7 +78,7 @@ class CorrelationNet(nn.Module):
 
 
 class CorrelationLoss(nn.Module):
-    """How much a generalised canonical correlation analysis of a batch leaves unexplained.
+    """How much a generalized canonical correlation analysis of a batch leaves unexplained.
 
     The part of the variates' variance that the modalities' outputs do not predict: 0 where all
     outputs tell the same. It has a gradient for whole batches only, which should be large against
@@ -111,13 +111,13 @@ class CorrelationLoss(nn.Module):
         present = present & (present.sum(dim=1, keepdim=True) >= 2)
         mask = present.unsqueeze(-1).to(values.dtype)
         counts = mask.sum(dim=0).clamp(min=1)
-        centred = (values - (values * mask).sum(dim=0) / counts) * mask
+        centered = (values - (values * mask).sum(dim=0) / counts) * mask
         # Rows that have more modalities would count more: see canonical_directions.
         weight = present.sum(dim=1).clamp(min=1).rsqrt()
         whitened = torch.cat(
             [
                 torch.linalg.solve_triangular(
-                    self._root(centred[:, i]), (centred[:, i] * weight[:, None]).T, upper=False
+                    self._root(centered[:, i]), (centered[:, i] * weight[:, None]).T, upper=False
                 )
                 for i in range(values.shape[1])
             ]
@@ -126,9 +126,9 @@ class CorrelationLoss(nn.Module):
         unexplained: Tensor = 1 - explained.mean()
         return unexplained
 
-    def _root(self, centred: Tensor) -> Tensor:
+    def _root(self, centered: Tensor) -> Tensor:
         """Lower triangle L with ``L @ L.T`` the sum of squares, ridge included."""
-        squares = centred.T @ centred
+        squares = centered.T @ centered
         identity = torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
         # Of outputs that are all alike nothing would be left to divide by.
         mean = squares.diagonal().mean().clamp(min=1e-6)

@@ -63,7 +63,7 @@ def stage_sizes(image_size: int) -> list[int]:
 
 
 def group_norm(n_channels: int, *, affine: bool = True) -> nn.GroupNorm:
-    """Group normalisation of at most 8 groups.
+    """Group normalization of at most 8 groups.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def time_features(time: Tensor, width: int) -> Tensor:
 
 
 class ModulatedBlock(nn.Module):
-    """A residual block whose normalised maps are scaled and shifted by a condition [1]_, [2]_.
+    """A residual block whose normalized maps are scaled and shifted by a condition [1]_, [2]_.
 
     It begins as the identity, or as a projection where the number of channels changes.
 
@@ -166,7 +166,7 @@ class _Spectral(nn.Module):
     def _start(self) -> None:
         self.register_buffer("left", functional.normalize(torch.randn(len(self.weight)), dim=0))
 
-    def normalised(self) -> Tensor:
+    def normalized(self) -> Tensor:
         """Return the weight divided by its largest singular value."""
         matrix = self.weight.flatten(1)
         # In half precision the value would be off by a part in a hundred.
@@ -181,7 +181,7 @@ class _Spectral(nn.Module):
 
 
 class SpectralConv2d(_Spectral, nn.Conv2d):
-    """A convolution under spectral normalisation; parameters as of ``nn.Conv2d``."""
+    """A convolution under spectral normalization; parameters as of ``nn.Conv2d``."""
 
     def __init__(self, n_in: int, n_out: int, kernel_size: int, *, padding: int = 0):
         super().__init__(n_in, n_out, kernel_size, padding=padding)
@@ -189,12 +189,12 @@ class SpectralConv2d(_Spectral, nn.Conv2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps (n_rows, n_out, height, width) of maps (n_rows, n_in, height, width)."""
-        out: Tensor = self._conv_forward(maps, self.normalised(), self.bias)
+        out: Tensor = self._conv_forward(maps, self.normalized(), self.bias)
         return out
 
 
 class SpectralLinear(_Spectral, nn.Linear):
-    """A linear layer under spectral normalisation; parameters as of ``nn.Linear``."""
+    """A linear layer under spectral normalization; parameters as of ``nn.Linear``."""
 
     def __init__(self, n_in: int, n_out: int, *, bias: bool = True):
         super().__init__(n_in, n_out, bias=bias)
@@ -202,12 +202,12 @@ class SpectralLinear(_Spectral, nn.Linear):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Return vectors (n_rows, n_out) of vectors (n_rows, n_in)."""
-        out: Tensor = functional.linear(vectors, self.normalised(), self.bias)
+        out: Tensor = functional.linear(vectors, self.normalized(), self.bias)
         return out
 
 
 class SpectralBlock(nn.Module):
-    """A residual block under spectral normalisation, without normalisation of the maps.
+    """A residual block under spectral normalization, without normalization of the maps.
 
     Parameters
     ----------
@@ -410,7 +410,7 @@ class ImageDiscriminator(nn.Module):
     """Score of an image under a condition: a projection discriminator [1]_.
 
     Two terms make the score: how real the image looks, and the product of its features with the
-    condition. All layers are under spectral normalisation [2]_.
+    condition. All layers are under spectral normalization [2]_.
 
     Parameters
     ----------

@@ -176,9 +176,9 @@ def to_shares(weights: Tensor) -> Tensor:
 
 
 class Projection(nn.Sequential):
-    """Linear map to a common length, layer normalisation, nonlinearity and dropout.
+    """Linear map to a common length, layer normalization, nonlinearity and dropout.
 
-    The layer normalisation [1]_ makes blocks of any scale equal partners: a sentence embedding
+    The layer normalization [1]_ makes blocks of any scale equal partners: a sentence embedding
     of length one weighs as much as raw activations in the hundreds.
 
     Parameters
@@ -190,7 +190,7 @@ class Projection(nn.Sequential):
     dropout : float, default=0.0
         Share of the outputs that is zeroed in training, in [0, 1].
     activation : Module or None, default=None
-        Nonlinearity of the normalised outputs; None stands for GELU, ``nn.Identity()`` for none.
+        Nonlinearity of the normalized outputs; None stands for GELU, ``nn.Identity()`` for none.
 
     References
     ----------
@@ -212,7 +212,7 @@ class Projection(nn.Sequential):
         dropout: float = 0.0,
         activation: nn.Module | None = None,
     ):
-        # Normalising a single number would leave nothing of it.
+        # Normalizing a single number would leave nothing of it.
         norm = nn.LayerNorm(n_components) if n_components > 1 else nn.Identity()
         super().__init__(
             nn.Linear(n_features, n_components),

@@ -183,7 +183,7 @@ class OrdinalHead(nn.Module):
 
     @property
     def thresholds(self) -> Tensor:
-        """Rising values of the score, one between each pair of neighbours."""
+        """Rising values of the score, one between each pair of neighbors."""
         gaps = functional.softplus(self.gaps) + _SMALLEST_GAP
         return torch.cat([self.first, self.first + gaps.cumsum(0)])
 

@@ -242,7 +242,7 @@ class GRUDecoder(TextDecoder):
 class TransformerDecoder(TextDecoder):
     """Layers of attention to what is written, attention to the memory, and a hidden layer [1]_.
 
-    Normalised before each part [2]_. Positions are sines, so a text may be longer than any seen.
+    Normalized before each part [2]_. Positions are sines, so a text may be longer than any seen.
 
     Parameters
     ----------

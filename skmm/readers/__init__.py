@@ -7,12 +7,12 @@ cell. A reader knows no row and no column: who does adds them with :func:`with_p
 
 from skmm.readers._audio import digest_audio, load_audio, read_audio
 from skmm.readers._image import (
-    Pictures,
+    ImageList,
     digest_image,
-    digest_pictures,
-    is_pictures,
+    digest_image_list,
+    is_image_list,
     load_image,
-    load_pictures,
+    load_image_list,
     read_image,
 )
 from skmm.readers._points import digest_points, load_points, read_points
@@ -22,20 +22,20 @@ from skmm.readers._text import as_float, digest_text, read_text
 from skmm.readers._video import digest_video, load_video, read_video
 
 __all__ = [
-    "Pictures",
+    "ImageList",
     "as_float",
     "digest_audio",
     "digest_bytes",
     "digest_image",
-    "digest_pictures",
+    "digest_image_list",
     "digest_points",
     "digest_series",
     "digest_text",
     "digest_video",
-    "is_pictures",
+    "is_image_list",
     "load_audio",
     "load_image",
-    "load_pictures",
+    "load_image_list",
     "load_points",
     "load_series",
     "load_video",

@@ -1,6 +1,6 @@
-"""Sound cells: path, bytes or array, all to one channel at the rate that a model wants.
+"""Audio cells: path, bytes or array, all to one channel at the rate that a model wants.
 
-A recording of any length is decoded window by window, so that an hour of sound never lies in
+A recording of any length is decoded window by window, so that an hour of audio never lies in
 memory at once.
 """
 
@@ -34,7 +34,7 @@ __all__ = [
     "load_audio",
     "read_audio",
     "reason_of",
-    "sound_blocks",
+    "audio_blocks",
 ]
 
 
@@ -49,12 +49,12 @@ def read_audio(
     array_rate: int | None = None,
     window: float | None = None,
 ) -> Iterator[np.ndarray]:
-    """Decode a sound, window by window.
+    """Decode an audio clip, window by window.
 
     Parameters
     ----------
     cell : str, path-like, bytes, bytearray, memoryview or array
-        A path, the content of a sound or video file, or the samples themselves: float, int16
+        A path, the content of an audio clip or video file, or the samples themselves: float, int16
         or int32 of shape ``(n_samples,)`` or ``(n_samples, n_channels)``. Anything with
         ``__array__`` (a torch tensor on the CPU) counts as an array.
     rate : int, default=16000
@@ -62,7 +62,7 @@ def read_audio(
     array_rate : int, default=None
         Samples per second of a cell that is an array; a file says its own.
     window : float, default=None
-        Seconds after which a new window begins. None gives the whole sound at once.
+        Seconds after which a new window begins. None gives the whole audio at once.
 
     Returns
     -------
@@ -74,15 +74,15 @@ def read_audio(
     Raises
     ------
     CellTypeError
-        If the cell is no sound, or an array whose shape, dtype or rate is not known.
+        If the cell is no audio, or an array whose shape, dtype or rate is not known.
     MediaDecodeError
-        If a file is missing, truncated or no sound; if the sound has no samples, or values
+        If a file is missing, truncated or no audio; if the audio clip has no samples, or values
         that are not finite.
 
     Notes
     -----
     Other rates are brought to ``rate`` by a polyphase filter (``scipy.signal.resample_poly``),
-    the windows being cut afterwards: they lie side by side as if the whole sound had been
+    the windows being cut afterwards: they lie side by side as if the whole audio had been
     resampled at once. A file that ends before its header says is refused. Not every mp3 says
     how long it is; one that does not is read to its end.
 
@@ -100,7 +100,7 @@ def read_audio(
 
 
 def digest_audio(cell: object) -> bytes:
-    """Name the content of a sound cell.
+    """Name the content of an audio cell.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def load_audio(
     array_rate: int | None = None,
     window: float | None = None,
 ) -> tuple[bytes, Iterator[np.ndarray]]:
-    """Digest and decode a sound from one look at the cell.
+    """Digest and decode an audio clip from one look at the cell.
 
     Parameters
     ----------
@@ -156,11 +156,11 @@ def _taken(cell: object) -> "bytes | _LongFile | np.ndarray":
     if is_source(cell):
         if isinstance(cell, str | os.PathLike) and _is_long(cell):
             return _LongFile(os.fsdecode(cell))
-        return source_bytes(cell, kind="sound")
+        return source_bytes(cell, kind="audio")
     if hasattr(type(cell), "__array__") and not isinstance(cell, np.generic):
         return _array(cell)
     if hasattr(cell, "read"):
-        source_bytes(cell, kind="sound")  # words the refusal of open files
+        source_bytes(cell, kind="audio")  # words the refusal of open files
     way = "Give a path, bytes or an array."
     if isinstance(cell, list | tuple):
         way = "Convert it first: numpy.asarray(cell, dtype=numpy.float32)."
@@ -176,7 +176,7 @@ def _is_long(path: "str | os.PathLike[str]") -> bool:
 
 
 def _array(cell: object) -> np.ndarray:
-    array = array_of(cell, "sound")
+    array = array_of(cell, "audio")
     if array.dtype.kind != "f" and array.dtype.name not in _FULL_SCALE:
         raise CellTypeError(
             f"{_TROUBLE} an array of dtype {array.dtype}, whose full scale is unknown. Use float,"
@@ -200,7 +200,7 @@ def _digest(taken: "bytes | _LongFile | np.ndarray") -> bytes:
         return digest_bytes(taken)
     if isinstance(taken, np.ndarray):
         return digest_array(taken)
-    with open_file(taken, kind="sound") as file:
+    with open_file(taken, kind="audio") as file:
         return digest_file(file)
 
 
@@ -237,7 +237,7 @@ def _decode(
     windows = _named(_windows(pieces, length), cell)
     first = next(windows, None)
     if first is None:
-        raise MediaDecodeError(f"Cannot decode the sound {_name(cell)}: it has no samples.")
+        raise MediaDecodeError(f"Cannot decode the audio clip {_name(cell)}: it has no samples.")
     return _chained(first, windows)
 
 
@@ -255,10 +255,10 @@ def _named(windows: Iterator[np.ndarray], cell: object) -> Iterator[np.ndarray]:
                 raise MediaDecodeError("it has values that are NaN, infinite or beyond float32")
             yield samples
     except (MissingExtraError, MemoryError):
-        raise  # says nothing about the sound
+        raise  # says nothing about the audio clip
     except Exception as error:  # each library has its own classes, and no list of them is complete
         raise MediaDecodeError(
-            f"Cannot decode the sound {_name(cell)}: {reason_of(error)}."
+            f"Cannot decode the audio clip {_name(cell)}: {reason_of(error)}."
         ) from error
 
 
@@ -292,9 +292,9 @@ def _pieces_of_array(array: np.ndarray, rate: int, array_rate: int | None) -> It
 
 def _pieces_of_file(taken: "bytes | _LongFile", rate: int) -> Iterator[np.ndarray]:
     opened: BinaryIO = (
-        io.BytesIO(taken) if isinstance(taken, bytes) else open_file(taken, kind="sound")
+        io.BytesIO(taken) if isinstance(taken, bytes) else open_file(taken, kind="audio")
     )
-    with opened as file, closing(sound_blocks(file)) as blocks:
+    with opened as file, closing(audio_blocks(file)) as blocks:
         file_rate = next(blocks, None)
         if file_rate is not None:
             yield from _resampled(blocks, file_rate, rate)
@@ -378,9 +378,9 @@ def _windows(pieces: Iterable[np.ndarray], length: int | None) -> Iterator[np.nd
 
 # --- Audio files: opened by content, checked against their header, decoded block by block ---
 # soundfile reads what libsndfile knows (wav, flac, ogg, mp3, aiff, ...); PyAV reads the rest (m4a,
-# aac, the sound of a video). Neither ever sees a file's name, so a wrong suffix misleads nobody.
+# aac, the audio track of a video). Neither ever sees a file's name, so a wrong suffix misleads nobody.
 
-_NEEDED_BY = "Reading a sound file"
+_NEEDED_BY = "Reading an audio file"
 _BLOCK = 1 << 16  # samples of each channel
 # What programs write that do not know the length in advance: ffmpeg the largest number, sox this.
 _UNKNOWN = 0x7FFFF000
@@ -391,8 +391,8 @@ _MALFORMED = 3  # libsndfile's number for a format that it knows, and a file tha
 _CLOSED = {"protocol_whitelist": "none"}
 
 
-def sound_blocks(file: BinaryIO) -> Generator[Any, None, None]:
-    """Decode a sound file.
+def audio_blocks(file: BinaryIO) -> Generator[Any, None, None]:
+    """Decode an audio file.
 
     Parameters
     ----------
@@ -404,12 +404,12 @@ def sound_blocks(file: BinaryIO) -> Generator[Any, None, None]:
     rate : int
         First, the samples per second.
     block : ndarray of shape (n_samples,), float32
-        Then the sound itself, the mean of its channels.
+        Then the audio clip itself, the mean of its channels.
 
     Raises
     ------
     MediaDecodeError
-        If the file is no sound, or ends before its header says. The message is a reason, to be
+        If the file is no audio, or ends before its header says. The message is a reason, to be
         put behind the name of the cell.
     """
     head = file.read(16)
@@ -451,22 +451,22 @@ class _Nameless:
 def _by_soundfile(file: BinaryIO) -> Iterator[Any]:
     soundfile = import_optional("soundfile", needed_by=_NEEDED_BY)
     try:
-        sound = soundfile.SoundFile(_Nameless(file))
+        audio = soundfile.SoundFile(_Nameless(file))
     except soundfile.LibsndfileError as error:
         if error.code == _MALFORMED:  # another library would give the part that is there
             raise
         raise _UnknownFormatError(error.error_string.rstrip(".")) from error
-    with closing(sound):
-        yield sound.samplerate
+    with closing(audio):
+        yield audio.samplerate
         n_read = 0
         # Not by its method blocks(), which believes the header: behind the end of a truncated mp3
         # it repeats what came before.
-        while len(block := sound.read(_BLOCK, dtype="float32", always_2d=True)):
+        while len(block := audio.read(_BLOCK, dtype="float32", always_2d=True)):
             n_read += len(block)
             yield block.mean(axis=1)
-    if sound.frames - n_read > max(_SLACK, _SLACK_SHARE * sound.frames):
+    if audio.frames - n_read > max(_SLACK, _SLACK_SHARE * audio.frames):
         raise MediaDecodeError(
-            f"it is truncated: {n_read} samples are there, of {sound.frames} that it declares"
+            f"it is truncated: {n_read} samples are there, of {audio.frames} that it declares"
         )
 
 
@@ -474,7 +474,7 @@ def _by_av(file: BinaryIO) -> Iterator[Any]:
     av = import_optional("av", needed_by=_NEEDED_BY)
     with av.open(_Nameless(file), container_options=_CLOSED) as container:
         if not container.streams.audio:
-            raise MediaDecodeError("it has no sound")
+            raise MediaDecodeError("it has no audio")
         rate, resampler = None, None
         for frame in container.decode(container.streams.audio[0]):
             if resampler is None:
@@ -511,7 +511,7 @@ def _is_untagged_mp3(file: BinaryIO, head: bytes) -> bool:
 
 
 def _check_length(file: BinaryIO, head: bytes) -> None:
-    """Refuse a wav or aiff whose header promises more sound than there is.
+    """Refuse a wav or aiff whose header promises more audio than there is.
 
     libsndfile gives what is there without a word, so that a download that was cut would pass
     for a short recording.
@@ -535,7 +535,7 @@ def _check_length(file: BinaryIO, head: bytes) -> None:
                 size = there if long_size is None else long_size
             if there < size:
                 raise MediaDecodeError(
-                    f"it is truncated: {there} bytes of sound are there, of {size} that its"
+                    f"it is truncated: {there} bytes of audio are there, of {size} that its"
                     " header declares"
                 )
             return
@@ -549,7 +549,7 @@ def reason_of(error: Exception) -> str:
     return told or type(error).__name__
 
 
-_TROUBLE = "Cannot read a sound from"
+_TROUBLE = "Cannot read an audio clip from"
 # A file of more bytes is read piece by piece, from the disk.
 _IN_MEMORY = 1 << 25
 _PIECE = 1 << 18

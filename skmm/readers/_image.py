@@ -1,6 +1,6 @@
-"""Picture cells: path, bytes, PIL image or array, all to 8-bit RGB.
+"""Image cells: path, bytes, PIL image or array, all to 8-bit RGB.
 
-Two things are never done: guessing at values (a float picture outside [0, 1] is refused, not
+Two things are never done: guessing at values (a float image outside [0, 1] is refused, not
 clipped) and dropping content unseen (transparency is composited, 16 bits are scaled, the EXIF
 rotation is applied).
 """
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = [
-    "Pictures",
+    "ImageList",
     "digest_image",
-    "digest_pictures",
-    "is_pictures",
+    "digest_image_list",
+    "is_image_list",
     "load_image",
-    "load_pictures",
+    "load_image_list",
     "read_image",
 ]
 
@@ -47,18 +47,18 @@ _SLACK = 1e-4
 
 
 def read_image(cell: object, *, background: Color = _WHITE, draft: int | None = None) -> np.ndarray:
-    """Decode a picture.
+    """Decode an image.
 
     Parameters
     ----------
     cell : str, path-like, bytes, bytearray, memoryview, PIL image or array
-        A path, the content of a picture file, or the picture itself. Files: the first frame, in
+        A path, the content of an image file, or the image itself. Files: the first frame, in
         any format that pillow reads. Arrays: ``(height, width)``, or with a last axis of 1, 3 or
         4 channels; ``(1, height, width)`` and ``(3, height, width)`` are taken where the last
         axis cannot be the channels. They hold uint8, uint16 (0 to 65535), bool, or float in
         [0, 1]. Anything with ``__array__`` (a torch tensor on the CPU) counts as an array.
     background : tuple of 3 int, default=(255, 255, 255)
-        Colour, 0 to 255, that shows through where the picture is transparent.
+        Color, 0 to 255, that shows through where the image is transparent.
     draft : int, default=None
         Let a JPEG file be decoded at a fraction of its size (1/2, 1/4 or 1/8) that leaves both
         sides at least this long, in pixels. About twice as fast, with slightly other pixels.
@@ -66,15 +66,15 @@ def read_image(cell: object, *, background: Color = _WHITE, draft: int | None = 
 
     Returns
     -------
-    picture : ndarray of shape (height, width, 3), uint8
+    image : ndarray of shape (height, width, 3), uint8
         RGB, rotated as the EXIF orientation asks. It shares no memory with the cell.
 
     Raises
     ------
     CellTypeError
-        If the cell is no picture, or an array whose shape, dtype or range is none of the above.
+        If the cell is no image, or an array whose shape, dtype or range is none of the above.
     MediaDecodeError
-        If a file is missing, truncated, no picture, or has more pixels than
+        If a file is missing, truncated, no image, or has more pixels than
         ``PIL.Image.MAX_IMAGE_PIXELS`` allows.
 
     Notes
@@ -100,7 +100,7 @@ def read_image(cell: object, *, background: Color = _WHITE, draft: int | None = 
 
 
 def digest_image(cell: object) -> bytes:
-    """Name the content of a picture cell.
+    """Name the content of an image cell.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def digest_image(cell: object) -> bytes:
 def load_image(
     cell: object, *, background: Color = _WHITE, draft: int | None = None
 ) -> tuple[bytes, np.ndarray]:
-    """Digest and decode a picture from one look at the cell.
+    """Digest and decode an image from one look at the cell.
 
     A file is read once. Reading it for the digest and again for the pixels would let a file that
     changes in between be stored under the name of the other.
@@ -143,7 +143,7 @@ def load_image(
     -------
     digest : bytes
         16 bytes, equal to ``digest_image(cell)``.
-    picture : ndarray of shape (height, width, 3), uint8
+    image : ndarray of shape (height, width, 3), uint8
         Equal to ``read_image(cell)`` under the same options.
     """
     taken = _taken(cell)
@@ -153,20 +153,20 @@ def load_image(
 def _taken(cell: object) -> "bytes | Image.Image | np.ndarray":
     """Reduce a cell to file bytes, a loaded PIL image, or a numeric array."""
     if is_source(cell):
-        return source_bytes(cell, kind="picture")
+        return source_bytes(cell, kind="image")
     if _is_pil(cell):
         # A lazily opened image may yet meet a truncated file, and a TIFF turns only here.
         _guarded(cell.load, cell)
         return cell
-    # numpy scalars have __array__ too, and no picture is one number.
+    # numpy scalars have __array__ too, and no image is one number.
     if hasattr(type(cell), "__array__") and not isinstance(cell, np.generic):
         return _array(cell)
     if hasattr(cell, "read"):
-        source_bytes(cell, kind="picture")  # words the refusal of open files
+        source_bytes(cell, kind="image")  # words the refusal of open files
     way = "Give a path, bytes, a PIL image or an array."
     if isinstance(cell, list | tuple):
         way = "Convert it first: numpy.asarray(cell, dtype=numpy.uint8)."
-    raise CellTypeError(f"Cannot read a picture from a cell of type {type(cell).__name__}. {way}")
+    raise CellTypeError(f"Cannot read an image from a cell of type {type(cell).__name__}. {way}")
 
 
 def _is_pil(cell: object) -> "TypeGuard[Image.Image]":
@@ -176,10 +176,10 @@ def _is_pil(cell: object) -> "TypeGuard[Image.Image]":
 
 
 def _array(cell: object) -> np.ndarray:
-    array = array_of(cell, "picture")
+    array = array_of(cell, "image")
     if array.dtype.kind not in "biuf":
         raise CellTypeError(
-            f"Cannot read a picture from an array of dtype {array.dtype}."
+            f"Cannot read an image from an array of dtype {array.dtype}."
             " Use uint8, uint16, bool, or float in [0, 1]."
         )
     return array
@@ -219,7 +219,7 @@ def _guarded(step: Callable[[], _Result], cell: object) -> _Result:
     try:
         return step()
     except MemoryError:
-        raise  # says nothing about the picture
+        raise  # says nothing about the image
     except UnidentifiedImageError as error:
         reason = "it is in no format that pillow reads"
         cause: Exception = error
@@ -234,7 +234,7 @@ def _guarded(step: Callable[[], _Result], cell: object) -> _Result:
         # struct.error, IndexError, ... No list of them stays complete.
         reason = str(error).rstrip(".") or type(error).__name__
         cause = error
-    raise MediaDecodeError(f"Cannot decode the picture {_named(cell)}: {reason}.") from cause
+    raise MediaDecodeError(f"Cannot decode the image {_named(cell)}: {reason}.") from cause
 
 
 def _named(cell: object) -> str:
@@ -261,7 +261,7 @@ def _orientation(image: "Image.Image") -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:
-        # Broken metadata is common in the wild, and no reason to refuse a sound picture.
+        # Broken metadata is common in the wild, and no reason to refuse an audio clip image.
         return 1
 
 
@@ -274,7 +274,7 @@ def _pixels(image: "Image.Image", background: Color) -> np.ndarray:
     if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
-        return _deep_grey(image, background)
+        return _deep_gray(image, background)
     if image.mode == "La":
         image = image.convert("LA")  # pillow knows no direct way from here to RGB
     if image.has_transparency_data:
@@ -282,23 +282,23 @@ def _pixels(image: "Image.Image", background: Color) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def _deep_grey(image: "Image.Image", background: Color) -> np.ndarray:
-    """Pillow itself would clip these modes at 255, which whitens a 16-bit picture."""
-    grey = np.asarray(image)
+def _deep_gray(image: "Image.Image", background: Color) -> np.ndarray:
+    """Pillow itself would clip these modes at 255, which whitens a 16-bit image."""
+    gray = np.asarray(image)
     tops = (65535,) if image.mode.startswith("I;16") else (255, 65535)
     if image.mode == "F":
         tops = (1, *tops)
-    low, high = grey.min(), grey.max()
+    low, high = gray.min(), gray.max()
     top = next((top for top in tops if high <= top), None)
     if top is None or low < 0:  # NaN is at most nothing, so top is None
         raise ValueError(
             f"its values go from {low:g} to {high:g}, and no scale is known for that; an array of"
             " floats in [0, 1] is"
         )
-    rgb = _opaque(np.rint(grey * (255.0 / top)).astype(np.uint8), background)
-    clear = image.info.get("transparency")  # one grey value, in the units of the file
+    rgb = _opaque(np.rint(gray * (255.0 / top)).astype(np.uint8), background)
+    clear = image.info.get("transparency")  # one gray value, in the units of the file
     if isinstance(clear, int):
-        rgb[grey == clear] = background
+        rgb[gray == clear] = background
     return rgb
 
 
@@ -306,18 +306,18 @@ def _channels_last(array: np.ndarray) -> np.ndarray:
     """``(height, width)`` or ``(height, width, channels)``."""
     shape = array.shape
     if 0 in shape:
-        raise CellTypeError(f"Cannot read a picture from an empty array of shape {shape}.")
+        raise CellTypeError(f"Cannot read an image from an empty array of shape {shape}.")
     if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)):
         return array
     if len(shape) == 3 and shape[0] in (1, 3):
         return np.moveaxis(array, 0, -1)
     way = "Use (height, width) or (height, width, channels) with 1, 3 or 4 channels."
     if len(shape) == 3 and shape[0] == 4:
-        # Four grey frames look the same: not to be guessed at.
+        # Four gray frames look the same: not to be guessed at.
         way = "If its channels come first, use numpy.moveaxis(cell, 0, -1)."
     elif len(shape) == 4:
-        way = "If it is a batch or a clip, put one picture into each cell."
-    raise CellTypeError(f"Cannot read a picture from an array of shape {shape}. {way}")
+        way = "If it is a batch or a clip, put one image into each cell."
+    raise CellTypeError(f"Cannot read an image from an array of shape {shape}. {way}")
 
 
 def _eight_bit(array: np.ndarray) -> np.ndarray:
@@ -330,13 +330,13 @@ def _eight_bit(array: np.ndarray) -> np.ndarray:
         return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if kind != "f":
         raise CellTypeError(
-            f"Cannot read a picture from an array of dtype {name}, whose white is unknown."
+            f"Cannot read an image from an array of dtype {name}, whose white is unknown."
             " Use cell.astype(numpy.uint8) if its values go from 0 to 255."
         )
     low, high = array.min(), array.max()
     if not (low >= -_SLACK and high <= 1 + _SLACK):  # NaN fails both
         raise CellTypeError(
-            f"Cannot read a picture from a float array with values from {low:g} to {high:g}."
+            f"Cannot read an image from a float array with values from {low:g} to {high:g}."
             " Scale it to [0, 1], e.g. by cell / 255."
         )
     scaled: np.ndarray = np.rint(np.clip(array, 0, 1) * np.float64(255))
@@ -355,11 +355,11 @@ def _opaque(array: np.ndarray, background: Color) -> np.ndarray:
     return np.array(np.broadcast_to(array, (*array.shape[:2], 3)), order="C")
 
 
-# --- cells that hold several pictures: a list of paths, bytes, PIL images or arrays ---------
+# --- cells that hold several images: a list of paths, bytes, PIL images or arrays ---------
 
 
-class Pictures:
-    """The pictures of one cell, decoded as they are asked for, any number of times.
+class ImageList:
+    """The images of one cell, decoded as they are asked for, any number of times.
 
     Parameters
     ----------
@@ -381,23 +381,21 @@ class Pictures:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for i, (cell, expected) in enumerate(zip(self._cells, self._digests, strict=True)):
-            digest, picture = _with_number(
-                partial(load_image, draft=self._draft), cell, i, len(self)
-            )
+            digest, image = _with_number(partial(load_image, draft=self._draft), cell, i, len(self))
             if digest != expected:
                 raise MediaDecodeError(
-                    f"Picture {i + 1} of {len(self)} changed while being read. Encode files that"
+                    f"Image {i + 1} of {len(self)} changed while being read. Encode files that"
                     " nobody writes to."
                 )
-            yield picture
+            yield image
 
-    def __getitem__(self, picked: list[int]) -> "Pictures":
+    def __getitem__(self, picked: list[int]) -> "ImageList":
         cells = [self._cells[i] for i in picked]
-        return Pictures(cells, [self._digests[i] for i in picked], self._draft)
+        return ImageList(cells, [self._digests[i] for i in picked], self._draft)
 
 
-def is_pictures(cell: object) -> TypeGuard[Sequence[object]]:
-    """Whether a cell is a list of pictures, as against one picture.
+def is_image_list(cell: object) -> TypeGuard[Sequence[object]]:
+    """Whether a cell is a list of images, as against one image.
 
     Parameters
     ----------
@@ -416,42 +414,42 @@ def is_pictures(cell: object) -> TypeGuard[Sequence[object]]:
     return not cell or not isinstance(cell[0], list | tuple | int | float | np.generic)
 
 
-def digest_pictures(cell: Sequence[object]) -> bytes:
-    """Name the content of a list of pictures: theirs, in their order.
+def digest_image_list(cell: Sequence[object]) -> bytes:
+    """Name the content of a list of images: theirs, in their order.
 
     Parameters
     ----------
     cell : list, tuple or ndarray of cells
-        What :func:`is_pictures` says yes to.
+        What :func:`is_image_list` says yes to.
 
     Returns
     -------
     digest : bytes
-        16 bytes, other than those of the pictures, one alone included.
+        16 bytes, other than those of the images, one alone included.
 
     Raises
     ------
     CellTypeError, MediaDecodeError
-        As ``digest_image`` does, naming the picture; the latter also if the list is empty.
+        As ``digest_image`` does, naming the image; the latter also if the list is empty.
     """
     return _digest_of_all(_digests(cell))
 
 
-def load_pictures(cell: Sequence[object], *, draft: int | None = None) -> tuple[bytes, Pictures]:
-    """Digest a list of pictures, and give them to be decoded one after the other.
+def load_image_list(cell: Sequence[object], *, draft: int | None = None) -> tuple[bytes, ImageList]:
+    """Digest a list of images, and give them to be decoded one after the other.
 
     Parameters
     ----------
     cell : list, tuple or ndarray of cells
-        What :func:`is_pictures` says yes to.
+        What :func:`is_image_list` says yes to.
     draft : int, default=None
         As in ``read_image``. It does not enter the digest.
 
     Returns
     -------
     digest : bytes
-        16 bytes, equal to ``digest_pictures(cell)``.
-    pictures : Pictures
+        16 bytes, equal to ``digest_image_list(cell)``.
+    images : ImageList
         Of that very content.
     """
     digests = _digests(cell)
@@ -459,29 +457,29 @@ def load_pictures(cell: Sequence[object], *, draft: int | None = None) -> tuple[
         if hasattr(type(item), "__array__") and not hasattr(item, "filename"):
             # An array of the wrong shape or range is told here, where the cell is known.
             _with_number(read_image, item, i, len(cell))
-    return _digest_of_all(digests), Pictures(cell, digests, draft)
+    return _digest_of_all(digests), ImageList(cell, digests, draft)
 
 
 def _digests(cell: Sequence[object]) -> list[bytes]:
     if not len(cell):
         raise MediaDecodeError(
-            "Cannot read a picture from an empty list. Put None into the cell where there is none."
+            "Cannot read an image from an empty list. Put None into the cell where there is none."
         )
     return [_with_number(digest_image, item, i, len(cell)) for i, item in enumerate(cell)]
 
 
 def _digest_of_all(digests: list[bytes]) -> bytes:
-    h = hasher("pictures")
+    h = hasher("images")
     for digest in digests:
         h.update(digest)
     return h.digest()
 
 
 def _with_number(verb: Callable[[object], _Result], cell: object, i: int, n: int) -> _Result:
-    """Apply a reader to one of several pictures, and say which one it does not take."""
+    """Apply a reader to one of several images, and say which one it does not take."""
     if cell is None or (isinstance(cell, float) and cell != cell):
-        raise CellTypeError(f"Picture {i + 1} of {n} is missing. Leave it out of the list.")
+        raise CellTypeError(f"Image {i + 1} of {n} is missing. Leave it out of the list.")
     try:
         return verb(cell)
     except (CellTypeError, MediaDecodeError) as error:
-        raise type(error)(f"Picture {i + 1} of {n}: {error}") from error
+        raise type(error)(f"Image {i + 1} of {n}: {error}") from error

@@ -32,7 +32,7 @@ def read_points(cell: object, *, n_surface: int = 1024) -> np.ndarray:
     ----------
     cell : array-like of shape (n_points, 3 + n_features), str, path-like or bytes
         Points, or a file of them. Arrays and lists of lists hold x, y, z and any further numbers
-        of each point (intensity, colour, time); a structured array has them by name. Files are
+        of each point (intensity, color, time); a structured array has them by name. Files are
         NPY, text with a point a line (``.xyz``, ``.csv``), and with the extra ``points`` PLY,
         PCD, OBJ, OFF and STL. Their format is told from the content. Of PLY and PCD every scalar
         field of a point becomes a column, in the file's order; a packed ``rgb`` becomes three,

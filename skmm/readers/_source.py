@@ -51,7 +51,7 @@ def hasher(domain: str) -> "hashlib.blake2b":
     ----------
     domain : str
         Kind of content, at most 11 ASCII characters. Equal bytes in two domains give unrelated
-        digests, so a text never stands for a picture.
+        digests, so a text never stands for an image.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def array_of(
     cell : object
         Anything that ``take`` may accept.
     kind : str
-        What the array should be, for messages: ``"picture"``, ``"sound"``, ...
+        What the array should be, for messages: ``"image"``, ``"audio"``, ...
     way : str
         The way out, for messages.
     take : callable, default=numpy.asarray
@@ -186,7 +186,7 @@ def source_bytes(cell: object, *, kind: str = "file") -> bytes:
     cell : str, path-like, bytes, bytearray or memoryview
         A path, taken as it stands (``~`` is not expanded), or the content of a file.
     kind : str, default="file"
-        What the bytes should be, for messages: ``"picture"``, ``"sound"``, ...
+        What the bytes should be, for messages: ``"image"``, ``"audio"``, ...
 
     Returns
     -------
@@ -205,10 +205,10 @@ def source_bytes(cell: object, *, kind: str = "file") -> bytes:
     >>> from skmm.readers import source_bytes
     >>> source_bytes(b"GIF89a")
     b'GIF89a'
-    >>> source_bytes("https://example.org/cat.png", kind="picture")
+    >>> source_bytes("https://example.org/cat.png", kind="image")
     Traceback (most recent call last):
         ...
-    skmm.exceptions.MediaDecodeError: Cannot read a picture from \
+    skmm.exceptions.MediaDecodeError: Cannot read an image from \
 'https://example.org/cat.png': URLs are not fetched. Download the file and put its path or \
 its bytes into the cell.
     """

@@ -12,7 +12,7 @@ from skmm.readers._source import hasher
 
 __all__ = ["as_float", "digest_text", "read_text"]
 
-# Above this a float no longer tells neighbouring integers apart.
+# Above this a float no longer tells neighboring integers apart.
 _EXACT = 2.0**53
 _HASHER = hasher("text")
 
@@ -25,7 +25,7 @@ def read_text(cell: object) -> str:
     cell : str, bool, int, float or numpy scalar
         A string is kept character by character. A number is spelled as Python does, in its own
         precision, and a float that is whole as an integer: pandas turns the integers of a column
-        into floats as soon as a neighbour is missing, and ``3`` has to stay ``3``.
+        into floats as soon as a neighbor is missing, and ``3`` has to stay ``3``.
 
     Returns
     -------

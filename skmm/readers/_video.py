@@ -1,4 +1,4 @@
-"""Video cells: a file by path or bytes, an array of frames, a list of pictures.
+"""Video cells: a file by path or bytes, an array of frames, a list of images.
 
 Whatever the cell, a few frames of it are wanted, and only they are ever decoded into memory: a
 reader gives an object that decodes them one after the other, as often as it is asked to.
@@ -14,7 +14,13 @@ from typing import BinaryIO, NamedTuple, cast
 import numpy as np
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.readers._image import Pictures, digest_pictures, is_pictures, load_pictures, read_image
+from skmm.readers._image import (
+    ImageList,
+    digest_image_list,
+    is_image_list,
+    load_image_list,
+    read_image,
+)
 from skmm.readers._source import (
     array_of,
     digest_file,
@@ -60,10 +66,10 @@ def read_video(
     Parameters
     ----------
     cell : str, path-like, bytes, bytearray, memoryview, array, or list
-        A path, or the content of a video file in any format that FFmpeg reads; a still picture is
+        A path, or the content of a video file in any format that FFmpeg reads; a still image is
         a video of one frame. An array ``(n_frames, height, width, channels)``, or
         ``(n_frames, 1 or 3, height, width)``; a frame holds what :func:`read_image` takes. A list
-        of pictures, each a cell of :func:`read_image`.
+        of images, each a cell of :func:`read_image`.
     sampling : {"uniform", "rate", "keyframes"}, default="uniform"
         Which frames: those in the middle of ``n_frames`` equal parts; ``frame_rate`` a second,
         the first one included; or those that a file stores whole, which are found fastest. An
@@ -110,7 +116,7 @@ def digest_video(cell: object) -> bytes:
     -------
     digest : bytes
         16 bytes: of a file's bytes, under whatever path or none; of an array's dtype, shape and
-        values; of the pictures of a list, in their order.
+        values; of the images of a list, in their order.
 
     Raises
     ------
@@ -120,8 +126,8 @@ def digest_video(cell: object) -> bytes:
     if is_source(cell):
         with _opened(cell) as file:
             return digest_file(file)
-    if is_pictures(cell):
-        return digest_pictures(cell)
+    if is_image_list(cell):
+        return digest_image_list(cell)
     return _digest_array(_array(cell))
 
 
@@ -158,22 +164,22 @@ def load_video(
     return _load(cell, _Sampling(sampling, n_frames, frame_rate), named=True)
 
 
-def _load(cell: object, how: _Sampling, *, named: bool) -> tuple[bytes, Frames | Pictures]:
+def _load(cell: object, how: _Sampling, *, named: bool) -> tuple[bytes, Frames | ImageList]:
     """Give digest and frames; the digest may be left out, for it costs a look at all bytes."""
     if how.kind == "rate" and how.frame_rate is None:
         raise ValueError("sampling='rate' needs frame_rate, the frames to take per second.")
     if is_source(cell):
         return _load_file(cell, how, named=named)
-    array = None if is_pictures(cell) else _array(cell)
+    array = None if is_image_list(cell) else _array(cell)
     if how.kind != "uniform":
-        what = "a list of pictures" if array is None else "an array of frames"
+        what = "a list of images" if array is None else "an array of frames"
         raise CellTypeError(
             f"Cannot take frames by sampling={how.kind!r} from {what}, which has no clock and no"
             " key frames. Use sampling='uniform'; it takes all if n_frames is large enough."
         )
     if array is None:
-        digest, pictures = load_pictures(cast(Sequence[object], cell))
-        return digest, pictures[_middles(len(pictures), how.n_frames)]
+        digest, images = load_image_list(cast(Sequence[object], cell))
+        return digest, images[_middles(len(images), how.n_frames)]
     frames = _ArrayFrames(array, _middles(len(array), how.n_frames))
     if array.dtype.kind != "u":
         for _ in frames:  # values out of range are told here, where the cell is known
@@ -200,7 +206,7 @@ class _ArrayFrames(Frames):
 
 def _array(cell: object) -> np.ndarray:
     if not hasattr(type(cell), "__array__") or isinstance(cell, np.generic):
-        way = "Give a path, bytes, an array of frames, or a list of pictures."
+        way = "Give a path, bytes, an array of frames, or a list of images."
         if hasattr(cell, "read"):
             way = "It can be read only once: put its path or its bytes into the cell."
         elif isinstance(cell, list | tuple):
@@ -224,7 +230,7 @@ def _check_shape(shape: tuple[int, ...]) -> None:
         return
     way = "Use (n_frames, height, width, channels) with 1, 3 or 4 channels."
     if len(shape) == 3:
-        way = "Grey frames or slices need an axis for their channel: cell[..., None]."
+        way = "Gray frames or slices need an axis for their channel: cell[..., None]."
     elif len(shape) == 4 and shape[0] in (1, 3):
         way = "If its channels come first, use numpy.moveaxis(cell, 0, -1)."
     raise CellTypeError(f"{trouble}. {way}")

@@ -29,7 +29,7 @@ __all__ = ["Survey", "decode_frames", "every", "spread", "survey_video"]
 _NEEDED_BY = "Reading a video file"
 # Playlists name other files, and nothing but the cell is ever opened.
 _CLOSED = {"protocol_whitelist": "none"}
-_COVER = 0x400  # disposition of a stream that is the picture on a record's sleeve
+_COVER = 0x400  # disposition of a stream that is the image on a record's sleeve
 # What these say of their length is written down, not estimated from bytes or the last packet.
 _VIDEO_LENGTH = {"mov,mp4,m4a,3gp,3g2,mj2"}
 _WHOLE_LENGTH = {"matroska,webm", "flv"}
@@ -50,7 +50,7 @@ class Survey(NamedTuple):
     unit : Fraction
         One unit in seconds.
     still : bool
-        Whether the file is a picture, which pillow reads.
+        Whether the file is an image, which pillow reads.
     """
 
     n_frames: int
@@ -131,7 +131,7 @@ def decode_frames(
 
     Yields
     ------
-    picture : ndarray of shape (height, width, 3), uint8
+    image : ndarray of shape (height, width, 3), uint8
         RGB, turned as the file asks, transparent parts laid over white.
     """
     if survey.still:
@@ -146,7 +146,7 @@ def decode_frames(
         frames = _frames(container, stream, count, keys_only=wanted is None)
         for frame in frames if wanted is None else _at(frames, wanted, bool(survey.times)):
             count["given"] += 1
-            yield _picture(frame)
+            yield _image(frame)
         if count["broken"] > _MOST_BROKEN * count["packets"]:
             raise MediaDecodeError(
                 f"it is damaged: {count['broken']} of {count['packets']} packets are unreadable"
@@ -202,7 +202,7 @@ def _opened(file: BinaryIO) -> Iterator["InputContainer"]:
 def _video_stream(container: "InputContainer") -> "VideoStream":
     streams = [s for s in container.streams.video if not s.disposition.value & _COVER]
     if not streams:
-        heard = ", only sound" if container.streams.audio else ""
+        heard = ", only audio" if container.streams.audio else ""
         raise MediaDecodeError(f"it has no video stream{heard}")
     best = container.streams.best("video")
     return best if best in streams else streams[0]
@@ -267,7 +267,7 @@ def _frames(
             continue
         count["packets"] += 1
         try:
-            # Of a packet whose end is missing, a decoder makes up the rest of the picture.
+            # Of a packet whose end is missing, a decoder makes up the rest of the image.
             frames = [] if packet.is_corrupt else cast("list[VideoFrame]", packet.decode())
         except _ffmpeg_error():
             frames = []
@@ -295,24 +295,24 @@ def _at(
             target = next(targets, None)
 
 
-def _picture(frame: "VideoFrame") -> np.ndarray:
+def _image(frame: "VideoFrame") -> np.ndarray:
     format_ = frame.format
     clear = format_.has_palette or any(part.is_alpha for part in format_.components)
-    picture = frame.to_ndarray(format="rgba" if clear else "rgb24")
+    image = frame.to_ndarray(format="rgba" if clear else "rgb24")
     side_data: Iterable[Any] = frame.side_data
     matrix = next((data for data in side_data if data.type.name == "DISPLAYMATRIX"), None)
     if matrix is not None:
-        picture = _turned(picture, np.frombuffer(matrix, dtype=np.int32)[:5])
-    return read_image(picture)
+        image = _turned(image, np.frombuffer(matrix, dtype=np.int32)[:5])
+    return read_image(image)
 
 
-def _turned(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Turn and mirror a picture, by quarters, as the display matrix of the file asks."""
+def _turned(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Turn and mirror an image, by quarters, as the display matrix of the file asks."""
     # A point (x, y) is shown at (a x + c y, b x + d y).
     a, b, _, c, d = (int(value) for value in matrix)
     if abs(a) >= abs(b):
         across, down = a, d
     else:
-        picture = picture.swapaxes(0, 1)
+        image = image.swapaxes(0, 1)
         across, down = c, b
-    return picture[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
+    return image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]

@@ -1,4 +1,4 @@
-"""Classes from a few labelled rows."""
+"""Classes from a few labeled rows."""
 
 from typing import Any, ClassVar, Literal, Self
 

@@ -399,7 +399,7 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
             wanted = pd.Index(np.asarray(labels))
             strangers = wanted[~wanted.isin(known)]
             if len(strangers):
-                raise ValueError(f"{owner}: no row is labelled {strangers[0]!r}.")
+                raise ValueError(f"{owner}: no row is labeled {strangers[0]!r}.")
             return np.flatnonzero(known.isin(wanted))
         chosen = np.asarray(numbers)
         if chosen.dtype == bool and chosen.shape == self.numbers_.shape:

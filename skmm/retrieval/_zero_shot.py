@@ -1,4 +1,4 @@
-"""Classes from texts, without a labelled row."""
+"""Classes from texts, without a labeled row."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
@@ -33,7 +33,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     """Classify rows by the texts that describe the classes.
 
     The texts of each class are taken into the space of an alignment, and a row belongs to the
-    class whose texts lie nearest to it. No labelled row is needed: ``y`` only tells which
+    class whose texts lie nearest to it. No labeled row is needed: ``y`` only tells which
     classes there are.
 
     Parameters
@@ -81,7 +81,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
 
     See Also
     --------
-    PrototypeClassifier : Classes from a few labelled rows.
+    PrototypeClassifier : Classes from a few labeled rows.
 
     References
     ----------
@@ -95,7 +95,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     >>> import pandas as pd
     >>> from sklearn.base import BaseEstimator
     >>> from skmm import ZeroShotClassifier
-    >>> class Letters(BaseEstimator):  # stands in for an alignment of pictures and texts
+    >>> class Letters(BaseEstimator):  # stands in for an alignment of images and texts
     ...     def fit(self, X, y=None):
     ...         self.modalities_ = ["image", "text"]
     ...         return self

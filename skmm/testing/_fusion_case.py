@@ -47,9 +47,9 @@ class FusionCase:
         if hasattr(fusion, "tasks"):
             self.y = pd.DataFrame({"class": classes, "value": values}, index=self.X.index)
 
-        if hasattr(fusion, "image_size"):  # it draws: a class is a grey picture
-            greys = np.where(classes == "yes", 200, 50).astype(np.uint8)
-            self.y = np.tile(greys[:, None, None], (1, 8, 8))
+        if hasattr(fusion, "image_size"):  # it draws: a class is a gray image
+            grays = np.where(classes == "yes", 200, 50).astype(np.uint8)
+            self.y = np.tile(grays[:, None, None], (1, 8, 8))
         if hasattr(fusion, "position"):  # it draws series: a class is a length and a level
             self.y = [np.ones(4) if own == "yes" else np.zeros(2) for own in classes]
 

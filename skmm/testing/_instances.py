@@ -81,7 +81,7 @@ _JOINT: dict[str, Any] = {
 _OTHER_STRATEGIES = ("mean", "gated", "film", "low_rank", "attention")
 _ATTENTIVE = ("attention", "cross_attention", "bottleneck")
 # Numbers as they are and converged far beyond the tolerance with which scikit-learn compares
-# two fits: no standardisation stands between the weights of rows and the estimator.
+# two fits: no standardization stands between the weights of rows and the estimator.
 _NUMBERS = [("numbers", "passthrough", slice(None))]
 # The same numbers as two modalities, for what aligns one with another.
 _TWICE = [("left", "passthrough", slice(None)), ("right", "passthrough", slice(None))]
@@ -315,7 +315,7 @@ _HASH = (
     " that holds a tensor"
 )
 _ONE_COMPONENT = (
-    "the check sets n_components to 1, and attention refuses that: its layers normalise over the"
+    "the check sets n_components to 1, and attention refuses that: its layers normalize over the"
     " components"
 )
 _WEIGHT_EQUIVALENCE = "check_sample_weight_equivalence_on_dense_data"

@@ -67,23 +67,23 @@ def toy_cells(modality: str) -> pd.DataFrame:
     elif modality == "image":
         # Of several sizes, and each with a brightness of its own.
         sizes = [(12 + i, 18 - i, 3) for i in range(n)]
-        pictures = [
+        images = [
             rng.integers(0, 64, size).astype(np.uint8) + np.uint8(20 * i)
             for i, size in enumerate(sizes)
         ]
-        columns = {"photo": pd.Series(pictures, dtype=object)}
+        columns = {"photo": pd.Series(images, dtype=object)}
     elif modality == "video":
-        # Of several lengths and sizes, the shortest of one frame; grey and coloured.
+        # Of several lengths and sizes, the shortest of one frame; gray and colored.
         clips = [rng.integers(0, 256, (1 + i, 12 + i, 18 - i, 1 + 2 * (i % 2))) for i in range(n)]
         columns = {"clip": pd.Series([clip.astype(np.uint8) for clip in clips], dtype=object)}
     elif modality == "audio":
         # A second's tenth and more, each of a pitch and a loudness of its own.
         seconds = [np.arange(1600 + 300 * i) / 16_000 for i in range(n)]
-        sounds = [
+        audio_clips = [
             ((0.1 + 0.1 * i) * np.sin(2 * np.pi * 150 * (i + 1) * t)).astype(np.float32)
             for i, t in enumerate(seconds)
         ]
-        columns = {"clip": pd.Series(sounds, dtype=object)}
+        columns = {"clip": pd.Series(audio_clips, dtype=object)}
     elif modality == "tabular":
         columns = {
             "price": rng.normal(10.0, 3.0, n).round(2),
@@ -271,11 +271,11 @@ def toy_clip() -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         transformers.CLIPModel(config).save_pretrained(folder)
-    pictures = transformers.CLIPImageProcessor(
+    images = transformers.CLIPImageProcessor(
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     )
     texts = transformers.CLIPTokenizer(vocab=vocab, merges=[])
-    transformers.CLIPProcessor(pictures, texts).save_pretrained(folder)
+    transformers.CLIPProcessor(images, texts).save_pretrained(folder)
     return folder
 
 

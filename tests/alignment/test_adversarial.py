@@ -36,7 +36,7 @@ def things(rng, n, shape="heaps"):
 def draw(seed, n_alone=500, n_both=0, shape="heaps"):
     """Training rows, most of which have one modality, and 200 new rows with both."""
     rng = np.random.default_rng(seed)
-    maps = {"sound": rng.normal(size=(3, 7)), "scene": rng.normal(size=(3, 5))}
+    maps = {"audio": rng.normal(size=(3, 7)), "scene": rng.normal(size=(3, 5))}
 
     def show(n):
         latent = things(rng, n, shape)
@@ -44,10 +44,10 @@ def draw(seed, n_alone=500, n_both=0, shape="heaps"):
             k: list(latent @ m + 0.05 * rng.normal(size=(n, m.shape[1]))) for k, m in maps.items()
         }
 
-    both, sounds, scenes, new = (show(n) for n in (n_both, n_alone, n_alone, 200))
+    both, audio_clips, scenes, new = (show(n) for n in (n_both, n_alone, n_alone, 200))
     train = pd.DataFrame(
         {
-            "sound": [*both["sound"], *sounds["sound"], *[None] * n_alone],
+            "audio": [*both["audio"], *audio_clips["audio"], *[None] * n_alone],
             "scene": [*both["scene"], *[None] * n_alone, *scenes["scene"]],
         }
     )
@@ -58,13 +58,13 @@ def align(X, **params):
     params = {"n_components": 3, "n_steps": 150, "random_state": 0, **params}
     if not params.get("paired", True):
         params = {"n_init": 4, **params}
-    triples = [(name, "passthrough", [name]) for name in ("scene", "sound")]
+    triples = [(name, "passthrough", [name]) for name in ("scene", "audio")]
     return AdversarialAlignment(triples, **params).fit(X)
 
 
 def likeness(alignment, X):
     """Mean cosine of partners."""
-    one, other = (alignment.transform_modality(X, name) for name in ("sound", "scene"))
+    one, other = (alignment.transform_modality(X, name) for name in ("audio", "scene"))
     return (one * other).sum(axis=1).mean()
 
 
@@ -78,9 +78,9 @@ def test_recovers_the_rotation_without_a_pair(seed):
     X, new = draw(seed)
     alignment = align(X, paired=False, random_state=seed)
     assert likeness(alignment, new) > 0.9
-    truth = procrustes(*(components(alignment, new, name) for name in ("sound", "scene")))
-    assert np.trace(alignment.rotations_["sound"].T @ truth) / 3 > 0.95
-    found = alignment.predict_modality(new[["sound"]], to="scene")
+    truth = procrustes(*(components(alignment, new, name) for name in ("audio", "scene")))
+    assert np.trace(alignment.rotations_["audio"].T @ truth) / 3 > 0.95
+    found = alignment.predict_modality(new[["audio"]], to="scene")
     scenes = np.stack(new["scene"])
     assert ((found - scenes) ** 2).mean() < 0.2 * scenes.var(axis=0).mean()
 
@@ -98,7 +98,7 @@ def test_the_training_itself_turns_a_wrong_start(seed):
     """An eighth of a turn off, and neither refinement nor another start."""
     X, _ = draw(seed, n_alone=0, n_both=500)
     alignment = align(X, n_steps=1)
-    one, other = components(alignment, X, "sound"), components(alignment, X, "scene")
+    one, other = components(alignment, X, "audio"), components(alignment, X, "scene")
     truth = procrustes(one, other)
     turn = Rotation.from_rotvec(np.pi / 4 * np.array([2, -1, 2]) / 3).as_matrix()
     training = AdversarialTraining(
@@ -125,8 +125,8 @@ def test_rows_that_have_one_modality_help_few_pairs():
 
 def test_target_keeps_its_space_and_the_rest_is_rotated():
     X, _ = draw(2, n_both=50)
-    alignment = align(X, target="sound", n_steps=20)
-    np.testing.assert_array_equal(alignment.rotations_["sound"], np.eye(3))
+    alignment = align(X, target="audio", n_steps=20)
+    np.testing.assert_array_equal(alignment.rotations_["audio"], np.eye(3))
     turn = alignment.rotations_["scene"]
     np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-5)
 
@@ -141,7 +141,7 @@ def test_clouds_of_different_shape():
     X, _ = draw(4)
     ring = np.random.default_rng(0).choice([-1.0, 1.0], size=(500, 5))
     X.loc[500:, "scene"] = pd.Series(list(ring), index=X.index[500:])
-    with pytest.warns(ConvergenceWarning, match="no rotation brought modality 'sound'"):
+    with pytest.warns(ConvergenceWarning, match="no rotation brought modality 'audio'"):
         align(X, paired=False, n_components=2, n_steps=50)
 
 
@@ -174,7 +174,7 @@ def test_searched_and_framed():
 
 def test_what_cannot_be_learned():
     X, _ = draw(8, n_both=20)
-    with pytest.raises(ValueError, match="n_components=6 is more.*'scene' 5, 'sound' 7"):
+    with pytest.raises(ValueError, match="n_components=6 is more.*'scene' 5, 'audio' 7"):
         align(X, n_components=6)
     with pytest.raises(ValueError, match="target='taste' is no usable modality"):
         align(X, target="taste")

@@ -15,7 +15,7 @@ from skmm import AutoencoderAlignment
 from skmm.exceptions import ConvergenceError
 from skmm.nets import SharedAutoencoder
 
-NAMES = ["sound", "scene", "text"]
+NAMES = ["audio", "scene", "text"]
 
 
 def draw(seed, n=600, widths=(6, 9, 7), absent=0.0, noise=0.1):
@@ -66,11 +66,11 @@ def test_recovers_the_known_linear_map():
     X, _, clean = draw(3)
     alignment = align(X[:400], max_epochs=60)
     found = alignment.predict_modality(
-        X[400:][["sound"]].reindex(columns=["sound", "scene"]), to="text"
+        X[400:][["audio"]].reindex(columns=["audio", "scene"]), to="text"
     )
     # The best that a linear map of the noisy modality can do.
-    best = LinearRegression().fit(np.stack(X["sound"][:400]), np.stack(X["text"][:400]))
-    expected = best.predict(np.stack(X["sound"][400:]))
+    best = LinearRegression().fit(np.stack(X["audio"][:400]), np.stack(X["text"][:400]))
+    expected = best.predict(np.stack(X["audio"][400:]))
     assert explained(found, expected) > 0.9
     assert explained(found, clean["text"][400:]) > 0.9
 
@@ -79,8 +79,8 @@ def test_recovers_the_known_linear_map():
 def test_recovers_the_latent_although_cells_are_absent(variational):
     X, latent, _ = draw(4, absent=0.2)
     alignment = align(X[:400], variational=variational, n_components=6)
-    read = alignment._read("sound", X)
-    vectors = alignment._project("sound", read.values)
+    read = alignment._read("audio", X)
+    vectors = alignment._project("audio", read.values)
     known = latent[read.present]
     n = int(read.present[:400].sum())
     model = LinearRegression().fit(vectors[:n], known[:n])

@@ -23,7 +23,7 @@ TRIPLES = [
 
 
 class OneWay(BaseBlockAlignment):
-    """Each modality's first two numbers as they are, standardised."""
+    """Each modality's first two numbers as they are, standardized."""
 
     def __init__(self, modalities="auto", *, all_missing="prior", missing_columns="raise"):
         self.modalities = modalities
@@ -150,7 +150,7 @@ def test_predict_modality(frame):
 
 def test_score(frame):
     alignment = FirstNumbers(TRIPLES).fit(frame)
-    # Each view is standardised by rows of its own: nearly, not wholly the same numbers.
+    # Each view is standardized by rows of its own: nearly, not wholly the same numbers.
     assert alignment.score(frame, k=3) > 0.95
     shuffled = frame.assign(c=frame["c"].iloc[::-1].to_numpy(), d=frame["d"].iloc[::-1].to_numpy())
     assert alignment.score(shuffled[["a", "b", "c", "d"]]) < 0.5

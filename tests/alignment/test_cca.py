@@ -21,7 +21,7 @@ from skmm.alignment._cca_solver import DeepCCAModule
 from skmm.exceptions import ModalityWarning
 from skmm.nets import CorrelationLoss, CorrelationNet
 
-NAMES = ["sound", "scene", "text"]
+NAMES = ["audio", "scene", "text"]
 
 
 def draw(seed, n=300, widths=(6, 9), n_shared=3, noise=0.5, absent=0.0):
@@ -49,7 +49,7 @@ def align(X, **params):
 
 
 def scaled(X):
-    """Features of each modality as an alignment standardises them."""
+    """Features of each modality as an alignment standardizes them."""
     blocks = [np.stack(X[name]) for name in X]
     return [(b - b.mean(axis=0)) / b.std(axis=0) for b in blocks]
 
@@ -168,7 +168,7 @@ def bent(seed, n=900):
     rng = np.random.default_rng(seed)
     latent = rng.uniform(-1, 1, size=(n, 2))
     bowl = np.column_stack([latent**2, latent[:, :1] * latent[:, 1:]])
-    views = {"sound": latent @ rng.normal(size=(2, 4)), "scene": bowl @ rng.normal(size=(3, 5))}
+    views = {"audio": latent @ rng.normal(size=(2, 4)), "scene": bowl @ rng.normal(size=(3, 5))}
     return pd.DataFrame({n: list(v + 0.03 * rng.normal(size=v.shape)) for n, v in views.items()})
 
 
@@ -201,7 +201,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
 def test_as_many_components_as_two_modalities_share():
     X, _ = draw(6, widths=(4, 6, 5))
     assert align(X, n_components=None).n_components_ == 5
-    assert align(X[["sound", "scene"]], n_components=None).n_components_ == 4
+    assert align(X[["audio", "scene"]], n_components=None).n_components_ == 4
 
 
 def test_shrinkage_is_that_of_ledoit_and_wolf_and_goes_down_with_rows():
@@ -284,14 +284,14 @@ def test_more_components_than_directions():
 def test_modalities_that_never_meet():
     X, _ = draw(12, widths=(4, 6, 5))
     X.loc[:, "text"] = X["text"].where(X.index < 10, None)
-    X.loc[:9, ["sound", "scene"]] = None
-    with pytest.raises(ValueError, match="'text' together with 'sound'"):
+    X.loc[:9, ["audio", "scene"]] = None
+    with pytest.raises(ValueError, match="'text' together with 'audio'"):
         align(X)
 
 
 def test_warns_of_correlations_in_noise():
     rng = np.random.default_rng(0)
-    X = pd.DataFrame({n: list(rng.normal(size=(20, 15))) for n in ("sound", "scene")})
+    X = pd.DataFrame({n: list(rng.normal(size=(20, 15))) for n in ("audio", "scene")})
     with pytest.warns(ModalityWarning, match="20 rows .* finds a correlation of 1 in any noise"):
         alignment = align(X)
     assert alignment.correlations_.min() > 0.999
@@ -319,7 +319,7 @@ def test_options_of_another_kind_are_refused(kind, unused):
 
 def test_deep_loss_is_that_of_its_networks():
     module = DeepCCAModule([4, 5], 2, hidden_sizes=(6,), dropout=0.0)
-    blocks = {"sound": np.random.rand(30, 4), "scene": np.random.rand(30, 5)}
+    blocks = {"audio": np.random.rand(30, 4), "scene": np.random.rand(30, 5)}
     blocks = {name: values.astype(np.float32) for name, values in blocks.items()}
     batch = batch_of_blocks(blocks, dict.fromkeys(blocks, np.ones(30, dtype=bool)))
     losses = module(batch)

@@ -75,12 +75,12 @@ def test_rows_of_one_modality_change_nothing(views, triples):
 
 
 def test_equal_contents_are_no_negatives(views, triples):
-    """Five captions for all pictures: those of one caption must not be driven apart for it."""
+    """Five captions for all images: those of one caption must not be driven apart for it."""
     X = views(0)[:200]
     kinds = np.arange(len(X)) % 5
     noise = 0.1 * np.random.default_rng(0).normal(size=(200, 20))
-    pictures = np.stack(list(X["view_0"]))[kinds] + noise
-    X["view_0"] = pd.Series(list(pictures), index=X.index, dtype=object)
+    images = np.stack(list(X["view_0"]))[kinds] + noise
+    X["view_0"] = pd.Series(list(images), index=X.index, dtype=object)
     X["view_1"] = pd.Series([X["view_1"].iloc[k] for k in kinds], index=X.index, dtype=object)
     alignment = ContrastiveAlignment(triples, **{**FEW, "max_epochs": 20}).fit(X)
     seen = []

@@ -18,9 +18,9 @@ TEXTS = ["a red coat", "two hats", None, "shoes", "blue", "scarf"]
 
 @pytest.fixture
 def frame():
-    pictures = list(toy_cells("image")["photo"][: len(TEXTS)])
-    pictures[4] = None
-    return pd.DataFrame({"caption": TEXTS, "photo": pd.Series(pictures, dtype=object)})
+    images = list(toy_cells("image")["photo"][: len(TEXTS)])
+    images[4] = None
+    return pd.DataFrame({"caption": TEXTS, "photo": pd.Series(images, dtype=object)})
 
 
 TRIPLES = [("caption", "text", ["caption"]), ("photo", "image", ["photo"])]
@@ -36,7 +36,7 @@ def own_vectors(folder, frame):
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
     model = AutoModel.from_pretrained(folder).eval()
-    texts, pictures = list(frame["caption"].dropna()), list(frame["photo"].dropna())
+    texts, images = list(frame["caption"].dropna()), list(frame["photo"].dropna())
     length = model.config.text_config.max_position_embeddings
     tokens = AutoTokenizer.from_pretrained(folder)(
         texts,
@@ -45,9 +45,7 @@ def own_vectors(folder, frame):
         truncation=True,
         return_tensors="pt",
     )
-    pixels = AutoImageProcessor.from_pretrained(folder, backend="pil")(
-        pictures, return_tensors="pt"
-    )
+    pixels = AutoImageProcessor.from_pretrained(folder, backend="pil")(images, return_tensors="pt")
     accepted = ("input_ids", "attention_mask")[: 1 if "siglip" in model.config.model_type else 2]
     with torch.inference_mode():
         text = model.get_text_features(**{key: tokens[key] for key in accepted})
@@ -59,8 +57,8 @@ def own_vectors(folder, frame):
 def test_vectors_are_the_models_own(kind, frame, tiny_checkpoint):
     folder = tiny_checkpoint(kind)
     alignment = PretrainedAlignment(folder, TRIPLES, store=False).fit(frame)
-    texts, pictures = own_vectors(folder, frame)
-    for name, expected in (("caption", texts), ("photo", pictures)):
+    texts, images = own_vectors(folder, frame)
+    for name, expected in (("caption", texts), ("photo", images)):
         vectors = alignment.transform_modality(frame, name)
         there = frame[name].notna().to_numpy()
         assert np.isnan(vectors[~there]).all() and vectors.dtype == np.float32
@@ -68,27 +66,29 @@ def test_vectors_are_the_models_own(kind, frame, tiny_checkpoint):
     assert alignment.modalities_ == ["caption", "photo"]
     assert alignment.n_components_ == vectors.shape[1]
     shared = alignment.transform(frame)
-    np.testing.assert_allclose(shared[2], vectors[2], atol=1e-6)  # a picture alone
+    np.testing.assert_allclose(shared[2], vectors[2], atol=1e-6)  # an image alone
     both = (alignment.transform_modality(frame, "caption")[0] + vectors[0]) / 2
     np.testing.assert_allclose(shared[0], both, atol=1e-6)
     assert 0 <= alignment.score(frame) <= 1
 
 
-def test_texts_and_sounds(tiny_checkpoint):
+def test_texts_and_audio_clips(tiny_checkpoint):
     from transformers import AutoFeatureExtractor, AutoModel
 
     folder = tiny_checkpoint("clap")
-    sounds = [
+    audio_clips = [
         np.sin(2 * np.pi * pitch * np.arange(16_000) / 16_000).astype(np.float32)
         for pitch in (200, 400, 800)
     ]
-    X = pd.DataFrame({"clip": pd.Series(sounds, dtype=object), "text": ["low", "middle", "high"]})
+    X = pd.DataFrame(
+        {"clip": pd.Series(audio_clips, dtype=object), "text": ["low", "middle", "high"]}
+    )
     own = AudioEncoder(sampling_rate=16_000)  # of the arrays
     triples = [("clip", own, ["clip"]), ("text", "text", ["text"])]
     alignment = PretrainedAlignment(folder, triples, store=False).fit(X)
     model = AutoModel.from_pretrained(folder).eval()
     heard = AutoFeatureExtractor.from_pretrained(folder)(
-        sounds, sampling_rate=16_000, return_tensors="pt"
+        audio_clips, sampling_rate=16_000, return_tensors="pt"
     )
     with torch.inference_mode():
         expected = model.get_audio_features(
@@ -100,7 +100,7 @@ def test_texts_and_sounds(tiny_checkpoint):
 
 
 def test_a_tower_without_a_column(frame, tiny_checkpoint):
-    """Pictures alone in the frame; texts may still ask for them."""
+    """Images alone in the frame; texts may still ask for them."""
     folder = tiny_checkpoint("clip")
     alignment = PretrainedAlignment(folder).fit(frame[["photo"]])
     assert alignment.modalities_ == ["photo"]
@@ -108,8 +108,8 @@ def test_a_tower_without_a_column(frame, tiny_checkpoint):
     expected = whole.transform_modality(frame, "caption")
     for cells in (TEXTS, frame["caption"], frame[["caption"]]):
         np.testing.assert_array_equal(alignment.transform_modality(cells, "text"), expected)
-    with pytest.raises(ValueError, match="no modality 'sound'"):
-        alignment.transform_modality(TEXTS, "sound")
+    with pytest.raises(ValueError, match="no modality 'audio'"):
+        alignment.transform_modality(TEXTS, "audio")
 
 
 def test_auto_takes_what_has_a_tower(frame, tiny_checkpoint):
@@ -141,11 +141,11 @@ def test_copies(frame, tiny_checkpoint):
 
 def test_errors(frame, tiny_checkpoint):
     folder = tiny_checkpoint("clip")
-    with pytest.raises(ValueError, match="modality 'price' must be an encoder of texts, pictures"):
+    with pytest.raises(ValueError, match="modality 'price' must be an encoder of texts, images"):
         PretrainedAlignment(folder, [("price", "passthrough", ["photo"])]).fit(frame)
     with pytest.raises(ValueError, match="modality 'texts' has 2 columns"):
         PretrainedAlignment(folder, [("texts", "text", ["caption", "photo"])]).fit(frame)
-    with pytest.raises(ValueError, match="found no texts, pictures or sounds"):
+    with pytest.raises(ValueError, match="found no texts, images or audio clips"):
         PretrainedAlignment(folder).fit(pd.DataFrame({"price": [1.0, 2.0, 3.0]}))
     empty = pd.concat([frame, pd.DataFrame({"caption": [None], "photo": [None]})])
     with pytest.raises(ModalityMissingError, match="row 6"):

@@ -44,7 +44,7 @@ def encode():
 
 
 @pytest.fixture
-def pictures():
+def images():
     """Of any sizes, one of 3 rows, one read-only."""
     rng = np.random.default_rng(0)
     shapes = [(40, 30, 3), (32, 32, 3), (3, 50, 3), (1, 1, 3)]

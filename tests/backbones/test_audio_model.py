@@ -1,4 +1,4 @@
-"""Sounds through pretrained models: equal to the library's own way, whatever the batch."""
+"""Audio clips through pretrained models: equal to the library's own way, whatever the batch."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ RATE = 16_000
 
 
 @pytest.fixture
-def sounds():
+def audio_clips():
     """Of unequal lengths, the shortest of one sample, none longer than a second."""
     rng = np.random.default_rng(0)
     lengths = [RATE // 2, RATE, 4001, 1, 4001, 600]
@@ -30,15 +30,15 @@ def model_and_extractor(folder):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pooling", ["auto", "mean", "max", "statistics"])
 def test_a_batch_never_changes_a_cell(
-    kind, pooling, sounds, tiny_checkpoint, open_backbone, encode
+    kind, pooling, audio_clips, tiny_checkpoint, open_backbone, encode
 ):
     backbone = open_backbone(tiny_checkpoint(kind), "audio", pooling=pooling)
-    together = encode(backbone, sounds)
-    assert together.pooled.shape == (len(sounds), backbone.width)
+    together = encode(backbone, audio_clips)
+    assert together.pooled.shape == (len(audio_clips), backbone.width)
     assert together.tokens.shape == (*together.mask.shape, backbone.width)
     assert together.mask.any(dim=1).all() and torch.isfinite(together.pooled).all()
-    for i, sound in enumerate(sounds):
-        alone = encode(backbone, [sound])
+    for i, audio in enumerate(audio_clips):
+        alone = encode(backbone, [audio])
         np.testing.assert_allclose(alone.pooled[0], together.pooled[i], atol=2e-5)
         n = int(alone.mask.sum())
         assert int(together.mask[i].sum()) == n
@@ -49,51 +49,51 @@ def test_a_batch_never_changes_a_cell(
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2", "hubert"])
-def test_raw_waves_as_the_library_does(kind, sounds, tiny_checkpoint, open_backbone, encode):
+def test_raw_waves_as_the_library_does(kind, audio_clips, tiny_checkpoint, open_backbone, encode):
     model, extractor = model_and_extractor(tiny_checkpoint(kind))
-    encoded = encode(open_backbone(tiny_checkpoint(kind), "audio"), sounds[:2])
-    for i, sound in enumerate(sounds[:2]):
-        values = extractor(sound, sampling_rate=RATE, return_tensors="pt").input_values
+    encoded = encode(open_backbone(tiny_checkpoint(kind), "audio"), audio_clips[:2])
+    for i, audio in enumerate(audio_clips[:2]):
+        values = extractor(audio, sampling_rate=RATE, return_tensors="pt").input_values
         with torch.no_grad():
             frames = model(values).last_hidden_state[0]
         np.testing.assert_allclose(encoded.tokens[i][encoded.mask[i]], frames, atol=1e-5)
         np.testing.assert_allclose(encoded.pooled[i], frames.mean(0), atol=1e-5)
 
 
-def test_whisper_as_the_library_does(sounds, tiny_whisper, open_backbone, encode):
+def test_whisper_as_the_library_does(audio_clips, tiny_whisper, open_backbone, encode):
     model, extractor = model_and_extractor(tiny_whisper)
-    features = extractor(sounds, sampling_rate=RATE, return_tensors="pt").input_features
+    features = extractor(audio_clips, sampling_rate=RATE, return_tensors="pt").input_features
     with torch.no_grad():
         frames = model.encoder(features).last_hidden_state
-    encoded = encode(open_backbone(tiny_whisper, "audio"), sounds)
+    encoded = encode(open_backbone(tiny_whisper, "audio"), audio_clips)
     np.testing.assert_allclose(encoded.tokens, frames, atol=1e-5)
     # 50 frames a second; the padding to two seconds is heard by none of those that count.
     assert encoded.mask.sum(1).tolist() == [25, 50, 13, 2, 13, 2]
     np.testing.assert_allclose(encoded.pooled[0], frames[0, :25].mean(0), atol=1e-5)
 
 
-def test_ast_as_the_library_does(sounds, tiny_ast, open_backbone, encode):
+def test_ast_as_the_library_does(audio_clips, tiny_ast, open_backbone, encode):
     model, extractor = model_and_extractor(tiny_ast)
-    values = extractor(sounds[:3], sampling_rate=RATE, return_tensors="pt").input_values
+    values = extractor(audio_clips[:3], sampling_rate=RATE, return_tensors="pt").input_values
     with torch.no_grad():
         output = model(values)
-    encoded = encode(open_backbone(tiny_ast, "audio"), sounds[:3])
+    encoded = encode(open_backbone(tiny_ast, "audio"), audio_clips[:3])
     np.testing.assert_allclose(encoded.pooled, output.pooler_output, atol=1e-5)
     np.testing.assert_allclose(encoded.tokens, output.last_hidden_state[:, 2:], atol=1e-5)
     # Patches begin every 100 ms, in two bands; the last of half a second begins at 400 ms.
     assert encoded.mask.sum(1).tolist() == [2 * 5, 2 * 10, 2 * 3]
     mean = open_backbone(tiny_ast, "audio", pooling="mean")
     first = encoded.tokens[0][encoded.mask[0]].mean(0)
-    np.testing.assert_allclose(encode(mean, sounds[:1]).pooled[0], first, atol=1e-5)
+    np.testing.assert_allclose(encode(mean, audio_clips[:1]).pooled[0], first, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["clap", "clap_fusion"])
-def test_clap_as_the_library_does(kind, sounds, tiny_checkpoint, open_backbone, encode):
+def test_clap_as_the_library_does(kind, audio_clips, tiny_checkpoint, open_backbone, encode):
     model, extractor = model_and_extractor(tiny_checkpoint(kind))
     before = np.random.get_state()[1].copy()
-    encoded = encode(open_backbone(tiny_checkpoint(kind), "audio"), sounds[:2])
+    encoded = encode(open_backbone(tiny_checkpoint(kind), "audio"), audio_clips[:2])
     np.testing.assert_array_equal(np.random.get_state()[1], before)
-    inputs = extractor(sounds[:2], sampling_rate=RATE, return_tensors="pt")
+    inputs = extractor(audio_clips[:2], sampling_rate=RATE, return_tensors="pt")
     inputs["is_longer"] = torch.zeros(2, 1, dtype=torch.bool)
     with torch.no_grad():
         output = model.get_audio_features(**inputs)
@@ -101,7 +101,7 @@ def test_clap_as_the_library_does(kind, sounds, tiny_checkpoint, open_backbone, 
     assert encoded.pooled.shape == (2, 12) and encoded.mask.all()
 
 
-def test_one_clap_for_texts_and_sounds(tiny_clap, sounds, open_backbone, encode):
+def test_one_clap_for_texts_and_audio_clips(tiny_clap, audio_clips, open_backbone, encode):
     from transformers import AutoModel, AutoTokenizer
 
     texts = encode(open_backbone(tiny_clap, "text"), ["a dog"]).pooled
@@ -110,20 +110,20 @@ def test_one_clap_for_texts_and_sounds(tiny_clap, sounds, open_backbone, encode)
             **AutoTokenizer.from_pretrained(tiny_clap)(["a dog"], return_tensors="pt")
         )
     np.testing.assert_allclose(texts, expected.pooler_output, atol=1e-5)
-    assert encode(open_backbone(tiny_clap, "audio"), sounds[:1]).pooled.shape == texts.shape
+    assert encode(open_backbone(tiny_clap, "audio"), audio_clips[:1]).pooled.shape == texts.shape
 
 
-def test_statistics_are_mean_and_deviation(sounds, tiny_hubert, open_backbone, encode):
-    frames = encode(open_backbone(tiny_hubert, "audio"), sounds[:1]).tokens[0]
+def test_statistics_are_mean_and_deviation(audio_clips, tiny_hubert, open_backbone, encode):
+    frames = encode(open_backbone(tiny_hubert, "audio"), audio_clips[:1]).tokens[0]
     backbone = open_backbone(tiny_hubert, "audio", pooling="statistics")
     assert backbone.width == 32
-    pooled = encode(backbone, sounds[:1]).pooled[0]
+    pooled = encode(backbone, audio_clips[:1]).pooled[0]
     expected = torch.cat([frames.mean(0), frames.std(0, unbiased=False)])
     np.testing.assert_allclose(pooled, expected, atol=1e-5)
 
 
-def test_normalize(sounds, tiny_wav2vec2, open_backbone, encode):
-    pooled = encode(open_backbone(tiny_wav2vec2, "audio", normalize=True), sounds).pooled
+def test_normalize(audio_clips, tiny_wav2vec2, open_backbone, encode):
+    pooled = encode(open_backbone(tiny_wav2vec2, "audio", normalize=True), audio_clips).pooled
     np.testing.assert_allclose(pooled.norm(dim=1), 1.0, atol=1e-6)
 
 
@@ -168,7 +168,7 @@ def test_a_model_with_an_adapter(copied_checkpoint, describe_model):
         describe_model(folder, "audio")
 
 
-def test_a_checkpoint_of_a_recogniser_lacks_what_hides_frames(copied_checkpoint, open_backbone):
+def test_a_checkpoint_of_a_recognizer_lacks_what_hides_frames(copied_checkpoint, open_backbone):
     """Of many published ones the vector that hides frames in training was never saved."""
     from safetensors.torch import load_file, save_file
 
@@ -189,15 +189,17 @@ def test_frozen(tiny_wav2vec2, open_backbone):
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2", "hubert", "whisper", "ast"])
-def test_what_is_kept_where_a_model_is_cut(kind, sounds, tiny_checkpoint, open_backbone, encode):
-    """Tokens, and behind each whether it hears the sound; of waves, those that do."""
+def test_what_is_kept_where_a_model_is_cut(
+    kind, audio_clips, tiny_checkpoint, open_backbone, encode
+):
+    """Tokens, and behind each whether it hears the audio clip; of waves, those that do."""
     from skmm.backbones._pretrained._splitting import Lower, Upper, structure_of
 
     backbone = open_backbone(tiny_checkpoint(kind), "audio", pooling="mean")
     with torch.no_grad():
         lower = backbone.with_tower(Lower(backbone.tower, 1).eval())
-        arrays = lower.below(**backbone.collate(sounds))
-        whole = encode(backbone, sounds)
+        arrays = lower.below(**backbone.collate(audio_clips))
+        whole = encode(backbone, audio_clips)
         n_leading = 2 if kind == "ast" else 0
         for array, mask in zip(arrays, whole.mask, strict=True):
             assert array.dtype == np.float32 and array.shape[1] == 17

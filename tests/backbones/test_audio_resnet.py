@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from skmm.backbones import SoundCNN
+from skmm.backbones import AudioCNN
 from skmm.backbones._audio_resnet import _MaskedNorm
 
 RATE = 16_000
 
 
 @pytest.fixture
-def sounds():
+def audio_clips():
     rng = np.random.default_rng(0)
     return [rng.normal(size=n).astype(np.float32) for n in (8_000, 16_000, 1, 8_159, 2_400)]
 
@@ -21,23 +21,23 @@ def sounds():
 def model():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return SoundCNN(32).eval()
+        return AudioCNN(32).eval()
 
 
-def test_a_batch_never_changes_a_cell(model, sounds):
+def test_a_batch_never_changes_a_cell(model, audio_clips):
     with torch.no_grad():
-        together = model(**model.collate(sounds))
+        together = model(**model.collate(audio_clips))
         assert together.tokens.shape == (*together.mask.shape, 32)
         # 16 frames a token, 100 frames a second and one more.
         assert together.mask.sum(1).tolist() == [4, 7, 1, 4, 1]
-        for i, sound in enumerate(sounds):
-            alone = model(**model.collate([sound]))
+        for i, audio in enumerate(audio_clips):
+            alone = model(**model.collate([audio]))
             np.testing.assert_allclose(together.pooled[i], alone.pooled[0], atol=1e-4)
             np.testing.assert_allclose(
                 together.tokens[i][together.mask[i]], alone.tokens[0], atol=1e-4
             )
         # Rows of a tensor that is padded further still, as a joint net cuts them.
-        tensors = model.collate(sounds)
+        tensors = model.collate(audio_clips)
         rows = model(**{name: tensor[[0, 4]] for name, tensor in tensors.items()})
         np.testing.assert_allclose(rows.pooled, together.pooled[[0, 4]], atol=1e-4)
 
@@ -57,16 +57,17 @@ def test_the_norm_is_torchs_where_nothing_is_masked():
     assert not mine(x, mask)[1, ..., 4:].any()
 
 
-def test_loudness_does_not_matter(model, sounds):
-    tensors = [model.collate([gain * sounds[0]])["frames"] for gain in (1.0, 0.01)]
+def test_loudness_does_not_matter(model, audio_clips):
+    tensors = [model.collate([gain * audio_clips[0]])["frames"] for gain in (1.0, 0.01)]
     assert tensors[0].dtype == torch.int8
     assert (tensors[0] - tensors[1]).abs().max() <= 1
 
 
-def test_absent_rows_are_harmless(model, sounds):
+def test_absent_rows_are_harmless(model, audio_clips):
     """A joint fusion gives zeros for a cell that is absent, and does not look at the result."""
     tensors = {
-        name: torch.cat([t, torch.zeros_like(t[:1])]) for name, t in model.collate(sounds).items()
+        name: torch.cat([t, torch.zeros_like(t[:1])])
+        for name, t in model.collate(audio_clips).items()
     }
     with torch.no_grad():
         encoded = model(**tensors)
@@ -75,16 +76,16 @@ def test_absent_rows_are_harmless(model, sounds):
         assert torch.isfinite(empty.pooled).all()
 
 
-def test_gradients_reach_every_weight(model, sounds):
+def test_gradients_reach_every_weight(model, audio_clips):
     model.train()
-    model(**model.collate(sounds)).pooled.square().sum().backward()
+    model(**model.collate(audio_clips)).pooled.square().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_hides_something_in_training_alone(model, sounds):
-    tensors = model.collate(sounds[:1])
+def test_hides_something_in_training_alone(model, audio_clips):
+    tensors = model.collate(audio_clips[:1])
     with torch.no_grad():
         assert torch.equal(model(**tensors).pooled, model(**tensors).pooled)
         model.train()
@@ -94,7 +95,7 @@ def test_hides_something_in_training_alone(model, sounds):
 
 
 def test_reconstruction_target_is_the_spectrogram_in_small(model):
-    """A sweep: the loudest of 8 bands rises with the 8 stretches, in sounds of any length."""
+    """A sweep: the loudest of 8 bands rises with the 8 stretches, in audio clips of any length."""
     for n in (8_000, 30_000):
         t = np.linspace(0, 1, n)
         sweep = np.sin(2 * np.pi * np.cumsum(100 * 70**t) / RATE).astype(np.float32)
@@ -109,5 +110,5 @@ def test_reconstruction_target_is_the_spectrogram_in_small(model):
 
 @pytest.mark.parametrize("options", [{"n_components": 0}, {"n_mels": 40}])
 def test_unusable_sizes(options):
-    with pytest.raises(ValueError, match="SoundCNN: n_components must be positive and n_mels"):
-        SoundCNN(**options)
+    with pytest.raises(ValueError, match="AudioCNN: n_components must be positive and n_mels"):
+        AudioCNN(**options)

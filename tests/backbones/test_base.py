@@ -37,7 +37,7 @@ def test_reconstruction_is_not():
 
 
 def test_parameters_are_keyword_only_after_the_first():
-    for name in ("PictureCNN", "WordGRU", "FeatureTokens", "EfficientNetLite0"):
+    for name in ("ImageCNN", "WordGRU", "FeatureTokens", "EfficientNetLite0"):
         parameters = list(inspect.signature(getattr(backbones, name)).parameters.values())
         assert all(p.kind is p.KEYWORD_ONLY for p in parameters[1:]), name
 

@@ -186,7 +186,7 @@ class TestModality:
         with pytest.raises(CheckpointError, match=rf"is a '{kind}' model.*Give {owner} a"):
             resolve(tiny_checkpoint(kind), modality)
 
-    def test_sound(self, tiny_wav2vec2):
+    def test_audio_clip(self, tiny_wav2vec2):
         with pytest.raises(CheckpointError, match="'wav2vec2' .* encodes audio, not text"):
             resolve(tiny_wav2vec2)
 
@@ -321,10 +321,10 @@ class TestHub:
 
     def test_cache_comes_first(self, hub, tmp_path, tiny_bert, tiny_vit):
         put_in_cache(tmp_path / "hub", "somebody/texts", tiny_bert)
-        put_in_cache(tmp_path / "hub", "pictures", tiny_vit)
+        put_in_cache(tmp_path / "hub", "images", tiny_vit)
         checkpoint = resolve("somebody/texts")
         assert checkpoint.source == "hub" and checkpoint.digest == resolve(tiny_bert).digest
-        assert resolve("pictures", "image").digest == resolve(tiny_vit, "image").digest
+        assert resolve("images", "image").digest == resolve(tiny_vit, "image").digest
 
     def test_what_others_put_into_the_cache_does_not_count(self, hub, tmp_path, tiny_bert):
         snapshot = put_in_cache(tmp_path / "hub", "somebody/texts", tiny_bert)

@@ -53,19 +53,19 @@ def model():
     return model.eval()
 
 
-def reference_features(reference, pictures):
+def reference_features(reference, images):
     with torch.no_grad():
-        return reference.extract_features((pictures.float() - 127) / 128)
+        return reference.extract_features((images.float() - 127) / 128)
 
 
 def test_equals_the_reference_with_random_weights(reference_class, model):
     reference = reference_class.from_name("efficientnet-lite0").eval()
     reference.load_state_dict(model.state_dict())  # strict: the same names, none left over
-    pictures = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
-    expected = reference_features(reference, pictures)
-    encoded = model(pictures=pictures)
+    images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
+    expected = reference_features(reference, images)
+    encoded = model(images=images)
     assert encoded.tokens.shape == (2, 49, 1280)
-    assert (expected[0] - expected[1]).abs().mean() > 0.1  # the pictures reach the end
+    assert (expected[0] - expected[1]).abs().mean() > 0.1  # the images reach the end
     scale = expected.abs().max()
     got = encoded.tokens.transpose(1, 2).view(2, 1280, 7, 7)
     assert (got - expected).abs().max() < 1e-4 * max(1.0, scale)
@@ -75,12 +75,12 @@ def test_equals_the_reference_with_random_weights(reference_class, model):
 def test_equals_the_reference_with_its_weights(reference_class, trained, weights_path):
     reference = reference_class.from_name("efficientnet-lite0").eval()
     reference.load_state_dict(torch.load(weights_path, weights_only=True))
-    pictures = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
-    expected = reference_features(reference, pictures).mean((2, 3))
+    images = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
+    expected = reference_features(reference, images).mean((2, 3))
     with torch.no_grad():
-        encoded = trained(pictures=pictures)
+        encoded = trained(images=images)
         scores = trained.class_scores(encoded.pooled)
-        expected_scores = reference((pictures.float() - 127) / 128)
+        expected_scores = reference((images.float() - 127) / 128)
     torch.testing.assert_close(encoded.pooled, expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(scores, expected_scores, atol=1e-3, rtol=1e-4)
 
@@ -96,37 +96,37 @@ def test_sees_a_daisy(trained, crop):
 
 
 def test_crop_is_surer_of_a_photograph(trained):
-    whole = EfficientNetLite0().collate([load_sample_image("flower.jpg")])["pictures"]
-    middle = EfficientNetLite0(crop=0.875).collate([load_sample_image("flower.jpg")])["pictures"]
+    whole = EfficientNetLite0().collate([load_sample_image("flower.jpg")])["images"]
+    middle = EfficientNetLite0(crop=0.875).collate([load_sample_image("flower.jpg")])["images"]
     with torch.no_grad():
-        scores = trained.class_scores(trained(pictures=torch.cat([whole, middle])).pooled)
+        scores = trained.class_scores(trained(images=torch.cat([whole, middle])).pooled)
     assert scores.softmax(1)[1, DAISY] > 1.5 * scores.softmax(1)[0, DAISY] > 0.15
 
 
-@pytest.mark.parametrize("n_pictures", [1, 4, 5, 11])
-def test_a_picture_does_not_depend_on_its_batch(model, n_pictures):
-    pictures = torch.randint(0, 256, (n_pictures, 3, 64, 64), dtype=torch.uint8)
+@pytest.mark.parametrize("n_images", [1, 4, 5, 11])
+def test_a_image_does_not_depend_on_its_batch(model, n_images):
+    images = torch.randint(0, 256, (n_images, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():  # cut into pieces inside
-        pieces = model(pictures=pictures)
-    whole = model(pictures=pictures)  # with gradients: not cut
-    assert pieces.tokens.shape == (n_pictures, 4, 1280)
+        pieces = model(images=images)
+    whole = model(images=images)  # with gradients: not cut
+    assert pieces.tokens.shape == (n_images, 4, 1280)
     torch.testing.assert_close(pieces.tokens, whole.tokens, atol=1e-5, rtol=1e-4)
-    alone = model(pictures=pictures[-1:])
+    alone = model(images=images[-1:])
     torch.testing.assert_close(whole.pooled[-1:], alone.pooled, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(33, 47), (96, 32), (1, 1)])
 def test_any_size(model, size):
-    encoded = model(pictures=torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8))
+    encoded = model(images=torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8))
     assert encoded.tokens.shape[1] == -(-size[0] // 32) * -(-size[1] // 32)
 
 
 def test_training_mode_and_training_keep_the_statistics(model):
-    pictures = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    expected = model(pictures=pictures).pooled
+    expected = model(images=images).pooled
     model.train()
-    trained = model(pictures=pictures).pooled
+    trained = model(images=images).pooled
     model.eval()
     assert torch.equal(trained, expected)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
@@ -136,20 +136,20 @@ def test_training_mode_and_training_keep_the_statistics(model):
     assert without == ["_fc.weight", "_fc.bias"]
 
 
-def test_no_pictures(model):
+def test_no_images(model):
     tensors = model.collate([])
-    assert tensors["pictures"].shape == (0, 3, 64, 64)
+    assert tensors["images"].shape == (0, 3, 64, 64)
     with torch.no_grad():
         assert model(**tensors).pooled.shape == (0, 1280)
     assert model(**tensors).pooled.shape == (0, 1280)
 
 
 def test_half_precision(model):
-    pictures = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
-    expected = model(pictures=pictures).pooled
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    expected = model(images=images).pooled
     half = EfficientNetLite0(image_size=64)
     half.load_state_dict(model.state_dict())
-    got = half.bfloat16()(pictures=pictures).pooled
+    got = half.bfloat16()(images=images).pooled
     assert got.dtype == torch.bfloat16
     assert (got.float() - expected).abs().max() < 0.1 * expected.abs().max()
 

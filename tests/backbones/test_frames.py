@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from training import accuracy_when_trained, unexplained_when_trained
 
-from skmm.backbones import FrameEncoder, PictureCNN, PictureModule
+from skmm.backbones import FrameEncoder, ImageCNN, ImageModule
 from skmm.backbones._frames import _places
-from skmm.backbones._image_cnn import resized, stack_pictures
+from skmm.backbones._image_cnn import resized, stack_images
 
 POOLINGS = ["mean", "max", "gru", "attention"]
 ORDERED = ["gru", "attention"]
@@ -18,8 +18,8 @@ ORDERED = ["gru", "attention"]
 
 def encoder(temporal_pooling, width=8, **options):
     torch.manual_seed(0)
-    pictures = PictureCNN(width, image_size=16)
-    return FrameEncoder(pictures, temporal_pooling=temporal_pooling, **options).eval()
+    images = ImageCNN(width, image_size=16)
+    return FrameEncoder(images, temporal_pooling=temporal_pooling, **options).eval()
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_mean_and_max_are_of_the_frames_own_vectors(clips, pooling):
     assert mask.sum(1).tolist() == [3, 1, 5]
     for i, clip in enumerate(clips):
         with torch.no_grad():
-            own = model.pictures(**model.pictures.collate(list(clip))).pooled
+            own = model.images(**model.images.collate(list(clip))).pooled
         torch.testing.assert_close(tokens[i][mask[i]], own)
         expected = own.mean(0) if pooling == "mean" else own.amax(0)
         torch.testing.assert_close(pooled[i], expected)
@@ -52,7 +52,7 @@ def test_gru_by_hand(clips):
     tokens, mask, pooled = encoded(model, clips)
     for i, clip in enumerate(clips):
         with torch.no_grad():
-            own = model.pictures(**model.pictures.collate(list(clip))).pooled
+            own = model.images(**model.images.collate(list(clip))).pooled
             states, ends = model.gru(own)  # a whole sequence without padding
             torch.testing.assert_close(tokens[i][mask[i]], model.project(states))
             torch.testing.assert_close(pooled[i], model.project(ends.flatten()))
@@ -66,7 +66,7 @@ def test_attention_by_hand(clips):
     assert n_heads == 4
     for i, clip in enumerate(clips):
         with torch.no_grad():
-            own = model.pictures(**model.pictures.collate(list(clip))).pooled
+            own = model.images(**model.images.collate(list(clip))).pooled
             x = own + _places(len(own), 8)
             q, k, v = (layer.norm1(x) @ layer.self_attn.in_proj_weight.T).chunk(3, dim=1)
             seen = []
@@ -134,16 +134,16 @@ def test_collate_takes_frames_one_at_a_time(clips):
     model = encoder("mean")
     tensors = model.collate([iter(clips[0]), clips[1][0], list(clips[2])])
     assert tensors["n_frames"].tolist() == [3, 1, 5]
-    assert tensors["pictures"].shape == (3, 5, 3, 16, 16)
-    assert tensors["pictures"].dtype == torch.uint8
-    torch.testing.assert_close(tensors["pictures"][2], stack_pictures(list(clips[2]), 16))
-    assert not tensors["pictures"][0, 3:].any()
+    assert tensors["images"].shape == (3, 5, 3, 16, 16)
+    assert tensors["images"].dtype == torch.uint8
+    torch.testing.assert_close(tensors["images"][2], stack_images(list(clips[2]), 16))
+    assert not tensors["images"][0, 3:].any()
 
 
-def test_resized_pictures_go_through_unchanged(clips):
+def test_resized_images_go_through_unchanged(clips):
     small = resized(iter(clips[0]), 16)
-    assert all(picture.shape == (16, 16, 3) for picture in small)
-    torch.testing.assert_close(stack_pictures(small, 16), stack_pictures(list(clips[0]), 16))
+    assert all(image.shape == (16, 16, 3) for image in small)
+    torch.testing.assert_close(stack_images(small, 16), stack_images(list(clips[0]), 16))
 
 
 def movers(n, seed):
@@ -201,9 +201,9 @@ def test_targets_of_short_clips():
 
 def test_over_a_module_of_the_user(clips):
     torch.manual_seed(0)
-    pictures = PictureModule(nn.Conv2d(3, 6, 4, stride=4), image_size=16)
-    pictures.measure(clips[0][0])
-    model = FrameEncoder(pictures, temporal_pooling="gru").eval()
+    images = ImageModule(nn.Conv2d(3, 6, 4, stride=4), image_size=16)
+    images.measure(clips[0][0])
+    model = FrameEncoder(images, temporal_pooling="gru").eval()
     assert model.width == 6 and encoded(model, clips).pooled.shape == (3, 6)
     assert model.reconstruction_target(**model.collate(clips)).shape == (3, 3 * 192)
 

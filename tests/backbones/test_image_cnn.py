@@ -9,14 +9,14 @@ import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from training import accuracy_when_trained, unexplained_when_trained
 
-from skmm.backbones import PictureCNN
-from skmm.backbones._image_cnn import stack_pictures
+from skmm.backbones import ImageCNN
+from skmm.backbones._image_cnn import stack_images
 
 
-def sides(n_pictures, seed=0):
-    """Pictures of several sizes, brighter on the left (0) or on the right (1)."""
+def sides(n_images, seed=0):
+    """Images of several sizes, brighter on the left (0) or on the right (1)."""
     rng = np.random.default_rng(seed)
-    label = rng.integers(0, 2, n_pictures)
+    label = rng.integers(0, 2, n_images)
     cells = []
     for side in label:
         height, width = rng.integers(20, 50, 2)
@@ -30,23 +30,21 @@ def sides(n_pictures, seed=0):
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return PictureCNN(32, image_size=32).eval()
+    return ImageCNN(32, image_size=32).eval()
 
 
 def test_learns_where_the_light_is():
     torch.manual_seed(0)
     # The mean brightness of the halves varies, so the network has to compare places.
     assert (
-        accuracy_when_trained(
-            PictureCNN(16, image_size=32), sides(200), sides(200, seed=1), steps=40
-        )
+        accuracy_when_trained(ImageCNN(16, image_size=32), sides(200), sides(200, seed=1), steps=40)
         > 0.95
     )
 
 
 def test_pooled_vector_learns_to_reconstruct():
     torch.manual_seed(0)
-    model = PictureCNN(32, image_size=32)
+    model = ImageCNN(32, image_size=32)
     assert unexplained_when_trained(model, sides(200)[0], sides(100, seed=1)[0], steps=100) < 0.5
 
 
@@ -60,28 +58,28 @@ def test_shapes_and_meaning_of_the_tokens(model):
 
 def test_a_token_is_a_place():
     torch.manual_seed(0)
-    model = PictureCNN(16, image_size=128).eval()
+    model = ImageCNN(16, image_size=128).eval()
     black = torch.zeros(1, 3, 128, 128, dtype=torch.uint8)
     marked = black.clone()
     marked[:, :, 100:, :28] = 255  # bottom left
-    change = model(pictures=marked).tokens - model(pictures=black).tokens
+    change = model(images=marked).tokens - model(images=black).tokens
     quarters = change.norm(dim=2).view(2, 4, 2, 4).sum((1, 3))
     quarters[1, 0] /= 2
     assert quarters.argmax() == 2  # more than twice the change anywhere else
 
 
-def test_a_picture_does_not_depend_on_its_batch(model):
-    pictures = model.collate(sides(4)[0])["pictures"]
+def test_a_image_does_not_depend_on_its_batch(model):
+    images = model.collate(sides(4)[0])["images"]
     for mode in (True, False):
         model.train(mode)
-        together = model(pictures=pictures).pooled
-        alone = torch.cat([model(pictures=pictures[i : i + 1]).pooled for i in range(4)])
+        together = model(images=images).pooled
+        alone = torch.cat([model(images=images[i : i + 1]).pooled for i in range(4)])
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [1, 2, 16, 33])
-def test_any_picture_size(size):
-    model = PictureCNN(8, image_size=size)
+def test_any_image_size(size):
+    model = ImageCNN(8, image_size=size)
     encoded = model(**model.collate([np.zeros((1, 7, 3), np.uint8)]))
     assert encoded.pooled.shape == (1, 8)
     assert torch.isfinite(encoded.tokens).all()
@@ -89,32 +87,32 @@ def test_any_picture_size(size):
 
 @pytest.mark.parametrize("n_components", [1, 3, 50])
 def test_any_width(n_components):
-    model = PictureCNN(n_components, image_size=16)
+    model = ImageCNN(n_components, image_size=16)
     assert model.width == n_components
     assert model(**model.collate(sides(2)[0])).tokens.shape[2] == n_components
 
 
 def test_collate_is_compact_and_handles_nothing(model):
-    pictures = model.collate(sides(3)[0])["pictures"]
-    assert pictures.shape == (3, 3, 32, 32)
-    assert pictures.dtype == torch.uint8
-    assert pictures.is_contiguous()
-    assert model.collate([])["pictures"].shape == (0, 3, 32, 32)
+    images = model.collate(sides(3)[0])["images"]
+    assert images.shape == (3, 3, 32, 32)
+    assert images.dtype == torch.uint8
+    assert images.is_contiguous()
+    assert model.collate([])["images"].shape == (0, 3, 32, 32)
     assert model(**model.collate([])).pooled.shape == (0, 32)
 
 
 def test_reconstruction_target_is_the_mean_pixel():
-    model = PictureCNN(8, image_size=16)
-    pictures = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
-    target = model.reconstruction_target(pictures=pictures)
-    expected = pictures.numpy().reshape(2, 3, 8, 2, 8, 2).mean(axis=(3, 5)) / 255
+    model = ImageCNN(8, image_size=16)
+    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    target = model.reconstruction_target(images=images)
+    expected = images.numpy().reshape(2, 3, 8, 2, 8, 2).mean(axis=(3, 5)) / 255
     np.testing.assert_allclose(target.numpy(), expected.reshape(2, 192), rtol=1e-5)
 
 
 def test_seed_state_dict_and_pickle(model):
     torch.manual_seed(0)
-    again = PictureCNN(32, image_size=32)
-    copied = PictureCNN(32, image_size=32)
+    again = ImageCNN(32, image_size=32)
+    copied = ImageCNN(32, image_size=32)
     copied.load_state_dict(model.state_dict())
     tensors = model.collate(sides(2)[0])
     expected = model(**tensors).pooled
@@ -125,31 +123,31 @@ def test_seed_state_dict_and_pickle(model):
 def test_blocks_are_residual():
     # Blocks whose inner path is silenced hand their input on, or its projection.
     torch.manual_seed(0)
-    model = PictureCNN(16, image_size=32, n_blocks=2).eval()
+    model = ImageCNN(16, image_size=32, n_blocks=2).eval()
     for name, parameter in model.named_parameters():
         if "norm2" in name:
             torch.nn.init.zeros_(parameter)
-    pictures = model.collate(sides(2)[0])["pictures"]
-    x = F.relu(model.stem_norm(model.stem((pictures - 127.5) / 64)))
+    images = model.collate(sides(2)[0])["images"]
+    x = F.relu(model.stem_norm(model.stem((images - 127.5) / 64)))
     for block in model.blocks:
         if hasattr(block, "shortcut"):
             x = F.relu(block.shortcut(x))
     assert x.std() > 0.01
-    torch.testing.assert_close(model(pictures=pictures).pooled, x.mean((2, 3)))
+    torch.testing.assert_close(model(images=images).pooled, x.mean((2, 3)))
 
 
 def test_blocks_and_dropout():
-    assert len(list(PictureCNN(8, n_blocks=3).blocks)) == 4 * 3 + 1
-    model = PictureCNN(64, image_size=16, dropout=0.5)
-    pictures = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
-    assert not torch.equal(model(pictures=pictures).pooled, model(pictures=pictures).pooled)
+    assert len(list(ImageCNN(8, n_blocks=3).blocks)) == 4 * 3 + 1
+    model = ImageCNN(64, image_size=16, dropout=0.5)
+    images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    assert not torch.equal(model(images=images).pooled, model(images=images).pooled)
     model.eval()
-    assert torch.equal(model(pictures=pictures).pooled, model(pictures=pictures).pooled)
+    assert torch.equal(model(images=images).pooled, model(images=images).pooled)
 
 
 def test_not_positive():
-    with pytest.raises(ValueError, match="PictureCNN: n_components, image_size.*got 8, 0 and 1"):
-        PictureCNN(8, image_size=0)
+    with pytest.raises(ValueError, match="ImageCNN: n_components, image_size.*got 8, 0 and 1"):
+        ImageCNN(8, image_size=0)
 
 
 @pytest.fixture
@@ -159,7 +157,7 @@ def cells():
 
 
 def test_against_pillow(cells):
-    stacked = stack_pictures(cells, 20)
+    stacked = stack_images(cells, 20)
     assert stacked.shape == (2, 3, 20, 20)
     assert stacked.dtype == torch.uint8
     for i, cell in enumerate(cells):
@@ -175,25 +173,25 @@ def test_crop_against_pillow(cells):
         cropped = Image.fromarray(cell[top : top + side, left : left + side])
         # Pillow may look at pixels outside its box, so only the middle has to agree.
         expected = np.asarray(cropped.resize((32, 32), Image.Resampling.BICUBIC))
-        got = stack_pictures(cells, 32, crop=0.5)[i].permute(1, 2, 0).numpy()
+        got = stack_images(cells, 32, crop=0.5)[i].permute(1, 2, 0).numpy()
         np.testing.assert_array_equal(got[8:-8, 8:-8], expected[8:-8, 8:-8])
 
 
-def test_picture_of_the_right_size_is_untouched(cells):
+def test_image_of_the_right_size_is_untouched(cells):
     for crop in (None, 1.0):
-        stacked = stack_pictures([cells[1]], 16, crop=crop)
+        stacked = stack_images([cells[1]], 16, crop=crop)
         np.testing.assert_array_equal(stacked[0].permute(1, 2, 0).numpy(), cells[1])
-    assert not torch.equal(stack_pictures([cells[1]], 16, crop=0.5), stacked)
+    assert not torch.equal(stack_images([cells[1]], 16, crop=0.5), stacked)
 
 
 def test_cells_are_never_changed_and_may_be_views(cells):
     before = [cell.copy() for cell in cells]
     cells[0].flags.writeable = False
-    stacked = stack_pictures([cells[0], cells[0][::-1]], 40)
+    stacked = stack_images([cells[0], cells[0][::-1]], 40)
     stacked.zero_()
     for cell, copy in zip(cells, before, strict=True):
         np.testing.assert_array_equal(cell, copy)
 
 
 def test_nothing():
-    assert stack_pictures([], 5).shape == (0, 3, 5, 5)
+    assert stack_images([], 5).shape == (0, 3, 5, 5)

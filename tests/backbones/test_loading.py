@@ -81,7 +81,7 @@ class TestRefused:
             open_backbone(folder, "text")
         assert not trace.exists()
 
-    def test_pictures_that_a_model_hides_at_random(self, open_backbone, tmp_path):
+    def test_images_that_a_model_hides_at_random(self, open_backbone, tmp_path):
         from transformers import ViTImageProcessor, ViTMAEConfig, ViTMAEModel
 
         config = ViTMAEConfig(

@@ -57,7 +57,7 @@ class TestPlace:
         np.testing.assert_allclose(center, [0.1, 1e6, 0.3])
 
     def test_far_from_the_origin(self, cloud):
-        # Metres on a map of the earth: float32 would leave steps of half a metre.
+        # Meters on a map of the earth: float32 would leave steps of half a meter.
         far = cloud.copy()
         far[:, :3] += [4e6, 5e6, 100]
         np.testing.assert_allclose(place(far).points, place(cloud).points, atol=1e-7)

@@ -49,7 +49,7 @@ class TestLocalGeometry:
     @pytest.mark.parametrize(
         ("kind", "column"), [("line", "linearity"), ("plane", "planarity"), ("solid", "sphericity")]
     )
-    def test_dimension_of_the_neighbourhood(self, kind, column):
+    def test_dimension_of_the_neighborhood(self, kind, column):
         features, _ = geometry(surface(kind, 2000))
         linearity, planarity, sphericity = features[:, 1, :3].median(dim=0).values.tolist()
         value = {"linearity": linearity, "planarity": planarity, "sphericity": sphericity}
@@ -111,7 +111,7 @@ class TestParts:
         histogram = _distance_histogram(squared_distances(xyz))
         assert histogram.sum() == pytest.approx(1)
         assert histogram[0] == pytest.approx(1 / 3)  # of three pairs one is at a distance of 0
-        # 1.0 lies halfway between the centres 0.9 and 1.1.
+        # 1.0 lies halfway between the centers 0.9 and 1.1.
         torch.testing.assert_close(histogram[4:6], torch.tensor([1 / 3, 1 / 3]))
         uniform = _distance_histogram(squared_distances(torch.tensor(surface("sphere")).float()))
         centers = (np.arange(10) + 0.5) * 0.2
@@ -170,7 +170,7 @@ class TestDescriptor:
             a, b = describe(model, [cell, other])
             assert np.allclose(a, b, atol=1e-3 * np.abs(a).max().clip(max=1)) == is_free
 
-    def test_features_are_summarised(self):
+    def test_features_are_summarized(self):
         model = PointDescriptor(1, rotation_invariant=True)
         cell = np.column_stack([surface("solid", 101), np.arange(101.0)])
         own = describe(model, [cell])[0, -5:]

@@ -1,4 +1,4 @@
-"""PointNet learns shapes, and knows no order of points, no padding and no neighbours in a batch."""
+"""PointNet learns shapes, and knows no order of points, no padding and no neighbors in a batch."""
 
 import pickle
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from training import accuracy_when_trained, unexplained_when_trained
 
-from skmm.backbones import CloudInputs, PointNet
+from skmm.backbones import PointCloudInputs, PointNet
 from skmm.backbones._point_clouds import pad_clouds, place
 from skmm.backbones._pointnet import AlignmentNet, _from_orthogonal
 from skmm.datasets import make_point_clouds
@@ -22,7 +22,7 @@ def clouds(n, seed=0, **options):
 
 def network(cells, *, n_components=16, n_points=40, **options):
     options = {"rotation_invariant": False, "center": True, "scale": True, **options}
-    inputs = CloudInputs(n_points=n_points, **options).fit(cells)
+    inputs = PointCloudInputs(n_points=n_points, **options).fit(cells)
     return PointNet(inputs, n_components=n_components)
 
 
@@ -211,7 +211,7 @@ def inputs(cells, **options):
     options = {
         "n_points": 64, "rotation_invariant": False, "center": True, "scale": True, **options
     }  # fmt: skip
-    return CloudInputs(**options).fit(cells)
+    return PointCloudInputs(**options).fit(cells)
 
 
 class TestInputs:
@@ -238,7 +238,7 @@ class TestInputs:
         np.testing.assert_allclose(np.divide(sizes, sizes[0]), [1, 3, 8], rtol=0.2)
         assert np.mean(sizes) == pytest.approx(1)
 
-    def test_features_are_standardised(self, cells):
+    def test_features_are_standardized(self, cells):
         columns = np.concatenate([inputs(cells).columns(cell) for cell in cells])[:, 3:]
         np.testing.assert_allclose(columns.mean(axis=0), 0, atol=1e-6)
         np.testing.assert_allclose(columns.std(axis=0), 1, atol=1e-6)

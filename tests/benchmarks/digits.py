@@ -1,7 +1,7 @@
 """Spoken and written digits: each modality alone, fused, with an unseen speaker, from scratch.
 
-``avdigits``: 3,000 recordings of a spoken digit by six speakers, each with a picture of the same
-digit by another hand. Frozen features first: the pictures are their pixels, the sounds go through
+``avdigits``: 3,000 recordings of a spoken digit by six speakers, each with an image of the same
+digit by another hand. Frozen features first: the images are their pixels, the audio clips go through
 each model that needs no training. Then two networks from scratch in one joint fusion.
 """
 
@@ -27,7 +27,7 @@ from skmm import (
 )
 
 SECONDS = 2.5  # the longest recording has 2.3
-SOUNDS = {
+AUDIO_CLIPS = {
     "mfcc": AudioEncoder(),
     "ge2e": AudioEncoder("ge2e"),
     "whisper-tiny.en": AudioEncoder("whisper-tiny.en", window=SECONDS),
@@ -38,7 +38,7 @@ C = 0.1
 
 def frame():
     data = load_real("avdigits")
-    data["pixels"] = [picture.ravel() / np.float32(255) for picture in data["image"]]
+    data["pixels"] = [image.ravel() / np.float32(255) for image in data["image"]]
     return data
 
 
@@ -54,8 +54,8 @@ def alone(triple):
     )
 
 
-def models(sound):
-    audio = ("audio", sound, ["audio"])
+def models(audio_encoder):
+    audio = ("audio", audio_encoder, ["audio"])
     both = [audio, PIXELS]
     yield "audio alone", alone(audio)
     yield "image alone", alone(PIXELS)
@@ -81,7 +81,7 @@ def frozen(data, names):
     X, y, is_train = data[["audio", "pixels"]], data["label"], data["split"] == "train"
     rows = {}
     for name in names:
-        for kind, model in models(SOUNDS[name]):
+        for kind, model in models(AUDIO_CLIPS[name]):
             if kind == "image alone" and name != names[0]:
                 continue
             label = kind if kind == "image alone" else f"{name}: {kind}"
@@ -93,7 +93,7 @@ def frozen(data, names):
     text = (
         "3,000 rows, 10 classes, accuracy: on the data's own split (2,700 / 300), and on each of"
         " the six speakers after training on the others. Frozen features under a logistic"
-        " regression, pictures as pixels. The bars: audio alone .95, fusion .97, fusion with an"
+        " regression, images as pixels. The bars: audio alone .95, fusion .97, fusion with an"
         f" unseen speaker .86. Whisper with a window of {SECONDS} s.\n\n"
     )
     title = "Spoken and written digits, frozen features"
@@ -118,7 +118,7 @@ def from_scratch(data, seeds=(0, 1, 2)):
             print("from scratch", name, seed, scores[-1], flush=True)
         rows[name] = {"accuracy": float(np.mean(scores)), "lowest": float(np.min(scores))}
     text = (
-        "A network over spectrograms and one over pictures, both from scratch, trained together"
+        "A network over spectrograms and one over images, both from scratch, trained together"
         f" in one `JointFusionClassifier`; accuracy on the split, seeds"
         f" {', '.join(map(str, seeds))}. The bar is .98 for both.\n\n"
     )
@@ -132,6 +132,11 @@ if __name__ == "__main__":
         set_config(store=arguments["store"])  # a folder that stays, to measure again
     data = frame()
     if arguments.get("part") != "scratch":
-        frozen(data, arguments["sounds"].split(",") if "sounds" in arguments else list(SOUNDS))
+        frozen(
+            data,
+            arguments["audio_clips"].split(",")
+            if "audio_clips" in arguments
+            else list(AUDIO_CLIPS),
+        )
     if arguments.get("part") != "frozen":
         from_scratch(data)

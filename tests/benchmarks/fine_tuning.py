@@ -21,12 +21,12 @@ EPOCHS = {"frozen": 100, "last": 10, "lora": 5}
 
 def emoji():
     frame = load_real("emoji").sample(N_EMOJI, random_state=0)
-    triples = [("picture", ImageEncoder(), ["image"]), ("text", TextEncoder(), ["name"])]
+    triples = [("image", ImageEncoder(), ["image"]), ("text", TextEncoder(), ["name"])]
     candidates = [
-        {"text__fine_tune": "frozen", "picture__fine_tune": "frozen"},
-        {"text__fine_tune": "last", "picture__fine_tune": "frozen"},
-        {"text__fine_tune": "last", "picture__fine_tune": "last"},
-        {"text__fine_tune": "lora", "picture__fine_tune": "frozen"},
+        {"text__fine_tune": "frozen", "image__fine_tune": "frozen"},
+        {"text__fine_tune": "last", "image__fine_tune": "frozen"},
+        {"text__fine_tune": "last", "image__fine_tune": "last"},
+        {"text__fine_tune": "lora", "image__fine_tune": "frozen"},
     ]
     return frame[["image", "name"]], frame["label"], triples, candidates, "accuracy"
 

@@ -1,6 +1,6 @@
 """Middle fusion as textbooks draw it: a CNN and a GRU, trained together from raw data on emoji.
 
-Nothing is pretrained: pictures and names of some 1,400 emoji are all that the networks see. Beside
+Nothing is pretrained: images and names of some 1,400 emoji are all that the networks see. Beside
 it each network alone, and the same fusion over frozen pretrained encoders. ``--small`` takes a few
 rows and epochs, so that the suite can run it.
 """
@@ -17,9 +17,9 @@ from sklearn.model_selection import train_test_split
 from skmm import ImageEncoder, JointFusionClassifier, TextEncoder, Trainer
 
 SEEDS = (0, 1, 2)
-PICTURE = ("picture", ImageEncoder("cnn"), ["image"])
+IMAGE = ("image", ImageEncoder("cnn"), ["image"])
 NAME = ("name", TextEncoder("gru"), ["name"])
-FROZEN = [("picture", ImageEncoder(), ["image"]), ("name", TextEncoder(), ["name"])]
+FROZEN = [("image", ImageEncoder(), ["image"]), ("name", TextEncoder(), ["name"])]
 
 
 def models(seed, max_epochs):
@@ -31,12 +31,12 @@ def models(seed, max_epochs):
         "random_state": seed,
     }
     yield "most frequent group", DummyClassifier()
-    yield "CNN alone", JointFusionClassifier([PICTURE], **fusion)
+    yield "CNN alone", JointFusionClassifier([IMAGE], **fusion)
     yield "GRU alone", JointFusionClassifier([NAME], **fusion)
-    yield "CNN + GRU, trained together", JointFusionClassifier([PICTURE, NAME], **fusion)
+    yield "CNN + GRU, trained together", JointFusionClassifier([IMAGE, NAME], **fusion)
     yield (
         "CNN + GRU, gated",
-        JointFusionClassifier([PICTURE, NAME], strategy="gated", **fusion),
+        JointFusionClassifier([IMAGE, NAME], strategy="gated", **fusion),
     )
     yield "pretrained and frozen", JointFusionClassifier(FROZEN, **fusion)
 

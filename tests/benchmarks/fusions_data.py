@@ -61,8 +61,8 @@ def emoji(n=None):
         "emoji",
         frame[["image", "name"]],
         frame["label"],
-        [("picture", ImageEncoder(), ["image"]), ("name", TextEncoder(), ["name"])],
-        "9 groups from a picture and a name",
+        [("image", ImageEncoder(), ["image"]), ("name", TextEncoder(), ["name"])],
+        "9 groups from an image and a name",
         tokens=True,
     )
 
@@ -86,7 +86,7 @@ def clothing(n=3000):
 
 def avdigits(n=1500):
     frame = _some(load_real("avdigits"), n)
-    pixels = [picture.ravel() / np.float32(255) for picture in frame["image"]]
+    pixels = [image.ravel() / np.float32(255) for image in frame["image"]]
     return DataSet(
         "avdigits",
         pd.DataFrame({"audio": frame["audio"], "pixels": pixels}, index=frame.index),
@@ -94,7 +94,7 @@ def avdigits(n=1500):
         [("audio", AudioEncoder("mfcc"), ["audio"]), ("image", "passthrough", ["pixels"])],
         "10 spoken and written digits, of two of six speakers who are not in training",
         test_size=2,
-        # With speakers that it knows, the sound alone is right on 98 of 100.
+        # With speakers that it knows, the audio clip alone is right on 98 of 100.
         groups=frame["speaker"],
     )
 
@@ -110,7 +110,7 @@ def glyphs(n=1500, **options):
             ("name", TextEncoder(), ["name"]),
             ("table", TabularEncoder(), [c for c in X if c not in ("image", "name")]),
         ],
-        "27 scripts from a picture, a name and a table of characters",
+        "27 scripts from an image, a name and a table of characters",
         test_size=1 / 3,
     )
 

@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from skmm import EarlyFusion, JointFusionClassifier, LateFusionClassifier
 from skmm.fusion._strategies import STRATEGIES
 
-# Of every logistic regression over standardised features; chosen on folds of the training rows.
+# Of every logistic regression over standardized features; chosen on folds of the training rows.
 PENALTIES = [0.001, 0.01, 0.1, 1.0]
 # With 255 bins of each of 1,664 features in each node and 9 classes a fit would take minutes.
 TREES = {"max_features": 0.1, "max_bins": 31}

@@ -24,9 +24,9 @@ MODALITIES = ("text", "image", "tabular")
 
 
 def pixels(cells):
-    """Ink of the pictures, (n_samples, n_pixels), scaled to rows of norm about one."""
-    pictures = np.stack(list(np.asarray(cells, dtype=object).ravel()))
-    return (1 - pictures.reshape(len(pictures), -1) / 255.0) * 4 / pictures.shape[1]
+    """Ink of the images, (n_samples, n_pixels), scaled to rows of norm about one."""
+    images = np.stack(list(np.asarray(cells, dtype=object).ravel()))
+    return (1 - images.reshape(len(images), -1) / 255.0) * 4 / images.shape[1]
 
 
 def blocks(data, modalities):
@@ -58,7 +58,7 @@ def accuracies(task, *, subsets, n_samples=None, image_size=32, cv=3):
     n_samples : int, default=None
         Rows to take; None takes all.
     image_size : int, default=32
-        Side of the pictures in pixels.
+        Side of the images in pixels.
     cv : int, default=3
         Number of folds.
 

@@ -1,4 +1,4 @@
-"""Pictures through a ViT of the size of B/16 in bfloat16, on a GPU, against the bare forward.
+"""Images through a ViT of the size of B/16 in bfloat16, on a GPU, against the bare forward.
 
 Says so and ends where there is no CUDA device. ``--small`` runs all of it in small, on any
 device, and writes nothing down: it shows that the script works.
@@ -21,7 +21,7 @@ from skmm.readers import read_image
 
 SMALL = "--small" in sys.argv
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-N_PICTURES, N_FILES, BATCH_SIZE, REPEATS = (48, 16, 8, 1) if SMALL else (20_000, 2000, 256, 3)
+N_IMAGES, N_FILES, BATCH_SIZE, REPEATS = (48, 16, 8, 1) if SMALL else (20_000, 2000, 256, 3)
 BAR = 0.85
 
 
@@ -38,12 +38,12 @@ def random_vit(folder):
 
 
 def bare_forward(folder):
-    """Seconds a picture of the forward alone: the batch lies on the device, ready."""
+    """Seconds an image of the forward alone: the batch lies on the device, ready."""
     from transformers import ViTModel
 
     model = ViTModel.from_pretrained(folder, dtype=torch.bfloat16).to(DEVICE).eval()
     batch = torch.randn(BATCH_SIZE, 3, 224, 224, dtype=torch.bfloat16, device=DEVICE)
-    n_batches = -(-N_PICTURES // BATCH_SIZE)
+    n_batches = -(-N_IMAGES // BATCH_SIZE)
 
     def run():
         with torch.inference_mode():
@@ -55,12 +55,12 @@ def bare_forward(folder):
     return run, n_batches * BATCH_SIZE
 
 
-def pictures(folder):
+def images(folder):
     """Arrays that are ready, and files, through skmm against the bare forward."""
     random_vit(folder)
     base = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     arrays = []
-    for i in range(N_PICTURES):
+    for i in range(N_IMAGES):
         arrays.append(np.roll(base, i % 224, axis=0))
         arrays[-1][0, :4, 0] = np.frombuffer(np.uint32(i).tobytes(), np.uint8)  # all distinct
     paths = write_jpegs(folder, N_FILES)
@@ -88,20 +88,20 @@ def pictures(folder):
         },
         repeats=REPEATS,
     )
-    counts = [n_forward, N_PICTURES, N_PICTURES, N_FILES, N_FILES]
+    counts = [n_forward, N_IMAGES, N_IMAGES, N_FILES, N_FILES]
     rate = {k: n / min(s) for n, (k, s) in zip(counts, seconds.items(), strict=True)}
     rows = {}
     for name, value in rate.items():
         ratio = value / rate["bare forward"]
         barred = name == "skmm, decoded"
         rows[name] = {
-            "pictures/s": round(value),
+            "images/s": round(value),
             "of the bare forward": f"{ratio:.2f}",
             "bar": verdict(ratio >= BAR, f"at least {BAR}") if barred else "",
         }
     slower = min("decoding alone, all cores", "bare forward", key=rate.get)
     text = (
-        f"ViT-B/16 with random weights in bfloat16, batches of {BATCH_SIZE}: {N_PICTURES} decoded"
+        f"ViT-B/16 with random weights in bfloat16, batches of {BATCH_SIZE}: {N_IMAGES} decoded"
         f" arrays of 224 x 224, and {N_FILES} JPEG files of 1024 x 768. The bare forward repeats"
         f" one batch that lies on the device. The slower half of the way from files: {slower};"
         f" skmm runs at {rate['skmm, JPEG files'] / rate[slower]:.2f} of its speed."
@@ -114,11 +114,11 @@ def main():
         print("No CUDA device here: nothing is measured. --small runs it in small on the CPU.")
         return
     with tempfile.TemporaryDirectory() as folder:
-        text = pictures(folder)
+        text = images(folder)
     if SMALL:
         print(text)
     else:
-        write_section("Pictures on a GPU", "gpu.py", text)
+        write_section("Images on a GPU", "gpu.py", text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks run on: texts, pictures, and where the packaged weights lie."""
+"""What the benchmarks run on: texts, images, and where the packaged weights lie."""
 
 from importlib import metadata
 from pathlib import Path
@@ -43,22 +43,22 @@ def mixed_texts(n, *, seed=0):
 
 
 def write_jpegs(folder, n, *, size=(1024, 768), seed=0):
-    """Write ``n`` pictures of shapes and noise, at 1024 x 768 about 130 KB each; their paths."""
+    """Write ``n`` images of shapes and noise, at 1024 x 768 about 130 KB each; their paths."""
     rng = np.random.default_rng(seed)
     width, height = size
     noise = rng.normal(0, 9, size=(height, width, 3))
     paths = []
     for i in range(n):
         coarse = Image.fromarray(rng.integers(40, 216, size=(6, 8, 3), dtype=np.uint8))
-        picture = coarse.resize(size, Image.Resampling.BICUBIC)
-        draw = ImageDraw.Draw(picture)
+        image = coarse.resize(size, Image.Resampling.BICUBIC)
+        draw = ImageDraw.Draw(image)
         for _ in range(12):
             x, y = rng.integers(0, width), rng.integers(0, height)
             side = int(rng.integers(20, 200))
             shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
             shape([x, y, x + side, y + side], fill=tuple(rng.integers(0, 256, 3).tolist()))
         grain = np.roll(noise, tuple(rng.integers(0, height, 2)), axis=(0, 1))
-        pixels = np.clip(np.asarray(picture) + grain, 0, 255).astype(np.uint8)
+        pixels = np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8)
         paths.append(str(Path(folder) / f"{i:05d}.jpg"))
         Image.fromarray(pixels).save(paths[-1], quality=80)
     return paths

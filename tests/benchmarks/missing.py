@@ -44,7 +44,7 @@ AT_THE_BAR = "mask, dropout 0.3"
 
 def emoji():
     frame = load_real("emoji")
-    triples = [("picture", ImageEncoder(), ["image"]), ("name", TextEncoder(), ["name"])]
+    triples = [("image", ImageEncoder(), ["image"]), ("name", TextEncoder(), ["name"])]
     return frame[["image", "name"]], frame["label"], triples, "accuracy"
 
 

@@ -1,4 +1,4 @@
-"""Picture <-> name of emoji in one space: every alignment against scikit-learn's CCA; few shots.
+"""Image <-> name of emoji in one space: every alignment against scikit-learn's CCA; few shots.
 
 Frozen features, encoded once. Each seed holds out other 400 emoji; the rest is for training.
 """
@@ -34,8 +34,8 @@ from skmm.model_selection import FewShotSplit
 
 SEEDS = (0, 1, 2)
 N_HELD_OUT = 400
-PICTURE, NAME = "picture", "name"
-TRIPLES = [(PICTURE, ImageEncoder(), ["image"]), (NAME, TextEncoder(), ["name"])]
+IMAGE, NAME = "image", "name"
+TRIPLES = [(IMAGE, ImageEncoder(), ["image"]), (NAME, TextEncoder(), ["name"])]
 # Components kept of each modality and canonical pairs: scikit-learn's CCA gets the best of these
 # on a fifth of the training rows.
 CCA_SETTINGS = ((50, 20), (50, 40), (100, 20), (100, 60))
@@ -71,10 +71,10 @@ def methods(seed):
     yield "adversarial, unpaired", AdversarialAlignment(TRIPLES, paired=False, random_state=seed)
 
 
-def figures(pictures, names):
+def figures(images, names):
     """Recall and rank, mean of both directions."""
-    pictures, names = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (pictures, names))
-    both = [pictures @ names.T, names @ pictures.T]
+    images, names = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (images, names))
+    both = [images @ names.T, names @ images.T]
     return {
         "recall@1": np.mean([recall_at_k(scores, k=1) for scores in both]),
         "recall@10": np.mean([recall_at_k(scores, k=10) for scores in both]),
@@ -118,7 +118,7 @@ def retrieval(X):
             fitted = method.fit(X.iloc[train])
             seconds = time.process_time() - started
             held = X.iloc[test]
-            found = [fitted.transform_modality(held, modality) for modality in (PICTURE, NAME)]
+            found = [fitted.transform_modality(held, modality) for modality in (IMAGE, NAME)]
             rows.append({"method": name, **figures(*found), "CPU s": seconds})
             print(seed, rows[-1], flush=True)
     found = pd.DataFrame(rows).groupby("method", sort=False)
@@ -133,15 +133,15 @@ def retrieval(X):
 
 
 def few_shots(X, y):
-    """Accuracy of prototypes from a few labelled emoji a class, mean over episodes."""
+    """Accuracy of prototypes from a few labeled emoji a class, mean over episodes."""
     train, _ = train_test_split(np.arange(len(X)), test_size=0.5, random_state=0)
     learned, asked = X.iloc[train], np.setdiff1d(np.arange(len(X)), train)
     labels = y.iloc[asked]
-    # Names and pictures without a label, from half of the rows; labels are given for the other.
+    # Names and images without a label, from half of the rows; labels are given for the other.
     space = ContrastiveAlignment(TRIPLES, random_state=0).fit(learned)
     early = EarlyFusion(TRIPLES).fit(learned)
     vectors = {
-        "picture alone": EarlyFusion(TRIPLES[:1]).fit(learned).transform(X.iloc[asked]),
+        "image alone": EarlyFusion(TRIPLES[:1]).fit(learned).transform(X.iloc[asked]),
         "name alone": EarlyFusion(TRIPLES[1:]).fit(learned).transform(X.iloc[asked]),
         "both, early fusion": early.transform(X.iloc[asked]),
         "both, one space": space.transform(X.iloc[asked]),
@@ -191,9 +191,9 @@ def main():
         text += f" {WIDE}); bar {BAR}: {reached}.\n\n"
     text += "Hard negatives against all negatives, points of recall@1: "
     text += "; ".join(f"{gain:+.1f} ({setting})" for setting, gain in gains.items()) + "."
-    write_section("One space: picture <-> name of emoji", "one_space.py", text)
+    write_section("One space: image <-> name of emoji", "one_space.py", text)
     text = (
-        "Accuracy on the nine groups of emoji from 1, 5 and 20 labelled rows a class, mean and 95 %"
+        "Accuracy on the nine groups of emoji from 1, 5 and 20 labeled rows a class, mean and 95 %"
         f" interval over {EPISODES} episodes. Half of the emoji have no label: the space is learned"
         f" on them; episodes are drawn from the other half.\n\n{table(few_shots(X, y))}"
     )

@@ -1,6 +1,6 @@
-"""Visual question answering on `easy-vqa`: a picture and a question in, one of 13 answers out.
+"""Visual question answering on `easy-vqa`: an image and a question in, one of 13 answers out.
 
-Pictures are frozen. The answer is chosen, the question read by a small network that is trained
+Images are frozen. The answer is chosen, the question read by a small network that is trained
 with the fusion; or written by a decoder that reads the question first. All of the training
 questions, the official test split.
 """
@@ -19,15 +19,15 @@ from sklearn.pipeline import make_pipeline
 from skmm import ImageEncoder, QuestionAnswerer, Trainer
 
 BAR = 0.90
-PICTURE = ("picture", ImageEncoder(), ["picture"])
+IMAGE = ("image", ImageEncoder(), ["image"])
 CLOSED, OPEN = "chosen: cross attention", "written: decoder behind the question"
 
 
 def load(part):
-    """Frame of pictures (paths) and questions, and the answers."""
-    questions, answers, pictures = getattr(easy_vqa, f"get_{part}_questions")()
+    """Frame of images (paths) and questions, and the answers."""
+    questions, answers, images = getattr(easy_vqa, f"get_{part}_questions")()
     paths = getattr(easy_vqa, f"get_{part}_image_paths")()
-    X = pd.DataFrame({"picture": [paths[i] for i in pictures], "question": questions})
+    X = pd.DataFrame({"image": [paths[i] for i in images], "question": questions})
     return X, pd.Series(answers, name="answer")
 
 
@@ -41,11 +41,11 @@ def models(max_epochs):
     words = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
     yield "most frequent answer", DummyClassifier(), None
     yield "question alone, TF-IDF + logistic regression", words, "question"
-    yield CLOSED, QuestionAnswerer([PICTURE], **options), None
+    yield CLOSED, QuestionAnswerer([IMAGE], **options), None
     for strategy in ("concat", "film"):
-        answerer = QuestionAnswerer([PICTURE], strategy=strategy, **options)
+        answerer = QuestionAnswerer([IMAGE], strategy=strategy, **options)
         yield f"chosen: {strategy}", answerer, None
-    yield OPEN, QuestionAnswerer([PICTURE], vocabulary="open", **options), None
+    yield OPEN, QuestionAnswerer([IMAGE], vocabulary="open", **options), None
 
 
 def measure(train, test, max_epochs):
@@ -84,13 +84,13 @@ def main():
         for name in (CLOSED, OPEN)
     ]
     text = (
-        f"{len(X)} training questions about {X['picture'].nunique()} pictures, all 9,673 questions"
+        f"{len(X)} training questions about {X['image'].nunique()} images, all 9,673 questions"
         f" of the official test split; {options.epochs} epochs. `QuestionAnswerer`: EfficientNet-"
-        f"Lite0, frozen, one vector a picture. Chosen: a GRU over the words, trained from scratch"
+        f"Lite0, frozen, one vector an image. Chosen: a GRU over the words, trained from scratch"
         f" with the fusion. Written: two layers of a transformer decoder, trained from scratch,"
         f" that reads the question and writes the answer; what it writes is right where it is the"
         f" answer to the letter. The CPU seconds of the first of them are with the encoding of all"
-        f" pictures, the others find them stored.\n\n{table(results)}\n\n" + "\n\n".join(bars)
+        f" images, the others find them stored.\n\n{table(results)}\n\n" + "\n\n".join(bars)
     )
     write_section("Question answering: easy-vqa", "question_answering.py", text)
 

@@ -32,7 +32,7 @@ N_CLOTHING = 6000
 def emoji():
     frame = load_real("emoji")
     triples = [
-        ("picture", ImageEncoder(verbose=1), ["image"]),
+        ("image", ImageEncoder(verbose=1), ["image"]),
         ("name", TextEncoder(verbose=1), ["name"]),
     ]
     return frame[["image", "name"]], frame["label"], triples, "accuracy"
@@ -88,7 +88,7 @@ def measure(load):
     result["against the best alone"] = [f"{v - alone:+.3f}" for v in result[metric]]
     text = (
         f"{len(X)} rows, mean and standard deviation over seeds {', '.join(map(str, SEEDS))}."
-        f" A modality alone is a logistic regression on its standardised features.\n\n"
+        f" A modality alone is a logistic regression on its standardized features.\n\n"
     )
     write_section(f"Fusion on real data: {load.__name__}", "real_data.py", text + table(result))
 

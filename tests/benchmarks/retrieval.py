@@ -33,7 +33,7 @@ ALL = ["exact", PEER, "faiss (IVF)", "hnsw"]  # the slowest to build comes last
 
 
 class Ready(BaseEstimator):
-    """A space in which the pictures lie already; only queries have texts."""
+    """A space in which the images lie already; only queries have texts."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -53,7 +53,7 @@ class Ready(BaseEstimator):
 
 
 def make(n_rows, folder):
-    """Pictures about a subspace, and texts that tell of some of them, with noise."""
+    """Images about a subspace, and texts that tell of some of them, with noise."""
     rng = np.random.default_rng(0)
     mixing = rng.standard_normal((LATENT, WIDTH)).astype(np.float32)
     shape = (n_rows, WIDTH)

@@ -139,40 +139,38 @@ def test_table_hides_what_nearly_is_the_label(glyphs):
     assert not {"code_point", "bidirectional", "general_category"} & set(glyphs.data)
 
 
-def test_pictures_show_their_characters():
+def test_images_show_their_characters():
     data = load_glyphs(image_size=32).data
-    picture = data["image"]
-    # Twins of three scripts are the same picture.
-    np.testing.assert_array_equal(picture["U+0041"], picture["U+0391"])
-    np.testing.assert_array_equal(picture["U+0041"], picture["U+0410"])
-    assert (picture["U+0041"] != picture["U+0042"]).any()
+    image = data["image"]
+    # Twins of three scripts are the same image.
+    np.testing.assert_array_equal(image["U+0041"], image["U+0391"])
+    np.testing.assert_array_equal(image["U+0041"], image["U+0410"])
+    assert (image["U+0041"] != image["U+0042"]).any()
 
     def rows_of_ink(code_point):
-        return np.flatnonzero((picture[code_point] < 128).any(axis=1))
+        return np.flatnonzero((image[code_point] < 128).any(axis=1))
 
     # One baseline: a comma stands low, an apostrophe high, and "p" reaches below "b".
     assert rows_of_ink("U+002C").min() > rows_of_ink("U+0027").max()
     assert rows_of_ink("U+0070").max() > rows_of_ink("U+0062").max() + 2
     # A bar of the right height and width: "l" is 0.76 em high, the em dash nearly one em wide.
     assert abs(len(rows_of_ink("U+006C")) - 0.76 * 0.72 * 32) <= 1.5
-    columns_of_ink = (picture["U+2014"] < 250).any(axis=0).sum()
+    columns_of_ink = (image["U+2014"] < 250).any(axis=0).sum()
     assert 0.85 < data["ink_width"]["U+2014"] <= 1
     assert abs(columns_of_ink - data["ink_width"]["U+2014"] * 0.72 * 32) <= 1.5
     # More braille dots, more ink.
-    ink = [
-        float((255 - picture[code].astype(int)).sum()) for code in ("U+2801", "U+2803", "U+28FF")
-    ]
+    ink = [float((255 - image[code].astype(int)).sum()) for code in ("U+2801", "U+2803", "U+28FF")]
     assert ink[1] == pytest.approx(2 * ink[0], rel=0.1)
     assert ink[2] == pytest.approx(8 * ink[0], rel=0.1)
 
 
-def test_ink_of_every_picture_is_inside():
+def test_ink_of_every_image_is_inside():
     data = load_glyphs(image_size=32).data
     ink = 1 - np.stack(list(data["image"])) / 255.0
     measured = data["ink_share"] * data["ink_width"] * data["ink_height"] * (0.72 * 32) ** 2
     fits = (data["ink_width"] < 1.3) & (data["ink_top"] < 1) & (data["ink_height"] < 1.2)
     assert fits.mean() > 0.9
-    # The ink that the measures tell and the ink in the pictures agree, so nothing is cut off.
+    # The ink that the measures tell and the ink in the images agree, so nothing is cut off.
     assert np.corrcoef(measured[fits], ink.sum(axis=(1, 2))[fits])[0, 1] > 0.995
     ratio = ink.sum(axis=(1, 2))[fits] / measured[fits]
     assert np.median(ratio) == pytest.approx(1, abs=0.03)
@@ -181,7 +179,7 @@ def test_ink_of_every_picture_is_inside():
 
 def test_measures_are_in_em():
     measures = load_glyphs(image_size=16).data.loc["U+2588"]  # full block
-    assert measures["ink_share"] > 0.97  # its edges are grey
+    assert measures["ink_share"] > 0.97  # its edges are gray
     assert measures["advance_width"] == pytest.approx(0.77, abs=0.02)
     assert measures["ink_width"] == pytest.approx(measures["advance_width"], abs=0.05)
     data = load_glyphs(image_size=16).data
@@ -189,7 +187,7 @@ def test_measures_are_in_em():
     assert data.loc["U+0070", "ink_height"] > data.loc["U+0070", "ink_top"]  # goes below the line
 
 
-def test_measures_do_not_depend_on_the_size_of_the_pictures():
+def test_measures_do_not_depend_on_the_size_of_the_images():
     small, large = (load_glyphs(image_size=size).data for size in (16, 32))
     pd.testing.assert_frame_equal(small.drop(columns="image"), large.drop(columns="image"))
 
@@ -300,14 +298,14 @@ def test_retrieval_pairs_are_unambiguous():
     pairs = load_glyphs_retrieval(image_size=32)
     assert list(pairs.data) == list(pairs.modalities) == ["name", "image"]
     assert pairs.data["name"].is_unique
-    pictures = [cell.tobytes() for cell in pairs.data["image"]]
-    # A handful of shapes differ by less than a grey level at this size.
-    assert len(pictures) - len(set(pictures)) < 0.01 * len(pictures)
+    images = [cell.tobytes() for cell in pairs.data["image"]]
+    # A handful of shapes differ by less than a gray level at this size.
+    assert len(images) - len(set(images)) < 0.01 * len(images)
     assert "U+0041" in pairs.data.index and "U+0391" not in pairs.data.index
     characters = _characters(pairs)
     assert pairs.data["name"].tolist() == [unicodedata.name(c).lower() for c in characters]
-    labelled = load_glyphs(image_size=32).data["image"]
-    np.testing.assert_array_equal(pairs.data["image"]["U+0041"], labelled["U+0041"])
+    labeled = load_glyphs(image_size=32).data["image"]
+    np.testing.assert_array_equal(pairs.data["image"]["U+0041"], labeled["U+0041"])
 
 
 def test_retrieval_parts_never_mix():
@@ -324,8 +322,8 @@ def test_retrieval_parts_never_mix():
         load_glyphs_retrieval(subset="valid")
 
 
-def test_a_bag_of_words_finds_pictures_by_their_strokes():
-    """Names and pictures of unseen pairs belong together: a linear map ranks far above chance."""
+def test_a_bag_of_words_finds_images_by_their_strokes():
+    """Names and images of unseen pairs belong together: a linear map ranks far above chance."""
     from sklearn.decomposition import PCA
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import Ridge

@@ -106,7 +106,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, make, monkeypatch):
 
     monkeypatch.setattr(np, "savez_compressed", fail)
     with pytest.warns(
-        UserWarning, match="test cannot keep its pictures .* disk full. Pass data_home="
+        UserWarning, match="test cannot keep its images .* disk full. Pass data_home="
     ):
         arrays = _load(tmp_path / "file.npz", make)
     np.testing.assert_array_equal(arrays["numbers"], np.arange(1000))
@@ -137,7 +137,7 @@ def test_folder_by_argument_variable_and_platform(tmp_path, monkeypatch):
     assert data_folder() == tmp_path / "local" / "skmm"
 
 
-def test_key_tells_all_that_the_pictures_depend_on(tmp_path, monkeypatch):
+def test_key_tells_all_that_the_images_depend_on(tmp_path, monkeypatch):
     font = find_font("test")
     key = drawing_key(font, 16, needed_by="test")
     assert key == drawing_key(font, 16, needed_by="test")

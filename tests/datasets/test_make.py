@@ -278,7 +278,7 @@ def as_bytes(X):
 
 
 def test_random_state_decides_all(make):
-    options = {"modalities": KINDS, "missing": 0.2}
+    options = {"modalities": KINDS, "missing_rate": 0.2}
     (X, y), (again, y_again), (other, _) = (make(30, random_state=s, **options) for s in (1, 1, 2))
     assert as_bytes(X) == as_bytes(again) and y.tolist() == y_again.tolist()
     assert as_bytes(X) != as_bytes(other)
@@ -289,13 +289,13 @@ def test_random_state_decides_all(make):
 def test_global_generator_is_untouched(make):
     np.random.seed(0)
     before = np.random.get_state()[1].copy()
-    make(30, modalities=KINDS, missing=0.3, random_state=0)
+    make(30, modalities=KINDS, missing_rate=0.3, random_state=0)
     np.testing.assert_array_equal(before, np.random.get_state()[1])
 
 
 def test_what_is_missing_does_not_shift_the_rest(make):
     full, y = make(40, random_state=0)
-    gaps, y_gaps = make(40, missing=0.4, missing_pattern="never_all", random_state=0)
+    gaps, y_gaps = make(40, missing_rate=0.4, missing_pattern="never_all", random_state=0)
     np.testing.assert_array_equal(y, y_gaps)
     for column in full:
         for whole, cell in zip(full[column], gaps[column], strict=True):
@@ -318,7 +318,7 @@ def test_what_is_missing_does_not_shift_the_rest(make):
 def test_another_process_makes_the_same():
     code = (
         "import hashlib, skmm.datasets as d;"
-        "X, y = d.make_multimodal_classification(40, missing=0.2, random_state=5);"
+        "X, y = d.make_multimodal_classification(40, missing_rate=0.2, random_state=5);"
         "print(hashlib.sha256((X.drop(columns='image').to_csv() + str(y.tolist())"
         " + str([c.sum() for c in X['image'].dropna()])).encode()).hexdigest())"
     )
@@ -373,14 +373,18 @@ def test_another_process_makes_the_same():
         ({"noise": float("inf")}, ValueError, "noise must be at least 0"),
         ({"noise": {"smell": 1}}, ValueError, "noise names the modality 'smell'"),
         ({"target_noise": None}, TypeError, "target_noise must be a number, got None"),
-        ({"missing": 1.2}, ValueError, "missing must be between 0 and 1"),
-        ({"missing": {"text": -1}}, ValueError, r"missing\['text'\] must be between 0 and 1"),
-        ({"missing": {"smell": 0.1}}, ValueError, "missing names the modality 'smell'"),
+        ({"missing_rate": 1.2}, ValueError, "missing_rate must be between 0 and 1"),
+        (
+            {"missing_rate": {"text": -1}},
+            ValueError,
+            r"missing_rate\['text'\] must be between 0 and 1",
+        ),
+        ({"missing_rate": {"smell": 0.1}}, ValueError, "missing_rate names the modality 'smell'"),
         ({"missing_pattern": "often"}, ValueError, "missing_pattern must be one of 'random'"),
         (
-            {"missing": 0.9, "missing_pattern": "never_all"},
+            {"missing_rate": 0.9, "missing_pattern": "never_all"},
             ValueError,
-            "sum to at most 2, got 2.7.*Lower missing",
+            "sum to at most 2, got 2.7.*Lower missing_rate",
         ),
         ({"image_size": 2}, ValueError, "image_size must be at least 4"),
     ],

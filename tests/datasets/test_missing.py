@@ -25,7 +25,7 @@ def test_rates_are_met(make, pattern):
     truth = make(
         400,
         modalities=KINDS,
-        missing=rates,
+        missing_rate=rates,
         missing_pattern=pattern,
         image_size=4,
         return_latent=True,
@@ -43,7 +43,7 @@ def test_rates_are_met(make, pattern):
 
 def test_random_pattern_is_independent():
     absent = make_multimodal_regression(
-        4000, modalities=["vector", "text"], missing=0.5, return_latent=True, random_state=0
+        4000, modalities=["vector", "text"], missing_rate=0.5, return_latent=True, random_state=0
     ).absent
     assert absent.all(axis=1).mean() == pytest.approx(0.25, abs=0.03)
 
@@ -52,7 +52,7 @@ def test_random_pattern_is_independent():
 def test_never_all_leaves_every_row_a_cell(rate):
     truth = make_multimodal_classification(
         300,
-        missing=rate,
+        missing_rate=rate,
         missing_pattern="never_all",
         image_size=4,
         return_latent=True,
@@ -68,7 +68,7 @@ def test_never_all_when_rounded_rates_cannot_be_met():
         absent = make_multimodal_regression(
             3,
             modalities=["text", "vector"],
-            missing=0.5,
+            missing_rate=0.5,
             missing_pattern="never_all",
             return_latent=True,
             random_state=seed,
@@ -82,7 +82,7 @@ def test_dependent_pattern_follows_the_target():
         truth = make(
             3000,
             modalities=["vector", "text"],
-            missing={"vector": 0.3},
+            missing_rate={"vector": 0.3},
             missing_pattern="dependent",
             return_latent=True,
             random_state=0,
@@ -94,13 +94,13 @@ def test_dependent_pattern_follows_the_target():
     low, high = absent[make_multimodal_regression]
     assert high > 2 * low
     truth = make_multimodal_classification(
-        3000, modalities=["vector", "text"], missing=0.3, return_latent=True, random_state=0
+        3000, modalities=["vector", "text"], missing_rate=0.3, return_latent=True, random_state=0
     )
     rates = truth.absent["vector"].groupby(truth.target).mean()
     assert abs(rates[0] - rates[1]) < 0.05  # the pattern "random" does not follow it
 
 
 def test_a_modality_that_is_always_absent(make):
-    X, _ = make(20, missing={"text": 1.0, "tabular": 1.0}, random_state=0)
+    X, _ = make(20, missing_rate={"text": 1.0, "tabular": 1.0}, random_state=0)
     assert X["text"].isna().all() and X.filter(like="tabular").isna().to_numpy().all()
     assert X["image"].notna().all()

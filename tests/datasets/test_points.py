@@ -117,15 +117,15 @@ def test_labels_and_sizes():
 
 def test_missing():
     full, y = make_point_clouds(50, random_state=3)
-    X, same = make_point_clouds(50, missing=0.3, random_state=3)
+    X, same = make_point_clouds(50, missing_rate=0.3, random_state=3)
     gone = X["points"].isna()
     assert gone.sum() == 15 and (same == y).all()
     for kept, cloud in zip(X["points"][~gone], full["points"][~gone], strict=True):
         np.testing.assert_array_equal(kept, cloud)
-    X, _ = make_point_clouds(50, missing=0.4, missing_pattern="train_complete", random_state=0)
+    X, _ = make_point_clouds(50, missing_rate=0.4, missing_pattern="train_complete", random_state=0)
     assert not X["points"][:25].isna().any() and X["points"][25:].isna().sum() == 10
     X, y = make_point_clouds(
-        400, missing=0.3, missing_pattern="dependent", shapes=["cube", "torus"], random_state=0
+        400, missing_rate=0.3, missing_pattern="dependent", shapes=["cube", "torus"], random_state=0
     )
     rates = X["points"].isna().groupby(y).mean()
     assert rates["torus"] > rates["cube"] + 0.2
@@ -145,13 +145,13 @@ def test_same_seed_same_clouds():
         ({"shapes": "cube"}, TypeError, "shapes must be a sequence"),
         ({"shapes": ["cube", "cube"]}, ValueError, "names something twice"),
         ({"shapes": ["pyramid"]}, ValueError, "an entry of shapes must be one of 'sphere'"),
-        ({"features": ["colour"]}, ValueError, "an entry of features must be one of 'normals'"),
+        ({"features": ["color"]}, ValueError, "an entry of features must be one of 'normals'"),
         ({"n_points": 0}, ValueError, "n_points must be at least 1"),
         ({"n_points": (9, 3)}, ValueError, "highest n_points must be at least 9, got 3"),
         ({"n_points": (1, 2, 3)}, ValueError, "pair of the lowest and the highest"),
         ({"noise": -1}, ValueError, "noise must be at least 0"),
         ({"rotation": "random"}, ValueError, "rotation must be one of"),
-        ({"missing": 1.5}, ValueError, "missing must be between 0 and 1"),
+        ({"missing_rate": 1.5}, ValueError, "missing_rate must be between 0 and 1"),
         ({"missing_pattern": "never_all"}, ValueError, "missing_pattern must be one of"),
     ],
 )

@@ -1,4 +1,4 @@
-"""AudioEncoder: what a sound cell may be, frozen models, long recordings, networks from scratch."""
+"""AudioEncoder: what an audio cell may be, frozen models, long recordings, networks from scratch."""
 
 import io
 import json
@@ -25,7 +25,7 @@ from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError, Mo
 
 column = partial(column_of, "clip")
 
-soundfile = pytest.importorskip("soundfile", reason="sound files need the extra 'audio'")
+soundfile = pytest.importorskip("soundfile", reason="audio files need the extra 'audio'")
 
 RATE = 16_000
 KINDS = ["wav2vec2", "hubert", "whisper", "ast", "clap"]
@@ -46,24 +46,24 @@ def audio(model="mfcc", **options):
 
 
 class TestCells:
-    """The same sound gives the same vector, however it comes."""
+    """The same audio gives the same vector, however it comes."""
 
     def test_spellings(self, tmp_path):
-        sound = (noise() * 2**15).astype(np.int16)
-        path = tmp_path / "sound.wav"
-        path.write_bytes(encoded(sound, subtype="PCM_16"))
+        wave = (noise() * 2**15).astype(np.int16)
+        path = tmp_path / "audio.wav"
+        path.write_bytes(encoded(wave, subtype="PCM_16"))
         features = audio().fit_transform(
             column(
-                sound,
+                wave,
                 str(path),
                 path,
                 path.read_bytes(),
                 bytearray(path.read_bytes()),
-                encoded(sound, format="FLAC", subtype="PCM_16"),
-                sound / 2**15,
-                sound.astype(np.int32) * 2**16,
-                np.stack([sound, sound], axis=1),
-                torch.from_numpy(sound),
+                encoded(wave, format="FLAC", subtype="PCM_16"),
+                wave / 2**15,
+                wave.astype(np.int32) * 2**16,
+                np.stack([wave, wave], axis=1),
+                torch.from_numpy(wave),
             )
         )
         assert np.isfinite(features).all() and features.std() > 0
@@ -102,7 +102,7 @@ class TestUnreadable:
         late = noise(3.0)
         late[-5] = np.nan  # found in the third window
         X = column(
-            noise(), whole[:-7000], b"no sound", "gone.wav", noise()[:0], late, noise(seed=1)
+            noise(), whole[:-7000], b"no audio", "gone.wav", noise()[:0], late, noise(seed=1)
         )
         return X.set_axis(list("abcdefg"))
 
@@ -175,7 +175,7 @@ class TestFrozen:
         features = audio(tiny_hubert, pooling=pooling).fit_transform(column(noise()))
         np.testing.assert_allclose(features[0], expected, atol=1e-5)
 
-    def test_one_clap_for_texts_and_sounds(self, tiny_clap):
+    def test_one_clap_for_texts_and_audio_clips(self, tiny_clap):
         from skmm import TextEncoder
 
         clip = audio(tiny_clap).fit_transform(column(noise()))
@@ -233,7 +233,7 @@ class TestFrozen:
 
 class TestStore:
     def test_a_file_that_changed_under_its_path(self, store, tmp_path):
-        path = tmp_path / "sound.wav"
+        path = tmp_path / "audio.wav"
         encoder = audio(store=None).fit(column(str(path)))
         data = encoded(noise())  # once: libsndfile writes the time into a file of floats
         path.write_bytes(data)
@@ -328,7 +328,7 @@ class TestLongRecordings:
         np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1.0, atol=1e-5)
 
     def test_a_window_changes_little(self):
-        """Of a long steady sound, windows say what the whole says."""
+        """Of a long steady audio, windows say what the whole says."""
         at_once, windows = (audio(window=w).fit_transform(column(noise(8.0))) for w in (30.0, 1.0))
         np.testing.assert_allclose(at_once, windows, atol=0.5)
         assert np.abs(at_once).max() > 20
@@ -400,7 +400,7 @@ class TestFromScratch:
                 self.gain = nn.Linear(1, 4)
 
             def forward(self, samples):
-                assert samples.shape[1] == 4_000  # the longest of the training sounds
+                assert samples.shape[1] == 4_000  # the longest of the training audio clips
                 return self.gain(samples.square().mean(1, keepdim=True).log())
 
         loudness = np.random.default_rng(0).uniform(-2, 0, 40)
@@ -433,7 +433,7 @@ class TestFromScratch:
         cut = column(*(cell[:4_000] for cell in X["clip"]))
         np.testing.assert_allclose(encoder.transform(X), encoder.transform(cut), atol=1e-4)
 
-    def test_a_column_without_sounds(self):
+    def test_a_column_without_audio_clips(self):
         with pytest.raises(ValueError, match="'clip' is empty in every training row"):
             audio("cnn").fit(column(None, None))
 

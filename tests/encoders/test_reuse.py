@@ -66,12 +66,12 @@ def other_config(folder):
 
 
 def other_mean(folder):
-    """Pictures are centred elsewhere before the model sees them."""
+    """Images are centered elsewhere before the model sees them."""
     _edit(folder / "preprocessor_config.json", image_mean=[0.1, 0.2, 0.3])
 
 
 def other_resampling(folder):
-    """Pictures are brought to their size in another way."""
+    """Images are brought to their size in another way."""
     _edit(folder / "preprocessor_config.json", resample=0)
 
 
@@ -182,8 +182,10 @@ class Case:
 
 
 VECTORS = list(np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32))
-PICTURES = list(np.random.default_rng(1).integers(0, 256, (5, 9, 12, 3)).astype(np.uint8))
-SOUNDS = [np.sin(np.linspace(0, 90 * (i + 1), 8000 + 500 * i, dtype=np.float32)) for i in range(4)]
+IMAGES = list(np.random.default_rng(1).integers(0, 256, (5, 9, 12, 3)).astype(np.uint8))
+AUDIO_CLIPS = [
+    np.sin(np.linspace(0, 90 * (i + 1), 8000 + 500 * i, dtype=np.float32)) for i in range(4)
+]
 CLIPS = list(np.random.default_rng(2).integers(0, 256, (3, 6, 10, 12, 3)).astype(np.uint8))
 CLOUDS = list(np.random.default_rng(3).normal(size=(4, 40, 5)).astype(np.float32))
 CASES = {
@@ -216,7 +218,7 @@ CASES = {
         },
         keeps=RUNTIME,
         refused={**TRAINING, **TUNING, "n_components": [2], "image_size": [16]},
-        cells=PICTURES,
+        cells=IMAGES,
         fixed={"fine_tune": "frozen"},
     ),
     "module": Case(
@@ -232,7 +234,7 @@ CASES = {
         cells=VECTORS,
         fixed={"trainable": False},
     ),
-    "sound": Case(
+    "audio": Case(
         AudioEncoder,
         changes={
             "pooling": ["mean", "max", "statistics"],
@@ -243,7 +245,7 @@ CASES = {
         },
         keeps=RUNTIME,
         refused={**TRAINING, **TUNING, "n_components": [2], "fine_tune": ["last"]},
-        cells=SOUNDS,
+        cells=AUDIO_CLIPS,
         fixed={"model": "mfcc"},
     ),
     "speech": Case(
@@ -259,7 +261,7 @@ CASES = {
         },
         keeps=RUNTIME,
         refused={**TRAINING, **TUNING, "n_components": [2]},
-        cells=SOUNDS,
+        cells=AUDIO_CLIPS,
         fixed={"fine_tune": "frozen"},
     ),
     "video": Case(
@@ -518,14 +520,14 @@ def test_what_is_trained_is_not_stored(world):
 # --- files --------------------------------------------------------------------------------------
 
 WRITERS = {
-    "image": lambda i: _bitmap(PICTURES[i]),
+    "image": lambda i: _bitmap(IMAGES[i]),
     "module": lambda i: _saved(VECTORS[i]),
 }
 
 
-def _bitmap(picture):
+def _bitmap(image):
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "bmp")  # not compressed: all have one size
+    Image.fromarray(image).save(file, "bmp")  # not compressed: all have one size
     return file.getvalue()
 
 
@@ -595,7 +597,7 @@ def test_checkpoint_that_changed_under_its_path(world, changed):
 
 def test_one_file_in_many_cells(world):
     """Bytes of a file are one content: under another path, in memory, or through a link."""
-    data = _bitmap(PICTURES[0])
+    data = _bitmap(IMAGES[0])
     places = [world.folder / "one.bmp", world.folder / "deep" / "two.dat"]
     places[1].parent.mkdir()
     for place in places:
@@ -612,12 +614,12 @@ def test_one_file_in_many_cells(world):
     assert (features == features[0]).all()
 
 
-def test_a_text_is_no_picture_and_no_vector(world):
+def test_a_text_is_no_image_and_no_vector(world):
     """Equal bytes of two modalities have nothing to do with each other."""
     world.store.clear()
     clip = world.tiny_checkpoint("clip")
     path = world.folder / "same.bmp"
-    path.write_bytes(_bitmap(PICTURES[1]))
+    path.write_bytes(_bitmap(IMAGES[1]))
     skmm.ImageEncoder(clip, store=world.store).fit_transform([str(path)])
     skmm.TextEncoder(clip, store=world.store).fit_transform([str(path)])
     assert world.encoded() == 2

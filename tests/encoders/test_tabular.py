@@ -1,4 +1,4 @@
-"""TabularEncoder: standardised numbers and one-hot categories, and tokens from scratch."""
+"""TabularEncoder: standardized numbers and one-hot categories, and tokens from scratch."""
 
 import datetime
 import decimal
@@ -81,19 +81,19 @@ class TestOneHot:
         assert mask.all()  # that the price is missing is itself told
 
     def test_rare_and_unknown_categories(self):
-        X = pd.DataFrame({"colour": ["red"] * 5 + ["blue"] * 3 + ["teal"]})
+        X = pd.DataFrame({"color": ["red"] * 5 + ["blue"] * 3 + ["teal"]})
         encoder = TabularEncoder(max_categories=2).set_output(transform="pandas").fit(X)
-        features = encoder.transform(pd.DataFrame({"colour": ["red", "blue", "teal", "new"]}))
-        assert list(features.columns) == ["colour_blue", "colour_red"]
+        features = encoder.transform(pd.DataFrame({"color": ["red", "blue", "teal", "new"]}))
+        assert list(features.columns) == ["color_blue", "color_red"]
         assert features.to_numpy().tolist() == [[0, 1], [1, 0], [0, 0], [0, 0]]
 
     def test_categories_do_not_depend_on_the_order_of_rows(self):
-        X = pd.DataFrame({"colour": ["b", "a", "c", "d"]})
+        X = pd.DataFrame({"color": ["b", "a", "c", "d"]})
         encoders = [
             TabularEncoder(max_categories=2).fit(X.iloc[order])
             for order in ([0, 1, 2, 3], [3, 2, 1, 0])
         ]
-        assert [list(e.get_feature_names_out()) for e in encoders] == [["colour_a", "colour_b"]] * 2
+        assert [list(e.get_feature_names_out()) for e in encoders] == [["color_a", "color_b"]] * 2
 
     @pytest.mark.parametrize(
         ("column", "expected"),
@@ -117,7 +117,7 @@ class TestOneHot:
     def test_one_spelling_of_a_category(self):
         encoder = TabularEncoder().fit(pd.DataFrame({"grade": [1, 2, "none"]}))
         assert list(encoder.get_feature_names_out()) == ["grade_1", "grade_2", "grade_none"]
-        # A missing neighbour makes floats of integers.
+        # A missing neighbor makes floats of integers.
         features = encoder.transform(pd.DataFrame({"grade": [1.0, "2", None]}))
         np.testing.assert_array_equal(features[:2], [[1, 0, 0], [0, 1, 0]])
 

@@ -46,22 +46,22 @@ def film(tmp_path):
 
 
 class TestImageModels:
-    """A model of single pictures, over frames."""
+    """A model of single images, over frames."""
 
     @pytest.mark.parametrize("pooling", ["mean", "max"])
-    def test_frames_are_encoded_as_pictures_and_pooled(self, tiny_vit, clips, pooling):
+    def test_frames_are_encoded_as_images_and_pooled(self, tiny_vit, clips, pooling):
         encoder = VideoEncoder(tiny_vit, temporal_pooling=pooling, n_frames=5, store=False)
         features = encoder.fit_transform(column(*clips))
         tokens, mask = encoder.transform_sequence(column(*clips))
         assert mask.sum(axis=1).tolist() == [3, 1, 5, 5]
-        of_pictures = ImageEncoder(tiny_vit, store=False)
+        of_images = ImageEncoder(tiny_vit, store=False)
         for i, cell in enumerate(clips):
             frames = column(*read_video(cell, n_frames=5))
-            own = of_pictures.fit_transform(frames)
+            own = of_images.fit_transform(frames)
             expected = own.mean(axis=0) if pooling == "mean" else own.max(axis=0)
             np.testing.assert_allclose(features[i], expected, atol=1e-5)
             np.testing.assert_allclose(tokens[i][mask[i]], own, atol=1e-5)
-        assert encoder.checkpoint_ == of_pictures.checkpoint_
+        assert encoder.checkpoint_ == of_images.checkpoint_
 
     def test_a_file_is_its_frames(self, tiny_vit, film):
         path = film()
@@ -146,7 +146,7 @@ class TestStore:
         with pytest.raises(ValueError, match="n_frames=3 has no effect with sampling='keyframes'"):
             VideoEncoder(tiny_vit, sampling="keyframes", n_frames=3).fit(X)
 
-    def test_a_picture_and_a_film_of_it_are_kept_apart(self, tiny_vit, store):
+    def test_a_image_and_a_film_of_it_are_kept_apart(self, tiny_vit, store):
         pytest.importorskip("av", reason="video files need the extra 'video'")
         import io
 
@@ -161,12 +161,12 @@ class TestStore:
         np.testing.assert_allclose(one, other, atol=1e-6)
 
     def test_a_file_that_changed_under_its_path(self, tiny_vit, film, store):
-        from clips import grey
+        from clips import gray
 
         path = film()
         encoder = VideoEncoder(tiny_vit).fit(column(path))
         first = encoder.transform(column(path))
-        film(frame=lambda i: 255 - grey(i))
+        film(frame=lambda i: 255 - gray(i))
         second = encoder.transform(column(path))
         assert not np.allclose(first, second, atol=1e-3)
 
@@ -230,10 +230,10 @@ def test_check_encoder(kind, tiny_checkpoint):
 
 @pytest.mark.parametrize("sampling", ["uniform", "rate", "keyframes"])
 def test_check_encoder_on_files(sampling, tiny_vit, film):
-    from clips import grey
+    from clips import gray
 
     cells = [
-        str(film(5 + i, f"{i}.mp4", frame=lambda k, i=i: grey(k * (1 + i % 3) + i)))
+        str(film(5 + i, f"{i}.mp4", frame=lambda k, i=i: gray(k * (1 + i % 3) + i)))
         for i in range(4)
     ]
     rate = 5.0 if sampling == "rate" else None
@@ -416,12 +416,12 @@ class TestFromScratch:
         assert [frame.shape for frame in encoder._read(X["clip"][0])] == [(16, 16, 3)] * 40
 
 
-def test_pictures_and_sound_of_one_file(film):
-    """The sound of a video is another modality of the same column."""
+def test_images_and_audio_clip_of_one_file(film):
+    """The audio track of a video is another modality of the same column."""
     skmm = pytest.importorskip("skmm")
     if "AudioEncoder" not in skmm.__all__:
         pytest.skip("this version has no AudioEncoder")
-    X = column(*(film(10, f"{i}.mp4", sound=True) for i in range(2)))
+    X = column(*(film(10, f"{i}.mp4", audio=True) for i in range(2)))
     seen = VideoEncoder("cnn", max_epochs=1, **SMALL).fit_transform(X)
     heard = skmm.AudioEncoder("cnn", n_components=4, max_epochs=1, random_state=0).fit_transform(X)
     assert np.isfinite(seen).all() and np.isfinite(heard).all()

@@ -73,7 +73,7 @@ def test_broken_torchvision_is_told_in_words(error, capsys, monkeypatch, tmp_pat
     assert "uninstall it" in printed
 
 
-def test_sound_or_absent_torchvision_is_no_news(capsys, monkeypatch, tmp_path):
+def test_audio_clip_or_absent_torchvision_is_no_news(capsys, monkeypatch, tmp_path):
     show_versions()
     assert "torchvision" not in capsys.readouterr().out
     (tmp_path / "torchvision.py").write_text("")

@@ -24,7 +24,7 @@ from skmm._frame._column import (
 pl = pytest.importorskip("polars")
 pa = pytest.importorskip("pyarrow")
 
-PICTURE = Image.new("RGB", (2, 2))
+IMAGE = Image.new("RGB", (2, 2))
 OTHER = Image.new("L", (3, 1))
 
 
@@ -67,7 +67,7 @@ PRESENT = [
     np.array([np.nan]),
     np.array([]),
     np.full((2, 2), np.nan),
-    PICTURE,
+    IMAGE,
     Path("nan"),
     pd.Series([np.nan]),
     object(),
@@ -116,13 +116,13 @@ CONTAINERS = {
 KINDS = {
     "strings": ["a", None, ""],
     "bytes": [b"a", None, b""],
-    "pictures": [PICTURE, None, OTHER],
+    "images": [IMAGE, None, OTHER],
     "paths": [Path("a"), None, Path("b")],
     "equal arrays": [np.zeros((2, 3)), np.ones((2, 3)), None],
     "unequal arrays": [np.zeros(2), None, np.zeros(3)],
     "lists": [[1, 2], None, [3]],
     "dicts": [{"a": 1}, None, {}],
-    "mixed": ["a", PICTURE, None],
+    "mixed": ["a", IMAGE, None],
 }
 
 
@@ -211,10 +211,10 @@ def test_polars_vectors_keep_their_dtype(series, expected):
 
 
 def test_polars_arrays_of_several_dimensions():
-    pictures = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    (column,) = to_columns(pl.Series("p", pictures))
+    images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    (column,) = to_columns(pl.Series("p", images))
     assert [v.shape for v in column.values] == [(3, 4), (3, 4)]
-    np.testing.assert_array_equal(np.stack(list(column.values)), pictures)
+    np.testing.assert_array_equal(np.stack(list(column.values)), images)
 
 
 def test_polars_lists_of_lists_and_of_strings():
@@ -264,12 +264,12 @@ def test_a_matrix_has_a_column_for_each_of_its_own():
 
 @pytest.mark.parametrize("shape", [(5, 4, 3), (5, 4, 3, 2)])
 def test_an_array_of_more_dimensions_is_one_column(shape):
-    pictures = np.arange(np.prod(shape)).reshape(shape)
-    (column,) = to_columns(pictures)
+    images = np.arange(np.prod(shape)).reshape(shape)
+    (column,) = to_columns(images)
     assert column.values.shape == (5,)
     assert not column.missing.any()
-    for picture, cell in zip(pictures, column.values, strict=True):
-        np.testing.assert_array_equal(cell, picture)
+    for image, cell in zip(images, column.values, strict=True):
+        np.testing.assert_array_equal(cell, image)
 
 
 def test_a_list_of_equally_long_rows_of_scalars_is_a_matrix():
@@ -342,7 +342,7 @@ def test_sparse_matrices_are_refused():
 
 # ---- take_rows -----------------------------------------------------------------------------
 
-TABLE = {"a": ["x", "y", "z"], "b": [1.0, 2.0, 3.0], "c": [PICTURE, None, OTHER]}
+TABLE = {"a": ["x", "y", "z"], "b": [1.0, 2.0, 3.0], "c": [IMAGE, None, OTHER]}
 FRAMES = {
     "pandas": pd.DataFrame(TABLE, index=[10, 20, 30]),
     "polars": pl.DataFrame(
@@ -404,7 +404,7 @@ def test_take_rows_of_one_column(X):
     assert list(take_rows(X, [2, 0])) == ["z", "x"]
 
 
-def test_take_rows_of_pictures_in_one_array():
+def test_take_rows_of_images_in_one_array():
     X = np.arange(24).reshape(3, 2, 4)
     np.testing.assert_array_equal(take_rows(X, [2, 0]), X[[2, 0]])
 
@@ -514,7 +514,7 @@ def test_take_columns_of_one_column(X, names):
     assert empty.shape[1] == 0
 
 
-def test_take_columns_of_pictures_in_one_array():
+def test_take_columns_of_images_in_one_array():
     X = np.arange(24).reshape(3, 2, 4)
     assert column_names(X) == ["x0"]
     assert take_columns(X, 0) is X

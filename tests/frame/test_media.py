@@ -63,7 +63,7 @@ def test_path_objects():
     assert cell_kind(Path("a.npy")) is None
 
 
-def sound():
+def audio():
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
@@ -74,7 +74,7 @@ def sound():
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF"])
-def test_pictures_by_their_first_bytes(format):
+def test_images_by_their_first_bytes(format):
     Image.init()
     if format not in Image.SAVE:
         pytest.skip(f"this pillow writes no {format}")
@@ -87,7 +87,7 @@ def test_pictures_by_their_first_bytes(format):
 @pytest.mark.parametrize(
     ("head", "kind"),
     [
-        (sound(), "audio"),
+        (audio(), "audio"),
         (b"fLaC\0\0\0\x22", "audio"),
         (b"ID3\x04\0\0", "audio"),
         (b"\xff\xfb\x90\x64", "audio"),  # mp3 without tags
@@ -236,5 +236,5 @@ def object_array(*cells):
         ([], "1-D array"),
     ],
 )
-def test_lists_of_pictures(cell, kind):
+def test_lists_of_images(cell, kind):
     assert cell_kind(cell) == kind

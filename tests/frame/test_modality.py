@@ -58,19 +58,19 @@ CASES = {
     "dates": ([pd.Timestamp("2020-01-01").to_pydatetime(), None], "tabular"),
     "categories": (["red", "blue", "red", None], "tabular"),
     "sentences": ([*SENTENCES, None], "text"),
-    "picture paths": (["a.jpg", None, "b.png"], "image"),
+    "image paths": (["a.jpg", None, "b.png"], "image"),
     "path objects": ([Path("a.jpg"), None, Path("b.png")], "image"),
     "urls": (["https://example.org/a.jpg?x=1", "https://example.org/b.jpg"], "image"),
-    "sound paths": (["a.wav", "b.mp3"], "audio"),
+    "audio paths": (["a.wav", "b.mp3"], "audio"),
     "video paths": (["a.mp4", "b.webm"], "video"),
     "cloud paths": (["a.ply", "b.pcd"], "pointcloud"),
-    "picture bytes": ([PNG, None, PNG + b"1"], "image"),
-    "sound bytes": ([WAV, WAV + b"1", None], "audio"),
+    "image bytes": ([PNG, None, PNG + b"1"], "image"),
+    "audio bytes": ([WAV, WAV + b"1", None], "audio"),
     "pil": ([Image.new("L", (2, 2)), None, Image.new("RGB", (3, 3))], "image"),
-    "grey arrays": ([np.zeros((4, 5), "u1"), None, np.zeros((6, 5), "u1")], "image"),
-    "colour arrays": ([np.zeros((4, 5, 3), "u1"), np.zeros((4, 5, 4), "u1")], "image"),
-    "float colour arrays": ([np.zeros((4, 5, 3)), np.zeros((6, 5, 3))], "image"),
-    "lists of pictures": ([["a.jpg", "b.png"], None, [PNG], "c.jpg"], "image"),
+    "gray arrays": ([np.zeros((4, 5), "u1"), None, np.zeros((6, 5), "u1")], "image"),
+    "color arrays": ([np.zeros((4, 5, 3), "u1"), np.zeros((4, 5, 4), "u1")], "image"),
+    "float color arrays": ([np.zeros((4, 5, 3)), np.zeros((6, 5, 3))], "image"),
+    "lists of images": ([["a.jpg", "b.png"], None, [PNG], "c.jpg"], "image"),
     "lists of arrays": ([[np.zeros((4, 5, 3), "u1")] * 2, None, [np.zeros((4, 5), "u1")]], "image"),
     "clips": ([np.zeros((2, 4, 5, 3), "u1"), None], "video"),
     "vectors": ([np.zeros(5), None, np.ones(5)], "vector"),
@@ -298,7 +298,7 @@ def test_mixtures_name_two_rows(cells, message):
     assert "Column 'thing': row " in str(caught.value)
 
 
-def test_pictures_in_several_forms_are_no_mixture():
+def test_images_in_several_forms_are_no_mixture():
     cells = ["a.jpg", Path("b.png"), PNG, Image.new("L", (1, 1)), np.zeros((4, 4), "u1")]
     assert infer_one(cells) == "image"
 

@@ -107,7 +107,7 @@ def test_encoder_and_pca_never_meet_a_nan():
 
 
 def test_cells_that_the_middle_cannot_use_count_as_absent():
-    """As an encoder gives NaN for a picture that it cannot open."""
+    """As an encoder gives NaN for an image that it cannot open."""
 
     class Picky(Recorder):
         def transform(self, X):

@@ -9,7 +9,7 @@ from fusing import Total, views, with_trainer
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
-from tuning import deepened, noise_pictures, parity_texts
+from tuning import deepened, noise_images, parity_texts
 
 from skmm import (
     ImageEncoder,
@@ -140,9 +140,9 @@ def test_a_checkpoint_shared_by_two_modalities_is_tuned_for_each(bert, data):
 
 
 @pytest.mark.parametrize("strategy", ["concat", "attention"])
-def test_pictures_and_texts_as_sequences(bert, vit, data, strategy):
+def test_images_and_texts_as_sequences(bert, vit, data, strategy):
     X, y = data
-    X = X.assign(photo=noise_pictures(60)["photo"])
+    X = X.assign(photo=noise_images(60)["photo"])
     model = JointFusionClassifier(
         [
             ("text", TextEncoder(bert, fine_tune="last"), ["text"]),
@@ -277,7 +277,7 @@ def test_half_precision_is_asked_for_or_a_gpu_s(bert, data):
 @pytest.mark.parametrize("how", HOW)
 def test_on_a_gpu_and_back(bert, vit, data, how):
     X, y = data
-    X = X.assign(photo=noise_pictures(60)["photo"])
+    X = X.assign(photo=noise_images(60)["photo"])
     with config_context(device="cuda"):
         model = JointFusionClassifier(
             [

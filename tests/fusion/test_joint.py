@@ -34,7 +34,7 @@ def regressor(**options):
     return JointFusionRegressor(TRIPLES, **with_trainer(**{**FAST, "max_epochs": 30, **options}))
 
 
-def labelled(n=300, **options):
+def labeled(n=300, **options):
     X, score = views(n, **options)
     return X, np.array(["no", "yes"])[(score > 0).astype(int)]
 
@@ -49,7 +49,7 @@ def test_every_strategy_learns_a_planted_latent(strategy):
         modalities={"a": "vector", "b": "vector", "t": "tabular"},
         redundant=0.2,
         private={"a": 0.4, "b": 0.4},
-        missing=0.05,
+        missing_rate=0.05,
         random_state=0,
     )
     model = JointFusionClassifier(**with_trainer(strategy=strategy, **FAST, max_epochs=25))
@@ -104,7 +104,7 @@ def test_constant_target():
 
 
 def test_representation_is_the_input_of_a_linear_head():
-    X, y = labelled(missing=0.2)
+    X, y = labeled(missing=0.2)
     model = classifier().fit(X, y)
     fused = model.transform(X)
     assert fused.shape == (300, 16) and fused.dtype == np.float32
@@ -119,7 +119,7 @@ def test_representation_is_the_input_of_a_linear_head():
 def test_every_weight_is_trained(task):
     """Those of the head too, which a score hardly tells: the fusion learns in its place."""
     if task == "classifier":
-        make, (X, y) = classifier, labelled(100)
+        make, (X, y) = classifier, labeled(100)
     else:
         make, (X, y) = regressor, views(100)
     start = make(max_epochs=1, learning_rate=1e-30).fit(X, y).module_.state_dict()
@@ -149,21 +149,21 @@ def test_early_stopping_ends_at_the_best_epoch():
 
 @pytest.mark.parametrize("options", [{"early_stopping": False}, {"validation_fraction": 0.3}])
 def test_held_out_part_is_as_asked(options):
-    X, y = labelled(100)
+    X, y = labeled(100)
     model = classifier(max_epochs=2, **options).fit(X, y)
     assert ("valid_loss" in model.history_[0]) == ("early_stopping" not in options)
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.99])
 def test_extreme_held_out_parts(fraction):
-    X, y = labelled(50)
+    X, y = labeled(50)
     model = classifier(max_epochs=2, validation_fraction=fraction).fit(X, y)
     assert "valid_loss" in model.history_[0]
     assert np.isfinite(model.predict_proba(X)).all()
 
 
 def test_few_rows_are_all_trained_on():
-    X, y = labelled(39)
+    X, y = labeled(39)
     assert "valid_loss" not in classifier(max_epochs=2).fit(X, y).history_[0]
     y = np.where(np.arange(45) == 0, "rare", "common")
     classifier(max_epochs=2).fit(views(45)[0], y)
@@ -173,7 +173,7 @@ def test_few_rows_are_all_trained_on():
 
 
 def test_same_seed_same_result_and_no_global_state():
-    X, y = labelled(100)
+    X, y = labeled(100)
     torch.manual_seed(5)
     before_torch, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     threads = torch.get_num_threads()
@@ -188,7 +188,7 @@ def test_same_seed_same_result_and_no_global_state():
 
 
 def test_same_seed_same_result_in_threads_and_their_number_is_restored():
-    X, y = labelled(100)
+    X, y = labeled(100)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -224,7 +224,7 @@ def test_rows_of_weight_zero_have_no_influence(task):
 
 
 def test_only_proportions_of_weights_count():
-    X, y = labelled(100)
+    X, y = labeled(100)
     weight = np.random.default_rng(0).random(100) + 0.1
     one = classifier(max_epochs=4).fit(X, y, sample_weight=weight)
     two = classifier(max_epochs=4).fit(X, y, sample_weight=1e-6 * weight)
@@ -233,7 +233,7 @@ def test_only_proportions_of_weights_count():
 
 @pytest.mark.parametrize("how", ["sample_weight", "class_weight"])
 def test_heavy_class_is_predicted_more(how):
-    X, y = labelled(200, noise=2.0)
+    X, y = labeled(200, noise=2.0)
     heavy = {"no": 1.0, "yes": 20.0}
     plain = classifier().fit(X, y)
     if how == "class_weight":
@@ -253,7 +253,7 @@ def test_balanced_classes_recall_the_rare_one():
 
 
 def test_weights_must_leave_something():
-    X, y = labelled(40)
+    X, y = labeled(40)
     with pytest.raises(ValueError, match="[Ww]eight"):
         classifier().fit(X, y, sample_weight=np.zeros(40))
     with pytest.raises(ValueError, match="leave every row with weight 0. Give at least one"):
@@ -268,7 +268,7 @@ def test_weights_must_leave_something():
 
 
 def test_partial_fit_learns_and_knows_the_classes():
-    X, y = labelled(300)
+    X, y = labeled(300)
     order = np.argsort(y, kind="stable")  # the first batch holds one class only
     model = classifier()
     for _ in range(15):
@@ -309,7 +309,7 @@ def test_partial_fit_after_a_pickle_of_itself(tmp_path):
 
 
 def test_warm_start_goes_on_and_cold_start_does_not():
-    X, y = labelled(200)
+    X, y = labeled(200)
     model = classifier(max_epochs=2, warm_start=True, early_stopping=False)
     first = model.fit(X, y).history_[-1]["train_loss"]
     module = model.module_
@@ -327,14 +327,14 @@ def test_warm_start_goes_on_and_cold_start_does_not():
     "strategy", [partial(Total, gain=2.0), lambda *a, **k: Total(*a, gain=2.0, **k)]
 )
 def test_strategy_as_class_or_function(strategy):
-    X, y = labelled()
+    X, y = labeled()
     model = classifier(strategy=strategy).fit(X, y)
     assert isinstance(model.module_.fusion, Total) and model.module_.fusion.gain == 2.0
     assert model.score(X, y) > 0.85
 
 
 def test_strategy_as_instance_is_not_changed():
-    X, y = labelled()
+    X, y = labeled()
     strategy = Total({"photo": 4, "text": 3, "numbers": 2}, 16)
     before = {name: tensor.clone() for name, tensor in strategy.state_dict().items()}
     model = classifier(strategy=strategy)
@@ -346,7 +346,7 @@ def test_strategy_as_instance_is_not_changed():
 
 
 def test_options_reach_the_strategy():
-    X, y = labelled(60)
+    X, y = labeled(60)
     attention = classifier(strategy=AttentionFusion(n_heads=2, n_layers=3), max_epochs=1).fit(X, y)
     assert len(attention.module_.fusion.layers) == 3
     assert attention.module_.fusion.layers[0].self_attn.num_heads == 2
@@ -367,7 +367,7 @@ def test_options_reach_the_strategy():
     "strategy", ["attention", AttentionFusion, AttentionFusion()], ids=["name", "class", "object"]
 )
 def test_a_strategy_is_the_same_by_name_by_class_and_as_an_object(strategy):
-    X, y = labelled(60)
+    X, y = labeled(60)
     options = {**FAST, "max_epochs": 2}
     del options["learning_rate"]
     first = JointFusionClassifier(TRIPLES, strategy="attention", **with_trainer(**options))
@@ -377,13 +377,13 @@ def test_a_strategy_is_the_same_by_name_by_class_and_as_an_object(strategy):
 
 
 def test_unknown_strategy_is_refused_with_the_names():
-    X, y = labelled(60)
+    X, y = labeled(60)
     with pytest.raises(ValueError, match="no strategy 'gate': did you mean 'gated'.*'low_rank'"):
         classifier(strategy="gate").fit(X, y)
 
 
 def test_strategy_of_another_width():
-    X, y = labelled(60)
+    X, y = labeled(60)
     with pytest.raises(ValueError, match="n_components is 16. Make the two the same"):
         classifier(strategy=Total({"photo": 4, "text": 3, "numbers": 2}, 7)).fit(X, y)
 
@@ -393,7 +393,7 @@ def test_strategy_of_another_width():
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_modality_may_be_missing_that_training_never_lacked(strategy):
-    X, y = labelled(400, strength=(1.0, 1.0, 0.0))
+    X, y = labeled(400, strength=(1.0, 1.0, 0.0))
     model = classifier(strategy=strategy, modality_dropout=0.3).fit(X[:300], y[:300])
     new, truth = X[300:].copy(), y[300:]
     new["photo"] = None
@@ -420,7 +420,7 @@ def test_a_row_without_anything_gets_the_prior():
 
 
 def test_predictions_of_a_row_do_not_depend_on_the_others():
-    X, y = labelled(100, missing=0.3)
+    X, y = labeled(100, missing=0.3)
     model = classifier(max_epochs=2).fit(X, y)
     together = model.predict_proba(X)
     alone = np.vstack([model.predict_proba(X.iloc[[i]]) for i in range(100)])
@@ -428,7 +428,7 @@ def test_predictions_of_a_row_do_not_depend_on_the_others():
 
 
 def test_numbers_far_outside_training_stay_finite():
-    X, y = labelled(100)
+    X, y = labeled(100)
     for model in (classifier(max_epochs=2).fit(X, y), regressor(max_epochs=2).fit(X, y == "yes")):
         for extreme in (1e30, -1e300, 1e308):
             new = X.copy()
@@ -464,15 +464,15 @@ def test_not_fitted(method):
 
 
 def test_device_that_is_not_there():
-    X, y = labelled(40)
+    X, y = labeled(40)
     with pytest.raises(ValueError, match="not available on this machine. Use device='auto'"):
         classifier(device="mps" if torch.cuda.is_available() else "cuda").fit(X, y)
 
 
 def test_other_columns_are_refused():
-    X, y = labelled(40)
+    X, y = labeled(40)
     model = classifier(max_epochs=1).fit(X, y)
     with pytest.raises(ValueError, match="feature names"):
-        model.predict(X.rename(columns={"photo": "picture"}))
+        model.predict(X.rename(columns={"photo": "image"}))
     with pytest.raises(ValueError, match="held vectors of 4 numbers in fit"):
         model.predict(X.assign(photo=pd.Series([np.ones(2)] * 40, dtype=object)))

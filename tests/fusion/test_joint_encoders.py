@@ -43,7 +43,7 @@ def data():
         420,
         modalities={"photo": "image", "review": "text", "table": "tabular"},
         redundant=0.7,
-        missing={"photo": 0.1, "review": 0.1},
+        missing_rate={"photo": 0.1, "review": 0.1},
         image_size=12,
         random_state=0,
     )
@@ -114,7 +114,7 @@ def test_a_column_may_be_empty_at_prediction(data, fitted, column):
 
 
 def test_predictions_of_a_row_do_not_depend_on_the_others(data, fitted):
-    """Texts of a batch are padded to the longest, pictures may be of any size."""
+    """Texts of a batch are padded to the longest, images may be of any size."""
     X, _ = data
     together = fitted.predict_proba(X[:12])
     alone = np.vstack([fitted.predict_proba(X.iloc[[i]]) for i in range(12)])
@@ -160,9 +160,9 @@ def test_warm_start_goes_on_with_the_encoders(data):
     assert model.fit(X, y).module_.encoders.network_of("photo") is network
 
 
-def test_unreadable_pictures_count_as_absent(data):
+def test_unreadable_images_count_as_absent(data):
     X, y = data[0][["photo"]].copy(), data[1]
-    X["photo"] = [cell if i % 3 else b"no picture" for i, cell in enumerate(X["photo"])]
+    X["photo"] = [cell if i % 3 else b"no image" for i, cell in enumerate(X["photo"])]
     encoder = ImageEncoder("cnn", n_components=4, on_error="missing")
     model = JointFusionClassifier(
         [("photo", encoder, ["photo"])], n_components=8, max_epochs=1, random_state=0

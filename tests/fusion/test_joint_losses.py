@@ -28,7 +28,7 @@ def regressor(**options):
     return JointFusionRegressor(TRIPLES, **with_trainer(**{**FAST, "max_epochs": 30, **options}))
 
 
-def labelled(n=300, **options):
+def labeled(n=300, **options):
     X, score = views(n, **options)
     return X, np.array(["no", "yes"])[(score > 0).astype(int)]
 
@@ -55,14 +55,14 @@ class Focus(nn.Module):
 
 @pytest.mark.parametrize("loss", ["focal", "label_smoothing", "max_margin", "ordinal"])
 def test_every_loss_learns(loss):
-    X, y = labelled(400, noise=0.1)
+    X, y = labeled(400, noise=0.1)
     params = {"order": ["no", "yes"]} if loss == "ordinal" else None
     model = classifier(loss=loss, loss_params=params, max_epochs=25).fit(X[:300], y[:300])
     assert model.score(X[300:], y[300:]) > 0.85
 
 
 def test_a_module_trains_as_the_loss_of_its_formula():
-    X, y = labelled(100)
+    X, y = labeled(100)
     named = classifier(loss="focal", max_epochs=3).fit(X, y).predict_proba(X)
     own = classifier(loss=Focus(), max_epochs=3).fit(X, y).predict_proba(X)
     np.testing.assert_allclose(own, named, rtol=1e-4)
@@ -72,12 +72,12 @@ def test_a_module_trains_as_the_loss_of_its_formula():
 
 
 def test_loss_params_change_the_training():
-    X, y = labelled(100)
+    X, y = labeled(100)
     plain = classifier(max_epochs=3).fit(X, y).predict_proba(X)
     none = classifier(loss="focal", loss_params={"gamma": 0.0}, max_epochs=3).fit(X, y)
     np.testing.assert_allclose(none.predict_proba(X), plain, rtol=1e-4)
     # A target that is not sure makes predictions that are less so.
-    X, y = labelled(300, noise=0.0)
+    X, y = labeled(300, noise=0.0)
     sure, unsure = (
         classifier(loss="label_smoothing", loss_params={"smoothing": s}, max_epochs=40).fit(X, y)
         for s in (0.0, 0.5)
@@ -89,7 +89,7 @@ def test_loss_params_change_the_training():
 @pytest.mark.parametrize("loss", ["focal", "label_smoothing", "max_margin", Focus()])
 @pytest.mark.parametrize("how", ["sample_weight", "class_weight"])
 def test_weights_work_with_every_loss(loss, how):
-    X, y = labelled(200, noise=2.0)
+    X, y = labeled(200, noise=2.0)
     heavy = {"no": 1.0, "yes": 20.0}
     plain = classifier(loss=loss).fit(X, y)
     if how == "class_weight":
@@ -114,7 +114,7 @@ def test_weights_work_with_every_loss(loss, how):
     ],
 )
 def test_refused(options, message):
-    X, y = labelled(40)
+    X, y = labeled(40)
     with pytest.raises(ValueError, match=message):
         classifier(**options).fit(X, y)
 
@@ -123,7 +123,7 @@ def test_refused(options, message):
 
 
 def test_margins_are_no_probabilities():
-    X, y = labelled(300)
+    X, y = labeled(300)
     model = classifier(loss="max_margin")
     assert not hasattr(model, "predict_proba") and not hasattr(classifier(), "decision_function")
     model.fit(X[:200], y[:200])
@@ -137,7 +137,7 @@ def test_margins_are_no_probabilities():
 
 
 def test_margins_of_rows_without_anything_follow_the_prior():
-    X, y = labelled(90)
+    X, y = labeled(90)
     y = np.where(np.arange(90) < 60, "no", y)
     nothing = pd.DataFrame(None, index=X.index, columns=X.columns, dtype=object)
     model = classifier(loss="max_margin", max_epochs=2).fit(X, y)
@@ -152,7 +152,7 @@ def test_margins_of_rows_without_anything_follow_the_prior():
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "max_margin"])
 def test_calibration_through_scikit_learn(loss):
-    X, y = labelled(400, noise=1.0)
+    X, y = labeled(400, noise=1.0)
     model = CalibratedClassifierCV(classifier(loss=loss, max_epochs=10), cv=2)
     model.fit(X[:300], y[:300])
     proba = model.predict_proba(X[300:])
@@ -163,7 +163,7 @@ def test_calibration_through_scikit_learn(loss):
 
 
 def test_a_loss_in_a_search():
-    X, y = labelled(120)
+    X, y = labeled(120)
     grid = {"loss": ["cross_entropy", "focal", "max_margin"]}
     search = GridSearchCV(classifier(max_epochs=2), grid, cv=2, error_score="raise").fit(X, y)
     assert len(search.cv_results_["mean_test_score"]) == 3

@@ -356,7 +356,7 @@ def test_a_copy_in_the_middle_of_a_batch():
 @pytest.mark.parametrize("missing", MODES)
 def test_sequences_and_networks(missing):
     X, y = make_multimodal_classification(
-        60, modalities={"photo": "image"}, image_size=12, missing=0.2, random_state=0
+        60, modalities={"photo": "image"}, image_size=12, missing_rate=0.2, random_state=0
     )
     X["words"] = sequences(60, 3).to_numpy()
     X.loc[X.index[5:15], "words"] = None

@@ -78,8 +78,8 @@ def test_it_has_to_be_asked_for(name):
 def test_other_faults_are_still_told(name):
     X, score = views(40)
     model = fitted(name, X, score)
-    with pytest.raises(ValueError, match="Feature names unseen at fit time:\n- picture"):
-        answer(model, X.rename(columns={"photo": "picture"}))
+    with pytest.raises(ValueError, match="Feature names unseen at fit time:\n- image"):
+        answer(model, X.rename(columns={"photo": "image"}))
     with pytest.raises(ValueError, match="in the same order"):
         answer(model, X[["text", "photo", "size"]])
     with pytest.raises(ValueError, match="X has 3 features, but"), pytest.warns(UserWarning):

@@ -115,7 +115,7 @@ def test_uncertainty_weighs_noisy_tasks_less():
     rng = np.random.default_rng(0)
     y = pd.DataFrame({"clean": score, "noisy": score + 4 * rng.normal(size=600)}, index=X.index)
     model = multi("auto", loss_weights="uncertainty", max_epochs=40).fit(X, y)
-    # 1 / (2 s^2), with the noise of the standardised targets.
+    # 1 / (2 s^2), with the noise of the standardized targets.
     assert model.loss_weights_["clean"] > 2.5 * model.loss_weights_["noisy"]
     assert 0.4 < model.loss_weights_["noisy"] < 1.0
 

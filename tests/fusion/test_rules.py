@@ -162,7 +162,7 @@ def test_stacked_probabilities_are_log_odds_and_markers():
     np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
-def test_stacked_probabilities_of_many_classes_are_centred(votes):
+def test_stacked_probabilities_of_many_classes_are_centered(votes):
     got = stack_features(votes, PRIOR, classes=True)
     assert got.shape == (40, 4 * N_CLASSES + 4)
     np.testing.assert_allclose(got[:, :12].reshape(40, 4, 3).sum(axis=2), 0.0, atol=1e-12)

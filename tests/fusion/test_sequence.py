@@ -109,7 +109,7 @@ def test_copies_and_pickles():
 # --- what goes in ------------------------------------------------------------------------------
 
 
-def test_tokens_are_standardised_over_those_that_exist():
+def test_tokens_are_standardized_over_those_that_exist():
     X, y = frame(50), np.arange(50) % 2
     X.loc[5, "text"] = None
     model = classifier(strategy=Noting, max_epochs=1, early_stopping=False).fit(X, y)
@@ -136,7 +136,7 @@ def test_constant_and_extreme_tokens():
     mean, deviation = block.scale()
     np.testing.assert_allclose(mean, [1.0, 0.0], atol=1e14)
     assert deviation[0] == 1.0 and deviation[1] == pytest.approx(1e30 * np.sqrt(2 / 3))
-    block.standardise(np.zeros(2), np.full(2, 1e-3), 20.0)
+    block.standardize(np.zeros(2), np.full(2, 1e-3), 20.0)
     assert block.values[0, 0].tolist() == [20.0, 20.0] and not block.values[2].any()
 
 

@@ -78,7 +78,7 @@ def test_parts_of_words(make_things, tokenizer):
     assert chrf(y[held_out], captions.predict(X[held_out])) > 0.85
 
 
-def pictures(n, seed):
+def images(n, seed):
     """Blank but for a bright square, up or down, left or right."""
     rng = np.random.default_rng(seed)
     down, right = rng.integers(0, 2, n), rng.integers(0, 2, n)
@@ -89,18 +89,18 @@ def pictures(n, seed):
     return pd.DataFrame({"photo": list(cells)}), [f"a square {a} {b}" for a, b in words]
 
 
-def test_a_network_for_pictures_is_trained_with_it():
-    X, y = pictures(160, seed=0)
+def test_a_network_for_images_is_trained_with_it():
+    X, y = images(160, seed=0)
     triples = [("photo", ImageEncoder("cnn", image_size=16, n_components=16), ["photo"])]
     captions = CaptionGenerator(triples, **with_trainer(**SMALL, batch_size=16, random_state=0))
     captions.set_params(granularity="sequence", trainer__early_stopping=False).fit(X, y)
-    new, expected = pictures(60, seed=1)
+    new, expected = images(60, seed=1)
     assert exact_match(expected, captions.predict(new)) > 0.9
     assert captions.modalities_[0][1].transform(new).shape == (60, 16)
 
 
-def test_pictures_change_in_training_alone_each_with_all_its_texts():
-    X, y = pictures(50, seed=0)
+def test_images_change_in_training_alone_each_with_all_its_texts():
+    X, y = images(50, seed=0)
     seen = []
 
     def noted(cell, rng):
@@ -122,13 +122,13 @@ def test_pictures_change_in_training_alone_each_with_all_its_texts():
 
 
 def test_tokens_say_what_their_mean_does_not():
-    """Which thing has which colour."""
+    """Which thing has which color."""
     rng = np.random.default_rng(0)
-    colour = rng.integers(0, 3, (300, 2))
+    color = rng.integers(0, 3, (300, 2))
     order = rng.permuted(np.tile([0, 1], (300, 1)), axis=1)
-    things, colours = np.eye(2)[order], np.eye(3)[np.take_along_axis(colour, order, axis=1)]
-    X = pd.DataFrame({"pair": list(np.concatenate([things, colours], axis=2))})
-    words = np.array(["red", "green", "blue"])[colour]
+    things, colors = np.eye(2)[order], np.eye(3)[np.take_along_axis(color, order, axis=1)]
+    X = pd.DataFrame({"pair": list(np.concatenate([things, colors], axis=2))})
+    words = np.array(["red", "green", "blue"])[color]
     y = [f"dot {dot} box {box}" for dot, box in words]
     matches = {}
     for granularity in ("pooled", "sequence"):
@@ -138,7 +138,7 @@ def test_tokens_say_what_their_mean_does_not():
         captions.set_params(granularity=granularity, scoring="exact_match")
         matches[granularity] = captions.fit(X[:220], y[:220]).score(X[220:], y[220:])
     assert matches["sequence"] > 0.95
-    assert matches["pooled"] < 0.9  # two thirds of the pairs have two colours, which it guesses
+    assert matches["pooled"] < 0.9  # two thirds of the pairs have two colors, which it guesses
 
 
 def test_several_texts_of_a_row_are_all_learned(things):

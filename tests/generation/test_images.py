@@ -1,4 +1,4 @@
-"""Pictures from cells: the property asked for, noise, guidance, rows that lack all, collapse."""
+"""Images from cells: the property asked for, noise, guidance, rows that lack all, collapse."""
 
 import copy
 import pickle
@@ -19,7 +19,7 @@ from skmm import ImageEncoder, ImageGenerator, TextEncoder
 from skmm._training import _trainer
 from skmm.exceptions import ConvergenceError, ModalityMissingError
 from skmm.generation import GAN, FlowMatching
-from skmm.metrics import make_picture_scorer
+from skmm.metrics import make_image_scorer
 
 TRIPLES = [("down", "passthrough", ["down"]), ("right", "passthrough", ["right"])]
 SMALL = {"image_size": 8, "n_channels": 8, "n_components": 16}
@@ -49,9 +49,9 @@ def squares(n, seed):
     return X, y, corner
 
 
-def brightest(pictures):
+def brightest(images):
     """Which corner is."""
-    return pictures.reshape(-1, 2, 4, 2, 4).mean(axis=(2, 4)).reshape(-1, 4).argmax(axis=1)
+    return images.reshape(-1, 2, 4, 2, 4).mean(axis=(2, 4)).reshape(-1, 4).argmax(axis=1)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def quick(rows):
 @pytest.mark.parametrize(
     ("method", "seed"), [*(("flow_matching", i) for i in range(5)), *(("gan", i) for i in range(2))]
 )
-def test_pictures_show_what_the_row_says(method, seed):
+def test_images_show_what_the_row_says(method, seed):
     X, y, _ = squares(160, seed)
     images = small(method, random_state=seed).fit(X, y)
     new, _, corner = squares(200, seed + 100)
@@ -87,7 +87,7 @@ def test_pictures_show_what_the_row_says(method, seed):
     assert np.mean(brightest(drawn) == corner) > 0.9
     # The square is bright and the ground is dark.
     assert np.mean(drawn.max(axis=(1, 2)) > 140) > 0.9 and np.median(drawn) < 60
-    # Noise makes pictures of one row differ, beyond rounding.
+    # Noise makes images of one row differ, beyond rounding.
     same = images.predict(new.iloc[[0] * 40])
     assert np.mean(brightest(same) == corner[0]) > 0.8
     assert same.astype(float).std(axis=0).mean() > 2
@@ -139,7 +139,7 @@ def test_a_text_encoder_is_trained_with_it():
     assert images.modalities_[0][1].transform(pd.DataFrame({"words": words})).shape == (4, 16)
 
 
-def test_colours_and_opacity(rows):
+def test_colors_and_opacity(rows):
     X, _, corner = rows
     y = np.zeros((160, 8, 8, 4), np.uint8)  # a half is red, and nothing is in the other
     for cell, right in zip(y, corner % 2, strict=True):
@@ -224,7 +224,7 @@ def test_search_over_the_drawing_fits_nothing(fitted, rows, monkeypatch):
 
 
 class Pixels(TransformerMixin, BaseEstimator):
-    """Pictures as vectors; needs a fit."""
+    """Images as vectors; needs a fit."""
 
     def fit(self, X, y=None):
         self.n_fitted_ = len(X)
@@ -239,13 +239,13 @@ def test_score(fitted, quick, rows):
     y = [None, *y[1:]]
     encoder = Pixels().fit(y)
     drawn = copy.copy(fitted).set_params(feature_encoder=encoder)
-    expected = make_picture_scorer("frechet", encoder=encoder)(fitted, X, y)
+    expected = make_image_scorer("frechet", encoder=encoder)(fitted, X, y)
     assert drawn.score(X, y) == pytest.approx(expected)
-    # One that is not fitted is, on the pictures given; the user's stays as it is.
+    # One that is not fitted is, on the images given; the user's stays as it is.
     unfitted = Pixels()
     assert drawn.set_params(feature_encoder=unfitted).score(X, y) == pytest.approx(expected)
     assert not hasattr(unfitted, "n_fitted_")
-    # Better pictures score higher; those of another size are compared at that of the drawn ones.
+    # Better images score higher; those of another size are compared at that of the drawn ones.
     poor = copy.copy(quick["flow_matching"]).set_params(feature_encoder=encoder)
     assert poor.score(X, y) < expected - 1
     large = [None if cell is None else np.kron(cell, np.ones((2, 2), np.uint8)) for cell in y]
@@ -275,7 +275,7 @@ def test_score_by_agreement(fitted, rows):
         images.set_params(alignment=None).score(X, y)
 
 
-def test_drawn_pictures_are_cells_of_an_encoder(quick, rows):
+def test_drawn_images_are_cells_of_an_encoder(quick, rows):
     X = rows[0]
     drawn = pd.DataFrame({"photo": list(quick["gan"].predict(X[:3]))})
     encoder = ImageEncoder("cnn", image_size=16, n_components=4, max_epochs=1, random_state=0)
@@ -294,11 +294,11 @@ def test_history(fitted, quick):
     assert epoch["train_loss"] == pytest.approx(both, rel=1e-4)
 
 
-def test_rows_without_a_picture_are_not_learned(rows):
+def test_rows_without_a_image_are_not_learned(rows):
     X, y, _ = rows
     X, y, keep = X[:60], list(y[:60]), np.arange(60) % 3 != 1
     options = {"max_epochs": 2, "early_stopping": False}
-    # The transformers see all cells, so vectors that are standardised alike are needed.
+    # The transformers see all cells, so vectors that are standardized alike are needed.
     X = pd.concat([X[keep]] * 2, ignore_index=True)
     some = [y[i] for i in np.flatnonzero(keep)]
     expected = small(**options).fit(X[:40], some)
@@ -333,7 +333,7 @@ def test_a_generator_that_always_draws_the_same_says_so(rows):
     images = small("gan", {"discriminator_learning_rate": 1e-6, "patience": 3}, learning_rate=3.0)
     with pytest.raises(ConvergenceError, match="same image for every row in 3 epochs. Lower"):
         images.fit(X, y)
-    # One picture for all rows is no collapse, if that is what there is.
+    # One image for all rows is no collapse, if that is what there is.
     alike = small("gan", {"patience": 3}, max_epochs=5).fit(X[:32], y[[0] * 32])
     assert alike.n_iter_ == 5
 
@@ -342,7 +342,7 @@ def test_a_discriminator_that_is_never_wrong_says_so(rows):
     X, y, _ = rows
     images = small("gan", {"discriminator_learning_rate": 1e-2}, learning_rate=1e-7, max_epochs=60)
     images.set_params(method__patience=3, unconditional_fraction=0.0)
-    X = X.iloc[[0] * 64]  # no condition is wrong: the pictures alone tell
+    X = X.iloc[[0] * 64]  # no condition is wrong: the images alone tell
     with pytest.raises(ConvergenceError, match="sure of every image in 3 epochs"):
         images.fit(X, y[:64])
 

@@ -116,7 +116,7 @@ def test_guidance_goes_from_without_condition_to_with_it_and_beyond():
 
 
 def test_velocity_between_clouds_is_their_regression():
-    """Were pictures noise, what the network has to add would have variance 1 at every time."""
+    """Were images noise, what the network has to add would have variance 1 at every time."""
     module = flow().eval()
     given = []
     module.unet.forward = lambda x, t, c: given.append(x) or torch.zeros_like(x)
@@ -291,11 +291,11 @@ def test_missing_images_are_told_apart():
 
 
 def test_modes():
-    grey, clear = np.full((8, 8), 100, np.uint8), np.zeros((8, 8, 4), np.uint8)
+    gray, clear = np.full((8, 8), 100, np.uint8), np.zeros((8, 8, 4), np.uint8)
     red = np.zeros((8, 8, 3), np.uint8)
     red[..., 0] = 200
-    assert [read(y).mode for y in ([grey], [grey, red], [grey, red, clear])] == ["L", "RGB", "RGBA"]
-    assert read([np.stack([grey] * 3, axis=2)]).mode == "L"
+    assert [read(y).mode for y in ([gray], [gray, red], [gray, red, clear])] == ["L", "RGB", "RGBA"]
+    assert read([np.stack([gray] * 3, axis=2)]).mode == "L"
     assert read([red], mode="L").pixels[0, 0, 0, 0] == Image.fromarray(red).convert("L").getpixel(
         (0, 0)
     )
@@ -329,7 +329,7 @@ def test_size_is_changed_as_pillow_does():
         (np.array(3), 1, TypeError, "got ndarray"),
         ([np.zeros((4, 4))], 2, ValueError, "X has 2 rows and y has 1"),
         (pd.DataFrame({"a": [1], "b": [2]}), 1, ValueError, "one column of images, got a frame"),
-        ([np.zeros((4, 4)), 5.5], 2, CellTypeError, "Column 'y', row 1: Cannot read a picture"),
+        ([np.zeros((4, 4)), 5.5], 2, CellTypeError, "Column 'y', row 1: Cannot read an image"),
         (["no file.png"], 1, MediaDecodeError, "Column 'y', row 0"),
         (pd.Series([b"x"], index=["u7"]), 1, MediaDecodeError, "Column 'y', row 'u7'"),
     ],

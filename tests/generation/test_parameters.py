@@ -316,14 +316,14 @@ def checkpoints(tmp_path_factory):
     """Of each kind a tiny checkpoint, and another one."""
     if not all(map(importlib.util.find_spec, ("transformers", "diffusers"))):
         pytest.skip("checkpoints need the extras 'hub' and 'diffusion'")
-    import tiny_painters
-    import tiny_writers
+    import tiny_captioners
+    import tiny_diffusion
 
     folder = tmp_path_factory.mktemp("checkpoints")
-    tiny_writers.vit_gpt2(folder / "writer")
-    tiny_writers.git(folder / "other_writer")
-    tiny_painters.stable_diffusion(folder / "painter")
-    tiny_painters.stable_diffusion(folder / "other_painter", seed=1)
+    tiny_captioners.vit_gpt2(folder / "writer")
+    tiny_captioners.git(folder / "other_writer")
+    tiny_diffusion.stable_diffusion(folder / "painter")
+    tiny_diffusion.stable_diffusion(folder / "other_painter", seed=1)
     return folder
 
 

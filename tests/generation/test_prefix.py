@@ -24,9 +24,9 @@ SMALL = {
     "batch_size": 16,
     "learning_rate": 5e-3,
 }
-COLOURS = np.array(["red", "green", "blue"])
+COLORS = np.array(["red", "green", "blue"])
 SHAPES = np.array(["dot", "box", "bar"])
-ASKED = {"colour": "colour ?", "shape": "tell me what shape it has"}
+ASKED = {"color": "color ?", "shape": "tell me what shape it has"}
 
 
 def small(**params):
@@ -35,13 +35,13 @@ def small(**params):
 
 
 def things(n=300, seed=0):
-    """Things of a colour and a shape; the prefix says which of the two is to be told."""
+    """Things of a color and a shape; the prefix says which of the two is to be told."""
     rng = np.random.default_rng(seed)
-    colour, shape = rng.integers(0, 3, (2, n))
-    seen = np.hstack([np.eye(3)[colour], np.eye(3)[shape]]) + 0.1 * rng.standard_normal((n, 6))
-    of_colour = rng.random(n) < 0.5
-    X = pd.DataFrame({"asked": np.where(of_colour, *ASKED.values()), "seen": list(seen)})
-    said = np.where(of_colour, COLOURS[colour], SHAPES[shape])
+    color, shape = rng.integers(0, 3, (2, n))
+    seen = np.hstack([np.eye(3)[color], np.eye(3)[shape]]) + 0.1 * rng.standard_normal((n, 6))
+    of_color = rng.random(n) < 0.5
+    X = pd.DataFrame({"asked": np.where(of_color, *ASKED.values()), "seen": list(seen)})
+    said = np.where(of_color, COLORS[color], SHAPES[shape])
     return X, np.array([f"it is {word} ." for word in said], dtype=object)
 
 
@@ -202,7 +202,7 @@ def test_nobody_is_taught_to_write_the_prefix():
     assert {" yes", " 7"} < set(captions.vocabulary_)
 
 
-def test_modality_dropout_hides_prefix_or_picture_and_never_both():
+def test_modality_dropout_hides_prefix_or_image_and_never_both():
     X, y = things(200)
     captions = small(max_epochs=1, modality_dropout=0.5).fit(X, y)
     own = captions._inputs.batch(X).modalities

@@ -25,11 +25,11 @@ from skmm.generation import BeamSearch, NucleusSampling
 
 transformers = pytest.importorskip("transformers", reason="checkpoints need the extra 'hub'")
 
-import tiny_writers  # noqa: E402
+import tiny_captioners  # noqa: E402
 
 PROMPT = "a photo of"
-PICTURES = ["vit_gpt2", "blip", "git", "blip2", "llava"]
-KINDS = [*PICTURES, "whisper"]
+IMAGES = ["vit_gpt2", "blip", "git", "blip2", "llava"]
+KINDS = [*IMAGES, "whisper"]
 
 
 @pytest.fixture(autouse=True)
@@ -47,14 +47,14 @@ def folder(tmp_path_factory):
         key = (kind, *options.items())
         if key not in built:
             built[key] = tmp_path_factory.mktemp("writers") / kind
-            getattr(tiny_writers, kind)(built[key], **options)
+            getattr(tiny_captioners, kind)(built[key], **options)
         return built[key]
 
     return get
 
 
 def frame(kind="vit_gpt2"):
-    cells = tiny_writers.tones() if kind == "whisper" else tiny_writers.plain_pictures()
+    cells = tiny_captioners.tones() if kind == "whisper" else tiny_captioners.plain_images()
     return pd.DataFrame({"seen": cells})
 
 
@@ -224,7 +224,7 @@ def test_whisper_of_the_language_that_is_named(folder, by_hand, tmp_path):
 
 
 def test_model_without_a_chat_template_wants_its_own_prompt(folder):
-    """A prompt without a place for the picture is refused by the model, and so by us."""
+    """A prompt without a place for the image is refused by the model, and so by us."""
     X, bare = frame("llava"), folder("llava", template=False)
     for prompt in (None, "what ?"):
         with pytest.raises(CheckpointError, match=r"a 'llava' model, cannot write.*another prompt"):
@@ -312,7 +312,7 @@ class TestNucleus:
 
 class TestRows:
     def test_missing_cells(self, folder):
-        X = pd.DataFrame({"seen": [None, *tiny_writers.plain_pictures(2), float("nan")]})
+        X = pd.DataFrame({"seen": [None, *tiny_captioners.plain_images(2), float("nan")]})
         generator = captions(folder("vit_gpt2")).fit(X)
         texts = generator.predict(X)
         assert texts[0] is None and texts[3] is None
@@ -341,7 +341,7 @@ class TestRows:
             return write(self, cells, prompts, **options)
 
         monkeypatch.setattr(Captioner, "write", counted)
-        some = tiny_writers.plain_pictures(3)
+        some = tiny_captioners.plain_images(3)
         X = pd.DataFrame({"seen": [some[i].copy() for i in (0, 1, 0, 2, 1, 0)]})
         generator = captions(folder("git"), batch_size=2).fit(X)
         generator.predict(X[:1])
@@ -420,7 +420,7 @@ class TestEstimator:
         assert len(moved.predict(frame())) == 4
 
     def test_auto(self, folder):
-        X = pd.DataFrame({"photo": tiny_writers.plain_pictures(), "price": [1.0, 2.0, 3.0, 4.0]})
+        X = pd.DataFrame({"photo": tiny_captioners.plain_images(), "price": [1.0, 2.0, 3.0, 4.0]})
         texts = PretrainedCaptionGenerator(str(folder("git")), max_length=8).fit(X).predict(X)
         assert list(texts) == list(captions(folder("git")).fit(frame()).predict(frame()))
 
@@ -546,7 +546,7 @@ class TestRefused:
         with pytest.raises(ValueError, match=r"text of row 1 .* more than the \d+ tokens"):
             generator.predict_log_proba(X, ["a", "b a" * 50, *["c"] * (len(X) - 2)])
 
-    def test_sound_that_is_too_long(self, folder):
+    def test_audio_clip_that_is_too_long(self, folder):
         X = pd.DataFrame({"seen": [np.zeros(40_000, np.float32)]})
         import io
 
@@ -554,14 +554,14 @@ class TestRefused:
 
         file = io.BytesIO()
         wavfile.write(file, 16_000, X["seen"][0])
-        X = pd.DataFrame({"seen": [*tiny_writers.tones(), file.getvalue()]}, index=list("abcd"))
+        X = pd.DataFrame({"seen": [*tiny_captioners.tones(), file.getvalue()]}, index=list("abcd"))
         generator = captions(folder("whisper"), "whisper").fit(X)
         with pytest.raises(ValueError, match=r"row 'd': the audio lasts longer than the 2 seconds"):
             generator.predict(X)
 
     def test_bad_cells(self, folder):
         X = pd.DataFrame(
-            {"seen": [*tiny_writers.plain_pictures(1), b"no picture"]}, index=["a", "b"]
+            {"seen": [*tiny_captioners.plain_images(1), b"no image"]}, index=["a", "b"]
         )
         generator = captions(folder("git")).fit(X)
         with pytest.raises(MediaDecodeError, match="PretrainedCaptionGenerator: .*'seen'.*'b'"):

@@ -20,7 +20,7 @@ from skmm.exceptions import CellTypeError, CheckpointError, ModalityMissingError
 
 diffusers = pytest.importorskip("diffusers", reason="pipelines need the extra 'diffusion'")
 
-import tiny_painters  # noqa: E402
+import tiny_diffusion  # noqa: E402
 
 TEXTS = ["a red cat", "a dog", "the moon", "a red cat"]
 X = pd.DataFrame({"said": TEXTS})
@@ -36,7 +36,7 @@ def _on_the_cpu():
 def folder(tmp_path_factory):
     """A tiny Stable Diffusion; never write to it."""
     path = tmp_path_factory.mktemp("painters") / "tiny"
-    tiny_painters.stable_diffusion(path)
+    tiny_diffusion.stable_diffusion(path)
     return path
 
 
@@ -105,15 +105,15 @@ def test_a_row_without_a_text(folder):
         model.set_params(all_missing="raise").predict(some)
 
 
-def test_size_and_colours(folder):
+def test_size_and_colors(folder):
     y = [np.full((9, 9), 40 * i, dtype=np.uint8) for i in range(3)] + [None]
-    grey = images(folder, image_size=10).fit(X, y)
-    assert grey.mode_ == "L" and grey.predict(X).shape == (4, 10, 10)
-    colour = images(folder, image_size=10).fit(X, y)
+    gray = images(folder, image_size=10).fit(X, y)
+    assert gray.mode_ == "L" and gray.predict(X).shape == (4, 10, 10)
+    color = images(folder, image_size=10).fit(X, y)
     assert images(folder, mode="RGB").fit(X, y).mode_ == images(folder).fit(X).mode_ == "RGB"
     clear = [Image.new("RGBA", (8, 8), (255, 0, 0, 100)), None, None, None]
     assert images(folder).fit(X, clear).mode_ == "RGB"
-    assert np.array_equal(colour.predict(X), grey.predict(X))
+    assert np.array_equal(color.predict(X), gray.predict(X))
     with pytest.raises(ValueError, match="The 'mode' parameter.*Got 'RGBA'"):
         images(folder, mode="RGBA").fit(X)
     with pytest.raises(ValueError, match="X has 4 rows and y has 3"):
@@ -151,7 +151,7 @@ def test_clones_share_the_weights_and_pickles_have_none(folder):
 def test_other_weights_than_those_of_fit_are_refused(own):
     model = images(own).fit(X)
     model.predict(X)
-    tiny_painters.stable_diffusion(own, seed=1)  # the weights of a part, in its folder
+    tiny_diffusion.stable_diffusion(own, seed=1)  # the weights of a part, in its folder
     with pytest.raises(CheckpointError, match="was fitted with other weights than .* Fit it again"):
         model.predict(X)
     changed = model.fit(X).predict(X)
@@ -181,7 +181,7 @@ class _Space:
 
 
 class _Mean(BaseEstimator):
-    """The mean brightness of pictures, and of their upper half."""
+    """The mean brightness of images, and of their upper half."""
 
     def fit(self, X, y=None):
         return self
@@ -222,7 +222,7 @@ def test_a_folder_that_is_no_pipeline(tmp_path):
     (tmp_path / "model_index.json").write_text("[1")
     with pytest.raises(CheckpointError, match="without a readable model_index.json"):
         images(tmp_path).fit(X)
-    tiny_painters.unconditional(tmp_path)
+    tiny_diffusion.unconditional(tmp_path)
     with pytest.raises(
         CheckpointError, match="'DDIMPipeline', which is no pipeline .* from a text"
     ):

@@ -62,7 +62,7 @@ def test_it_needs_both(vocabulary, seed):
     assert answerer.score(X.assign(question=other), y) < 0.05
 
 
-def test_pictures_of_a_network_that_is_trained_with_it():
+def test_images_of_a_network_that_is_trained_with_it():
     rng = np.random.default_rng(0)
     bright, asked = rng.integers(0, 2, (2, 200))
     cells = rng.integers(0, 60, (200, 8, 8, 3)) + 150 * bright.reshape(-1, 1, 1, 1)
@@ -185,7 +185,7 @@ def test_score_takes_any_of_several_answers(fitted):
 # --- missing, unknown ---------------------------------------------------------------------
 
 
-def test_rows_that_lack_question_or_picture_or_both(fitted):
+def test_rows_that_lack_question_or_image_or_both(fitted):
     X, y = things(60, seed=4)
     X.loc[::3, "seen"] = None
     X.loc[::4, "question"] = None

@@ -21,14 +21,15 @@ def attend(queries, keys, values, n_heads):
 
 
 def normed(norm, x):
-    centred = x - x.mean(-1, keepdim=True)
+    centered = x - x.mean(-1, keepdim=True)
     return (
-        centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight + norm.bias
+        centered / (centered.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight
+        + norm.bias
     )
 
 
 def encoder_layer(layer, x):
-    """Apply torch's own layer, normalised first; also its attention."""
+    """Apply torch's own layer, normalized first; also its attention."""
     attention, n_heads = layer.self_attn, layer.self_attn.num_heads
     h = normed(layer.norm1, x)
     q, k, v = (h @ attention.in_proj_weight.T + attention.in_proj_bias).chunk(3, 1)

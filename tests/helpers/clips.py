@@ -12,7 +12,7 @@ FIRST, STEP = 20, 6  # brightness of the first frame, and what each next one is 
 _MILLISECOND = Fraction(1, 1000)
 
 
-def grey(number, height=32, width=48):
+def gray(number, height=32, width=48):
     """Frame of that number."""
     return np.full((height, width, 3), FIRST + STEP * number, np.uint8)
 
@@ -33,13 +33,13 @@ def clip(
     codec="mpeg4",
     pixels="yuv420p",
     rate=10,
-    frame=grey,
+    frame=gray,
     times=None,
     codec_options=None,
-    sound=False,
+    audio=False,
     options=None,
 ):
-    """Bytes of a video; ``frame(i)`` gives its pictures, ``times`` their milliseconds."""
+    """Bytes of a video; ``frame(i)`` gives its images, ``times`` their milliseconds."""
     import av
 
     # A name, because an index at the start (faststart) is written in a second go.
@@ -51,18 +51,18 @@ def clip(
             stream.height, stream.width = first.shape[:2]
             stream.pix_fmt = pixels
             stream.bit_rate = 4_000_000
-            if sound:
+            if audio:
                 voice = container.add_stream("aac" if format == "mp4" else "pcm_s16le", rate=8000)
                 voice.layout = "mono"
             for i in range(n_frames):
-                picture = frame(i)
-                kind = "rgba" if picture.shape[2] == 4 else "rgb24"
-                made = av.VideoFrame.from_ndarray(picture, format=kind)
+                image = frame(i)
+                kind = "rgba" if image.shape[2] == 4 else "rgb24"
+                made = av.VideoFrame.from_ndarray(image, format=kind)
                 if times is not None:
                     made.pts, made.time_base = times[i], _MILLISECOND
                 container.mux(stream.encode(made))
             container.mux(stream.encode())
-            if sound:
+            if audio:
                 wave = np.sin(np.arange(int(8000 * n_frames / rate)) / 5).astype(np.float32)[None]
                 tone = av.AudioFrame.from_ndarray(
                     wave if format == "mp4" else (wave * 9000).astype(np.int16),
@@ -86,7 +86,7 @@ def turned(data, matrix):
 
 
 def damaged(n_frames=40, share=0.25):
-    """A film of which a share of the packets holds nothing that is a picture."""
+    """A film of which a share of the packets holds nothing that is an image."""
     import av
 
     whole = clip(n_frames, format="matroska", codec="mjpeg", pixels="yuvj420p")

@@ -40,7 +40,7 @@ def lacking(cells, rng, by=None):
     return objects(cells)
 
 
-def picture(rng, channels=3):
+def image(rng, channels=3):
     return rng.integers(0, 256, (rng.integers(3, 9), rng.integers(3, 9), channels)).astype("uint8")
 
 
@@ -61,8 +61,8 @@ ORDINARY = {
     ),
     "dates": lambda rng, n: pd.Series(pd.date_range("2020-01-01", periods=n)),
     "vectors": lambda rng, n: lacking(arrays(rng, n, 3), rng),
-    "pictures": lambda rng, n: lacking([picture(rng) for _ in range(n)], rng),
-    "sounds": lambda rng, n: lacking(
+    "images": lambda rng, n: lacking([image(rng) for _ in range(n)], rng),
+    "audio_clips": lambda rng, n: lacking(
         [rng.normal(size=rng.integers(1, 900)).astype("f4") / 9 for _ in range(n)], rng
     ),
     "series": lambda rng, n: lacking(
@@ -147,7 +147,7 @@ ODD = {
     "surrogates": lambda rng, n: objects(["\ud800 half a pair"] * n),
     "mixed": lambda rng, n: objects(
         [
-            [1, "x", None, picture(rng), b"y", {}, 2.5, np.nan, pd.NaT, ()][int(k)]
+            [1, "x", None, image(rng), b"y", {}, 2.5, np.nan, pd.NaT, ()][int(k)]
             for k in rng.integers(0, 10, n)
         ]
     ),  # fmt: skip

@@ -10,7 +10,7 @@ def answers(estimator, X):
     """Everything that an estimator says about rows, as a dict of arrays."""
     found = {}
     if hasattr(estimator, "kneighbors"):
-        found["distances"], found["neighbours"] = estimator.kneighbors(X[["text"]], 3)
+        found["distances"], found["neighbors"] = estimator.kneighbors(X[["text"]], 3)
     for verb in VERBS:
         if hasattr(estimator, verb):
             collect(found, verb, getattr(estimator, verb)(X))

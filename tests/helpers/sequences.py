@@ -49,7 +49,7 @@ def sequences(n, width, *, shortest=1, longest=6, seed=0):
 def hidden_pairs(n, *, seed=0):
     """Words and patches whose mean is zero in every row; the class is in which there are.
 
-    A text holds one of two words and its negative, a picture one of two patches and its negative,
+    A text holds one of two words and its negative, an image one of two patches and its negative,
     each beside one to three pairs of other tokens that sum to zero too. The class is 1 where the
     first word meets the second patch or the second word the first patch.
     """

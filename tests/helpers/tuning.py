@@ -43,11 +43,11 @@ def parity_texts(n, seed=0):
     return pd.DataFrame({"text": texts}), (has_x ^ has_q).astype(int)
 
 
-def noise_pictures(n, seed=0, size=(40, 48)):
-    """A column of random pictures."""
+def noise_images(n, seed=0, size=(40, 48)):
+    """A column of random images."""
     rng = np.random.default_rng(seed)
-    pictures = rng.integers(0, 256, (n, *size, 3)).astype(np.uint8)
-    return pd.DataFrame({"photo": pd.Series(list(pictures), dtype=object)})
+    images = rng.integers(0, 256, (n, *size, 3)).astype(np.uint8)
+    return pd.DataFrame({"photo": pd.Series(list(images), dtype=object)})
 
 
 def untrained(encoder, X):

@@ -26,7 +26,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 
 LONG = "left_shoulder_accelerometer_of_the_watch"
 NAMES = ["voice", "_hidden", "$price$", LONG, "room temperature and humidity", "f", "g", "h"]
-PICTURE = np.arange(48, dtype=np.uint8).reshape(6, 8)
+IMAGE = np.arange(48, dtype=np.uint8).reshape(6, 8)
 
 
 def report(names):
@@ -73,13 +73,13 @@ DISPLAYS = {
     "history": lambda n: TrainingHistoryDisplay(
         {name: {"train_loss": [2.0, 1.0], "valid_loss": [2.0, 3.0]} for name in n}
     ),
-    "retrieval": lambda n: RetrievalDisplay(n, [[PICTURE, None]] * len(n), source=n[-1]),
+    "retrieval": lambda n: RetrievalDisplay(n, [[IMAGE, None]] * len(n), source=n[-1]),
     "map": lambda n: AlignmentMapDisplay(
         {name: np.random.default_rng(i).random((4, 2)) for i, name in enumerate(n)},
-        cells={n[0]: [PICTURE, "$words$ of text", None, np.sin(np.arange(90.0))]},
+        cells={n[0]: [IMAGE, "$words$ of text", None, np.sin(np.arange(90.0))]},
     ),
     "words": lambda n: TokenAttributionDisplay(attribution(n, np.linspace(-1, 1, len(n)))),
-    "picture": lambda n: TokenAttributionDisplay(attribution(None, np.ones((2, 3))), PICTURE),
+    "image": lambda n: TokenAttributionDisplay(attribution(None, np.ones((2, 3))), IMAGE),
     "times": lambda n: TokenAttributionDisplay(
         attribution([(i, i + 1) for i in range(len(n))], np.ones(len(n))), np.arange(50.0)
     ),

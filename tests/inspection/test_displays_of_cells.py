@@ -31,7 +31,7 @@ matplotlib.use("Agg")
 GREEN = "#009E73"
 
 
-def picture(value, height=8, width=8):
+def image(value, height=8, width=8):
     return np.full((height, width, 3), value, dtype=np.uint8)
 
 
@@ -53,7 +53,7 @@ def frame():
     return pd.DataFrame(
         {
             "text": ["a cat", "a dog", "a car"],
-            "photo": [picture(10), picture(100), picture(200)],
+            "photo": [image(10), image(100), image(200)],
             "text_vector": [[1.0, 0.1], [0.8, 0.6], [0.0, 1.0]],
             "photo_vector": [[1.0, 0.0], [0.6, 0.8], [0.1, 1.0]],
         },
@@ -144,14 +144,14 @@ def test_grid_from_what_search_found(frame):
         )
 
 
-def sound_file():
+def audio_file():
     file = io.BytesIO()
-    with wave.open(file, "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(8000)
+    with wave.open(file, "wb") as audio:
+        audio.setnchannels(1)
+        audio.setsampwidth(2)
+        audio.setframerate(8000)
         samples = 10000 * np.sin(np.arange(4000) / 10)
-        sound.writeframes(samples.astype("<i2").tobytes())
+        audio.writeframes(samples.astype("<i2").tobytes())
     return file.getvalue()
 
 
@@ -161,17 +161,17 @@ def png_file(path, size):
 
 
 def test_each_kind_of_cell_is_drawn(tmp_path):
-    pytest.importorskip("soundfile", reason="sounds need the extra 'audio'")
+    pytest.importorskip("soundfile", reason="audio clips need the extra 'audio'")
     rng = np.random.default_rng(0)
     large = png_file(tmp_path / "large.png", (2000, 1000))
     cells = {
-        "a path of a picture": (large, AxesImage),
-        "a PIL picture": (Image.new("L", (4, 4)), AxesImage),
-        "a sound": (sound_file(), list),
+        "a path of an image": (large, AxesImage),
+        "a PIL image": (Image.new("L", (4, 4)), AxesImage),
+        "an audio clip": (audio_file(), list),
         "a series": (rng.normal(size=(5000, 2)), list),
         "a video": (rng.integers(0, 255, (3, 8, 8, 3), dtype=np.uint8), AxesImage),
         "a number": (1.5, Text),
-        "several columns": ({"price": 2, "photo": picture(0)}, AxesImage),
+        "several columns": ({"price": 2, "photo": image(0)}, AxesImage),
         "none of several": ({"price": None, "photo": np.nan}, Text),
     }
     display = RetrievalDisplay(list(cells), [[cell] for cell, _ in cells.values()]).plot()
@@ -257,7 +257,7 @@ def test_map_projects_all_modalities_together(frame):
 def test_views_do_not_cover_each_other():
     rng = np.random.default_rng(0)
     places = {"photo": rng.normal(size=(200, 2)), "text": rng.normal(size=(200, 2))}
-    cells = {"photo": [picture(i) for i in range(200)], "text": ["some words here"] * 200}
+    cells = {"photo": [image(i) for i in range(200)], "text": ["some words here"] * 200}
     display = AlignmentMapDisplay(places, cells=cells).plot(n_views=60)
     display.figure_.canvas.draw()
     assert 10 < len(display.views_) <= 60
@@ -308,9 +308,9 @@ def found(scores, tokens=None, **options):
     return {"scores": scores, "tokens": tokens, "method": "occlusion", **options}
 
 
-def test_heat_lies_over_the_picture():
+def test_heat_lies_over_the_image():
     scores = np.array([[0.0, 0.4], [-0.2, 0.1]])
-    display = TokenAttributionDisplay(found(scores), picture(120, 10, 20)).plot()
+    display = TokenAttributionDisplay(found(scores), image(120, 10, 20)).plot()
     np.testing.assert_array_equal(display.heat_.get_array(), scores)
     np.testing.assert_allclose(display.heat_.get_alpha(), 0.75 * np.abs(scores) / 0.4)
     assert display.heat_.get_clim() == (-0.4, 0.4)  # zero in the middle
@@ -320,15 +320,15 @@ def test_heat_lies_over_the_picture():
     assert display.plot(limit=2).heat_.get_clim() == (-2, 2)
 
 
-def test_squares_reach_beyond_a_picture_that_they_do_not_fit():
-    # Squares of 3 pixels over a picture of 8 x 7.
-    display = TokenAttributionDisplay(found(np.ones((3, 3))), picture(0, 8, 7)).plot()
+def test_squares_reach_beyond_a_image_that_they_do_not_fit():
+    # Squares of 3 pixels over an image of 8 x 7.
+    display = TokenAttributionDisplay(found(np.ones((3, 3))), image(0, 8, 7)).plot()
     assert tuple(display.heat_.get_extent()) == (0, 9, 9, 0)
     assert display.ax_.get_xlim() == (0, 7)
     assert display.ax_.get_ylim() == (8, 0)
 
 
-def test_words_have_the_colours_of_their_scores():
+def test_words_have_the_colors_of_their_scores():
     scores = [0.0, -0.5, 1.0]
     entry = found(scores, ["not", "so", "good"], target="fine", prediction=0.75)
     display = TokenAttributionDisplay.from_predictions(entry)
@@ -409,8 +409,8 @@ def test_the_cell_is_that_of_the_modality_and_not_of_a_column_of_its_name(review
 @pytest.mark.parametrize(
     "attribution, cell, message",
     [
-        (found(np.ones((2, 2))), None, "lie over a picture, and cell is none"),
-        (found(np.ones((2, 2))), "a text", "lie over a picture, and cell is none"),
+        (found(np.ones((2, 2))), None, "lie over an image, and cell is none"),
+        (found(np.ones((2, 2))), "a text", "lie over an image, and cell is none"),
         (found(np.ones(3), ["a"]), None, "there are 3 scores and 1 tokens"),
         (found(np.ones((1, 1, 1))), None, r"or \(n_rows, n_columns\), got \(1, 1, 1\)"),
         (found([], []), None, "there are no scores: the row lacks the modality"),

@@ -33,7 +33,7 @@ VALUES = np.array([[0.01, -0.02, 0.0], [0.3, 0.2, 0.1]])
 def fitted():
     X, y = make_multimodal_classification(
         240, modalities={"voice": "vector", "face": "vector"}, redundant=0.2,
-        private={"voice": 0.6, "face": 0.2}, missing=0.2, random_state=0,
+        private={"voice": 0.6, "face": 0.2}, missing_rate=0.2, random_state=0,
     )  # fmt: skip
     triples = [(name, "passthrough", [name]) for name in X.columns]
     model = LateFusionClassifier(triples, rule="mean").fit(X[:120], y[:120])
@@ -247,7 +247,7 @@ def test_curve_from_an_estimator(fitted):
     assert display.bands_ == []  # nothing is left to chance at 0 and 1
 
 
-def test_lines_differ_beyond_the_colours():
+def test_lines_differ_beyond_the_colors():
     names = [f"m{i}" for i in range(9)]
     rows = [(n, f, 0, 0, f, 0.5) for n in names for f in (0.0, 1.0)]
     columns = ["modality", "fraction", "split", "repeat", "missing", "score"]

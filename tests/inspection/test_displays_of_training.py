@@ -48,7 +48,7 @@ def test_one_line_needs_no_legend():
     assert display.lines_["", "train_loss"].get_ydata().tolist() == [3.0, 2.0]
 
 
-def test_legend_tells_parts_by_colour_and_kinds_by_dash():
+def test_legend_tells_parts_by_color_and_kinds_by_dash():
     own = {"train_loss": [2.0, 1.0], "valid_loss": [2.0, 1.5]}
     display = TrainingHistoryDisplay({"a": own, "b": {"train_loss": [3.0]}}).plot()
     legend = [text.get_text() for text in display.legend_.get_texts()]

@@ -18,7 +18,7 @@ def cut_between_means(x, train, test):
 
 
 def nearest_row(x, train, test):
-    """Predict by one nearest neighbour: every row counts."""
+    """Predict by one nearest neighbor: every row counts."""
     distances = np.abs(x[:, :, test, None] - x[:, :, None, train])
     return SIGN[train][distances.argmin(axis=3)]
 

@@ -150,7 +150,7 @@ def test_checkpoints_of_texts(tiny_bert, tuned):
         assert "".join(one.tokens[1:-1]).replace("##", "") == text.replace(" ", "")
 
 
-def test_patches_of_checkpoints_of_pictures(tiny_vit):
+def test_patches_of_checkpoints_of_images(tiny_vit):
     rng = np.random.default_rng(0)
     y = np.arange(12) % 2
     photos = list(rng.integers(0, 255, (12, 20, 20, 3)).astype(np.uint8))
@@ -166,10 +166,10 @@ def test_gradients_to_the_pixels():
     n = 200
     y = rng.integers(0, 2, n)
     places = rng.integers(0, 24, (n, 2))
-    pictures = rng.integers(90, 110, (n, 32, 32, 3)).astype(np.uint8)
-    for picture, label, (row, column) in zip(pictures, y, places, strict=True):
-        picture[row : row + 8, column : column + 8] = [220, 30, 30] if label else [30, 30, 220]
-    X = pd.DataFrame({"photo": list(pictures), "size": rng.normal(size=n)})
+    images = rng.integers(90, 110, (n, 32, 32, 3)).astype(np.uint8)
+    for image, label, (row, column) in zip(images, y, places, strict=True):
+        image[row : row + 8, column : column + 8] = [220, 30, 30] if label else [30, 30, 220]
+    X = pd.DataFrame({"photo": list(images), "size": rng.normal(size=n)})
     encoder = ImageEncoder(model="cnn", image_size=32, n_components=32, random_state=0)
     model = joint(encoder, "photo", max_epochs=8).fit(X[:160], y[:160])
     assert model.score(X[160:], y[160:]) > 0.9
@@ -178,7 +178,7 @@ def test_gradients_to_the_pixels():
     ratios = []
     for one, (row, column) in zip(found, places[160:180], strict=True):
         assert one.scores.shape == (32, 32) and one.tokens is None
-        if one.prediction - one.base > 0.5:  # else the picture does not move the prediction
+        if one.prediction - one.base > 0.5:  # else the image does not move the prediction
             inside = np.abs(one.scores[row : row + 8, column : column + 8]).mean()
             ratios.append(inside / np.abs(one.scores).mean())
     assert len(ratios) >= 5 and np.mean(ratios) > 1.5

@@ -90,10 +90,10 @@ def squares(n=160, seed=0):
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, n)
     places = np.column_stack([rng.integers(0, 2, n) + 2 * y, rng.integers(0, 4, n)])
-    pictures = rng.integers(80, 120, (n, 32, 32, 3)).astype(np.uint8)
-    for picture, (row, column) in zip(pictures, places, strict=True):
-        picture[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] += 100
-    return pd.DataFrame({"photo": list(pictures)}), y, places
+    images = rng.integers(80, 120, (n, 32, 32, 3)).astype(np.uint8)
+    for image, (row, column) in zip(images, places, strict=True):
+        image[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] += 100
+    return pd.DataFrame({"photo": list(images)}), y, places
 
 
 def cells_of_a_grid(X):
@@ -141,7 +141,7 @@ def explain(cell, function, **options):
 
 @pytest.mark.parametrize("shape", [(20, 30), (20, 30, 3), (3, 20, 30)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_pictures_of_any_form(shape, dtype):
+def test_images_of_any_form(shape, dtype):
     """Squares from the top left, the last ones narrower; the form stays what it was."""
     cell = np.zeros(shape, dtype)
     last = (..., slice(16, 20), slice(24, 30))
@@ -149,9 +149,9 @@ def test_pictures_of_any_form(shape, dtype):
     cell[last] = 1
     before = cell.copy()
 
-    def light(picture):
-        assert picture.shape == shape and picture.dtype == dtype
-        return float(picture[last].sum())
+    def light(image):
+        assert image.shape == shape and image.dtype == dtype
+        return float(image[last].sum())
 
     found = explain(cell, light, n_parts=4, kind="image")
     assert found.scores.shape == (3, 4)  # squares of 8
@@ -175,7 +175,7 @@ def test_moments_of_a_series():
     assert explain(with_gap, np.nanmax, kind="timeseries", n_parts=10).scores.argmax() == 4
 
 
-def test_moments_of_a_sound():
+def test_moments_of_a_audio_clip():
     rate = 16_000
     samples = 0.01 * np.ones(2 * rate)
     samples[20_000:24_000] = 0.8
@@ -208,7 +208,7 @@ def test_frames_of_a_video():
 
 
 def test_the_encoder_says_what_the_cells_are():
-    """A short path is a picture, not a text; an array of the modality is what its encoder reads."""
+    """A short path is an image, not a text; an array of the modality is what its encoder reads."""
     X, y, places = squares(60)
     encoder = ImageEncoder(model="cnn", image_size=16, max_epochs=1, random_state=0)
     model = LateFusionClassifier([("photo", encoder, ["photo"])], rule="mean").fit(X, y)
@@ -286,7 +286,7 @@ def test_targets():
         ({"n_parts": 0}, "n_parts must be an int of at least 1, got 0"),
         ({"n_steps": 1.5}, "n_steps must be an int of at least 1, got 1.5"),
         ({"sampling_rate": -1}, "sampling_rate must be above 0 or None, got -1"),
-        ({"modality": "picture"}, "has no modality 'picture'"),
+        ({"modality": "image"}, "has no modality 'image'"),
         ({"modality": "both"}, r"modality 'both' has 2 columns. Name the column .*'u', 'v'"),
         ({"modality": "u"}, r"in row 0 \(by position\) is a float that has no words"),
         ({"modality": "vector"}, "is a ndarray that has no words, patches or moments"),

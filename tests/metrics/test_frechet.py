@@ -62,7 +62,7 @@ def test_of_a_set_with_itself_is_nothing(shape, scale):
     assert apart == pytest.approx(shape[1] * scale * scale, rel=1e-9)
 
 
-def test_grows_as_pictures_get_worse():
+def test_grows_as_images_get_worse():
     real, other = sample(0, 200, 30), sample(0, 400, 30)[200:]
     noise = np.random.default_rng(2).standard_normal((200, 30))
     worse = [frechet_distance(real, other + amount * noise) for amount in (0.0, 0.5, 1.0, 2.0)]

@@ -115,8 +115,8 @@ def test_wrong_input_is_told():
         make_retrieval_scorer("mean_rank", k=3)
     with pytest.raises(ValueError, match="k must be an int of at least 1, got 0"):
         make_retrieval_scorer(k=0)
-    with pytest.raises(ValueError, match="no modality is named 'sound'"):
-        make_retrieval_scorer(source="sound")(model, X)
+    with pytest.raises(ValueError, match="no modality is named 'audio'"):
+        make_retrieval_scorer(source="audio")(model, X)
     with pytest.raises(ValueError, match="needs y"):
         make_retrieval_scorer(relevance="label")(model, X)
     with pytest.raises(TypeError, match="BaseEstimator has no transform_modality"):

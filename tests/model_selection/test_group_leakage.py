@@ -32,7 +32,7 @@ def find(cells, name="c", **options):
 
 @pytest.fixture
 def photos(tmp_path):
-    """Eight files of eight pictures."""
+    """Eight files of eight images."""
     paths = [tmp_path / f"photo{i}.png" for i in range(8)]
     for i, path in enumerate(paths):
         path.write_bytes(png(i))
@@ -141,7 +141,7 @@ def test_pixels_of_a_file_are_another_content(photos):
     assert len(find(copies)) == 1
 
 
-def test_sound_video_and_points(photos):
+def test_audio_clip_video_and_points(photos):
     waves = [b"RIFF\0\0\0\0WAVE" + bytes([i]) for i in range(8)]
     waves[7] = waves[0]
     assert find(waves)["modality"].tolist() == ["audio"]
@@ -153,7 +153,7 @@ def test_sound_video_and_points(photos):
     assert find(clouds, name="points")["modality"].tolist() == ["pointcloud"]
 
 
-def test_lists_of_pictures_by_each_picture(photos):
+def test_lists_of_images_by_each_image(photos):
     cells = [[a, b] for a, b in zip(photos, photos[::-1], strict=True)]
     found = find(cells)
     assert len(found) == 8 and found["same"].eq("file").all()
@@ -181,15 +181,15 @@ def test_numbers_categories_and_absent_cells_are_not_compared():
     X = pd.DataFrame(
         {
             "price": [1.0] * 4 + [2.0] * 4,
-            "colour": ["red", "blue"] * 4,
+            "color": ["red", "blue"] * 4,
             "review": [None, "", " ", *TEXTS[:2], None, "", " "],
         }
     )
     assert check_group_leakage(X, cv=HALVES).empty
-    found = check_group_leakage(X, cv=HALVES, columns=["colour", "price"], on_leak="ignore")
-    assert found["example"].tolist() == ["red", "blue"] and set(found["column"]) == {"colour"}
-    found = check_group_leakage(X, cv=HALVES, columns="colour", on_leak="ignore")
-    assert found["column"].tolist() == ["colour"] * 2
+    found = check_group_leakage(X, cv=HALVES, columns=["color", "price"], on_leak="ignore")
+    assert found["example"].tolist() == ["red", "blue"] and set(found["column"]) == {"color"}
+    found = check_group_leakage(X, cv=HALVES, columns="color", on_leak="ignore")
+    assert found["column"].tolist() == ["color"] * 2
     assert check_group_leakage(X, cv=HALVES, columns=[0], on_leak="ignore").empty
 
 
@@ -275,7 +275,7 @@ def test_the_way_out():
     groups = group_by_content(X, groups=given)
     assert check_group_leakage(X, cv=GroupKFold(4), groups=groups).empty
     assert check_group_leakage(X, groups=groups).empty
-    # 3 - 17 by text, 17 - 30 - 5 by photo, and the neighbours in their given groups.
+    # 3 - 17 by text, 17 - 30 - 5 by photo, and the neighbors in their given groups.
     joined = {2, 3, 16, 17, 30, 31, 4, 5}
     assert {row for row in range(40) if groups[row] == groups[3]} == joined
     for a in range(40):

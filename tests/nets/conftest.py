@@ -42,7 +42,7 @@ def xor_rows(n_rows):
 
 
 def marked_word_rows(n_rows, n_words=3):
-    """Words with a yes or no each; the label is that of the word which the picture marks."""
+    """Words with a yes or no each; the label is that of the word which the image marks."""
     label = torch.randint(0, 2, (n_rows,))
     marked = torch.randint(0, n_words, (n_rows,))
     keys = torch.stack([torch.eye(n_words)[torch.randperm(n_words)] for _ in range(n_rows)])
@@ -84,7 +84,7 @@ def xor_accuracy():
 
 @pytest.fixture
 def marked_word_accuracy():
-    """Accuracy on new rows where the answer is that of one word, which a picture marks."""
+    """Accuracy on new rows where the answer is that of one word, which an image marks."""
 
     def train(fusion_class, **options):
         torch.manual_seed(0)

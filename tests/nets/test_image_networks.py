@@ -100,7 +100,7 @@ def test_largest_singular_value_is_one(layer):
     given = torch.randn(2, 7) if isinstance(layer, SpectralLinear) else torch.randn(2, 3, 4, 4)
     for _ in range(60):
         layer(given)
-    norms = torch.linalg.svdvals(layer.normalised().flatten(1))
+    norms = torch.linalg.svdvals(layer.normalized().flatten(1))
     torch.testing.assert_close(norms[0], torch.tensor(1.0), rtol=1e-3, atol=0)
     before = layer.left.clone()
     layer.eval()(given)
@@ -133,8 +133,8 @@ def test_score_is_realness_and_projection():
     torch.manual_seed(0)
     discriminator = ImageDiscriminator(1, 8, 6, n_channels=4).eval()
     features, condition = discriminator.look(torch.randn(5, 1, 8, 8)), torch.randn(5, 6)
-    real = features @ discriminator.is_real.normalised().T + discriminator.is_real.bias
-    projected = condition @ discriminator.of_condition.normalised().T
+    real = features @ discriminator.is_real.normalized().T + discriminator.is_real.bias
+    projected = condition @ discriminator.of_condition.normalized().T
     expected = real[:, 0] + (features * projected).sum(dim=1)
     torch.testing.assert_close(discriminator(features, condition), expected)
     # Without a condition it is the realness alone.

@@ -1,4 +1,4 @@
-"""Sound cells: every spelling of one sound, resampling, windows, what is broken."""
+"""Audio cells: every spelling of one audio clip, resampling, windows, what is broken."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from scipy.signal import resample_poly
 from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
 from skmm.readers import _audio, digest_audio, digest_bytes, digest_image, load_audio, read_audio
 
-soundfile = pytest.importorskip("soundfile", reason="sound files need the extra 'audio'")
+soundfile = pytest.importorskip("soundfile", reason="audio files need the extra 'audio'")
 
 RATE = 16_000
 RNG = np.random.default_rng(0)
@@ -33,12 +33,12 @@ def encoded(samples, rate=RATE, format="WAV", subtype=None):
     return buffer.getvalue()
 
 
-def in_container(samples, format, codec, rate=RATE, picture=False):
-    """The sound in a container that only PyAV writes and reads."""
+def in_container(samples, format, codec, rate=RATE, image=False):
+    """The audio clip in a container that only PyAV writes and reads."""
     av = pytest.importorskip("av", reason="needs the extra 'video'")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=format) as container:
-        if picture:
+        if image:
             video = container.add_stream("mpeg4", rate=10)
             video.width = video.height = 32
             video.pix_fmt = "yuv420p"
@@ -51,7 +51,7 @@ def in_container(samples, format, codec, rate=RATE, picture=False):
                 frame.sample_rate, frame.pts = rate, start
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-        if picture:
+        if image:
             for i in range(5):
                 frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
                 frame.pts = i
@@ -66,7 +66,7 @@ def whole(cell, **options):
     return samples
 
 
-# ---- spellings of one sound ----------------------------------------------------------------
+# ---- spellings of one audio clip ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "AIFF", "RF64", "CAF"])
@@ -85,7 +85,7 @@ def test_lossy_files(format, subtype):
 
 
 @pytest.mark.parametrize(
-    ("format", "codec", "picture"),
+    ("format", "codec", "image"),
     [
         ("mp4", "aac", False),
         ("adts", "aac", False),
@@ -93,8 +93,8 @@ def test_lossy_files(format, subtype):
         ("matroska", "aac", True),
     ],
 )
-def test_containers(format, codec, picture):
-    samples = whole(in_container(chirp(), format, codec, picture=picture))
+def test_containers(format, codec, image):
+    samples = whole(in_container(chirp(), format, codec, image=image))
     n = len(chirp())
     assert 0 <= len(samples) - n <= 3 * 1024  # AAC pads at either end
     lag = np.argmax(np.correlate(samples, chirp(), "valid"))
@@ -160,9 +160,9 @@ def test_the_cell_is_left_alone():
 @pytest.mark.parametrize("piece", [37, 1_000, 1 << 20])
 def test_resampled_piece_by_piece_as_at_once(rate, piece, monkeypatch):
     monkeypatch.setattr(_audio, "_PIECE", piece)
-    sound = RNG.normal(size=3_001).astype(np.float32)
-    expected = resample_poly(sound.astype(np.float64), RATE, rate)
-    samples = whole(sound, array_rate=rate)
+    audio = RNG.normal(size=3_001).astype(np.float32)
+    expected = resample_poly(audio.astype(np.float64), RATE, rate)
+    samples = whole(audio, array_rate=rate)
     assert len(samples) == len(expected)
     np.testing.assert_allclose(samples, expected, atol=2e-5)
 
@@ -180,9 +180,9 @@ def test_a_tone_keeps_its_pitch():
 
 @pytest.mark.parametrize("format", ["WAV", "FLAC"])
 def test_windows_lie_side_by_side(format, tmp_path):
-    sound = 0.1 * RNG.normal(size=100_000)
-    path = tmp_path / "sound"
-    path.write_bytes(encoded(sound, 22_050, format))
+    audio = 0.1 * RNG.normal(size=100_000)
+    path = tmp_path / "audio"
+    path.write_bytes(encoded(audio, 22_050, format))
     at_once = whole(path)
     windows = list(read_audio(path, window=0.7))
     assert {len(w) for w in windows[:-1]} == {round(0.7 * RATE)} and len(windows) == 7
@@ -190,7 +190,7 @@ def test_windows_lie_side_by_side(format, tmp_path):
     np.testing.assert_array_equal(np.concatenate(windows), at_once)
 
 
-def test_a_window_as_long_as_the_sound():
+def test_a_window_as_long_as_the_audio_clip():
     (samples,) = read_audio(chirp(), array_rate=RATE, window=len(chirp()) / RATE)
     np.testing.assert_array_equal(samples, chirp())
 
@@ -218,13 +218,13 @@ def test_a_long_recording_does_not_lie_in_memory(tmp_path):
 
 def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(_audio, "_IN_MEMORY", 1000)
-    path = tmp_path / "sound.wav"
+    path = tmp_path / "audio.wav"
     path.write_bytes(encoded(np.zeros(10 * RATE)))
     _, windows = load_audio(path, window=1.0)
     next(windows)
     path.write_bytes(encoded(np.full(10 * RATE, 0.5)))
     os.utime(path, ns=(1, 1))
-    with pytest.raises(MediaDecodeError, match=r"sound\.wav.*: it changed while it was read"):
+    with pytest.raises(MediaDecodeError, match=r"audio\.wav.*: it changed while it was read"):
         list(windows)
 
 
@@ -237,8 +237,8 @@ def test_digest_of_an_array_is_its_dtype_shape_and_values():
     digests = [digest_audio(a) for a in [array, *others]]
     assert len(set(digests)) == 5 and {len(d) for d in digests} == {16}
     assert digest_audio(array.copy()) == digests[0]
-    picture = np.zeros((4, 4), np.uint8)
-    assert digest_image(picture) != digest_audio(picture.astype(np.int16))
+    image = np.zeros((4, 4), np.uint8)
+    assert digest_image(image) != digest_audio(image.astype(np.int16))
 
 
 def test_load_is_digest_and_read():
@@ -259,7 +259,7 @@ def test_load_is_digest_and_read():
 def test_truncated_files(format, part):
     data = encoded(chirp(3 * RATE), format=format)
     assert len(whole(data)) == 3 * RATE
-    with pytest.raises(MediaDecodeError, match="Cannot decode the sound in .* bytes"):
+    with pytest.raises(MediaDecodeError, match="Cannot decode the audio clip in .* bytes"):
         list(read_audio(data[: int(part * len(data))]))
 
 
@@ -298,7 +298,7 @@ def test_a_stream_that_did_not_know_its_length(size):
             encoded(np.array([0.1, np.nan]), subtype="FLOAT"), "NaN, infinite", id="float wav"
         ),
         (b"", "in 0 bytes"),
-        (b"no sound at all, but long enough for a header " * 10, "begin with b'no sound'"),
+        (b"no audio at all, but long enough for a header " * 10, "begin with b'no audio'"),
         ("gone.wav", "there is no such file"),
         (".", "a directory"),
         ("https://example.org/a.wav", "URLs are not fetched"),
@@ -354,16 +354,16 @@ def whole_file(format):
     return encoded(chirp(), format=format)
 
 
-def test_nothing_but_pictures():
-    silent = in_container(chirp(), "mp4", None, picture=True)
-    with pytest.raises(MediaDecodeError, match="it has no sound"):
+def test_nothing_but_images():
+    silent = in_container(chirp(), "mp4", None, image=True)
+    with pytest.raises(MediaDecodeError, match="it has no audio"):
         read_audio(silent)
 
 
 def test_a_flaw_after_the_first_window(tmp_path):
-    sound = RNG.normal(size=20 * RATE) / 10
-    sound[-100] = np.nan
-    windows = read_audio(encoded(sound, subtype="FLOAT"), window=1.0)
+    audio = RNG.normal(size=20 * RATE) / 10
+    audio[-100] = np.nan
+    windows = read_audio(encoded(audio, subtype="FLOAT"), window=1.0)
     with pytest.raises(MediaDecodeError, match="NaN"):
         list(windows)
 
@@ -373,16 +373,16 @@ def test_a_flaw_after_the_first_window(tmp_path):
     [
         "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{path}\n#EXT-X-ENDLIST\n",
         "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{path}\n#EXT-X-ENDLIST\n",
-        "ffconcat version 1.0\nfile sound.wav\n",
+        "ffconcat version 1.0\nfile audio.wav\n",
         "ffconcat version 1.0\nfile {path}\n",
     ],
 )
 def test_a_playlist_opens_no_other_file(playlist, tmp_path, monkeypatch):
     pytest.importorskip("av", reason="needs the extra 'video'")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "sound.wav").write_bytes(encoded(chirp()))
+    (tmp_path / "audio.wav").write_bytes(encoded(chirp()))
     with pytest.raises(MediaDecodeError):
-        list(read_audio(playlist.format(path=tmp_path / "sound.wav").encode()))
+        list(read_audio(playlist.format(path=tmp_path / "audio.wav").encode()))
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_a_playlist_opens_no_other_file(playlist, tmp_path, monkeypatch):
     ],
 )
 def test_other_kinds_are_refused(cell, told):
-    with pytest.raises(CellTypeError, match=f"Cannot read a sound from .*{told}"):
+    with pytest.raises(CellTypeError, match=f"Cannot read an audio clip from .*{told}"):
         read_audio(cell, array_rate=RATE)
     if not isinstance(cell, np.ndarray) or cell.dtype.kind not in "f":
         with pytest.raises(CellTypeError):
@@ -439,7 +439,7 @@ def test_without_the_packages(monkeypatch):
     m4a = in_container(chirp(), "mp4", "aac")
     monkeypatch.setattr(_audio_file, "is_installed", lambda name: name != "av")
     with pytest.raises(MediaDecodeError, match="no format that soundfile reads"):
-        read_audio(b"no sound at all, and no container either")
+        read_audio(b"no audio at all, and no container either")
     original = _audio_file.import_optional
     monkeypatch.setattr(
         _audio_file,
@@ -453,6 +453,6 @@ def test_without_the_packages(monkeypatch):
     with pytest.raises(MissingExtraError, match="needs av"):
         read_audio(m4a)
     monkeypatch.setattr(_audio_file, "import_optional", absent)
-    with pytest.raises(MissingExtraError, match="Reading a sound file needs soundfile"):
+    with pytest.raises(MissingExtraError, match="Reading an audio file needs soundfile"):
         read_audio(encoded(chirp()))
     whole(chirp(), array_rate=RATE)  # an array needs neither

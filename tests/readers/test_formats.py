@@ -52,7 +52,7 @@ def test_image(path):
 
 @pytest.mark.parametrize("path", samples("audio"))
 def test_audio(path):
-    pytest.importorskip("soundfile", reason="sound files need the extra 'audio'")
+    pytest.importorskip("soundfile", reason="audio files need the extra 'audio'")
     pytest.importorskip("av", reason="what soundfile does not read needs the extra 'video'")
     windows = list(read_audio(path, window=10.0))
     (whole,) = read_audio(path.read_bytes())
@@ -61,12 +61,12 @@ def test_audio(path):
 
 
 @pytest.mark.parametrize("path", samples("video"))
-def test_the_sound_of_a_video(path):
-    pytest.importorskip("av", reason="the sound of a video needs the extra 'video'")
+def test_the_audio_clip_of_a_video(path):
+    pytest.importorskip("av", reason="the audio track of a video needs the extra 'video'")
     try:
         windows = list(read_audio(path, window=10.0))
     except MediaDecodeError as error:
-        assert "no sound" in str(error)
+        assert "no audio" in str(error)
         return
     assert sum(map(len, windows)) > 16_000
 

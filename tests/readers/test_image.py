@@ -18,7 +18,7 @@ from skmm.readers import digest_bytes, digest_image, digest_text, load_image, re
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
-GREY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
+GRAY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
 WHITE = (255, 255, 255)
 
 
@@ -36,42 +36,42 @@ def composited(rgba, background):
     return rgba[..., :3] * alpha + np.asarray(background) * (1 - alpha)
 
 
-def assert_picture(picture, expected, atol=0):
-    assert picture.dtype == np.uint8
-    assert picture.ndim == 3
-    assert picture.shape[2] == 3
-    assert picture.flags.c_contiguous
-    assert picture.flags.writeable
-    np.testing.assert_allclose(picture.astype(int), expected, atol=atol)
+def assert_image(image, expected, atol=0):
+    assert image.dtype == np.uint8
+    assert image.ndim == 3
+    assert image.shape[2] == 3
+    assert image.flags.c_contiguous
+    assert image.flags.writeable
+    np.testing.assert_allclose(image.astype(int), expected, atol=atol)
 
 
-# ---- spellings of one picture --------------------------------------------------------------
+# ---- spellings of one image --------------------------------------------------------------
 
 
 @pytest.fixture
 def png(tmp_path):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(encoded(RGB))
     return path
 
 
 @pytest.mark.parametrize("spell", [str, Path, np.str_], ids=lambda f: f.__name__)
 def test_path(png, spell):
-    assert_picture(read_image(spell(png)), RGB)
+    assert_image(read_image(spell(png)), RGB)
 
 
 @pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview], ids=lambda f: f.__name__)
 def test_bytes(wrap):
-    assert_picture(read_image(wrap(encoded(RGB))), RGB)
+    assert_image(read_image(wrap(encoded(RGB))), RGB)
 
 
 def test_pil_image():
-    assert_picture(read_image(Image.fromarray(RGB)), RGB)
+    assert_image(read_image(Image.fromarray(RGB)), RGB)
 
 
 def test_lazily_opened_pil_image(png):
     with Image.open(png) as image:
-        assert_picture(read_image(image), RGB)
+        assert_image(read_image(image), RGB)
 
 
 @pytest.mark.parametrize(
@@ -80,20 +80,20 @@ def test_lazily_opened_pil_image(png):
     ids=["C", "F", "strided", "channels first"],
 )
 def test_array_in_any_layout(array):
-    assert_picture(read_image(array), RGB)
+    assert_image(read_image(array), RGB)
 
 
 @pytest.mark.parametrize(
-    "array", [GREY, GREY[:, :, None], GREY[None]], ids=["2-D", "last axis 1", "first axis 1"]
+    "array", [GRAY, GRAY[:, :, None], GRAY[None]], ids=["2-D", "last axis 1", "first axis 1"]
 )
-def test_grey_array(array):
-    assert_picture(read_image(array), np.stack([GREY] * 3, axis=-1))
+def test_gray_array(array):
+    assert_image(read_image(array), np.stack([GRAY] * 3, axis=-1))
 
 
 def test_a_last_axis_of_channels_wins_over_a_first():
-    # A picture 3 pixels high: channels-last is the rule, so this is no transposition.
+    # An image 3 pixels high: channels-last is the rule, so this is no transposition.
     low = RGB[:3]
-    assert_picture(read_image(low), low)
+    assert_image(read_image(low), low)
 
 
 def test_objects_with_array_protocol():
@@ -101,7 +101,7 @@ def test_objects_with_array_protocol():
         def __array__(self, dtype=None, copy=None):
             return RGB
 
-    assert_picture(read_image(Foreign()), RGB)
+    assert_image(read_image(Foreign()), RGB)
     assert digest_image(Foreign()) == digest_image(RGB)
 
 
@@ -111,36 +111,36 @@ def test_objects_with_array_protocol():
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
 def test_float_arrays(dtype):
     array = (RGB / 255).astype(dtype)
-    assert_picture(read_image(array), RGB)
+    assert_image(read_image(array), RGB)
 
 
 def test_float_array_with_rounding_errors_outside():
     array = np.array([[-1e-6, 1 + 1e-6]], dtype=np.float32)
-    assert_picture(read_image(array), [[[0] * 3, [255] * 3]])
+    assert_image(read_image(array), [[[0] * 3, [255] * 3]])
 
 
 def test_bool_array():
-    assert_picture(read_image(np.array([[False, True]])), [[[0] * 3, [255] * 3]])
+    assert_image(read_image(np.array([[False, True]])), [[[0] * 3, [255] * 3]])
 
 
 @pytest.mark.parametrize("dtype", ["<u2", ">u2"])
 def test_uint16_array_is_scaled_not_clipped(dtype):
     values = np.arange(65536).reshape(256, 256)
     expected = np.stack([np.rint(values / 257)] * 3, axis=-1)
-    assert_picture(read_image(values.astype(dtype)), expected)
+    assert_image(read_image(values.astype(dtype)), expected)
 
 
 def test_16_bit_png():
     values = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
     expected = np.stack([values // 257] * 3, axis=-1)
-    assert_picture(read_image(encoded(values)), expected)
-    assert_picture(read_image(Image.open(io.BytesIO(encoded(values)))), expected)
+    assert_image(read_image(encoded(values)), expected)
+    assert_image(read_image(Image.open(io.BytesIO(encoded(values)))), expected)
 
 
-def test_16_bit_png_with_a_transparent_grey():
+def test_16_bit_png_with_a_transparent_gray():
     values = np.array([[0, 5000, 65535]], dtype=np.uint16)
     data = encoded(values, transparency=5000)
-    assert_picture(read_image(data, background=(1, 2, 3)), [[[0] * 3, [1, 2, 3], [255] * 3]])
+    assert_image(read_image(data, background=(1, 2, 3)), [[[0] * 3, [1, 2, 3], [255] * 3]])
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16L", "I;16B"])
@@ -148,7 +148,7 @@ def test_16_bit_pil_modes(mode):
     order = ">u2" if mode == "I;16B" else "<u2"
     values = np.array([[0, 257, 40000], [65535, 514, 128]])
     image = Image.frombytes(mode, (3, 2), values.astype(order).tobytes())
-    assert_picture(read_image(image), np.stack([np.rint(values / 257)] * 3, axis=-1))
+    assert_image(read_image(image), np.stack([np.rint(values / 257)] * 3, axis=-1))
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ def test_32_bit_modes_take_the_smallest_scale_that_holds(mode, values, top):
     image = Image.fromarray(values.astype("int32" if mode == "I" else "float32"))
     assert image.mode == mode
     expected = np.stack([np.rint(values * 255 / top)] * 3, axis=-1)
-    assert_picture(read_image(image), expected)
-    assert_picture(read_image(encoded(image, "TIFF")), expected)
+    assert_image(read_image(image), expected)
+    assert_image(read_image(encoded(image, "TIFF")), expected)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_32_bit_modes_without_a_scale_are_refused(array):
         read_image(encoded(Image.fromarray(array), "TIFF"))
 
 
-# ---- colour and transparency ---------------------------------------------------------------
+# ---- color and transparency ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("background", [WHITE, (0, 0, 0), (10, 200, 99)])
@@ -196,10 +196,10 @@ def test_rgba_is_composited(background):
     rgba[0, :2, 3] = 0, 255
     expected = composited(rgba, background)
     for cell in (rgba, Image.fromarray(rgba), encoded(rgba)):
-        picture = read_image(cell, background=background)
-        assert_picture(picture, expected, atol=0.5 + 1e-9)
-        assert picture[0, 0].tolist() == list(background)
-        assert picture[0, 1].tolist() == rgba[0, 1, :3].tolist()
+        image = read_image(cell, background=background)
+        assert_image(image, expected, atol=0.5 + 1e-9)
+        assert image[0, 0].tolist() == list(background)
+        assert image[0, 1].tolist() == rgba[0, 1, :3].tolist()
 
 
 def test_the_background_is_white_by_default():
@@ -210,13 +210,13 @@ def test_the_background_is_white_by_default():
 def test_alpha_of_other_depths(dtype):
     top = {"float32": 1, "uint16": 65535, "bool": True}[dtype]
     array = np.array([[[top, 0, 0, top], [top, 0, 0, 0]]], dtype=dtype)
-    assert_picture(read_image(array), [[[255, 0, 0], [255, 255, 255]]])
+    assert_image(read_image(array), [[[255, 0, 0], [255, 255, 255]]])
 
 
-def test_grey_with_alpha():
+def test_gray_with_alpha():
     la = np.array([[[100, 255], [100, 0]]], dtype=np.uint8)
     image = Image.merge("LA", [Image.fromarray(la[..., 0]), Image.fromarray(la[..., 1])])
-    assert_picture(read_image(encoded(image), background=(1, 2, 3)), [[[100] * 3, [1, 2, 3]]])
+    assert_image(read_image(encoded(image), background=(1, 2, 3)), [[[100] * 3, [1, 2, 3]]])
 
 
 @pytest.mark.parametrize("mode", ["RGBa", "La"])
@@ -225,7 +225,7 @@ def test_premultiplied_alpha(mode):
     if mode == "La":
         source = source.convert("LA")
     expected = composited(np.array([[[200, 200, 200, 128]]]), WHITE)
-    assert_picture(read_image(source.convert(mode)), expected, atol=2)
+    assert_image(read_image(source.convert(mode)), expected, atol=2)
 
 
 def palette_image(transparency):
@@ -239,25 +239,25 @@ def palette_image(transparency):
 def test_palette_with_transparency(transparency):
     image, options = palette_image(transparency)
     for cell in (encoded(image, **options), encoded(image, "GIF", transparency=1)):
-        picture = read_image(cell, background=(9, 9, 9))
-        assert_picture(picture, [[[255, 0, 0], [9, 9, 9], [0, 0, 255]]])
+        decoded = read_image(cell, background=(9, 9, 9))
+        assert_image(decoded, [[[255, 0, 0], [9, 9, 9], [0, 0, 255]]])
 
 
 def test_palette_without_transparency():
     image, _ = palette_image(None)
-    assert_picture(read_image(image), [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]])
+    assert_image(read_image(image), [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]])
 
 
 def test_palette_with_alpha_inside():
     image = Image.new("P", (2, 1))
     image.putpalette([255, 0, 0, 255, 0, 255, 0, 0], "RGBA")
     image.putdata([0, 1])
-    assert_picture(read_image(image), [[[255, 0, 0], [255, 255, 255]]])
+    assert_image(read_image(image), [[[255, 0, 0], [255, 255, 255]]])
 
 
-def test_rgb_png_with_a_transparent_colour():
+def test_rgb_png_with_a_transparent_color():
     data = encoded(Image.new("RGB", (1, 1), (5, 6, 7)), transparency=(5, 6, 7))
-    assert_picture(read_image(data, background=(1, 2, 3)), [[[1, 2, 3]]])
+    assert_image(read_image(data, background=(1, 2, 3)), [[[1, 2, 3]]])
 
 
 @pytest.mark.parametrize(
@@ -273,12 +273,12 @@ def test_rgb_png_with_a_transparent_colour():
     ],
 )
 def test_other_modes(mode, color, rgb):
-    assert_picture(read_image(Image.new(mode, (2, 2), color)), [[rgb] * 2] * 2)
+    assert_image(read_image(Image.new(mode, (2, 2), color)), [[rgb] * 2] * 2)
 
 
 def test_cmyk_jpeg():
     data = encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100)
-    assert_picture(read_image(data), [[(255, 0, 0)] * 8] * 8, atol=3)
+    assert_image(read_image(data), [[(255, 0, 0)] * 8] * 8, atol=3)
 
 
 # ---- orientation and frames ----------------------------------------------------------------
@@ -306,18 +306,18 @@ def oriented(orientation):
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
 def test_exif_orientation(orientation, format):
     data = encoded(RGB, format, exif=oriented(orientation))
-    assert_picture(read_image(data), UPRIGHT[orientation](RGB))
-    assert_picture(read_image(Image.open(io.BytesIO(data))), UPRIGHT[orientation](RGB))
+    assert_image(read_image(data), UPRIGHT[orientation](RGB))
+    assert_image(read_image(Image.open(io.BytesIO(data))), UPRIGHT[orientation](RGB))
 
 
 def test_exif_orientation_of_a_jpeg_under_draft():
     smooth = np.zeros((64, 128, 3), dtype=np.uint8)
     smooth[:, :64] = 200
     data = encoded(smooth, "JPEG", exif=oriented(6))
-    picture = read_image(data, draft=32)
-    assert picture.shape == (64, 32, 3)
-    assert picture[0].mean() > 190
-    assert picture[-1].mean() < 10
+    image = read_image(data, draft=32)
+    assert image.shape == (64, 32, 3)
+    assert image[0].mean() > 190
+    assert image[-1].mean() < 10
 
 
 def test_exif_orientation_of_16_bits():
@@ -329,22 +329,22 @@ def test_exif_orientation_of_16_bits():
 def test_orientation_set_on_the_pil_image_itself():
     image = Image.fromarray(RGB)
     image.getexif()[0x0112] = 6
-    assert_picture(read_image(image), np.rot90(RGB, -1))
+    assert_image(read_image(image), np.rot90(RGB, -1))
     assert digest_image(image) != digest_image(Image.fromarray(RGB))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning")
-def test_broken_exif_does_not_hide_a_picture():
+def test_broken_exif_does_not_hide_a_image():
     for rubbish in (b"Exif\0\0rubbish", b"Exif\0\0II*\0\xff\xff\xff\xff", b"\0"):
         data = encoded(np.zeros((8, 8, 3), np.uint8), "JPEG", exif=rubbish)
-        assert_picture(read_image(data), np.zeros((8, 8, 3)))
+        assert_image(read_image(data), np.zeros((8, 8, 3)))
 
 
 @pytest.mark.parametrize("orientation", [0, 9, "up", b"\6", (1, 2), None])
 def test_an_orientation_that_is_none_turns_nothing(orientation):
     image = Image.fromarray(RGB)
     image.getexif()[0x0112] = orientation
-    assert_picture(read_image(image), RGB)
+    assert_image(read_image(image), RGB)
     assert len(digest_image(image)) == 16
 
 
@@ -353,7 +353,7 @@ def test_first_frame_of_an_animation(format):
     frames = [Image.new("RGB", (4, 4), c) for c in ("red", "green", "blue")]
     options = {"lossless": True} if format == "WEBP" else {}
     data = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
-    assert_picture(read_image(data), np.full((4, 4, 3), (255, 0, 0)))
+    assert_image(read_image(data), np.full((4, 4, 3), (255, 0, 0)))
 
 
 def test_an_animation_stays_at_the_frame_where_it_was_given():
@@ -362,7 +362,7 @@ def test_an_animation_stays_at_the_frame_where_it_was_given():
     with Image.open(io.BytesIO(data)) as image:
         first = digest_image(image)
         image.seek(1)
-        assert_picture(read_image(image), np.full((4, 4, 3), (0, 0, 255)))
+        assert_image(read_image(image), np.full((4, 4, 3), (0, 0, 255)))
         assert image.tell() == 1
         assert digest_image(image) != first
 
@@ -377,7 +377,7 @@ def test_draft_is_smaller_but_never_below_what_was_asked():
     assert read_image(data, draft=30).shape == (38, 50, 3)
     halved = smooth.reshape(150, 2, 200, 2, 3).mean(axis=(1, 3))
     assert np.abs(read_image(data, draft=100) - halved).mean() < 2
-    assert_picture(read_image(encoded(smooth), draft=30), smooth)  # PNG knows no draft
+    assert_image(read_image(encoded(smooth), draft=30), smooth)  # PNG knows no draft
 
 
 @pytest.mark.parametrize("format", ["BMP", "PPM", "TGA", "WEBP", "AVIF", "JPEG", "TIFF", "GIF"])
@@ -385,7 +385,7 @@ def test_formats(format):
     if format not in Image.registered_extensions().values() or format not in Image.SAVE:
         pytest.skip(f"this pillow writes no {format}")
     color = np.full((16, 16, 3), (200, 40, 90), dtype=np.uint8)
-    assert_picture(read_image(encoded(color, format)), color, atol=6)
+    assert_image(read_image(encoded(color, format)), color, atol=6)
 
 
 # ---- refusals ------------------------------------------------------------------------------
@@ -405,7 +405,7 @@ def test_formats(format):
         (np.zeros(5), r"shape \(5,\)"),
         (np.zeros((2, 2, 2)), r"shape \(2, 2, 2\)"),
         (np.zeros((4, 8, 9), np.uint8), r"shape \(4, 8, 9\).*numpy.moveaxis\(cell, 0, -1\)"),
-        (np.zeros((6, 8, 9, 3), np.uint8), r"shape \(6, 8, 9, 3\).*one picture into each cell"),
+        (np.zeros((6, 8, 9, 3), np.uint8), r"shape \(6, 8, 9, 3\).*one image into each cell"),
         (np.zeros((0, 8, 3), np.uint8), r"empty array of shape \(0, 8, 3\)"),
         (np.array(5, np.uint8), r"shape \(\)"),
         (np.zeros((2, 2), int), r"int64.*cell.astype\(numpy.uint8\)"),
@@ -419,7 +419,7 @@ def test_formats(format):
         (np.array([[0, np.nan]]), "from nan to nan"),
     ],
 )
-def test_cells_that_are_no_picture(cell, message):
+def test_cells_that_are_no_image(cell, message):
     with pytest.raises(CellTypeError, match=message):
         read_image(cell)
     with pytest.raises(CellTypeError, match=message):
@@ -434,7 +434,7 @@ def test_truncated_files(tmp_path, format, draft):
     path = tmp_path / f"cut.{format.lower()}"
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(
-        MediaDecodeError, match=rf"Cannot decode the picture '.*cut\.{path.suffix[1:]}'"
+        MediaDecodeError, match=rf"Cannot decode the image '.*cut\.{path.suffix[1:]}'"
     ):
         read_image(path, draft=draft)
     with pytest.raises(MediaDecodeError, match="bytes that begin with"):
@@ -453,7 +453,7 @@ def test_truncated_pil_image():
 def test_closed_pil_image(png):
     image = Image.open(png)
     image.close()
-    with pytest.raises(MediaDecodeError, match=r"picture\.png"):
+    with pytest.raises(MediaDecodeError, match=r"image\.png"):
         read_image(image)
 
 
@@ -469,23 +469,23 @@ def test_garbage(data):
 
 
 @given(st.binary(max_size=200), st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]))
-def test_damage_gives_a_picture_or_the_one_error(noise, format):
+def test_damage_gives_a_image_or_the_one_error(noise, format):
     data = bytearray(encoded(RGB, format))
     for i, byte in enumerate(noise):
         data[(i * 7919 + byte) % len(data)] ^= byte
     try:
-        picture = read_image(bytes(data))
+        image = read_image(bytes(data))
     except MediaDecodeError as error:
-        assert str(error).startswith("Cannot decode the picture in ")
+        assert str(error).startswith("Cannot decode the image in ")
     else:
-        assert picture.dtype == np.uint8
-        assert picture.shape[2] == 3
+        assert image.dtype == np.uint8
+        assert image.shape[2] == 3
 
 
 def test_paths_that_cannot_be_read(tmp_path):
-    with pytest.raises(MediaDecodeError, match="Cannot read a picture from .*it is a directory"):
+    with pytest.raises(MediaDecodeError, match="Cannot read an image from .*it is a directory"):
         read_image(tmp_path)
-    with pytest.raises(MediaDecodeError, match="Cannot read a picture from .*no such file"):
+    with pytest.raises(MediaDecodeError, match="Cannot read an image from .*no such file"):
         read_image(tmp_path / "nowhere.png")
     with pytest.raises(MediaDecodeError, match="URLs are not fetched"):
         read_image("https://example.org/cat.png")
@@ -499,14 +499,14 @@ def test_decompression_bombs(monkeypatch, factor):
         read_image(data)  # warnings are errors here
 
 
-def test_a_picture_that_pillow_only_warns_of_is_read(monkeypatch):
+def test_a_image_that_pillow_only_warns_of_is_read(monkeypatch):
     data = encoded(np.zeros((100, 100), np.uint8))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 7_000)
     with pytest.warns(Image.DecompressionBombWarning):
         assert read_image(data).shape == (100, 100, 3)
 
 
-def test_a_full_memory_says_nothing_about_the_picture(monkeypatch):
+def test_a_full_memory_says_nothing_about_the_image(monkeypatch):
     def full(self):
         raise MemoryError
 
@@ -521,8 +521,8 @@ def test_a_full_memory_says_nothing_about_the_picture(monkeypatch):
 def test_torch_tensors():
     torch = pytest.importorskip("torch")
     tensor = torch.from_numpy(RGB.copy())
-    assert_picture(read_image(tensor), RGB)
-    assert_picture(read_image(tensor.permute(2, 0, 1)), RGB)
+    assert_image(read_image(tensor), RGB)
+    assert_image(read_image(tensor.permute(2, 0, 1)), RGB)
     assert digest_image(tensor) == digest_image(RGB)
     with pytest.raises(CellTypeError, match=r"Tensor.*cell.detach\(\).cpu\(\).float\(\).numpy"):
         read_image(tensor.float().requires_grad_())
@@ -577,15 +577,15 @@ def test_no_file_stays_open(png, tmp_path, monkeypatch):
 def test_the_cell_is_neither_changed_nor_shared(make):
     cell = make()
     before = bytes(cell)
-    for picture in (read_image(cell), load_image(cell)[1]):
-        picture[:] = 0
+    for image in (read_image(cell), load_image(cell)[1]):
+        image[:] = 0
         assert bytes(cell) == before
 
 
 def test_a_read_only_array_is_read():
     cell = RGB.copy()
     cell.flags.writeable = False
-    assert_picture(read_image(cell), RGB)
+    assert_image(read_image(cell), RGB)
     digest_image(cell)
 
 
@@ -635,21 +635,21 @@ def test_load_image_never_mixes_two_contents(png, monkeypatch):
         return data
 
     monkeypatch.setattr(_image, "source_bytes", then_change)
-    digest, picture = load_image(png)
+    digest, image = load_image(png)
     assert digest == digest_bytes(old)
-    assert_picture(picture, RGB)
+    assert_image(image, RGB)
 
 
 @pytest.mark.parametrize(
     "cell",
-    [RGB, GREY / 255, Image.fromarray(RGB), encoded(RGB)],
+    [RGB, GRAY / 255, Image.fromarray(RGB), encoded(RGB)],
     ids=["uint8", "float", "pil", "bytes"],
 )
 def test_load_is_digest_and_read(cell):
-    digest, picture = load_image(cell, background=(1, 2, 3))
+    digest, image = load_image(cell, background=(1, 2, 3))
     assert digest == digest_image(cell)
     assert len(digest) == 16
-    np.testing.assert_array_equal(picture, read_image(cell, background=(1, 2, 3)))
+    np.testing.assert_array_equal(image, read_image(cell, background=(1, 2, 3)))
 
 
 def test_no_two_kinds_of_cell_share_a_digest():
@@ -700,20 +700,20 @@ def test_layout_stays_out_of_the_digest():
     assert digest_image(RGB) == digest_image(np.asfortranarray(RGB)) == digest_image(wide)
 
 
-pictures = hnp.arrays(
+images = hnp.arrays(
     st.sampled_from([np.uint8, np.uint16, np.bool_]),
     hnp.array_shapes(min_dims=2, max_dims=2, max_side=4),
 )
 
 
-@given(pictures, pictures)
+@given(images, images)
 def test_digest_is_equal_where_arrays_are(a, b):
     equal = a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b)
     assert (digest_image(a) == digest_image(b)) == equal
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)))
-def test_array_pil_and_png_show_the_same_picture(array):
+def test_array_pil_and_png_show_the_same_image(array):
     expected = np.stack([array] * 3, axis=-1)
     for cell in (array, Image.fromarray(array), encoded(array)):
         np.testing.assert_array_equal(read_image(cell), expected)

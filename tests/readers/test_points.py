@@ -216,7 +216,7 @@ class TestFiles:
             with pytest.raises(MediaDecodeError, match="Cannot read the point cloud in"):
                 read_points(data[:cut])
 
-    def test_colour_in_one_number(self):
+    def test_color_in_one_number(self):
         packed = np.array([0x112233, 0xFF0001], dtype=np.uint32).view(np.float32)
         points = np.column_stack([np.eye(3, dtype=np.float32)[:2], packed])
         read = read_points(pcd(points, "binary", fields="x y z rgb"))

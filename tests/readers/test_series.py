@@ -111,7 +111,7 @@ def test_another_series_has_another_digest(other):
     assert digest_series(other) != digest_series(VALUES)
 
 
-def test_a_series_is_no_picture():
+def test_a_series_is_no_image():
     cell = np.zeros((4, 4), dtype=np.uint8)
     assert digest_series(cell) != digest_image(cell)
 

@@ -18,7 +18,7 @@ DATA = b"\x89PNG and more"
 
 @pytest.fixture
 def file(tmp_path):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(DATA)
     return path
 
@@ -74,7 +74,7 @@ def test_urls_are_refused_and_not_fetched(url, monkeypatch):
 
     monkeypatch.setattr("socket.socket.connect", no_network)
     with pytest.raises(MediaDecodeError, match="URLs are not fetched. Download"):
-        source_bytes(url, kind="picture")
+        source_bytes(url, kind="image")
 
 
 def test_a_windows_drive_is_no_url():
@@ -132,8 +132,10 @@ def test_open_files_are_refused(file):
 @pytest.mark.parametrize("cell", [None, 3, {"path": "a.png"}, ["a.png"], object()])
 def test_other_cells_are_refused_by_type(cell):
     assert not is_source(cell)
-    with pytest.raises(CellTypeError, match=f"a sound from a cell of type {type(cell).__name__}"):
-        source_bytes(cell, kind="sound")
+    with pytest.raises(
+        CellTypeError, match=f"an audio clip from a cell of type {type(cell).__name__}"
+    ):
+        source_bytes(cell, kind="audio")
 
 
 def test_domains_do_not_meet():

@@ -24,7 +24,7 @@ from skmm.readers import (
 
 av = pytest.importorskip("av", reason="video files need the extra 'video'")
 
-from clips import FIRST, STEP, clip, damaged, grey, number_of, numbers_of, turned  # noqa: E402
+from clips import FIRST, STEP, clip, damaged, gray, number_of, numbers_of, turned  # noqa: E402
 
 RNG = np.random.default_rng(0)
 
@@ -61,7 +61,7 @@ def test_uniform(format, codec, n_wanted, made={}):  # noqa: B006 - one file for
     key = format, codec
     if key not in made:
         pixels, rate = ("rgb8", 10) if codec == "gif" else ("yuv420p", 25)
-        shades = {i: grey(i) if codec != "gif" else grey(36 * (i % 2)) for i in range(11)}
+        shades = {i: gray(i) if codec != "gif" else gray(36 * (i % 2)) for i in range(11)}
         made[key] = clip(11, format=format, codec=codec, pixels=pixels, rate=rate, frame=shades.get)
     found = numbers_of(read_video(made[key], n_frames=n_wanted))
     expected = middles(11, n_wanted)
@@ -128,8 +128,8 @@ def test_path_and_bytes(tmp_path, ten):
 
 
 def test_the_digest_is_of_the_content(tmp_path, ten):
-    other = clip(10, frame=lambda i: grey(i + 1))
-    frames = np.stack([grey(i) for i in range(3)])
+    other = clip(10, frame=lambda i: gray(i + 1))
+    frames = np.stack([gray(i) for i in range(3)])
     cells = [ten, other, frames, frames[:2], frames[::-1], frames / 255.0, frames[:, :16]]
     cells += [[*frames], [*frames[::-1]], [frames[0]], frames[0][None]]
     assert len({digest_video(cell) for cell in cells}) == len(cells)
@@ -149,7 +149,7 @@ def test_a_file_that_changes_between_digest_and_frames(tmp_path, ten):
     path = tmp_path / "clip.mp4"
     path.write_bytes(ten)
     frames = read_video(path)
-    path.write_bytes(clip(10, frame=lambda i: grey(9 - i)))
+    path.write_bytes(clip(10, frame=lambda i: gray(9 - i)))
     with pytest.raises(MediaDecodeError, match=r"clip.mp4'?.*changed while being read"):
         list(frames)
 
@@ -157,13 +157,13 @@ def test_a_file_that_changes_between_digest_and_frames(tmp_path, ten):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64, bool])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("first", [False, True])
-def test_arrays_are_read_frame_by_frame_as_pictures_are(dtype, channels, first):
+def test_arrays_are_read_frame_by_frame_as_images_are(dtype, channels, first):
     if dtype is bool or np.dtype(dtype).kind == "f":
         array = RNG.uniform(0, 1, (6, 8, 9, channels)).round().astype(dtype)
     else:
         array = RNG.integers(0, np.iinfo(dtype).max, (6, 8, 9, channels)).astype(dtype)
     if first and channels == 4:
-        return  # the image reader refuses that too: four grey frames look the same
+        return  # the image reader refuses that too: four gray frames look the same
     cell = np.moveaxis(array, -1, 1) if first else array
     found = [*read_video(cell, n_frames=3)]
     for i, frame in zip((1, 3, 5), found, strict=True):
@@ -180,7 +180,7 @@ def test_a_stack_of_slices_is_a_video():
     ]
 
 
-def test_a_list_of_pictures(tmp_path):
+def test_a_list_of_images(tmp_path):
     array = RNG.integers(0, 256, (5, 6, 3), dtype=np.uint8)
     path = tmp_path / "photo.png"
     Image.fromarray(array).save(path)
@@ -205,9 +205,9 @@ def test_arrays_and_lists_have_no_clock(cell, sampling):
 
 def corner(i):
     """Red above left, dark elsewhere."""
-    picture = np.full((32, 48, 3), 30, np.uint8)
-    picture[:16, :24] = (250, 20, 20)
-    return picture
+    image = np.full((32, 48, 3), 30, np.uint8)
+    image[:16, :24] = (250, 20, 20)
+    return image
 
 
 @pytest.mark.parametrize(
@@ -251,20 +251,20 @@ def test_formats_of_pixels(format, codec, pixels):
 
 def test_what_is_transparent_shows_white():
     def half(i):
-        picture = np.full((32, 48, 4), 40, np.uint8)
-        picture[:, :24, 3] = 255
-        picture[:, 24:, 3] = 0
-        return picture
+        image = np.full((32, 48, 4), 40, np.uint8)
+        image[:, :24, 3] = 255
+        image[:, 24:, 3] = 0
+        return image
 
     data = clip(2, format="mov", codec="qtrle", pixels="argb", frame=half)
     frame = next(iter(read_video(data)))
     assert (frame[:, :24] == 40).all() and (frame[:, 24:] == 255).all()
 
 
-def test_a_still_picture_is_a_video_of_one_frame(tmp_path):
+def test_a_still_image_is_a_video_of_one_frame(tmp_path):
     array = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
     for suffix in ("png", "jpg", "webp", "bmp", "tiff"):
-        path = tmp_path / f"picture.{suffix}"
+        path = tmp_path / f"image.{suffix}"
         exif = Image.Exif()
         exif[0x0112] = 6
         Image.fromarray(array).save(path, **({"exif": exif} if suffix == "jpg" else {}))
@@ -281,7 +281,7 @@ def test_a_still_picture_is_a_video_of_one_frame(tmp_path):
 def test_a_long_video_is_never_in_memory(tmp_path):
     """400 frames of 0.2 MB each, of which 4, 8 or all are asked for."""
     path = tmp_path / "long.mp4"
-    path.write_bytes(clip(400, frame=lambda i: grey(i % 30, 240, 320), rate=25))
+    path.write_bytes(clip(400, frame=lambda i: gray(i % 30, 240, 320), rate=25))
     next(iter(read_video(path)))  # libraries are imported
     for how, n in (
         ({"n_frames": 4}, 4),
@@ -301,7 +301,7 @@ def test_a_long_video_is_never_in_memory(tmp_path):
 # ---- what is refused -----------------------------------------------------------------------
 
 
-def sound_alone():
+def audio_alone():
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
@@ -311,8 +311,8 @@ def sound_alone():
     return buffer.getvalue()
 
 
-def sound_with_cover():
-    """A tune whose only picture is the sleeve of the record."""
+def audio_with_cover():
+    """A tune whose only image is the sleeve of the record."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp3") as container:
         voice = container.add_stream("mp3", rate=44100)
@@ -322,16 +322,16 @@ def sound_with_cover():
         sleeve.disposition = av.stream.Disposition.attached_pic
         tone = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), "fltp", "mono")
         tone.sample_rate = 44100
-        container.mux(sleeve.encode(av.VideoFrame.from_ndarray(grey(0))))
+        container.mux(sleeve.encode(av.VideoFrame.from_ndarray(gray(0))))
         container.mux(sleeve.encode())
         container.mux(voice.encode(tone))
         container.mux(voice.encode())
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("make", [sound_alone, sound_with_cover])
+@pytest.mark.parametrize("make", [audio_alone, audio_with_cover])
 def test_no_video_stream(make):
-    with pytest.raises(MediaDecodeError, match="no video stream, only sound"):
+    with pytest.raises(MediaDecodeError, match="no video stream, only audio"):
         read_video(make())
 
 
@@ -402,9 +402,9 @@ def test_a_stream_of_no_stated_length_is_read_to_where_it_ends(format, codec, op
     assert 10 < len(found) < 30 and found == [*range(len(found))]
 
 
-def test_a_video_that_outlasts_its_sound_or_the_other_way_round():
+def test_a_video_that_outlasts_its_audio_clip_or_the_other_way_round():
     for format in ("mp4", "matroska"):
-        assert numbers_of(read_video(clip(10, format=format, sound=True), n_frames=2)) == [2, 7]
+        assert numbers_of(read_video(clip(10, format=format, audio=True), n_frames=2)) == [2, 7]
 
 
 def test_slow_videos_are_not_taken_for_cut_ones():
@@ -443,10 +443,10 @@ def test_no_frame():
         (3, "type int"),
         ({"a": 1}, "type dict"),
         ([[0.1, 0.2]], "Convert it first"),
-        ([np.zeros((4, 4)), None], "Picture 2 of 2 is missing"),
-        ([np.zeros((4, 4)), float("nan")], "Picture 2 of 2 is missing"),
-        ([np.zeros((4, 4)), {}], "Picture 2 of 2: .*type dict"),
-        ([np.zeros((4, 4)), np.full((4, 4), 7.0)], "Picture 2 of 2: .*Scale it"),
+        ([np.zeros((4, 4)), None], "Image 2 of 2 is missing"),
+        ([np.zeros((4, 4)), float("nan")], "Image 2 of 2 is missing"),
+        ([np.zeros((4, 4)), {}], "Image 2 of 2: .*type dict"),
+        ([np.zeros((4, 4)), np.full((4, 4), 7.0)], "Image 2 of 2: .*Scale it"),
         (io.BytesIO(b"x"), "read only once"),
     ],
 )
@@ -455,20 +455,20 @@ def test_what_is_no_video(cell, message):
         load_video(cell)
 
 
-def test_unreadable_pictures_of_a_list_are_named(tmp_path):
+def test_unreadable_images_of_a_list_are_named(tmp_path):
     good = np.zeros((4, 4), np.uint8)
-    with pytest.raises(MediaDecodeError, match="Picture 2 of 2: .*no such file"):
+    with pytest.raises(MediaDecodeError, match="Image 2 of 2: .*no such file"):
         read_video([good, tmp_path / "none.png"])
-    with pytest.raises(MediaDecodeError, match="Picture 1 of 2: Cannot decode"):
+    with pytest.raises(MediaDecodeError, match="Image 1 of 2: Cannot decode"):
         list(read_video([b"garbage", good]))
 
 
-def test_a_picture_of_a_list_that_changes(tmp_path):
+def test_a_image_of_a_list_that_changes(tmp_path):
     path = tmp_path / "photo.png"
     Image.fromarray(RNG.integers(0, 256, (5, 6, 3), dtype=np.uint8)).save(path)
     frames = read_video([path])
     Image.fromarray(RNG.integers(0, 256, (5, 6, 3), dtype=np.uint8)).save(path)
-    with pytest.raises(MediaDecodeError, match="Picture 1 of 1 changed"):
+    with pytest.raises(MediaDecodeError, match="Image 1 of 1 changed"):
         list(frames)
 
 

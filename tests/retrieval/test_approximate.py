@@ -19,7 +19,7 @@ KINDS = {
     "hnsw": {"index": "hnsw"},
     "ivf": {"index": "faiss", "index_params": {"factory": "IVF10,Flat", "search": "nprobe=5"}},
     "default": {"index": "faiss"},
-    "quantised": {"index": "faiss", "index_params": {"factory": "SQ8"}},
+    "quantized": {"index": "faiss", "index_params": {"factory": "SQ8"}},
 }
 kinds = pytest.mark.parametrize("kind", KINDS)
 
@@ -34,7 +34,7 @@ def make(kind, **params):
 
 
 def overlap(found, expected):
-    """Recall: the mean share of the true neighbours that are among those found."""
+    """Recall: the mean share of the true neighbors that are among those found."""
     pairs = zip(found, expected, strict=True)
     return np.mean([len(set(a) & set(b)) / len(b) for a, b in pairs])
 
@@ -56,7 +56,7 @@ def test_near_exact(X, kind):
 
 
 @kinds
-def test_more_neighbours_than_the_index_finds(X, kind):
+def test_more_neighbors_than_the_index_finds(X, kind):
     """What a part of the rows cannot give, exact search adds."""
     few = X[:30]
     retriever = make(kind).fit(few)

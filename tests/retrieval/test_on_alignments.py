@@ -18,21 +18,21 @@ from skmm import (
 from skmm.metrics import make_retrieval_scorer
 from skmm.model_selection import FewShotSplit
 
-COLOURS = np.array(["red", "green", "blue"])
+COLORS = np.array(["red", "green", "blue"])
 SIZES, PLACES = np.array(["small", "large"]), np.array(["bed", "car", "sea", "sky"])
 
 
 def make(n=200, seed=0):
-    """Captions and what a camera saw: three colours, a size and a place."""
+    """Captions and what a camera saw: three colors, a size and a place."""
     rng = np.random.default_rng(seed)
-    colour, size, place = (rng.integers(0, k, n) for k in (3, 2, 4))
-    words = zip(SIZES[size], COLOURS[colour], PLACES[place], strict=True)
-    seen = np.column_stack([np.eye(3)[colour], size, np.eye(4)[place]])
+    color, size, place = (rng.integers(0, k, n) for k in (3, 2, 4))
+    words = zip(SIZES[size], COLORS[color], PLACES[place], strict=True)
+    seen = np.column_stack([np.eye(3)[color], size, np.eye(4)[place]])
     X = pd.DataFrame({
         "caption": [f"one {s} {c} thing in the {p}" for s, c, p in words],
         "camera": list(seen + 0.1 * rng.standard_normal(seen.shape)),
     })  # fmt: skip
-    return X, colour, colour * 8 + size * 4 + place
+    return X, color, color * 8 + size * 4 + place
 
 
 def aligned(**params):
@@ -78,21 +78,21 @@ def test_a_frozen_alignment():
 
 
 def test_classes_from_texts():
-    X, colour, _ = make()
-    new, new_colour, _ = make(100, seed=1)
-    # Texts as the alignment has seen them; what they say beside the colour averages out.
+    X, color, _ = make()
+    new, new_color, _ = make(100, seed=1)
+    # Texts as the alignment has seen them; what they say beside the color averages out.
     templates = [f"one {s} {{}} thing in the {p}" for s in SIZES for p in PLACES]
-    model = ZeroShotClassifier(aligned(), prompts=templates, classes=COLOURS).fit(X)
-    assert model.score(new, COLOURS[new_colour]) > 0.9
-    assert model.score(new[["camera"]], COLOURS[new_colour]) > 0.9
+    model = ZeroShotClassifier(aligned(), prompts=templates, classes=COLORS).fit(X)
+    assert model.score(new, COLORS[new_color]) > 0.9
+    assert model.score(new[["camera"]], COLORS[new_color]) > 0.9
     frozen = FrozenEstimator(aligned().fit(X))
     again = ZeroShotClassifier(frozen, prompts=model.prompts_).fit(None)
     assert np.array_equal(again.predict(new), model.predict(new))
 
 
 def test_classes_from_a_few_rows():
-    X, colour, _ = make()
+    X, color, _ = make()
     model = make_pipeline(aligned(), PrototypeClassifier())
     shots = {k: FewShotSplit(k, n_splits=8, random_state=0) for k in (2, 20)}
-    accuracy = {k: cross_val_score(model, X, colour, cv=cv).mean() for k, cv in shots.items()}
+    accuracy = {k: cross_val_score(model, X, color, cv=cv).mean() for k, cv in shots.items()}
     assert accuracy[20] > 0.75 and accuracy[20] > accuracy[2] + 0.05

@@ -1,4 +1,4 @@
-"""The retriever: neighbours across modalities, rows that come and go, what is missing."""
+"""The retriever: neighbors across modalities, rows that come and go, what is missing."""
 
 import copy
 import pickle
@@ -51,7 +51,7 @@ def test_kneighbors_is_brute_force(X, retriever):
     assert np.array_equal(back, expected)
 
 
-def test_within_a_modality_it_is_scikit_learns_neighbours(X, retriever):
+def test_within_a_modality_it_is_scikit_learns_neighbors(X, retriever):
     same = {"source": "image", "target": "image"}
     nearest = NearestNeighbors(n_neighbors=4, metric="cosine").fit(vectors_of(X, "image"))
     for query, vectors in ((X, vectors_of(X, "image")), (None, None)):
@@ -141,13 +141,13 @@ def test_of_two_modalities_one_is_enough(X, retriever):
 
 
 def test_three_modalities():
-    names = ("text", "image", "sound")
+    names = ("text", "image", "audio")
     X = ready_frame(30, names=names)
     retriever = CrossModalRetriever(ReadySpace(names)).fit(X)
-    numbers = retriever.kneighbors(X, 1, source="sound", target="image", return_distance=False)
+    numbers = retriever.kneighbors(X, 1, source="audio", target="image", return_distance=False)
     assert (numbers.ravel() == np.arange(30)).mean() > 0.9
     with pytest.raises(ValueError, match="needs source and target.*3 modalities, 'text', 'image'"):
-        retriever.kneighbors(X, 1, source="sound")
+        retriever.kneighbors(X, 1, source="audio")
 
 
 def test_targets_alone_are_searched(X):
@@ -155,8 +155,8 @@ def test_targets_alone_are_searched(X):
     assert retriever.kneighbors(X, 2, **WAYS)[1].shape == (40, 2)
     with pytest.raises(ValueError, match="does not search 'text'.*targets=\\['image'\\]"):
         retriever.kneighbors(X, 2, source="image", target="text")
-    with pytest.raises(ValueError, match="no modality 'pictures'.*are 'text', 'image'"):
-        CrossModalRetriever(ReadySpace(), targets=["pictures"]).fit(X)
+    with pytest.raises(ValueError, match="no modality 'images'.*are 'text', 'image'"):
+        CrossModalRetriever(ReadySpace(), targets=["images"]).fit(X)
 
 
 # --- the alignment ------------------------------------------------------------------------
@@ -303,7 +303,7 @@ def test_ways_to_remove(X):
         ({"numbers": [-1]}, "no row of number -1"),
         ({"numbers": [True, False]}, r"bools for 40 rows; got bool of shape \(2,\)"),
         ({"numbers": ["r1"]}, "numbers must be ints"),
-        ({"labels": ["x"]}, "no row is labelled 'x'"),
+        ({"labels": ["x"]}, "no row is labeled 'x'"),
     ],
 )
 def test_wrong_removals(retriever, how, message):
@@ -381,15 +381,15 @@ def test_wrong_parameters(X, params, message):
 
 
 @pytest.mark.parametrize("n_neighbors", [0, -1, 1.5])
-def test_wrong_number_of_neighbours(X, retriever, n_neighbors):
+def test_wrong_number_of_neighbors(X, retriever, n_neighbors):
     for ask in (retriever.kneighbors, retriever.search):
         with pytest.raises(ValueError, match="n_neighbors must be an int of at least 1"):
             ask(X, n_neighbors, **WAYS)
 
 
 def test_unknown_modality(X, retriever):
-    with pytest.raises(ValueError, match="no modality 'sound'.*are 'text', 'image'"):
-        retriever.kneighbors(X, 1, source="sound")
+    with pytest.raises(ValueError, match="no modality 'audio'.*are 'text', 'image'"):
+        retriever.kneighbors(X, 1, source="audio")
 
 
 def test_html(retriever):

@@ -133,15 +133,15 @@ def test_rows_without_the_source():
 
 def test_several_sources():
     X, y = make(200, noise=1.5)
-    X["sound"] = make(200, noise=1.5, seed=0)[0]["image"].to_list()
+    X["audio"] = make(200, noise=1.5, seed=0)[0]["image"].to_list()
     rng = np.random.default_rng(5)
     for name in X:
         X[name] = [cell + 1.0 * rng.standard_normal(4) for cell in X[name]]
-    space = Words(columns=("image", "sound"))
+    space = Words(columns=("image", "audio"))
     both = zero_shot(alignment=space).fit(X, y)
-    one = zero_shot(alignment=space, source="sound").fit(X, y)
+    one = zero_shot(alignment=space, source="audio").fit(X, y)
     assert both.score(X, y) > one.score(X, y) + 0.03
-    assert one.predict(X[["sound"]]).shape == (200,)  # its columns are enough
+    assert one.predict(X[["audio"]]).shape == (200,)  # its columns are enough
     X.loc[0, "image"] = None
     assert both.predict_proba(X)[:1] == pytest.approx(one.predict_proba(X)[:1])
 
@@ -183,7 +183,7 @@ def test_lives_in_scikit_learn():
         ({"prompts": {"cat": "", "dog": "x", "car": "car"}}, "class 'cat' must be one or more"),
         ({"prompts": [3]}, "must be one or more texts"),
         ({"classes": ["cat", "dog"]}, "y holds 'car', which is not in classes"),
-        ({"source": "sound"}, "source='sound': no modality 'sound'.*are 'image', 'text'"),
+        ({"source": "audio"}, "source='audio': no modality 'audio'.*are 'image', 'text'"),
         ({"prompt_modality": "words"}, "prompt_modality='words': no modality 'words'"),
         ({"temperature": 0.0}, "must be a float in the range"),
         ({"alignment": BaseEstimator()}, "implementing 'fit' and 'transform_modality'"),

@@ -34,7 +34,7 @@ class FitsTheGiven(Meddles):
             self.modalities[0][1].fit(np.array([["a"], ["b"]], dtype=object))
 
 
-class CentresRows(EarlyFusion):
+class CentersRows(EarlyFusion):
     def transform(self, X):
         features = np.asarray(super().transform(X))
         return features - features.mean(axis=0)
@@ -89,7 +89,7 @@ class SeedsNumpy(Meddles):
         (SeedsNumpy, "check_input_and_seeds", "numpy's random generator"),
         (GivesNaN, "check_missing_at_fit_and_predict", "gives NaN for rows that lack"),
         (EvenOdds, "check_row_without_any_modality", "does not give the prior"),
-        (CentresRows, "check_rows_are_independent", "depends on the other rows"),
+        (CentersRows, "check_rows_are_independent", "depends on the other rows"),
     ],
 )
 def test_check_fusion_finds(broken, check, told):

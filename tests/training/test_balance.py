@@ -36,7 +36,7 @@ def classifier(**options):
     return JointFusionClassifier(TRIPLES, **with_trainer(**{**FAST, "max_epochs": 3, **options}))
 
 
-def labelled(n=120, **options):
+def labeled(n=120, **options):
     X, score = views(n, **options)
     return X, np.array(["no", "yes"])[(score > 0).astype(int)]
 
@@ -137,7 +137,7 @@ def test_what_is_measured_is_the_mean_over_rows_that_have_the_modality():
 
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
 def test_steps_of_the_modality_ahead_are_shortened_by_the_factor(monkeypatch, strategy):
-    X, y = labelled(60)
+    X, y = labeled(60)
     options = {**ONE_STEP, **NOTHING_ELSE, "strategy": strategy}
     start = weights_of(classifier(**options | {"learning_rate": 1e-30}).fit(X, y))
     plain = weights_of(classifier(**options).fit(X, y))
@@ -159,7 +159,7 @@ def test_steps_of_the_modality_ahead_are_shortened_by_the_factor(monkeypatch, st
 
 
 def test_without_strength_the_training_is_that_without_balance():
-    X, y = labelled(120, missing=0.2)
+    X, y = labeled(120, missing=0.2)
     plain = classifier(**STILL).fit(X, y)
     measured = classifier(**STILL, balance="gradient", balance_params={"alpha": 0}).fit(X, y)
     for name, weight in weights_of(plain).items():
@@ -171,14 +171,14 @@ def test_without_strength_the_training_is_that_without_balance():
 
 
 def test_step_sizes_are_back_after_each_step():
-    X, y = labelled(60)
+    X, y = labeled(60)
     model = classifier(balance="gradient", warmup=2, max_epochs=4).fit(X, y)
     seen = {group["lr"] for group in model.net_.optimizer_.param_groups}
     assert seen == {FAST["learning_rate"]}
 
 
 def test_parts_of_a_step_are_measured_together(monkeypatch):
-    X, y = labelled(60)
+    X, y = labeled(60)
     options = {**ONE_STEP, "balance": "gradient"}
     calls = recorded(monkeypatch)
     classifier(**options).fit(X, y)
@@ -189,7 +189,7 @@ def test_parts_of_a_step_are_measured_together(monkeypatch):
 
 
 def test_noise_shakes_the_modalities_own_layers_alone():
-    X, y = labelled(60)
+    X, y = labeled(60)
     options = {**ONE_STEP, "balance": "gradient"}
     calm = weights_of(classifier(**options).fit(X, y))
     shaken = weights_of(classifier(**options, balance_params={"noise": 1.0}).fit(X, y))
@@ -206,7 +206,7 @@ class Detached(Total):
 
 
 def trained_below(**options):
-    X, y = labelled(60)
+    X, y = labeled(60)
     X = X[["size", "photo"]]
     torch.manual_seed(0)
     encoder = ModuleEncoder(nn.Linear(1, 3), trainable=True)
@@ -248,7 +248,7 @@ def test_an_encoder_is_held_back_with_its_modality(monkeypatch):
 @BOTH
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
 def test_every_strategy_is_balanced(strategy, balance):
-    X, y = labelled(80, missing=0.3)
+    X, y = labeled(80, missing=0.3)
     model = classifier(strategy=strategy, balance=balance, max_epochs=2).fit(X, y)
     assert np.isfinite(model.predict_proba(X)).all()
     for parameter in model.module_.balance.parameters():
@@ -297,7 +297,7 @@ def test_weights_of_tasks_learn_nothing_from_the_heads():
 
 @BOTH
 def test_rows_of_weight_zero_have_no_influence(balance):
-    X, y = labelled(100)
+    X, y = labeled(100)
     weight = np.where(np.arange(100) % 4 == 0, 0.0, 1.0)
     wrong = np.where(weight == 0, np.where(y == "no", "yes", "no"), y)
     one = classifier(balance=balance).fit(X, y, sample_weight=weight)
@@ -307,7 +307,7 @@ def test_rows_of_weight_zero_have_no_influence(balance):
 
 @BOTH
 def test_pickle_partial_fit_and_warm_start(balance):
-    X, y = labelled(60)
+    X, y = labeled(60)
     model = classifier(balance=balance).partial_fit(X, y)
     heads = model.module_.balance
     again = pickle.loads(pickle.dumps(model))
@@ -324,14 +324,14 @@ def test_pickle_partial_fit_and_warm_start(balance):
 
 
 def test_a_search_over_it():
-    X, y = labelled(80)
+    X, y = labeled(80)
     search = GridSearchCV(classifier(max_epochs=1), {"balance": [None, *MODES]}, cv=2)
     assert len(search.fit(X, y).cv_results_["mean_test_score"]) == 3
 
 
 @BOTH
 def test_a_single_modality_has_nothing_to_wait_for(balance):
-    X, y = labelled(60)
+    X, y = labeled(60)
     model = JointFusionClassifier(
         TRIPLES[:1], **with_trainer(**FAST, max_epochs=2, balance=balance)
     )
@@ -347,7 +347,7 @@ class Telling(Total):
 
 @BOTH
 def test_strategies_of_the_users(balance):
-    X, y = labelled(60)
+    X, y = labeled(60)
     message = f"balance='{balance}' finds nothing to balance, .* strategy Total names no layers"
     with pytest.raises(ValueError, match=message):
         classifier(strategy=Total, balance=balance).fit(X, y)
@@ -377,7 +377,7 @@ def test_strategies_of_the_users(balance):
     ],
 )
 def test_refused(options, message):
-    X, y = labelled(40)
+    X, y = labeled(40)
     with pytest.raises(ValueError, match=message):
         classifier(**options).fit(X, y)
 

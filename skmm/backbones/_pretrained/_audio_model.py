@@ -1,4 +1,4 @@
-"""Sounds through any pretrained model of sound: one vector a frame and one a sound."""
+"""Audio clips through any pretrained model of audio: one vector a frame and one an audio clip."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,19 +22,19 @@ from skmm.backbones._pretrained._transformers import (
 from skmm.backbones._spectrogram import beside_deviation, frame_mask, pad_frames
 from skmm.exceptions import CheckpointError
 
-__all__ = ["PretrainedSound", "SoundRecipe", "resolved_pooling"]
+__all__ = ["PretrainedAudio", "AudioRecipe", "resolved_pooling"]
 
 _POOLINGS = ("mean", "max", "statistics")
 _FBANK_RATE = 100  # frames a second of the spectrogram of AST
 _FBANK_LENGTH = 0.025  # seconds that a frame of it looks at
 
-_TRIAL = (4_000, 3_000)  # samples of two sounds
+_TRIAL = (4_000, 3_000)  # samples of two audio clips
 
 Heard = tuple[Tensor, Tensor, Tensor | None]  # tokens, mask, the model's own summary
 
 
-class PretrainedSound(FrozenBackbone):
-    """A pretrained model of sound with its preprocessing and a way to pool.
+class PretrainedAudio(FrozenBackbone):
+    """A pretrained model of audio with its preprocessing and a way to pool.
 
     The weights may be shared with other instances, so they stay frozen, in eval mode and where
     they are.
@@ -44,17 +44,17 @@ class PretrainedSound(FrozenBackbone):
     tower : Module
         The model.
     prepare : callable
-        Its preprocessing: a sequence of sounds to tensors.
+        Its preprocessing: a sequence of audio clips to tensors.
     hear : callable
         From ``tower`` and those tensors to tokens, their mask, and the model's own summary if
         it has one.
     n_leading : int, default=0
-        How many tokens stand for the whole sound, in front of the others.
+        How many tokens stand for the whole audio, in front of the others.
     frames_of : callable or None, default=None
         For a model that is told which frames there are: from the tower to the part that goes on
-        from frames, a module that takes ``heard``, BoolTensor of shape (n_sounds, n_frames).
+        from frames, a module that takes ``heard``, BoolTensor of shape (n_audio_clips, n_frames).
     pooling : {"mean", "max", "statistics", "pooler"}
-        How the tokens of a sound become one vector; "pooler" is the model's own summary.
+        How the tokens of an audio clip become one vector; "pooler" is the model's own summary.
     normalize : bool
         Whether that vector gets length 1.
     width : int
@@ -80,7 +80,7 @@ class PretrainedSound(FrozenBackbone):
         self.frames_of = frames_of
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Turn sounds into what the model was trained on."""
+        """Turn audio clips into what the model was trained on."""
         return self.prepare(cells)
 
     def forward(self, **tensors: Tensor) -> Encoded:
@@ -88,7 +88,7 @@ class PretrainedSound(FrozenBackbone):
 
         Parameters
         ----------
-        **tensors : Tensor of shape (n_sounds, ...)
+        **tensors : Tensor of shape (n_audio_clips, ...)
             What ``collate`` gave.
 
         Returns
@@ -113,12 +113,12 @@ class PretrainedSound(FrozenBackbone):
         return tokens, mask, summary
 
     def trial(self) -> list[np.ndarray]:
-        """Give two sounds of noise."""
+        """Give two audio clips of noise."""
         rng = np.random.default_rng(0)
         return [(0.1 * rng.standard_normal(n)).astype(np.float32) for n in _TRIAL]
 
     def below(self, **tensors: Tensor) -> list[np.ndarray]:
-        """Give the tokens of each sound, with 1 behind those that hear it and 0 behind others.
+        """Give the tokens of each audio clip, with 1 behind those that hear it and 0 behind others.
 
         Where the model is told which frames there are, the others are left out.
         """
@@ -137,11 +137,11 @@ class PretrainedSound(FrozenBackbone):
         return tower, blank
 
     def above(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> dict[str, Tensor]:
-        """Stack tokens, with zeros behind the shorter sounds."""
+        """Stack tokens, with zeros behind the shorter audio clips."""
         return {"hidden": pad_frames([torch.from_numpy(np.array(a)) for a in arrays])["frames"]}
 
     def trimmed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Cut off what stands behind the longest sound, where the model would not look at it."""
+        """Cut off what stands behind the longest audio, where the model would not look at it."""
         if self.frames_of is None:
             return tensors
         if "hidden" in tensors:
@@ -151,7 +151,7 @@ class PretrainedSound(FrozenBackbone):
         return {"input_values": values[:, : int(lengths.max())], "lengths": lengths}
 
 
-class SoundRecipe:
+class AudioRecipe:
     """All of an audio checkpoint but its weights: config, preprocessing, the way to pool.
 
     Parameters
@@ -195,7 +195,7 @@ class SoundRecipe:
         pooling : {"auto", "mean", "max", "statistics", "pooler"}
             As the user gave it.
         normalize : "auto" or bool
-            As the user gave it; sounds are not normalised by themselves.
+            As the user gave it; audio clips are not normalized by themselves.
         max_length : float or None
             Seconds that go through the model at once; it may take less.
 
@@ -227,14 +227,14 @@ class SoundRecipe:
         del sample["lengths"]
         return try_out(tower, self.name, sample, self.width)
 
-    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedSound:
+    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedAudio:
         """Put a way to pool around the weights."""
         options = {key: settings[key] for key in ("pooling", "normalize", "width")}
         if self._is_raw():
             options["frames_of"] = _Frames
         elif self.kind == "audio-spectrogram-transformer":
             options["n_leading"] = 2
-        return PretrainedSound(tower, self._prepare, self._hear, **options)
+        return PretrainedAudio(tower, self._prepare, self._hear, **options)
 
     def _limit(self) -> float | None:
         """Seconds that the model takes at most."""
@@ -255,7 +255,9 @@ class SoundRecipe:
             prepared = [
                 self.extractor(cell, sampling_rate=self.rate, return_tensors="pt") for cell in cells
             ]
-            if state is not None:  # that of CLAP draws numbers, for sounds longer than a window
+            if (
+                state is not None
+            ):  # that of CLAP draws numbers, for audio clips longer than a window
                 np.random.set_state(state)
                 for part in prepared:
                     part["is_longer"] = torch.zeros(1, 1, dtype=torch.bool)
@@ -278,9 +280,9 @@ class SoundRecipe:
         if self.kind == "whisper":
             a_token = 2 * self.extractor.hop_length  # samples
             return tokens, frame_mask(-(-lengths // a_token), tokens.shape[1]), summary
-        if self.kind == "clap":  # a short sound is repeated, so every patch hears it
+        if self.kind == "clap":  # a short audio is repeated, so every patch hears it
             return tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool), summary
-        # Behind two that stand for the whole sound.
+        # Behind two that stand for the whole audio.
         patches = self._patches_that_hear(lengths, tokens.shape[1] - 2)
         return tokens, nn.functional.pad(patches, (2, 0), value=True), summary
 
@@ -290,7 +292,7 @@ class SoundRecipe:
         return hasattr(self.config, "conv_kernel")
 
     def _least_samples(self) -> int:
-        """Samples that give one token, so that the shortest sound has one."""
+        """Samples that give one token, so that the shortest audio has one."""
         if not self._is_raw():
             return math.ceil(_FBANK_LENGTH * self.rate)
         n = 1
@@ -310,7 +312,7 @@ class SoundRecipe:
             mask = frame_mask(lengths, values.shape[1]).long()
             tokens: Tensor = tower(input_values=values, attention_mask=mask)[0]
             return tokens
-        # Their first layer normalises over time, padding included: each length goes by itself.
+        # Their first layer normalizes over time, padding included: each length goes by itself.
         tokens = values.new_zeros(len(values), int(self._n_tokens(lengths).max()), self.width)
         for length in sorted(set(lengths.tolist())):
             rows = lengths == length
@@ -356,7 +358,7 @@ class _Frames(nn.Module):
 
         Parameters
         ----------
-        heard : BoolTensor of shape (n_sounds, n_frames)
+        heard : BoolTensor of shape (n_audio_clips, n_frames)
             Which frames there are.
         """
         blank = torch.zeros(*heard.shape, self.width, device=heard.device)
@@ -364,7 +366,7 @@ class _Frames(nn.Module):
 
 
 def resolved_pooling(pooling: str, name: str, has_pooler: bool) -> str:
-    """Resolve ``"auto"``, and refuse what a model of sound does not have."""
+    """Resolve ``"auto"``, and refuse what a model of audio does not have."""
     if pooling == "auto":
         return "pooler" if has_pooler else "mean"
     allowed = (*_POOLINGS, "pooler") if has_pooler else _POOLINGS

@@ -57,7 +57,7 @@ class FrozenBackbone(Backbone):
         return super().train(False)
 
     def pooled(self, tokens: Tensor, mask: Tensor, summary: Tensor | None) -> Tensor:
-        """Summarise the tokens of each cell, at whatever length.
+        """Summarize the tokens of each cell, at whatever length.
 
         Parameters
         ----------

@@ -76,9 +76,9 @@ class CaptionerInputs:
     kind : str
         Type of the model.
     rate : int or None
-        Samples a second of the sounds that it takes.
+        Samples a second of the audio clips that it takes.
     longest : float or None
-        Seconds of sound that it hears.
+        Seconds of audio that it hears.
     """
 
     def __init__(self, folder: Path, name: str, config: Config, modality: str):
@@ -124,7 +124,7 @@ class CaptionerInputs:
         Parameters
         ----------
         cells : sequence of ndarray
-            Pictures of shape (height, width, 3), uint8, or sounds of shape (n_samples,).
+            Images of shape (height, width, 3), uint8, or audio clips of shape (n_samples,).
         prompts : sequence of str
             One for each, of equally many tokens; "" for none.
 
@@ -395,7 +395,7 @@ class Captioner:
         return torch.cat([before.reshape(len(begun), -1), *columns], dim=1)
 
     def _languages(self, settings: _Generation, tensors: dict[str, Tensor]) -> Tensor:
-        """Id of each sound's language: the checkpoint's, else what the model hears."""
+        """Id of each audio clip's language: the checkpoint's, else what the model hears."""
         language = getattr(settings, "language", None)
         if language is None:
             features = tensors["input_features"]

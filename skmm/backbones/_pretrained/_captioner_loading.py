@@ -39,7 +39,7 @@ __all__ = ["Captioner", "load_captioner", "resolve_captioner", "captioner_count"
 # Of the models of speech, those whose input and whose beginning of a text are understood here.
 _SPEECH = {"whisper"}
 _WANTED = {
-    "image": "a model from pictures to texts, such as BLIP, GIT or a vision-encoder-decoder",
+    "image": "a model from images to texts, such as BLIP, GIT or a vision-encoder-decoder",
     "audio": "a model from speech to texts: Whisper",
 }
 # One is large, and two are compared one after the other.

@@ -184,8 +184,8 @@ def resolve_checkpoint(
         ``"efficientnet-lite0"``, ``"whisper-tiny.en"``, ``"ge2e"``), or the name of a repository
         of the Hugging Face hub.
     modality : {"text", "image", "video"}
-        What the weights must be able to read. A video is made of pictures, so a model of
-        pictures is taken for it too.
+        What the weights must be able to read. A video is made of images, so a model of
+        images is taken for it too.
     needed_by : str
         Class that asks, for messages.
 
@@ -228,7 +228,7 @@ def resolve_checkpoint(
         assert package is not None
         kind, readable = family, frozenset({package.modality})
     if not readable & ({"image", "video"} if modality == "video" else {modality}):
-        reads = " and ".join(sorted(readable)) or "neither texts nor single pictures"
+        reads = " and ".join(sorted(readable)) or "neither texts nor single images"
         raise CheckpointError(
             f"{asked} is a {kind!r} model, which encodes {reads}, not {modality}."
             f" Give {needed_by} {'an' if modality[0] in 'ai' else 'a'} {modality} model."

@@ -157,7 +157,7 @@ def _snapshot(repository: str, *, local: bool) -> Path:
 
 
 def _check_pipeline(folder: Path, asked: str) -> None:
-    """Refuse a folder that is no whole pipeline from texts to pictures, in safetensors."""
+    """Refuse a folder that is no whole pipeline from texts to images, in safetensors."""
     index = read_index(folder)
     kind = index.get("_class_name")
     if not index or kind is None:

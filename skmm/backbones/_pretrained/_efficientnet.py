@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, a small network for pictures with weights learned on ImageNet."""
+"""EfficientNet-Lite0, a small network for images with weights learned on ImageNet."""
 
 import math
 import os
@@ -13,8 +13,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from skmm.backbones._base import Backbone, Encoded
-from skmm.backbones._image_cnn import stack_pictures
-from skmm.backbones._pretrained._image_model import PretrainedPicture
+from skmm.backbones._image_cnn import stack_images
+from skmm.backbones._pretrained._image_model import PretrainedImage
 from skmm.exceptions import CheckpointError
 
 __all__ = ["EfficientNetLite0", "LiteRecipe", "load_weights"]
@@ -32,26 +32,26 @@ _STAGES = (
 _STEM_CHANNELS = 32
 _HEAD_CHANNELS = 1280
 _N_CLASSES = 1000
-_CPU_BATCH = 4  # pictures
+_CPU_BATCH = 4  # images
 
 
 class EfficientNetLite0(Backbone):
     """EfficientNet-Lite0 [1]_, to be used with the weights it was published with.
 
     An EfficientNet-B0 [2]_ without squeeze-and-excitation and with ReLU6: 4.7 million
-    weights, 75.1 % of ImageNet right, about 0.4 billion multiplications a picture. Names of
+    weights, 75.1 % of ImageNet right, about 0.4 billion multiplications an image. Names of
     the weights are those of the published PyTorch checkpoint, which ``load_weights`` reads.
-    Batch normalisation always uses the statistics of the checkpoint, in training too, so a
-    picture's features never depend on its batch.
+    Batch normalization always uses the statistics of the checkpoint, in training too, so a
+    image's features never depend on its batch.
 
     Parameters
     ----------
     image_size : int, default=224
-        Side in pixels to which pictures are resized; the weights were learned at 224.
+        Side in pixels to which images are resized; the weights were learned at 224.
     crop : float or None, default=None
-        Side of the central square that is encoded, as a share of the picture's shorter side,
-        in (0, 1]. None encodes the whole picture and changes its proportions: what
-        a picture shows at its border is content, not framing, in catalogues, scans and signs.
+        Side of the central square that is encoded, as a share of the image's shorter side,
+        in (0, 1]. None encodes the whole image and changes its proportions: what
+        an image shows at its border is content, not framing, in catalogs, scans and signs.
         0.875 is how ImageNet photographs were cropped when the published accuracy was measured.
 
     Attributes
@@ -71,8 +71,8 @@ class EfficientNetLite0(Backbone):
     >>> import numpy as np
     >>> from skmm.backbones import EfficientNetLite0
     >>> model = EfficientNetLite0(image_size=64).eval()
-    >>> pictures = [np.zeros((48, 60, 3), dtype=np.uint8)]
-    >>> encoded = model(**model.collate(pictures))
+    >>> images = [np.zeros((48, 60, 3), dtype=np.uint8)]
+    >>> encoded = model(**model.collate(images))
     >>> encoded.tokens.shape, encoded.pooled.shape
     (torch.Size([1, 4, 1280]), torch.Size([1, 1280]))
     """
@@ -94,26 +94,26 @@ class EfficientNetLite0(Backbone):
         self._fc = nn.Linear(_HEAD_CHANNELS, _N_CLASSES)
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Resize pictures.
+        """Resize images.
 
         Parameters
         ----------
         cells : sequence of ndarray of shape (height, width, 3), uint8
-            Pictures of any size.
+            Images of any size.
 
         Returns
         -------
         tensors : dict of str to Tensor
-            ``pictures``, uint8 of shape (n_cells, 3, image_size, image_size).
+            ``images``, uint8 of shape (n_cells, 3, image_size, image_size).
         """
-        return {"pictures": stack_pictures(cells, self.image_size, crop=self.crop)}
+        return {"images": stack_images(cells, self.image_size, crop=self.crop)}
 
-    def forward(self, *, pictures: Tensor) -> Encoded:
-        """Encode pictures.
+    def forward(self, *, images: Tensor) -> Encoded:
+        """Encode images.
 
         Parameters
         ----------
-        pictures : Tensor of shape (n_cells, 3, height, width)
+        images : Tensor of shape (n_cells, 3, height, width)
             Pixels from 0 to 255, uint8 or float, of any size.
 
         Returns
@@ -121,12 +121,12 @@ class EfficientNetLite0(Backbone):
         encoded : Encoded
             A token for every cell of the grid, none of them masked.
         """
-        if pictures.device.type == "cpu" and not torch.is_grad_enabled():
-            # The activations of a few pictures stay in the processor's cache: measured, a
-            # picture takes less than half the time that it takes in a batch of 32.
-            x = torch.cat([self._grid(part) for part in torch.split(pictures, _CPU_BATCH)])
+        if images.device.type == "cpu" and not torch.is_grad_enabled():
+            # The activations of a few image stay in the processor's cache: measured, a
+            # image takes less than half the time that it takes in a batch of 32.
+            x = torch.cat([self._grid(part) for part in torch.split(images, _CPU_BATCH)])
         else:
-            x = self._grid(pictures)
+            x = self._grid(images)
         tokens = x.flatten(start_dim=2).transpose(1, 2)  # (n_cells, n_tokens, 1280)
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return Encoded(tokens, mask, tokens.mean(dim=1))
@@ -147,9 +147,9 @@ class EfficientNetLite0(Backbone):
         scores: Tensor = self._fc(pooled)
         return scores
 
-    def _grid(self, pictures: Tensor) -> Tensor:
+    def _grid(self, images: Tensor) -> Tensor:
         """Give the last feature map, (n_cells, 1280, height / 32, width / 32)."""
-        x = (pictures.to(self._conv_stem.weight.dtype) - 127.0) / 128.0
+        x = (images.to(self._conv_stem.weight.dtype) - 127.0) / 128.0
         x = x.contiguous(memory_format=torch.channels_last)  # a third faster on CPUs
         x = F.relu6(self._conv_stem.normed(x, self._bn0))
         for block in self._blocks:
@@ -158,7 +158,7 @@ class EfficientNetLite0(Backbone):
 
 
 class _NormedConv2d(nn.Conv2d):
-    """Convolution with the batch normalisation that follows folded into its weights.
+    """Convolution with the batch normalization that follows folded into its weights.
 
     Padded as TensorFlow does it: what is odd of the padding goes last. The weights were learned
     so; symmetric padding would shift every stride by half a pixel.
@@ -170,7 +170,7 @@ class _NormedConv2d(nn.Conv2d):
         super().__init__(n_in, n_out, kernel_size, stride=stride, groups=groups, bias=False)
 
     def normed(self, x: Tensor, norm: "_FixedNorm") -> Tensor:
-        """Convolve and normalise."""
+        """Convolve and normalize."""
         scale, shift = norm.scale_and_shift()
         weight = self.weight * scale[:, None, None, None]
         kernel, stride = self.kernel_size[0], self.stride[0]
@@ -184,7 +184,7 @@ class _NormedConv2d(nn.Conv2d):
 
 
 class _FixedNorm(nn.Module):
-    """Batch normalisation by the statistics of the checkpoint, never by those of a batch."""
+    """Batch normalization by the statistics of the checkpoint, never by those of a batch."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -198,7 +198,7 @@ class _FixedNorm(nn.Module):
         self.register_buffer("num_batches_tracked", torch.tensor(0))  # a name of the checkpoint
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """Give what the normalisation multiplies by and adds, (n_channels,) each."""
+        """Give what the normalization multiplies by and adds, (n_channels,) each."""
         scale = self.weight * torch.rsqrt(self.running_var + 1e-3)
         return scale, self.bias - self.running_mean * scale
 
@@ -258,14 +258,14 @@ class LiteRecipe:
     def __init__(self, file: Path, name: str):
         self.file = file
         self.name = name
-        with torch.device("meta"):  # without weights: it prepares pictures, and knows its width
+        with torch.device("meta"):  # without weights: it prepares images, and knows its width
             self.model = EfficientNetLite0()
         self.width = self.model.width
 
     def settings(
         self, pooling: str, normalize: bool | str, max_length: float | None
     ) -> dict[str, Any]:
-        """Resolve every ``"auto"``; see ``PictureRecipe.settings``."""
+        """Resolve every ``"auto"``; see ``ImageRecipe.settings``."""
         if pooling not in ("auto", "mean", "max", "pooler"):
             raise ValueError(
                 f"pooling={pooling!r} does not suit {self.name!r}, a convolutional network."
@@ -289,10 +289,10 @@ class LiteRecipe:
         load_weights(model, self.file)
         return _LiteTower(model.requires_grad_(False)).to(device, dtype).eval()
 
-    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedPicture:
+    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedImage:
         """Put a way to pool around the weights."""
         options = {key: settings[key] for key in ("pooling", "normalize", "width")}
-        return PretrainedPicture(tower, self.model.collate, **options)
+        return PretrainedImage(tower, self.model.collate, **options)
 
     def sample(self) -> dict[str, Tensor]:
         """Give the smallest input, to see what the model makes of it."""
@@ -303,16 +303,16 @@ class _LiteTower(nn.Module):
     """The network, with the output that a tower gives."""
 
     has_pooler = True
-    # The smallest input: it takes pictures of any size.
-    blank: ClassVar[dict[str, Tensor]] = {"pictures": torch.zeros(1, 3, 32, 32)}
+    # The smallest input: it takes images of any size.
+    blank: ClassVar[dict[str, Tensor]] = {"images": torch.zeros(1, 3, 32, 32)}
 
     def __init__(self, model: EfficientNetLite0):
         super().__init__()
         self.model = model
         self.stages = model.stages
 
-    def forward(self, *, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        encoded = self.model(pictures=pictures)
+    def forward(self, *, images: Tensor) -> tuple[Tensor, Tensor]:
+        encoded = self.model(images=images)
         return encoded.tokens, encoded.pooled
 
 

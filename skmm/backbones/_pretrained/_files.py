@@ -43,7 +43,7 @@ _IGNORED_SUFFIXES = {
     *(".csv", ".gif", ".jpeg", ".jpg", ".log", ".pdf", ".png"),
 }
 _IGNORED_NAMES = re.compile(
-    r"\..*|(readme|license|licence|notice|consolidated).*|data_config\.json|trainer_state\.json"
+    r"\..*|(readme|license|license|notice|consolidated).*|data_config\.json|trainer_state\.json"
     r"|(all|eval|train)_results\.json",
     re.IGNORECASE,
 )

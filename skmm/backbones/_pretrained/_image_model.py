@@ -1,4 +1,4 @@
-"""Pictures through any pretrained vision model: one vector a patch and one a picture."""
+"""Images through any pretrained vision model: one vector a patch and one an image."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,9 +23,9 @@ from skmm.backbones._pretrained._transformers import (
 )
 from skmm.exceptions import CheckpointError
 
-__all__ = ["PictureRecipe", "PretrainedPicture"]
+__all__ = ["ImageRecipe", "PretrainedImage"]
 
-# Their first token was trained to stand for the whole picture, and is what they publish.
+# Their first token was trained to stand for the whole image, and is what they publish.
 _CLS_PUBLISHED = {
     "deit",
     "dinov2",
@@ -39,7 +39,7 @@ _CLS_PRESENT = {"beit", "clip", "clip_vision_model", "data2vec-vision", "dpt"}
 _POOLINGS = ("mean", "max", "cls", "pooler")
 
 
-class PretrainedPicture(FrozenBackbone):
+class PretrainedImage(FrozenBackbone):
     """A pretrained vision model with its preprocessing and a way to pool.
 
     The weights may be shared with other instances, so they stay frozen, in eval mode and where
@@ -50,15 +50,15 @@ class PretrainedPicture(FrozenBackbone):
     tower : Module
         The model: tensors to tokens and a pooled vector, as ``Tower`` does it.
     prepare : callable
-        Its preprocessing: a sequence of pictures to the tensors that ``tower`` takes.
+        Its preprocessing: a sequence of images to the tensors that ``tower`` takes.
     pooling : {"mean", "max", "cls", "pooler"}
-        How the tokens of a picture become one vector.
+        How the tokens of an image become one vector.
     normalize : bool
         Whether that vector gets length 1.
     width : int
         Length of the vectors.
     separable : bool, default=True
-        Whether pictures may be prepared one by one: not if they are padded to the largest.
+        Whether images may be prepared one by one: not if they are padded to the largest.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class PretrainedPicture(FrozenBackbone):
         self.prepare = prepare
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Resize, crop and scale pictures as the model was trained on them."""
+        """Resize, crop and scale images as the model was trained on them."""
         return self.prepare(cells)
 
     def forward(self, **tensors: Tensor) -> Encoded:
@@ -84,7 +84,7 @@ class PretrainedPicture(FrozenBackbone):
 
         Parameters
         ----------
-        **tensors : Tensor of shape (n_pictures, ...)
+        **tensors : Tensor of shape (n_images, ...)
             What ``collate`` gave.
 
         Returns
@@ -98,11 +98,11 @@ class PretrainedPicture(FrozenBackbone):
         return Encoded(tokens, mask, self.scaled(self.pooled(tokens, mask, summary)))
 
     def trial(self) -> list[Any]:
-        """Give two pictures of noise."""
+        """Give two images of noise."""
         return list(np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3)).astype(np.uint8))
 
 
-class PictureRecipe:
+class ImageRecipe:
     """All of a vision checkpoint but its weights: config, preprocessing, the way to pool.
 
     Parameters
@@ -113,7 +113,7 @@ class PictureRecipe:
         Its name, for messages.
     """
 
-    backbone_class: ClassVar[type[PretrainedPicture]] = PretrainedPicture
+    backbone_class: ClassVar[type[PretrainedImage]] = PretrainedImage
 
     def __init__(self, folder: Path, name: str):
         self.name = name
@@ -150,9 +150,9 @@ class PictureRecipe:
         pooling : {"auto", "mean", "max", "cls", "pooler"}
             As the user gave it.
         normalize : "auto" or bool
-            As the user gave it; pictures are not normalised by themselves.
+            As the user gave it; images are not normalized by themselves.
         max_length : None
-            Means nothing for pictures.
+            Means nothing for images.
 
         Returns
         -------
@@ -173,7 +173,7 @@ class PictureRecipe:
         tower = load_tower(self.folder, self.name, self.config, "image", device, dtype)
         return try_out(tower, self.name, self.sample(), self.width)
 
-    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedPicture:
+    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedImage:
         """Put a way to pool around the weights."""
         if settings["pooling"] == "pooler" and not getattr(tower, "has_pooler", False):
             raise CheckpointError(
@@ -185,7 +185,7 @@ class PictureRecipe:
         return self.backbone_class(tower, self._prepare, separable=not padded, **options)
 
     def _image_size(self) -> int | None:
-        """Side in pixels to which pictures are brought; None if they keep their size."""
+        """Side in pixels to which images are brought; None if they keep their size."""
         if not getattr(self.processor, "do_resize", True):
             return None
         sides = [side for side in dict(self.processor.size or {}).values() if side]
@@ -200,11 +200,11 @@ class PictureRecipe:
         with reading(self.name, "image processor"):
             return self._prepare([np.zeros((32, 32, 3), np.uint8)])
 
-    def _prepare(self, pictures: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        # The layout is said outright, since a picture of 3 rows would be guessed to have its
+    def _prepare(self, images: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        # The layout is said outright, since an image of 3 rows would be guessed to have its
         # channels first.
         batch = self.processor(
-            images=list(pictures),
+            images=list(images),
             input_data_format="channels_last",
             return_tensors="pt",
         )

@@ -16,11 +16,11 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import torch
 from torch import nn
 
-from skmm.backbones._pretrained._audio_model import SoundRecipe
+from skmm.backbones._pretrained._audio_model import AudioRecipe
 from skmm.backbones._pretrained._base import FrozenBackbone
 from skmm.backbones._pretrained._checkpoint import Checkpoint
 from skmm.backbones._pretrained._efficientnet import LiteRecipe
-from skmm.backbones._pretrained._image_model import PictureRecipe
+from skmm.backbones._pretrained._image_model import ImageRecipe
 from skmm.backbones._pretrained._speech import VoiceRecipe, WhisperRecipe
 from skmm.backbones._pretrained._text_model import TextRecipe
 from skmm.backbones._pretrained._transformers import is_video_model, read_config
@@ -95,7 +95,7 @@ _RECIPES: Shelf[Recipe] = Shelf(16)
 # A handful: models are large, and who compares more of them does so one after another.
 _TOWERS: Shelf[nn.Module] = Shelf(4)
 _COMPILED: Shelf[nn.Module] = Shelf(4)
-_PACKAGED_SOUND: dict[str, Callable[[Path, str], Recipe]] = {
+_PACKAGED_AUDIO: dict[str, Callable[[Path, str], Recipe]] = {
     "ge2e": VoiceRecipe,
     "whisper-tiny.en": WhisperRecipe,
 }
@@ -126,7 +126,7 @@ def describe(
     normalize : "auto" or bool, default="auto"
         Whether that vector gets length 1.
     max_length : int, float or None, default=None
-        Tokens after which a text is cut, or seconds of sound that go through the model at once;
+        Tokens after which a text is cut, or seconds of audio that go through the model at once;
         None for the model's own limit.
 
     Returns
@@ -166,7 +166,7 @@ def load_backbone(
     normalize : "auto" or bool, default="auto"
         Whether that vector gets length 1.
     max_length : int, float or None, default=None
-        Tokens after which a text is cut, or seconds of sound that go through the model at once;
+        Tokens after which a text is cut, or seconds of audio that go through the model at once;
         None for the model's own limit.
     device : torch.device
         Where the weights are; they are shared, so never move the backbone.
@@ -212,16 +212,16 @@ def _recipe(checkpoint: Checkpoint, modality: str) -> Recipe:
         checkpoint.verify()
         if checkpoint.family == "efficientnet-lite0":
             recipe: Recipe = LiteRecipe(checkpoint.path, checkpoint.name)
-        elif checkpoint.family in _PACKAGED_SOUND:
-            recipe = _PACKAGED_SOUND[checkpoint.family](checkpoint.path, checkpoint.name)
+        elif checkpoint.family in _PACKAGED_AUDIO:
+            recipe = _PACKAGED_AUDIO[checkpoint.family](checkpoint.path, checkpoint.name)
         elif modality == "audio":
-            recipe = SoundRecipe(checkpoint.path, checkpoint.name)
+            recipe = AudioRecipe(checkpoint.path, checkpoint.name)
         elif modality == "text":
             recipe = TextRecipe(checkpoint.path, checkpoint.name)
         elif modality == "video" and _is_of_clips(checkpoint):
             recipe = VideoRecipe(checkpoint.path, checkpoint.name)
         else:
-            recipe = PictureRecipe(checkpoint.path, checkpoint.name)
+            recipe = ImageRecipe(checkpoint.path, checkpoint.name)
         checkpoint.verify()
         return recipe
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skmm.backbones._pretrained._audio_model import Heard, PretrainedSound, resolved_pooling
+from skmm.backbones._pretrained._audio_model import Heard, PretrainedAudio, resolved_pooling
 from skmm.backbones._spectrogram import frame_mask, log_mel, mel_spectrogram
 
 __all__ = [
@@ -37,7 +37,7 @@ _VOICE_MELS = 40
 _VOICE_WIDTH = 256
 _PART = 160  # frames that the network hears at once
 _STEP = 77  # frames from one part to the next: 1.3 parts a second
-_LEAST_SHARE = 0.75  # of the last part that has to be sound
+_LEAST_SHARE = 0.75  # of the last part that has to be audio
 _TARGET_LEVEL = -30.0  # dB below full scale; what is louder stays as it is
 
 
@@ -63,9 +63,9 @@ class WhisperRecipe:
     def settings(
         self, pooling: str, normalize: bool | str, max_length: float | None
     ) -> dict[str, Any]:
-        """Resolve every ``"auto"``; see ``SoundRecipe.settings``.
+        """Resolve every ``"auto"``; see ``AudioRecipe.settings``.
 
-        A sound is padded to ``max_length`` seconds, if these are fewer than the 30 to which the
+        An audio clip is padded to ``max_length`` seconds, if these are fewer than the 30 to which the
         model was trained.
         """
         pooling = resolved_pooling(pooling, self.name, has_pooler=False)
@@ -89,20 +89,20 @@ class WhisperRecipe:
         }
         return _Ear(_filled(WhisperEncoder, state, device, dtype)).eval()
 
-    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedSound:
+    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedAudio:
         """Put a way to pool around the weights."""
         prepare = partial(whisper_input, seconds=settings["window"])
         options = {key: settings[key] for key in ("pooling", "normalize", "width")}
-        return PretrainedSound(tower, prepare, _hear_whisper, **options)
+        return PretrainedAudio(tower, prepare, _hear_whisper, **options)
 
 
 def whisper_input(cells: Sequence[np.ndarray], *, seconds: float = 30.0) -> dict[str, Tensor]:
-    """Turn sounds into what Whisper was trained on.
+    """Turn audio clips into what Whisper was trained on.
 
     Parameters
     ----------
     cells : sequence of ndarray of shape (n_samples,), float32
-        Sounds at 16 kHz, no longer than ``seconds``.
+        Audio clips at 16 kHz, no longer than ``seconds``.
     seconds : float, default=30.0
         Length to which they are padded with silence.
 
@@ -116,7 +116,7 @@ def whisper_input(cells: Sequence[np.ndarray], *, seconds: float = 30.0) -> dict
     padded = torch.zeros(len(cells), n_samples)
     for row, cell in zip(padded, cells, strict=True):
         row[: len(cell)] = torch.from_numpy(cell)
-    # One by one: a batch of long sounds would need some hundred megabytes at once.
+    # One by one: a batch of long audio clips would need some hundred megabytes at once.
     powers = (
         mel_spectrogram(row, n_mels=_WHISPER_MELS, hop=_HOP, pad_mode="reflect") for row in padded
     )
@@ -189,12 +189,12 @@ class WhisperEncoder(nn.Module):
 
         Parameters
         ----------
-        mel : Tensor of shape (n_sounds, n_mels, n_frames)
+        mel : Tensor of shape (n_audio_clips, n_mels, n_frames)
             Log-mel frames, 100 a second; at most twice as many as there are positions.
 
         Returns
         -------
-        vectors : Tensor of shape (n_sounds, n_frames / 2, width)
+        vectors : Tensor of shape (n_audio_clips, n_frames / 2, width)
             One for every second frame.
         """
         x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
@@ -206,7 +206,7 @@ class WhisperEncoder(nn.Module):
 
 
 class _WhisperBlock(nn.Module):
-    """Attention and two dense layers, each normalised before and added after."""
+    """Attention and two dense layers, each normalized before and added after."""
 
     def __init__(self, width: int, n_heads: int):
         super().__init__()
@@ -259,13 +259,13 @@ class VoiceRecipe:
     def __init__(self, file: Path, name: str):
         self.file = file
         self.name = name
-        with torch.device("meta"):  # without weights: it prepares sounds
+        with torch.device("meta"):  # without weights: it prepares audio clips
             self.model = VoiceEncoder()
 
     def settings(
         self, pooling: str, normalize: bool | str, max_length: float | None
     ) -> dict[str, Any]:
-        """Resolve every ``"auto"``; see ``SoundRecipe.settings``."""
+        """Resolve every ``"auto"``; see ``AudioRecipe.settings``."""
         pooling = resolved_pooling(pooling, self.name, has_pooler=False)
         return {
             "pooling": pooling,
@@ -282,16 +282,16 @@ class VoiceRecipe:
         """Load the weights."""
         return _filled(VoiceEncoder, _tensors(self.file, "model_state"), device, dtype)
 
-    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedSound:
+    def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedAudio:
         """Put a way to pool around the weights."""
         options = {key: settings[key] for key in ("pooling", "normalize", "width")}
-        return PretrainedSound(tower, self.model.collate, _hear_voice, **options)
+        return PretrainedAudio(tower, self.model.collate, _hear_voice, **options)
 
 
 class VoiceEncoder(nn.Module):
     """Three recurrent layers over mel frames, trained to tell speakers apart [1]_.
 
-    A sound is cut into parts of 1.6 s that overlap by half; each gives a vector of length one.
+    An audio clip is cut into parts of 1.6 s that overlap by half; each gives a vector of length one.
     Names and shapes of the weights are those of the published checkpoint.
 
     References
@@ -311,17 +311,17 @@ class VoiceEncoder(nn.Module):
         self.similarity_bias = nn.Parameter(torch.zeros(1))
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Cut sounds into parts.
+        """Cut audio clips into parts.
 
         Parameters
         ----------
         cells : sequence of ndarray of shape (n_samples,), float32
-            Sounds at 16 kHz.
+            Audio clips at 16 kHz.
 
         Returns
         -------
         tensors : dict of str to Tensor
-            ``parts`` of shape (n_cells, n_parts, 160, 40), zero where a sound has fewer, and
+            ``parts`` of shape (n_cells, n_parts, 160, 40), zero where an audio clip has fewer, and
             ``n_parts`` of shape (n_cells,).
         """
         parts = [_parts(cell) for cell in cells]
@@ -354,7 +354,7 @@ class VoiceEncoder(nn.Module):
 
 
 def _parts(samples: np.ndarray) -> Tensor:
-    """Mel frames of the parts of a sound, (n_parts, 160, 40)."""
+    """Mel frames of the parts of an audio clip, (n_parts, 160, 40)."""
     loudness = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
     if loudness > 0:
         gain = 10 ** (_TARGET_LEVEL / 20) / loudness

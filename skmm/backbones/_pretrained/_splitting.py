@@ -56,7 +56,7 @@ def steadied(tower: _Model) -> _Model:
     """Switch off what some models do in training beside dropout, and give the model back.
 
     Leaving out whole blocks at random leaves out the one where a cut model is entered. Hiding
-    stretches of a sound draws from numpy's global generator, and fails on short ones.
+    stretches of an audio clip draws from numpy's global generator, and fails on short ones.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Open a folder in the format of transformers: quietly, without code from it, complete.
 
 Everything that has to be known about the library itself is in this file; the files for text and
-pictures build on ``Tower``, which makes every architecture look alike.
+images build on ``Tower``, which makes every architecture look alike.
 """
 
 import inspect
@@ -41,9 +41,9 @@ _NEEDED_BY = "A pretrained model"
 LOCAL = {"trust_remote_code": False, "local_files_only": True}
 # These apply the last layer norm to the pooled vector alone, so their tokens lack it.
 _LATE_NORM = {"altclip", "chinese_clip", "clip", "clipseg", "metaclip_2", "owlv2", "owlvit"}
-# Of the models that read sound, those whose input and masks are understood here.
-_RAW_SOUND = {"data2vec-audio", "hubert", "unispeech", "unispeech-sat", "wav2vec2", "wavlm"}
-_SOUND = {*_RAW_SOUND, "audio-spectrogram-transformer", "whisper"}
+# Of the models that read audio, those whose input and masks are understood here.
+_RAW_AUDIO = {"data2vec-audio", "hubert", "unispeech", "unispeech-sat", "wav2vec2", "wavlm"}
+_AUDIO = {*_RAW_AUDIO, "audio-spectrogram-transformer", "whisper"}
 # Missing weights that do no harm: the pooler is then not used, the other hides frames in training.
 _DISPENSABLE = {"pooler", "masked_spec_embed"}
 # The library's verbosity is global: who turns it down must be alone until it is back.
@@ -122,11 +122,11 @@ def modalities_of(config: Config, name: str) -> frozenset[str]:
     if is_dual(config, name):
         other = "image" if hasattr(model, "get_image_features") else "audio"
         return frozenset({"text", other})
-    if config.model_type in _SOUND:
+    if config.model_type in _AUDIO:
         return frozenset({"audio"})
     if model.main_input_name == "pixel_values":
         return frozenset({"video" if is_video_model(config) else "image"})
-    # A generator that reads pictures takes input_ids too, but is no encoder of texts.
+    # A generator that reads images takes input_ids too, but is no encoder of texts.
     others = any(hasattr(config, part) for part in ("vision_config", "audio_config"))
     if model.main_input_name == "input_ids" and not others:
         return frozenset({"text"})
@@ -134,12 +134,12 @@ def modalities_of(config: Config, name: str) -> frozenset[str]:
 
 
 def is_video_model(config: Config) -> bool:
-    """Whether a model of pictures takes several of them at once, as a clip."""
+    """Whether a model of images takes several of them at once, as a clip."""
     return hasattr(config, "num_frames")
 
 
 def is_dual(config: Config, name: str) -> bool:
-    """Whether texts and pictures, or texts and sounds, are encoded into one space."""
+    """Whether texts and images, or texts and audio clips, are encoded into one space."""
     model = _model_class(config, name)
     others = ("get_image_features", "get_audio_features")
     return hasattr(model, "get_text_features") and any(hasattr(model, other) for other in others)
@@ -268,7 +268,7 @@ def outline(config: Config, name: str, tensors: dict[str, Tensor]) -> tuple[int,
     name : str
         The checkpoint's name, for messages.
     tensors : dict of str to Tensor
-        What the model's processor made of one picture.
+        What the model's processor made of one image.
 
     Returns
     -------

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from skmm.backbones._pretrained._image_model import PictureRecipe, PretrainedPicture
+from skmm.backbones._pretrained._image_model import ImageRecipe, PretrainedImage
 from skmm.backbones._pretrained._transformers import reading
 
 __all__ = ["VideoRecipe"]
@@ -16,7 +16,7 @@ _CLS_PUBLISHED = {"timesformer", "vivit"}
 _POOLINGS = ("mean", "max", "cls")
 
 
-class PretrainedClip(PretrainedPicture):
+class PretrainedClip(PretrainedImage):
     """A pretrained video model, whose cells are iterables of frames."""
 
     def trial(self) -> list[list[np.ndarray]]:
@@ -25,7 +25,7 @@ class PretrainedClip(PretrainedPicture):
         return [list(clip) for clip in noise]
 
 
-class VideoRecipe(PictureRecipe):
+class VideoRecipe(ImageRecipe):
     """All of a video checkpoint but its weights: config, preprocessing, the way to pool.
 
     A cell is an iterable of frames, from which as many as the model takes are spread evenly; a
@@ -39,12 +39,12 @@ class VideoRecipe(PictureRecipe):
         Its name, for messages.
     """
 
-    backbone_class: ClassVar[type[PretrainedPicture]] = PretrainedClip
+    backbone_class: ClassVar[type[PretrainedImage]] = PretrainedClip
 
     def settings(
         self, pooling: str, normalize: bool | str, max_length: float | None
     ) -> dict[str, Any]:
-        """Resolve every ``"auto"``; see ``PictureRecipe.settings``."""
+        """Resolve every ``"auto"``; see ``ImageRecipe.settings``."""
         settings = super().settings(pooling, normalize, max_length)
         return {**settings, "n_frames": int(self.config.num_frames)}
 

@@ -69,12 +69,12 @@ def make_tuned(encoder: HasFineTuning, modality: str, device: torch.device) -> "
 
 
 def over_frames(engine: "TunedEngine", *, temporal_pooling: str, owner: str) -> "TunedEngine":
-    """Put an engine of pictures over the frames of videos.
+    """Put an engine of images over the frames of videos.
 
     Parameters
     ----------
     engine : TunedEngine
-        For pictures.
+        For images.
     temporal_pooling : {"mean", "max"}
         How the frames' vectors become one.
     owner : str
@@ -301,7 +301,7 @@ class TunedBackbone(Backbone):
         return bound[1]
 
     def train(self, mode: bool = True) -> Self:
-        """Switch dropout; batch normalisation keeps the checkpoint's statistics."""
+        """Switch dropout; batch normalization keeps the checkpoint's statistics."""
         super().train(mode)
         if self._bound is not None:
             _set_mode(self._bound[1], mode)
@@ -343,7 +343,7 @@ class TunedBackbone(Backbone):
     def unequal(self) -> ValueError:
         """Say that cells of unequal sizes cannot be put into one batch."""
         return ValueError(
-            f"{self.source.owner}: {str(self.source.model)!r} leaves pictures their size, so they"
+            f"{self.source.owner}: {str(self.source.model)!r} leaves images their size, so they"
             " cannot be stacked. Use fine_tune='frozen'."
         )
 
@@ -355,7 +355,7 @@ class TunedBackbone(Backbone):
         return Encoded(encoded.tokens, encoded.mask, encoded.pooled.float())
 
     def reconstruction_target(self, **tensors: torch.Tensor) -> torch.Tensor:
-        """Refuse: a pretrained model is trained towards something."""
+        """Refuse: a pretrained model is trained toward something."""
         raise ValueError(
             f"{self.source.owner} with fine_tune needs y, or a joint fusion around it. Give y, or"
             " use fine_tune='frozen'."
@@ -390,11 +390,11 @@ def _set_mode(model: FrozenBackbone, mode: bool) -> None:
 
 
 class TunedFrames(FrameEncoder):
-    """A pretrained model of pictures, some of whose weights are trained, over frames.
+    """A pretrained model of images, some of whose weights are trained, over frames.
 
     Parameters
     ----------
-    pictures : TunedBackbone
+    images : TunedBackbone
         For a frame.
     temporal_pooling : {"mean", "max"}
         How the frames' vectors become one.
@@ -402,17 +402,17 @@ class TunedFrames(FrameEncoder):
     Attributes
     ----------
     step_size : float
-        Step size of the optimizer that suits the weights of ``pictures``, and there are no
+        Step size of the optimizer that suits the weights of ``images``, and there are no
         others.
     """
 
     looks_again: ClassVar[bool] = False
-    pictures: TunedBackbone
+    images: TunedBackbone
 
-    def __init__(self, pictures: TunedBackbone, *, temporal_pooling: str):
-        super().__init__(pictures, temporal_pooling=temporal_pooling)
-        self.source = pictures.source
-        self.step_size = pictures.step_size
+    def __init__(self, images: TunedBackbone, *, temporal_pooling: str):
+        super().__init__(images, temporal_pooling=temporal_pooling)
+        self.source = images.source
+        self.step_size = images.step_size
 
     def stacked(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> dict[str, Any]:
         """Inputs of the last blocks, from what the trunk gave for each frame.
@@ -430,7 +430,7 @@ class TunedFrames(FrameEncoder):
             ``n_frames``, and the others with zeros behind the frames of a shorter video.
         """
         if len({array.shape[1:] for array in arrays}) > 1:
-            raise self.pictures.unequal()
+            raise self.images.unequal()
         n_frames = torch.tensor([len(array) for array in arrays], dtype=torch.int64)
         hidden = torch.zeros(len(arrays), int(n_frames.max()), *arrays[0].shape[1:])
         for row, array in enumerate(arrays):
@@ -438,5 +438,5 @@ class TunedFrames(FrameEncoder):
         return {"n_frames": n_frames, "hidden": hidden}
 
     def reconstruction_target(self, **tensors: torch.Tensor) -> torch.Tensor:
-        """Refuse: a pretrained model is trained towards something."""
-        return self.pictures.reconstruction_target(**tensors)
+        """Refuse: a pretrained model is trained toward something."""
+        return self.images.reconstruction_target(**tensors)

@@ -2,7 +2,7 @@
 
 A process that encodes without a store of the user's choice keeps its embeddings in a
 folder of its own, readable by its user alone and removed at exit. Workers have to use the
-same folder, or they would encode what their neighbour has encoded. They learn of it when
+same folder, or they would encode what their neighbor has encoded. They learn of it when
 an encoder is unpickled there: a pickle carries a token, never a path. The token names a
 folder below the temporary folder, so on another machine, or after the process has gone, it
 names nothing and the reader opens a session of its own.

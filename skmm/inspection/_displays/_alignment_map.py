@@ -11,14 +11,14 @@ from skmm._environment._optional import import_optional
 from skmm._frame._types import Frame
 from skmm.inspection._displays._drawing import (
     COLORS,
-    GREY,
+    GRAY,
     INK,
     MARKERS,
     axes_for,
     fit_name,
     legend_beside,
 )
-from skmm.inspection._displays._thumbnails import cells_of, columns_in, picture_of_view, view_of
+from skmm.inspection._displays._thumbnails import cells_of, columns_in, image_of_view, view_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AlignmentMapDisplay"]
 
-_SIDE = 30  # points (1/72 inch) of a picture's longer side on the paper
+_SIDE = 30  # points (1/72 inch) of an image's longer side on the paper
 _WORDS = 18  # letters of a line of text
 
 
@@ -37,7 +37,7 @@ class AlignmentMapDisplay:
     """Map of the space into which an alignment brings several modalities.
 
     A point is one modality of one row, a line joins the modalities of a row: the shorter the
-    lines, the better they are aligned. Some points are shown as what they are, pictures or the
+    lines, the better they are aligned. Some points are shown as what they are, images or the
     first words of a text, as far as these do not cover each other.
 
     Parameters
@@ -207,7 +207,7 @@ class AlignmentMapDisplay:
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
         n_views : int, default=40
-            How many cells are shown as pictures or words at most; 0 for points alone. Which ones
+            How many cells are shown as images or words at most; 0 for points alone. Which ones
             have room is told from the size that the axes have now.
 
         Returns
@@ -228,7 +228,7 @@ class AlignmentMapDisplay:
         if any(len(path) > 1 for path in paths):
             collections = import_optional("matplotlib.collections", needed_by=type(self).__name__)
             lines = collections.LineCollection(
-                [path for path in paths if len(path) > 1], colors=GREY, linewidths=0.6, alpha=0.6,
+                [path for path in paths if len(path) > 1], colors=GRAY, linewidths=0.6, alpha=0.6,
                 zorder=1,
             )  # fmt: skip
             self.partners_ = ax.add_collection(lines)
@@ -311,7 +311,7 @@ def _small(boxes: Any, view: Any) -> tuple[Any, tuple[float, float]]:
             max(map(len, lines)) * 3.9 + 4,
             len(lines) * 8.0 + 4,
         )
-    pixels = picture_of_view(view, 4 * _SIDE)
+    pixels = image_of_view(view, 4 * _SIDE)
     zoom = _SIDE / max(pixels.shape[:2])
     size = pixels.shape[1] * zoom + 3, pixels.shape[0] * zoom + 3
     return boxes.OffsetImage(pixels, zoom=zoom, resample=True), size

@@ -1,4 +1,4 @@
-"""What all displays share: axes, colours, names that fit, legends beside the data."""
+"""What all displays share: axes, colors, names that fit, legends beside the data."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ __all__ = [
     "BLUE",
     "COLORS",
     "DASHES",
-    "GREY",
+    "GRAY",
     "INK",
     "MARKERS",
     "VERMILION",
@@ -31,10 +31,10 @@ __all__ = [
     "tidy",
 ]
 
-# Okabe and Ito (2008), told apart by the colour-blind; without yellow, which is faint on white.
+# Okabe and Ito (2008), told apart by the color-blind; without yellow, which is faint on white.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#404040")
 BLUE, VERMILION = COLORS[0], COLORS[3]
-INK, GREY = "#262626", "#8C8C8C"
+INK, GRAY = "#262626", "#8C8C8C"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", ":", "-.")  # of the eighth line and those that follow
 

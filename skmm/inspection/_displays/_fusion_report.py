@@ -12,7 +12,7 @@ from skmm.inspection._comparison import FusionReport
 from skmm.inspection._displays._drawing import (
     BLUE,
     COLORS,
-    GREY,
+    GRAY,
     INK,
     VERMILION,
     axes_for,
@@ -35,7 +35,7 @@ _STYLES = {
 
 
 class FusionReportDisplay:
-    """Picture of a fusion beside its modalities alone and subsets of them.
+    """Image of a fusion beside its modalities alone and subsets of them.
 
     A point is the mean score over the splits. The line through it is the interval of the report,
     that of the difference to the fusion: where it does not reach the vertical line, which is the
@@ -215,7 +215,7 @@ class FusionReportDisplay:
             )
         if "subset" in set(table["kind"]) or "single" in set(table["kind"]):
             ax.axhline(float((table["kind"].isin(["fused", "best single"])).sum()) - 0.5,
-                       color=GREY, linewidth=0.6)  # fmt: skip
+                       color=GRAY, linewidth=0.6)  # fmt: skip
         level = f"{self.report.confidence_level:.0%}"
         ax.set_xlabel(
             f"{self.report.score_name.replace('_', ' ')}\n"

@@ -35,7 +35,7 @@ _INNER = ("net_", "module_")  # what was trained keeps the same losses once more
 
 
 class TrainingHistoryDisplay:
-    """Picture of the training and validation loss by epoch.
+    """Image of the training and validation loss by epoch.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ class TrainingHistoryDisplay:
         return self
 
     def _labels(self, kinds: list[str]) -> list[str]:
-        """Names in the legend: parts by colour, kinds by dash, the ring."""
+        """Names in the legend: parts by color, kinds by dash, the ring."""
         labels = list(self.histories) if len(self.histories) > 1 else []
         labels += [_KINDS[kind] for kind in kinds] if len(kinds) > 1 else []
         return labels + ["lowest validation loss"] * ("valid_loss" in kinds)

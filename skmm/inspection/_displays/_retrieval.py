@@ -8,7 +8,7 @@ import pandas as pd
 
 from skmm._frame._column import take_rows
 from skmm._frame._types import Frame
-from skmm.inspection._displays._drawing import COLORS, GREY, INK, axes_for, fit_name
+from skmm.inspection._displays._drawing import COLORS, GRAY, INK, axes_for, fit_name
 from skmm.inspection._displays._thumbnails import cells_of, columns_in, draw_view, view_of
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ _SIDE = 0.86  # of what is drawn in a cell
 
 
 class RetrievalDisplay:
-    """Picture of queries and the rows that a retriever finds for them.
+    """Image of queries and the rows that a retriever finds for them.
 
     A line of the grid is a query, on the left, and its answers, the nearest first, each with its
-    score. Pictures (and a frame of a video) are shown as such, sounds and series as lines, point
+    score. Images (and a frame of a video) are shown as such, audio clips and series as lines, point
     clouds from their widest side, all else as words. Answers that are correct have a thick green
     frame.
 
@@ -335,7 +335,7 @@ def _frame(ax: "Axes", box: tuple[float, float, float, float], right: bool, unit
     (line,) = ax.plot(
         [left, end, end, left, left],
         [bottom, bottom, top, top, bottom],
-        color=_RIGHT if right else GREY,
+        color=_RIGHT if right else GRAY,
         linewidth=max(1.5, unit / 25) if right else 0.5,
         solid_joinstyle="miter",
     )

@@ -10,7 +10,7 @@ from skmm._constraints import Estimator, RandomState, Scoring
 from skmm._frame._types import ColumnKey, Frame
 from skmm.inspection._displays._drawing import (
     BLUE,
-    GREY,
+    GRAY,
     INK,
     VERMILION,
     axes_for,
@@ -58,7 +58,7 @@ def draw_swarms(
     present : ndarray of shape (n_points, n_swarms), bool
         Which points are filled.
     colors : ndarray of shape (n_points,) or None
-        Numbers that colour the filled points.
+        Numbers that color the filled points.
 
     Returns
     -------
@@ -116,10 +116,10 @@ def _swarm(x: np.ndarray, step: float, *, reach: float = 0.38) -> np.ndarray:
 
 
 class ModalityShapleyDisplay:
-    """Picture of the shares that the modalities have in the score, or in each prediction.
+    """Image of the shares that the modalities have in the score, or in each prediction.
 
     Bars climb from the score without any modality to the score with all of them. In a swarm every
-    row is a point: how far its modality moved its prediction, coloured by the prediction. Rows
+    row is a point: how far its modality moved its prediction, colored by the prediction. Rows
     that lack the modality are hollow.
 
     Parameters
@@ -133,7 +133,7 @@ class ModalityShapleyDisplay:
     row_values : array-like of shape (n_samples, n_modalities, n_outputs), default=None
         Shares of the predictions; None if only the score was divided.
     predictions : array-like of shape (n_samples, n_outputs), default=None
-        Predictions, for the colours.
+        Predictions, for the colors.
     classes : array-like of shape (n_outputs,), default=None
         What the outputs are the probabilities of; None for other outputs.
     present : array-like of shape (n_samples, n_modalities), default=None
@@ -150,7 +150,7 @@ class ModalityShapleyDisplay:
     absent_points_ : list of matplotlib PathCollection
         Rows that lack it.
     colorbar_ : matplotlib Colorbar or None
-        What the colours of the points say.
+        What the colors of the points say.
     order_ : list of str
         Names of the modalities from the top.
     ax_ : matplotlib Axes
@@ -419,7 +419,7 @@ class ModalityShapleyDisplay:
         # A thin line from the end of each bar to the next one, which begins there.
         ends = starts + shares
         for i, end in enumerate(ends[:-1]):
-            ax.plot([end, end], [i - 0.28, i + 1.28], color=GREY, linewidth=0.8, zorder=0)
+            ax.plot([end, end], [i - 0.28, i + 1.28], color=GRAY, linewidth=0.8, zorder=0)
         for height, start, share in zip(heights, starts, shares, strict=True):
             ax.annotate(
                 f"{share:+.3f}".replace("-", "−"), (max(start, start + share), height),

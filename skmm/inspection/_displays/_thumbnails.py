@@ -1,4 +1,4 @@
-"""Small views of raw cells: a picture, a line, a cloud of points, or words."""
+"""Small views of raw cells: an image, a line, a cloud of points, or words."""
 
 import itertools
 import os
@@ -14,7 +14,7 @@ from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
 from skmm.inspection._cell_edits import column_positions, has_cells
 from skmm.inspection._displays._drawing import BLUE, COLORS, fit_name
 from skmm.readers import (
-    is_pictures,
+    is_image_list,
     read_audio,
     read_image,
     read_points,
@@ -31,13 +31,13 @@ __all__ = [
     "columns_in",
     "draw_view",
     "line_of",
-    "picture_of_view",
+    "image_of_view",
     "present_in",
     "view_of",
 ]
 
-_SIDE = 256  # pixels that a side of a picture keeps
-_RATE = 8000  # samples per second of a sound from a file
+_SIDE = 256  # pixels that a side of an image keeps
+_RATE = 8000  # samples per second of an audio clip from a file
 _SECONDS = 10.0  # of it that are shown
 _MOST_CHANNELS = 4
 _MOST_POINTS = 500  # of a line or a cloud
@@ -49,10 +49,10 @@ class CellView(NamedTuple):
 
     Attributes
     ----------
-    kind : {"picture", "line", "cloud", "words", "absent"}
+    kind : {"image", "line", "cloud", "words", "absent"}
         How it is drawn.
     content : ndarray or str
-        Picture (height, width, 3) of uint8; line (n_points, n_channels); cloud (n_points, 2);
+        Image (height, width, 3) of uint8; line (n_points, n_channels); cloud (n_points, 2);
         words.
     """
 
@@ -118,9 +118,9 @@ def _words(cell: object) -> CellView:
     return CellView("words", f"({type(cell).__name__})")
 
 
-def _picture(cell: Any) -> CellView:
-    pixels = read_image(cell[0] if is_pictures(cell) else cell, draft=_SIDE)
-    return CellView("picture", _reduced(pixels))
+def _image(cell: Any) -> CellView:
+    pixels = read_image(cell[0] if is_image_list(cell) else cell, draft=_SIDE)
+    return CellView("image", _reduced(pixels))
 
 
 def _reduced(pixels: np.ndarray) -> np.ndarray:
@@ -136,10 +136,10 @@ def _reduced(pixels: np.ndarray) -> np.ndarray:
 
 def _frame(cell: object) -> CellView:
     frames = iter(read_video(cell, n_frames=1))
-    return CellView("picture", _reduced(next(frames)))
+    return CellView("image", _reduced(next(frames)))
 
 
-def _sound(cell: object) -> CellView:
+def _audio(cell: object) -> CellView:
     windows = read_audio(cell, rate=_RATE, window=1.0)
     samples = np.concatenate(list(itertools.islice(windows, int(_SECONDS))))
     return CellView("line", _thinned(samples[:, None]))
@@ -167,7 +167,7 @@ def _thinned(series: np.ndarray) -> np.ndarray:
 
 
 def line_of(cell: object) -> np.ndarray | None:
-    """A whole sound or series (n_points, n_channels); None for a cell of another kind."""
+    """A whole audio or series (n_points, n_channels); None for a cell of another kind."""
     kind = cell_kind(cell)
     if kind == "audio":
         return _thinned(np.concatenate(list(read_audio(cell, rate=_RATE, window=30.0)))[:, None])
@@ -177,9 +177,9 @@ def line_of(cell: object) -> np.ndarray | None:
 
 
 _VIEWS: dict[str, Callable[[object], CellView]] = {
-    "image": _picture,
+    "image": _image,
     "video": _frame,
-    "audio": _sound,
+    "audio": _audio,
     "pointcloud": _cloud,
     "1-D array": _series,
     "2-D array": _series,
@@ -215,13 +215,13 @@ def draw_view(
     Returns
     -------
     artist : matplotlib Artist or list of them
-        AxesImage of a picture, Text of words, list of Line2D of anything else.
+        AxesImage of an image, Text of words, list of Line2D of anything else.
     """
     left, right, bottom, top = box
     middle = (left + right) / 2, (bottom + top) / 2
     width, height = right - left, abs(top - bottom)
     up = 1.0 if top > bottom else -1.0
-    if view.kind == "picture":
+    if view.kind == "image":
         n_rows, n_columns = view.content.shape[:2]
         scale = min(width / n_columns, height / n_rows) / 2
         half = n_columns * scale, n_rows * scale * up
@@ -272,22 +272,22 @@ def _fitted(words: str, width: float, height: float, font_size: float) -> str:
     return "\n".join(lines)
 
 
-def picture_of_view(view: CellView, side: int) -> np.ndarray:
-    """A view of numbers or a picture as pixels, (height, width, 3) of uint8.
+def image_of_view(view: CellView, side: int) -> np.ndarray:
+    """A view of numbers or an image as pixels, (height, width, 3) of uint8.
 
     Parameters
     ----------
     view : CellView
         Any but words.
     side : int
-        Pixels of the longer side of what is drawn here; a picture keeps its own.
+        Pixels of the longer side of what is drawn here; an image keeps its own.
 
     Returns
     -------
     pixels : ndarray of shape (height, width, 3), uint8
         Dark on white.
     """
-    if view.kind == "picture":
+    if view.kind == "image":
         return np.asarray(view.content)
     values = np.asarray(view.content, dtype=float)
     shape = (side, side) if view.kind == "cloud" else (side // 2, side)

@@ -10,7 +10,7 @@ from skmm._constraints import Estimator
 from skmm._environment._optional import import_optional
 from skmm._frame._column import n_rows, take_rows
 from skmm._frame._types import Frame
-from skmm.inspection._displays._drawing import GREY, INK, axes_for, tidy
+from skmm.inspection._displays._drawing import GRAY, INK, axes_for, tidy
 from skmm.inspection._displays._thumbnails import cells_of, line_of
 from skmm.inspection._modalities import columns_of_modality
 from skmm.inspection._parts import kind_of_cell
@@ -31,42 +31,42 @@ _LABELS = {
     "rollout": "attention flow",
 }
 _SIGNED, _POSITIVE = "RdBu_r", "Oranges"
-_DARK = 0.55  # lightness of a colour below which words on it are white
+_DARK = 0.55  # lightness of a color below which words on it are white
 _FONT_SIZES = (11.0, 10.0, 9.0, 8.0, 7.0, 6.0, 5.0)
-_FOOT = 30.0  # points below the words, for the bar of colours
-_HEAT = 0.75  # opacity of the strongest part of a picture
+_FOOT = 30.0  # points below the words, for the bar of colors
+_HEAT = 0.75  # opacity of the strongest part of an image
 
 
 class TokenAttributionDisplay:
-    """Picture of a cell with the parts of it coloured by what they did to a prediction.
+    """Image of a cell with the parts of it colored by what they did to a prediction.
 
-    Patches of a picture are coloured over the picture in grey, words have a coloured ground, and
-    stretches of a sound or series a coloured background. Red speaks for the prediction, blue
+    Patches of an image are colored over the image in gray, words have a colored ground, and
+    stretches of an audio clip or series a colored background. Red speaks for the prediction, blue
     against it; scores that are never below zero, such as attention, go from white to orange.
 
     Parameters
     ----------
     attribution : Bunch, NamedTuple or dict
         What :func:`token_attribution` returns for one row, with ``scores``, of shape (n_tokens,),
-        or (n_rows, n_columns) over a picture; ``tokens``, words or pairs of start and end, None
-        for a picture; ``method``, and what else is known.
+        or (n_rows, n_columns) over an image; ``tokens``, words or pairs of start and end, None
+        for an image; ``method``, and what else is known.
     cell : object, default=None
-        The raw cell: a picture, which has to be there, or a sound or series to be drawn too.
+        The raw cell: an image, which has to be there, or an audio clip or series to be drawn too.
 
     Attributes
     ----------
     image_ : matplotlib AxesImage or None
-        The picture.
+        The image.
     heat_ : matplotlib AxesImage or None
-        The scores over the picture.
+        The scores over the image.
     words_ : list of matplotlib Annotation
         The words.
     spans_ : list of matplotlib Rectangle
         Stretches of time.
     lines_ : list of matplotlib Line2D
-        The sound or series.
+        The audio clip or series.
     colorbar_ : matplotlib Colorbar
-        What the colours say.
+        What the colors say.
     ax_ : matplotlib Axes
         Where it is drawn.
     figure_ : matplotlib Figure
@@ -181,7 +181,7 @@ class TokenAttributionDisplay:
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
         limit : float, default=None
-            Score that has the strongest colour, to compare several rows; None takes the largest
+            Score that has the strongest color, to compare several rows; None takes the largest
             absolute score here.
 
         Returns
@@ -205,7 +205,7 @@ class TokenAttributionDisplay:
         self.spans_: list[Any] = []
         self.lines_: list[Any] = []
         if found.scores.ndim == 2:
-            ax = self._draw_picture(ax, found, mappable)
+            ax = self._draw_image(ax, found, mappable)
         elif found.timed:
             ax = self._draw_times(ax, found, mappable)
         else:
@@ -235,21 +235,19 @@ class TokenAttributionDisplay:
             va="center", fontsize=8,
         )  # fmt: skip
 
-    def _draw_picture(
-        self, ax: "Axes | None", found: "_Found", mappable: "ScalarMappable"
-    ) -> "Axes":
+    def _draw_image(self, ax: "Axes | None", found: "_Found", mappable: "ScalarMappable") -> "Axes":
         owner = type(self).__name__
         if self.cell is None or kind_of_cell(self.cell) != "image":
             raise ValueError(
-                f"{owner}: scores of shape {found.scores.shape} lie over a picture, and cell is"
-                f" none ({type(self.cell).__name__}). Pass the picture as cell."
+                f"{owner}: scores of shape {found.scores.shape} lie over an image, and cell is"
+                f" none ({type(self.cell).__name__}). Pass the image as cell."
             )
         pixels = read_image(self.cell)
         height, width = pixels.shape[:2]
         ax = axes_for(owner, ax, size=(5.0, float(np.clip(4 * height / width, 2, 6))))
-        # Grey, so that every colour is one of the scores.
-        grey = pixels @ np.array([0.299, 0.587, 0.114])
-        self.image_ = ax.imshow(grey, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
+        # Gray, so that every color is one of the scores.
+        gray = pixels @ np.array([0.299, 0.587, 0.114])
+        self.image_ = ax.imshow(gray, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
         strength = np.clip(np.abs(found.scores) / mappable.norm.vmax, 0, 1)
         self.heat_ = ax.imshow(
             found.scores, cmap=mappable.cmap, norm=cast("Normalize", mappable.norm),
@@ -266,10 +264,10 @@ class TokenAttributionDisplay:
         line = None if self.cell is None else line_of(self.cell)
         edges = np.asarray(found.tokens, dtype=float)
         for (start, end), score in zip(edges, found.scores, strict=True):
-            if line is None:  # nothing to colour the ground of: the scores themselves
+            if line is None:  # nothing to color the ground of: the scores themselves
                 color = mappable.to_rgba(score)
                 self.spans_ += ax.bar(
-                    start, score, end - start, align="edge", color=color, edgecolor=GREY,
+                    start, score, end - start, align="edge", color=color, edgecolor=GRAY,
                     linewidth=0.5,
                 )  # fmt: skip
             else:
@@ -335,7 +333,7 @@ class TokenAttributionDisplay:
 
 
 def _lighter(name: str) -> Any:
-    """A map of colours without its darkest ones, on which nothing could be read."""
+    """A map of colors without its darkest ones, on which nothing could be read."""
     matplotlib = import_optional("matplotlib", needed_by="TokenAttributionDisplay.plot")
     colors_of = import_optional("matplotlib.colors", needed_by="TokenAttributionDisplay.plot")
     low = 0.14 if name == _SIGNED else 0.0
@@ -344,7 +342,7 @@ def _lighter(name: str) -> Any:
 
 
 def _reach(grid: tuple[int, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Extent of a grid over a picture: squares from its top left, or stretched if it has none."""
+    """Extent of a grid over an image: squares from its top left, or stretched if it has none."""
     side = -(-max(size) // max(grid))
     if grid == tuple(-(-length // side) for length in size):  # the last ones may reach beyond it
         return 0, grid[1] * side, grid[0] * side, 0

@@ -88,7 +88,7 @@ class RolloutFusionModule(TokenFlowFusionModule):
 def transformer_layer(
     n_components: int, n_heads: int, dropout: float
 ) -> nn.TransformerEncoderLayer:
-    """Make a layer of attention and a hidden layer of twice the width, normalised before."""
+    """Make a layer of attention and a hidden layer of twice the width, normalized before."""
     return nn.TransformerEncoderLayer(
         n_components,
         n_heads,

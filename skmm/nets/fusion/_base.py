@@ -136,13 +136,13 @@ class FusionModule(ABC, nn.Module):
             )
 
     def _check_heads(self, n_heads: int) -> None:
-        """Refuse a width that attention heads and a layer normalisation cannot share."""
+        """Refuse a width that attention heads and a layer normalization cannot share."""
         if n_heads < 1:
             raise ValueError(f"{type(self).__name__}: n_heads must be at least 1, got {n_heads}.")
         if self.n_components < 2:
             raise ValueError(
                 f"{type(self).__name__}: n_components must be at least 2, got"
-                f" {self.n_components}, as its layers normalise over them."
+                f" {self.n_components}, as its layers normalize over them."
             )
         if self.n_components % n_heads:
             raise ValueError(

@@ -24,7 +24,7 @@ class BottleneckFusionModule(RolloutFusionModule):
     ``n_bottlenecks`` tokens that every modality sees. Each modality has its own copy of
     these after a layer; the mean of the copies, over the modalities that the row has, goes into
     the next layer. All that modalities tell each other has to pass through them [1]_. The
-    fused vector is the mean of the first tokens, normalised, over the modalities that the row
+    fused vector is the mean of the first tokens, normalized, over the modalities that the row
     has; a row that lacks every modality gives zeros.
 
     The cost grows with the square of each sequence, not of all of them together as that of

@@ -123,7 +123,7 @@ class CrossAttentionFusionModule(TokenFlowFusionModule):
 
 
 class _CrossLayer(nn.Module):
-    """Attention to another sequence and a hidden layer, each normalised before and added."""
+    """Attention to another sequence and a hidden layer, each normalized before and added."""
 
     def __init__(self, n_components: int, n_heads: int, dropout: float):
         super().__init__()

@@ -15,12 +15,12 @@ class FilmFusionModule(FusionModule):
     r"""Feature-wise linear modulation: one modality scales and shifts the units of the others.
 
     From the projection :math:`c` of the modulating modality, every other modality :math:`m`
-    gets a scale and a shift. They act on each of its tokens alike, between normalisation and
+    gets a scale and a shift. They act on each of its tokens alike, between normalization and
     activation, where the paper has them [1]_:
 
     .. math:: h_{mt} = \mathrm{GELU}\left((1 + \Gamma_m c) \odot u_{mt} + B_m c\right)
 
-    where :math:`u_{mt}` is the normalised projection of token :math:`t`. The fused vector is
+    where :math:`u_{mt}` is the normalized projection of token :math:`t`. The fused vector is
     the mean of :math:`c` and the :math:`h_m` (each the mean over its tokens) over the
     modalities that the row has. :math:`c` is among them, other than in the paper, for rows that
     have nothing else. Where the modulating modality is absent the others pass as they are. A row

@@ -18,7 +18,7 @@ __all__ = [
 class GatedFusionModule(FusionModule):
     r"""Gated multimodal unit: every row decides, unit by unit, which modality it listens to.
 
-    With :math:`u_m` the normalised projection of modality :math:`m` and :math:`u` all of them
+    With :math:`u_m` the normalized projection of modality :math:`m` and :math:`u` all of them
     side by side, the fused vector is :math:`\sum_m z_m \odot \tanh(u_m)`, where the gates
     :math:`z_m` are the softmax of :math:`W_m u + b_m` over the modalities that the row has.
     With two modalities this is the bimodal unit of the paper [1]_, whose gates are a sigmoid
@@ -101,7 +101,7 @@ class GatedFusionModule(FusionModule):
 class CrossGatedFusionModule(FusionModule):
     r"""Bidirectional gates: what passes of a modality is decided by the others.
 
-    With :math:`u_m` the normalised projection of modality :math:`m`, the fused vector is the
+    With :math:`u_m` the normalized projection of modality :math:`m`, the fused vector is the
     mean of :math:`\sigma(b_m + \sum_{j \neq m} G_{mj} u_j) \odot \tanh(u_m)` over the
     modalities that the row has. With two modalities it is the gate of one over the other [1]_,
     in both directions at once, as gated messages between parts of an image are sent in [2]_.

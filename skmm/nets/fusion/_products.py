@@ -17,7 +17,7 @@ __all__ = [
 
 
 class BilinearFusionModule(FusionModule):
-    r"""Factorised bilinear pooling of every two modalities, averaged over the pairs.
+    r"""Factorized bilinear pooling of every two modalities, averaged over the pairs.
 
     With :math:`z_m` the projection of modality :math:`m` and a 1 appended to it, a pair gives
     the weighted sums of all products of an entry of :math:`z_i` and one of :math:`z_j`, whose

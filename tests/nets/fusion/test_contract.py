@@ -196,7 +196,7 @@ def test_one_modality_and_one_component(strategy):
     tokens = {"a": torch.tensor([[[1.0, 2.0, 3.0]], [[-1.0, 0.0, 2.0]]])}
     fused = fusion(tokens, {"a": torch.ones(2, 1, dtype=torch.bool)})
     assert fused.shape == (2, 1)
-    assert fused[0] != fused[1], "a layer normalisation of one unit wipes it out"
+    assert fused[0] != fused[1], "a layer normalization of one unit wipes it out"
 
 
 @pytest.mark.parametrize("strategy", ["gated", "attention"])

@@ -47,5 +47,5 @@ def test_tokens_are_modulated_before_they_are_averaged(marked_word_accuracy):
 
 
 def test_condition_must_be_a_modality():
-    with pytest.raises(ValueError, match=r"condition='sound' is none.*\['image', 'text'\]. Name"):
-        FilmFusionModule({"text": 2, "image": 3}, 4, condition="sound")
+    with pytest.raises(ValueError, match=r"condition='audio' is none.*\['image', 'text'\]. Name"):
+        FilmFusionModule({"text": 2, "image": 3}, 4, condition="audio")

@@ -1,8 +1,8 @@
-"""From pictures to names: the captioner against the name of the nearest training picture.
+"""From images to names: the captioner against the name of the nearest training image.
 
 Emoji and their names, or glyphs and theirs (``--set glyphs``). Both sides look at the same frozen
 features, and each chooses what it can choose on a validation part of the training rows: the
-captioner how it decodes, the neighbours which features, and whether the nearest or the one of five
+captioner how it decodes, the neighbors which features, and whether the nearest or the one of five
 that is most like the others tells the name. ``--small`` takes a few rows and epochs, so that the
 suite can run it.
 """
@@ -27,31 +27,31 @@ WAYS = (
     {"decoding": "greedy"},
     *({"decoding": BeamSearch(5, length_penalty=p)} for p in (0.0, 0.5, 1.0)),
 )
-CAPTIONER, NEIGHBOUR = "captioner", "nearest neighbour"
+CAPTIONER, NEIGHBOR = "captioner", "nearest neighbor"
 
 
 def load(name, n_rows):
-    """Pictures and names; no more than ``n_rows``, if that is told."""
+    """Images and names; no more than ``n_rows``, if that is told."""
     frame = load_real("emoji") if name == "emoji" else load_glyphs_retrieval().data
     frame = frame[["image", "name"]].reset_index(drop=True)
     return frame if n_rows is None else frame.sample(n_rows, random_state=0, ignore_index=True)
 
 
 def pixels(cell):
-    """A picture in small, on white."""
-    picture = Image.open(cell) if isinstance(cell, str) else Image.fromarray(cell)
-    picture = picture.convert("RGBA")
-    on_white = Image.new("RGBA", picture.size, "white")
-    on_white.alpha_composite(picture)
+    """An image in small, on white."""
+    image = Image.open(cell) if isinstance(cell, str) else Image.fromarray(cell)
+    image = image.convert("RGBA")
+    on_white = Image.new("RGBA", image.size, "white")
+    on_white.alpha_composite(image)
     small = on_white.convert("RGB").resize((SIDE, SIDE))
     return np.asarray(small, dtype=np.float32).ravel() / 255
 
 
-def neighbours(spaces, texts, train, asked):
+def neighbors(spaces, texts, train, asked):
     """Names by cosine similarity: yields which way, and a name for each row that is asked."""
     for name, vectors in spaces.items():
         scaled = StandardScaler().fit(vectors[train])
-        for kind, values in (("", vectors), (", standardised", scaled.transform(vectors))):
+        for kind, values in (("", vectors), (", standardized", scaled.transform(vectors))):
             unit = normalize(values)
             order = np.argsort(-(unit[asked] @ unit[train].T), axis=1)[:, :5]
             near = texts[train][order]  # (n_asked, 5)
@@ -67,7 +67,7 @@ def consensus(names):
 
 def fitted(features, texts, rows, seed, max_epochs):
     captions = CaptionGenerator(
-        [("picture", "passthrough", ["vector"])],
+        [("image", "passthrough", ["vector"])],
         decoder="gru",
         n_layers=1,
         dropout=0.4,
@@ -88,11 +88,9 @@ def compare(spaces, texts, seed, max_epochs):
     train, valid = train_test_split(rows, test_size=0.2, random_state=seed)
     features = spaces["EfficientNet-Lite0"]
 
-    found = {
-        way: corpus_bleu(texts[valid], t) for way, t in neighbours(spaces, texts, train, valid)
-    }
+    found = {way: corpus_bleu(texts[valid], t) for way, t in neighbors(spaces, texts, train, valid)}
     best = max(found, key=found.get)
-    nearest = dict(neighbours(spaces, texts, rows, test))
+    nearest = dict(neighbors(spaces, texts, rows, test))
 
     captions = fitted(features, texts, train, seed, max_epochs)
     asked = as_frame(features, valid)
@@ -102,8 +100,8 @@ def compare(spaces, texts, seed, max_epochs):
     written = captions.predict(as_frame(features, test))
     told = {
         f"{CAPTIONER}, decoding chosen": (written, str(way)),
-        f"{NEIGHBOUR}, EfficientNet-Lite0": (nearest["EfficientNet-Lite0, nearest"], ""),
-        f"{NEIGHBOUR}, chosen": (nearest[best], best),
+        f"{NEIGHBOR}, EfficientNet-Lite0": (nearest["EfficientNet-Lite0, nearest"], ""),
+        f"{NEIGHBOR}, chosen": (nearest[best], best),
     }
     for name, (answer, choice) in told.items():
         yield {
@@ -129,24 +127,24 @@ def report(name, frame, results, max_epochs, seconds):
     spread = lead.std() if n_splits > 1 else np.nan
     reached = "reached" if lead.mean() > spread else "MISSED"
     text = (
-        f"{len(frame)} pictures and their names, {frame['name'].nunique()} different; a fifth held"
+        f"{len(frame)} images and their names, {frame['name'].nunique()} different; a fifth held"
         f" out, {n_splits} splits. The captioner is a GRU with attention over frozen"
         f" EfficientNet-Lite0 vectors, {max_epochs} epochs; decoding by the BLEU of a fifth of the"
-        " training rows, then trained again on all of them. Neighbours by cosine; features"
-        f" (EfficientNet-Lite0 or {SIDE} x {SIDE} pixels, as they are or standardised) and whether"
+        " training rows, then trained again on all of them. Neighbors by cosine; features"
+        f" (EfficientNet-Lite0 or {SIDE} x {SIDE} pixels, as they are or standardized) and whether"
         " the nearest or the most typical of five tells the name, by the same BLEU."
         f" {seconds:.0f} CPU seconds in all.\n\n{table(means)}\n\n"
-        f"Bar (captioner's BLEU above the better neighbour's in the mean by more than the spread of"
+        f"Bar (captioner's BLEU above the better neighbor's in the mean by more than the spread of"
         f" the difference): {lead.mean():+.3f} +- {spread:.3f}, {reached}."
     )
-    write_section(f"Names of pictures: {name}", "texts_from_pictures.py", text)
+    write_section(f"Names of images: {name}", "texts_from_images.py", text)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--small", action="store_true", help="a few rows and epochs")
     parser.add_argument("--set", choices=["emoji", "glyphs"], default="emoji")
-    parser.add_argument("--store", help="a folder for the encoded pictures that stays")
+    parser.add_argument("--store", help="a folder for the encoded images that stays")
     options = parser.parse_args()
     if options.store:
         set_config(store=options.store)

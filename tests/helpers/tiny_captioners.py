@@ -13,7 +13,7 @@ _SMALL = {
     "num_attention_heads": 2,
     "intermediate_size": 32,
 }
-_PICTURE = {**_SMALL, "image_size": 32, "patch_size": 16}
+_IMAGE = {**_SMALL, "image_size": 32, "patch_size": 16}
 _WORDS = ("a", "an", "photo", "of", "red", "green", "cat", "dog", "on", "the", "what", "?")
 _LONGEST = 48
 _SPOKEN = (
@@ -39,15 +39,15 @@ def _letter_vocabulary(*special: str) -> dict[str, int]:
 
 
 def _drawn(make, factor: float = 4.0, *, seen: float = 3.0):
-    """Model whose weights are so large that its texts differ from picture to picture."""
+    """Model whose weights are so large that its texts differ from image to image."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = make()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim > 1:
-                of_picture = "crossattention" in name or "vision" in name
-                larger = factor * (seen if of_picture else 1.0)
+                of_image = "crossattention" in name or "vision" in name
+                larger = factor * (seen if of_image else 1.0)
                 weight.mul_(1.0 if "position" in name else larger)
     return model
 
@@ -75,7 +75,7 @@ def vit_gpt2(folder: Path) -> None:
         eos_token_id=end,
         add_cross_attention=True,
     )
-    encoder = ViTConfig(**_PICTURE)
+    encoder = ViTConfig(**_IMAGE)
     config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
     config.decoder_start_token_id = config.pad_token_id = config.eos_token_id = end
     model = _drawn(lambda: VisionEncoderDecoderModel(config), 6.0)
@@ -105,7 +105,7 @@ def blip(folder: Path) -> None:
         "sep_token_id": 3,
         "pad_token_id": 0,
     }
-    config = BlipConfig(text_config=text, vision_config=_PICTURE, projection_dim=16)
+    config = BlipConfig(text_config=text, vision_config=_IMAGE, projection_dim=16)
     _drawn(lambda: BlipForConditionalGeneration(config), 12.0, seen=20.0).save_pretrained(folder)
     BlipProcessor(BlipImageProcessor(size=_SQUARE), words).save_pretrained(folder)
 
@@ -116,7 +116,7 @@ def git(folder: Path) -> None:
 
     words = _words(folder)
     config = GitConfig(
-        vision_config=_PICTURE,
+        vision_config=_IMAGE,
         vocab_size=len(words),
         max_position_embeddings=_LONGEST,
         bos_token_id=2,
@@ -125,12 +125,12 @@ def git(folder: Path) -> None:
         **_SMALL,
     )
     _drawn(lambda: GitForCausalLM(config), 12.0, seen=1.0).save_pretrained(folder)
-    pictures = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=_SQUARE)
-    GitProcessor(pictures, words).save_pretrained(folder)
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=_SQUARE)
+    GitProcessor(images, words).save_pretrained(folder)
 
 
 def blip2(folder: Path) -> None:
-    """BLIP-2, whose processor puts places for the picture before a prompt."""
+    """BLIP-2, whose processor puts places for the image before a prompt."""
     from transformers import (
         Blip2Config,
         Blip2ForConditionalGeneration,
@@ -155,7 +155,7 @@ def blip2(folder: Path) -> None:
         pad_token_id=end,
     )
     config = Blip2Config(
-        vision_config=_PICTURE,
+        vision_config=_IMAGE,
         qformer_config={**_SMALL, "encoder_hidden_size": 16, "vocab_size": 10},
         text_config=text.to_dict(),
         num_query_tokens=4,
@@ -164,8 +164,8 @@ def blip2(folder: Path) -> None:
     model = _drawn(lambda: Blip2ForConditionalGeneration(config), 8.0)
     model.save_pretrained(folder)
     words = GPT2Tokenizer(vocab=vocab, merges=[])
-    pictures = BlipImageProcessor(size=_SQUARE)
-    Blip2Processor(pictures, words, num_query_tokens=4).save_pretrained(folder)
+    images = BlipImageProcessor(size=_SQUARE)
+    Blip2Processor(images, words, num_query_tokens=4).save_pretrained(folder)
 
 
 def llava(folder: Path, *, template: bool = True) -> None:
@@ -184,7 +184,7 @@ def llava(folder: Path, *, template: bool = True) -> None:
     end = vocab["<|endoftext|>"]
     special = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**_PICTURE, projection_dim=16),
+        vision_config=CLIPVisionConfig(**_IMAGE, projection_dim=16),
         text_config=LlamaConfig(
             vocab_size=len(vocab), max_position_embeddings=128, **special, **_SMALL
         ),
@@ -256,18 +256,18 @@ def whisper(folder: Path, *, languages: bool = True) -> None:
     words = WhisperTokenizer(
         vocab=vocab, merges=[], additional_special_tokens=list(_SPOKEN), **special
     )
-    sounds = WhisperFeatureExtractor(feature_size=20, chunk_length=2)
-    WhisperProcessor(sounds, words).save_pretrained(folder)
+    audio_clips = WhisperFeatureExtractor(feature_size=20, chunk_length=2)
+    WhisperProcessor(audio_clips, words).save_pretrained(folder)
 
 
-def plain_pictures(n: int = 4) -> list[np.ndarray]:
-    """Pictures of one colour each, all of other colours."""
-    colours = [(250, 0, 0), (0, 240, 10), (20, 20, 250), (250, 250, 240), (0, 0, 0)][:n]
-    return [np.full((40, 30, 3), colour, np.uint8) for colour in colours]
+def plain_images(n: int = 4) -> list[np.ndarray]:
+    """Images of one color each, all of other colors."""
+    colors = [(250, 0, 0), (0, 240, 10), (20, 20, 250), (250, 250, 240), (0, 0, 0)][:n]
+    return [np.full((40, 30, 3), color, np.uint8) for color in colors]
 
 
 def tones(n: int = 3, rate: int = 16_000) -> list[bytes]:
-    """Sounds of one second, as wav files."""
+    """Audio clips of one second, as wav files."""
     import io
 
     from scipy.io import wavfile

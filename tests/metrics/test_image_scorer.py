@@ -1,4 +1,4 @@
-"""Scorers of generated pictures: they see what is wrong, and fit into a search."""
+"""Scorers of generated images: they see what is wrong, and fit into a search."""
 
 import pickle
 
@@ -11,19 +11,19 @@ from sklearn.model_selection import GridSearchCV
 
 from skmm.alignment import CCAAlignment
 from skmm.encoders import ImageEncoder
-from skmm.metrics import frechet_distance, make_picture_scorer, paired_cosine
+from skmm.metrics import frechet_distance, make_image_scorer, paired_cosine
 
 SIZE = 8
 
 
 def draw(brightness, seed=0):
-    """A grey picture for each row with a little noise, (n, SIZE, SIZE)."""
+    """A gray image for each row with a little noise, (n, SIZE, SIZE)."""
     noise = np.random.default_rng(seed).integers(0, 20, (len(brightness), SIZE, SIZE))
     return (np.asarray(brightness)[:, None, None] + noise).astype(np.uint8)
 
 
 class Painter(BaseEstimator):
-    """Pictures as bright as the row says, off by an error."""
+    """Images as bright as the row says, off by an error."""
 
     def __init__(self, error=0, shuffled=False):
         self.error = error
@@ -39,7 +39,7 @@ class Painter(BaseEstimator):
 
 
 class Flat:
-    """Pictures as the vector of their pixels, by a rule that is not fitted."""
+    """Images as the vector of their pixels, by a rule that is not fitted."""
 
     def transform(self, X):
         return np.stack([np.asarray(cell, dtype=float).ravel()[:5] for cell in X])
@@ -53,7 +53,7 @@ def rows():
 
 def test_distance_of_pixels(rows):
     X, y = rows
-    scorer = make_picture_scorer()
+    scorer = make_image_scorer()
     values = [scorer(Painter(error), X, y) for error in (0, 5, 40)]
     assert 0 > values[0] > values[1] > values[2]
     made = Painter(5).predict(X).reshape(60, -1) / 255
@@ -68,23 +68,23 @@ def test_distance_by_an_encoder(rows):
     X, y = rows
     made = Painter(5).predict(X)
     wanted = -frechet_distance(Flat().transform(y), Flat().transform(made))
-    scorer = make_picture_scorer("frechet", encoder=Flat())
+    scorer = make_image_scorer("frechet", encoder=Flat())
     assert scorer(Painter(5), X, y) == wanted
     assert scorer(Painter(5), X, pd.Series(y, index=X.index[::-1])) == wanted  # by position
     assert pickle.loads(pickle.dumps(scorer))(Painter(5), X, y) == wanted
 
 
-def test_distance_by_a_fitted_encoder_of_pictures(rows):
+def test_distance_by_a_fitted_encoder_of_images(rows):
     X, y = rows
-    frame = pd.DataFrame({"picture": y})
+    frame = pd.DataFrame({"image": y})
     encoder = ImageEncoder("cnn", n_components=8, image_size=16, max_epochs=1, random_state=0)
-    scorer = make_picture_scorer(encoder=encoder.fit(frame, X["wanted"] > 90))
+    scorer = make_image_scorer(encoder=encoder.fit(frame, X["wanted"] > 90))
     assert 0 > scorer(Painter(), X, y) > scorer(Painter(60), X, y)
 
 
-def test_a_missing_picture_does_not_count(rows):
+def test_a_missing_image_does_not_count(rows):
     X, y = rows
-    scorer = make_picture_scorer()
+    scorer = make_image_scorer()
     some = [None, np.nan, *y[2:]]
     known = scorer(Painter(3), X, some)
     made = Painter(3).predict(X)[2:].reshape(58, -1) / 255
@@ -101,7 +101,7 @@ def alignment(rows):
 
 
 class Vectors(Painter):
-    """Pictures that the alignment of this test takes: their first pixels."""
+    """Images that the alignment of this test takes: their first pixels."""
 
     def predict(self, X):
         return super().predict(X).reshape(len(X), -1)[:, :12].astype(float)
@@ -110,7 +110,7 @@ class Vectors(Painter):
 def test_agreement(rows, alignment):
     X, y = rows
     X = X.assign(more=-X["wanted"])
-    scorer = make_picture_scorer("alignment", alignment=alignment)
+    scorer = make_image_scorer("alignment", alignment=alignment)
     right, wrong = scorer(Vectors(), X, None), scorer(Vectors(shuffled=True), X, y)
     assert right > 0.8 > wrong + 0.2
     wanted = paired_cosine(
@@ -120,10 +120,10 @@ def test_agreement(rows, alignment):
     assert right == wanted
 
 
-def test_a_real_picture_at_another_row_is_seen_by_the_agreement_alone(rows, alignment):
+def test_a_real_image_at_another_row_is_seen_by_the_agreement_alone(rows, alignment):
     X, y = rows
     flat = [cell.ravel()[:12].astype(float) for cell in y]
-    distance = make_picture_scorer(encoder=PCA(3).fit(np.stack(flat)))
+    distance = make_image_scorer(encoder=PCA(3).fit(np.stack(flat)))
     right, wrong, dark = (
         distance(model, X, flat) for model in (Vectors(), Vectors(shuffled=True), Vectors(40))
     )
@@ -133,22 +133,22 @@ def test_a_real_picture_at_another_row_is_seen_by_the_agreement_alone(rows, alig
 def test_bad_input_is_told(rows, alignment):
     X, y = rows
     with pytest.raises(ValueError, match=r"metric must be one of \['alignment', 'frechet'\], got"):
-        make_picture_scorer("fid")
+        make_image_scorer("fid")
     with pytest.raises(TypeError, match="encoder must have transform, and str has none"):
-        make_picture_scorer(encoder="efficientnet")
+        make_image_scorer(encoder="efficientnet")
     with pytest.raises(ValueError, match="metric='alignment' needs alignment="):
-        make_picture_scorer("alignment")
+        make_image_scorer("alignment")
     with pytest.raises(TypeError, match="Painter has no transform_modality"):
-        make_picture_scorer("alignment", alignment=Painter())
+        make_image_scorer("alignment", alignment=Painter())
     with pytest.raises(ValueError, match="the alignment has no modality 'photo'"):
-        make_picture_scorer("alignment", alignment=alignment, picture="photo")
-    several = type("Space", (), {"modalities_": ["image", "text", "sound"]})
+        make_image_scorer("alignment", alignment=alignment, image="photo")
+    several = type("Space", (), {"modalities_": ["image", "text", "audio"]})
     several.transform_modality = lambda self, X, name: X
     with pytest.raises(ValueError, match="say which of them .* by source="):
-        make_picture_scorer("alignment", alignment=several())
-    assert make_picture_scorer("alignment", alignment=several(), source="text").source == "text"
-    scorer = make_picture_scorer()
-    with pytest.raises(ValueError, match="compares with real pictures and got no y"):
+        make_image_scorer("alignment", alignment=several())
+    assert make_image_scorer("alignment", alignment=several(), source="text").source == "text"
+    scorer = make_image_scorer()
+    with pytest.raises(ValueError, match="compares with real images and got no y"):
         scorer(Painter(), X)
     with pytest.raises(ValueError, match="y has 3 rows and X has 60"):
         scorer(Painter(), X, y[:3])

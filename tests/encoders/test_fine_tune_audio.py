@@ -1,4 +1,4 @@
-"""Pretrained models of sound that are trained on: cut in two, with adapters, in full."""
+"""Pretrained models of audio that are trained on: cut in two, with adapters, in full."""
 
 import pickle
 import shutil
@@ -72,7 +72,7 @@ def weights_of(encoder):
     ("kind", "pooling"), [*((kind, "statistics") for kind in KINDS), ("ast", "auto")]
 )
 def test_before_training_it_is_the_frozen_model(folder, store, kind, how, pooling):
-    """Of one window; whatever lies beside a sound in its batch."""
+    """Of one window; whatever lies beside an audio clip in its batch."""
     first = column(*(None if cell is None else cell[:HEARD] for cell in X["clip"]))
     frozen = audio(folder(kind), pooling=pooling).fit(first)
     tuned = untrained(audio(folder(kind), how, pooling=pooling), X)
@@ -102,7 +102,7 @@ def test_a_stable_layer_norm_is_cut_too(tiny_checkpoint, tmp_path, store):
 
 @pytest.mark.parametrize("how", ["last", "full"])
 def test_nothing_is_drawn_in_training_but_dropout(tiny_checkpoint, tmp_path, store, how):
-    """Blocks that are left out at random, and stretches of sound that are hidden."""
+    """Blocks that are left out at random, and stretches of audio that are hidden."""
     quiet = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
     chance = {"layerdrop": 0.9, "mask_time_prob": 0.9, "apply_spec_augment": True}
     place = deepened(
@@ -164,10 +164,15 @@ def test_training_is_that_of_a_plain_loop(folder, store, how):
     model = AutoModel.from_pretrained(folder("whisper")).eval().get_encoder()
     extractor = AutoFeatureExtractor.from_pretrained(folder("whisper"))
     names = {name.removeprefix("model.") for name in weights_of(encoder)}
-    sounds, y = [cell[: 2 * RATE] for cell in X["clip"].dropna()], torch.tensor(Y[[0, 1, 3, 4, 5]])
-    sounds = [np.pad(cell, (0, max(0, 400 - len(cell)))) for cell in sounds]  # one frame at least
-    inputs = extractor(sounds, sampling_rate=RATE, return_tensors="pt").input_features
-    n_tokens = torch.tensor([-(-len(cell) // 320) for cell in sounds])
+    audio_clips, y = (
+        [cell[: 2 * RATE] for cell in X["clip"].dropna()],
+        torch.tensor(Y[[0, 1, 3, 4, 5]]),
+    )
+    audio_clips = [
+        np.pad(cell, (0, max(0, 400 - len(cell)))) for cell in audio_clips
+    ]  # one frame at least
+    inputs = extractor(audio_clips, sampling_rate=RATE, return_tensors="pt").input_features
+    n_tokens = torch.tensor([-(-len(cell) // 320) for cell in audio_clips])
 
     def pooled(rows):
         tokens = model(inputs[rows]).last_hidden_state
@@ -212,7 +217,7 @@ def parity_beeps(n, seed=0):
 
 @pytest.fixture(scope="module")
 def eager(tiny_checkpoint, tmp_path_factory):
-    """Whisper whose first random features are of sound, not of where it stands."""
+    """Whisper whose first random features are of audio, not of where it stands."""
     from safetensors.torch import load_file, save_file
 
     place = tmp_path_factory.mktemp("deep") / "eager"
@@ -230,7 +235,7 @@ def eager(tiny_checkpoint, tmp_path_factory):
 def test_a_task_that_frozen_vectors_cannot_solve(eager, store):
     from fusing import Total
 
-    sounds, y = parity_beeps(300)
+    audio_clips, y = parity_beeps(300)
     scores = {}
     for how, rate in (("frozen", "auto"), (2, 5e-3)):
         fusion = JointFusionClassifier(
@@ -244,9 +249,9 @@ def test_a_task_that_frozen_vectors_cannot_solve(eager, store):
             ),
             random_state=0,
         )
-        fusion.fit(sounds[:220], y[:220])
-        scores[how] = fusion.score(sounds[220:], y[220:])
-    vectors = fusion.encoder_for("clip").transform(sounds)
+        fusion.fit(audio_clips[:220], y[:220])
+        scores[how] = fusion.score(audio_clips[220:], y[220:])
+    vectors = fusion.encoder_for("clip").transform(audio_clips)
     linear = LogisticRegression(max_iter=1000).fit(vectors[:220], y[:220])
     assert linear.score(vectors[220:], y[220:]) > 0.85
     assert scores["frozen"] < 0.7 and scores[2] > 0.85
@@ -267,13 +272,15 @@ def test_the_part_below_is_encoded_once(folder, store, kind):
     assert np.isfinite(encoder.transform(X)).any()
 
 
-def test_a_search_encodes_each_sound_once(folder, store):
-    sounds, y = parity_beeps(30)
+def test_a_search_encodes_each_audio_clip_once(folder, store):
+    audio_clips, y = parity_beeps(30)
     fusion = JointFusionClassifier(
         [("audio", audio(folder("whisper")), ["clip"])], n_components=4, max_epochs=3,
         trainer=Trainer(early_stopping=False), random_state=0,
     )  # fmt: skip
-    search = GridSearchCV(fusion, {"audio__fine_tune": ["frozen", "last", 1]}, cv=3).fit(sounds, y)
+    search = GridSearchCV(fusion, {"audio__fine_tune": ["frozen", "last", 1]}, cv=3).fit(
+        audio_clips, y
+    )
     assert store.stats()["encoded"] == 2 * 30  # as vectors, and as far as the last block
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
@@ -338,7 +345,7 @@ def test_the_contract_of_encoders_holds(folder, how):
 
 
 @pytest.mark.parametrize("how", ["last", "full"])
-def test_augment_changes_each_sound_in_each_epoch(folder, store, how):
+def test_augment_changes_each_audio_clip_in_each_epoch(folder, store, how):
     seen = []
 
     def noted(cell, rng):

@@ -1,7 +1,7 @@
-"""Pictures of characters from their names alone: flow matching and the GAN, judged.
+"""Images of characters from their names alone: flow matching and the GAN, judged.
 
-Names of 13 scripts, of which the first word is the script. Pictures are generated for names that
-were in no training row, and judged by classifiers of scripts that have seen real pictures only.
+Names of 13 scripts, of which the first word is the script. Images are generated for names that
+were in no training row, and judged by classifiers of scripts that have seen real images only.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SCRIPTS = (
     "arabic armenian braille canadian cyrillic georgian greek hebrew lao latin lisu nko tifinagh"
 ).split()
 FLOW, GAN = "flow matching", "GAN"
-REAL, NEAREST = "real pictures", "nearest name"
+REAL, NEAREST = "real images", "nearest name"
 FLOW_EPOCHS, GAN_EPOCHS = 50, 24
 READERS = {
     "tfidf": TextEncoder("tfidf", n_components=192, random_state=0),
@@ -47,7 +47,7 @@ SAID = {
     "minilm": "frozen all-MiniLM-L6-v2",
     "gru": "a GRU that is trained with the generator",
 }
-RECOGNISED = "script recognised"
+RECOGNIZED = "script recognized"
 # Read at predict: nothing is trained again.
 SCALES = (1.0, 2.0, 3.0, 4.0, 6.0)
 WAYS = [{"guidance_scale": value} for value in SCALES[:2]] + [{"n_steps": 4}]  # of the method
@@ -67,7 +67,7 @@ SHOWN = (
 
 
 def load(subset, n_rows=None):
-    """Names and pictures, and the scripts."""
+    """Names and images, and the scripts."""
     X = load_glyphs_retrieval(subset=subset, image_size=SIZE).data
     script = X["name"].str.partition(" ")[0]
     X = X[script.isin(SCRIPTS)][:n_rows]
@@ -91,7 +91,7 @@ def generators(names, max_epochs):
 
 
 def nearest(train, test):
-    """Pictures of the training rows with the most similar names."""
+    """Images of the training rows with the most similar names."""
     words = TfidfVectorizer(token_pattern=r"\S+").fit(train["name"])
     index = NearestNeighbors(n_neighbors=1, metric="cosine").fit(words.transform(train["name"]))
     found = index.kneighbors(words.transform(test["name"]), return_distance=False)[:, 0]
@@ -99,26 +99,26 @@ def nearest(train, test):
 
 
 def chosen_scale(model, X, y, folder):
-    """Guidance by which pictures of a fifth of the training rows are recognised most often."""
+    """Guidance by which images of a fifth of the training rows are recognized most often."""
     X, X_held, y, y_held = train_test_split(X, y, test_size=0.2, random_state=0)
     model, _ = fitted("four fifths", clone(model), X, folder)
     judge = by_pixels().fit(list(X["image"]), y)
     share = {}
     for scale in SCALES:
-        pictures = model.set_params(method__guidance_scale=scale).predict(X_held[["name"]])
-        share[scale] = np.mean(judge.predict(list(pictures)) == y_held)
-    print("held-out training rows, script recognised by guidance", share, flush=True)
+        images = model.set_params(method__guidance_scale=scale).predict(X_held[["name"]])
+        share[scale] = np.mean(judge.predict(list(images)) == y_held)
+    print("held-out training rows, script recognized by guidance", share, flush=True)
     return max(share, key=share.get)
 
 
 def by_pixels():
-    """Classifier of pictures as they are."""
+    """Classifier of images as they are."""
     pixels = FunctionTransformer(lambda cells: 1 - np.stack(cells).reshape(len(cells), -1) / 255)
     return make_pipeline(pixels, SVC(C=10))
 
 
 class Judges:
-    """What knows real pictures only: two classifiers, features of pictures, an alignment."""
+    """What knows real images only: two classifiers, features of images, an alignment."""
 
     def __init__(self, X, y, test, *, alignment_epochs=25):
         self.by_pixels = by_pixels().fit(list(X["image"]), y)
@@ -141,25 +141,25 @@ class Judges:
         rows = np.random.default_rng(0).choice(len(X), min(len(X), len(test)), replace=False)
         self.reference = features[rows]
 
-    def vectors(self, pictures):
-        return np.asarray(self.encoder.transform(pd.DataFrame({"image": list(pictures)})))
+    def vectors(self, images):
+        return np.asarray(self.encoder.transform(pd.DataFrame({"image": list(images)})))
 
-    def __call__(self, pictures, scripts):
-        """Figures of the pictures of all test rows."""
-        found = self.vectors(pictures)
+    def __call__(self, images, scripts):
+        """Figures of the images of all test rows."""
+        found = self.vectors(images)
         units = found / np.linalg.norm(found, axis=1, keepdims=True)
         real = self.real / np.linalg.norm(self.real, axis=1, keepdims=True)
         is_real = np.array_equal(found, self.real)
         space = self.alignment
         return {
-            RECOGNISED: float(np.mean(self.by_pixels.predict(list(pictures)) == scripts)),
+            RECOGNIZED: float(np.mean(self.by_pixels.predict(list(images)) == scripts)),
             "by EfficientNet": float(np.mean(self.by_encoder.predict(found) == scripts)),
-            # Of the real ones themselves: to as many training pictures.
+            # Of the real ones themselves: to as many training images.
             "Fréchet distance": frechet_distance(self.reference if is_real else self.real, found),
             "recall@10": recall_at_k(units @ real.T, k=10),
             "agreement": paired_cosine(
                 space.transform_modality(self.test, "name"),
-                space.transform_modality(list(pictures), "image"),
+                space.transform_modality(list(images), "image"),
             ),
         }
 
@@ -180,7 +180,7 @@ def fitted(name, model, X, folder):
 
 
 def measure(train, test, names, max_epochs, *, alignment_epochs=25, folder=None):
-    """Figures of everything and by script, CPU seconds, the pictures, the guidance."""
+    """Figures of everything and by script, CPU seconds, the images, the guidance."""
     (X, y), (X_test, y_test) = train, test
     scripts = y_test.to_numpy()
     made = {REAL: np.stack(X_test["image"]), NEAREST: nearest(X, X_test)}
@@ -198,8 +198,8 @@ def measure(train, test, names, max_epochs, *, alignment_epochs=25, folder=None)
             other = copy.copy(model).set_params(**own)
             made[f"{name}, {words}"] = other.predict(X_test[["name"]])
     judges, rows = Judges(X, y, X_test, alignment_epochs=alignment_epochs), {}
-    for name, pictures in made.items():
-        rows[name] = judges(pictures, scripts)
+    for name, images in made.items():
+        rows[name] = judges(images, scripts)
         print(name, {key: round(value, 3) for key, value in rows[name].items()}, flush=True)
     right = {
         name: pd.Series(judges.by_pixels.predict(list(made[name])) == scripts)
@@ -211,7 +211,7 @@ def measure(train, test, names, max_epochs, *, alignment_epochs=25, folder=None)
 
 
 def draw(names, made, path):
-    """Two rows for each shown beginning of a name: the real picture, and those that were made."""
+    """Two rows for each shown beginning of a name: the real image, and those that were made."""
     kept = [REAL, NEAREST, FLOW, GAN]
     places = [
         place
@@ -237,7 +237,7 @@ def draw(names, made, path):
     figure.tight_layout(pad=0.4)
     figure.savefig(path, dpi=100)
     plt.close(figure)
-    with Image.open(path) as drawn:  # a few greys are enough, and a small file
+    with Image.open(path) as drawn:  # a few grays are enough, and a small file
         drawn.convert("L").quantize(16).save(path, optimize=True)
 
 
@@ -261,27 +261,27 @@ def main():
         folder=options.models,
     )
     draw(test[0]["name"], made, options.figure)
-    reached = "reached" if results.loc[FLOW, RECOGNISED] >= BAR else "MISSED"
+    reached = "reached" if results.loc[FLOW, RECOGNIZED] >= BAR else "MISSED"
     text = f"""
 {len(train[0])} characters of {len(SCRIPTS)} scripts to learn from, {len(test[0])} others to draw,
-{SIZE} x {SIZE} pixels, grey. Input: the name alone, read by {SAID[options.names]}. Flow matching
+{SIZE} x {SIZE} pixels, gray. Input: the name alone, read by {SAID[options.names]}. Flow matching
 {options.epochs} epochs ({seconds[FLOW]:.0f} CPU seconds), the GAN {options.gan_epochs}
 ({seconds[GAN]:.0f}); guidance {scale:g}, of {", ".join(f"{own:g}" for own in SCALES)} that by
-which pictures of a fifth of the training rows, left out of a fit of their own, are recognised most
+which images of a fifth of the training rows, left out of a fit of their own, are recognized most
 often. The judge is a support vector machine on pixels, trained on the real training
-pictures; a logistic regression on frozen EfficientNet-Lite0 is a second one. Fréchet distance of
-these EfficientNet features to the real held-out pictures (of the real ones themselves: to as many
-training pictures); recall@10: share of pictures that have the real one among the 10 nearest of
-{len(test[0])}, by the same features; agreement of name and picture by a contrastive alignment of
-the training rows. "{NEAREST}" takes the real picture of the training row with the most
+images; a logistic regression on frozen EfficientNet-Lite0 is a second one. Fréchet distance of
+these EfficientNet features to the real held-out images (of the real ones themselves: to as many
+training images); recall@10: share of images that have the real one among the 10 nearest of
+{len(test[0])}, by the same features; agreement of name and image by a contrastive alignment of
+the training rows. "{NEAREST}" takes the real image of the training row with the most
 similar name.
 
 {table(results)}
 
-Bar (flow matching: script recognised at least {BAR:.2f}): {reached}. By script:
+Bar (flow matching: script recognized at least {BAR:.2f}): {reached}. By script:
 {"; ".join(_line(script, row) for script, row in by_script.iterrows())}.
 """
-    write_section("Generated pictures: glyphs", "generated_pictures.py", text)
+    write_section("Generated images: glyphs", "generated_images.py", text)
 
 
 def _line(script, row):

@@ -1,4 +1,4 @@
-"""From sounds to texts: spoken digits written down, word by word and as whole readings.
+"""From audio clips to texts: spoken digits written down, word by word and as whole readings.
 
 ``avdigits``: recordings of a digit by six speakers. A reading is one to three recordings of one
 speaker, glued together with a tenth of a second of silence between; what should be written are its
@@ -28,11 +28,11 @@ RATE, PAUSE = 8000, 800
 N_READINGS, MOST_DIGITS, N_PARTS = 3000, 3, 4
 WHISPER = "Whisper's frames, frozen + transformer, words"
 CNN = "CNN from scratch + GRU, characters"
-NEAREST = "text of the nearest training sound"
+NEAREST = "text of the nearest training audio"
 
 
 def captioner(kind, seed, small):
-    """An encoder of sounds under a decoder, each of another kind."""
+    """An encoder of audio clips under a decoder, each of another kind."""
     common = {
         "granularity": "sequence",
         "n_components": 64,
@@ -40,14 +40,14 @@ def captioner(kind, seed, small):
         "random_state": seed,
     }
     if kind == CNN:
-        sounds = AudioEncoder("cnn", n_components=64, sampling_rate=RATE)
+        audio_clips = AudioEncoder("cnn", n_components=64, sampling_rate=RATE)
         own = {"decoder": "gru", "tokenizer": "character", "n_layers": 1}
         return CaptionGenerator(
-            [("sound", sounds, ["audio"])], max_epochs=1 if small else 12, **own, **common
+            [("audio", audio_clips, ["audio"])], max_epochs=1 if small else 12, **own, **common
         )
-    sounds = AudioEncoder("whisper-tiny.en", sampling_rate=RATE, window=3.0)
+    audio_clips = AudioEncoder("whisper-tiny.en", sampling_rate=RATE, window=3.0)
     return CaptionGenerator(
-        [("sound", sounds, ["audio"])],
+        [("audio", audio_clips, ["audio"])],
         max_tokens=40,
         dropout=0.2,
         max_epochs=6 if small else 15,
@@ -56,7 +56,7 @@ def captioner(kind, seed, small):
 
 
 def nearest(train, test):
-    """Text of the training sound with the nearest cepstral coefficients."""
+    """Text of the training audio with the nearest cepstral coefficients."""
     near = make_pipeline(AudioEncoder(sampling_rate=RATE), StandardScaler())
     known = near.fit_transform(train[["audio"]])
     found = pairwise_distances_argmin(near.transform(test[["audio"]]), known)
@@ -88,10 +88,10 @@ def readings(data, n):
     for k in range(n):
         (own_part, speaker), pool = groups[k % len(groups)]
         chosen = rng.choice(pool, rng.integers(1, MOST_DIGITS + 1))
-        sounds = [piece for clip in chosen for piece in (pause, clips[clip])][1:]
+        audio_clips = [piece for clip in chosen for piece in (pause, clips[clip])][1:]
         rows.append(
             {
-                "audio": np.concatenate(sounds),
+                "audio": np.concatenate(audio_clips),
                 "text": " ".join(WORDS[data["label"].iloc[chosen]]),
                 "speaker": speaker,
                 "digits": len(chosen),
@@ -173,10 +173,10 @@ def report_words(data, small, n_splits):
         f" of each speaker and digit held out, {n_splits} splits and seeds; unseen: all of one"
         f" speaker held out, the first {n_splits} of six by name. The baseline compares means"
         " and deviations of cepstral coefficients. CPU seconds of the first Whisper row are with"
-        f" the encoding of all sounds.\n\n{table(summary(found.drop(columns='of 1')))}\n\n"
+        f" the encoding of all audio clips.\n\n{table(summary(found.drop(columns='of 1')))}\n\n"
         f"Bar (exact match at least {BAR} with known speakers): {told}."
     )
-    write_section("Spoken digits written down", "texts_from_sounds.py", text)
+    write_section("Spoken digits written down", "texts_from_audio.py", text)
 
 
 def report_readings(data, small, n_splits):
@@ -190,7 +190,7 @@ def report_readings(data, small, n_splits):
         " Unseen: one speaker held out, as above. Exact match is of whole readings, `of 2` that of"
         f" readings of two digits.\n\n{table(summary(found))}"
     )
-    write_section("Readings of several digits written down", "texts_from_sounds.py", text)
+    write_section("Readings of several digits written down", "texts_from_audio.py", text)
 
 
 def main():

@@ -15,7 +15,7 @@ from timing import interleaved, speeds
 from skmm import ImageEncoder
 from skmm.backbones import EfficientNetLite0, load_weights
 
-N_PICTURES, REPEATS, BATCH_SIZE = 500, 3, 32
+N_IMAGES, REPEATS, BATCH_SIZE = 500, 3, 32
 BARS = {"decode, then forward": 1.15}
 
 
@@ -33,8 +33,8 @@ def one_after_the_other(network, paths):
     for start in range(0, len(paths), BATCH_SIZE):
         cells = []
         for path in paths[start : start + BATCH_SIZE]:
-            with Image.open(path) as picture:
-                cells.append(np.asarray(picture.convert("RGB")))
+            with Image.open(path) as image:
+                cells.append(np.asarray(image.convert("RGB")))
         vectors.append(network(**network.collate(cells)).pooled.numpy())
     return np.concatenate(vectors)
 
@@ -47,7 +47,7 @@ def main():
     if "draft" in inspect.signature(ImageEncoder).parameters:
         encoders["skmm, draft=True"] = ImageEncoder(draft=True, **options)
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_jpegs(folder, N_PICTURES)
+        paths = write_jpegs(folder, N_IMAGES)
         size = np.mean([os.path.getsize(path) for path in paths]) / 1000
         frame = pd.DataFrame({"photo": paths})
 
@@ -71,7 +71,7 @@ def main():
     if off["skmm"] > 1e-4:
         raise SystemExit(f"The vectors differ by {off['skmm']:.1e} of the largest value.")
     text = (
-        f"{N_PICTURES} JPEG files of 1024 x 768, {size:.0f} KB each, EfficientNet-Lite0 in float32,"
+        f"{N_IMAGES} JPEG files of 1024 x 768, {size:.0f} KB each, EfficientNet-Lite0 in float32,"
         f" batches of {BATCH_SIZE}, {torch.get_num_threads()} torch threads on all sides. The same"
         " network and preprocessing; skmm starts with an empty store each time. Vectors differ"
         f" by at most {off['skmm']:.0e} of the largest value"
@@ -79,7 +79,7 @@ def main():
     if "skmm, draft=True" in off:
         text += f", by {off['skmm, draft=True']:.2g} with draft=True, which decodes in small"
     text += f". {REPEATS} interleaved runs.\n\n"
-    write_section("Encoding pictures", "pictures.py", text + table(speeds(seconds, "skmm", BARS)))
+    write_section("Encoding images", "images.py", text + table(speeds(seconds, "skmm", BARS)))
 
 
 if __name__ == "__main__":
