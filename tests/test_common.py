@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import sklearn
 import sklearn.utils.estimator_checks as sklearn_checks
+from representatives import first_of_each_class, name_of, one_of_each_engine
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import get_tags
@@ -33,7 +34,7 @@ FUSIONS = [
     for _, cls in all_estimators(kind)
     for i in instances_of(cls)
 ]
-# What stands on an alignment or behind one, and what writes.
+# Estimators that use an alignment, and those that generate.
 OTHERS = [
     i
     for kind in ("generation", "retrieval")
@@ -42,13 +43,19 @@ OTHERS = [
 ]
 
 
-def name_of(instance):
-    """Class and what sets the instance apart, e.g. ``JointFusionClassifier-gated``."""
-    for parameter in ("model", "strategy", "rule", "scaling", "trainable", "loss"):
-        value = getattr(instance, parameter, None)
-        if isinstance(value, str | bool):
-            return f"{type(instance).__name__}-{value}"
-    return type(instance).__name__
+def split_by_speed(candidates):
+    """Return the first instance of each class, for the fast suite, and of each other engine."""
+    first = first_of_each_class(candidates)
+    return first, [i for i in one_of_each_engine(candidates) if i not in first]
+
+
+def fast_and_slow(candidates):
+    """Return every instance; those after the first of its class are marked slow."""
+    first = first_of_each_class(candidates)
+    return [
+        pytest.param(i, id=name_of(i), marks=() if i in first else pytest.mark.slow)
+        for i in candidates
+    ]
 
 
 # --- discovery ----------------------------------------------------------------------------
@@ -98,12 +105,22 @@ TAKES_NUMBERS = [i for i in [*ENCODERS, *FUSIONS, *OTHERS] if get_tags(i).input_
 STRICT = "xfail_strict" in inspect.signature(parametrize_with_checks).parameters
 
 
-@parametrize_with_checks(
-    TAKES_NUMBERS,
+checks_of = partial(
+    parametrize_with_checks,
     expected_failed_checks=expected_failed_checks,
     **({"xfail_strict": True} if STRICT else {}),
 )
+FIRST, OTHER_ENGINES = split_by_speed(TAKES_NUMBERS)
+
+
+@checks_of(FIRST)
 def test_check_estimator(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@checks_of(OTHER_ENGINES)
+def test_check_estimator_of_other_engines(estimator, check):
     check(estimator)
 
 
@@ -149,7 +166,7 @@ WITHOUT_DATA = [
 
 
 def left_out_pairs():
-    for estimator in [*ENCODERS, *FUSIONS, *OTHERS]:
+    for estimator in one_of_each_engine([*ENCODERS, *FUSIONS, *OTHERS]):
         for check in LEFT_OUT if estimator in TAKES_NUMBERS else WITHOUT_DATA:
             of_transformers = "transform" in check or "feature_names_out" in check
             if of_transformers and not hasattr(estimator, "transform"):
@@ -208,7 +225,7 @@ def test_no_check_is_forgotten():
 # --- our contract -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("encoder", ENCODERS, ids=name_of)
+@pytest.mark.parametrize("encoder", fast_and_slow(ENCODERS))
 def test_check_encoder(encoder):
     check_encoder(encoder, cells_of(encoder))
 
@@ -217,7 +234,7 @@ def test_check_encoder(encoder):
 THAT_FUSE = [fusion for fusion in FUSIONS if fusion in TAKES_NUMBERS]
 
 
-@pytest.mark.parametrize("fusion", THAT_FUSE, ids=name_of)
+@pytest.mark.parametrize("fusion", fast_and_slow(THAT_FUSE))
 def test_check_fusion(fusion):
     check_fusion(fusion)
 
