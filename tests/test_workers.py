@@ -95,11 +95,9 @@ def workers(request, backend, n_jobs):
         ("loky", 1),
         ("loky", 2),
         pytest.param("loky", 4, marks=pytest.mark.slow),
-        ("threading", 2),
         ("threading", 4),
         ("multiprocessing", 2),
         pytest.param("dask", 2, marks=pytest.mark.slow),
-        pytest.param("dask", 4, marks=pytest.mark.slow),
     ],
 )
 def test_a_search_encodes_every_cell_once(request, tmp_path, expected, backend, n_jobs):
