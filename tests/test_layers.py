@@ -1,7 +1,7 @@
-"""Who may import whom. The house of skmm is a table, and this file holds the code to it.
+"""Which package may import which: a table of layers, and rules that hold the code to it.
 
 Every import statement counts, those inside functions included; only imports under
-``if TYPE_CHECKING`` are left out, for they never run. To add a room, write it into ``ROOMS``.
+``if TYPE_CHECKING`` are left out, for they never run. To add a layer, write it into ``LAYERS``.
 """
 
 import ast
@@ -19,50 +19,52 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "skmm"
 
 
-class Room(NamedTuple):
-    """What the files of one room (a folder, or a file beside them) may import."""
+class Layer(NamedTuple):
+    """What the files of one layer (a folder, or a file beside them) may import."""
 
-    skmm: set[str]  # other rooms
+    skmm: set[str]  # other layers
     third_party: set[str]
 
 
 SCIENCE = {"numpy", "scipy", "sklearn", "pandas", "joblib"}
-GROUND = {"exceptions", "_constraints", "_environment", "_frame"}
-KERNEL = GROUND | {"_compose", "_training", "nets"}
+CORE = {"exceptions", "_constraints", "_environment", "_frame"}
+TRAINED = CORE | {"_compose", "_training", "nets"}
 
-# From the ground up: a room may import only rooms that stand above it in this table.
-ROOMS = {
-    "exceptions": Room(set(), set()),
-    "_constraints": Room(set(), {"numpy", "sklearn"}),
-    "nets": Room(set(), {"torch"}),
-    "_environment": Room({"exceptions"}, {"torch", "joblib"}),
-    "_frame": Room({"exceptions"}, {"numpy", "pandas"}),
-    "datasets": Room({"exceptions", "_constraints", "_environment"}, SCIENCE | {"PIL"}),
-    "readers": Room({"exceptions", "_environment"}, {"numpy", "scipy", "PIL"}),
-    "_frame_report": Room({"exceptions", "_frame", "readers"}, {"numpy", "pandas", "PIL"}),
-    "backbones": Room({"exceptions", "_environment"}, {"torch", "numpy", "PIL"}),
-    "encoders": Room(GROUND | {"readers", "backbones"}, SCIENCE | {"torch", "PIL"}),
+# From the bottom up: a layer may import only layers that come before it in this table.
+LAYERS = {
+    "exceptions": Layer(set(), set()),
+    "_constraints": Layer(set(), {"numpy", "sklearn"}),
+    "nets": Layer(set(), {"torch"}),
+    "_environment": Layer({"exceptions"}, {"torch", "joblib"}),
+    "_frame": Layer({"exceptions"}, {"numpy", "pandas"}),
+    "datasets": Layer({"exceptions", "_constraints", "_environment"}, SCIENCE | {"PIL"}),
+    "readers": Layer({"exceptions", "_environment"}, {"numpy", "scipy", "PIL"}),
+    "_frame_report": Layer({"exceptions", "_frame", "readers"}, {"numpy", "pandas", "PIL"}),
+    "backbones": Layer({"exceptions", "_environment"}, {"torch", "numpy", "PIL"}),
+    "encoders": Layer(CORE | {"readers", "backbones"}, SCIENCE | {"torch", "PIL"}),
     # Estimators over triples meet the encoders here, for the default encoder of a modality.
-    "_compose": Room(GROUND | {"nets", "encoders"}, SCIENCE | {"torch"}),
-    "_training": Room(GROUND | {"nets", "_compose"}, SCIENCE | {"torch", "skorch"}),
-    "fusion": Room(KERNEL, SCIENCE | {"torch"}),
-    "alignment": Room(KERNEL, SCIENCE | {"torch"}),
-    "metrics": Room(set(), {"numpy"}),
+    "_compose": Layer(CORE | {"nets", "encoders"}, SCIENCE | {"torch"}),
+    "_training": Layer(CORE | {"nets", "_compose"}, SCIENCE | {"torch", "skorch"}),
+    "fusion": Layer(TRAINED, SCIENCE | {"torch"}),
+    "alignment": Layer(TRAINED, SCIENCE | {"torch"}),
+    "metrics": Layer(set(), {"numpy"}),
     # Target images are read, not encoded; a pretrained captioner reads its cells itself.
-    "generation": Room(KERNEL | {"readers", "backbones", "fusion", "metrics"}, SCIENCE | {"torch"}),
-    "model_selection": Room({"exceptions", "_frame", "readers"}, SCIENCE - {"joblib"}),
+    "generation": Layer(
+        TRAINED | {"readers", "backbones", "fusion", "metrics"}, SCIENCE | {"torch"}
+    ),
+    "model_selection": Layer({"exceptions", "_frame", "readers"}, SCIENCE - {"joblib"}),
     # Takes anything with transform_modality for an alignment, and so imports none.
-    "retrieval": Room(GROUND | {"metrics"}, SCIENCE | {"torch"}),
+    "retrieval": Layer(CORE | {"metrics"}, SCIENCE | {"torch"}),
     # Displays show raw cells small: images, audio clips, first words.
-    "inspection": Room(GROUND | {"readers"}, SCIENCE),
-    "testing": Room(
-        KERNEL
+    "inspection": Layer(CORE | {"readers"}, SCIENCE),
+    "testing": Layer(
+        TRAINED
         | {"readers", "backbones", "encoders", "fusion", "alignment", "generation", "metrics"}
         | {"model_selection", "retrieval", "datasets"},
         SCIENCE | {"torch", "PIL"},
     ),
 }
-ROOT = "__init__"  # gives public names lazily; nobody imports it
+ROOT = "__init__"  # loads public names lazily; no module imports it
 
 # Packages that not every user has, and those that few may touch, with the files that do.
 OPTIONAL = "_environment/_optional.py"
@@ -86,7 +88,7 @@ DYNAMIC = {
     OPTIONAL: "optional packages",
     "_environment/_versions.py": "looks whether a torchvision can be imported",
 }
-# Files and functions longer than the house allows: path or path:function -> reason.
+# Files and functions longer than allowed: path or path:function -> reason.
 LONG: dict[str, str] = {}
 # Files beside _constraints that touch scikit-learn's private names: path -> reason.
 PRIVATE_SKLEARN: dict[str, str] = {}
@@ -110,7 +112,7 @@ class File:
     text: str
 
     @property
-    def room(self) -> str:
+    def layer(self) -> str:
         return self.path.partition("/")[0].removesuffix(".py")
 
     @property
@@ -164,31 +166,31 @@ def targets(item: Import, modules: set[str]) -> set[str]:
     return deeper | plain
 
 
-def room_of(module: str) -> str:
+def layer_of(module: str) -> str:
     return module.split(".")[1] if "." in module else ROOT
 
 
-def wrong_rooms(files: list[File]) -> list[str]:
+def wrong_layers(files: list[File]) -> list[str]:
     modules = {file.module for file in files}
     wrong = []
     for file in files:
         if file.path == "__init__.py":
             continue
-        if file.room not in ROOMS:
-            wrong.append(f"{file.path}: no room of this name in tests/test_layers.py")
+        if file.layer not in LAYERS:
+            wrong.append(f"{file.path}: tests/test_layers.py has no layer {file.layer!r}")
             continue
         for item in imports(file):
             for target in targets(item, modules):
-                other = room_of(target)
-                if other not in ROOMS[file.room].skmm | {file.room}:
-                    wrong.append(f"{file.path}:{item.line}: {file.room} may not import {target}")
+                other = layer_of(target)
+                if other not in LAYERS[file.layer].skmm | {file.layer}:
+                    wrong.append(f"{file.path}:{item.line}: {file.layer} may not import {target}")
     return wrong
 
 
 def wrong_packages(files: list[File]) -> list[str]:
     wrong = []
     for file in files:
-        allowed = ROOMS[file.room].third_party if file.room in ROOMS else set()
+        allowed = LAYERS[file.layer].third_party if file.layer in LAYERS else set()
         for item in imports(file):
             package = item.module.partition(".")[0]
             if package == "skmm" or package in sys.stdlib_module_names:
@@ -196,7 +198,7 @@ def wrong_packages(files: list[File]) -> list[str]:
             if package in ONLY_IN and file.path not in ONLY_IN[package]:
                 wrong.append(f"{file.path}:{item.line}: {package} belongs in {ONLY_IN[package]}")
             elif package not in allowed:
-                wrong.append(f"{file.path}:{item.line}: {file.room} may not import {package}")
+                wrong.append(f"{file.path}:{item.line}: {file.layer} may not import {package}")
     return wrong
 
 
@@ -355,7 +357,7 @@ def single_subclasses(files: list[File]) -> list[str]:
 
 
 RULES = [
-    *(wrong_rooms, wrong_packages, dynamic_imports, private_sklearn, circles, too_long),
+    *(wrong_layers, wrong_packages, dynamic_imports, private_sklearn, circles, too_long),
     *(private_reach, same_names, single_subclasses),
 ]
 
@@ -368,34 +370,34 @@ def files() -> list[File]:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_house(rule, files):
+def test_layers(rule, files):
     found = rule(files)
     assert not found, "\n".join(map(str, found))
 
 
 def test_the_table_has_no_arrow_up():
     seen: set[str] = set()
-    for name, room in ROOMS.items():
-        assert room.skmm <= seen, f"{name} stands below what it imports"
+    for name, layer in LAYERS.items():
+        assert layer.skmm <= seen, f"{name} comes before a layer that it imports"
         seen.add(name)
 
 
 def test_the_table_says_what_the_design_says():
     """The promises that must survive an edit of the table."""
     for name in ("exceptions", "_constraints", "nets"):
-        assert ROOMS[name].skmm == set()
-    assert not ROOMS["fusion"].skmm & {"encoders", "readers", "backbones"}
-    assert not ROOMS["encoders"].skmm & {"fusion", "nets"}
-    assert not ROOMS["alignment"].skmm & {"encoders", "readers", "backbones"}
-    assert not ROOMS["generation"].skmm & {"encoders", "alignment"}
+        assert LAYERS[name].skmm == set()
+    assert not LAYERS["fusion"].skmm & {"encoders", "readers", "backbones"}
+    assert not LAYERS["encoders"].skmm & {"fusion", "nets"}
+    assert not LAYERS["alignment"].skmm & {"encoders", "readers", "backbones"}
+    assert not LAYERS["generation"].skmm & {"encoders", "alignment"}
     for name in ("_compose", "_training"):
-        assert not ROOMS[name].skmm & {"fusion", "alignment", "generation"}
-    assert not ROOMS["retrieval"].skmm & {"alignment", "fusion", "encoders"}
-    assert ROOMS["metrics"].third_party == {"numpy"}
-    assert "torch" not in ROOMS["readers"].third_party
-    assert ROOMS["nets"].third_party == {"torch"}
-    for room in ROOMS.values():
-        assert "testing" not in room.skmm
+        assert not LAYERS[name].skmm & {"fusion", "alignment", "generation"}
+    assert not LAYERS["retrieval"].skmm & {"alignment", "fusion", "encoders"}
+    assert LAYERS["metrics"].third_party == {"numpy"}
+    assert "torch" not in LAYERS["readers"].third_party
+    assert LAYERS["nets"].third_party == {"torch"}
+    for layer in LAYERS.values():
+        assert "testing" not in layer.skmm
 
 
 def test_exceptions_from_the_rules_are_still_needed(files):
@@ -407,26 +409,26 @@ def test_exceptions_from_the_rules_are_still_needed(files):
 LONG_FUNCTION = "def f():\n" + "    x = 1\n" * 61
 BAD = {
     "fusion on encoders": (
-        wrong_rooms,
+        wrong_layers,
         "fusion/_early.py",
         "from skmm.encoders import TextEncoder",
     ),
     "inside a function": (
-        wrong_rooms,
+        wrong_layers,
         "fusion/_early.py",
         "def f():\n    import skmm.readers._text",
     ),
-    "relative": (wrong_rooms, "encoders/_base.py", "from ..fusion import EarlyFusion"),
+    "relative": (wrong_layers, "encoders/_base.py", "from ..fusion import EarlyFusion"),
     "nets on exceptions": (
-        wrong_rooms,
+        wrong_layers,
         "nets/_concat.py",
         "from skmm.exceptions import CellTypeError",
     ),
-    "root from inside": (wrong_rooms, "encoders/_base.py", "import skmm"),
-    "name of the root": (wrong_rooms, "encoders/_base.py", "from skmm import TextEncoder"),
-    "alignment": (wrong_rooms, "fusion/_early.py", "from skmm import alignment"),
-    "testing": (wrong_rooms, "encoders/_base.py", "from skmm.testing import check_encoder"),
-    "unknown room": (wrong_rooms, "utils.py", ""),
+    "root from inside": (wrong_layers, "encoders/_base.py", "import skmm"),
+    "name of the root": (wrong_layers, "encoders/_base.py", "from skmm import TextEncoder"),
+    "alignment": (wrong_layers, "fusion/_early.py", "from skmm import alignment"),
+    "testing": (wrong_layers, "encoders/_base.py", "from skmm.testing import check_encoder"),
+    "unknown layer": (wrong_layers, "utils.py", ""),
     "reader with torch": (wrong_packages, "readers/_text.py", "import torch"),
     "nets with sklearn": (wrong_packages, "nets/_concat.py", "from sklearn.base import clone"),
     "optional package": (wrong_packages, "encoders/_text.py", "def f():\n    import transformers"),
