@@ -63,7 +63,7 @@ FAULTS = [
     # --- a mask is ignored ---
     Fault(
         name="joint-mask-ignored",
-        sentence="A joint fusion takes every modality for present, so what stands in place of an"
+        sentence="A joint fusion takes every modality for present, so the values in the place of an"
         " absent one reaches the fused vector.",
         file="skmm/_training/_module.py",
         old="masks[name] = own.present[:, None].expand(",
@@ -72,7 +72,7 @@ FAULTS = [
     ),
     Fault(
         name="net-mask-ignored",
-        sentence="The fusion networks pass on what stands where a mask is False, not zeros.",
+        sentence="The fusion networks pass on the values where a mask is False, not zeros.",
         file="skmm/nets/fusion/_base.py",
         old="ordered_tokens.append(zeroed(block, mask))",
         new="ordered_tokens.append(block)",
@@ -206,7 +206,7 @@ FAULTS = [
     Fault(
         name="beam-state-not-reordered",
         sentence="Beam search leaves the decoder's state in the old order of the beams, so a text"
-        " goes on from what another one wrote.",
+        " continues what another one wrote.",
         file="skmm/generation/_decoding.py",
         old="        state = state.take_past((first + parents).flatten())\n",
         new="",
@@ -375,10 +375,10 @@ def run_tests(folder: Path, tests: tuple[str, ...], *, fast: bool) -> Result:
     seconds = time.monotonic() - began
     if not report.exists():
         return Result("broken", seconds, reason="pytest gave no report", output=output[-3000:])
-    return judged(ET.parse(report).getroot(), seconds, output[-3000:])
+    return result_of(ET.parse(report).getroot(), seconds, output[-3000:])
 
 
-def judged(report: ET.Element, seconds: float, output: str) -> Result:
+def result_of(report: ET.Element, seconds: float, output: str) -> Result:
     """Look for the first test that failed, and why."""
     cases = list(report.iter("testcase"))
     for case in cases:

@@ -184,7 +184,7 @@ def figures_of_files(files: dict[str, File]) -> dict[str, Any]:
 
 
 def running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Walk a tree, leaving out what stands under ``if TYPE_CHECKING``."""
+    """Walk a tree, leaving out what is under ``if TYPE_CHECKING``."""
     for child in ast.iter_child_nodes(tree):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             child = ast.Module(child.orelse, [])
@@ -235,7 +235,7 @@ def figures_of_imports(files: dict[str, File]) -> dict[str, Any]:
 
 
 class Classes:
-    """Classes of the package, and what stands behind a name in one of its files."""
+    """Classes of the package, and what a name means in one of its files."""
 
     def __init__(self, files: dict[str, File]):
         self.files = files
@@ -496,7 +496,7 @@ def measure_other(place: Path, *, with_mypy: bool) -> dict[str, Any]:
 
 
 def short(key: str, value: Any) -> str:
-    """A figure as it stands in the table."""
+    """Return a figure as the table shows it."""
     if value is None:
         return "-"
     if key in {"largest_lines", "most_parameters"}:

@@ -70,7 +70,7 @@ def test_networks_from_scratch_are_compared(benchmark):
 
 
 @pytest.mark.slow
-def test_generated_images_are_judged(benchmark, tmp_path):
+def test_generated_images_are_scored(benchmark, tmp_path):
     figure = tmp_path / "grid.png"
     options = ("--rows", "40", "--epochs", "1", "--gan-epochs", "1", "--figure", str(figure))
     found = table_of(benchmark, "generated_images.py", *options)

@@ -87,7 +87,7 @@ def test_kinds():
         all_estimators("x")
 
 
-def test_an_estimator_without_an_instance_is_told():
+def test_an_estimator_without_an_instance_is_an_error():
     with pytest.raises(LookupError, match="LogisticRegression.*_instances.py"):
         instances_of(LogisticRegression)
 

@@ -97,7 +97,7 @@ def test_encoder_loses_at_most_a_batch(tmp_path):
 
 @pytest.mark.slow
 def test_worker_of_a_search(tmp_path):
-    """The search ends with loky's error; the next one goes on from where it was."""
+    """The search ends with loky's error; the next one continues where it was."""
     log, store = tmp_path / "log", EmbeddingStore(tmp_path / "store")
     X, y = data()
     module = KillerModule(log, at_batch=21, flag=tmp_path / "flag", pause=0.05)
@@ -151,7 +151,7 @@ def running_search(folder, log, store):
 
 @pytest.mark.slow
 def test_main_process_of_a_search(tmp_path):
-    """Its workers do what they were told; whoever comes meanwhile shares their work."""
+    """Its workers finish their tasks; a search that starts meanwhile shares their work."""
     log, store = tmp_path / "log", EmbeddingStore(tmp_path / "store")
     X, y = data()
     with running_search(tmp_path, log, store) as process:

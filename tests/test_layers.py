@@ -131,7 +131,7 @@ def read_package(root: Path) -> list[File]:
 
 
 def running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Walk a tree, leaving out what stands under ``if TYPE_CHECKING``."""
+    """Walk a tree, leaving out what is under ``if TYPE_CHECKING``."""
     for child in ast.iter_child_nodes(tree):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             for other in child.orelse:
@@ -325,7 +325,7 @@ def _private_names_defined(node: ast.AST) -> list[str]:
 
 
 def same_names(files: list[File]) -> list[str]:
-    """Classes of one name, and file names that stand in more than two folders."""
+    """Classes of one name, and file names in more than two folders."""
     classes, names = defaultdict(list), defaultdict(list)
     for file in files:
         folder, _, name = file.path.rpartition("/")

@@ -27,7 +27,7 @@ def notes(log):
 
 
 class MeetingModule(CountingModule):
-    """Counts cells, and goes on with a batch when another worker has done as many as itself.
+    """Counts cells, and continues with a batch when another worker has done as many as itself.
 
     For the first one it waits as long as it may take to start, and fails if there is none. Later
     it hardly waits: there may be no batch left for the other one. Nobody waits over a single cell:

@@ -11,7 +11,7 @@ _DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def load_real(name):
-    """Load a data set by the ``load.py`` that stands beside it."""
+    """Load a data set by the ``load.py`` in its folder."""
     path = Path(os.environ.get("SKMM_DATA", _DEFAULT)) / name / "load.py"
     if not path.is_file():
         pytest.skip(f"the data set {name!r} is not here: SKMM_DATA names no folder that has it")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
-FILLING = np.float32(77.0)  # what stands where no token is
+FILLING = np.float32(77.0)  # the value in places without a token
 
 
 class Tokens(TransformerMixin, BaseEstimator):

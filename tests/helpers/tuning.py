@@ -51,5 +51,5 @@ def noise_images(n, seed=0, size=(40, 48)):
 
 
 def untrained(encoder, X):
-    """An encoder that is to be tuned, as it stands before."""
+    """Return an encoder whose parameters a search sets."""
     return encoder.end_training(encoder.start_training(X).eval())
