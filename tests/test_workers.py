@@ -58,13 +58,13 @@ def expected():
 
 @pytest.fixture(scope="module")
 def dask_cluster():
-    """Four worker processes on this machine."""
+    """Two worker processes on this machine."""
     distributed = pytest.importorskip("distributed")
     # The cluster limits its workers' threads, and leaves the limits in our environment.
     before = os.environ.copy()
     try:
         with distributed.LocalCluster(
-            n_workers=4, threads_per_worker=1, dashboard_address=":0"
+            n_workers=2, threads_per_worker=1, dashboard_address=":0"
         ) as cluster:
             yield cluster
     finally:
