@@ -71,11 +71,11 @@ class FusionWarning(UserWarning):
 
 
 class LeakageError(ValueError):
-    """The same content stands on both sides of a split, and the caller asked to raise."""
+    """The same content is on both sides of a split, and the caller asked to raise."""
 
 
 class LeakageWarning(UserWarning):
-    """The same content stands on both sides of a split, so its score flatters."""
+    """The same content is on both sides of a split, so its score flatters."""
 
 
 class ModalityWarning(UserWarning):

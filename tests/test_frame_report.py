@@ -134,8 +134,8 @@ def test_summary(frame):
     assert pd.isna(table.loc["photo", "distinct"])  # would have to be decoded
     assert table["unreadable"].eq(0).all() and report.unreadable_.empty
     words = " ".join(Page(report.html).words)
-    for told in ("5 rows and 9 columns", "From 1 to 1,000, in the middle 2.5", "2 to 3 words"):
-        assert told in words
+    for fact in ("5 rows and 9 columns", "From 1 to 1,000, in the middle 2.5", "2 to 3 words"):
+        assert fact in words
     assert "9 timestamps, 2 channels" in words and "30 points" in words and "0.25 s" in words
     assert "60 × 40" in words and "7 × 5" in words and "Sizes from 7 × 5 to 60 × 40" in words
 
@@ -271,7 +271,7 @@ def test_every_unreadable_cell_counts():
     assert repr(report).endswith("...")
 
 
-def test_a_reader_that_is_not_installed_is_told(monkeypatch):
+def test_a_reader_that_is_not_installed_is_reported(monkeypatch):
     from skmm.exceptions import MissingExtraError
 
     def without(*args, **options):
@@ -411,7 +411,7 @@ def test_save_open_and_notebook(frame, tmp_path, monkeypatch):
 
 def test_every_rule_of_the_style_is_for_the_report_alone(frame):
     style = frame_report(frame)._repr_html_().split("<style>")[1].split("</style>")[0]
-    # What stands before a brace, inside a media query too.
+    # The text before a brace, inside a media query too.
     selectors = [found.strip() for found in re.findall(r"([^{}]+)\{", style)]
     rules = [own for own in selectors if not own.startswith("@media")]
     assert len(rules) > 20

@@ -1,4 +1,4 @@
-"""Whatever stands in a frame: a clear error or a right answer, from every public estimator.
+"""Any content of a frame: a clear error or a right answer, from every public estimator.
 
 A clear error is raised by skmm or scikit-learn on purpose and says where the trouble is: see
 :func:`is_clear`. A right answer has a row for each row, says the same when the rows come in
@@ -272,7 +272,7 @@ def test_estimator_deeply(name):
         answered.append(fuzz(name, 0, data))
 
     run()
-    # Whoever refuses every frame passes the checks of all of them.
+    # An estimator that refuses every frame passes the checks of all of them.
     assert sum(answered) >= len(answered) / 20
 
 

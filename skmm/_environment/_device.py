@@ -48,7 +48,7 @@ def resolve_device(device: str) -> torch.device:
     Raises
     ------
     ValueError
-        If torch does not know the device or this machine lacks it.
+        If torch does not know the device or this machine does not have it.
     """
     if device == "auto":
         device = get_config()["device"]
@@ -183,7 +183,7 @@ class _Threads:
             return self._due(self._total if part else self._cores)
 
     def after_fork(self) -> None:
-        """Start anew in a child that has of all threads only the one that forked."""
+        """Reset the state in a child process, which has only the thread that forked."""
         me = threading.get_ident()
         self._lock = threading.RLock()
         self._blocks = {me: self._blocks[me]} if me in self._blocks else {}

@@ -45,11 +45,11 @@ def show_versions() -> None:
     Packages that not every user has are among them; one that is not installed is shown as such.
     The devices that ``device=`` can name are shown with the threads of the CPU, and with the
     memory and compute capability of each GPU. A torchvision that is installed but
-    cannot be imported is told in words: ``transformers`` then fails to load even text models.
+    cannot be imported is reported: ``transformers`` then fails to load even text models.
 
     See Also
     --------
-    sklearn.show_versions : What scikit-learn itself stands on.
+    sklearn.show_versions : The packages that scikit-learn itself depends on.
 
     Examples
     --------

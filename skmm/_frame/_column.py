@@ -1,6 +1,6 @@
 """Columns of any container as cells: values, missing mask, row labels; and the way to pick.
 
-pandas, polars, numpy and lists are told apart here and nowhere else. polars is never imported:
+pandas, polars, numpy and lists are distinguished here and nowhere else. polars is never imported:
 an X that comes from it has imported it. No cell is ever copied into another form or changed; the
 arrays handed out are read-only.
 """
@@ -315,23 +315,23 @@ def columns_of(X: CellColumn, key: ColumnKey) -> list[Column]:
 
 
 def add_absent_columns(X: _Rows, names: Sequence[str]) -> _Rows:
-    """Give a frame a column of missing cells, in its place, for each name that it lacks.
+    """Give a frame a column of missing cells, in its place, for each name that it does not have.
 
     What has no column names comes back as it is.
     """
     known = list(getattr(X, "columns", names))
-    lacking = [name for name in names if name not in known]
-    if not lacking or len(set(known)) < len(known):
+    absent = [name for name in names if name not in known]
+    if not absent or len(set(known)) < len(known):
         return X
     order = known.copy()
     for position, name in enumerate(names):
-        if name in lacking:
+        if name in absent:
             order.insert(position, name)
     frame: Any = X
     if isinstance(frame, pd.DataFrame):
         longer: Any = frame.reindex(columns=order)
     else:
-        longer = frame.with_columns(**dict.fromkeys(lacking)).select(order)
+        longer = frame.with_columns(**dict.fromkeys(absent)).select(order)
     return cast(_Rows, longer)
 
 

@@ -1,6 +1,6 @@
 """What one cell looks like: the modality that a path, bytes or an array belongs to.
 
-Told from the suffix, the first bytes, the shape and the dtype alone; nothing is opened.
+Derived from the suffix, the first bytes, the shape and the dtype alone; nothing is opened.
 This file imports nothing from skmm.
 """
 

@@ -1,4 +1,4 @@
-"""Which modality a column of a frame holds, told from its dtype and a few of its cells.
+"""Which modality a column of a frame holds, inferred from its dtype and a few of its cells.
 
 Nothing is opened, decoded or downloaded to find out, and polars is not imported.
 """
@@ -88,8 +88,8 @@ def infer_modalities(X: CellColumn) -> dict[str, str]:
     back. Strings are ``"tabular"`` if each distinct value is there 1.25 times on average where
     values are one word long, 3 times where they have up to 4 words, 10 times where they are
     longer; and if there are at most 1000 distinct values, 40 of the long ones. So are strings
-    that all spell numbers or dates. Identifiers that never repeat cannot be told from short texts
-    and become ``"text"``: drop such a column yourself.
+    that all spell numbers or dates. Identifiers that never repeat look like short texts and
+    become ``"text"``: drop such a column yourself.
 
     If at least half of a column's strings look like paths of media files, all have to.
 
@@ -260,7 +260,7 @@ def _refuse_mixture(column: Column, kinds: dict[str, int]) -> None:
     a, b = (_short(column.values[row]) for row in (row_a, row_b))
     raise CellTypeError(
         f"{_where(column, row_a)} holds {kind_a} ({a}) and row {column.labels[row_b]!r} {kind_b}"
-        f" ({b}). Give each modality a column of its own, and put None where a row lacks it."
+        f" ({b}). Give each modality a column of its own, and put None where a row has none."
     )
 
 

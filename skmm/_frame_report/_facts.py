@@ -1,4 +1,4 @@
-"""What is told about a column and its cells, before anybody thinks of a page."""
+"""What the report says about a column and its cells, independent of the page."""
 
 import re
 from dataclasses import dataclass, field

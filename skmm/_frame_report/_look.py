@@ -21,8 +21,8 @@ from skmm.readers._source import digest_array
 
 __all__ = [
     "look_at",
-    "tell_table",
-    "tell_text",
+    "describe_table",
+    "describe_text",
 ]
 
 
@@ -59,12 +59,12 @@ def look_at(
 
     Returns
     -------
-    told : ColumnFacts
+    found : ColumnFacts
         With samples in the order of the rows.
     """
     column = to_column(name, series)
     missing = np.asarray(column.missing)
-    told = ColumnFacts(
+    found = ColumnFacts(
         name=spell(name),
         modality="empty",
         dtype=spell(getattr(series, "dtype", "object"), 60),
@@ -72,37 +72,37 @@ def look_at(
         n_missing=int(missing.sum()),
         is_shown=is_shown,
     )
-    if not told.n_rows:
-        return told
+    if not found.n_rows:
+        return found
     present = np.flatnonzero(~missing)
-    told.modality = modality or _modality(series, told)
-    _count_distinct(told, column.values[present], rng)
+    found.modality = modality or _modality(series, found)
+    _count_distinct(found, column.values[present], rng)
     if not len(present) or not is_shown:
-        return told
-    if told.modality in ("tabular", "drop", "unclear"):
-        if told.modality == "drop" and told.n_missing < told.n_rows:
-            told.facts.append("One value throughout")
-        tell_table(told, column.values[present])
-        return told
-    if told.modality == "text":
-        tell_text(told, column.values[present])
-    _check_cells(told, column, present, rng)
-    _show_cells(told, column, present, n_samples, rng)
-    return told
+        return found
+    if found.modality in ("tabular", "drop", "unclear"):
+        if found.modality == "drop" and found.n_missing < found.n_rows:
+            found.facts.append("One value throughout")
+        describe_table(found, column.values[present])
+        return found
+    if found.modality == "text":
+        describe_text(found, column.values[present])
+    _check_cells(found, column, present, rng)
+    _show_cells(found, column, present, n_samples, rng)
+    return found
 
 
-def _modality(series: CellColumn, told: ColumnFacts) -> str:
+def _modality(series: CellColumn, found: ColumnFacts) -> str:
     try:
         return next(iter(infer_modalities(series).values()))
     except Exception as error:  # of an unknown or mixed cell; also of a user's class
-        told.facts.append(spell(error, 400).rstrip("."))
+        found.facts.append(spell(error, 400).rstrip("."))
         return "unclear"
 
 
-def _count_distinct(told: ColumnFacts, cells: np.ndarray, rng: np.random.Generator) -> None:
+def _count_distinct(found: ColumnFacts, cells: np.ndarray, rng: np.random.Generator) -> None:
     """Count distinct cells, by content where that is cheap."""
     try:
-        told.n_distinct = len({(type(cell) is bool, _plain(cell)) for cell in cells})
+        found.n_distinct = len({(type(cell) is bool, _plain(cell)) for cell in cells})
         return
     except TypeError:
         pass
@@ -110,11 +110,11 @@ def _count_distinct(told: ColumnFacts, cells: np.ndarray, rng: np.random.Generat
     if n_cells > _N_COMPARED:
         cells = cells[np.sort(rng.choice(n_cells, _N_COMPARED, replace=False))]
     try:
-        told.n_distinct = len({_content(cell) for cell in cells})
+        found.n_distinct = len({_content(cell) for cell in cells})
     except Exception:  # images that would have to be decoded, lists of objects
         return
     if n_cells > _N_COMPARED:
-        told.facts.append(f"Distinct cells were counted among {_N_COMPARED:,} of {n_cells:,}")
+        found.facts.append(f"Distinct cells were counted among {_N_COMPARED:,} of {n_cells:,}")
 
 
 def _plain(cell: object) -> Any:
@@ -138,10 +138,10 @@ def _content(cell: object) -> Any:
 
 
 def _check_cells(
-    told: ColumnFacts, column: Column, present: np.ndarray, rng: np.random.Generator
+    found: ColumnFacts, column: Column, present: np.ndarray, rng: np.random.Generator
 ) -> None:
     """Look at the cells of a medium from outside; name those that are not there."""
-    if told.modality not in _MEDIA:
+    if found.modality not in _MEDIA:
         return
     rows = present
     if len(rows) > _N_CHECKED:
@@ -149,39 +149,39 @@ def _check_cells(
     n_bytes, shapes, n_bad = [], set(), 0
     for row in rows:
         try:
-            size, shape = glance(column.values[row], told.modality)
+            size, shape = glance(column.values[row], found.modality)
         except Exception as error:  # of PIL over foreign bytes: no list of them is complete
             n_bad += 1
-            _name(told, column, row, error)
+            _name(found, column, row, error)
             continue
         n_bytes += [size] if size is not None else []
         shapes |= {shape} if shape is not None else set()
     if n_bytes:
         span = " to ".join(dict.fromkeys(size_of(n) for n in (min(n_bytes), max(n_bytes))))
-        told.facts.append(f"Files of {span}" if len(n_bytes) > 1 else f"A file of {span}")
+        found.facts.append(f"Files of {span}" if len(n_bytes) > 1 else f"A file of {span}")
     if shapes:
         joined = [" × ".join(map(str, shape)) for shape in sorted(shapes)]
-        word = "Sizes" if told.modality == "image" else "Shapes"
+        word = "Sizes" if found.modality == "image" else "Shapes"
         several = f"{word} from {joined[0]} to {joined[-1]}"
-        told.facts.append(several if len(joined) > 1 else f"{word} {joined[0]}")
+        found.facts.append(several if len(joined) > 1 else f"{word} {joined[0]}")
     if len(rows) < len(present):
-        told.facts.append(f"{len(rows):,} of {len(present):,} cells were looked at")
+        found.facts.append(f"{len(rows):,} of {len(present):,} cells were looked at")
     if n_bad:
-        told.facts.append(f"{n_bad:,} of {len(rows):,} cells looked at cannot be read")
+        found.facts.append(f"{n_bad:,} of {len(rows):,} cells looked at cannot be read")
 
 
 def _show_cells(
-    told: ColumnFacts,
+    found: ColumnFacts,
     column: Column,
     present: np.ndarray,
     n_samples: int,
     rng: np.random.Generator,
 ) -> None:
-    show = SHOW.get(told.modality)
+    show = SHOW.get(found.modality)
     if show is None:
         return
     # Cells that are known to be unreadable have been named, and would only fill the place.
-    good = [row for row in present if int(row) not in told.unreadable]
+    good = [row for row in present if int(row) not in found.unreadable]
     rows = np.asarray(good or present)
     if len(rows) > n_samples:
         rows = np.sort(rng.choice(rows, n_samples, replace=False))
@@ -193,16 +193,16 @@ def _show_cells(
             sample.note = spell(error, 300)
         except Exception as error:  # MediaDecodeError, CellTypeError, or of a user's class
             sample.note, sample.unreadable = spell(error, 300), True
-            _name(told, column, row, error)
-        told.samples.append(sample)
+            _name(found, column, row, error)
+        found.samples.append(sample)
 
 
-def _name(told: ColumnFacts, column: Column, row: int, error: Exception) -> None:
+def _name(found: ColumnFacts, column: Column, row: int, error: Exception) -> None:
     why = spell(error, 300) or type(error).__name__
-    told.unreadable.setdefault(int(row), (spell(column.labels[row], 60), why))
+    found.unreadable.setdefault(int(row), (spell(column.labels[row], 60), why))
 
 
-# --- What is told about numbers, dates, categories and texts: figures over all cells ---
+# --- What the report says about numbers, dates, categories and texts: figures over all cells ---
 
 _N_BINS = 30
 _N_TOP = 8
@@ -210,12 +210,12 @@ _NUMBERS = (int, float, decimal.Decimal, np.integer, np.floating)
 _DATES = (datetime.date, np.datetime64)
 
 
-def tell_table(told: ColumnFacts, cells: np.ndarray) -> None:
+def describe_table(found: ColumnFacts, cells: np.ndarray) -> None:
     """Tell of a column of numbers, dates or categories.
 
     Parameters
     ----------
-    told : ColumnFacts
+    found : ColumnFacts
         Is added to.
     cells : ndarray of shape (n_present,), object
         Its cells that are not missing.
@@ -224,23 +224,23 @@ def tell_table(told: ColumnFacts, cells: np.ndarray) -> None:
         return
     if not any(isinstance(cell, bool | np.bool_) for cell in cells):
         if all(isinstance(cell, _NUMBERS) for cell in cells):
-            return _tell_numbers(told, np.array([as_float(cell) for cell in cells]))
+            return _describe_numbers(found, np.array([as_float(cell) for cell in cells]))
         if all(isinstance(cell, _DATES) for cell in cells):
-            return _tell_dates(told, cells)
+            return _describe_dates(found, cells)
         if all(isinstance(cell, str) for cell in cells):
             numbers = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce")
             if numbers.notna().all():
-                told.facts.append("Numbers that are spelled as text")
-                return _tell_numbers(told, numbers.to_numpy(dtype=float))
-    _tell_categories(told, cells)
+                found.facts.append("Numbers that are spelled as text")
+                return _describe_numbers(found, numbers.to_numpy(dtype=float))
+    _describe_categories(found, cells)
 
 
-def tell_text(told: ColumnFacts, cells: np.ndarray) -> None:
+def describe_text(found: ColumnFacts, cells: np.ndarray) -> None:
     """Tell how long the texts of a column are, with a histogram of their words.
 
     Parameters
     ----------
-    told : ColumnFacts
+    found : ColumnFacts
         Is added to.
     cells : ndarray of shape (n_present,), object
         Its cells that are not missing.
@@ -249,49 +249,49 @@ def tell_text(told: ColumnFacts, cells: np.ndarray) -> None:
     n_words = np.array([len(text.split()) for text in texts])
     low, middle, high = n_words.min(), np.median(n_words), n_words.max()
     span = f"{low:,} to {high:,} words, in the middle {middle:,.4g}"
-    told.facts.append(span if high > low else f"Each of {low:,} words")
+    found.facts.append(span if high > low else f"Each of {low:,} words")
     n_empty = sum(not text.strip() for text in texts)
     if n_empty:
-        told.facts.append(f"{n_empty:,} empty, which is not missing")
+        found.facts.append(f"{n_empty:,} empty, which is not missing")
     if high > low:
         counts, _ = np.histogram(n_words, bins=min(_N_BINS, int(high - low) + 1))
-        told.image = steps(counts, f"Histogram of words a cell, from {low:,} to {high:,}")
+        found.image = steps(counts, f"Histogram of words a cell, from {low:,} to {high:,}")
 
 
-def _tell_numbers(told: ColumnFacts, values: np.ndarray) -> None:
+def _describe_numbers(found: ColumnFacts, values: np.ndarray) -> None:
     finite = values[np.isfinite(values)]
     if len(finite) < len(values):
-        told.facts.append(f"{len(values) - len(finite):,} infinite")
+        found.facts.append(f"{len(values) - len(finite):,} infinite")
     if not len(finite):
         return
     low, middle, high = finite.min(), np.median(finite), finite.max()
-    told.facts.append(f"From {low:,.5g} to {high:,.5g}, in the middle {middle:,.5g}")
+    found.facts.append(f"From {low:,.5g} to {high:,.5g}, in the middle {middle:,.5g}")
     if high > low:
         # A quarter, since high - low may be beyond the largest float.
         counts, _ = np.histogram(finite / 4, bins=_N_BINS)
         words = f"Histogram of the numbers from {low:,.5g} to {high:,.5g}"
-        told.image = steps(counts, words)
+        found.image = steps(counts, words)
 
 
-def _tell_dates(told: ColumnFacts, cells: np.ndarray) -> None:
+def _describe_dates(found: ColumnFacts, cells: np.ndarray) -> None:
     try:
         low, high = min(cells), max(cells)
     except TypeError:  # with and without a time zone, or days beside moments
-        return _tell_categories(told, cells)
-    told.facts.append(f"From {spell(low)} to {spell(high)}")
+        return _describe_categories(found, cells)
+    found.facts.append(f"From {spell(low)} to {spell(high)}")
     try:
         moments = pd.to_datetime(pd.Series(cells, dtype=object), utc=True).astype("int64")
     except (ValueError, OverflowError, TypeError):  # years that pandas has no room for
         return None
     if moments.max() > moments.min():
         counts, _ = np.histogram(moments, bins=_N_BINS)
-        told.image = steps(counts, f"Histogram of the dates from {spell(low)} to {spell(high)}")
+        found.image = steps(counts, f"Histogram of the dates from {spell(low)} to {spell(high)}")
 
 
-def _tell_categories(told: ColumnFacts, cells: np.ndarray) -> None:
+def _describe_categories(found: ColumnFacts, cells: np.ndarray) -> None:
     counts = Counter(spell(cell, 60) for cell in cells)
     top = counts.most_common(_N_TOP)
     if len(counts) > _N_TOP:
         rest = len(cells) - sum(count for _, count in top)
-        told.facts.append(f"{len(counts) - _N_TOP:,} other values in {rest:,} cells")
-    told.image = bars(top, len(cells))
+        found.facts.append(f"{len(counts) - _N_TOP:,} other values in {rest:,} cells")
+    found.image = bars(top, len(cells))

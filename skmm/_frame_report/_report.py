@@ -167,8 +167,8 @@ def frame_report(
 
     Notes
     -----
-    A column is told by the share of its cells that are missing, by its distinct cells (files by
-    their path, bytes and arrays by content, of more than 1,000 arrays a sample), and by what
+    A column is described by the share of its missing cells, by its distinct cells (files by their
+    path, bytes and arrays by content, of more than 1,000 arrays a sample), and by what
     belongs to its modality: thumbnails, waveforms, frames, points, lines, first words, histograms
     and frequent values. Of media at most 200 cells are looked at from outside (is the file there,
     how large, and of an image the header), and ``n_samples`` are decoded. A cell that cannot be
@@ -176,7 +176,7 @@ def frame_report(
     alone.
 
     The page is one file: images are inside it, it holds no script and fetches nothing, and
-    what stands in the frame is escaped. It shows cells of your data, so share it as you would
+    the content of the frame is escaped. It shows cells of your data, so share it as you would
     share them.
 
     Examples
@@ -367,7 +367,7 @@ def _section(column: ColumnFacts, anchor: str) -> str:
     count = f"{column.n_missing:,} of {_n(column.n_rows, 'cell')} missing"
     if column.n_distinct is not None:
         count += f", {column.n_distinct:,} distinct"
-    told = "".join(f"<p><bdi>{_e(fact)}.</bdi></p>" for fact in [count, *column.facts])
+    facts = "".join(f"<p><bdi>{_e(fact)}.</bdi></p>" for fact in [count, *column.facts])
     bad = "".join(
         f'<p class="bad">Row <bdi>{_e(row)}</bdi>: <bdi>{_e(why)}</bdi></p>'
         for row, why in list(column.unreadable.values())[:_N_SHOWN]
@@ -379,7 +379,7 @@ def _section(column: ColumnFacts, anchor: str) -> str:
     samples = f"<ul>\n{samples}\n</ul>" if samples else ""
     return (
         f'<section id="{anchor}"><h2><bdi>{_e(column.name) or "(no name)"}</bdi>'
-        f'<span class="kind">{_e(column.modality)}</span></h2>\n{told}{bad}{image}{samples}'
+        f'<span class="kind">{_e(column.modality)}</span></h2>\n{facts}{bad}{image}{samples}'
         "</section>"
     )
 

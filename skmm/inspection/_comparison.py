@@ -223,7 +223,7 @@ def compare(
     """Corrected resampled t-test of Nadeau and Bengio.
 
     The training sets of the splits overlap, so their scores vary less than those of samples
-    drawn anew would: the variance of the mean is taken as ``1 / n_splits + n_test / n_train``
+    sampled again would: the variance of the mean is taken as ``1 / n_splits + n_test / n_train``
     times that of the differences, in place of ``1 / n_splits``.
 
     Parameters

@@ -107,7 +107,7 @@ def missing_modality_curve(
         - ``fraction``: float, as asked for;
         - ``split``: int, from 0;
         - ``repeat``: int, from 0. Where nothing is left to chance (fractions 0 and 1) the score
-          is computed once and stands in every repeat;
+          is computed once and repeated in every repeat;
         - ``missing``: float, the share of the scored rows that lack the modality, those included
           that never had it;
         - ``score``: float.

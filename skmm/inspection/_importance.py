@@ -88,11 +88,11 @@ def modality_importance(
     See Also
     --------
     modality_shapley : Shares of the modalities, which add up, and how they work together.
-    fusion_report : What the estimator is without a modality, fitted anew.
+    fusion_report : What the estimator is without a modality, fitted again.
 
     Notes
     -----
-    Of two modalities that say the same each can stand in for the other, and both may look
+    Of two modalities with the same information each can replace the other, and both may look
     unimportant; :func:`modality_shapley` divides what they say between them.
 
     References

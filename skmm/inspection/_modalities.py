@@ -1,6 +1,6 @@
 """Which modalities an estimator has, and the same estimator without some of them.
 
-An estimator has them where a fusion or a ``ColumnTransformer`` stands in it, at any depth; both
+An estimator has them where a fusion or a ``ColumnTransformer`` is part of it, at any depth; both
 keep (name, transformer, columns) triples and leave one out by ``set_params(<name>="drop")``.
 """
 
@@ -54,7 +54,7 @@ def fusions_of(estimator: object) -> list[Any]:
 def middle_of(estimator: object, modality: str) -> Any:
     """Return what encodes the cells of a modality, None if there is no such modality.
 
-    Of a pipeline its first step; as fitted, where that can be told.
+    Of a pipeline its first step; as fitted, where that is known.
     """
     for site in fusions_of(estimator):
         attributes = ("transformers_", "modalities_", "transformers", "modalities")

@@ -81,11 +81,11 @@ def modality_shapley(
         those that are not named never leave.
     removal : {"auto", "missing", "permute"}, default="auto"
         What the estimator sees of a modality that is out [3]_. With ``"missing"`` its cells are
-        missing, which every fusion takes. With ``"permute"`` cells of other rows stand in for
+        missing, which every fusion takes. With ``"permute"`` cells of other rows replace
         it, which any estimator takes. ``"auto"`` is ``"missing"`` for fusions that answer rows
         that lack every modality (``all_missing="prior"``), else ``"permute"``.
     background : DataFrame of shape (n_rows, n_columns), default=None
-        Rows whose cells stand in, with the columns of ``X``; None takes those of ``X``. Of
+        Rows whose cells replace them, with the columns of ``X``; None takes those of ``X``. Of
         ``"permute"`` alone.
     max_coalitions : int, default=256
         All coalitions of up to so many are asked for, which is exact: up to 8 modalities here.
@@ -95,7 +95,7 @@ def modality_shapley(
     n_jobs : int, default=None
         Workers. They change no share.
     random_state : int, RandomState instance or None, default=None
-        Draws rows that stand in, and coalitions.
+        Samples the replacing rows and the coalitions.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def modality_shapley(
         - ``exact`` : bool, whether all coalitions were asked;
         - ``removal`` : str, ``"missing"`` or ``"permute"``.
 
-        Of an estimator of several tasks at once all that is told of rows is None.
+        Of an estimator of several tasks at once all that concerns rows is None.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def modality_shapley(
     See Also
     --------
     modality_importance : What the score loses with each modality alone.
-    fusion_report : What the estimator is without a modality, fitted anew.
+    fusion_report : What the estimator is without a modality, fitted again.
 
     Notes
     -----
@@ -403,14 +403,14 @@ class Removal:
     Parameters
     ----------
     kind : {"missing", "permute"}
-        Whether their cells are made missing, or cells of other rows stand in.
+        Whether their cells are made missing, or replaced by cells of other rows.
     columns : dict of str to list of int
         Positions of the columns of each modality.
     source : frame or None
-        Rows whose cells stand in; None takes those of the frame itself.
+        Rows whose cells replace them; None takes those of the frame itself.
     draws : ndarray of shape (n_draws, n_samples), int
-        Which row stands in for each. One row stands in for all modalities that a row loses, so
-        that what stands in belongs together.
+        Which row replaces each. One row replaces all modalities that a row loses, so
+        that the replacing cells belong together.
     """
 
     def __init__(
@@ -455,8 +455,8 @@ class Removal:
         n_source = n_rows(X if background is None else background)
         if n_source < 2 and background is None:
             raise ValueError(
-                f"{function}: cells of other rows have to stand in, and X has one row. Give rows"
-                " whose cells may stand in as background, such as X_train."
+                f"{function}: other rows have to replace its cells, and X has one row. Give rows"
+                " whose cells may replace them as background, such as X_train."
             )
         if background is not None:
             # As far as there are enough, every row of the background once.
@@ -501,7 +501,7 @@ def _ask(
     kept: np.ndarray,
     rows_too: bool,
 ) -> tuple[float, np.ndarray | None]:
-    """Score and answer to each row with some modalities; means over what stands in."""
+    """Score and answer to each row with some modalities; means over the replacing rows."""
     scores, answers = [], []
     try:
         for frame in remove(X, kept):

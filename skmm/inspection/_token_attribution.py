@@ -71,7 +71,7 @@ def token_attribution(
     kind : {"text", "image", "audio", "video", "timeseries"}, default=None
         What the cells are. None asks the encoder of the modality, or tells by the cells.
     n_parts : int, default=None
-        Squares along the longer side of an image, 8 by default; stretches of an audio clip, video or
+        Squares along the longer side of an image, 8 by default; stretches of a recording, video or
         series, 16 by default. Of ``"occlusion"`` alone; a text always has its words.
     sampling_rate : float, default=None
         Samples per second of audio clips and series that are arrays. None gives times in samples.
@@ -85,7 +85,7 @@ def token_attribution(
 
         - ``scores`` : ndarray of shape (n_tokens,), or (n_rows, n_columns) over an image, from
           its top left; above 0 what speaks for the prediction. Without any entry where the row
-          lacks the modality;
+          does not have the modality;
         - ``tokens`` : list of str or of (start, end), words or times (in seconds where the rate is
           known, else in samples or frames); None for images;
         - ``prediction`` : float, what is explained: a probability, or a value; NaN with
@@ -109,7 +109,7 @@ def token_attribution(
     Notes
     -----
     A changed cell is a new cell: frozen encoders have to encode each once, and their store keeps
-    it. The audio clip of a file is explained at 16000 samples a second, a video file by as many of its
+    it. An audio file is explained at 16000 samples a second, a video file by as many of its
     frames as there are parts.
 
     References

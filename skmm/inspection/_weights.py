@@ -35,7 +35,7 @@ def modality_weights(estimator: object, X: Frame) -> pd.DataFrame:
     Returns
     -------
     weights : DataFrame of shape (n_samples, n_modalities)
-        A column for each modality, with the index of ``X``; NaN where a row lacks the modality.
+        A column for each modality, with the index of ``X``; NaN where the modality is missing.
         A row sums to one over the modalities that it has.
 
     Raises

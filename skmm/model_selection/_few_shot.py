@@ -26,7 +26,7 @@ class FewShotSplit(BaseCrossValidator):
     n_shots : int, default=5
         Training rows of each class.
     n_ways : int, default=None
-        Classes of an episode, drawn anew for each; None for all that have enough rows.
+        Classes of an episode, sampled again for each; None for all that have enough rows.
     n_queries : int, default=None
         Rows of each class to predict; fewer where a class has fewer. None for all that are left.
     n_splits : int, default=100

@@ -55,7 +55,7 @@ def check_group_leakage(
     min_length: int = 1,
     on_leak: Literal["warn", "raise", "ignore"] = "warn",
 ) -> pd.DataFrame:
-    """Find content that stands on both sides of a split.
+    """Find content that is on both sides of a split.
 
     The same photo under two file names, a recording listed twice, a review copied from one
     product to the next: if one of the two is trained on and the other is tested on, the score
@@ -68,7 +68,7 @@ def check_group_leakage(
         Raw data; a row is a sample.
     cv : int, splitter or iterable of (train, test), default=None
         The splits to be checked, as everywhere in scikit-learn. None asks instead whether one
-        content stands in several ``groups``.
+        content is in several ``groups``.
     y : array-like of shape (n_samples,), default=None
         Target, for splitters that need one.
     groups : array-like of shape (n_samples,), default=None
@@ -138,7 +138,7 @@ def check_group_leakage(
     0     0  review  warm and soft       (3,)      (0,)
     1     1  review  warm and soft       (0,)      (3,)
     >>> print(found.attrs["message"])
-    1 content stands on both sides of a split (1 in column 'review'), which touches 50% of the \
+    1 content is on both sides of a split (1 in column 'review'), which touches 50% of the \
 test rows. Split by groups that keep such rows together: \
 skmm.model_selection.group_by_content makes them.
     """
@@ -303,7 +303,7 @@ def shared_contents(
     read_files: bool,
     min_length: int,
 ) -> list[Content]:
-    """Find contents that stand in more than one row.
+    """Find contents that are in more than one row.
 
     Parameters
     ----------
@@ -446,7 +446,7 @@ def _across_splits(
             sides = [tuple(held[side[held]].tolist()) for side in (in_train, in_test)]
             if all(sides):
                 involved = (in_train | in_test)[content.rows]
-                rows.append((fold, *_told(content, involved), *sides))
+                rows.append((fold, *_described(content, involved), *sides))
     return pd.DataFrame(rows, columns=["fold", *_COLUMNS, "train_rows", "test_rows"])
 
 
@@ -456,12 +456,12 @@ def _across_groups(contents: list[Content], labels: np.ndarray, names: np.ndarra
         held = np.unique(content.rows)
         several = np.unique(labels[held])
         if len(several) > 1:
-            told = _told(content, np.ones(len(content.rows), dtype=bool))
-            rows.append((*told, tuple(names[several]), tuple(held.tolist())))
+            described = _described(content, np.ones(len(content.rows), dtype=bool))
+            rows.append((*described, tuple(names[several]), tuple(held.tolist())))
     return pd.DataFrame(rows, columns=[*_COLUMNS, "groups", "rows"])
 
 
-def _told(content: Content, involved: np.ndarray) -> tuple[str, str, str, str, str]:
+def _described(content: Content, involved: np.ndarray) -> tuple[str, str, str, str, str]:
     picked = np.flatnonzero(involved)
     files = {content.files[i] for i in picked}
     same = "file" if len(files) == 1 and None not in files else "content"

@@ -49,9 +49,9 @@ def raises(
     try:
         action()
     except kinds as error:
-        told = "\n".join([str(error), *getattr(error, "__notes__", [])])
-        absent = [name for name in naming if name not in told]
-        assert not absent, f"{sentence} The error does not name {absent[0]!r}: {told}"
+        message = "\n".join([str(error), *getattr(error, "__notes__", [])])
+        absent = [name for name in naming if name not in message]
+        assert not absent, f"{sentence} The error does not name {absent[0]!r}: {message}"
         return
     except Exception as error:
         raise AssertionError(f"{sentence} It raised {type(error).__name__}: {error}") from error

@@ -75,11 +75,11 @@ def check_cells_absent_in_part(case: EncoderCase) -> None:
         return
     X = without(case.X, [1], columns=[case.X.columns[0]])
     vectors = case.encode(X)
-    assert not np.isnan(vectors[1]).all(), f"{case} drops a row that lacks one cell of several."
+    assert not np.isnan(vectors[1]).all(), f"{case} drops a row with one missing cell of several."
     kept = np.arange(case.n) != 1
     assert_close(vectors[kept], case.vectors[kept], f"An absent cell changes other rows of {case}.")
     assert case.fitted.transform_sequence(X)[1][1].any(), (
-        f"{case} gives no token for a row that lacks one cell of several."
+        f"{case} gives no token for a row in which one cell of several is missing."
     )
 
 
@@ -231,7 +231,7 @@ def _check_kept(case: EncoderCase, store: EmbeddingStore, folder: str) -> None:
     for name, X in frames.items():
         again = case.fit(store=folder).transform(X)
         more = store.stats()["encoded"] - encoded
-        assert more == 0, f"A clone of {case} encodes {more} cells anew that are kept: {name}."
+        assert more == 0, f"A clone of {case} encodes {more} cells again that are kept: {name}."
         assert np.isfinite(np.asarray(again)).all()
     assert_close(
         case.fit(store=folder).transform(case.X),
@@ -266,7 +266,7 @@ def _check_never_wrong(case: EncoderCase, folder: str) -> None:
 
 
 def check_training(case: EncoderCase) -> None:
-    """A network that is to be trained can stand under somebody else's head."""
+    """A network to be trained can be trained under the head of another network."""
     if not case.needs_training:
         return
     for verb in ("start_training", "training_tensors", "end_training"):

@@ -90,7 +90,7 @@ def run_checks(checks: Sequence[Callable[[Any], None]], case: object) -> None:
 
 
 def check_init_only_stores(case: EncoderCase) -> None:
-    """A model is loaded, and a parameter judged, in ``fit``."""
+    """A model is loaded, and a parameter checked, in ``fit``."""
     cls = type(case.encoder)
     marks = {name: object() for name in case.params}
     try:
@@ -158,7 +158,7 @@ def check_feature_names(case: EncoderCase) -> None:
     )
     assert len(set(names)) == len(names), f"{case} gives two outputs the same name."
     same = case.fitted.get_feature_names_out(list(case.X.columns))
-    assert list(same) == list(names), f"{case} gives other names when told those of fit."
+    assert list(same) == list(names), f"{case} gives other names when given those of fit."
     raises(
         lambda: case.fitted.get_feature_names_out([*case.X.columns, "more"]),
         ValueError,

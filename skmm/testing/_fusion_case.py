@@ -22,13 +22,13 @@ def triples(**changed: object) -> list[tuple[str, Any, list[str]]]:
     **changed : transformer or str
         What takes the place of the transformer of a modality.
     """
-    middles = {
+    transformers = {
         "words": TextEncoder("tfidf", n_components=3, random_state=0),
         "numbers": "passthrough",
         "vector": "passthrough",
     }
     columns = {"words": ["text"], "numbers": ["a", "b"], "vector": ["vector"]}
-    return [(name, {**middles, **changed}[name], columns[name]) for name in columns]
+    return [(name, {**transformers, **changed}[name], columns[name]) for name in columns]
 
 
 class FusionCase:

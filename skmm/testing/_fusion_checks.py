@@ -143,7 +143,7 @@ def check_parameters(case: FusionCase) -> None:
     fusion = clone(case.fusion)
     deep = fusion.get_params(deep=True)
     for name in ("words", "numbers", "words__n_components", "modalities"):
-        assert name in deep, f"{case}.get_params(deep=True) lacks {name!r}."
+        assert name in deep, f"{case}.get_params(deep=True) does not have {name!r}."
     assert "words" not in fusion.get_params(deep=False)
     fusion.set_params(words__n_components=2)
     assert fusion.modalities[0][1].n_components == 2, f"{case} loses words__n_components."
@@ -175,7 +175,7 @@ def check_columns(case: FusionCase) -> None:
         f"{case} has to refuse a frame with other columns than in fit.",
         naming=("text",),
     )
-    sentence = f"{case} has to refuse a frame that lacks a column."
+    sentence = f"{case} has to refuse a frame without a column of the training frame."
     raises(lambda: case.ask(case.X.drop(columns="vector")), (ValueError, KeyError), sentence)
     sentence = f"{case}.fit has to refuse a frame without rows."
     raises(lambda: case.fusion.fit(case.X.iloc[:0], case.y[:0]), ValueError, sentence)
@@ -188,7 +188,7 @@ def check_columns(case: FusionCase) -> None:
 
 
 def check_feature_names(case: FusionCase) -> None:
-    """Names belong to the columns of ``transform``, differ, and stand in a frame's head."""
+    """Names belong to the columns of ``transform``, differ, and are columns of an output frame."""
     if not hasattr(case.fitted, "transform"):
         return
     names = list(case.fitted.get_feature_names_out())
@@ -264,7 +264,7 @@ def check_missing_at_predict_alone(case: FusionCase) -> None:
         X = without(case.X, [0, 3], columns=columns)
         answers = case.ask(X)
         assert np.isfinite(answers).all(), (
-            f"{case} gives NaN for a row that lacks {columns}, which training never lacked."
+            f"{case} gives NaN for a row without {columns}, which were never missing in training."
         )
         kept = ~np.isin(np.arange(case.n), [0, 3])
         assert_close(

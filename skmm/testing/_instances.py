@@ -307,7 +307,7 @@ _BATCHES = (
     " of weight two into one"
 )
 _FOLDS = (
-    "learns the rule from out-of-fold votes: a row that is there twice stands in two folds, a row"
+    "learns the rule from out-of-fold votes: a row that is there twice is in two folds, a row"
     " of weight two in one"
 )
 _HASH = (

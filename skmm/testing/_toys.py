@@ -199,7 +199,7 @@ def fusion_frame(n: int = 48) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     return tidy(X), np.where(values > 0, "yes", "no"), values
 
 
-# --- A space for what stands on an alignment: it learns nothing and is there at once ---
+# --- A space for estimators that use an alignment: it learns nothing and is there at once ---
 
 _LETTERS = "abcd"
 

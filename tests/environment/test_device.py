@@ -36,7 +36,7 @@ def cores(monkeypatch):
     before = torch.get_num_threads()
     monkeypatch.setattr(_device, "cpu_count", lambda: CORES)
     torch.set_num_threads(CORES)
-    _device._threads._usual = None  # count the cores anew
+    _device._threads._usual = None  # count the cores again
     yield CORES
     assert torch.get_num_threads() == CORES, "the test's thread has another number than before"
     assert number_in_a_new_thread() == CORES, "a new thread starts with another number than before"
@@ -50,7 +50,7 @@ def number_in_a_new_thread():
 
 
 class Actor:
-    """A thread that does one step at a time, when it is told to."""
+    """A thread that does one step at a time, when it is asked to."""
 
     def __init__(self):
         self._pool = ThreadPoolExecutor(1)
@@ -322,7 +322,7 @@ def tell(queue):
 @pytest.mark.parametrize(
     ("method", "environment", "expected"),
     [
-        ("fork", None, (1, 1)),  # nobody told it what it may use
+        ("fork", None, (1, 1)),  # no limit was set
         ("fork", "3", (1, 1)),  # the threads were not forked, so there are none
         ("spawn", None, (1, 1)),
         ("spawn", "3", (3, 3)),

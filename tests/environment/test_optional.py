@@ -1,4 +1,4 @@
-"""An optional package that is absent, or broken, is told in one wording, with the way out."""
+"""An optional package that is absent, or broken, is reported in one wording, with the way out."""
 
 import sys
 import tomllib
@@ -49,7 +49,7 @@ def test_other_errors_of_a_package_are_not_hidden(tmp_path, monkeypatch):
 
 def test_every_extra_named_in_a_message_exists():
     assert set(optional._EXTRAS.values()) | {"all"} <= set(EXTRAS)
-    # pip brings the hub's client with transformers; all others stand in their extra.
+    # pip brings the hub's client with transformers; all others are in their extra.
     for package, extra in optional._EXTRAS.items():
         named = any(requirement.startswith(package) for requirement in EXTRAS[extra])
         assert named or package == "huggingface_hub"

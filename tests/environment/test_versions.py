@@ -50,20 +50,20 @@ def test_devices(capsys, monkeypatch):
     assert "cuda:1 A GPU" in shown and "compute capability 9.0" in shown
 
 
-def test_absent_package_is_told(capsys, monkeypatch):
+def test_absent_package_is_reported(capsys, monkeypatch):
     monkeypatch.setattr(_versions, "_PACKAGES", ("torch", "no-such-package"))
     show_versions()
     assert lines_by_name(capsys.readouterr().out)["no-such-package"] == "not installed"
 
 
-def test_broken_torch_is_told(capsys, monkeypatch):
+def test_broken_torch_is_reported(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     show_versions()
     assert "torch cannot be imported" in lines_by_name(capsys.readouterr().out)["devices"]
 
 
 @pytest.mark.parametrize("error", ["RuntimeError", "ImportError", "OSError"])
-def test_broken_torchvision_is_told_in_words(error, capsys, monkeypatch, tmp_path):
+def test_broken_torchvision_is_reported(error, capsys, monkeypatch, tmp_path):
     message = "operator torchvision::nms does not exist"
     (tmp_path / "torchvision.py").write_text(f"raise {error}({message!r})")
     monkeypatch.syspath_prepend(tmp_path)

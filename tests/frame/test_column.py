@@ -586,7 +586,7 @@ def test_keys_that_pick_nothing(container, key, message):
 
 
 @pytest.mark.parametrize("container", ["pandas", "polars"])
-def test_columns_that_a_frame_lacks(container):
+def test_columns_that_a_frame_does_not_have(container):
     make = pd.DataFrame if container == "pandas" else pl.DataFrame
     frame = make({"b": [1, 2], "d": ["x", "y"]})
     full = add_absent_columns(frame, ["a", "b", "c", "d"])

@@ -33,7 +33,7 @@ def some(rng, n, share=0.25):
     return rng.random(n) < share
 
 
-def lacking(cells, rng, by=None):
+def with_missing(cells, rng, by=None):
     cells = list(cells)
     for i in np.flatnonzero(some(rng, len(cells))):
         cells[i] = by
@@ -55,23 +55,23 @@ ORDINARY = {
     "integers": lambda rng, n: pd.Series(rng.integers(-5, 5, n)),
     "booleans": lambda rng, n: pd.Series(rng.random(n) < 0.5),
     "words": lambda rng, n: pd.Series(rng.choice(["red", "blue", "green"], n), dtype=object),
-    "texts": lambda rng, n: lacking(rng.choice(TEXTS[:6], n).tolist(), rng),
+    "texts": lambda rng, n: with_missing(rng.choice(TEXTS[:6], n).tolist(), rng),
     "category": lambda rng, n: pd.Series(
         pd.Categorical(rng.choice(["S", "M"], n), categories=["S", "M", "L"], ordered=True)
     ),
     "dates": lambda rng, n: pd.Series(pd.date_range("2020-01-01", periods=n)),
-    "vectors": lambda rng, n: lacking(arrays(rng, n, 3), rng),
-    "images": lambda rng, n: lacking([image(rng) for _ in range(n)], rng),
-    "audio_clips": lambda rng, n: lacking(
+    "vectors": lambda rng, n: with_missing(arrays(rng, n, 3), rng),
+    "images": lambda rng, n: with_missing([image(rng) for _ in range(n)], rng),
+    "audio_clips": lambda rng, n: with_missing(
         [rng.normal(size=rng.integers(1, 900)).astype("f4") / 9 for _ in range(n)], rng
     ),
-    "series": lambda rng, n: lacking(
+    "series": lambda rng, n: with_missing(
         [rng.normal(size=(rng.integers(1, 9), 2)) for _ in range(n)], rng
     ),
-    "points": lambda rng, n: lacking(
+    "points": lambda rng, n: with_missing(
         [rng.normal(size=(rng.integers(1, 9), 4)) for _ in range(n)], rng
     ),
-    "clips": lambda rng, n: lacking(
+    "clips": lambda rng, n: with_missing(
         [rng.integers(0, 256, (2, 5, 4, 3)).astype("uint8") for _ in range(n)], rng
     ),
 }

@@ -96,7 +96,7 @@ def test_what_is_correct_may_be_a_question(frame):
     assert not any(frame.get_color() == GREEN for frame in nothing.frames_[0])
 
 
-def test_what_lacks_the_query_finds_nothing(frame):
+def test_a_row_without_the_query_finds_nothing(frame):
     retriever = CrossModalRetriever(Ready(), missing="nan").fit(frame)
     queries = frame.copy()
     queries.at["dog", "text_vector"] = queries.at["dog", "text"] = None
@@ -221,7 +221,7 @@ def test_grid_refuses(options, message):
         RetrievalDisplay(**whole).plot()
 
 
-def test_grid_refuses_what_it_cannot_judge(frame):
+def test_grid_refuses_what_it_cannot_rate(frame):
     retriever = CrossModalRetriever(Ready()).fit(frame)
     with pytest.raises(
         ValueError, match="correct must be 'index', a callable or None, got 'label'"
@@ -413,7 +413,7 @@ def test_the_cell_is_that_of_the_modality_and_not_of_a_column_of_its_name(review
         (found(np.ones((2, 2))), "a text", "lie over an image, and cell is none"),
         (found(np.ones(3), ["a"]), None, "there are 3 scores and 1 tokens"),
         (found(np.ones((1, 1, 1))), None, r"or \(n_rows, n_columns\), got \(1, 1, 1\)"),
-        (found([], []), None, "there are no scores: the row lacks the modality"),
+        (found([], []), None, "there are no scores: the row does not have the modality"),
         ([1, 2], None, "got a list without scores"),
     ],
 )

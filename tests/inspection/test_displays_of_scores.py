@@ -52,7 +52,7 @@ def test_importance_draws_its_numbers():
     assert labels(display) == ["b", "a"]
     np.testing.assert_allclose([bar.get_width() for bar in display.bars_], VALUES[::-1].mean(1))
     np.testing.assert_allclose([p.get_xdata() for p in display.points_], VALUES[::-1])
-    # Each repeat stands in the row of its bar.
+    # Each repeat is in the row of its bar.
     for row, points in enumerate(display.points_):
         assert np.abs(points.get_ydata() - row).max() < 0.3
     assert "accuracy lost" in display.ax_.get_xlabel()
@@ -149,7 +149,7 @@ def test_rows_that_lack_the_modality_are_hollow():
     assert [len(p.get_offsets()) for p in display.absent_points_] == [0, 7]
     np.testing.assert_allclose(display.absent_points_[1].get_offsets()[:, 0], values[:7, 1, 0])
     assert len(display.absent_points_[1].get_facecolors()) == 0
-    assert display.ax_.get_legend().get_texts()[0].get_text() == "row lacks the modality"
+    assert display.ax_.get_legend().get_texts()[0].get_text() == "modality missing in the row"
 
 
 def test_equal_shares_lie_beside_each_other():

@@ -176,7 +176,7 @@ def test_a_plain_column_transformer(remainder):
     np.testing.assert_allclose(alone, expected)
 
 
-def test_a_search_chooses_anew_in_every_fold():
+def test_a_search_chooses_again_in_every_fold():
     X, y = data(150, private={"a": 0.5, "b": 0.5})
     grid = {"logisticregression__C": [0.1, 1], "earlyfusion__a": ["passthrough", StandardScaler()]}
     middle = [("a", StandardScaler(), ["n"]), ("b", "passthrough", ["b"])]

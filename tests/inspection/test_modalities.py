@@ -92,8 +92,8 @@ def test_auto_becomes_triples():
 def test_keep_only():
     pipeline = make_pipeline(EarlyFusion(TRIPLES), LogisticRegression())
     kept = keep_only(pipeline, ["text"])
-    middles = {name: middle for name, middle, _ in kept[0].modalities}
-    assert middles == {"photo": "drop", "text": "passthrough", "numbers": "drop"}
+    kept_by_name = {name: middle for name, middle, _ in kept[0].modalities}
+    assert kept_by_name == {"photo": "drop", "text": "passthrough", "numbers": "drop"}
     assert [middle for _, middle, _ in pipeline[0].modalities] == ["passthrough"] * 3
 
 

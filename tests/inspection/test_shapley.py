@@ -219,7 +219,7 @@ def test_auto_takes_the_removal_that_suits(data, late):
         modality_shapley(refuses, X, y, removal="missing")
 
 
-def test_rows_that_stand_in_come_from_the_background():
+def test_replacing_rows_come_from_the_background():
     X = pd.DataFrame({"u": [1.0, 2.0], "v": [10.0, 20.0]}, index=["p", "q"])
     background = pd.DataFrame({"u": [5.0], "v": [7.0]})
     model = Additive(np.array([1.0, 1.0])).fit(X)
@@ -229,7 +229,7 @@ def test_rows_that_stand_in_come_from_the_background():
     assert result.row_values[0, :, 0].tolist() == [-4.0, 3.0]
     both = modality_shapley(model, X, **options)
     assert both.row_values[:, :, 0].tolist() == [[-4.0, 3.0], [-3.0, 13.0]]
-    with pytest.raises(ValueError, match="X has one row. Give rows whose cells may stand in"):
+    with pytest.raises(ValueError, match="X has one row. Give rows whose cells may replace"):
         modality_shapley(model, X[:1], modalities=options["modalities"])
 
 
@@ -258,7 +258,7 @@ def test_regression_and_a_metric():
 
 
 @pytest.mark.parametrize("model", [LinearSVC(), RidgeClassifier()])
-def test_margins_stand_in_for_probabilities(data, model):
+def test_margins_replace_probabilities(data, model):
     X, y = np.stack(data[0]["a"]), data[1]
     model.fit(X, y)
     result = modality_shapley(
@@ -268,7 +268,7 @@ def test_margins_stand_in_for_probabilities(data, model):
     np.testing.assert_allclose(result.predictions[:, 0], model.decision_function(X))
 
 
-def test_first_choices_stand_in_where_there_is_nothing_else():
+def test_first_choices_are_used_where_there_is_nothing_else():
     class Plain(ClassifierMixin, BaseEstimator):
         def fit(self, X, y):
             self.classes_ = np.unique(y)

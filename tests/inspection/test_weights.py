@@ -56,8 +56,8 @@ def halves(seed, n=600):
     speaks = rng.integers(0, 2, n).astype(bool)  # whether it is a
     cells = {}
     for name, own in (("a", speaks), ("b", ~speaks)):
-        told = np.where(own, y, rng.integers(0, 2, n))
-        cells[name] = np.column_stack([2 * told - 1, 2 * own - 1, rng.normal(size=(n, 2))])
+        said = np.where(own, y, rng.integers(0, 2, n))
+        cells[name] = np.column_stack([2 * said - 1, 2 * own - 1, rng.normal(size=(n, 2))])
         cells[name] = cells[name] + 0.1 * rng.normal(size=(n, 4))
     X = pd.DataFrame({name: list(own.astype(np.float32)) for name, own in cells.items()})
     return X, y, speaks
@@ -199,7 +199,7 @@ class Renamed(Doubled):
         return X.rename(columns=lambda name: f"{name}'")
 
 
-def test_a_step_of_an_inner_pipeline_is_shown_what_stands_before_it(data):
+def test_a_step_of_an_inner_pipeline_receives_the_output_of_the_step_before(data):
     X, y = data
     triples = [(name, middle, [f"{c}''" for c in columns]) for name, middle, columns in TRIPLES]
     fusion = LateFusionClassifier(triples, rule="weighted")

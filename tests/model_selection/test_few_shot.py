@@ -70,7 +70,7 @@ def test_in_a_search():
         ({"n_shots": 2, "n_ways": 4}, "needs 4 classes with more than n_shots=2 rows, and y has 3"),
     ],
 )
-def test_wrong_input_is_told(params, message):
+def test_wrong_input_is_refused(params, message):
     with pytest.raises(ValueError, match=f"FewShotSplit.* {message}"):
         next(FewShotSplit(**params).split(Y, Y))
 

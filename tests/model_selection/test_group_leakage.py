@@ -51,7 +51,7 @@ def test_clean():
     assert list(found) == [
         *("fold", "column", "modality", "same", "example", "digest", "train_rows", "test_rows")
     ]
-    assert found.attrs["message"] == "No content stands on both sides of a split."
+    assert found.attrs["message"] == "No content is on both sides of a split."
 
 
 def test_clean_is_silent():
@@ -224,7 +224,7 @@ def test_positions_not_labels():
 # ---- splits and groups ---------------------------------------------------------------------
 
 
-def test_each_fold_is_told():
+def test_each_fold_is_reported():
     cells = [*TEXTS[:7], TEXTS[1]]
     found = find(cells, cv=LeaveOneOut())
     assert found[["fold", "train_rows", "test_rows"]].to_numpy().tolist() == [
@@ -255,7 +255,7 @@ def test_one_content_in_several_groups():
     assert row["groups"] == ("ben", "cleo") or row["groups"] == ("cleo", "ben")
     assert row["rows"] == (4, 7) and row["example"] == TEXTS[4]
     assert found.attrs["message"].startswith(
-        "1 content stands in several groups (1 in column 'c'), which touches 2 rows."
+        "1 content is in several groups (1 in column 'c'), which touches 2 rows."
     )
 
 
@@ -297,17 +297,15 @@ def test_groups_without_any_copy():
 
 def test_warning_error_and_message():
     X = pd.DataFrame({"c": [*TEXTS[:6], TEXTS[0], TEXTS[1]]})
-    told = (
-        "2 contents stand on both sides of a split .2 in column 'c'., which touches 50% of the"
+    message = (
+        "2 contents are on both sides of a split .2 in column 'c'., which touches 50% of the"
         " test rows. Split by groups"
     )
-    with pytest.warns(LeakageWarning, match=told):
+    with pytest.warns(LeakageWarning, match=message):
         check_group_leakage(X, cv=HALVES)
-    with pytest.raises(LeakageError, match=told):
+    with pytest.raises(LeakageError, match=message):
         check_group_leakage(X, cv=HALVES, on_leak="raise")
-    assert (
-        "2 contents stand" in check_group_leakage(X, cv=HALVES, on_leak="ignore").attrs["message"]
-    )
+    assert "2 contents are" in check_group_leakage(X, cv=HALVES, on_leak="ignore").attrs["message"]
 
 
 @pytest.mark.parametrize(

@@ -223,13 +223,13 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(
-    ("broken", "check", "told"), BROKEN, ids=lambda v: getattr(v, "__name__", None)
+    ("broken", "check", "message"), BROKEN, ids=lambda v: getattr(v, "__name__", None)
 )
-def test_check_encoder_finds(broken, check, told):
+def test_check_encoder_finds(broken, check, message):
     """By the check that is there for it, in a sentence that tells."""
     checks = [c for c in ENCODER_CHECKS if c.__name__ == check]
     assert len(checks) == 1
-    with pytest.raises(AssertionError, match=tells(broken.__name__, told, check)):
+    with pytest.raises(AssertionError, match=tells(broken.__name__, message, check)):
         run_checks(checks, EncoderCase(broken()))
     with pytest.raises(AssertionError, match=broken.__name__):
         check_encoder(broken())
@@ -256,7 +256,7 @@ def test_check_encoder_finds_a_store_that_keeps_nothing(tiny_bert, monkeypatch):
         "fingerprint",
         lambda self, runtime: honest(self, runtime) + str(next(calls)),
     )
-    with pytest.raises(AssertionError, match="encodes 8 cells anew that are kept"):
+    with pytest.raises(AssertionError, match="encodes 8 cells again that are kept"):
         check_encoder(TextEncoder(tiny_bert))
 
 
@@ -281,15 +281,15 @@ class HandsBackNothing(ImageEncoder):
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "message"),
     [
         (IdleWeights, "idle of the network .* gets no gradient"),
         (AbsentIsThere, "gives a token for an absent cell"),
         (HandsBackNothing, "is not what the network that was handed back gives"),
     ],
 )
-def test_check_encoder_finds_bad_training(broken, told):
-    with pytest.raises(AssertionError, match=tells(told, "check_training")):
+def test_check_encoder_finds_bad_training(broken, message):
+    with pytest.raises(AssertionError, match=tells(message, "check_training")):
         check_encoder(broken("cnn", n_components=8, image_size=16, max_epochs=1, random_state=0))
 
 

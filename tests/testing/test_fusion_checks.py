@@ -80,11 +80,11 @@ class SeedsNumpy(Meddles):
 
 
 @pytest.mark.parametrize(
-    ("broken", "check", "told"),
+    ("broken", "check", "message"),
     [
         (FitsTheGiven, "check_triples", "fits the transformer that it was given"),
         (KeepsDropped, "check_drop", "for a modality that is 'drop' than for none"),
-        (HidesParameters, "check_parameters", "lacks 'words'"),
+        (HidesParameters, "check_parameters", "does not have 'words'"),
         (SharesNames, "check_feature_names", "two outputs the same name"),
         (SeedsNumpy, "check_input_and_seeds", "numpy's random generator"),
         (GivesNaN, "check_missing_at_fit_and_predict", "gives NaN for rows that lack"),
@@ -92,10 +92,10 @@ class SeedsNumpy(Meddles):
         (CentersRows, "check_rows_are_independent", "depends on the other rows"),
     ],
 )
-def test_check_fusion_finds(broken, check, told):
+def test_check_fusion_finds(broken, check, message):
     fusion = broken(rule="mean") if broken is EvenOdds else broken()
     checks = [c for c in FUSION_CHECKS if c.__name__.startswith(check)]
-    with pytest.raises(AssertionError, match=tells(broken.__name__, told, check)):
+    with pytest.raises(AssertionError, match=tells(broken.__name__, message, check)):
         run_checks(checks, FusionCase(fusion))
     with pytest.raises(AssertionError, match=broken.__name__):
         check_fusion(fusion)

@@ -47,7 +47,7 @@ class AlignmentMapDisplay:
     cells : dict of str to list of cells, default=None
         Raw cells of the same rows, for the small views; None for points alone.
     axis_names : tuple of str, default=("", "")
-        What stands at the two sides.
+        Labels of the two axes.
 
     Attributes
     ----------
@@ -208,7 +208,7 @@ class AlignmentMapDisplay:
             Where to draw; None makes a figure.
         n_views : int, default=40
             How many cells are shown as images or words at most; 0 for points alone. Which ones
-            have room is told from the size that the axes have now.
+            have room is computed from the size that the axes have now.
 
         Returns
         -------

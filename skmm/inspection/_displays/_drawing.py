@@ -31,7 +31,8 @@ __all__ = [
     "tidy",
 ]
 
-# Okabe and Ito (2008), told apart by the color-blind; without yellow, which is faint on white.
+# Okabe and Ito (2008), which color-blind readers can distinguish; without yellow, too faint on
+# white.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#404040")
 BLUE, VERMILION = COLORS[0], COLORS[3]
 INK, GRAY = "#262626", "#8C8C8C"

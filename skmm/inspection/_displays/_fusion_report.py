@@ -239,7 +239,7 @@ class FusionReportDisplay:
         return table.reset_index(drop=True)
 
     def _names(self, table: pd.DataFrame) -> list[str]:
-        """Rows by name; a set that lacks few of many modalities by what it lacks."""
+        """Return names of rows; a set of nearly all modalities is named by those it leaves out."""
         scores = self.report.scores_
         alone = list(pd.unique(scores.loc[scores["kind"] == "single", "modalities"]))
         names = []

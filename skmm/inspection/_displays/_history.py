@@ -181,7 +181,7 @@ class TrainingHistoryDisplay:
         return labels + ["lowest validation loss"] * ("valid_loss" in kinds)
 
     def _handles(self, ax: "Axes", kinds: list[str]) -> list[Any]:
-        """What stands before them."""
+        """Return the prefix of their names."""
         several = len(self.histories) > 1
         handles: list[Any] = []
         if several:

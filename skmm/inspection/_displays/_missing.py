@@ -198,7 +198,7 @@ class MissingModalityCurveDisplay:
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
         x : {"missing", "fraction"}, default="missing"
-            What stands below: the share of all scored rows that lack the modality, those
+            Quantity on the x-axis: the share of all scored rows without the modality, those
             included that never had it, or the share of those that had it and lost it.
 
         Returns

@@ -39,7 +39,7 @@ class RetrievalDisplay:
     answers : list of list of cells
         The cells found for each query, the nearest first; lists may differ in length.
     scores : list of list of float, default=None
-        What stands below each answer.
+        Text below each answer.
     correct : list of list of bool, default=None
         Which answers are framed; None for none.
     source, target : str, default=None
@@ -148,8 +148,8 @@ class RetrievalDisplay:
         scores = [list(1 - row[n >= 0]) for row, n in zip(distances, numbers, strict=True)]
         right = None
         if correct is not None:
-            judged = iter(_judge(X_query, numbers, found, correct, owner))
-            right = [[next(judged) for number in row if number >= 0] for row in numbers]
+            rated = iter(_rate(X_query, numbers, found, correct, owner))
+            right = [[next(rated) for number in row if number >= 0] for row in numbers]
         return cls(
             cells_of(X_query, own),
             answers,
@@ -201,7 +201,7 @@ class RetrievalDisplay:
         if not queries.index.is_unique:
             raise ValueError(
                 f"{cls.__name__}.from_predictions: the index of queries holds a label twice, so"
-                " that its answers cannot be told apart. Give queries.reset_index() to search."
+                " that its answers cannot be distinguished. Give queries.reset_index() to search."
             )
         own = [
             found[(found["query"] == label).to_numpy()].sort_values("rank")
@@ -303,7 +303,7 @@ class RetrievalDisplay:
             )
 
 
-def _judge(X_query: Any, numbers: np.ndarray, found: Any, correct: Any, owner: str) -> list[bool]:
+def _rate(X_query: Any, numbers: np.ndarray, found: Any, correct: Any, owner: str) -> list[bool]:
     """Whether each row that was found is correct."""
     if not (isinstance(X_query, pd.DataFrame) and isinstance(found, pd.DataFrame)):
         raise TypeError(

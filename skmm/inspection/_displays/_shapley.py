@@ -52,7 +52,7 @@ def draw_swarms(
     ax : matplotlib Axes
         Where.
     heights : ndarray of shape (n_swarms,)
-        Their middles.
+        Their centers.
     values : ndarray of shape (n_points, n_swarms)
         Where the points lie.
     present : ndarray of shape (n_points, n_swarms), bool
@@ -234,7 +234,7 @@ class ModalityShapleyDisplay:
         removal : {"auto", "missing", "permute"}, default="auto"
             What the estimator sees of a modality that is out.
         background : DataFrame of shape (n_rows, n_columns), default=None
-            Rows whose cells stand in.
+            Rows whose cells replace those of absent modalities.
         max_coalitions : int, default=256
             So many are asked for at most.
         n_repeats : int, default=5
@@ -242,7 +242,7 @@ class ModalityShapleyDisplay:
         n_jobs : int, default=None
             Workers.
         random_state : int, RandomState instance or None, default=None
-            Draws rows that stand in, and coalitions.
+            Samples the replacing rows and the coalitions.
         score_name : str, default=None
             What the metric is called; None takes it from ``scoring``.
         kind : {"bar", "beeswarm"} or None, default=None
@@ -480,5 +480,5 @@ class ModalityShapleyDisplay:
             self.colorbar_ = ax.figure.colorbar(self.points_[0], ax=ax, label=words, pad=0.02)
             self.colorbar_.outline.set_visible(False)
         if not present.all():
-            legend_above(ax, [self.absent_points_[0]], ["row lacks the modality"])
+            legend_above(ax, [self.absent_points_[0]], ["modality missing in the row"])
         ax.set_xlabel(f"share of the modality in the {words}")

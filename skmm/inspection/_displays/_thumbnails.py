@@ -308,7 +308,7 @@ def image_of_view(view: CellView, side: int) -> np.ndarray:
     return pixels
 
 
-# --- Where the cells of an alignment's modalities stand in a frame ---
+# --- The columns of an alignment's modalities in a frame ---
 
 
 def columns_in(

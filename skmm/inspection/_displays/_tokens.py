@@ -217,7 +217,7 @@ class TokenAttributionDisplay:
 
     def _bar(self, ax: "Axes", mappable: "ScalarMappable", found: "_Found") -> None:
         label = _LABELS.get(found.method, found.method)
-        # Inside the axes' own frame it is as high as what it stands beside.
+        # It is as high as the axes next to it.
         place = ax.inset_axes((1.02, 0, 0.03, 1))
         self.colorbar_ = ax.figure.colorbar(mappable, cax=place, label=label)
         self.colorbar_.outline.set_visible(False)
@@ -385,7 +385,7 @@ def _found(attribution: Bunch, owner: str) -> _Found:
     scores, tokens = np.asarray(given["scores"], dtype=float), given.get("tokens")
     n_tokens = 0 if tokens is None else len(tokens)
     if not scores.size:
-        raise ValueError(f"{owner}: there are no scores: the row lacks the modality.")
+        raise ValueError(f"{owner}: there are no scores: the row does not have the modality.")
     if scores.ndim not in (1, 2):
         raise ValueError(
             f"{owner}: scores must have the shape (n_tokens,) or (n_rows, n_columns), got"
