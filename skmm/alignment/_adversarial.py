@@ -82,10 +82,8 @@ class AdversarialAlignment(BaseDecodingAlignment):
 
     Attributes
     ----------
-    modalities_ : list of str
-        Names, in order.
-    transformers_ : list of (name, transformer, columns)
-        Fitted transformers.
+    modalities_ : list of (name, transformer, columns)
+        The modalities used, with their fitted transformers.
     rotations_ : dict of str to ndarray of shape (n_components, n_components)
         Of each modality's components, from the right; that of the target is the identity.
     n_components_ : int

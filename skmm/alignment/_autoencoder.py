@@ -80,10 +80,8 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
 
     Attributes
     ----------
-    modalities_ : list of str
-        Names, in order.
-    transformers_ : list of (name, transformer, columns)
-        Fitted transformers.
+    modalities_ : list of (name, transformer, columns)
+        The modalities used, with their fitted transformers.
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
@@ -253,7 +251,7 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
     def _predict_block(
         self, to: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
     ) -> np.ndarray:
-        return self._latent(blocks, present, decoded=self.modalities_.index(to))
+        return self._latent(blocks, present, decoded=self._names.index(to))
 
     def _latent(
         self,
@@ -263,7 +261,7 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
     ) -> np.ndarray:
         """Latent vectors that these modalities give together, or what is decoded from them."""
         device, autoencoder = self._placed(), self.module_.autoencoder
-        places = [self.modalities_.index(name) for name in blocks]
+        places = [self._names.index(name) for name in blocks]
         batch, results = batch_of_blocks(blocks, present), []
         with threads_for(self.module_), torch.inference_mode():
             for start in range(0, len(batch), _ROWS_AT_ONCE):

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skmm._compose._base import BaseMultimodalEstimator
 from skmm._compose._block import Block
 from skmm._compose._callbacks import CallbackSupportMixin
-from skmm._constraints import POSITIVE_INT, VisualBlock
+from skmm._constraints import POSITIVE_INT
 from skmm._frame._column import add_absent_columns, column_names, take_columns, to_columns
 from skmm._frame._types import CellColumn, Frame
 from skmm._training._batches import ModalityInputs
@@ -55,7 +55,7 @@ class BaseAlignment(
     ``BaseBlockAlignment``.
     """
 
-    modalities_: list[str]
+    modalities_: list[tuple[str, Any, list[str]]]
     n_components_: int
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -82,10 +82,9 @@ class BaseAlignment(
         return int(check_random_state(getattr(self, "random_state", 0)).randint(2**31 - 1))
 
     def _set_modalities(self, X: Frame, blocks: Sequence[Block]) -> None:
-        """Remember the fitted transformers, and where their columns stand in the frame."""
+        """Remember the fitted transformers, and the positions of their columns in the frame."""
         names = column_names(X)
-        self.modalities_ = [block.name for block in blocks]
-        self.transformers_ = [block.triple for block in blocks]
+        self.modalities_ = [block.triple for block in blocks]
         self._places = {
             block.name: [names.index(column) for column in block.input_names] for block in blocks
         }
@@ -132,7 +131,7 @@ class BaseAlignment(
         """
         check_is_fitted(self)
         X = self._check_frame(X, reset=False)
-        vectors = np.stack([self._vectors(name, X) for name in self.modalities_])
+        vectors = np.stack([self._vectors(name, X) for name in self._names])
         present = ~np.isnan(vectors[:, :, 0])  # (n_modalities, n_samples)
         self._refuse_empty(present.T)
         total = np.where(present[:, :, None], vectors, 0.0).sum(axis=0)
@@ -191,11 +190,11 @@ class BaseAlignment(
                 f"{type(self).__name__}.score: k must be an int of at least 1, got {k!r}."
             )
         X = self._check_frame(X, reset=False)
-        found = {name: self._read(name, X) for name in self.modalities_}
+        found = {name: self._read(name, X) for name in self._names}
         vectors = {name: self._scattered(name, cells) for name, cells in found.items()}
         codes = {name: _scattered_codes(cells) for name, cells in found.items()}
         recalls = []
-        for source, target in permutations(self.modalities_, 2):
+        for source, target in permutations(self._names, 2):
             both = found[source].present & found[target].present
             if both.any():
                 pair = vectors[source][both], vectors[target][both]
@@ -212,6 +211,10 @@ class BaseAlignment(
     @property
     def _n_features_out(self) -> int:
         return self.n_components_
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for name, _, _ in self.modalities_]
 
     def _vectors(self, name: str, X: Frame) -> np.ndarray:
         return self._scattered(name, self._read(name, X))
@@ -234,20 +237,11 @@ class BaseAlignment(
         return cast(Frame, self._check_frame(whole, reset=False))
 
     def _check_name(self, modality: str) -> None:
-        if modality not in self.modalities_:
-            known = ", ".join(map(repr, self.modalities_))
+        if modality not in self._names:
+            known = ", ".join(map(repr, self._names))
             raise ValueError(
                 f"{type(self).__name__} has no modality {modality!r}. Its modalities are {known}."
             )
-
-    # --- shown and described ----------------------------------------------------------------
-
-    def _sk_visual_block_(self) -> VisualBlock:
-        if not hasattr(self, "transformers_"):
-            return super()._sk_visual_block_()
-        names, middles, columns = zip(*self.transformers_, strict=True)
-        details = [str(key) for key in columns]
-        return VisualBlock("parallel", list(middles), names=list(names), name_details=details)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -157,7 +157,7 @@ class BaseDecodingAlignment(BaseBlockAlignment):
         """
         check_is_fitted(self)
         self._check_name(to)
-        others = [name for name in self.modalities_ if name != to]
+        others = [name for name in self._names if name != to]
         X = self._frame_for(others, X)
         values = {name: self._blocks[name].transform(X) for name in others}
         present = {name: value.present for name, value in values.items()}

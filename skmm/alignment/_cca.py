@@ -118,10 +118,8 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
 
     Attributes
     ----------
-    modalities_ : list of str
-        Names, in order.
-    transformers_ : list of (name, transformer, columns)
-        Fitted transformers.
+    modalities_ : list of (name, transformer, columns)
+        The modalities used, with their fitted transformers.
     n_components_ : int
         Length of the vectors.
     correlations_ : ndarray of shape (n_components,)

@@ -99,10 +99,9 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
 
     Attributes
     ----------
-    modalities_ : list of str
-        Names of the modalities, in order.
-    transformers_ : list of (name, transformer, columns)
-        Fitted transformers, those trained with the projections included.
+    modalities_ : list of (name, transformer, columns)
+        The modalities used, with their fitted transformers; encoders that are trained with the
+        projections are included.
     n_components_ : int
         Length of the vectors.
     temperature_ : float or None

@@ -53,10 +53,8 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
 
     Attributes
     ----------
-    modalities_ : list of str
-        Names of the modalities, in order.
-    transformers_ : list of (name, transformer, columns)
-        The towers, as fitted encoders.
+    modalities_ : list of (name, transformer, columns)
+        The modalities used; each transformer is a tower, as a fitted encoder.
     n_components_ : int
         Length of the vectors.
     n_features_in_ : int
@@ -151,7 +149,7 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
         self._set_modalities(X, blocks)
         if self.all_missing == "raise":
             self._refuse_empty(
-                np.column_stack([self._read(name, X).present for name in self.modalities_])
+                np.column_stack([self._read(name, X).present for name in self._names])
             )
         return self
 
@@ -220,7 +218,7 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
             If there is no such modality, or its column is not in ``X``.
         """
         check_is_fitted(self)
-        if modality in self.modalities_ or modality not in _KINDS:
+        if modality in self._names or modality not in _KINDS:
             return super().transform_modality(X, modality)
         tower = self._tower(Modality(modality, default_encoder(modality), [0]))
         return self._scattered(modality, _present(tower.fit(X).transform(X)))

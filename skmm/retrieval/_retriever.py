@@ -45,9 +45,10 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
     Parameters
     ----------
     alignment : estimator
-        Anything with ``fit``, and then ``modalities_`` and ``transform_modality(X, modality)``,
-        such as the estimators of ``skmm.alignment``. It is cloned and fitted; one that is to stay
-        as it is goes into scikit-learn's ``FrozenEstimator``.
+        An estimator of ``skmm.alignment``, or any estimator that has ``fit``,
+        ``transform_modality(X, modality)`` and, once fitted, ``modalities_``, a list of (name,
+        transformer, columns). It is cloned and fitted; wrap a fitted one in scikit-learn's
+        ``FrozenEstimator`` to keep it as it is.
     index : {"exact", "hnsw", "faiss"}, default="exact"
         ``"exact"`` compares with every row. ``"hnsw"``, a graph, and ``"faiss"``, any index that
         faiss knows, look at a part of them and may miss some; they need the extra ``index``.
@@ -75,8 +76,8 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
     ----------
     alignment_ : estimator
         The fitted alignment.
-    modalities_ : list of str
-        Names of its modalities.
+    modalities_ : list of (name, transformer, columns)
+        Modalities of the fitted alignment.
     rows_ : DataFrame or ndarray of shape (n_rows, n_columns)
         The rows that are searched.
     numbers_ : ndarray of shape (n_rows,), int
@@ -111,9 +112,9 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
     >>> import pandas as pd
     >>> from sklearn.base import BaseEstimator
     >>> from skmm import CrossModalRetriever
-    >>> class Ready(BaseEstimator):  # a space in which the vectors lie already
+    >>> class Ready(BaseEstimator):  # an alignment whose cells are vectors of the space
     ...     def fit(self, X, y=None):
-    ...         self.modalities_ = ["text", "image"]
+    ...         self.modalities_ = [(name, "passthrough", [name]) for name in ("text", "image")]
     ...         return self
     ...     def transform_modality(self, X, modality):
     ...         return np.stack(X[modality])
@@ -188,8 +189,9 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         rows = as_rows(X, type(self).__name__)
         validate_data(self, X=rows, reset=True, skip_check_array=True)
         self.alignment_ = clone(self.alignment).fit(X, y)
-        self.modalities_ = modality_names(self.alignment_)
-        check_names(self.targets, self.modalities_, type(self).__name__)
+        self._names = modality_names(self.alignment_)
+        self.modalities_ = list(self.alignment_.modalities_)
+        check_names(self.targets, self._names, type(self).__name__)
         self.rows_ = rows[:0] if isinstance(rows, np.ndarray) else cast(Any, rows).head(0)
         self.numbers_ = np.empty(0, dtype=np.int64)
         self._next = 0
@@ -292,7 +294,7 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
             unless ``missing="nan"``.
         """
         check_is_fitted(self)
-        source, target = check_pair(source, target, self.modalities_, type(self).__name__)
+        source, target = check_pair(source, target, self._names, type(self).__name__)
         n_found = self._n_found(n_neighbors, target, own=X_query is None and source == target)
         if n_neighbors > n_found:
             raise ValueError(
@@ -334,7 +336,7 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
             A query that lacks the source has no row here (``missing="nan"``).
         """
         check_is_fitted(self)
-        source, target = check_pair(source, target, self.modalities_, type(self).__name__)
+        source, target = check_pair(source, target, self._names, type(self).__name__)
         n_found = self._n_found(n_neighbors, target, own=X_query is None and source == target)
         labels, numbers, near = self._find(X_query, min(n_neighbors, n_found), source, target)
         asked, ranks = np.nonzero(numbers >= 0)
@@ -364,7 +366,7 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         """Give rows numbers, and keep their vectors."""
         vectors = {
             name: unit_vectors(self.alignment_.transform_modality(rows, name))
-            for name in self.modalities_
+            for name in self._names
         }
         numbers = np.arange(self._next, self._next + len(rows))
         self._next += len(rows)

@@ -39,9 +39,10 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     Parameters
     ----------
     alignment : estimator
-        Anything with ``fit``, and then ``modalities_`` and ``transform_modality(X, modality)``,
-        such as the estimators of ``skmm.alignment``. It is cloned and fitted on the rows without
-        their ``y``; one that is to stay as it is goes into scikit-learn's ``FrozenEstimator``.
+        An estimator of ``skmm.alignment``, or any estimator that has ``fit``,
+        ``transform_modality(X, modality)`` and, once fitted, ``modalities_``, a list of (name,
+        transformer, columns). It is cloned and fitted on the rows without their ``y``; wrap a
+        fitted one in scikit-learn's ``FrozenEstimator`` to keep it as it is.
     prompts : str, list of str or dict, default="{}"
         Templates in which ``{}`` stands for the class, such as ``"a photo of a {}"``, or a dict
         from class to its text or texts. The vectors of several texts are averaged.
@@ -95,9 +96,9 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     >>> import pandas as pd
     >>> from sklearn.base import BaseEstimator
     >>> from skmm import ZeroShotClassifier
-    >>> class Letters(BaseEstimator):  # stands in for an alignment of images and texts
+    >>> class Letters(BaseEstimator):  # a toy alignment of images and texts
     ...     def fit(self, X, y=None):
-    ...         self.modalities_ = ["image", "text"]
+    ...         self.modalities_ = [(name, None, [name]) for name in ("image", "text")]
     ...         return self
     ...     def transform_modality(self, X, modality):
     ...         if modality == "image":
@@ -344,25 +345,20 @@ def prompt_vectors(
     return vectors
 
 
-def _column_of(alignment: object, modality: str, owner: str) -> str | None:
-    """Name of the one column of a modality, None where the alignment knows no names."""
+def _column_of(alignment: Alignment, modality: str, owner: str) -> str | None:
+    """Return the name of a modality's only column, None if the alignment has no names."""
     if not hasattr(alignment, "feature_names_in_"):
         return None
-    for attribute in ("transformers_", "modalities_", "modalities"):
-        triples = getattr(alignment, attribute, None)
-        for triple in triples if isinstance(triples, list | tuple) else ():
-            if not isinstance(triple, list | tuple) or len(triple) != 3 or triple[0] != modality:
-                continue
-            columns = [triple[2]] if isinstance(triple[2], str) else triple[2]
-            if not isinstance(columns, list) or not all(isinstance(c, str) for c in columns):
-                continue
-            if len(columns) == 1:
-                return str(columns[0])
-            raise ValueError(
-                f"{owner}: modality {modality!r} has the columns {columns}. Say with prompt_column"
-                " which of them takes the prompts."
-            )
-    return None
+    (key,) = [columns for name, _, columns in alignment.modalities_ if name == modality]
+    columns = [key] if isinstance(key, str) else key
+    if not isinstance(columns, list) or not all(isinstance(c, str) for c in columns):
+        return None
+    if len(columns) == 1:
+        return str(columns[0])
+    raise ValueError(
+        f"{owner}: modality {modality!r} has the columns {columns}. Name the one that takes the"
+        " prompts by prompt_column."
+    )
 
 
 def mean_direction(vectors: Sequence[np.ndarray]) -> np.ndarray:

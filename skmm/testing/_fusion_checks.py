@@ -71,10 +71,8 @@ def _is_random(case: FusionCase) -> bool:
 
 
 def _fitted_triples(fusion: Any) -> list[tuple[str, Any, Any]]:
-    """Name, fitted transformer and columns of each modality; an alignment lists names apart."""
-    triples: list[tuple[str, Any, Any]] = (
-        getattr(fusion, "transformers_", None) or fusion.modalities_
-    )
+    """Return the name, the fitted transformer and the columns of each modality."""
+    triples: list[tuple[str, Any, Any]] = fusion.modalities_
     return triples
 
 

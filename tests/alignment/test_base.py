@@ -75,7 +75,7 @@ def test_what_a_method_is_given(frame):
 
 def test_vectors(frame):
     alignment = FirstNumbers(TRIPLES).fit(frame)
-    vectors = {name: alignment.transform_modality(frame, name) for name in alignment.modalities_}
+    vectors = {n: alignment.transform_modality(frame, n) for n, _, _ in alignment.modalities_}
     there = ~np.isnan(vectors["left"]).any(axis=1)
     assert np.flatnonzero(~there).tolist() == [3, 5]
     np.testing.assert_allclose(np.linalg.norm(vectors["left"][there], axis=1), 1, rtol=1e-6)
@@ -247,7 +247,11 @@ def test_shown_cloned_and_pickled(frame):
         assert name in estimator_html_repr(alignment)
     alignment.fit(frame)
     assert "left" in estimator_html_repr(alignment)
-    assert [name for name, _, _ in alignment.transformers_] == alignment.modalities_
+    assert alignment.modalities_ == [
+        ("left", "passthrough", ["a", "b"]),
+        ("right", "passthrough", ["c"]),
+        ("more", "passthrough", ["d"]),
+    ]
     assert not hasattr(clone(alignment), "modalities_")
     loaded = pickle.loads(pickle.dumps(alignment))
     np.testing.assert_array_equal(loaded.transform(frame), alignment.transform(frame))

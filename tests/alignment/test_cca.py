@@ -61,7 +61,8 @@ def same_up_to_scale(found, expected):
 
 
 def variates(alignment, blocks):
-    return [alignment._project(n, b) for n, b in zip(alignment.modalities_, blocks, strict=True)]
+    names = [name for name, _, _ in alignment.modalities_]
+    return [alignment._project(n, b) for n, b in zip(names, blocks, strict=True)]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -174,7 +175,8 @@ def bent(seed, n=900):
 
 def held_out_correlation(alignment, X):
     vectors = [
-        alignment._project(name, alignment._read(name, X).values) for name in alignment.modalities_
+        alignment._project(name, alignment._read(name, X).values)
+        for name, _, _ in alignment.modalities_
     ]
     return np.corrcoef(vectors[0][:, 0], vectors[1][:, 0])[0, 1]
 

@@ -63,7 +63,7 @@ def test_vectors_are_the_models_own(kind, frame, tiny_checkpoint):
         there = frame[name].notna().to_numpy()
         assert np.isnan(vectors[~there]).all() and vectors.dtype == np.float32
         np.testing.assert_allclose(vectors[there], expected, atol=2e-6)
-    assert alignment.modalities_ == ["caption", "photo"]
+    assert [name for name, _, _ in alignment.modalities_] == ["caption", "photo"]
     assert alignment.n_components_ == vectors.shape[1]
     shared = alignment.transform(frame)
     np.testing.assert_allclose(shared[2], vectors[2], atol=1e-6)  # an image alone
@@ -103,7 +103,8 @@ def test_a_tower_without_a_column(frame, tiny_checkpoint):
     """Images alone in the frame; texts may still ask for them."""
     folder = tiny_checkpoint("clip")
     alignment = PretrainedAlignment(folder).fit(frame[["photo"]])
-    assert alignment.modalities_ == ["photo"]
+    ((name, tower, columns),) = alignment.modalities_
+    assert (name, type(tower), columns) == ("photo", ImageEncoder, ["photo"])
     whole = PretrainedAlignment(folder, TRIPLES).fit(frame)
     expected = whole.transform_modality(frame, "caption")
     for cells in (TEXTS, frame["caption"], frame[["caption"]]):
@@ -115,7 +116,7 @@ def test_a_tower_without_a_column(frame, tiny_checkpoint):
 def test_auto_takes_what_has_a_tower(frame, tiny_checkpoint):
     X = frame.assign(price=np.arange(6.0))
     alignment = PretrainedAlignment(tiny_checkpoint("clip")).fit(X)
-    assert alignment.modalities_ == ["caption", "photo"]
+    assert [name for name, _, _ in alignment.modalities_] == ["caption", "photo"]
     assert alignment.transform_modality(X[["photo"]], "photo").shape == (6, 12)
 
 
@@ -123,7 +124,7 @@ def test_an_encoder_of_your_own_keeps_its_options(frame, tiny_checkpoint):
     mine = ImageEncoder(on_error="missing", batch_size=2)
     triples = [TRIPLES[0], ("photo", mine, ["photo"])]
     alignment = PretrainedAlignment(tiny_checkpoint("clip"), triples, store=False).fit(frame)
-    tower = dict((name, middle) for name, middle, _ in alignment.transformers_)["photo"]
+    tower = {name: tower for name, tower, _ in alignment.modalities_}["photo"]
     assert (tower.on_error, tower.batch_size, tower.pooling) == ("missing", 2, "pooler")
     assert mine.model == "efficientnet-lite0" and not hasattr(mine, "n_outputs_")
 

@@ -14,7 +14,7 @@ class ReadySpace(BaseEstimator):
         self.width = width
 
     def fit(self, X, y=None):
-        self.modalities_ = list(self.names)
+        self.modalities_ = [(name, "passthrough", [name]) for name in self.names]
         self.n_fits_ = getattr(self, "n_fits_", 0) + 1
         return self
 

@@ -39,7 +39,7 @@ class Ready(BaseEstimator):
     """A space in which the vectors lie already, beside the cells."""
 
     def fit(self, X, y=None):
-        self.modalities_ = ["text", "photo"]
+        self.modalities_ = [(name, None, None) for name in ("text", "photo")]
         return self
 
     def transform_modality(self, X, modality):

@@ -167,6 +167,20 @@ def test_the_alignment_is_cloned_and_fitted(X):
     retriever = CrossModalRetriever(space).fit(X)
     assert not hasattr(space, "modalities_")
     assert retriever.alignment_.n_fits_ == 1
+    assert retriever.modalities_ == [
+        ("text", "passthrough", ["text"]),
+        ("image", "passthrough", ["image"]),
+    ]
+
+
+def test_an_alignment_that_lists_names_instead_of_triples_is_refused(X):
+    class Names(ReadySpace):
+        def fit(self, X, y=None):
+            self.modalities_ = ["text", "image"]
+            return self
+
+    with pytest.raises(TypeError, match="Names.modalities_ must be a list of .* got 'text'"):
+        CrossModalRetriever(Names()).fit(X)
 
 
 def test_a_frozen_alignment_stays_as_it_is(X):

@@ -24,9 +24,9 @@ class Words(BaseEstimator):
 
     def fit(self, X, y=None):
         assert y is None, "a zero-shot classifier has no labels to give away"
-        self.modalities_ = [*self.columns, "text"]
-        if self.text is not None:  # as alignments list what they have fitted
-            self.transformers_ = [("text", None, self.text)]
+        self.modalities_ = [(name, None, [name]) for name in self.columns]
+        self.modalities_.append(("text", None, self.text or ["text"]))
+        if self.text is not None:
             self.feature_names_in_ = np.array([*self.columns, *self.text], dtype=object)
         return self
 
