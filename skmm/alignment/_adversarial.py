@@ -307,10 +307,10 @@ class AdversarialAlignment(BaseDecodingAlignment):
         return vectors
 
     def _predict_block(
-        self, to: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
+        self, modality: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
     ) -> np.ndarray:
         vectors = np.stack([self._project(name, values) for name, values in blocks.items()])
         mask = np.stack(list(present.values()))[:, :, None]
         mean = np.where(mask, vectors, 0.0).sum(axis=0) / mask.sum(axis=0)
         # The inverse of a rotation is its transpose.
-        return self._whitenings[to].back(mean @ self.rotations_[to].T)
+        return self._whitenings[modality].back(mean @ self.rotations_[modality].T)

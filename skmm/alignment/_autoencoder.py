@@ -130,7 +130,7 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
 
     The scene that belongs to an audio clip:
 
-    >>> found = alignment.predict_modality(X[["audio"]], to="scene")
+    >>> found = alignment.predict_modality(X[["audio"]], "scene")
     >>> truth = np.stack(X["scene"])
     >>> bool(((found - truth) ** 2).mean() < 0.1 * truth.var())
     True
@@ -249,9 +249,9 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
         return self._latent({name: values}, {name: everywhere})
 
     def _predict_block(
-        self, to: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
+        self, modality: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
     ) -> np.ndarray:
-        return self._latent(blocks, present, decoded=self._names.index(to))
+        return self._latent(blocks, present, decoded=self._names.index(modality))
 
     def _latent(
         self,

@@ -122,27 +122,28 @@ class BaseDecodingAlignment(BaseBlockAlignment):
 
     @abstractmethod
     def _predict_block(
-        self, to: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
+        self, modality: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
     ) -> np.ndarray:
         """Predict the standardized features of one modality, (n_rows, n_features).
 
         Parameters
         ----------
-        to : str
-            Name of the modality.
+        modality : str
+            Name of the modality to predict.
         blocks, present : dict of str to ndarray
             As ``_fit_blocks`` gets them, of the other modalities; each row has at least one.
         """
 
-    def predict_modality(self, X: Frame, to: str) -> np.ndarray:
+    def predict_modality(self, X: Frame, modality: str) -> np.ndarray:
         """Predict the features of one modality from the others.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; the columns of ``to`` are not needed and not looked at.
-        to : str
-            Name of the modality.
+            Cells of the other modalities; the columns of ``modality`` are not needed and not
+            read.
+        modality : str
+            Name of the modality to predict.
 
         Returns
         -------
@@ -156,8 +157,8 @@ class BaseDecodingAlignment(BaseBlockAlignment):
             If there is no such modality, or a column of another one is not in ``X``.
         """
         check_is_fitted(self)
-        self._check_name(to)
-        others = [name for name in self._names if name != to]
+        self._check_name(modality)
+        others = [name for name in self._names if name != modality]
         X = self._frame_for(others, X)
         values = {name: self._blocks[name].transform(X) for name in others}
         present = {name: value.present for name, value in values.items()}
@@ -165,11 +166,11 @@ class BaseDecodingAlignment(BaseBlockAlignment):
         self._refuse_empty(known)
         features = {n: self._blocks[n].standardized(value) for n, value in values.items()}
         rows = np.asarray(known.any(axis=1))
-        block = self._blocks[to]
+        block = self._blocks[modality]
         scaled = np.zeros((len(rows), block.n_features))
         if rows.any():
             scaled[rows] = self._predict_block(
-                to,
+                modality,
                 {name: feature[rows] for name, feature in features.items()},
                 {name: mask[rows] for name, mask in present.items()},
             )

@@ -80,7 +80,7 @@ def test_recovers_the_rotation_without_a_pair(seed):
     assert likeness(alignment, new) > 0.9
     truth = procrustes(*(components(alignment, new, name) for name in ("audio", "scene")))
     assert np.trace(alignment.rotations_["audio"].T @ truth) / 3 > 0.95
-    found = alignment.predict_modality(new[["audio"]], to="scene")
+    found = alignment.predict_modality(new[["audio"]], "scene")
     scenes = np.stack(new["scene"])
     assert ((found - scenes) ** 2).mean() < 0.2 * scenes.var(axis=0).mean()
 

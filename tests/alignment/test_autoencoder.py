@@ -54,7 +54,7 @@ def test_fills_in_what_is_absent(variational, seed):
     alignment = align(X[:400], variational=variational, n_components=6)
     new = X[400:].drop(columns="text")
     known = new.notna().any(axis=1).to_numpy()
-    found = alignment.predict_modality(new, to="text")
+    found = alignment.predict_modality(new, "text")
     assert found.dtype == np.float32
     assert explained(found[known], clean["text"][400:][known]) > 0.8
     # Whoever lacks all gets the average, in the units of the cells.
@@ -66,7 +66,7 @@ def test_recovers_the_known_linear_map():
     X, _, clean = draw(3)
     alignment = align(X[:400], max_epochs=60)
     found = alignment.predict_modality(
-        X[400:][["audio"]].reindex(columns=["audio", "scene"]), to="text"
+        X[400:][["audio"]].reindex(columns=["audio", "scene"]), "text"
     )
     # The best that a linear map of the noisy modality can do.
     best = LinearRegression().fit(np.stack(X["audio"][:400]), np.stack(X["text"][:400]))
@@ -94,7 +94,7 @@ def test_cross_reconstruction_is_what_fills_in():
     alone = {"cross_weight": 0.0, "contrastive_weight": 0.0, "variational": False}
     errors = [
         explained(
-            align(X[:400], **params).predict_modality(X[400:], to="text"), clean["text"][400:]
+            align(X[:400], **params).predict_modality(X[400:], "text"), clean["text"][400:]
         )
         for params in ({}, alone)
     ]
@@ -177,8 +177,8 @@ def test_repeats_copies_and_pickles(variational):
     np.testing.assert_array_equal(clone(alignment).fit(X).transform(X), vectors)
     again = pickle.loads(pickle.dumps(alignment))
     np.testing.assert_array_equal(again.transform(X), vectors)
-    filled = alignment.predict_modality(X, to="scene")
-    np.testing.assert_array_equal(again.predict_modality(X, to="scene"), filled)
+    filled = alignment.predict_modality(X, "scene")
+    np.testing.assert_array_equal(again.predict_modality(X, "scene"), filled)
     assert len(alignment.history_) == alignment.n_iter_ == 3
 
 
@@ -208,7 +208,7 @@ def test_training_that_diverges():
 def test_unknown_modality():
     X, *_ = draw(11, n=50)
     with pytest.raises(ValueError, match="no modality 'taste'"):
-        align(X, max_epochs=1).predict_modality(X, to="taste")
+        align(X, max_epochs=1).predict_modality(X, "taste")
 
 
 @pytest.mark.parametrize(

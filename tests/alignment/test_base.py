@@ -41,8 +41,8 @@ class OneWay(BaseBlockAlignment):
 class FirstNumbers(OneWay, BaseDecodingAlignment):
     """The same, and decodes to the mean of these numbers."""
 
-    def _predict_block(self, to, blocks, present):
-        assert to not in blocks and all(mask.shape == (len(mask),) for mask in present.values())
+    def _predict_block(self, modality, blocks, present):
+        assert modality not in blocks and all(mask.shape == (len(mask),) for mask in present.values())
         total = sum(np.where(present[n][:, None], blocks[n][:, :2], 0.0) for n in blocks)
         return total / sum(present.values())[:, None]
 
@@ -142,7 +142,7 @@ def test_predict_modality(frame):
     assert predicted.dtype == np.float32
     np.testing.assert_array_equal(alignment.predict_modality(frame, "right"), predicted)
     with pytest.raises(ValueError, match="no modality 'x'"):
-        alignment.predict_modality(frame, to="x")
+        alignment.predict_modality(frame, modality="x")
     with pytest.raises(ValueError, match="no column 'd'"):
         alignment.predict_modality(frame.drop(columns="d"), "right")
     assert not hasattr(OneWay(TRIPLES).fit(frame), "predict_modality")

@@ -150,7 +150,7 @@ def seen(model, X):
         lambda: model.transform(X.drop(columns=last)),
     ]
     if hasattr(model, "predict_modality"):
-        calls.append(lambda: model.predict_modality(X, to=last))
+        calls.append(lambda: model.predict_modality(X, last))
     return [_result(call) for call in calls]
 
 
