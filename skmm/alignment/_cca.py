@@ -48,7 +48,7 @@ _LARGEST = 64  # components, where none are asked for
 _BLOCK = 4096  # rows that are projected together
 # Of all the variance of a kernel's features, as in Bach and Jordan (2002).
 _KERNEL_RIDGE = 0.01
-# What kind="kernel" and kind="deep" alone look at.
+# What method="kernel" and method="deep" alone look at.
 _KERNEL_OPTIONS = ("kernel", "gamma", "degree", "coef0", "n_landmarks")
 _DEEP_OPTIONS = (
     "hidden_sizes",
@@ -71,7 +71,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         As in :class:`~skmm.fusion.EarlyFusion`; two or more.
     n_components : int or None, default=None
         Length of the vectors. None is as many directions as two modalities can share, at most 64.
-    kind : {"regularized", "cca", "kernel", "deep"}, default="regularized"
+    method : {"regularized", "cca", "kernel", "deep"}, default="regularized"
         - ``"cca"``: as it is; with fewer rows than features it finds correlations in noise;
         - ``"regularized"``: a ridge on each modality's covariance [4]_;
         - ``"kernel"``: of kernel features [5]_, exact up to ``n_landmarks`` rows and by the
@@ -80,13 +80,13 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
           [6]_, [7]_, and a regularized analysis of these.
     regularization : float or "auto", default="auto"
         Share of the ridge, in [0, 1]: a covariance ``C`` becomes ``(1 - r) C + r v I`` with ``v``
-        the mean of its diagonal, for ``kind="kernel"`` the sum. ``"auto"`` is the shrinkage of
-        Ledoit and Wolf, and 0.01 for kernels. Not for ``kind="cca"``.
+        the mean of its diagonal, for ``method="kernel"`` the sum. ``"auto"`` is the shrinkage of
+        Ledoit and Wolf, and 0.01 for kernels. Not for ``method="cca"``.
     correlation_power : float, default=1.0
         Variates are multiplied by this power of their correlation, so that a direction that is
         hardly shared weighs little in a search [8]_; 0 leaves them at unit variance.
     kernel : str, default="rbf"
-        Name in scikit-learn's ``PAIRWISE_KERNEL_FUNCTIONS``, for ``kind="kernel"``, as all that
+        Name in scikit-learn's ``PAIRWISE_KERNEL_FUNCTIONS``, for ``method="kernel"``, as all that
         follows up to ``n_landmarks``. Features are standardized before.
     gamma, degree, coef0 : float or None, default=None
         Parameters of the kernel, of those that it has; None is scikit-learn's choice, for
@@ -94,7 +94,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     n_landmarks : int, default=500
         Rows that span the features of a kernel; time grows with its third power.
     hidden_sizes : tuple of int, default=(128,)
-        Hidden layers of each network, for ``kind="deep"`` alone, as all that follows up to
+        Hidden layers of each network, for ``method="deep"`` alone, as all that follows up to
         ``trainer``, and ``device`` and ``verbose``.
     dropout : float, default=0.0
         Share of the hidden units that is zeroed in training.
@@ -126,7 +126,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         Of each component, between two modalities over the training rows that have both; mean over
         the pairs.
     module_ : nn.Module
-        Trained networks, of ``kind="deep"`` as the next three.
+        Trained networks, of ``method="deep"`` as the next three.
     net_ : skorch.NeuralNet
         What trained them; not in a pickle.
     history_ : list of dict
@@ -189,7 +189,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         **BaseBlockAlignment._parameter_constraints,
         **TrainedNetworkMixin._training_constraints,
         "n_components": [*POSITIVE_INT, None],
-        "kind": [StrOptions({"cca", "regularized", "kernel", "deep"})],
+        "method": [StrOptions({"cca", "regularized", "kernel", "deep"})],
         "regularization": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
         "correlation_power": NON_NEGATIVE,
         "kernel": [StrOptions(set(PAIRWISE_KERNEL_FUNCTIONS))],
@@ -206,7 +206,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         modalities: Modalities = "auto",
         *,
         n_components: int | None = None,
-        kind: Literal["regularized", "cca", "kernel", "deep"] = "regularized",
+        method: Literal["regularized", "cca", "kernel", "deep"] = "regularized",
         regularization: float | Literal["auto"] = "auto",
         correlation_power: float = 1.0,
         kernel: str = "rbf",
@@ -226,7 +226,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     ):
         self.modalities = modalities
         self.n_components = n_components
-        self.kind = kind
+        self.method = method
         self.regularization = regularization
         self.correlation_power = correlation_power
         self.kernel = kernel
@@ -245,15 +245,15 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         self.verbose = verbose
 
     def _check_settings(self) -> None:
-        reason = f"with kind={self.kind!r}"
-        if self.kind == "cca":
+        reason = f"with method={self.method!r}"
+        if self.method == "cca":
             refuse_unused(self, ["regularization"], reason)
-        if self.kind == "kernel":
+        if self.method == "kernel":
             unused = {"gamma", "degree", "coef0"}.difference(KERNEL_PARAMS[self.kernel])
             refuse_unused(self, sorted(unused), f"with kernel={self.kernel!r}")
         else:
             refuse_unused(self, _KERNEL_OPTIONS, reason)
-        if self.kind == "deep":
+        if self.method == "deep":
             reason += ", whose loss is a correlation within a step"
             refuse_unused(self._checked_trainer(), ["accumulate"], reason)
         else:
@@ -267,7 +267,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     ) -> None:
         self._refuse_apart(present)
         for name in ("module_", "net_", "history_", "n_iter_"):
-            self.__dict__.pop(name, None)  # of a fit before, perhaps of another kind
+            self.__dict__.pop(name, None)  # of a fit before, perhaps of another method
         self._maps = self._fit_maps(blocks, present)
         sources = {
             name: FeatureSource(partial(_mapped, self._maps[name], blocks[name]), present[name])
@@ -291,9 +291,9 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     def _fit_maps(
         self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
     ) -> Mapping[str, FeatureMap]:
-        if self.kind == "kernel":
+        if self.method == "kernel":
             return self._fit_kernels(blocks, present)
-        if self.kind == "deep":
+        if self.method == "deep":
             return self._fit_networks(blocks, present)
         return dict.fromkeys(blocks, as_given)
 
@@ -347,15 +347,15 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
 
     def _share(self, source: FeatureSource) -> float:
         """Share of the ridge in the covariance of a modality."""
-        if self.kind == "cca":
+        if self.method == "cca":
             return 0.0
         if self.regularization != "auto":
             return float(self.regularization)
-        return _KERNEL_RIDGE if self.kind == "kernel" else shrinkage(source)
+        return _KERNEL_RIDGE if self.method == "kernel" else shrinkage(source)
 
     def _ridged(self, share: float, covariance: np.ndarray) -> np.ndarray:
         variance = covariance.trace()
-        if self.kind != "kernel":
+        if self.method != "kernel":
             variance /= len(covariance)
         ridged: np.ndarray = (1 - share) * covariance + share * variance * np.eye(len(covariance))
         return ridged
@@ -384,11 +384,11 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
                 f" rows that have two, they vary in this many: {told}. Lower n_components, or give"
                 " more rows or features."
             )
-        if self.kind == "cca" and sum(sorted(ranks.values())[-2:]) >= n_paired:
+        if self.method == "cca" and sum(sorted(ranks.values())[-2:]) >= n_paired:
             warnings.warn(
-                f"{type(self).__name__} with kind='cca' has {n_paired} rows for modalities that"
+                f"{type(self).__name__} with method='cca' has {n_paired} rows for modalities that"
                 f" vary in {told} directions: it finds a correlation of 1 in any noise. Use"
-                " kind='regularized', or reduce the features.",
+                " method='regularized', or reduce the features.",
                 ModalityWarning,
                 stacklevel=5,
             )

@@ -233,8 +233,8 @@ def _cca() -> list[Any]:
     options: dict[str, Any] = {"modalities": _TWICE, "random_state": 0}
     return [
         # The first one has every fitted attribute.
-        CCAAlignment(kind="deep", max_epochs=3, **options),
-        *(CCAAlignment(kind=kind, **options) for kind in ("regularized", "kernel")),
+        CCAAlignment(method="deep", max_epochs=3, **options),
+        *(CCAAlignment(method=method, **options) for method in ("regularized", "kernel")),
     ]
 
 

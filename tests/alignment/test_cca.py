@@ -44,7 +44,7 @@ def triples(X):
 
 
 def align(X, **params):
-    params = {"n_components": 3, "kind": "cca", "random_state": 0, **params}
+    params = {"n_components": 3, "method": "cca", "random_state": 0, **params}
     return CCAAlignment(triples(X), **with_trainer(**params)).fit(X)
 
 
@@ -91,7 +91,7 @@ def test_unit_variance_without_correlation_power():
 def test_three_modalities_as_the_eigenproblem(share):
     X, _ = draw(1, widths=(4, 6, 5))
     blocks = scaled(X)
-    alignment = align(X, kind="regularized", regularization=share, correlation_power=0.0)
+    alignment = align(X, method="regularized", regularization=share, correlation_power=0.0)
     together = np.cov(np.hstack(blocks).T, bias=True)
     parts = [(1 - share) * np.cov(b.T, bias=True) + share * np.eye(b.shape[1]) for b in blocks]
     own = linalg.block_diag(*parts)
@@ -105,7 +105,7 @@ def test_three_modalities_as_the_eigenproblem(share):
 def test_kernel_as_the_dual_problem():
     X, _ = draw(2, n=80)
     share = 0.05
-    alignment = align(X, kind="kernel", regularization=share, n_components=2, correlation_power=0.0)
+    alignment = align(X, method="kernel", regularization=share, n_components=2, correlation_power=0.0)
     blocks = [b.astype(np.float32).astype(float) for b in scaled(X)]
     n = len(X)
     middle = np.eye(n) - 1 / n
@@ -153,13 +153,13 @@ def latent_share(alignment, X, latent, n_train):
     return 1 - (error**2).mean() / latent[n_train:].var()
 
 
-@pytest.mark.parametrize("kind", ["cca", "regularized", "kernel", "deep"])
-def test_recovers_the_latent_although_cells_are_absent(kind):
+@pytest.mark.parametrize("method", ["cca", "regularized", "kernel", "deep"])
+def test_recovers_the_latent_although_cells_are_absent(method):
     X, latent = draw(4, n=900, widths=(6, 9, 7), noise=0.3, absent=0.2)
     # A kernel's features bend, so that a line through the latent takes more of them.
-    n = 8 if kind == "kernel" else 3
-    params = {"kernel": {"n_landmarks": 150}, "deep": {"max_epochs": 60}}.get(kind, {})
-    alignment = align(X[:600], kind=kind, n_components=n, **params)
+    n = 8 if method == "kernel" else 3
+    params = {"kernel": {"n_landmarks": 150}, "deep": {"max_epochs": 60}}.get(method, {})
+    alignment = align(X[:600], method=method, n_components=n, **params)
     assert latent_share(alignment, X, latent, 600) > 0.6
     whole = X[600:].dropna()
     assert alignment.score(whole, k=10) > 0.4  # 0.06 by chance
@@ -182,12 +182,12 @@ def held_out_correlation(alignment, X):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("kind", ["kernel", "deep"])
-def test_bent_relations_need_a_bent_method(kind, seed):
+@pytest.mark.parametrize("method", ["kernel", "deep"])
+def test_nonlinear_relations_need_a_nonlinear_method(method, seed):
     X = bent(seed)
     params = {"kernel": {"n_landmarks": 150}, "deep": {"max_epochs": 100, "learning_rate": 5e-3}}
     assert held_out_correlation(align(X[:600], n_components=2), X[600:]) < 0.4
-    bent_method = align(X[:600], n_components=2, kind=kind, **params[kind])
+    bent_method = align(X[:600], n_components=2, method=method, **params[method])
     assert held_out_correlation(bent_method, X[600:]) > 0.7
 
 
@@ -245,11 +245,11 @@ def test_loss_is_what_canonical_correlations_leave():
     assert float(CorrelationLoss(3, ridge=1e-9)(outputs, None)) == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["regularized", "kernel", "deep"])
-def test_repeats_copies_and_pickles(kind):
+@pytest.mark.parametrize("method", ["regularized", "kernel", "deep"])
+def test_repeats_copies_and_pickles(method):
     X, _ = draw(8, n=80, absent=0.1)
     params = {"kernel": {"n_landmarks": 30}, "deep": {"max_epochs": 3}}
-    alignment = align(X, kind=kind, **params.get(kind, {}))
+    alignment = align(X, method=method, **params.get(method, {}))
     vectors = alignment.transform(X)
     assert vectors.dtype == np.float32
     np.testing.assert_array_equal(clone(alignment).fit(X).transform(X), vectors)
@@ -297,11 +297,11 @@ def test_warns_of_correlations_in_noise():
     with pytest.warns(ModalityWarning, match="20 rows .* finds a correlation of 1 in any noise"):
         alignment = align(X)
     assert alignment.correlations_.min() > 0.999
-    assert align(X, kind="regularized").correlations_.max() < 0.999
+    assert align(X, method="regularized").correlations_.max() < 0.999
 
 
 @pytest.mark.parametrize(
-    ("kind", "unused"),
+    ("method", "unused"),
     [
         ("cca", {"regularization": 0.1}),
         ("regularized", {"gamma": 0.5}),
@@ -310,13 +310,13 @@ def test_warns_of_correlations_in_noise():
         ("deep", {"n_landmarks": 30}),
     ],
 )
-def test_options_of_another_kind_are_refused(kind, unused):
+def test_options_of_another_method_are_refused(method, unused):
     X, _ = draw(13, n=40)
     ((name, value),) = unused.items()
     with pytest.raises(
-        ValueError, match=re.escape(f"{name}={value} has no effect with kind='{kind}'")
+        ValueError, match=re.escape(f"{name}={value} has no effect with method='{method}'")
     ):
-        align(X, kind=kind, **unused)
+        align(X, method=method, **unused)
 
 
 def test_deep_loss_is_that_of_its_networks():
@@ -334,11 +334,11 @@ def test_deep_loss_is_that_of_its_networks():
 
 def test_networks_are_trained_in_batches_of_equal_size_and_may_be_watched():
     X, _ = draw(14, n=100)
-    alignment = align(X, kind="deep", max_epochs=3, batch_size=64)
+    alignment = align(X, method="deep", max_epochs=3, batch_size=64)
     assert alignment.net_.batch_size == 50
     assert [set(epoch) for epoch in alignment.history_] == [{"train_loss"}] * 3
-    watched = align(X, kind="deep", max_epochs=3, early_stopping=True, dtype="bfloat16")
+    watched = align(X, method="deep", max_epochs=3, early_stopping=True, dtype="bfloat16")
     assert "valid_loss" in watched.history_[0]
     assert watched.correlations_.min() > 0.5
-    solved = watched.set_params(kind="regularized", trainer=None, max_epochs=None).fit(X)
+    solved = watched.set_params(method="regularized", trainer=None, max_epochs=None).fit(X)
     assert not hasattr(solved, "module_") and not hasattr(solved, "history_")

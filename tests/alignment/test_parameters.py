@@ -39,8 +39,8 @@ BASE = {
     AdversarialAlignment: {"modalities": VECTORS, "random_state": 0, "n_steps": 10},
     PretrainedAlignment: {"modalities": CELLS},
 }
-DEEP, KERNEL = {"kind": "deep", "max_epochs": 2}, {"kind": "kernel"}
-POLYNOMIAL = {"kind": "kernel", "kernel": "poly"}
+DEEP, KERNEL = {"method": "deep", "max_epochs": 2}, {"method": "kernel"}
+POLYNOMIAL = {"method": "kernel", "kernel": "poly"}
 UNPAIRED = {"paired": False, "n_init": 2}
 # Another value of each parameter.
 COMMON = {"all_missing": "raise", "missing_columns": "absent"}
@@ -71,7 +71,7 @@ OTHER = {
         **COMMON,
         "modalities": ONE_TWICE,
         "n_components": 2,
-        "kind": "kernel",
+        "method": "kernel",
         "regularization": 0.7,
         "correlation_power": 0.0,
         "kernel": Beside(KERNEL, "linear"),
@@ -195,16 +195,16 @@ USELESS = [
     (AutoencoderAlignment, {}, ADDING_UP),
     (AutoencoderAlignment, {}, {"kl_weight": 0.5}),
     (AutoencoderAlignment, {"contrastive_weight": 0.0}, {"temperature": 0.5}),
-    (CCAAlignment, {"kind": "cca"}, {"regularization": 0.1}),
-    (CCAAlignment, {"kind": "deep"}, ADDING_UP),
-    *((CCAAlignment, {"kind": kind}, {"n_landmarks": 9}) for kind in ("regularized", "deep")),
+    (CCAAlignment, {"method": "cca"}, {"regularization": 0.1}),
+    (CCAAlignment, {"method": "deep"}, ADDING_UP),
+    *((CCAAlignment, {"method": method}, {"n_landmarks": 9}) for method in ("regularized", "deep")),
     *((CCAAlignment, {}, {name: 2.0}) for name in ("gamma", "degree", "coef0")),
     (CCAAlignment, {}, {"kernel": "poly"}),
-    *((CCAAlignment, {"kind": "kernel"}, {name: 2.0}) for name in ("degree", "coef0")),
-    (CCAAlignment, {"kind": "kernel", "kernel": "linear"}, {"gamma": 2.0}),
+    *((CCAAlignment, {"method": "kernel"}, {name: 2.0}) for name in ("degree", "coef0")),
+    (CCAAlignment, {"method": "kernel", "kernel": "linear"}, {"gamma": 2.0}),
     *(
-        (CCAAlignment, {"kind": kind}, {name: value})
-        for kind in ("regularized", "kernel")
+        (CCAAlignment, {"method": method}, {name: value})
+        for method in ("regularized", "kernel")
         for name, value in DEEP_ALONE.items()
     ),
     *((AdversarialAlignment, {}, {name: 3}) for name in ("n_init", "n_refinements")),
