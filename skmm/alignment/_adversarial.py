@@ -71,8 +71,9 @@ class AdversarialAlignment(BaseDecodingAlignment):
     n_refinements : int, default=5
         Steps after the training, for ``paired=False``: a rotation is fitted (Procrustes) to the
         rows that are mutual nearest neighbors by CSLS [1]_.
-    all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality: ``"prior"`` gives zeros, ``"raise"`` raises.
+    all_missing : {"zeros", "raise"}, default="zeros"
+        What a row without any modality gets: ``"zeros"`` gives a vector of zeros, ``"raise"``
+        raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
         What to do with a frame that lacks a column of the training frame.
     device : str, default="auto"
@@ -167,7 +168,7 @@ class AdversarialAlignment(BaseDecodingAlignment):
         orthogonality: float = 0.1,
         hidden_sizes: Sequence[int] = (64, 64),
         n_refinements: int = 5,
-        all_missing: Literal["prior", "raise"] = "prior",
+        all_missing: Literal["zeros", "raise"] = "zeros",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
         random_state: RandomState = None,

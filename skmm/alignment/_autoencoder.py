@@ -67,8 +67,9 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
         How the network is trained: step sizes, batches, early stopping, callbacks. None is
         ``Trainer()``; its parameters are searched as ``trainer__learning_rate``. ``accumulate`` is
         refused where there is a contrast, which compares the rows of one step.
-    all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality: ``"prior"`` gives zeros, ``"raise"`` raises.
+    all_missing : {"zeros", "raise"}, default="zeros"
+        What a row without any modality gets: ``"zeros"`` gives a vector of zeros, ``"raise"``
+        raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
         What to do with a frame that lacks a column of the training frame.
     device : str, default="auto"
@@ -167,7 +168,7 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
         kl_weight: float = 0.1,
         max_epochs: int | None = None,
         trainer: Trainer | None = None,
-        all_missing: Literal["prior", "raise"] = "prior",
+        all_missing: Literal["zeros", "raise"] = "zeros",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
         random_state: RandomState = None,

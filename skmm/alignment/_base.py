@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from skmm._compose._base import BaseMultimodalEstimator
 from skmm._compose._block import Block
 from skmm._compose._callbacks import CallbackSupportMixin
-from skmm._constraints import POSITIVE_INT
+from skmm._constraints import POSITIVE_INT, StrOptions
 from skmm._frame._column import add_absent_columns, column_names, take_columns, to_columns
 from skmm._frame._types import CellColumn, Frame
 from skmm._training._batches import ModalityInputs
@@ -59,7 +59,8 @@ class BaseAlignment(
     n_components_: int
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseMultimodalEstimator._parameter_constraints
+        **BaseMultimodalEstimator._parameter_constraints,
+        "all_missing": [StrOptions({"zeros", "raise"})],
     }
 
     # --- written by a method ----------------------------------------------------------------

@@ -105,8 +105,9 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         ``Trainer()``; its parameters are searched as ``trainer__learning_rate``. The loss is a
         correlation within a batch: batches are of equal size, at most ``batch_size`` rows, and
         ``accumulate`` is refused.
-    all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality: ``"prior"`` gives zeros, ``"raise"`` raises.
+    all_missing : {"zeros", "raise"}, default="zeros"
+        What a row without any modality gets: ``"zeros"`` gives a vector of zeros, ``"raise"``
+        raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
         What to do with a frame that lacks a column of the training frame.
     device : str, default="auto"
@@ -218,7 +219,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         dropout: float = 0.0,
         max_epochs: int | None = None,
         trainer: Trainer | None = None,
-        all_missing: Literal["prior", "raise"] = "prior",
+        all_missing: Literal["zeros", "raise"] = "zeros",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
         random_state: RandomState = None,

@@ -85,8 +85,9 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
         ``Trainer()``; its parameters are searched as ``trainer__learning_rate``. Rows of a step
         are each other's negatives, so a larger ``batch_size`` says more; ``accumulate`` has no
         effect and is refused.
-    all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality gets zeros, or ``ModalityMissingError`` is raised.
+    all_missing : {"zeros", "raise"}, default="zeros"
+        What a row without any modality gets: ``"zeros"`` gives a vector of zeros, ``"raise"``
+        raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
         What to do with a frame that lacks a column of the training frame: raise, or count it as
         absent in every row.
@@ -178,7 +179,7 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
         dropout: float = 0.2,
         max_epochs: int | None = None,
         trainer: Trainer | None = None,
-        all_missing: Literal["prior", "raise"] = "prior",
+        all_missing: Literal["zeros", "raise"] = "zeros",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
         random_state: RandomState = None,

@@ -39,8 +39,9 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
         ``"audio"`` or ``"drop"``, or such an encoder of your own, whose options hold but for
         ``model`` and ``pooling``. ``"auto"`` infers the modalities from the training frame, and
         takes those that can be texts, images or audio clips.
-    all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality gets zeros, or ``ModalityMissingError`` is raised.
+    all_missing : {"zeros", "raise"}, default="zeros"
+        What a row without any modality gets: ``"zeros"`` gives a vector of zeros, ``"raise"``
+        raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
         What to do with a frame that lacks a column of the training frame: raise, or count it as
         absent in every row.
@@ -98,7 +99,7 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
         model: str | PathLike[str] = "openai/clip-vit-base-patch32",
         modalities: Modalities = "auto",
         *,
-        all_missing: Literal["prior", "raise"] = "prior",
+        all_missing: Literal["zeros", "raise"] = "zeros",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",

@@ -25,7 +25,7 @@ TRIPLES = [
 class OneWay(BaseBlockAlignment):
     """Each modality's first two numbers as they are, standardized."""
 
-    def __init__(self, modalities="auto", *, all_missing="prior", missing_columns="raise"):
+    def __init__(self, modalities="auto", *, all_missing="zeros", missing_columns="raise"):
         self.modalities = modalities
         self.all_missing = all_missing
         self.missing_columns = missing_columns
