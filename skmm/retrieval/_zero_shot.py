@@ -50,8 +50,8 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Classes. None takes those in ``y``, or else the keys of ``prompts``.
     source : str, default=None
         Modality by which rows are classified. None takes the mean of all but
-        ``prompt_modality`` that the row has.
-    prompt_modality : str, default="text"
+        ``target`` that the row has.
+    target : str, default="text"
         Modality of the alignment that the texts belong to.
     prompt_column : str, default=None
         Column that takes the texts; needed if the modality has several, or if the alignment does
@@ -117,7 +117,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         "prompts": [str, list, tuple, Mapping],
         "classes": ["array-like", None],
         "source": [str, None],
-        "prompt_modality": [str],
+        "target": [str],
         "prompt_column": [str, None],
         "temperature": [*POSITIVE_REAL, None],
         "all_missing": [StrOptions({"prior", "raise"})],
@@ -130,7 +130,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         prompts: str | Sequence[str] | Mapping[Any, Any] = "{}",
         classes: ArrayLike | None = None,
         source: str | None = None,
-        prompt_modality: str = "text",
+        target: str = "text",
         prompt_column: str | None = None,
         temperature: float | None = None,
         all_missing: Literal["prior", "raise"] = "prior",
@@ -139,7 +139,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.prompts = prompts
         self.classes = classes
         self.source = source
-        self.prompt_modality = prompt_modality
+        self.target = target
         self.prompt_column = prompt_column
         self.temperature = temperature
         self.all_missing = all_missing
@@ -167,13 +167,13 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.prompts_ = class_prompts(self.prompts, self.classes_.tolist(), owner)
         self.alignment_ = clone(self.alignment).fit(X, None)
         names = modality_names(self.alignment_)
-        check_names([self.prompt_modality], names, owner, parameter="prompt_modality")
+        check_names([self.target], names, owner, parameter="target")
         check_names(list(filter(None, [self.source])), names, owner, parameter="source")
-        others = [name for name in names if name != self.prompt_modality]
+        others = [name for name in names if name != self.target]
         self._sources = others if self.source is None else [self.source]
         texts = [text for own in self.prompts_.values() for text in own]
         vectors = prompt_vectors(
-            self.alignment_, self.prompt_modality, self.prompt_column, texts, owner
+            self.alignment_, self.target, self.prompt_column, texts, owner
         )
         ends = np.cumsum([len(own) for own in self.prompts_.values()])
         of_classes = np.split(vectors.astype(np.float64), ends[:-1])
@@ -340,7 +340,7 @@ def prompt_vectors(
         first = texts[int(np.flatnonzero(~present_rows(vectors))[0])]
         raise ValueError(
             f"{owner}: {type(alignment).__name__} gives no vector for the prompt {first!r}."
-            f" prompt_modality={modality!r} has to be the one that holds texts."
+            f" target={modality!r} must be the modality of texts."
         )
     return vectors
 

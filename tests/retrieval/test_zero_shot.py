@@ -184,7 +184,7 @@ def test_lives_in_scikit_learn():
         ({"prompts": [3]}, "must be one or more texts"),
         ({"classes": ["cat", "dog"]}, "y holds 'car', which is not in classes"),
         ({"source": "audio"}, "source='audio': no modality 'audio'.*are 'image', 'text'"),
-        ({"prompt_modality": "words"}, "prompt_modality='words': no modality 'words'"),
+        ({"target": "words"}, "target='words': no modality 'words'"),
         ({"temperature": 0.0}, "must be a float in the range"),
         ({"alignment": BaseEstimator()}, "implementing 'fit' and 'transform_modality'"),
     ],
