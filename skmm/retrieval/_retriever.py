@@ -1,6 +1,7 @@
 """Search of one modality by another."""
 
 from collections.abc import Mapping
+from time import perf_counter
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmm._constraints import BATCH_SIZE, DEVICE, POSITIVE_INT, HasMethods, StrOptions
+from skmm._constraints import BATCH_SIZE, DEVICE, POSITIVE_INT, VERBOSE, HasMethods, StrOptions
 from skmm._frame._column import take_rows
 from skmm._frame._types import Frame
 from skmm.metrics import make_retrieval_scorer
@@ -59,18 +60,22 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         or ``"Flat"`` below 10 000 rows), and ``search``, a string such as ``"nprobe=64"``.
     targets : list of str, default=None
         Modalities that are looked for, which alone get an index; None for all.
-    missing : {"raise", "nan"}, default="raise"
-        A query that lacks its modality raises ``ValueError``, or finds nothing: number -1 at
-        distance NaN.
-    k : int, default=1
-        Rows that :meth:`score` looks at.
     batch_size : int, default=512
-        Queries that are compared at once.
+        Number of queries that are compared at once.
     block_size : int, default=16384
-        Rows that are compared at once. The scores of ``batch_size`` x ``block_size`` pairs are
-        all that exact search keeps, however many rows there are.
+        Number of rows that are compared at once. Exact search keeps the scores of ``batch_size``
+        x ``block_size`` pairs in memory, however many rows there are.
+    k : int, default=1
+        Number of nearest rows that :meth:`score` considers.
+    missing_query : {"raise", "nan"}, default="raise"
+        What a query without its modality gets: ``"raise"`` raises ``ValueError``, ``"nan"``
+        returns row number -1 at distance NaN.
     device : str, default="auto"
-        Device of exact search, as torch names it; ``"auto"`` takes a GPU where there is one.
+        Device of exact search: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``,
+        ``"cuda:1"``.
+    verbose : bool or int, default=0
+        Whether :meth:`fit` and :meth:`partial_fit` print a line for each modality that is encoded
+        and for each approximate index that is built.
 
     Attributes
     ----------
@@ -140,11 +145,12 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         "index": [StrOptions({"exact", "hnsw", "faiss"})],
         "index_params": [dict, None],
         "targets": [list, tuple, None],
-        "missing": [StrOptions({"raise", "nan"})],
-        "k": POSITIVE_INT,
         "batch_size": BATCH_SIZE,
         "block_size": POSITIVE_INT,
+        "k": POSITIVE_INT,
+        "missing_query": [StrOptions({"raise", "nan"})],
         "device": DEVICE,
+        "verbose": VERBOSE,
     }
 
     def __init__(
@@ -154,21 +160,23 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         index: Literal["exact", "hnsw", "faiss"] = "exact",
         index_params: Mapping[str, Any] | None = None,
         targets: list[str] | None = None,
-        missing: Literal["raise", "nan"] = "raise",
-        k: int = 1,
         batch_size: int = 512,
         block_size: int = 16_384,
+        k: int = 1,
+        missing_query: Literal["raise", "nan"] = "raise",
         device: str = "auto",
+        verbose: bool | int = 0,
     ):
         self.alignment = alignment
         self.index = index
         self.index_params = index_params
         self.targets = targets
-        self.missing = missing
-        self.k = k
         self.batch_size = batch_size
         self.block_size = block_size
+        self.k = k
+        self.missing_query = missing_query
         self.device = device
+        self.verbose = verbose
 
     def fit(self, X: Frame, y: ArrayLike | None = None) -> Self:
         """Fit the alignment and keep the vectors of the rows.
@@ -291,7 +299,7 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         ------
         ValueError
             If fewer rows than ``n_neighbors`` have the target; or if a query lacks the source,
-            unless ``missing="nan"``.
+            unless ``missing_query="nan"``.
         """
         check_is_fitted(self)
         source, target = check_pair(source, target, self._names, type(self).__name__)
@@ -333,7 +341,7 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
             - ``score``: float, the cosine;
             - the columns of the row itself; one of the names above gets ``_row`` behind it.
 
-            A query that lacks the source has no row here (``missing="nan"``).
+            A query that lacks the source has no row here (``missing_query="nan"``).
         """
         check_is_fitted(self)
         source, target = check_pair(source, target, self._names, type(self).__name__)
@@ -364,10 +372,7 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
 
     def _add(self, rows: Any) -> None:
         """Give rows numbers, and keep their vectors."""
-        vectors = {
-            name: unit_vectors(self.alignment_.transform_modality(rows, name))
-            for name in self._names
-        }
+        vectors = {name: self._encoded(rows, name) for name in self._names}
         numbers = np.arange(self._next, self._next + len(rows))
         self._next += len(rows)
         self.numbers_ = np.concatenate([self.numbers_, numbers])
@@ -381,15 +386,29 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
             elif len(own[0]):
                 self._indices[name].add(*own)
 
+    def _encoded(self, rows: Any, name: str) -> np.ndarray:
+        """Return the unit vectors of one modality of new rows."""
+        begin = perf_counter()
+        vectors = unit_vectors(self.alignment_.transform_modality(rows, name))
+        self._report(f"encoded {len(vectors)} rows by {name!r}", begin)
+        return vectors
+
+    def _report(self, done: str, begin: float) -> None:
+        if self.verbose:
+            print(f"{type(self).__name__}: {done} in {perf_counter() - begin:.1f} s", flush=True)
+
     def _build(self, name: str) -> None:
         """Build the approximate index of a modality anew, if it is to have one."""
         self._indices.pop(name, None)
         wanted = self.targets is None or name in self.targets
         if self.index == "exact" or not wanted or not len(self._sets[name]):
             return
+        begin = perf_counter()
         index = ApproximateIndex(self.index, self.index_params, type(self).__name__)
         index.build(self._sets[name].numbers, self._sets[name].vectors)
         self._indices[name] = index
+        n = len(self._sets[name])
+        self._report(f"built index {self.index!r} over {n} vectors of {name!r}", begin)
 
     def _places(self, numbers: ArrayLike | None, labels: ArrayLike | None) -> np.ndarray:
         """Where the rows to be removed stand in ``rows_``."""
@@ -443,11 +462,11 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
             if hasattr(X_query, "iloc"):
                 labels = cast(pd.DataFrame, X_query).index
         present = present_rows(queries)
-        if self.missing == "raise" and not present.all():
+        if self.missing_query == "raise" and not present.all():
             first = labels[np.flatnonzero(~present)[0]]
             raise ValueError(
                 f"{type(self).__name__}: query {first!r} lacks {source!r}, and"
-                f" {int((~present).sum())} queries do. Leave them out, or set missing='nan'."
+                f" {int((~present).sum())} queries do. Leave them out, or set missing_query='nan'."
             )
         numbers = np.full((len(queries), k), -1, dtype=np.int64)
         near = np.full((len(queries), k), np.nan)

@@ -208,7 +208,7 @@ def _prototypes() -> list[Any]:
 
 
 def _retriever() -> list[Any]:
-    return [CrossModalRetriever(ToySpace(), missing="nan")]
+    return [CrossModalRetriever(ToySpace(), missing_query="nan")]
 
 
 def _zero_shot() -> list[Any]:

@@ -97,7 +97,7 @@ def test_what_is_correct_may_be_a_question(frame):
 
 
 def test_what_lacks_the_query_finds_nothing(frame):
-    retriever = CrossModalRetriever(Ready(), missing="nan").fit(frame)
+    retriever = CrossModalRetriever(Ready(), missing_query="nan").fit(frame)
     queries = frame.copy()
     queries.at["dog", "text_vector"] = queries.at["dog", "text"] = None
     display = RetrievalDisplay.from_estimator(

@@ -224,7 +224,7 @@ def test_searches(X):
 
 def test_rows_without_the_target_are_no_answers(X):
     X = lacking(X, image=[0, 3, 39], text=[1])
-    retriever = CrossModalRetriever(ReadySpace(), missing="nan").fit(X)
+    retriever = CrossModalRetriever(ReadySpace(), missing_query="nan").fit(X)
     distances, numbers = retriever.kneighbors(X, 37, **WAYS)
     assert set(numbers[0]) == set(range(40)) - {0, 3, 39}
     expected, cosines = brute_force(vectors_of(X, "text")[[0, 2]], vectors_of(X, "image"), 37)
@@ -238,10 +238,10 @@ def test_queries_without_the_source(X):
     queries = lacking(X[:4], text=[1, 3])
     strict = CrossModalRetriever(ReadySpace()).fit(X)
     with pytest.raises(
-        ValueError, match="query 'r1' lacks 'text', and 2 queries do.*missing='nan'"
+        ValueError, match="query 'r1' lacks 'text', and 2 queries do.*missing_query='nan'"
     ):
         strict.kneighbors(queries, 2, **WAYS)
-    lenient = CrossModalRetriever(ReadySpace(), missing="nan").fit(X)
+    lenient = CrossModalRetriever(ReadySpace(), missing_query="nan").fit(X)
     distances, numbers = lenient.kneighbors(queries, 2, **WAYS)
     assert numbers[[1, 3]].tolist() == [[-1, -1]] * 2
     assert np.isnan(distances[[1, 3]]).all()
@@ -264,8 +264,8 @@ def test_no_row_has_the_target(X):
 
 def test_partial_fit_is_fit_on_all_rows(X):
     X = lacking(X, image=[0, 12], text=[39])
-    whole = CrossModalRetriever(ReadySpace(), missing="nan").fit(X)
-    parts = CrossModalRetriever(ReadySpace(), missing="nan").partial_fit(X[:10])
+    whole = CrossModalRetriever(ReadySpace(), missing_query="nan").fit(X)
+    parts = CrossModalRetriever(ReadySpace(), missing_query="nan").partial_fit(X[:10])
     for begin in range(10, 40, 3):
         parts.partial_fit(X[begin : begin + 3])
     for found, expected in zip(
@@ -383,7 +383,7 @@ def test_travels(X, retriever):
     ("params", "message"),
     [
         ({"index": "annoy"}, "'index' parameter"),
-        ({"missing": "skip"}, "'missing' parameter"),
+        ({"missing_query": "skip"}, "'missing_query' parameter"),
         ({"k": 0}, "'k' parameter"),
         ({"block_size": 0}, "'block_size' parameter"),
         ({"alignment": object()}, "'alignment' parameter"),
@@ -404,6 +404,17 @@ def test_wrong_number_of_neighbors(X, retriever, n_neighbors):
 def test_unknown_modality(X, retriever):
     with pytest.raises(ValueError, match="no modality 'audio'.*are 'text', 'image'"):
         retriever.kneighbors(X, 1, source="audio")
+
+
+def test_verbose_prints_what_was_encoded(X, capsys):
+    retriever = CrossModalRetriever(ReadySpace()).fit(X)
+    assert capsys.readouterr().out == ""
+    retriever.set_params(verbose=1).fit(X).partial_fit(X[:5])
+    lines = capsys.readouterr().out.splitlines()
+    told = [f"encoded {n} rows by '{name}'" for n in (40, 5) for name in ("text", "image")]
+    assert [line.partition(" in ")[0] for line in lines] == [
+        f"CrossModalRetriever: {text}" for text in told
+    ]
 
 
 def test_html(retriever):
