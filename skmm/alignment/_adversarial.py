@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
@@ -16,17 +17,26 @@ from skmm._constraints import (
     NON_NEGATIVE,
     POSITIVE_INT,
     RANDOM_STATE,
+    VERBOSE,
     Interval,
     RandomState,
+    StrOptions,
     refuse_unused,
 )
 from skmm._environment._device import one_thread, resolve_device, seeded
-from skmm.alignment._adversarial_training import AdversarialTraining, FoundRotation, Whitening
+from skmm.alignment._adversarial_training import (
+    AdversarialTraining,
+    FoundRotation,
+    Losses,
+    Whitening,
+)
 from skmm.alignment._blocks import BaseDecodingAlignment
 
 __all__ = ["AdversarialAlignment"]
 
-_LARGEST = 64  # components, where none are asked for
+_LARGEST = 64  # components for n_components=None
+_LEARNING_RATE = 0.01  # of learning_rate="auto"
+_PRINT_EVERY = 100  # steps
 # Times the distance between rows of the target: beyond it, what is mapped lies elsewhere.
 _TOO_FAR = 1.15
 
@@ -54,16 +64,17 @@ class AdversarialAlignment(BaseDecodingAlignment):
         some hundred rows of each modality at least, and their distribution must not be symmetric.
     pair_weight : float, default=1.0
         Weight of the squared distance of partners, beside the discriminator, for ``paired=True``.
-    n_init : int, default=8
-        Rotations that are tried, for ``paired=False``: the first one matches rows by their
-        distances to all others [3]_, the rest are drawn. The one whose rows lie nearest to the
-        target's in the end is kept.
-    n_steps : int, default=600
-        Steps of the rotation; the discriminator makes two for each.
+    max_iter : int, default=600
+        Number of training steps of each rotation; the discriminator takes two steps for each.
+    learning_rate : float or "auto", default="auto"
+        Step size of the rotation in the first step, from which it decreases linearly to 0.
+        ``"auto"`` is 0.01.
     batch_size : int, default=128
-        Rows of each modality a step.
-    learning_rate : float, default=1e-2
-        Of the rotation, at the first step; it goes down to 0.
+        Rows of each modality per step.
+    n_init : int, default=8
+        Number of initial rotations, for ``paired=False``: the first one matches rows by their
+        distances to all others [3]_, the others are random. Training keeps the one whose rows end
+        up nearest to those of the target.
     orthogonality : float, default=0.1
         How strongly a step is drawn back to a rotation, in [0, 0.5].
     hidden_sizes : tuple of int, default=(64, 64)
@@ -79,7 +90,9 @@ class AdversarialAlignment(BaseDecodingAlignment):
     device : str, default="auto"
         Where it is trained: ``"auto"``, ``"cpu"``, ``"cuda"``.
     random_state : int, RandomState instance or None, default=None
-        Draws starts, weights and batches.
+        Seed of initial rotations, weights and batches.
+    verbose : bool or int, default=0
+        Whether to print the losses, a line every 100 steps.
 
     Attributes
     ----------
@@ -87,6 +100,11 @@ class AdversarialAlignment(BaseDecodingAlignment):
         The modalities used, with their fitted transformers.
     rotations_ : dict of str to ndarray of shape (n_components, n_components)
         Of each modality's components, from the right; that of the target is the identity.
+    history_ : list of dict
+        Mean losses of each ten steps: ``modality``, ``step`` (the last of the ten), ``train_loss``
+        of the rotation and ``discriminator_loss``. Modalities come one after the other.
+    n_iter_ : int
+        Number of training steps of each rotation.
     n_components_ : int
         Length of the vectors.
     n_features_in_ : int
@@ -129,7 +147,7 @@ class AdversarialAlignment(BaseDecodingAlignment):
     ... })
     >>> alignment = AdversarialAlignment([
     ...     ("scene", "passthrough", ["scene"]), ("audio", "passthrough", ["audio"]),
-    ... ], n_components=3, paired=False, n_steps=200, random_state=0).fit(alone)
+    ... ], n_components=3, paired=False, max_iter=200, random_state=0).fit(alone)
     >>> pairs = pd.DataFrame({"audio": list(audio[:100]), "scene": list(scene[:100])})
     >>> vectors = [alignment.transform_modality(pairs, name) for name in ("audio", "scene")]
     >>> bool((vectors[0] * vectors[1]).sum(axis=1).mean() > 0.9)
@@ -142,15 +160,16 @@ class AdversarialAlignment(BaseDecodingAlignment):
         "target": [str, None],
         "paired": ["boolean"],
         "pair_weight": NON_NEGATIVE,
-        "n_init": POSITIVE_INT,
-        "n_steps": POSITIVE_INT,
+        "max_iter": POSITIVE_INT,
+        "learning_rate": [StrOptions({"auto"}), *LEARNING_RATE],
         "batch_size": BATCH_SIZE,
-        "learning_rate": LEARNING_RATE,
+        "n_init": POSITIVE_INT,
         "orthogonality": [Interval(Real, 0, 0.5, closed="both")],
         "hidden_sizes": [list, tuple],
         "n_refinements": [Interval(Integral, 0, None, closed="left")],
         "device": DEVICE,
         "random_state": RANDOM_STATE,
+        "verbose": VERBOSE,
     }
 
     def __init__(
@@ -161,10 +180,10 @@ class AdversarialAlignment(BaseDecodingAlignment):
         target: str | None = None,
         paired: bool = True,
         pair_weight: float = 1.0,
-        n_init: int = 8,
-        n_steps: int = 600,
+        max_iter: int = 600,
+        learning_rate: float | Literal["auto"] = "auto",
         batch_size: int = 128,
-        learning_rate: float = 1e-2,
+        n_init: int = 8,
         orthogonality: float = 0.1,
         hidden_sizes: Sequence[int] = (64, 64),
         n_refinements: int = 5,
@@ -172,16 +191,17 @@ class AdversarialAlignment(BaseDecodingAlignment):
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
         random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.modalities = modalities
         self.n_components = n_components
         self.target = target
         self.paired = paired
         self.pair_weight = pair_weight
-        self.n_init = n_init
-        self.n_steps = n_steps
-        self.batch_size = batch_size
+        self.max_iter = max_iter
         self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.n_init = n_init
         self.orthogonality = orthogonality
         self.hidden_sizes = hidden_sizes
         self.n_refinements = n_refinements
@@ -189,6 +209,7 @@ class AdversarialAlignment(BaseDecodingAlignment):
         self.missing_columns = missing_columns
         self.device = device
         self.random_state = random_state
+        self.verbose = verbose
 
     @property
     def _needs_pairs(self) -> bool:
@@ -212,13 +233,15 @@ class AdversarialAlignment(BaseDecodingAlignment):
             whitening.keep(self.n_components_)
             components[name] = np.zeros((len(present[name]), self.n_components_))
             components[name][present[name]] = whitening.forth(blocks[name][present[name]])
-        self.rotations_ = {}
+        self.rotations_: dict[str, np.ndarray] = {}
+        self.history_: list[dict[str, str | float]] = []
         for i, name in enumerate(blocks):
             if name == target:
                 self.rotations_[name] = np.eye(self.n_components_)
                 continue
             with seeded((seed + i) % 2**31), one_thread():
                 self.rotations_[name] = self._rotation(name, target, components, present)
+        self.n_iter_ = self.max_iter
 
     def _rotation(
         self,
@@ -229,15 +252,16 @@ class AdversarialAlignment(BaseDecodingAlignment):
     ) -> np.ndarray:
         """Find the rotation of one modality's components onto those of the target."""
         training = AdversarialTraining(
-            n_starts=self.n_init,
-            n_steps=self.n_steps,
+            max_iter=self.max_iter,
+            learning_rate=_LEARNING_RATE if self.learning_rate == "auto" else self.learning_rate,
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+            n_starts=self.n_init,
             orthogonality=self.orthogonality,
             hidden_sizes=tuple(self.hidden_sizes),
             n_refinements=self.n_refinements,
             device=resolve_device(self.device),
             owner=type(self).__name__,
+            report=partial(self._record, name),
         )
         own, aim = components[name][present[name]], components[target][present[target]]
         if self.paired:
@@ -247,6 +271,24 @@ class AdversarialAlignment(BaseDecodingAlignment):
         found = training.without_pairs(own, aim)
         self._warn(name, target, found)
         return found.rotation
+
+    def _record(self, modality: str, losses: Losses) -> None:
+        """Keep the losses of a part of the training, and print them every 100 steps."""
+        self.history_.append(
+            {
+                "modality": modality,
+                "step": losses.step,
+                "train_loss": losses.rotation,
+                "discriminator_loss": losses.discriminator,
+            }
+        )
+        if self.verbose and (losses.step % _PRINT_EVERY == 0 or losses.step == self.max_iter):
+            print(
+                f"{type(self).__name__}, {modality!r}: step {losses.step} of {self.max_iter},"
+                f" train_loss {losses.rotation:.4f},"
+                f" discriminator_loss {losses.discriminator:.4f}",
+                flush=True,
+            )
 
     # --- what cannot be learned -----------------------------------------------------------------
 
@@ -289,7 +331,7 @@ class AdversarialAlignment(BaseDecodingAlignment):
             message = (
                 f"no rotation brought modality {name!r} onto {target!r}: mapped rows lie"
                 f" {found.distance:.3g} from the nearest of the target, whose own lie"
-                f" {found.usual_distance:.3g} apart. Raise n_init or n_steps, lower"
+                f" {found.usual_distance:.3g} apart. Raise n_init or max_iter, lower"
                 " n_components, or set paired=True if rows belong together."
             )
         elif found.is_ambiguous:

@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from skmm.exceptions import ConvergenceError
 from skmm.nets import Discriminator, OrthogonalMap
 
-__all__ = ["AdversarialTraining", "FoundRotation", "Whitening", "procrustes"]
+__all__ = ["AdversarialTraining", "FoundRotation", "Losses", "Whitening", "procrustes"]
 
 _BLOCK = 4096
 _SMALLEST_VARIANCE = 1e-10  # of the largest: rounding of float32 features
@@ -25,6 +25,7 @@ _N_NEIGHBORS = 10  # of whom CSLS takes the mean similarity
 _SMOOTHING = 0.1  # of the discriminator's targets
 _D_STEPS = 2  # of the discriminator for one of the map
 _D_STEP_SIZE = 2e-3
+_STEPS_PER_REPORT = 10
 _BETAS = (0.5, 0.999)
 # Maps that are as good as the best by this factor, and agree with it less than this, say that
 # the data do not tell which is right.
@@ -72,6 +73,25 @@ class Whitening:
         return features
 
 
+class Losses(NamedTuple):
+    """Mean losses of a part of the training, over its steps and the initial rotations.
+
+    Parameters
+    ----------
+    step : int
+        Last step of the part, counted from 1.
+    rotation : float
+        Loss of the rotations: how well the discriminator tells their rows from the target's,
+        and the distance of partners.
+    discriminator : float
+        Loss of the discriminator.
+    """
+
+    step: int
+    rotation: float
+    discriminator: float
+
+
 class FoundRotation(NamedTuple):
     """The map that was chosen.
 
@@ -98,14 +118,14 @@ class AdversarialTraining:
 
     Parameters
     ----------
-    n_starts : int
-        Maps that are trained at the same time, each against its own discriminator.
-    n_steps : int
-        Steps of the maps.
-    batch_size : int
-        Rows of each space a step.
+    max_iter : int
+        Number of training steps of the maps.
     learning_rate : float
-        Of the maps.
+        Step size of the maps in the first step.
+    batch_size : int
+        Rows of each space per step.
+    n_starts : int
+        Number of maps that are trained at the same time, each against its own discriminator.
     orthogonality : float
         How strongly maps are drawn toward rotations after each step.
     hidden_sizes : tuple of int
@@ -115,31 +135,35 @@ class AdversarialTraining:
     device : torch.device
         Where it is trained.
     owner : str
-        For messages.
+        Class of the estimator, for messages.
+    report : callable
+        Called with the :class:`Losses` of each ten steps.
     """
 
     def __init__(
         self,
         *,
-        n_starts: int,
-        n_steps: int,
-        batch_size: int,
+        max_iter: int,
         learning_rate: float,
+        batch_size: int,
+        n_starts: int,
         orthogonality: float,
         hidden_sizes: tuple[int, ...],
         n_refinements: int,
         device: torch.device,
         owner: str,
+        report: Callable[[Losses], None],
     ):
-        self.n_starts = n_starts
-        self.n_steps = n_steps
-        self.batch_size = batch_size
+        self.max_iter = max_iter
         self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.n_starts = n_starts
         self.orthogonality = orthogonality
         self.hidden_sizes = hidden_sizes
         self.n_refinements = n_refinements
         self.device = device
         self.owner = owner
+        self.report = report
 
     def without_pairs(self, source: np.ndarray, target: np.ndarray) -> FoundRotation:
         """Find the map from rows that nobody knows to belong together.
@@ -200,12 +224,14 @@ class AdversarialTraining:
         known = [torch.as_tensor(p, dtype=torch.float32).to(self.device) for p in pairs or ()]
         truth = torch.cat([torch.zeros(self.batch_size), torch.ones(self.batch_size)])
         truth = (truth * (1 - 2 * _SMOOTHING) + _SMOOTHING).expand(n_maps, -1).to(self.device)
-        for step in range(self.n_steps):
-            for group in map_optimizer.param_groups:  # down to nothing, or the two circle for ever
-                group["lr"] = self.learning_rate * (1 - step / self.n_steps)
+        losses: list[Tensor] = []  # of the rotations and the discriminator, per step
+        for step in range(self.max_iter):
+            for group in map_optimizer.param_groups:  # to 0, or the two networks would oscillate
+                group["lr"] = self.learning_rate * (1 - step / self.max_iter)
             for _ in range(_D_STEPS):
                 both = torch.cat([maps(draw_source()).detach(), draw_target()], dim=1)
-                _step(optimizer, _entropy(discriminator(both), truth))
+                own_loss = _entropy(discriminator(both), truth)
+                _step(optimizer, own_loss)
             scores = discriminator(maps(draw_source()))
             # What is taken for a row of the target has fooled the discriminator.
             loss = _entropy(scores, truth[:, self.batch_size :])
@@ -213,6 +239,10 @@ class AdversarialTraining:
                 loss = loss + pair_weight * (maps(known[0][None]) - known[1]).square().mean()
             _step(map_optimizer, loss)
             maps.pull(self.orthogonality)
+            losses.append(torch.stack([loss, own_loss]).detach() / n_maps)
+            if len(losses) == _STEPS_PER_REPORT or step + 1 == self.max_iter:
+                self.report(Losses(step + 1, *torch.stack(losses).mean(dim=0).tolist()))
+                losses.clear()
         if not all(parameter.isfinite().all() for parameter in maps.parameters()):
             raise ConvergenceError(
                 f"{self.owner}: the map has become infinite. Lower learning_rate, now"

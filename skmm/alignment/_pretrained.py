@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from skmm._compose._base import Modalities, Modality
 from skmm._compose._block import Block
 from skmm._compose._default_encoder import default_encoder
-from skmm._constraints import DEVICE, DTYPE, STORE, StrOptions
+from skmm._constraints import DEVICE, DTYPE, STORE, VERBOSE, StrOptions
 from skmm._frame._column import column_names, take_columns
 from skmm._frame._types import CellColumn, Frame
 from skmm.alignment._base import BaseAlignment, Cells
@@ -92,6 +92,7 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
         "device": DEVICE,
         "dtype": DTYPE,
         "store": STORE,
+        "verbose": VERBOSE,
     }
 
     def __init__(
@@ -104,6 +105,7 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
         device: str = "auto",
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         store: object = None,
+        verbose: bool | int = 0,
     ):
         self.model = model
         self.modalities = modalities
@@ -112,6 +114,7 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
         self.device = device
         self.dtype = dtype
         self.store = store
+        self.verbose = verbose
 
     def fit(self, X: Frame, y: ArrayLike | None = None) -> Self:
         """Find the modalities' columns and the checkpoint's towers; nothing is learned.
@@ -186,7 +189,9 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
         tower = clone(modality.middle)
         tower.set_params(model=self.model, pooling="pooler")
         if not any(modality.middle is middle for _, middle in self._named_middles):
-            tower.set_params(device=self.device, dtype=self.dtype, store=self.store)
+            tower.set_params(
+                device=self.device, dtype=self.dtype, store=self.store, verbose=self.verbose
+            )
         return tower
 
     def _read(self, name: str, X: Frame) -> Cells[np.ndarray]:

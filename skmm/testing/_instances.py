@@ -221,7 +221,7 @@ def _contrastive() -> list[Any]:
 
 
 def _adversarial() -> list[Any]:
-    return [AdversarialAlignment(_TWICE, n_steps=5, random_state=0)]
+    return [AdversarialAlignment(_TWICE, max_iter=5, random_state=0)]
 
 
 def _autoencoder() -> list[Any]:

@@ -55,7 +55,7 @@ def draw(seed, n_alone=500, n_both=0, shape="heaps"):
 
 
 def align(X, **params):
-    params = {"n_components": 3, "n_steps": 150, "random_state": 0, **params}
+    params = {"n_components": 3, "max_iter": 150, "random_state": 0, **params}
     if not params.get("paired", True):
         params = {"n_init": 4, **params}
     triples = [(name, "passthrough", [name]) for name in ("scene", "audio")]
@@ -97,20 +97,21 @@ def test_without_pairs_it_does_not_look_at_them():
 def test_the_training_itself_turns_a_wrong_start(seed):
     """An eighth of a turn off, and neither refinement nor another start."""
     X, _ = draw(seed, n_alone=0, n_both=500)
-    alignment = align(X, n_steps=1)
+    alignment = align(X, max_iter=1)
     one, other = components(alignment, X, "audio"), components(alignment, X, "scene")
     truth = procrustes(one, other)
     turn = Rotation.from_rotvec(np.pi / 4 * np.array([2, -1, 2]) / 3).as_matrix()
     training = AdversarialTraining(
-        n_starts=1,
-        n_steps=300,
-        batch_size=128,
+        max_iter=300,
         learning_rate=1e-2,
+        batch_size=128,
+        n_starts=1,
         orthogonality=0.1,
         hidden_sizes=(64, 64),
         n_refinements=0,
         device=torch.device("cpu"),
         owner="Test",
+        report=lambda losses: None,
     )
     with seeded(seed), one_thread():
         (found,) = training._train((truth @ turn)[None], one, other)
@@ -125,7 +126,7 @@ def test_rows_that_have_one_modality_help_few_pairs():
 
 def test_target_keeps_its_space_and_the_rest_is_rotated():
     X, _ = draw(2, n_both=50)
-    alignment = align(X, target="audio", n_steps=20)
+    alignment = align(X, target="audio", max_iter=20)
     np.testing.assert_array_equal(alignment.rotations_["audio"], np.eye(3))
     turn = alignment.rotations_["scene"]
     np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-5)
@@ -142,7 +143,7 @@ def test_clouds_of_different_shape():
     ring = np.random.default_rng(0).choice([-1.0, 1.0], size=(500, 5))
     X.loc[500:, "scene"] = pd.Series(list(ring), index=X.index[500:])
     with pytest.warns(ConvergenceWarning, match="no rotation brought modality 'audio'"):
-        align(X, paired=False, n_components=2, n_steps=50)
+        align(X, paired=False, n_components=2, max_iter=50)
 
 
 def test_game_that_diverges():
@@ -156,7 +157,7 @@ def test_repeats_copies_and_pickles(paired):
     X, new = draw(6, n_alone=100, n_both=50)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        alignment = align(X, paired=paired, n_steps=10)
+        alignment = align(X, paired=paired, max_iter=10)
         again = clone(alignment).fit(X)
     vectors = alignment.transform(new)
     assert vectors.dtype == np.float32
@@ -166,7 +167,7 @@ def test_repeats_copies_and_pickles(paired):
 
 def test_searched_and_framed():
     X, new = draw(7, n_alone=0, n_both=90)
-    search = GridSearchCV(clone(align(X, n_steps=5)), {"n_components": [2, 3]}, cv=2).fit(X)
+    search = GridSearchCV(clone(align(X, max_iter=5)), {"n_components": [2, 3]}, cv=2).fit(X)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     frame = search.best_estimator_.set_output(transform="pandas").transform(new)
     assert list(frame)[0] == "adversarialalignment0"
@@ -181,6 +182,30 @@ def test_what_cannot_be_learned():
     alone, _ = draw(8)
     with pytest.raises(ValueError, match="two modalities"):
         align(alone)
+
+
+def test_history_holds_the_mean_losses_of_ten_steps_each():
+    X, _ = draw(6, n_alone=50, n_both=50)
+    alignment = align(X, max_iter=25)
+    assert [entry["step"] for entry in alignment.history_] == [10, 20, 25]
+    assert {entry["modality"] for entry in alignment.history_} == {"audio"}
+    losses = ("train_loss", "discriminator_loss")
+    assert all(entry[name] > 0 for entry in alignment.history_ for name in losses)
+    assert alignment.n_iter_ == 25
+    assert len(align(X, paired=False, n_init=1, max_iter=5).history_) == 1
+    steps = align(X, max_iter=25, learning_rate=0.01).transform(X)
+    np.testing.assert_array_equal(steps, alignment.transform(X))  # "auto" is 0.01
+
+
+def test_verbose_prints_the_losses(capsys):
+    X, _ = draw(6, n_alone=20, n_both=20)
+    align(X, max_iter=130)
+    assert capsys.readouterr().out == ""
+    align(X, max_iter=130, verbose=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(", train_loss")[0] for line in lines] == [
+        f"AdversarialAlignment, 'audio': step {step} of 130" for step in (100, 130)
+    ]
 
 
 def test_whitening_and_its_way_back():

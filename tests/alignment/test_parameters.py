@@ -36,7 +36,7 @@ BASE = {
     ContrastiveAlignment: FEW,
     AutoencoderAlignment: FEW,
     CCAAlignment: {"modalities": VECTORS, "random_state": 0},
-    AdversarialAlignment: {"modalities": VECTORS, "random_state": 0, "n_steps": 10},
+    AdversarialAlignment: {"modalities": VECTORS, "random_state": 0, "max_iter": 10},
     PretrainedAlignment: {"modalities": CELLS},
 }
 DEEP, KERNEL = {"method": "deep", "max_epochs": 2}, {"method": "kernel"}
@@ -92,10 +92,10 @@ OTHER = {
         "target": "right",
         "paired": False,
         "pair_weight": 0.0,
-        "n_init": Beside(UNPAIRED, 1),
-        "n_steps": 3,
-        "batch_size": 8,
+        "max_iter": 3,
         "learning_rate": 0.1,
+        "batch_size": 8,
+        "n_init": Beside(UNPAIRED, 1),
         "orthogonality": 0.4,
         "hidden_sizes": (8,),
         "n_refinements": Beside(UNPAIRED, 0),

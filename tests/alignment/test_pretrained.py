@@ -129,6 +129,15 @@ def test_an_encoder_of_your_own_keeps_its_options(frame, tiny_checkpoint):
     assert mine.model == "efficientnet-lite0" and not hasattr(mine, "n_outputs_")
 
 
+def test_verbose_prints_what_the_towers_encode(frame, tiny_checkpoint, capsys):
+    alignment = PretrainedAlignment(tiny_checkpoint("clip"), TRIPLES, store=False, verbose=1)
+    alignment.fit(frame).transform(frame)
+    told = capsys.readouterr().err
+    assert "TextEncoder: 5/5 cells" in told and "ImageEncoder: 5/5 cells" in told
+    alignment.set_params(verbose=0).fit(frame).transform(frame)
+    assert capsys.readouterr().err == ""
+
+
 def test_copies(frame, tiny_checkpoint):
     alignment = PretrainedAlignment(tiny_checkpoint("clip"), TRIPLES).fit(frame)
     expected = alignment.transform(frame)
