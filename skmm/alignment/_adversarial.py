@@ -1,4 +1,4 @@
-"""Alignment by a discriminator that tries to tell the modalities apart."""
+"""Alignment by adversarial training of rotations."""
 
 import warnings
 from collections.abc import Sequence
@@ -37,33 +37,34 @@ __all__ = ["AdversarialAlignment"]
 _LARGEST = 64  # components for n_components=None
 _LEARNING_RATE = 0.01  # of learning_rate="auto"
 _PRINT_EVERY = 100  # steps
-# Times the distance between rows of the target: beyond it, what is mapped lies elsewhere.
+# Times the usual distance between rows of the target: beyond it the distributions differ.
 _TOO_FAR = 1.15
 
 
 class AdversarialAlignment(BaseDecodingAlignment):
-    """Rotate the space of each modality onto that of one of them, to fool a discriminator.
+    """Rotate the space of each modality onto that of a target by adversarial training.
 
-    Each modality is brought to its leading principal components at variance 1. A rotation of
-    these is trained against a discriminator that learns to tell mapped rows from rows of the
-    target [1]_, [2]_. With ``paired=False`` it does not look at which rows belong together, so
-    that images and audio clips of two separate collections can be aligned, if they tell of the same
-    things.
+    Each modality is reduced to its leading principal components, scaled to variance 1. A rotation
+    of these is trained against a discriminator that learns to distinguish rotated rows from rows
+    of the target [1]_, [2]_. With ``paired=False`` the training does not use which rows are
+    partners, so that two separate collections can be aligned, such as images and recordings,
+    provided that they are samples of the same objects.
 
     Parameters
     ----------
     modalities : list of (name, transformer, columns) or "auto", default="auto"
-        As in :class:`~skmm.fusion.EarlyFusion`; two or more.
+        Two or more triples as in :class:`~skmm.fusion.EarlyFusion`.
     n_components : int or None, default=None
-        Principal components of each modality, and length of the vectors. None is the smallest
-        number of directions in which a modality varies, at most 64.
+        Number of principal components of each modality, and of dimensions of the shared space.
+        None is the lowest rank of any modality over the training rows, at most 64.
     target : str or None, default=None
-        Name of the modality onto whose space the others are mapped; None is the first.
+        Name of the modality whose space the others are rotated onto. None is the first one.
     paired : bool, default=True
-        Whether rows that have both modalities are known to be partners. If not, there have to be
-        some hundred rows of each modality at least, and their distribution must not be symmetric.
+        Whether rows that have both modalities are used as partners. ``False`` needs at least some
+        hundred rows of each modality, whose distribution must not be symmetric.
     pair_weight : float, default=1.0
-        Weight of the squared distance of partners, beside the discriminator, for ``paired=True``.
+        Weight of the squared distance of partners relative to the adversarial loss, for
+        ``paired=True``.
     max_iter : int, default=600
         Number of training steps of each rotation; the discriminator takes two steps for each.
     learning_rate : float or "auto", default="auto"
@@ -76,19 +77,20 @@ class AdversarialAlignment(BaseDecodingAlignment):
         distances to all others [3]_, the others are random. Training keeps the one whose rows end
         up nearest to those of the target.
     orthogonality : float, default=0.1
-        How strongly a step is drawn back to a rotation, in [0, 0.5].
+        How far each step pulls the map back toward an orthogonal matrix, in [0, 0.5] [1]_.
     hidden_sizes : tuple of int, default=(64, 64)
-        Hidden layers of the discriminator.
+        Sizes of the hidden layers of the discriminator.
     n_refinements : int, default=5
-        Steps after the training, for ``paired=False``: a rotation is fitted (Procrustes) to the
-        rows that are mutual nearest neighbors by CSLS [1]_.
+        Number of Procrustes steps after the training, for ``paired=False``: each fits the rotation
+        to the rows that are mutual nearest neighbors by CSLS [1]_.
     all_missing : {"zeros", "raise"}, default="zeros"
         What a row without any modality gets: ``"zeros"`` gives a vector of zeros, ``"raise"``
         raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     device : str, default="auto"
-        Where it is trained: ``"auto"``, ``"cpu"``, ``"cuda"``.
+        Device of the training: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
         Seed of initial rotations, weights and batches.
     verbose : bool or int, default=0
@@ -99,29 +101,30 @@ class AdversarialAlignment(BaseDecodingAlignment):
     modalities_ : list of (name, transformer, columns)
         The modalities used, with their fitted transformers.
     rotations_ : dict of str to ndarray of shape (n_components, n_components)
-        Of each modality's components, from the right; that of the target is the identity.
+        Rotation of each modality, which its components are multiplied by from the right. That of
+        the target is the identity.
     history_ : list of dict
         Mean losses of each ten steps: ``modality``, ``step`` (the last of the ten), ``train_loss``
         of the rotation and ``discriminator_loss``. Modalities come one after the other.
     n_iter_ : int
         Number of training steps of each rotation.
     n_components_ : int
-        Length of the vectors.
+        Number of dimensions of the shared space.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
 
     See Also
     --------
-    CCAAlignment : Linear too, from pairs alone.
+    CCAAlignment : A linear map of each modality, learned from pairs.
 
     Notes
     -----
-    Without pairs the only witness is the shape of the two clouds of rows. A ball has none: of
-    normally distributed features any rotation is as good as another. A ``ConvergenceWarning``
-    says so where two starts end in different maps that fit equally well, and where no map brings
-    the clouds together.
+    Without pairs, a rotation can only be found from the shape of the two distributions. If these
+    are symmetric, as normal distributions are, several rotations fit equally well. A
+    ``ConvergenceWarning`` is raised if two initial rotations end in different ones that fit
+    equally well, and if no rotation brings the two distributions together.
 
     References
     ----------
@@ -133,22 +136,25 @@ class AdversarialAlignment(BaseDecodingAlignment):
 
     Examples
     --------
-    Audio clips of some things, scenes of others, and no pair:
+    Recordings of 500 objects and scenes of 500 others, without any pair:
 
     >>> import numpy as np
     >>> import pandas as pd
     >>> from skmm import AdversarialAlignment
     >>> rng = np.random.default_rng(0)
-    >>> things = rng.normal(size=(6, 3))[rng.choice(6, size=1000, p=[.3, .2, .2, .1, .1, .1])]
-    >>> things += 0.2 * rng.normal(size=(1000, 3))
-    >>> audio, scene = things @ rng.normal(size=(3, 5)), things @ rng.normal(size=(3, 4))
-    >>> alone = pd.DataFrame({
+    >>> latent = rng.normal(size=(6, 3))[rng.choice(6, size=1000, p=[.3, .2, .2, .1, .1, .1])]
+    >>> latent += 0.2 * rng.normal(size=(1000, 3))
+    >>> audio, scene = latent @ rng.normal(size=(3, 5)), latent @ rng.normal(size=(3, 4))
+    >>> X = pd.DataFrame({
     ...     "audio": [*audio[:500], *[None] * 500], "scene": [*[None] * 500, *scene[500:]],
     ... })
     >>> alignment = AdversarialAlignment([
     ...     ("scene", "passthrough", ["scene"]), ("audio", "passthrough", ["audio"]),
-    ... ], n_components=3, paired=False, max_iter=200, random_state=0).fit(alone)
+    ... ], n_components=3, paired=False, max_iter=200, random_state=0).fit(X)
     >>> pairs = pd.DataFrame({"audio": list(audio[:100]), "scene": list(scene[:100])})
+
+    The mean cosine similarity of partners:
+
     >>> vectors = [alignment.transform_modality(pairs, name) for name in ("audio", "scene")]
     >>> bool((vectors[0] * vectors[1]).sum(axis=1).mean() > 0.9)
     True
@@ -263,12 +269,12 @@ class AdversarialAlignment(BaseDecodingAlignment):
             owner=type(self).__name__,
             report=partial(self._record, name),
         )
-        own, aim = components[name][present[name]], components[target][present[target]]
+        own, goal = components[name][present[name]], components[target][present[target]]
         if self.paired:
             both = present[name] & present[target]
             pairs = components[name][both], components[target][both]
-            return training.with_pairs(own, aim, pairs, self.pair_weight)
-        found = training.without_pairs(own, aim)
+            return training.with_pairs(own, goal, pairs, self.pair_weight)
+        found = training.without_pairs(own, goal)
         self._warn(name, target, found)
         return found.rotation
 
@@ -290,9 +296,10 @@ class AdversarialAlignment(BaseDecodingAlignment):
                 flush=True,
             )
 
-    # --- what cannot be learned -----------------------------------------------------------------
+    # --- checks ---------------------------------------------------------------------------------
 
     def _target(self, names: list[str]) -> str:
+        """Return the name of the target modality."""
         if self.target is None:
             return names[0]
         if self.target not in names:
@@ -303,42 +310,43 @@ class AdversarialAlignment(BaseDecodingAlignment):
         return self.target
 
     def _refuse_unlinked(self, target: str, present: dict[str, np.ndarray]) -> None:
+        """Refuse a modality that has no pairs with the target, with ``paired=True``."""
         for name, mask in present.items():
             n_both = int((mask & present[target]).sum())
             if self.paired and n_both < 2:
                 raise ValueError(
-                    f"{type(self).__name__}: {n_both} training rows have modality {name!r} together"
-                    f" with the target {target!r}, and paired=True learns from such rows. Give"
-                    " another target, or set paired=False."
+                    f"{type(self).__name__}: paired=True needs training rows that have modality"
+                    f" {name!r} together with the target {target!r}, got {n_both}. Choose another"
+                    " target, or set paired=False."
                 )
 
     def _n_directions(self) -> int:
-        """How many components there are; raises if fewer than asked for."""
+        """Return the number of components, and refuse more than there are."""
         ranks = {name: whitening.rank for name, whitening in self._whitenings.items()}
         limit = min(ranks.values())
         if limit == 0 or (self.n_components or 1) > limit:
-            told = ", ".join(f"{name!r} {rank}" for name, rank in ranks.items())
+            listed = ", ".join(f"{name!r} {rank}" for name, rank in ranks.items())
             raise ValueError(
-                f"{type(self).__name__}: n_components={self.n_components} is more than every"
-                f" modality has; over the training rows they vary in this many directions: {told}."
+                f"{type(self).__name__}: n_components={self.n_components} is more than the rank of"
+                f" some modality; the ranks over the training rows are {listed}."
                 " Lower n_components, or give more rows or features."
             )
         return self.n_components or min(limit, _LARGEST)
 
     def _warn(self, name: str, target: str, found: FoundRotation) -> None:
+        """Warn of a rotation that does not fit, or of several that do."""
         message = None
         if found.distance > _TOO_FAR * found.usual_distance:
             message = (
-                f"no rotation brought modality {name!r} onto {target!r}: mapped rows lie"
-                f" {found.distance:.3g} from the nearest of the target, whose own lie"
-                f" {found.usual_distance:.3g} apart. Raise n_init or max_iter, lower"
-                " n_components, or set paired=True if rows belong together."
+                f"no rotation brought modality {name!r} onto {target!r}: the mean distance of"
+                f" rotated rows to the nearest row of the target is {found.distance:.3g}, against"
+                f" {found.usual_distance:.3g} within the target. Raise n_init or max_iter, lower"
+                " n_components, or set paired=True if rows are partners."
             )
         elif found.is_ambiguous:
             message = (
-                f"two different rotations of modality {name!r} fit {target!r} equally well, so the"
-                " rows do not tell which is right. Lower n_components, give more rows, or set"
-                " paired=True if rows belong together."
+                f"two different rotations of modality {name!r} fit {target!r} equally well. Lower"
+                " n_components, give more rows, or set paired=True if rows are partners."
             )
         if message:
             warnings.warn(f"{type(self).__name__}: {message}", ConvergenceWarning, stacklevel=6)

@@ -195,7 +195,7 @@ def test_searched_and_framed():
 def test_nothing_to_learn():
     X, *_ = draw(9, n=50)
     weights = {f"{term}_weight": 0.0 for term in ("reconstruction", "cross", "contrastive")}
-    with pytest.raises(ValueError, match="there is nothing to learn"):
+    with pytest.raises(ValueError, match="so there is no loss"):
         align(X, **weights)
 
 
