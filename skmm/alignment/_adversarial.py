@@ -238,7 +238,7 @@ class AdversarialAlignment(BaseDecodingAlignment):
         for name, whitening in self._whitenings.items():
             whitening.keep(self.n_components_)
             components[name] = np.zeros((len(present[name]), self.n_components_))
-            components[name][present[name]] = whitening.forth(blocks[name][present[name]])
+            components[name][present[name]] = whitening.transform(blocks[name][present[name]])
         self.rotations_: dict[str, np.ndarray] = {}
         self.history_: list[dict[str, str | float]] = []
         for i, name in enumerate(blocks):
@@ -354,7 +354,7 @@ class AdversarialAlignment(BaseDecodingAlignment):
     # --- after fit ------------------------------------------------------------------------------
 
     def _project(self, name: str, values: np.ndarray) -> np.ndarray:
-        vectors: np.ndarray = self._whitenings[name].forth(values) @ self.rotations_[name]
+        vectors: np.ndarray = self._whitenings[name].transform(values) @ self.rotations_[name]
         return vectors
 
     def _predict_block(
@@ -364,4 +364,4 @@ class AdversarialAlignment(BaseDecodingAlignment):
         mask = np.stack(list(present.values()))[:, :, None]
         mean = np.where(mask, vectors, 0.0).sum(axis=0) / mask.sum(axis=0)
         # The inverse of a rotation is its transpose.
-        return self._whitenings[modality].back(mean @ self.rotations_[modality].T)
+        return self._whitenings[modality].inverse_transform(mean @ self.rotations_[modality].T)

@@ -36,7 +36,7 @@ from skmm.alignment._contrastive_losses import (
     LossShorthand,
     loss_module,
 )
-from skmm.alignment._recall import content_codes
+from skmm.alignment._recall import encode_contents
 from skmm.nets import ContrastiveLoss, PairwiseContrast, Perceptron
 
 __all__ = ["AlignmentModule", "ContrastiveAlignment"]
@@ -345,7 +345,7 @@ class PairTarget(Target):
         encoded[:, -1] = self.classes
         for column, own in enumerate(inputs):
             rows = torch.nonzero(own.present).squeeze(1)
-            encoded[rows.numpy(), column] = content_codes(own.rows(rows))
+            encoded[rows.numpy(), column] = encode_contents(own.rows(rows))
         return encoded
 
     def tensor(self, encoded: np.ndarray) -> Tensor:

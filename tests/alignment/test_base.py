@@ -11,7 +11,7 @@ from sklearn.utils import estimator_html_repr
 
 from skmm._training._batches import EncoderInputs, FeatureInputs
 from skmm.alignment._blocks import BaseBlockAlignment, BaseDecodingAlignment
-from skmm.alignment._recall import content_codes, recall
+from skmm.alignment._recall import encode_contents, recall
 from skmm.encoders._training_inputs import CellTensors, TrainingInputs
 from skmm.exceptions import ModalityMissingError, ModalityWarning
 
@@ -189,15 +189,15 @@ def test_a_space_of_one_point_scores_as_chance():
     assert recall(one, one, np.zeros(50), 1) == 1.0
 
 
-def test_content_codes():
+def test_encode_contents():
     values = np.array([[1.0, 0.0], [1.0, -0.0], [2.0, 0.0], [1.0, 0.0]])
-    assert content_codes(values).tolist() == [0, 0, 1, 0]
+    assert encode_contents(values).tolist() == [0, 0, 1, 0]
     every = torch.ones(4, dtype=torch.bool)
     features = FeatureInputs(torch.from_numpy(values), every)
-    assert content_codes(features).tolist() == [0, 0, 1, 0]
+    assert encode_contents(features).tolist() == [0, 0, 1, 0]
 
 
-def test_content_codes_of_what_an_encoder_reads():
+def test_encode_contents_of_what_an_encoder_reads():
     """Each tensor of each column counts, and whether the column has a cell."""
     values = torch.tensor([[1.0, 0.0], [1.0, -0.0], [2.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
     other = torch.tensor([0, 0, 0, 1, 0])
@@ -206,7 +206,7 @@ def test_content_codes_of_what_an_encoder_reads():
     first = CellTensors(every, {"x": values})
     second = CellTensors(partly, {"y": other})
     inputs = EncoderInputs(TrainingInputs((first, second)), every)
-    assert content_codes(inputs).tolist() == [0, 0, 1, 2, 3]
+    assert encode_contents(inputs).tolist() == [0, 0, 1, 2, 3]
 
 
 def test_all_missing_and_missing_columns(frame):
@@ -231,7 +231,7 @@ def test_what_cannot_be_aligned(frame):
     halves = frame.drop(index="r5")
     halves.iloc[:20, :2] = np.nan
     halves.iloc[20:, 2] = None
-    with pytest.raises(ValueError, match="rows that have two modalities.* 0 of n_samples=39"):
+    with pytest.raises(ValueError, match="training rows that have two modalities.* 0 of n_samples=39"):
         FirstNumbers(TRIPLES[:2]).fit(halves)
 
     class Unpaired(FirstNumbers):

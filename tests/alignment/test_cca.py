@@ -283,11 +283,11 @@ def test_more_components_than_directions():
         align(few, n_components=4)
 
 
-def test_modalities_that_never_meet():
+def test_modalities_without_common_rows_are_refused():
     X, _ = draw(12, widths=(4, 6, 5))
     X.loc[:, "text"] = X["text"].where(X.index < 10, None)
     X.loc[:9, ["audio", "scene"]] = None
-    with pytest.raises(ValueError, match="'text' together with 'audio'"):
+    with pytest.raises(ValueError, match="links modality 'text' to 'audio'"):
         align(X)
 
 

@@ -18,7 +18,7 @@ from skmm import ContrastiveAlignment, TextEncoder, TimeSeriesEncoder
 from skmm.alignment import InfoNCE, MaxMargin, SigLIP, Triplet
 from skmm.alignment._contrastive import PairTarget
 from skmm.alignment._contrastive_losses import LOSS_SHORTHANDS
-from skmm.alignment._recall import content_codes
+from skmm.alignment._recall import encode_contents
 from skmm.nets import CONTRASTIVE_LOSSES, InfoNCELoss, PairwiseContrast
 
 BATCH_SIZE = 64
@@ -52,7 +52,7 @@ def test_projections(views, triples):
 
 
 def test_more_than_two_modalities_and_absent_ones(views, triples):
-    X = views(2, n_views=3, missing=0.2)
+    X = views(2, n_views=3, missing_rate=0.2)
     modalities = [*triples, ("third", "passthrough", ["view_2"])]
     alignment = ContrastiveAlignment(modalities, random_state=0, **FAST).fit(X[:300])
     assert alignment.score(X[300:]) > 0.3
@@ -95,7 +95,7 @@ def test_equal_contents_are_no_negatives(views, triples):
     positive, negative = (mask.numpy() for mask in seen[0])
     np.testing.assert_array_equal(positive, np.eye(200, dtype=bool))
     np.testing.assert_array_equal(negative, kinds[:, None] != kinds[None, :])
-    assert len(np.unique(content_codes(np.stack(list(X["view_1"]))))) == 5
+    assert len(np.unique(encode_contents(np.stack(list(X["view_1"]))))) == 5
     # A guess among the dozen twins in a batch would cost each row the logarithm of their number.
     assert alignment.history_[-1]["train_loss"] < 0.3 * np.log(BATCH_SIZE / 5)
 
@@ -325,7 +325,7 @@ def test_errors(views, triples):
     apart = X.copy()
     apart.loc[:29, "view_0"] = None
     apart.loc[30:, "view_1"] = None
-    with pytest.raises(ValueError, match="rows that have two modalities or more, and 0 of"):
+    with pytest.raises(ValueError, match="rows that have two modalities or more, got 0 of"):
         ContrastiveAlignment(triples).fit(apart)
     alignment = ContrastiveAlignment(triples, **FEW).fit(X)
     with pytest.raises(ValueError, match="no modality 'top'. Its modalities are 'left', 'right'"):

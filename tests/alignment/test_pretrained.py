@@ -109,7 +109,9 @@ def test_a_tower_without_a_column(frame, tiny_checkpoint):
     expected = whole.transform_modality(frame, "caption")
     for cells in (TEXTS, frame["caption"], frame[["caption"]]):
         np.testing.assert_array_equal(alignment.transform_modality(cells, "text"), expected)
-    with pytest.raises(ValueError, match="no modality 'audio'"):
+    with pytest.raises(ValueError, match="no modality 'video'. Its modalities are 'photo'"):
+        alignment.transform_modality(TEXTS, "video")
+    with pytest.raises(ValueError, match="encodes image and text, not audio"):
         alignment.transform_modality(TEXTS, "audio")
 
 
@@ -155,7 +157,7 @@ def test_errors(frame, tiny_checkpoint):
         PretrainedAlignment(folder, [("price", "passthrough", ["photo"])]).fit(frame)
     with pytest.raises(ValueError, match="modality 'texts' has 2 columns"):
         PretrainedAlignment(folder, [("texts", "text", ["caption", "photo"])]).fit(frame)
-    with pytest.raises(ValueError, match="found no texts, images or audio clips"):
+    with pytest.raises(ValueError, match="found no texts, images or audio in X"):
         PretrainedAlignment(folder).fit(pd.DataFrame({"price": [1.0, 2.0, 3.0]}))
     empty = pd.concat([frame, pd.DataFrame({"caption": [None], "photo": [None]})])
     with pytest.raises(ModalityMissingError, match="row 6"):
