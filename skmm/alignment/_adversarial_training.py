@@ -298,7 +298,7 @@ def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 
 def _entropy(scores: Tensor, truth: Tensor) -> Tensor:
-    """Compute the cross-entropy, its mean over rows and sum over maps, whose gradients are apart."""
+    """Compute the cross-entropy, its mean over rows and its sum over maps."""
     return binary_cross_entropy_with_logits(scores, truth, reduction="sum") / truth.shape[1]
 
 

@@ -93,9 +93,7 @@ def test_cross_reconstruction_is_what_fills_in():
     X, _, clean = draw(5)
     alone = {"cross_weight": 0.0, "contrastive_weight": 0.0, "variational": False}
     errors = [
-        explained(
-            align(X[:400], **params).predict_modality(X[400:], "text"), clean["text"][400:]
-        )
+        explained(align(X[:400], **params).predict_modality(X[400:], "text"), clean["text"][400:])
         for params in ({}, alone)
     ]
     assert errors[0] > 0.8

@@ -42,7 +42,9 @@ class FirstNumbers(OneWay, BaseDecodingAlignment):
     """The same, and decodes to the mean of these numbers."""
 
     def _predict_block(self, modality, blocks, present):
-        assert modality not in blocks and all(mask.shape == (len(mask),) for mask in present.values())
+        assert modality not in blocks and all(
+            mask.shape == (len(mask),) for mask in present.values()
+        )
         total = sum(np.where(present[n][:, None], blocks[n][:, :2], 0.0) for n in blocks)
         return total / sum(present.values())[:, None]
 
@@ -231,7 +233,7 @@ def test_what_cannot_be_aligned(frame):
     halves = frame.drop(index="r5")
     halves.iloc[:20, :2] = np.nan
     halves.iloc[20:, 2] = None
-    with pytest.raises(ValueError, match="training rows that have two modalities.* 0 of n_samples=39"):
+    with pytest.raises(ValueError, match="rows that have two modalities.* 0 of n_samples=39"):
         FirstNumbers(TRIPLES[:2]).fit(halves)
 
     class Unpaired(FirstNumbers):

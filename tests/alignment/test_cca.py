@@ -105,7 +105,9 @@ def test_three_modalities_as_the_eigenproblem(share):
 def test_kernel_as_the_dual_problem():
     X, _ = draw(2, n=80)
     share = 0.05
-    alignment = align(X, method="kernel", regularization=share, n_components=2, correlation_power=0.0)
+    alignment = align(
+        X, method="kernel", regularization=share, n_components=2, correlation_power=0.0
+    )
     blocks = [b.astype(np.float32).astype(float) for b in scaled(X)]
     n = len(X)
     middle = np.eye(n) - 1 / n

@@ -58,7 +58,7 @@ def test_nothing_is_settled_twice_without_need(monkeypatch):
     """The second look is the exception: it reads all rows again."""
     settled = []
     monkeypatch.setattr(
-        ExactSearch, "_settle", lambda self, on_device, *rest: settled.append(len(on_device))
+        ExactSearch, "_compare_again", lambda self, on_device, *rest: settled.append(len(on_device))
     )
     rng = np.random.default_rng(2)
     search(units(rng.standard_normal((50, 64))), units(rng.standard_normal((5000, 64))), 10)

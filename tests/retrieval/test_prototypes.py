@@ -198,9 +198,9 @@ def test_wrong_input_is_told():
     with pytest.raises(ValueError, match="partial_fit needs classes in the first call"):
         PrototypeClassifier().partial_fit(X, y)
     model = PrototypeClassifier().fit(X, y)
-    with pytest.raises(ValueError, match="y holds .*2.*not among the classes"):
+    with pytest.raises(ValueError, match="y has the label .*2.*not among the classes"):
         model.partial_fit(X, [0, 2])
-    with pytest.raises(ValueError, match="got other classes than before"):
+    with pytest.raises(ValueError, match="got other classes than in the first call"):
         model.partial_fit(X, y, classes=[0, 1, 2])
     for wrong in ({"metric": "manhattan"}, {"shrinkage": -1}, {"temperature": 0}):
         with pytest.raises(ValueError, match=f"'{next(iter(wrong))}' parameter"):

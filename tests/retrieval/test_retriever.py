@@ -153,7 +153,7 @@ def test_three_modalities():
 def test_targets_alone_are_searched(X):
     retriever = CrossModalRetriever(ReadySpace(), targets=["image"]).fit(X)
     assert retriever.kneighbors(X, 2, **WAYS)[1].shape == (40, 2)
-    with pytest.raises(ValueError, match="does not search 'text'.*targets=\\['image'\\]"):
+    with pytest.raises(ValueError, match="cannot search modality 'text'.*targets=\\['image'\\]"):
         retriever.kneighbors(X, 2, source="image", target="text")
     with pytest.raises(ValueError, match="no modality 'images'.*are 'text', 'image'"):
         CrossModalRetriever(ReadySpace(), targets=["images"]).fit(X)
@@ -229,7 +229,7 @@ def test_rows_without_the_target_are_no_answers(X):
     assert set(numbers[0]) == set(range(40)) - {0, 3, 39}
     expected, cosines = brute_force(vectors_of(X, "text")[[0, 2]], vectors_of(X, "image"), 37)
     assert np.array_equal(numbers[[0, 2]], expected)
-    with pytest.raises(ValueError, match="n_neighbors=38 and 37 rows can be found by 'image'"):
+    with pytest.raises(ValueError, match="n_neighbors=38 and 37 rows that can be found by 'image'"):
         retriever.kneighbors(X, 38, **WAYS)
     assert set(retriever.kneighbors(X, 39, "image", "text")[1][1]) == set(range(40)) - {1}
 
@@ -238,7 +238,7 @@ def test_queries_without_the_source(X):
     queries = lacking(X[:4], text=[1, 3])
     strict = CrossModalRetriever(ReadySpace()).fit(X)
     with pytest.raises(
-        ValueError, match="query 'r1' lacks 'text', and 2 queries do.*missing_query='nan'"
+        ValueError, match="'text' is missing in query 'r1', and in 2 queries .*missing_query='nan'"
     ):
         strict.kneighbors(queries, 2, **WAYS)
     lenient = CrossModalRetriever(ReadySpace(), missing_query="nan").fit(X)
@@ -311,8 +311,8 @@ def test_ways_to_remove(X):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({}, "takes numbers or labels"),
-        ({"numbers": [1], "labels": ["r1"]}, "takes numbers or labels"),
+        ({}, "takes either numbers or labels"),
+        ({"numbers": [1], "labels": ["r1"]}, "takes either numbers or labels"),
         ({"numbers": [40]}, "no row of number 40"),
         ({"numbers": [-1]}, "no row of number -1"),
         ({"numbers": [True, False]}, r"bools for 40 rows; got bool of shape \(2,\)"),

@@ -127,7 +127,7 @@ def test_rows_without_the_source():
     model = zero_shot().fit(X, y)
     assert model.predict_proba(X)[0] == pytest.approx(np.full(len(model.classes_), 1 / 3))
     assert np.isfinite(model.predict_proba(X)).all()
-    with pytest.raises(ModalityMissingError, match="row 0 .* lacks 'image', and 1 rows do"):
+    with pytest.raises(ModalityMissingError, match="'image' missing in row 0 .* and in 1 rows"):
         model.set_params(all_missing="raise").predict(X)
 
 
@@ -182,7 +182,7 @@ def test_lives_in_scikit_learn():
         ({"prompts": {"cat": "cat", "dog": [], "car": "car"}}, "class 'dog' must be one or more"),
         ({"prompts": {"cat": "", "dog": "x", "car": "car"}}, "class 'cat' must be one or more"),
         ({"prompts": [3]}, "must be one or more texts"),
-        ({"classes": ["cat", "dog"]}, "y holds 'car', which is not in classes"),
+        ({"classes": ["cat", "dog"]}, "y has the label 'car', which is not in classes"),
         ({"source": "audio"}, "source='audio': no modality 'audio'.*are 'image', 'text'"),
         ({"target": "words"}, "target='words': no modality 'words'"),
         ({"temperature": 0.0}, "must be a float in the range"),
@@ -197,7 +197,7 @@ def test_wrong_input_is_told(params, message):
 
 def test_no_classes_are_told():
     X, _ = make()
-    with pytest.raises(ValueError, match="knows no classes. Give classes, or y, or prompts"):
+    with pytest.raises(ValueError, match="got no classes. Give y, or set classes, or set prompts"):
         zero_shot().fit(X)
     with pytest.raises(ValueError, match="classes is empty"):
         zero_shot(classes=[]).fit(X)
@@ -211,5 +211,5 @@ def test_texts_without_a_vector_are_told():
             return np.full((len(X), 4), np.nan)
 
     X, y = make()
-    with pytest.raises(ValueError, match="Silent gives no vector for the prompt 'car'"):
+    with pytest.raises(ValueError, match="Silent returned no vector for the prompt 'car'"):
         zero_shot(alignment=Silent()).fit(X, y)

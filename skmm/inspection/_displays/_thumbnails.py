@@ -339,7 +339,8 @@ def columns_in(
     positions : dict of str to list of int
         Columns of ``X`` for each name.
     """
-    known = {name: key for name, _, key in alignment.modalities_ if key is not None}
+    triples = getattr(alignment, "modalities_", ())
+    known = {name: key for name, _, key in triples if key is not None}
     known |= dict(columns or {})
     present = column_names(X)
     found = {}
