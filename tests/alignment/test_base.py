@@ -1,4 +1,4 @@
-"""What every alignment does, on one whose space is known: the first numbers of each modality."""
+"""Base of the alignments, by one with a known space: the first two numbers of each modality."""
 
 import pickle
 
@@ -23,7 +23,7 @@ TRIPLES = [
 
 
 class OneWay(BaseBlockAlignment):
-    """Each modality's first two numbers as they are, standardized."""
+    """Each modality's first two features, standardized."""
 
     def __init__(self, modalities="auto", *, all_missing="zeros", missing_columns="raise"):
         self.modalities = modalities
@@ -39,7 +39,7 @@ class OneWay(BaseBlockAlignment):
 
 
 class FirstNumbers(OneWay, BaseDecodingAlignment):
-    """The same, and decodes to the mean of these numbers."""
+    """The same, which predicts a modality by the mean of these features."""
 
     def _predict_block(self, modality, blocks, present):
         assert modality not in blocks and all(
@@ -62,7 +62,7 @@ def frame():
     return X
 
 
-def test_what_a_method_is_given(frame):
+def test_arguments_of_fit_blocks(frame):
     alignment = FirstNumbers(TRIPLES).fit(frame)
     blocks, present, y = alignment.given_
     assert y is None and list(blocks) == ["left", "right", "more"]

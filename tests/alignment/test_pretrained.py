@@ -1,4 +1,4 @@
-"""Checkpoints with two towers: their own projections, whatever the frame lacks."""
+"""Checkpoints with two towers: their own projections, with missing cells and columns."""
 
 import copy
 import pickle
@@ -32,7 +32,7 @@ def unit(vectors):
 
 
 def own_vectors(folder, frame):
-    """Vectors as the model gives them, of the rows that have a cell."""
+    """Return the vectors of the model itself, of the rows that have a cell."""
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
     model = AutoModel.from_pretrained(folder).eval()
@@ -72,27 +72,27 @@ def test_vectors_are_the_models_own(kind, frame, tiny_checkpoint):
     assert 0 <= alignment.score(frame) <= 1
 
 
-def test_texts_and_audio_clips(tiny_checkpoint):
+def test_texts_and_audio(tiny_checkpoint):
     from transformers import AutoFeatureExtractor, AutoModel
 
     folder = tiny_checkpoint("clap")
-    audio_clips = [
+    recordings = [
         np.sin(2 * np.pi * pitch * np.arange(16_000) / 16_000).astype(np.float32)
         for pitch in (200, 400, 800)
     ]
     X = pd.DataFrame(
-        {"clip": pd.Series(audio_clips, dtype=object), "text": ["low", "middle", "high"]}
+        {"clip": pd.Series(recordings, dtype=object), "text": ["low", "middle", "high"]}
     )
     own = AudioEncoder(sampling_rate=16_000)  # of the arrays
     triples = [("clip", own, ["clip"]), ("text", "text", ["text"])]
     alignment = PretrainedAlignment(folder, triples, store=False).fit(X)
     model = AutoModel.from_pretrained(folder).eval()
-    heard = AutoFeatureExtractor.from_pretrained(folder)(
-        audio_clips, sampling_rate=16_000, return_tensors="pt"
+    spectra = AutoFeatureExtractor.from_pretrained(folder)(
+        recordings, sampling_rate=16_000, return_tensors="pt"
     )
     with torch.inference_mode():
         expected = model.get_audio_features(
-            input_features=heard["input_features"], is_longer=torch.zeros(3, 1, dtype=torch.bool)
+            input_features=spectra["input_features"], is_longer=torch.zeros(3, 1, dtype=torch.bool)
         )
     expected = unit(getattr(expected, "pooler_output", expected))
     np.testing.assert_allclose(alignment.transform_modality(X, "clip"), expected, atol=1e-5)
@@ -100,7 +100,7 @@ def test_texts_and_audio_clips(tiny_checkpoint):
 
 
 def test_a_tower_without_a_column(frame, tiny_checkpoint):
-    """Images alone in the frame; texts may still ask for them."""
+    """The frame has images only, and texts can be encoded all the same."""
     folder = tiny_checkpoint("clip")
     alignment = PretrainedAlignment(folder).fit(frame[["photo"]])
     ((name, tower, columns),) = alignment.modalities_
@@ -115,20 +115,20 @@ def test_a_tower_without_a_column(frame, tiny_checkpoint):
         alignment.transform_modality(TEXTS, "audio")
 
 
-def test_auto_takes_what_has_a_tower(frame, tiny_checkpoint):
+def test_auto_uses_modalities_that_have_a_tower(frame, tiny_checkpoint):
     X = frame.assign(price=np.arange(6.0))
     alignment = PretrainedAlignment(tiny_checkpoint("clip")).fit(X)
     assert [name for name, _, _ in alignment.modalities_] == ["caption", "photo"]
     assert alignment.transform_modality(X[["photo"]], "photo").shape == (6, 12)
 
 
-def test_an_encoder_of_your_own_keeps_its_options(frame, tiny_checkpoint):
-    mine = ImageEncoder(on_error="missing", batch_size=2)
-    triples = [TRIPLES[0], ("photo", mine, ["photo"])]
+def test_an_encoder_of_the_user_keeps_its_options(frame, tiny_checkpoint):
+    given = ImageEncoder(on_error="missing", batch_size=2)
+    triples = [TRIPLES[0], ("photo", given, ["photo"])]
     alignment = PretrainedAlignment(tiny_checkpoint("clip"), triples, store=False).fit(frame)
     tower = {name: tower for name, tower, _ in alignment.modalities_}["photo"]
     assert (tower.on_error, tower.batch_size, tower.pooling) == ("missing", 2, "pooler")
-    assert mine.model == "efficientnet-lite0" and not hasattr(mine, "n_outputs_")
+    assert given.model == "efficientnet-lite0" and not hasattr(given, "n_outputs_")
 
 
 def test_verbose_prints_what_the_towers_encode(frame, tiny_checkpoint, capsys):
@@ -140,7 +140,7 @@ def test_verbose_prints_what_the_towers_encode(frame, tiny_checkpoint, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_copies(frame, tiny_checkpoint):
+def test_pickles_copies_and_clones(frame, tiny_checkpoint):
     alignment = PretrainedAlignment(tiny_checkpoint("clip"), TRIPLES).fit(frame)
     expected = alignment.transform(frame)
     for other in (pickle.loads(pickle.dumps(alignment)), copy.deepcopy(alignment)):
