@@ -74,7 +74,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         Number of dimensions of the shared space. None is the number of directions that two
         modalities can share, which is the second highest rank, at most 64.
     method : {"regularized", "cca", "kernel", "deep"}, default="regularized"
-        Kind of analysis:
+        Variant of the analysis:
 
         - ``"cca"``: without regularization; with fewer rows than features it finds correlations
           in noise;
