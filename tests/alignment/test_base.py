@@ -212,8 +212,10 @@ def test_encode_contents_of_what_an_encoder_reads():
 
 
 def test_all_missing_and_missing_columns(frame):
-    with pytest.raises(ModalityMissingError, match="row 5"):
+    with pytest.raises(ModalityMissingError, match="row 5 .*all_missing='zeros'"):
         FirstNumbers(TRIPLES, all_missing="raise").fit(frame)
+    with pytest.raises(ValueError, match="'all_missing' parameter of FirstNumbers must be"):
+        FirstNumbers(TRIPLES, all_missing="prior").fit(frame)
     alignment = FirstNumbers(TRIPLES, all_missing="raise").fit(frame.drop(index="r5"))
     with pytest.raises(ModalityMissingError, match="row 5"):
         alignment.transform(frame)
