@@ -48,7 +48,7 @@ class AdversarialAlignment(BaseDecodingAlignment):
     of these is trained against a discriminator that learns to distinguish rotated rows from rows
     of the target [1]_, [2]_. With ``paired=False`` the training does not use which rows are
     partners, so that two separate collections can be aligned, such as images and recordings,
-    provided that they are samples of the same objects.
+    provided that they are samples of the same population.
 
     Parameters
     ----------
@@ -74,8 +74,8 @@ class AdversarialAlignment(BaseDecodingAlignment):
         Rows of each modality per step.
     n_init : int, default=8
         Number of initial rotations, for ``paired=False``: the first one matches rows by their
-        distances to all others [3]_, the others are random. Training keeps the one whose rows end
-        up nearest to those of the target.
+        distances to all others [3]_, the others are reflections of it and random rotations. The
+        one whose rows are nearest to those of the target after training is kept.
     orthogonality : float, default=0.1
         How far each step pulls the map back toward an orthogonal matrix, in [0, 0.5] [1]_.
     hidden_sizes : tuple of int, default=(64, 64)

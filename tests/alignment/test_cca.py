@@ -110,8 +110,8 @@ def test_kernel_as_the_dual_problem():
     )
     blocks = [b.astype(np.float32).astype(float) for b in scaled(X)]
     n = len(X)
-    middle = np.eye(n) - 1 / n
-    kernels = [middle @ rbf_kernel(b) @ middle for b in blocks]
+    centering = np.eye(n) - 1 / n
+    kernels = [centering @ rbf_kernel(b) @ centering for b in blocks]
     ridges = [(1 - share) * k @ k + share * np.trace(k) * k for k in kernels]
     cross = np.zeros((2 * n, 2 * n))
     cross[:n, n:] = kernels[0] @ kernels[1]

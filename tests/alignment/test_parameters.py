@@ -183,7 +183,7 @@ def test_every_parameter_changes_something(cls, name, vectors, cells, request):
     assert not all(same(*pair) for pair in pairs)
 
 
-DEEP_ALONE = {
+DEEP_ONLY = {
     "hidden_sizes": (8,),
     "dropout": 0.5,
     "max_epochs": 7,
@@ -205,7 +205,7 @@ UNUSED = [
     *(
         (CCAAlignment, {"method": method}, {name: value})
         for method in ("regularized", "kernel")
-        for name, value in DEEP_ALONE.items()
+        for name, value in DEEP_ONLY.items()
     ),
     *((AdversarialAlignment, {}, {name: 3}) for name in ("n_init", "n_refinements")),
     (AdversarialAlignment, {"paired": False}, {"pair_weight": 0.5}),

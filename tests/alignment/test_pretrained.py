@@ -134,8 +134,8 @@ def test_an_encoder_of_the_user_keeps_its_options(frame, tiny_checkpoint):
 def test_verbose_prints_what_the_towers_encode(frame, tiny_checkpoint, capsys):
     alignment = PretrainedAlignment(tiny_checkpoint("clip"), TRIPLES, store=False, verbose=1)
     alignment.fit(frame).transform(frame)
-    told = capsys.readouterr().err
-    assert "TextEncoder: 5/5 cells" in told and "ImageEncoder: 5/5 cells" in told
+    printed = capsys.readouterr().err
+    assert "TextEncoder: 5/5 cells" in printed and "ImageEncoder: 5/5 cells" in printed
     alignment.set_params(verbose=0).fit(frame).transform(frame)
     assert capsys.readouterr().err == ""
 
