@@ -55,7 +55,7 @@ def make(seed, n_alone=500, n_both=0, shape="clusters"):
 
 
 def align(X, **params):
-    params = {"n_components": 3, "max_iter": 150, "random_state": 0, **params}
+    params = {"n_components": 3, "max_iter": 75, "random_state": 0, **params}
     if not params.get("paired", True):
         params = {"n_init": 4, **params}
     triples = [(name, "passthrough", [name]) for name in ("scene", "audio")]
@@ -100,7 +100,7 @@ def test_training_alone_corrects_a_wrong_initial_map(seed):
     truth = procrustes(one, other)
     turn = Rotation.from_rotvec(np.pi / 4 * np.array([2, -1, 2]) / 3).as_matrix()
     training = AdversarialTraining(
-        max_iter=300,
+        max_iter=200,
         learning_rate=1e-2,
         batch_size=128,
         n_starts=1,

@@ -190,7 +190,7 @@ def test_encoders_are_trained_with_the_projections():
         ("motion", TimeSeriesEncoder("gru", n_components=16), ["motion"]),
         ("text", TextEncoder("tfidf", n_components=4, random_state=0), ["text"]),
     ]
-    alignment = ContrastiveAlignment(modalities, random_state=0, **{**FAST, "max_epochs": 40})
+    alignment = ContrastiveAlignment(modalities, random_state=0, **{**FAST, "max_epochs": 30})
     alignment.fit(X[:120])
     assert alignment.module_.encoders.trained == ["motion"]
     found = alignment.transform_modality(X[120:], "motion")
