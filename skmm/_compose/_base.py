@@ -232,10 +232,11 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
             return
         empty = ~present.any(axis=1)
         if empty.any():
+            (other,) = self._parameter_constraints["all_missing"][0].options - {"raise"}
             raise ModalityMissingError(
                 f"{type(self).__name__}: row {int(np.flatnonzero(empty)[0])} (by position) lacks"
                 f" every modality, and {int(empty.sum())} rows do. Drop such rows, or set"
-                " all_missing='prior'."
+                f" all_missing={other!r}."
             )
 
     # --- shown and described --------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Alignment: several modalities in one space, where what belongs together lies together."""
+"""Alignment: transformers that map several modalities into one shared space."""
 
 from skmm.alignment._adversarial import AdversarialAlignment
 from skmm.alignment._autoencoder import AutoencoderAlignment

@@ -1,8 +1,8 @@
-"""How a map between two spaces is found: starts, adversarial training, refinement, the choice.
+"""Adversarial training of a rotation between two spaces: initial maps, training, refinement.
 
-The training has a loop of its own, for no ``Trainer`` runs it: two optimizers take steps in turn,
-several maps are trained side by side, a step is drawn back to a rotation, and there are steps but
-no epochs, for rows of the two spaces are drawn each on their own.
+The training has its own loop instead of a ``Trainer``: two optimizers take turns, several maps are
+trained side by side, each step pulls the maps back toward rotations, and there are no epochs, since
+the rows of the two spaces are sampled independently.
 """
 
 from collections.abc import Callable
@@ -16,29 +16,30 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from skmm.exceptions import ConvergenceError
 from skmm.nets import Discriminator, OrthogonalMap
 
-__all__ = ["AdversarialTraining", "FoundRotation", "Whitening", "procrustes"]
+__all__ = ["AdversarialTraining", "FoundRotation", "Losses", "Whitening", "procrustes"]
 
 _BLOCK = 4096
-_SMALLEST_VARIANCE = 1e-10  # of the largest: rounding of float32 features
-_FEW = 2000  # rows among which neighbors are looked for
-_N_NEIGHBORS = 10  # of whom CSLS takes the mean similarity
-_SMOOTHING = 0.1  # of the discriminator's targets
-_D_STEPS = 2  # of the discriminator for one of the map
-_D_STEP_SIZE = 2e-3
+_SMALLEST_VARIANCE = 1e-10  # fraction of the largest: below it is rounding of float32 features
+_FEW = 2000  # rows among which nearest neighbors are searched
+_N_NEIGHBORS = 10  # whose mean similarity CSLS uses
+_SMOOTHING = 0.1  # of the discriminator's labels
+_D_STEPS = 2  # steps of the discriminator per step of the map
+_D_LEARNING_RATE = 2e-3
+_STEPS_PER_REPORT = 10
 _BETAS = (0.5, 0.999)
-# Maps that are as good as the best by this factor, and agree with it less than this, say that
-# the data do not tell which is right.
+# The result is ambiguous if another map is as good as the best one up to the first factor and
+# agrees with it less than the second number (1 for equal maps).
 _AS_GOOD = 1.02
 _SAME_MAP = 0.8
 
 
 class Whitening:
-    """Leading principal components of a modality, at variance 1.
+    """Leading principal components of a modality, scaled to variance 1.
 
     Parameters
     ----------
     values : ndarray of shape (n_rows, n_features)
-        Rows that have the modality.
+        Features of the rows that have the modality.
     """
 
     def __init__(self, values: np.ndarray):
@@ -54,37 +55,56 @@ class Whitening:
         self._deviations, self._directions = np.sqrt(variances[: self.rank]), directions
 
     def keep(self, n_components: int) -> None:
-        """Keep so many components."""
-        # The sign of a component is arbitrary: the largest weight is made positive.
+        """Keep the first ``n_components``."""
+        # The sign of a component is arbitrary, so the largest weight is made positive.
         directions = self._directions[:, :n_components]
         largest = directions[np.abs(directions).argmax(axis=0), np.arange(n_components)]
         self._directions = directions * np.where(largest < 0, -1.0, 1.0)
         self._deviations = self._deviations[:n_components]
 
-    def forth(self, values: np.ndarray) -> np.ndarray:
-        """Features (n_rows, n_features) to components."""
+    def transform(self, values: np.ndarray) -> np.ndarray:
+        """Return the components of features (n_rows, n_features)."""
         components: np.ndarray = (values - self.mean) @ (self._directions / self._deviations)
         return components
 
-    def back(self, components: np.ndarray) -> np.ndarray:
-        """Components to features, those of the parts left out at their mean."""
+    def inverse_transform(self, components: np.ndarray) -> np.ndarray:
+        """Return the features of components, with the components left out at their mean."""
         features: np.ndarray = self.mean + components * self._deviations @ self._directions.T
         return features
 
 
+class Losses(NamedTuple):
+    """Mean losses of a part of the training, over its steps and the initial rotations.
+
+    Parameters
+    ----------
+    step : int
+        Last step of the part, counted from 1.
+    rotation : float
+        Loss of the rotations: how well the discriminator tells their rows from the target's,
+        and the distance of partners.
+    discriminator : float
+        Loss of the discriminator.
+    """
+
+    step: int
+    rotation: float
+    discriminator: float
+
+
 class FoundRotation(NamedTuple):
-    """The map that was chosen.
+    """The best rotation of a training without pairs.
 
     Parameters
     ----------
     rotation : ndarray of shape (n_components, n_components)
         From source to target, applied from the right.
     distance : float
-        Mean distance from a mapped row to the nearest of the target, and back.
+        Mean distance from a rotated row to the nearest row of the target, and vice versa.
     usual_distance : float
-        The same between two halves of the target.
+        The same distance between two halves of the target.
     is_ambiguous : bool
-        Whether another map did as well.
+        Whether a different rotation fits equally well.
     """
 
     rotation: np.ndarray
@@ -94,58 +114,59 @@ class FoundRotation(NamedTuple):
 
 
 class AdversarialTraining:
-    """Finds the rotation that makes the rows of one space look like those of another.
+    """Find the rotation after which rows of one space are distributed like those of another.
 
     Parameters
     ----------
-    n_starts : int
-        Maps that are trained at the same time, each against its own discriminator.
-    n_steps : int
-        Steps of the maps.
-    batch_size : int
-        Rows of each space a step.
+    max_iter : int
+        Number of training steps of the maps.
     learning_rate : float
-        Of the maps.
+        Step size of the maps in the first step.
+    batch_size : int
+        Rows of each space per step.
+    n_starts : int
+        Number of maps that are trained at the same time, each against its own discriminator.
     orthogonality : float
-        How strongly maps are drawn toward rotations after each step.
+        How far maps are pulled toward rotations after each step.
     hidden_sizes : tuple of int
-        Of the discriminators.
+        Sizes of the hidden layers of the discriminators.
     n_refinements : int
-        Procrustes steps over mutual neighbors, after the training without pairs.
+        Number of Procrustes steps over mutual neighbors, after the training without pairs.
     device : torch.device
-        Where it is trained.
+        Device of the training.
     owner : str
-        For messages.
+        Class of the estimator, for messages.
+    report : callable
+        Called with the :class:`Losses` of each ten steps.
     """
 
     def __init__(
         self,
         *,
-        n_starts: int,
-        n_steps: int,
-        batch_size: int,
+        max_iter: int,
         learning_rate: float,
+        batch_size: int,
+        n_starts: int,
         orthogonality: float,
         hidden_sizes: tuple[int, ...],
         n_refinements: int,
         device: torch.device,
         owner: str,
+        report: Callable[[Losses], None],
     ):
-        self.n_starts = n_starts
-        self.n_steps = n_steps
-        self.batch_size = batch_size
+        self.max_iter = max_iter
         self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.n_starts = n_starts
         self.orthogonality = orthogonality
         self.hidden_sizes = hidden_sizes
         self.n_refinements = n_refinements
         self.device = device
         self.owner = owner
+        self.report = report
 
     def without_pairs(self, source: np.ndarray, target: np.ndarray) -> FoundRotation:
-        """Find the map from rows that nobody knows to belong together.
-
-        Draws from torch's current generator.
-        """
+        """Find the rotation from rows without known partners, with torch's current generator."""
         n, few_source, few_target = source.shape[1], _some(source), _some(target)
         starts = self._starts(few_source, few_target)
         maps = self._train(starts, source, target)
@@ -164,11 +185,11 @@ class AdversarialTraining:
         )
 
     def _starts(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Maps to begin with, (n_starts, n_components, n_components)."""
+        """Return the initial maps, (n_starts, n_components, n_components)."""
         matched = torch.from_numpy(_start_by_distances(source, target))
         starts, n = [matched], len(matched)
         for i in range(1, self.n_starts):
-            if i % 2:  # a direction in which the rows are nearly symmetric may be matched backwards
+            if i % 2:  # a reflection: a nearly symmetric direction may be matched backwards
                 across = torch.nn.functional.normalize(torch.randn(n, dtype=torch.float64), dim=0)
                 starts.append(matched - 2 * matched @ torch.outer(across, across))
             else:
@@ -178,7 +199,7 @@ class AdversarialTraining:
     def with_pairs(
         self, source: np.ndarray, target: np.ndarray, pairs: tuple[np.ndarray, np.ndarray], w: float
     ) -> np.ndarray:
-        """Find the map where some rows, ``pairs``, are known to belong together."""
+        """Find the rotation with the help of ``pairs``, rows that are partners."""
         maps = self._train(procrustes(*pairs)[None], source, target, pairs, w)
         return maps[0]
 
@@ -190,48 +211,54 @@ class AdversarialTraining:
         pairs: tuple[np.ndarray, np.ndarray] | None = None,
         pair_weight: float = 0.0,
     ) -> list[np.ndarray]:
-        """Maps after the training, one for each start."""
+        """Train a map from each initial one, and return them."""
         n_maps, n = len(starts), source.shape[1]
         maps = OrthogonalMap(torch.as_tensor(starts, dtype=torch.float32)).to(self.device)
         discriminator = Discriminator(n_maps, n, hidden_sizes=self.hidden_sizes).to(self.device)
         map_optimizer = torch.optim.Adam(maps.parameters(), lr=self.learning_rate, betas=_BETAS)
-        optimizer = torch.optim.Adam(discriminator.parameters(), lr=_D_STEP_SIZE, betas=_BETAS)
-        draw_source, draw_target = self._drawer(source, n_maps), self._drawer(target, n_maps)
+        optimizer = torch.optim.Adam(discriminator.parameters(), lr=_D_LEARNING_RATE, betas=_BETAS)
+        sample_source, sample_target = self._sampler(source, n_maps), self._sampler(target, n_maps)
         known = [torch.as_tensor(p, dtype=torch.float32).to(self.device) for p in pairs or ()]
         truth = torch.cat([torch.zeros(self.batch_size), torch.ones(self.batch_size)])
         truth = (truth * (1 - 2 * _SMOOTHING) + _SMOOTHING).expand(n_maps, -1).to(self.device)
-        for step in range(self.n_steps):
-            for group in map_optimizer.param_groups:  # down to nothing, or the two circle for ever
-                group["lr"] = self.learning_rate * (1 - step / self.n_steps)
+        losses: list[Tensor] = []  # of the rotations and the discriminator, per step
+        for step in range(self.max_iter):
+            for group in map_optimizer.param_groups:  # to 0, or the two networks would oscillate
+                group["lr"] = self.learning_rate * (1 - step / self.max_iter)
             for _ in range(_D_STEPS):
-                both = torch.cat([maps(draw_source()).detach(), draw_target()], dim=1)
-                _step(optimizer, _entropy(discriminator(both), truth))
-            scores = discriminator(maps(draw_source()))
-            # What is taken for a row of the target has fooled the discriminator.
+                both = torch.cat([maps(sample_source()).detach(), sample_target()], dim=1)
+                own_loss = _entropy(discriminator(both), truth)
+                _step(optimizer, own_loss)
+            scores = discriminator(maps(sample_source()))
+            # The map is trained so that the discriminator takes its rows for rows of the target.
             loss = _entropy(scores, truth[:, self.batch_size :])
             if known:
                 loss = loss + pair_weight * (maps(known[0][None]) - known[1]).square().mean()
             _step(map_optimizer, loss)
             maps.pull(self.orthogonality)
+            losses.append(torch.stack([loss, own_loss]).detach() / n_maps)
+            if len(losses) == _STEPS_PER_REPORT or step + 1 == self.max_iter:
+                self.report(Losses(step + 1, *torch.stack(losses).mean(dim=0).tolist()))
+                losses.clear()
         if not all(parameter.isfinite().all() for parameter in maps.parameters()):
             raise ConvergenceError(
-                f"{self.owner}: the map has become infinite. Lower learning_rate, now"
+                f"{self.owner}: the rotation diverged. Lower learning_rate, now"
                 f" {self.learning_rate}, or orthogonality, now {self.orthogonality}."
             )
         return list(maps.rotations().cpu().numpy().astype(np.float64))
 
-    def _drawer(self, values: np.ndarray, n_maps: int) -> Callable[[], Tensor]:
-        """Give rows for every map, (n_maps, batch_size, n_components), anew at each call."""
+    def _sampler(self, values: np.ndarray, n_maps: int) -> Callable[[], Tensor]:
+        """Return a function that samples rows for each map, (n_maps, batch_size, n_components)."""
         tensor = torch.as_tensor(values, dtype=torch.float32).to(self.device)
 
-        def draw() -> Tensor:
+        def sample() -> Tensor:
             # On the CPU, so that the rows are the same on every device.
             return tensor[torch.randint(len(tensor), (n_maps, self.batch_size)).to(self.device)]
 
-        return draw
+        return sample
 
     def _refined(self, rotation: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Fit the rotation to the rows that are each other's neighbors, again and again."""
+        """Fit the rotation to mutual nearest neighbors, ``n_refinements`` times."""
         for _ in range(self.n_refinements):
             own, found = _mutual_neighbors(source @ rotation, target)
             if len(own) < source.shape[1]:
@@ -241,17 +268,22 @@ class AdversarialTraining:
 
 
 def procrustes(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Rotation that brings the rows of one matrix next to those of another.
+    """Solve the orthogonal Procrustes problem: rotate the rows of one matrix onto another's.
 
     Parameters
     ----------
     source, target : ndarray of shape (n_rows, n_components)
-        Row by row partners.
+        Matrices whose rows are partners.
 
     Returns
     -------
     rotation : ndarray of shape (n_components, n_components)
-        For ``source @ rotation``; Schönemann (1966).
+        Orthogonal matrix that brings ``source @ rotation`` nearest to ``target``.
+
+    References
+    ----------
+    Schönemann (1966), "A generalized solution of the orthogonal Procrustes problem",
+    Psychometrika 31.
     """
     left, _, right = np.linalg.svd(source.T @ target)
     rotation: np.ndarray = left @ right
@@ -259,18 +291,19 @@ def procrustes(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Take a step of an optimizer."""
     optimizer.zero_grad()
     torch.autograd.backward(loss)
     optimizer.step()
 
 
 def _entropy(scores: Tensor, truth: Tensor) -> Tensor:
-    """Cross-entropy, its mean over rows and sum over maps, which do not share a gradient."""
+    """Compute the cross-entropy, its mean over rows and its sum over maps."""
     return binary_cross_entropy_with_logits(scores, truth, reduction="sum") / truth.shape[1]
 
 
 def _some(values: np.ndarray) -> np.ndarray:
-    """At most ``_FEW`` rows, drawn from torch's generator."""
+    """Sample at most ``_FEW`` rows with torch's generator."""
     if len(values) <= _FEW:
         return values
     chosen: np.ndarray = values[np.sort(torch.randperm(len(values))[:_FEW].numpy())]
@@ -278,9 +311,9 @@ def _some(values: np.ndarray) -> np.ndarray:
 
 
 def _start_by_distances(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Match rows by how far all others are from them, which no rotation changes.
+    """Match rows by their distances to all other rows, which are invariant to rotations.
 
-    As Artetxe, Labaka and Agirre (2018), "A robust self-learning method for fully unsupervised
+    After Artetxe, Labaka and Agirre (2018), "A robust self-learning method for fully unsupervised
     cross-lingual mappings of word embeddings", ACL.
     """
     own, found = _mutual(-torch.cdist(_distance_profile(source), _distance_profile(target)))
@@ -288,7 +321,7 @@ def _start_by_distances(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _distance_profile(values: np.ndarray) -> Tensor:
-    """Quantiles of the distances from each row to all, and to the center; (n_rows, 65)."""
+    """Compute quantiles of the distances of each row to all, and to the center, (n_rows, 65)."""
     tensor = torch.from_numpy(values)
     distances = torch.cdist(tensor, tensor).sort(dim=1)[0]
     chosen = torch.linspace(0, len(tensor) - 1, 64).long()
@@ -296,10 +329,11 @@ def _distance_profile(values: np.ndarray) -> Tensor:
 
 
 def _mutual_neighbors(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that are next to each other, by cross-domain similarity local scaling (CSLS).
+    """Return mutual nearest neighbors by cross-domain similarity local scaling (CSLS).
 
-    Nearness counts against the usual nearness of both rows' neighbors, so that no row is
-    everybody's neighbor. Of squared distances, for the length of a vector means something here.
+    The similarity of two rows is reduced by their mean similarity to their nearest neighbors, so
+    that no row is the neighbor of all others. It is the negative squared distance rather than the
+    cosine, since the length of a vector matters here.
     """
     similarity = -0.5 * torch.cdist(torch.from_numpy(source), torch.from_numpy(target)).square()
     k = min(_N_NEIGHBORS, *similarity.shape)
@@ -309,7 +343,7 @@ def _mutual_neighbors(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarra
 
 
 def _mutual(similarity: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns that are most similar to each other."""
+    """Return the rows and columns of a matrix that are each other's maximum."""
     found, back = similarity.argmax(dim=1), similarity.argmax(dim=0)
     own = torch.arange(len(found))
     mutual = back[found] == own
@@ -317,7 +351,7 @@ def _mutual(similarity: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _chamfer(one: np.ndarray, other: np.ndarray) -> float:
-    """Mean distance to the nearest row of the other matrix, both ways."""
+    """Compute the mean distance to the nearest row of the other matrix, in both directions."""
     distances = torch.cdist(torch.from_numpy(one), torch.from_numpy(other))
     nearest = distances.amin(dim=1).mean() + distances.amin(dim=0).mean()
     return float(nearest) / 2

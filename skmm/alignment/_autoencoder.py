@@ -1,4 +1,4 @@
-"""Alignment by autoencoders around one latent vector."""
+"""Alignment by autoencoders with one latent space."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -28,86 +28,87 @@ _ROWS_AT_ONCE = 4096
 
 
 class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
-    """Encode every modality into one latent vector from which all of them can be decoded.
+    """Encode each modality into a shared latent space from which all modalities are decoded.
 
-    Each modality has an encoder and a decoder. They are trained so that the vector of any one
-    modality, and the vector of all together, gives back the features of every modality of the row
-    [1]_, and so that vectors of a row are nearer to each other than to those of other rows. So an
-    absent modality can be filled in: :meth:`predict_modality`.
+    Each modality has an encoder and a decoder. They are trained to reconstruct the features of
+    every modality of a row from the latent vector of any single modality and of all together
+    [1]_. A contrastive term keeps the vectors of a row nearer to each other than to those of other
+    rows. The features of a missing modality are predicted by :meth:`predict_modality`.
 
     Parameters
     ----------
     modalities : list of (name, transformer, columns) or "auto", default="auto"
-        As in :class:`~skmm.fusion.EarlyFusion`; two or more.
+        Two or more triples as in :class:`~skmm.fusion.EarlyFusion`.
     n_components : int, default=32
-        Length of the latent vector.
+        Number of dimensions of the latent space.
     hidden_sizes : tuple of int, default=(128,)
-        Hidden layers of every encoder, and backwards of every decoder; ``()`` is
-        linear, and wants a larger ``trainer__learning_rate``.
+        Sizes of the hidden layers of each encoder; those of each decoder are the same in reverse
+        order. ``()`` is a linear autoencoder, which needs a larger ``trainer__learning_rate``.
     dropout : float, default=0.0
-        Share of the encoders' hidden units that is zeroed in training.
+        Fraction of the encoders' hidden units that is zeroed in training. Dropout would blur the
+        features that are reconstructed, so the default is 0.
     reconstruction_weight : float, default=1.0
-        Weight of the squared error of a modality that was encoded, its features being of variance
-        1.
+        Weight of the squared error of a modality that is decoded from itself or from all
+        together. Features are scaled to variance 1.
     cross_weight : float, default=1.0
         Weight of the squared error of a modality that is decoded from another one.
     contrastive_weight : float, default=0.1
-        Weight of the contrast between partners and other rows of the batch (InfoNCE).
+        Weight of the contrastive loss (InfoNCE) of partners against other rows of the batch.
     temperature : float, default=0.1
-        Of the contrast.
+        What similarities are divided by before the softmax of the contrastive loss.
     variational : bool, default=False
-        Whether each encoder gives a normal distribution, joined by the product of experts [2]_
-        (MVAE), instead of a point.
+        Whether each encoder returns a normal distribution instead of a point. The distributions
+        of a row are multiplied: a product of experts, as in MVAE [2]_.
     kl_weight : float, default=0.1
-        Weight of the divergence from the prior, for ``variational=True``; 1 is the evidence bound
-        for features of residual variance 1.
+        Weight of the Kullback-Leibler divergence from the prior, for ``variational=True``. 1 is
+        the evidence lower bound for features with a residual variance of 1.
     max_epochs : int, default=None
-        Most passes over the training rows; None is the trainer's, 100.
+        Maximum number of passes over the training rows. None is the trainer's, 100.
     trainer : Trainer, default=None
-        How the network is trained: step sizes, batches, early stopping, callbacks. None is
+        Options of the training: learning rates, batches, early stopping, callbacks. None is
         ``Trainer()``; its parameters are searched as ``trainer__learning_rate``. ``accumulate`` is
-        refused where there is a contrast, which compares the rows of one step.
-    all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality: ``"prior"`` gives zeros, ``"raise"`` raises.
+        refused with a ``contrastive_weight``, whose loss compares the rows of one batch.
+    all_missing : {"zeros", "raise"}, default="zeros"
+        What a row without any modality gets: ``"zeros"`` gives a vector of zeros, ``"raise"``
+        raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     device : str, default="auto"
-        Where it computes: ``"auto"``, ``"cpu"``, ``"cuda"``.
+        Device of the network: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Draws weights, order of the rows and held-out rows.
-    verbose : int, default=0
-        Whether to print a line an epoch.
+        Seed of the weights, the order of the rows, dropout and the held-out rows.
+    verbose : bool or int, default=0
+        Whether to print a line per epoch.
 
     Attributes
     ----------
-    modalities_ : list of str
-        Names, in order.
-    transformers_ : list of (name, transformer, columns)
-        Fitted transformers.
+    modalities_ : list of (name, transformer, columns)
+        The modalities used, with their fitted transformers.
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        What trained it; not in a pickle.
+        The skorch net that trained ``module_``; not pickled.
     n_components_ : int
-        Length of the vectors.
-    history_ : list of dict of str to float
-        ``train_loss`` and, with early stopping, ``valid_loss`` of each epoch.
+        Number of dimensions of the latent space.
+    history_ : list of dict
+        ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch.
     n_iter_ : int
-        Epochs trained.
+        Number of epochs.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
 
     See Also
     --------
-    ContrastiveAlignment : The contrast alone, which is better at search.
+    ContrastiveAlignment : The contrastive loss alone, which is better for retrieval.
 
     Notes
     -----
-    Rows that have one modality only train its encoder and decoder. What ``predict_modality`` gives
-    is the mean of what is possible, for the error is squared: of two images that fit a text
-    equally it is the one in between.
+    A row with a single modality trains the encoder and the decoder of that modality. Decoders
+    minimize the squared error, so ``predict_modality`` returns a conditional mean: if two images
+    fit a text equally well, it returns the features of their average.
 
     References
     ----------
@@ -130,11 +131,11 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
     ...     ("audio", "passthrough", ["audio"]), ("scene", "passthrough", ["scene"]),
     ... ], n_components=2, random_state=0).fit(X)
 
-    The scene that belongs to an audio clip:
+    Predict the features of scenes from audio:
 
-    >>> found = alignment.predict_modality(X[["audio"]], to="scene")
+    >>> predicted = alignment.predict_modality(X[["audio"]], "scene")
     >>> truth = np.stack(X["scene"])
-    >>> bool(((found - truth) ** 2).mean() < 0.1 * truth.var())
+    >>> bool(((predicted - truth) ** 2).mean() < 0.1 * truth.var())
     True
     """
 
@@ -169,7 +170,7 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
         kl_weight: float = 0.1,
         max_epochs: int | None = None,
         trainer: Trainer | None = None,
-        all_missing: Literal["prior", "raise"] = "prior",
+        all_missing: Literal["zeros", "raise"] = "zeros",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
         random_state: RandomState = None,
@@ -198,13 +199,13 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
         if not (self.reconstruction_weight or self.cross_weight or self.contrastive_weight):
             raise ValueError(
                 f"{type(self).__name__}: reconstruction_weight, cross_weight and"
-                " contrastive_weight are all 0, so there is nothing to learn. Give one of them a"
-                " positive value."
+                " contrastive_weight are all 0, so there is no loss. Set one of them to a positive"
+                " value."
             )
         if not self.variational:
             refuse_unused(self, ["kl_weight"], "with variational=False")
         if self.contrastive_weight:
-            reason = "with a contrastive_weight, whose term compares the rows of a step"
+            reason = "with a contrastive_weight, whose loss compares the rows of a batch"
             refuse_unused(trainer, ["accumulate"], reason)
         else:
             refuse_unused(self, ["temperature"], "with contrastive_weight=0")
@@ -217,7 +218,7 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
     ) -> None:
         trainer, seed = self._checked_trainer(), self._draw_seed()
         batch, device = batch_of_blocks(blocks, present), resolve_device(self.device)
-        nothing = torch.zeros(len(batch))  # the module gives losses
+        no_target = torch.zeros(len(batch))  # the module itself returns losses
         rows = np.flatnonzero(batch.present().any(axis=1))
         held_out = trainer.hold_out(rows, None, self._training_defaults(), seed)
         with seeded(seed):
@@ -238,9 +239,9 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
             self.history_ = []
             self._train(
                 trainer,
-                dataset_of(batch, nothing, np.setdiff1d(rows, held_out), device),
+                dataset_of(batch, no_target, np.setdiff1d(rows, held_out), device),
                 GivenLoss(),
-                valid=dataset_of(batch, nothing, held_out, device) if len(held_out) else None,
+                valid=dataset_of(batch, no_target, held_out, device) if len(held_out) else None,
             )
         self.n_components_ = self.n_components
 
@@ -251,9 +252,9 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
         return self._latent({name: values}, {name: everywhere})
 
     def _predict_block(
-        self, to: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
+        self, modality: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
     ) -> np.ndarray:
-        return self._latent(blocks, present, decoded=self.modalities_.index(to))
+        return self._latent(blocks, present, decoded=self._names.index(modality))
 
     def _latent(
         self,
@@ -261,31 +262,31 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
         present: dict[str, np.ndarray],
         decoded: int | None = None,
     ) -> np.ndarray:
-        """Latent vectors that these modalities give together, or what is decoded from them."""
+        """Return the joint latent vectors of some modalities, or a modality decoded from them."""
         device, autoencoder = self._placed(), self.module_.autoencoder
-        places = [self.modalities_.index(name) for name in blocks]
+        places = [self._names.index(name) for name in blocks]
         batch, results = batch_of_blocks(blocks, present), []
         with threads_for(self.module_), torch.inference_mode():
             for start in range(0, len(batch), _ROWS_AT_ONCE):
                 part = batch.rows(slice(start, start + _ROWS_AT_ONCE)).to(device)
                 known, values = unpacked(part)
-                experts = [
+                encoded = [
                     autoencoder.encode(place, own)
                     for place, own in zip(places, values.values(), strict=True)
                 ]
-                latent, _ = autoencoder.join(experts, known)
+                latent, _ = autoencoder.join(encoded, known)
                 output = latent if decoded is None else autoencoder.decode(decoded, latent)
                 results.append(output.cpu().numpy())
         return np.concatenate(results)
 
 
 class AutoencoderModule(nn.Module):
-    """From a batch to the loss of each row.
+    """Network from a batch to the loss of each row.
 
     Parameters
     ----------
     autoencoder : SharedAutoencoder
-        What computes it.
+        Network that computes the losses.
     """
 
     def __init__(self, autoencoder: SharedAutoencoder):

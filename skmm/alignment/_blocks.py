@@ -1,4 +1,4 @@
-"""Bases of the alignments that work on ready features of every modality."""
+"""Bases of the alignments that work on the features of fitted transformers."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -21,40 +21,40 @@ __all__ = ["BaseBlockAlignment", "BaseDecodingAlignment", "batch_of_blocks", "un
 
 
 class BaseBlockAlignment(BaseAlignment[np.ndarray]):
-    """Base of the alignments that work on ready features of every modality.
+    """Base of the alignments that work on the features of fitted transformers.
 
-    Features are standardized by the training rows: mean 0, deviation 1, at most 20 deviations
-    off; where a row has a modality in part, the rest is the average, 0. A subclass writes
-    ``_fit_blocks``, which sets ``n_components_``, and ``_project``, vectors of rows that have the
-    modality; perhaps ``_check_settings`` and ``_needs_pairs``. A method that has a way back to
-    the features derives from ``BaseDecodingAlignment``.
+    Features are standardized by the training rows to mean 0 and deviation 1, and clipped at 20
+    deviations. Missing features of a modality that the row has are 0, the mean. A subclass
+    implements ``_fit_blocks``, which sets ``n_components_``, and ``_project``, and may override
+    ``_check_settings`` and ``_needs_pairs``. A method that can predict features of a modality
+    derives from ``BaseDecodingAlignment``.
     """
 
-    # --- written by a method ----------------------------------------------------------------
+    # --- implemented by a subclass ----------------------------------------------------------
 
     @abstractmethod
     def _fit_blocks(
         self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray], y: np.ndarray | None
     ) -> None:
-        """Learn the space; sets ``n_components_``.
+        """Learn the space and set ``n_components_``.
 
         Parameters
         ----------
         blocks : dict of str to ndarray of shape (n_samples, n_features), float32
-            Standardized features, zeros in rows that lack the modality. In the order of the
-            triples; ``n_features`` is the modality's own.
+            Standardized features of each modality, zeros in rows without the modality, in the
+            order of the triples. ``n_features`` differs between modalities.
         present : dict of str to ndarray of shape (n_samples,), bool
-            Which rows have the modality.
+            Which rows have each modality.
         y : ndarray of shape (n_samples,) or None
-            Target as it was given.
+            Target as passed to ``fit``.
         """
 
     def _check_settings(self) -> None:
-        """Refuse parameters that do not go together, before any cell is encoded."""
+        """Refuse incompatible parameters, before any cell is encoded."""
 
     @property
     def _needs_pairs(self) -> bool:
-        """Whether rows with two modalities are needed to learn from."""
+        """Whether the training needs rows that have two modalities."""
         return True
 
     # --- fit --------------------------------------------------------------------------------
@@ -66,9 +66,9 @@ class BaseBlockAlignment(BaseAlignment[np.ndarray]):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
         y : array-like of shape (n_samples,), default=None
-            Target, handed to the transformers.
+            Target, passed to the transformers.
 
         Returns
         -------
@@ -115,40 +115,42 @@ class BaseBlockAlignment(BaseAlignment[np.ndarray]):
 
 
 class BaseDecodingAlignment(BaseBlockAlignment):
-    """Base of those that lead from the space back to the features of a modality.
+    """Base of the alignments that also predict the features of a modality from the others.
 
-    A subclass writes ``_predict_block`` besides.
+    A subclass implements ``_predict_block`` too.
     """
 
     @abstractmethod
     def _predict_block(
-        self, to: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
+        self, modality: str, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
     ) -> np.ndarray:
         """Predict the standardized features of one modality, (n_rows, n_features).
 
         Parameters
         ----------
-        to : str
-            Name of the modality.
+        modality : str
+            Name of the modality to predict.
         blocks, present : dict of str to ndarray
-            As ``_fit_blocks`` gets them, of the other modalities; each row has at least one.
+            The other modalities, in the form that ``_fit_blocks`` gets. Each row has at least one
+            of them.
         """
 
-    def predict_modality(self, X: Frame, to: str) -> np.ndarray:
+    def predict_modality(self, X: Frame, modality: str) -> np.ndarray:
         """Predict the features of one modality from the others.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; the columns of ``to`` are not needed and not looked at.
-        to : str
-            Name of the modality.
+            Cells of the other modalities; the columns of ``modality`` are not needed and not
+            read.
+        modality : str
+            Name of the modality to predict.
 
         Returns
         -------
         features : ndarray of shape (n_samples, n_features), float32
-            In the units in which the modality's transformer gives them. A row that lacks every
-            other modality gets the average of the training rows.
+            Features in the units of the modality's transformer. A row without any other modality
+            gets the mean of the training rows.
 
         Raises
         ------
@@ -156,8 +158,8 @@ class BaseDecodingAlignment(BaseBlockAlignment):
             If there is no such modality, or a column of another one is not in ``X``.
         """
         check_is_fitted(self)
-        self._check_name(to)
-        others = [name for name in self.modalities_ if name != to]
+        self._check_name(modality)
+        others = [name for name in self._names if name != modality]
         X = self._frame_for(others, X)
         values = {name: self._blocks[name].transform(X) for name in others}
         present = {name: value.present for name, value in values.items()}
@@ -165,11 +167,11 @@ class BaseDecodingAlignment(BaseBlockAlignment):
         self._refuse_empty(known)
         features = {n: self._blocks[n].standardized(value) for n, value in values.items()}
         rows = np.asarray(known.any(axis=1))
-        block = self._blocks[to]
+        block = self._blocks[modality]
         scaled = np.zeros((len(rows), block.n_features))
         if rows.any():
             scaled[rows] = self._predict_block(
-                to,
+                modality,
                 {name: feature[rows] for name, feature in features.items()},
                 {name: mask[rows] for name, mask in present.items()},
             )
@@ -177,11 +179,11 @@ class BaseDecodingAlignment(BaseBlockAlignment):
         return predicted.astype(np.float32)
 
 
-# --- how the features come to a network that is trained on them -----------------------------
+# --- from features to the batches of a network ----------------------------------------------
 
 
 def batch_of_blocks(blocks: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]) -> Batch:
-    """Return features, as ``_fit_blocks`` gets them, as a trainer takes them."""
+    """Return the batch of a trainer from features in the form that ``_fit_blocks`` gets."""
     return Batch(
         {
             name: FeatureInputs(torch.from_numpy(values), torch.from_numpy(present[name]))
@@ -191,12 +193,12 @@ def batch_of_blocks(blocks: Mapping[str, np.ndarray], present: Mapping[str, np.n
 
 
 def unpacked(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """Take a batch of features apart, as the networks of ``skmm.nets`` take them.
+    """Unpack a batch of features into the arguments of the networks of ``skmm.nets``.
 
     Parameters
     ----------
     batch : Batch
-        Of features alone.
+        Batch whose modalities are all features.
 
     Returns
     -------

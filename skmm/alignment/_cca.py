@@ -1,4 +1,4 @@
-"""Alignment by canonical correlation."""
+"""Alignment by canonical correlation analysis."""
 
 import math
 import warnings
@@ -44,11 +44,11 @@ from skmm.nets import GivenLoss
 
 __all__ = ["CCAAlignment"]
 
-_LARGEST = 64  # components, where none are asked for
+_LARGEST = 64  # components for n_components=None
 _BLOCK = 4096  # rows that are projected together
-# Of all the variance of a kernel's features, as in Bach and Jordan (2002).
+# Fraction of the total variance of a kernel's features, as in Bach and Jordan (2002).
 _KERNEL_RIDGE = 0.01
-# What kind="kernel" and kind="deep" alone look at.
+# Parameters of method="kernel" and of method="deep" only.
 _KERNEL_OPTIONS = ("kernel", "gamma", "degree", "coef0", "n_landmarks")
 _DEEP_OPTIONS = (
     "hidden_sizes",
@@ -59,95 +59,105 @@ _DEEP_OPTIONS = (
 
 
 class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
-    """Find directions of each modality along which the modalities go together.
+    """Find directions of each modality along which the modalities are correlated.
 
-    Canonical correlation analysis [1]_ of two modalities, and of more the MAXVAR generalization
-    [2]_, [3]_: variates that every modality predicts as well as it can. It has one solution and
-    needs no step size; it is the baseline that a trained alignment should beat.
+    For two modalities this is canonical correlation analysis [1]_, for more its MAXVAR
+    generalization [2]_, [3]_: variates that all modalities predict best. Except for
+    ``method="deep"`` the solution is unique and nothing is trained; it is the baseline that a
+    trained alignment should beat.
 
     Parameters
     ----------
     modalities : list of (name, transformer, columns) or "auto", default="auto"
-        As in :class:`~skmm.fusion.EarlyFusion`; two or more.
+        Two or more triples as in :class:`~skmm.fusion.EarlyFusion`.
     n_components : int or None, default=None
-        Length of the vectors. None is as many directions as two modalities can share, at most 64.
-    kind : {"regularized", "cca", "kernel", "deep"}, default="regularized"
-        - ``"cca"``: as it is; with fewer rows than features it finds correlations in noise;
-        - ``"regularized"``: a ridge on each modality's covariance [4]_;
+        Number of dimensions of the shared space. None is the number of directions that two
+        modalities can share, which is the second highest rank, at most 64.
+    method : {"regularized", "cca", "kernel", "deep"}, default="regularized"
+        Variant of the analysis:
+
+        - ``"cca"``: without regularization; with fewer rows than features it finds correlations
+          in noise;
+        - ``"regularized"``: with a ridge on the covariance of each modality [4]_;
         - ``"kernel"``: of kernel features [5]_, exact up to ``n_landmarks`` rows and by the
-          Nystroem approximation beyond;
-        - ``"deep"``: a network for each modality, trained for the correlation of their outputs
-          [6]_, [7]_, and a regularized analysis of these.
+          Nystroem approximation for more;
+        - ``"deep"``: a network for each modality is trained to correlate their outputs [6]_,
+          [7]_, which are then analyzed as by ``"regularized"``.
     regularization : float or "auto", default="auto"
-        Share of the ridge, in [0, 1]: a covariance ``C`` becomes ``(1 - r) C + r v I`` with ``v``
-        the mean of its diagonal, for ``kind="kernel"`` the sum. ``"auto"`` is the shrinkage of
-        Ledoit and Wolf, and 0.01 for kernels. Not for ``kind="cca"``.
+        Weight of the ridge, in [0, 1]: a covariance ``C`` becomes ``(1 - r) C + r v I``, where
+        ``v`` is the mean of its diagonal, or the sum for ``method="kernel"``. ``"auto"`` is the
+        shrinkage of Ledoit and Wolf, and 0.01 for kernels. Not used by ``method="cca"``.
     correlation_power : float, default=1.0
-        Variates are multiplied by this power of their correlation, so that a direction that is
-        hardly shared weighs little in a search [8]_; 0 leaves them at unit variance.
+        Variates are multiplied by this power of their correlation, so that directions of low
+        correlation count less in the similarity of vectors [8]_. 0 leaves all at unit variance.
     kernel : str, default="rbf"
-        Name in scikit-learn's ``PAIRWISE_KERNEL_FUNCTIONS``, for ``kind="kernel"``, as all that
-        follows up to ``n_landmarks``. Features are standardized before.
+        Name in scikit-learn's ``PAIRWISE_KERNEL_FUNCTIONS``, for ``method="kernel"``. The kernel
+        is computed on standardized features.
     gamma, degree, coef0 : float or None, default=None
-        Parameters of the kernel, of those that it has; None is scikit-learn's choice, for
-        ``gamma`` one over the number of features.
+        Parameters of the kernel. None is scikit-learn's default, for ``gamma`` one over the
+        number of features. A parameter that ``kernel`` does not have is refused.
     n_landmarks : int, default=500
-        Rows that span the features of a kernel; time grows with its third power.
+        Maximum number of rows that span the features of a kernel, for ``method="kernel"``. Time
+        grows with its cube.
     hidden_sizes : tuple of int, default=(128,)
-        Hidden layers of each network, for ``kind="deep"`` alone, as all that follows up to
-        ``trainer``, and ``device`` and ``verbose``.
+        Sizes of the hidden layers of each network, for ``method="deep"``.
     dropout : float, default=0.0
-        Share of the hidden units that is zeroed in training.
+        Fraction of the hidden units that is zeroed in training, for ``method="deep"``. Dropout
+        would add noise to the correlations of a batch, so the default is 0.
     max_epochs : int, default=None
-        Most passes over the rows that have two modalities; None is the trainer's, 100.
+        Maximum number of passes over the rows that have two modalities, for ``method="deep"``.
+        None is the trainer's, 100.
     trainer : Trainer, default=None
-        How the networks are trained: step sizes, batches, early stopping, callbacks. None is
-        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``. The loss is a
-        correlation within a batch: batches are of equal size, at most ``batch_size`` rows, and
-        ``accumulate`` is refused.
-    all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality: ``"prior"`` gives zeros, ``"raise"`` raises.
+        Options of the training, for ``method="deep"``: learning rates, batches, early stopping,
+        callbacks. None is ``Trainer()``; its parameters are searched as
+        ``trainer__learning_rate``. The loss is a correlation within a batch: batches are of equal
+        size, at most ``batch_size`` rows, and ``accumulate`` is refused.
+    all_missing : {"zeros", "raise"}, default="zeros"
+        What a row without any modality gets: ``"zeros"`` gives a vector of zeros, ``"raise"``
+        raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     device : str, default="auto"
-        Where networks are trained: ``"auto"``, ``"cpu"``, ``"cuda"``.
+        Device of the networks of ``method="deep"``: ``"auto"``, ``"cpu"``, ``"cuda"``,
+        ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Draws landmarks, the networks' weights and the order of the rows.
+        Seed of the landmarks of a kernel, and of the weights, the order of the rows, dropout and
+        the held-out rows of ``method="deep"``.
     verbose : bool or int, default=0
-        Whether to print a line an epoch.
+        Whether to print a line per epoch, for ``method="deep"``.
 
     Attributes
     ----------
-    modalities_ : list of str
-        Names, in order.
-    transformers_ : list of (name, transformer, columns)
-        Fitted transformers.
+    modalities_ : list of (name, transformer, columns)
+        The modalities used, with their fitted transformers.
     n_components_ : int
-        Length of the vectors.
+        Number of dimensions of the shared space.
     correlations_ : ndarray of shape (n_components,)
-        Of each component, between two modalities over the training rows that have both; mean over
-        the pairs.
+        Correlation of each component between two modalities, over the training rows that have
+        both; the mean over all pairs of modalities.
     module_ : nn.Module
-        Trained networks, of ``kind="deep"`` as the next three.
+        Trained networks. Only for ``method="deep"``.
     net_ : skorch.NeuralNet
-        What trained them; not in a pickle.
+        The skorch net that trained ``module_``; not pickled. Only for ``method="deep"``.
     history_ : list of dict
-        ``train_loss`` and ``valid_loss`` of every epoch.
+        ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch. Only for
+        ``method="deep"``.
     n_iter_ : int
-        Number of epochs.
+        Number of epochs. Only for ``method="deep"``.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
 
     See Also
     --------
-    ContrastiveAlignment : Trained to tell partners from others.
+    ContrastiveAlignment : Trained to distinguish partners from other rows.
 
     Notes
     -----
-    All rows with two modalities or more are used; one that lacks a third leaves it out, as in
-    [9]_. Covariances are summed block by block, so that memory holds features and no copy of them.
+    All rows with two modalities or more are used; missing modalities are left out of the sums,
+    as in [9]_. Covariances are summed block by block, without a second copy of the features.
 
     References
     ----------
@@ -191,7 +201,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         **BaseBlockAlignment._parameter_constraints,
         **TrainedNetworkMixin._training_constraints,
         "n_components": [*POSITIVE_INT, None],
-        "kind": [StrOptions({"cca", "regularized", "kernel", "deep"})],
+        "method": [StrOptions({"cca", "regularized", "kernel", "deep"})],
         "regularization": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
         "correlation_power": NON_NEGATIVE,
         "kernel": [StrOptions(set(PAIRWISE_KERNEL_FUNCTIONS))],
@@ -208,7 +218,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         modalities: Modalities = "auto",
         *,
         n_components: int | None = None,
-        kind: Literal["regularized", "cca", "kernel", "deep"] = "regularized",
+        method: Literal["regularized", "cca", "kernel", "deep"] = "regularized",
         regularization: float | Literal["auto"] = "auto",
         correlation_power: float = 1.0,
         kernel: str = "rbf",
@@ -220,7 +230,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         dropout: float = 0.0,
         max_epochs: int | None = None,
         trainer: Trainer | None = None,
-        all_missing: Literal["prior", "raise"] = "prior",
+        all_missing: Literal["zeros", "raise"] = "zeros",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
         random_state: RandomState = None,
@@ -228,7 +238,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     ):
         self.modalities = modalities
         self.n_components = n_components
-        self.kind = kind
+        self.method = method
         self.regularization = regularization
         self.correlation_power = correlation_power
         self.kernel = kernel
@@ -247,15 +257,15 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         self.verbose = verbose
 
     def _check_settings(self) -> None:
-        reason = f"with kind={self.kind!r}"
-        if self.kind == "cca":
+        reason = f"with method={self.method!r}"
+        if self.method == "cca":
             refuse_unused(self, ["regularization"], reason)
-        if self.kind == "kernel":
+        if self.method == "kernel":
             unused = {"gamma", "degree", "coef0"}.difference(KERNEL_PARAMS[self.kernel])
             refuse_unused(self, sorted(unused), f"with kernel={self.kernel!r}")
         else:
             refuse_unused(self, _KERNEL_OPTIONS, reason)
-        if self.kind == "deep":
+        if self.method == "deep":
             reason += ", whose loss is a correlation within a step"
             refuse_unused(self._checked_trainer(), ["accumulate"], reason)
         else:
@@ -269,7 +279,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     ) -> None:
         self._refuse_apart(present)
         for name in ("module_", "net_", "history_", "n_iter_"):
-            self.__dict__.pop(name, None)  # of a fit before, perhaps of another kind
+            self.__dict__.pop(name, None)  # of an earlier fit, perhaps of another method
         self._maps = self._fit_maps(blocks, present)
         sources = {
             name: FeatureSource(partial(_mapped, self._maps[name], blocks[name]), present[name])
@@ -288,14 +298,15 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
             lambda name, rows: self._variates(name, blocks[name][rows]), present, self.n_components_
         )
 
-    # --- the features that are analyzed: a modality's own, of a kernel, of a network ------------
+    # --- features of a modality, of a kernel or of a network ------------------------------------
 
     def _fit_maps(
         self, blocks: dict[str, np.ndarray], present: dict[str, np.ndarray]
     ) -> Mapping[str, FeatureMap]:
-        if self.kind == "kernel":
+        """Return the map from each modality's features to those that are analyzed."""
+        if self.method == "kernel":
             return self._fit_kernels(blocks, present)
-        if self.kind == "deep":
+        if self.method == "deep":
             return self._fit_networks(blocks, present)
         return dict.fromkeys(blocks, as_given)
 
@@ -317,11 +328,11 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     ) -> dict[str, NetworkMap]:
         trainer, seed = self._checked_trainer(), self._draw_seed()
         batch, device = batch_of_blocks(blocks, present), resolve_device(self.device)
-        nothing = torch.zeros(len(batch))  # the module gives losses
+        no_target = torch.zeros(len(batch))  # the module itself returns losses
         rows = np.flatnonzero(batch.present().sum(axis=1) >= 2)
         held_out = trainer.hold_out(rows, None, self._training_defaults(), seed)
         rows = np.setdiff1d(rows, held_out)
-        # Of equal size: the correlation of a small last batch would be noise.
+        # Batches of equal size: the correlation within a small last batch would be noise.
         n_batches = math.ceil(len(rows) / trainer.rows_per_step(self._training_defaults()))
         widths = {name: values.shape[1] for name, values in blocks.items()}
         with seeded(seed):
@@ -334,9 +345,9 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
             self.history_ = []
             self._train(
                 trainer,
-                dataset_of(batch, nothing, rows, device),
+                dataset_of(batch, no_target, rows, device),
                 GivenLoss(),
-                valid=dataset_of(batch, nothing, held_out, device) if len(held_out) else None,
+                valid=dataset_of(batch, no_target, held_out, device) if len(held_out) else None,
                 batch_size=math.ceil(len(rows) / n_batches),
             )
         networks = self.module_.net.networks
@@ -348,49 +359,50 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     # --- the ridge ------------------------------------------------------------------------------
 
     def _share(self, source: FeatureSource) -> float:
-        """Share of the ridge in the covariance of a modality."""
-        if self.kind == "cca":
+        """Return the weight of the ridge in the covariance of a modality."""
+        if self.method == "cca":
             return 0.0
         if self.regularization != "auto":
             return float(self.regularization)
-        return _KERNEL_RIDGE if self.kind == "kernel" else shrinkage(source)
+        return _KERNEL_RIDGE if self.method == "kernel" else shrinkage(source)
 
     def _ridged(self, share: float, covariance: np.ndarray) -> np.ndarray:
+        """Add the ridge to a covariance."""
         variance = covariance.trace()
-        if self.kind != "kernel":
+        if self.method != "kernel":
             variance /= len(covariance)
         ridged: np.ndarray = (1 - share) * covariance + share * variance * np.eye(len(covariance))
         return ridged
 
-    # --- what cannot be learned -----------------------------------------------------------------
+    # --- checks ---------------------------------------------------------------------------------
 
     def _refuse_apart(self, present: dict[str, np.ndarray]) -> None:
-        """Refuse modalities that no chain of rows links to the first one."""
+        """Refuse modalities that no chain of rows with both links to the first one."""
         apart = sorted(set(present) - linked(present))
         if apart:
             raise ValueError(
-                f"{type(self).__name__}: no training row has modality {apart[0]!r} together with"
-                f" {next(iter(present))!r} or with one that is linked to it, so they cannot be"
-                " brought into one space. Give rows that have both, or drop the modality."
+                f"{type(self).__name__}: no training row links modality {apart[0]!r} to"
+                f" {next(iter(present))!r}, directly or by other modalities. Give rows that have"
+                " both, or drop the modality."
             )
 
     def _refuse_too_many(self, ranks: dict[str, int], present: dict[str, np.ndarray]) -> None:
-        """Refuse more components than there are directions, warn of correlations in noise."""
+        """Refuse more components than there are directions, and warn of overfitting."""
         limit = shared_by_pairs(ranks)
         n_paired = int((np.sum(list(present.values()), axis=0) >= 2).sum())
-        told = ", ".join(f"{name!r} {rank}" for name, rank in ranks.items())
+        listed = ", ".join(f"{name!r} {rank}" for name, rank in ranks.items())
         if limit == 0 or (self.n_components or 1) > limit:
             raise ValueError(
                 f"{type(self).__name__}: n_components={self.n_components} is more than the"
-                f" {limit} directions that two modalities can share; over the n_samples={n_paired}"
-                f" rows that have two, they vary in this many: {told}. Lower n_components, or give"
-                " more rows or features."
+                f" {limit} directions that two modalities can share; their ranks over the"
+                f" n_samples={n_paired} rows with two modalities are {listed}. Lower n_components,"
+                " or give more rows or features."
             )
-        if self.kind == "cca" and sum(sorted(ranks.values())[-2:]) >= n_paired:
+        if self.method == "cca" and sum(sorted(ranks.values())[-2:]) >= n_paired:
             warnings.warn(
-                f"{type(self).__name__} with kind='cca' has {n_paired} rows for modalities that"
-                f" vary in {told} directions: it finds a correlation of 1 in any noise. Use"
-                " kind='regularized', or reduce the features.",
+                f"{type(self).__name__} with method='cca' has {n_paired} rows for modalities of"
+                f" rank {listed}, so it finds a correlation of 1 in any noise. Use"
+                " method='regularized', or reduce the features.",
                 ModalityWarning,
                 stacklevel=5,
             )
@@ -411,5 +423,5 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
 
 
 def _mapped(feature_map: FeatureMap, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Features of these rows, float64."""
+    """Return the mapped features of some rows, float64."""
     return feature_map(values[rows])

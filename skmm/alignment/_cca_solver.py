@@ -1,4 +1,4 @@
-"""Generalized canonical correlation analysis of features that some rows lack: the algebra."""
+"""Solver of generalized canonical correlation analysis with missing modalities."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self, TypeAlias
@@ -29,24 +29,24 @@ __all__ = [
     "variate_correlations",
 ]
 
-# Rows at once: covariances grow block by block, so that no second copy of all features is made.
+# Rows at once: covariances are summed block by block, without a second copy of all features.
 _BLOCK = 4096
-# Of the largest variance: below it a direction is rounding of float32 features.
+# Fraction of the largest variance below which a direction is rounding of float32 features.
 _SMALLEST_VARIANCE = 1e-10
-# Of the mean: what a network gives for equal rows differs by that in batches of other sizes.
+# Fraction of the mean by which a network's outputs for equal rows differ between batch sizes.
 _ROUNDING = 1e-6
 _ROWS_FOR_SHRINKAGE = 5000
 
 
 class FeatureSource(NamedTuple):
-    """Features of one modality, as the algebra takes them.
+    """Features of one modality that are computed block by block.
 
     Parameters
     ----------
     features : callable
-        From an array of rows to their features, float64 (n_rows, n_features).
+        From an array of row positions to their features, float64 (n_rows, n_features).
     present : ndarray of shape (n_samples,)
-        Which rows have the modality; of the others no features are asked for.
+        Which rows have the modality. ``features`` is called for these only.
     """
 
     features: Callable[[np.ndarray], np.ndarray]
@@ -54,16 +54,16 @@ class FeatureSource(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """What :func:`canonical_directions` finds.
+    """Result of :func:`canonical_directions`.
 
     Parameters
     ----------
     means : dict of str to ndarray of shape (n_features,)
-        Of the features of each modality, over the rows used.
+        Mean of the features of each modality, over the rows used.
     weights : dict of str to ndarray of shape (n_features, n_components)
-        From centered features to variates, of about unit variance.
+        Weights from centered features to variates of about unit variance.
     ranks : dict of str to int
-        Directions in which the features of a modality vary.
+        Rank of the features of each modality.
     """
 
     means: dict[str, np.ndarray]
@@ -72,10 +72,10 @@ class Solution(NamedTuple):
 
 
 class _Moments:
-    """Means and covariances of all modalities over the rows that have two of them or more.
+    """Means and covariances of all modalities over the rows that have two or more of them.
 
-    ``within`` are plain sums of squares. ``shared`` weights a row by one over the number of
-    modalities that it has; see :func:`canonical_directions`.
+    ``within`` holds unweighted sums of products. ``shared`` weights a row by one over the number
+    of its modalities; see :func:`canonical_directions`.
     """
 
     def __init__(self, sources: Mapping[str, FeatureSource]):
@@ -128,27 +128,27 @@ def canonical_directions(
     *,
     largest: int,
 ) -> Solution:
-    r"""Find the directions of each modality whose variates go along with those of the others.
+    r"""Find the directions of each modality whose variates correlate with those of the others.
 
-    The MAXVAR problem: variates :math:`G` of unit variance that the features of all modalities
-    predict best, each by its own regression. With :math:`K_i` the indicator of the rows that have
-    modality :math:`i` it asks for the leading singular vectors of
+    This solves the MAXVAR problem: variates :math:`G` of unit variance that the features of all
+    modalities predict best, each by its own regression. With :math:`K_i` the indicator of the
+    rows that have modality :math:`i`, the solution is given by the leading singular vectors of
 
     .. math:: (\sum_i K_i)^{-1/2} [Q_1, Q_2, ...], \qquad Q_i = K_i X_i (X_i' K_i X_i)^{-1/2}
 
-    so only the products of features among each other are needed. Without absent cells and for two
-    modalities these are Hotelling's canonical variates.
+    which need the products of features with each other only. For two modalities without missing
+    cells these are Hotelling's canonical variates.
 
     Parameters
     ----------
     sources : dict of str to FeatureSource
-        Modalities.
+        Features of each modality.
     n_components : int or None
-        How many; None is as many as two modalities can share, at most ``largest``.
+        Number of directions; None is as many as two modalities can share, at most ``largest``.
     ridges : dict of str to callable
-        From the covariance of a modality to the one that its variates are normalized by.
+        From the covariance of a modality to the regularized one, which normalizes its variates.
     largest : int
-        What None is at most.
+        Maximum number of directions for ``n_components=None``.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def canonical_directions(
     for name in moments.names:
         part = vectors[start : start + whitening[name].shape[1]]
         start += len(part)
-        # Were all modalities alike, each would hold an equal part of a vector's unit length.
+        # If all modalities were alike, each would have an equal part of a vector's unit length.
         scale = np.sqrt(moments.counts[name] * len(moments.names))
         weights[name] = whitening[name] @ part * scale
     signs = _signs(np.concatenate(list(weights.values())))
@@ -192,7 +192,7 @@ def canonical_directions(
 
 
 def linked(present: Mapping[str, np.ndarray]) -> set[str]:
-    """Names of the modalities that chains of rows with both link to the first one."""
+    """Return the names of the modalities that chains of rows with both link to the first one."""
     names = list(present)
     found, reached = {names[0]}, [names[0]]
     while reached:
@@ -204,19 +204,19 @@ def linked(present: Mapping[str, np.ndarray]) -> set[str]:
 
 
 def shared_by_pairs(ranks: Mapping[str, int]) -> int:
-    """How many directions two of the modalities can share at most."""
+    """Return the maximum number of directions that two of the modalities can share."""
     return sorted(ranks.values())[-2]
 
 
 def variate_correlations(
     variates: Callable[[str, np.ndarray], np.ndarray], present: Mapping[str, np.ndarray], n: int
 ) -> np.ndarray:
-    """Correlation of each component between two modalities, its mean over the pairs.
+    """Compute the correlation of each component between modalities, the mean over all pairs.
 
     Parameters
     ----------
     variates : callable
-        From a modality and an array of rows to centered variates (n_rows, n).
+        From a modality and an array of row positions to centered variates (n_rows, n).
     present : dict of str to ndarray of shape (n_samples,)
         Which rows have each modality.
     n : int
@@ -225,7 +225,7 @@ def variate_correlations(
     Returns
     -------
     correlations : ndarray of shape (n,)
-        Over the rows that have both; pairs that no row has do not count.
+        Over the rows that have both modalities. Pairs that no row has are left out of the mean.
     """
     found: list[np.ndarray] = []
     names = list(present)
@@ -246,15 +246,15 @@ def variate_correlations(
 
 
 def shrinkage(source: FeatureSource) -> float:
-    """Ledoit and Wolf's share of the identity in a covariance, from a part of many rows."""
-    # Imported here: the covariance module brings the graphical lasso and all it needs.
+    """Estimate Ledoit and Wolf's shrinkage of a covariance, from at most 5000 rows."""
+    # Imported here, since the covariance module imports the graphical lasso and much else.
     from sklearn.covariance import ledoit_wolf_shrinkage
 
     rows = np.flatnonzero(source.present)
     n = len(rows)
     if n > _ROWS_FOR_SHRINKAGE:
         rows = rows[np.linspace(0, n - 1, _ROWS_FOR_SHRINKAGE).astype(int)]
-    # It goes down as one over the number of rows.
+    # The shrinkage is proportional to one over the number of rows.
     return float(ledoit_wolf_shrinkage(source.features(rows))) * len(rows) / n
 
 
@@ -264,7 +264,7 @@ def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _without_rounding(covariance: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Zeros for features that are constant but for the rounding of float32."""
+    """Set the covariances of features to 0 that are constant up to the rounding of float32."""
     constant = np.diag(covariance) <= (_ROUNDING * np.abs(mean)) ** 2
     covariance[constant] = covariance[:, constant] = 0.0
     return covariance
@@ -284,41 +284,39 @@ def _inverse_root(covariance: np.ndarray) -> np.ndarray:
 
 
 def _signs(weights: np.ndarray) -> np.ndarray:
-    """Sign of the largest weight of each component: what makes it positive, and repeats."""
+    """Return the sign of the largest weight of each component, which makes signs repeatable."""
     largest = weights[np.abs(weights).argmax(axis=0), np.arange(weights.shape[1])]
     return np.where(largest < 0, -1.0, 1.0)
 
 
-# --- Features that a canonical correlation analysis takes in place of a modality's own ---
-# Each is a map from features (n_rows, n_features) to others, float64, that can be pickled: of a
-# kernel, or of a trained network.
+# --- Feature maps: from features (n_rows, n_features) to others, float64, that can be pickled ---
 
 FeatureMap: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 
 def as_given(values: np.ndarray) -> np.ndarray:
-    """Features as they are, float64."""
+    """Return the features themselves as float64."""
     return values.astype(np.float64)
 
 
 class KernelMap:
-    """Features whose inner products are a kernel, on the span of some rows.
+    """Features whose inner products approximate a kernel (Nystroem).
 
     Parameters
     ----------
     kernel : str
-        Name of scikit-learn's.
+        Name of a kernel of scikit-learn.
     n_landmarks : int
-        Rows that span them, at most.
+        Maximum number of rows that span the features.
     seed : int
-        Draws these rows.
+        Seed of the choice of these rows.
     **params : float or None
         Parameters of the kernel.
     """
 
     def __init__(self, kernel: str, n_landmarks: int, seed: int, **params: float | None):
         self.n_landmarks = n_landmarks
-        # Arrays, whatever scikit-learn is configured to give.
+        # Arrays, even if scikit-learn is configured to return DataFrames.
         self._nystroem = Nystroem(kernel, random_state=seed, **params).set_output(
             transform="default"
         )
@@ -326,7 +324,7 @@ class KernelMap:
     def fit(self, values: np.ndarray) -> Self:
         """Choose the landmarks among these rows."""
         self._nystroem.set_params(n_components=min(self.n_landmarks, len(values)))
-        # Only landmarks are looked at, so the rest is not brought to float64.
+        # Not converted to float64, since only the landmarks are read.
         self._nystroem.fit(values)
         return self
 
@@ -341,9 +339,9 @@ class NetworkMap:
     Parameters
     ----------
     network : nn.Module
-        Trained.
+        Trained network.
     device : str
-        Where it computes.
+        Device of the network.
     """
 
     def __init__(self, network: nn.Module, device: str):
@@ -352,29 +350,29 @@ class NetworkMap:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         on_device(self.network, resolve_device(self.device))
-        place = next(self.network.parameters()).device  # of several GPUs, the same one
+        place = next(self.network.parameters()).device  # the same one of several GPUs
         with one_thread(), torch.inference_mode():
             outputs: Tensor = self.network(torch.from_numpy(values).to(place))
         return outputs.cpu().numpy().astype(np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
-        self.network.cpu()  # the pickle opens on a machine without the GPU
+        self.network.cpu()  # so that the pickle can be loaded without a GPU
         return dict(self.__dict__)
 
 
 class DeepCCAModule(nn.Module):
-    """A network for each modality, and how badly their outputs correlate.
+    """Networks of all modalities, and the correlation loss of their outputs.
 
     Parameters
     ----------
     n_features : sequence of int
-        Length of the vectors of each modality.
+        Number of features of each modality.
     n_components : int
-        Length of the outputs.
+        Number of outputs of each network.
     hidden_sizes : sequence of int
-        Hidden layers of each network.
+        Sizes of the hidden layers of each network.
     dropout : float
-        Share of the hidden units that is zeroed in training.
+        Fraction of the hidden units that is zeroed in training.
     """
 
     def __init__(
@@ -392,10 +390,10 @@ class DeepCCAModule(nn.Module):
         self.loss = CorrelationLoss(n_components)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the loss of the batch, for each of its rows, (n_rows,)."""
+        """Return the loss of the batch, repeated for each of its rows, (n_rows,)."""
         present, values = unpacked(batch)
         outputs, present = self.net(present, **values)
-        # Covariances are inverted, for which the precision of bfloat16 is too low.
+        # The precision of bfloat16 is too low to invert covariances.
         with torch.autocast(outputs.device.type, enabled=False):
             loss: Tensor = self.loss((outputs.float(), present), None)
         return loss.expand(len(present))

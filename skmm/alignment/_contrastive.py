@@ -1,4 +1,4 @@
-"""Alignment by contrast: partners are drawn together, others pushed apart."""
+"""Alignment by contrastive learning: partners are pulled together, other rows pushed apart."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self, cast
@@ -36,94 +36,98 @@ from skmm.alignment._contrastive_losses import (
     LossShorthand,
     loss_module,
 )
-from skmm.alignment._recall import content_codes
+from skmm.alignment._recall import encode_contents
 from skmm.nets import ContrastiveLoss, PairwiseContrast, Perceptron
 
 __all__ = ["AlignmentModule", "ContrastiveAlignment"]
 
 
 class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
-    """Bring modalities into one space in which partners lie together [1]_ [2]_.
+    """Learn a shared space by contrastive learning on paired modalities [1]_ [2]_.
 
-    Features of frozen encoders, tables and passed-through columns are standardized, and a small
-    projection of each modality is trained on them; encoded once. An encoder whose model is
-    trained, from scratch (``"cnn"``, ``"gru"``, ...) or by its ``fine_tune``, is trained with the
-    projections. The loss is the sum over all pairs of modalities, each over the rows that have
-    both, in both directions. Rows that hold the same content (a caption that is there twice) are
-    no negatives of each other. With ``y`` rows of one class belong together as well [3]_.
+    Each modality is projected into one space in which the modalities of a row have a high cosine
+    similarity and those of different rows a low one. Features of frozen encoders, tables and
+    passed-through columns are encoded once and standardized, and the projections are trained on
+    them. An encoder whose model is trained, from scratch (``"cnn"``, ``"gru"``, ...) or by its
+    ``fine_tune``, is trained together with the projections.
+
+    The loss is the sum over all pairs of modalities, in both directions, each over the rows that
+    have both. Rows of equal content, such as a caption that occurs twice, are not negatives of
+    each other. With ``y``, all rows of one class are partners [3]_.
 
     Parameters
     ----------
     modalities : list of (name, transformer, columns) or "auto", default="auto"
-        As in ``ColumnTransformer``, two or more. ``transformer`` is any scikit-learn transformer
-        or pipeline, ``"drop"``, ``"passthrough"`` (numbers, or cells that are vectors of one
-        length), or a modality such as ``"image"`` or ``"text"`` for its default encoder.
+        Two or more triples as in ``ColumnTransformer``. ``transformer`` is any scikit-learn
+        transformer or pipeline, ``"drop"``, ``"passthrough"`` (numbers, or cells that are vectors
+        of one length), or a modality such as ``"image"`` or ``"text"`` for its default encoder.
         ``"auto"`` infers the modalities from the training frame.
     n_components : int, default=128
-        Length of the vectors.
+        Number of dimensions of the shared space.
     loss : {"infonce", "siglip", "triplet", "max_margin"}, loss or nn.Module, default="infonce"
-        What is made small:
+        Loss of a pair of modalities:
 
         - ``"infonce"``: cross-entropy of finding the partner in the batch [1]_ [2]_;
         - ``"siglip"``: each pair on its own by a sigmoid, with a learned bias [4]_;
-        - ``"triplet"``: squared distances, a margin apart [5]_;
-        - ``"max_margin"``: cosine similarities, a margin apart [6]_.
+        - ``"triplet"``: a margin between squared distances [5]_;
+        - ``"max_margin"``: a margin between cosine similarities [6]_.
 
-        The strings stand for :class:`InfoNCE`, :class:`SigLIP`, :class:`Triplet` and
-        :class:`MaxMargin` with their defaults; give such an object to set the temperature, the
-        margin or the choice of negatives. Also a network of your own that is called as
-        ``skmm.nets.ContrastiveLoss`` is, of which a copy is trained; or any object whose
-        ``build(batch_size)`` returns one.
+        A string is short for :class:`InfoNCE`, :class:`SigLIP`, :class:`Triplet` or
+        :class:`MaxMargin` with its defaults; pass such an object to set the temperature, the
+        margin or the choice of negatives. A network with the signature of
+        ``skmm.nets.ContrastiveLoss`` is copied and trained; any object whose
+        ``build(batch_size)`` returns such a network can be passed too.
     projection : {"linear", "mlp"}, default="linear"
-        A linear map of the features, or one with a hidden layer of ``2 * n_components`` units.
+        Network between the features and the shared space: a linear map, or a perceptron with one
+        hidden layer of ``2 * n_components`` units.
     dropout : float, default=0.2
-        Share of the features, with ``"mlp"`` of the hidden units, that is zeroed in training.
+        Fraction of the features, or of the hidden units of ``"mlp"``, that is zeroed in training.
     max_epochs : int, default=None
-        Most passes over the training rows; None is the trainer's, 100.
+        Maximum number of passes over the training rows. None is the trainer's, 100.
     trainer : Trainer, default=None
-        How the network is trained: step sizes, batches, early stopping, callbacks. None is
-        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``. Rows of a step
-        are each other's negatives, so a larger ``batch_size`` says more; ``accumulate`` has no
-        effect and is refused.
-    all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality gets zeros, or ``ModalityMissingError`` is raised.
+        Options of the training: learning rates, batches, early stopping, callbacks. None is
+        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``. The rows of a
+        batch are each other's negatives, so a larger ``batch_size`` gives more of them;
+        ``accumulate`` would not, and is refused.
+    all_missing : {"zeros", "raise"}, default="zeros"
+        What a row without any modality gets: ``"zeros"`` gives a vector of zeros, ``"raise"``
+        raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame: raise, or count it as
-        absent in every row.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     device : str, default="auto"
-        Where the projections are trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        Device of the projections: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, order, dropout and the held-out part.
+        Seed of the weights, the order of the rows, dropout and the held-out rows.
     verbose : bool or int, default=0
-        Whether to print a line an epoch.
+        Whether to print a line per epoch.
 
     Attributes
     ----------
-    modalities_ : list of str
-        Names of the modalities, in order.
-    transformers_ : list of (name, transformer, columns)
-        Fitted transformers, those trained with the projections included.
+    modalities_ : list of (name, transformer, columns)
+        The modalities used, with their fitted transformers; encoders that are trained with the
+        projections are included.
     n_components_ : int
-        Length of the vectors.
+        Number of dimensions of the shared space.
     temperature_ : float or None
-        Temperature of the loss in the end; None for a loss without one.
+        Temperature of the loss after training; None for a loss without one.
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        What trained it; not in a pickle.
+        The skorch net that trained ``module_``; not pickled.
     history_ : list of dict
-        ``train_loss`` and ``valid_loss`` of every epoch.
+        ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch.
     n_iter_ : int
         Number of epochs.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
 
     See Also
     --------
     InfoNCE, SigLIP, Triplet, MaxMargin : Losses with their parameters.
-    PretrainedAlignment : A checkpoint that was trained so on millions of pairs.
+    PretrainedAlignment : The space of a checkpoint that was trained on millions of pairs.
 
     References
     ----------
@@ -150,7 +154,7 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
     ... )
     >>> alignment = alignment.fit(X[:300])
 
-    Of a hundred new rows, where chance is 0.01:
+    The recall among a hundred new rows, where chance is 0.01:
 
     >>> bool(alignment.score(X[300:]) > 0.2)
     True
@@ -179,7 +183,7 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
         dropout: float = 0.2,
         max_epochs: int | None = None,
         trainer: Trainer | None = None,
-        all_missing: Literal["prior", "raise"] = "prior",
+        all_missing: Literal["zeros", "raise"] = "zeros",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
         random_state: RandomState = None,
@@ -200,15 +204,18 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
 
     @with_callbacks
     def fit(self, X: Frame, y: ArrayLike | None = None) -> Self:
-        """Fit the transformers and train the projections, and encoders that need training.
+        """Fit the transformers and train the projections.
+
+        Encoders whose model is trained are trained with the projections.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality. Rows with fewer than two are not learned from.
+            Cells; any modality may be missing in any row. Rows with fewer than two modalities are
+            not used in training.
         y : array-like of shape (n_samples,), default=None
-            Classes: rows of one class belong together too. A row whose class is missing belongs
-            to itself alone.
+            Classes: all rows of one class are partners. A row whose class is missing has no
+            partner but itself.
 
         Returns
         -------
@@ -223,7 +230,7 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
         labels = None if y is None else np.asarray(y)
         seed = self._draw_seed()
         target = PairTarget(self._loss(trainer, seed), classes)
-        # Before torch is seeded, for that lets in one thread of the process at a time.
+        # Before torch is seeded: seeding locks out the other threads of the process.
         inputs = self._encode(X, labels, seed)
         with (
             seeded(seed),
@@ -233,7 +240,7 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
             self._train_on(trainer, X, batch, target, seed, reporter)
         self._set_modalities(X, inputs.blocks)
         temperature = getattr(self.net_.criterion_.loss, "temperature", None)
-        if temperature is not None:  # one of a user's loss may be a tensor
+        if temperature is not None:  # the loss of a user may hold a tensor
             temperature = float(torch.as_tensor(temperature).detach())
         self.temperature_: float | None = temperature
         return self
@@ -242,13 +249,13 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
         return TrainingDefaults(batch_size=128, early_stopping=False)
 
     def _loss(self, trainer: Trainer, seed: int) -> nn.Module:
-        """Build the loss of one pair of modalities; one that cannot be built is found early."""
+        """Build the loss of a pair of modalities, before any cell is encoded."""
         n_rows = trainer.rows_per_step(self._training_defaults())
-        with seeded(seed):  # one of the user's may draw weights
+        with seeded(seed):  # the loss of a user may draw weights
             return loss_module(self.loss, n_rows, type(self).__name__)
 
     def _encode(self, X: Frame, y: np.ndarray | None, seed: int) -> JointInputs:
-        """Fit what is frozen, and leave out what cannot be used."""
+        """Fit the frozen transformers, and leave out modalities that cannot be used."""
         inputs = JointInputs([Block(modality, seed) for modality in self._resolve(X)])
         self._refuse_single(inputs.blocks, usable=False)
         inputs.encode(X, y)
@@ -257,7 +264,7 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
         return inputs
 
     def _build(self, X: Frame, y: np.ndarray | None, inputs: JointInputs) -> Batch:
-        """Start the encoders that are trained, and build the projections over all."""
+        """Build the networks of the trained encoders, and the projections of all modalities."""
         batch = inputs.build(X, y)
         present = batch.present()
         self._refuse_empty(present)
@@ -283,9 +290,9 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
         seed: int,
         reporter: TaskReporter,
     ) -> None:
-        """Train on the rows that have two modalities, and take over what was learned."""
+        """Train on the rows that have two modalities, and keep the trained encoders."""
         device, encoded = resolve_device(self.device), target.encode(batch)
-        goal, strata = target.tensor(encoded), target.strata(encoded)
+        partners, strata = target.tensor(encoded), target.strata(encoded)
         rows = np.flatnonzero(batch.present().sum(axis=1) >= 2)
         held_out = trainer.hold_out(
             rows, None if strata is None else strata[rows], self._training_defaults(), seed
@@ -293,9 +300,9 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
         rows = np.setdiff1d(rows, held_out)
         self._train(
             trainer,
-            dataset_of(batch, goal, rows, device, self._inputs.renewal(X, rows, device)),
+            dataset_of(batch, partners, rows, device, self._inputs.renewal(X, rows, device)),
             target.criterion(),
-            valid=dataset_of(batch, goal, held_out, device) if len(held_out) else None,
+            valid=dataset_of(batch, partners, held_out, device) if len(held_out) else None,
             reporter=reporter,
         )
         self._inputs.end_training(self.module_.encoders)
@@ -317,14 +324,14 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
 
 
 class PairTarget(Target):
-    """Which rows belong together: by what they hold of each modality, and by their classes.
+    """Which rows are partners: those of equal content or of one class.
 
     Parameters
     ----------
     loss : nn.Module
-        Of one pair of modalities, called as ``skmm.nets.ContrastiveLoss`` is.
+        Loss of a pair of modalities, with the signature of ``skmm.nets.ContrastiveLoss``.
     classes : ndarray of shape (n_rows,), int64
-        Number of each row's class, -1 where it is not known.
+        Index of each row's class, -1 if it is missing.
     """
 
     def __init__(self, loss: nn.Module, classes: np.ndarray):
@@ -332,30 +339,31 @@ class PairTarget(Target):
         self.classes = classes
 
     def encode(self, batch: Batch) -> np.ndarray:
-        """Return the content of each modality and the class, as numbers, (n_rows, n + 1)."""
+        """Return the content of each modality and the class as ints, (n_rows, n + 1)."""
         inputs = batch.modalities.values()
         encoded = np.full((len(batch), len(inputs) + 1), -1, dtype=np.int64)
         encoded[:, -1] = self.classes
         for column, own in enumerate(inputs):
             rows = torch.nonzero(own.present).squeeze(1)
-            encoded[rows.numpy(), column] = content_codes(own.rows(rows))
+            encoded[rows.numpy(), column] = encode_contents(own.rows(rows))
         return encoded
 
     def tensor(self, encoded: np.ndarray) -> Tensor:
-        """Return the target as the loss takes it."""
+        """Return the encoded target as a tensor, as the criterion takes it."""
         return torch.from_numpy(encoded)
 
     def criterion(self) -> nn.Module:
         """Return the loss of each row, over all pairs of modalities."""
-        return PairwiseContrast(cast(ContrastiveLoss, self.loss))  # or what is called like one
+        # The loss of a user may be any module of the same signature.
+        return PairwiseContrast(cast(ContrastiveLoss, self.loss))
 
     def strata(self, encoded: np.ndarray) -> np.ndarray | None:
-        """Return the classes, if any are known: held-out rows should have their share of each."""
+        """Return the classes to stratify held-out rows by, None if no class is known."""
         return self.classes if (self.classes >= 0).any() else None
 
 
 def _class_codes(X: Frame, y: ArrayLike | None) -> np.ndarray:
-    """Number of each row's class, -1 where it is not known, (n_samples,)."""
+    """Return the index of each row's class, -1 if it is missing, (n_samples,)."""
     if y is None:
         return np.full(n_rows(X), -1, dtype=np.int64)
     labels: np.ndarray = column_or_1d(y, warn=True)
@@ -364,20 +372,20 @@ def _class_codes(X: Frame, y: ArrayLike | None) -> np.ndarray:
 
 
 class AlignmentModule(nn.Module):
-    """From a batch to unit vectors in one space, one for each modality.
+    """Network from a batch to unit vectors of each modality in one space.
 
     Parameters
     ----------
     encoders : ModalityEncoders
-        From the batch to features.
+        Network from the batch to features.
     widths : mapping of str to int
-        Length of the features of each modality.
+        Number of features of each modality.
     n_components : int
-        Length of the vectors.
+        Number of dimensions of the space.
     projection : {"linear", "mlp"}
-        What is between features and vectors.
+        Network between the features and the vectors.
     dropout : float
-        Share of the features, or of the hidden units, that is zeroed in training.
+        Fraction of the features, or of the hidden units, that is zeroed in training.
     """
 
     def __init__(
@@ -392,14 +400,14 @@ class AlignmentModule(nn.Module):
         super().__init__()
         self.encoders = encoders
         make = _mlp if projection == "mlp" else _linear
-        # A list, for a name may hold a dot, which nn.ModuleDict refuses.
+        # A list, since nn.ModuleDict refuses names with a dot.
         self.projections = nn.ModuleList(
             make(widths[name], n_components, dropout) for name in encoders.modalities
         )
 
     @property
     def rows_at_once(self) -> int:
-        """How many rows go through together where nothing is learned."""
+        """Number of rows that are projected together after training."""
         return self.encoders.rows_at_once
 
     def forward(self, batch: Batch) -> Tensor:

@@ -1,7 +1,7 @@
 """Losses of a contrastive alignment, each with its own parameters.
 
-They hold parameters and are searched as ``loss__temperature``; what computes is a torch module
-that they build, from ``skmm.nets``.
+They hold parameters, which are searched as ``loss__temperature``, and build the torch module of
+``skmm.nets`` that computes the loss.
 """
 
 import copy
@@ -34,7 +34,7 @@ _NEGATIVES = [StrOptions({"all", "hard", "semi_hard"})]
 
 
 class BaseAlignmentLoss(BaseEstimator, ABC):
-    """Base of the losses: parameters, and the torch module that they build."""
+    """Base of the losses, which hold parameters and build a torch module."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {"negatives": _NEGATIVES}
 
@@ -45,28 +45,29 @@ class BaseAlignmentLoss(BaseEstimator, ABC):
         Parameters
         ----------
         batch_size : int
-            Rows per step.
+            Number of rows per step.
 
         Returns
         -------
         module : nn.Module
-            Called with the vectors of two modalities and two masks, as
-            ``skmm.nets.ContrastiveLoss`` is; gives a loss for each row.
+            Module with the signature of ``skmm.nets.ContrastiveLoss``: from the vectors of two
+            modalities and two masks to a loss for each row.
         """
 
 
 class InfoNCE(BaseAlignmentLoss):
-    """Cross-entropy of finding the partner in the batch [1]_ [2]_.
+    """InfoNCE loss: cross-entropy of finding the partner in the batch [1]_ [2]_.
 
     Parameters
     ----------
     temperature : float, default=0.1
-        Similarities are divided by it; where it begins, or what it is.
+        What similarities are divided by before the softmax. The initial value if
+        ``learn_temperature``.
     learn_temperature : bool, default=True
-        Whether it is learned with the projections; else it stays.
+        Whether the temperature is learned with the projections.
     negatives : {"all", "hard", "semi_hard"}, default="all"
-        Which rows of the batch the partner has to be found among: all of them; all, weighted by
-        how similar they are to the asking side [3]_; or those less similar than the partner.
+        Which rows of the batch are negatives: ``"all"``; ``"hard"``, all of them weighted by
+        their similarity to the query [3]_; ``"semi_hard"``, those less similar than the partner.
 
     References
     ----------
@@ -114,7 +115,7 @@ class InfoNCE(BaseAlignmentLoss):
         Returns
         -------
         module : skmm.nets.InfoNCELoss
-            The loss of each row.
+            Module that returns the loss of each row.
         """
         self._validate_params()
         return InfoNCELoss(
@@ -125,20 +126,21 @@ class InfoNCE(BaseAlignmentLoss):
 
 
 class SigLIP(BaseAlignmentLoss):
-    """Each pair on its own: does it belong together or not, by a sigmoid [1]_.
+    """Sigmoid loss: binary cross-entropy of whether a pair of rows are partners [1]_.
 
     Parameters
     ----------
     temperature : float, default=0.1
-        Similarities are divided by it; where it begins, or what it is.
+        What similarities are divided by before the sigmoid. The initial value if
+        ``learn_temperature``.
     learn_temperature : bool, default=True
-        Whether it is learned with the projections; else it stays.
+        Whether the temperature is learned with the projections.
     bias : float or "auto", default="auto"
-        Where the learned bias begins; ``"auto"`` is the logarithm of the odds that a pair of the
-        batch belongs together.
+        Initial value of the learned bias. ``"auto"`` is the logarithm of the odds that a pair of
+        rows of the batch are partners.
     negatives : {"all", "hard", "semi_hard"}, default="all"
-        Which pairs that do not belong together count: all of them; all, weighted by how similar
-        they are; or those less similar than the pair that does.
+        Which pairs that are not partners count: ``"all"``; ``"hard"``, all of them weighted by
+        their similarity; ``"semi_hard"``, those less similar than the partners.
 
     References
     ----------
@@ -179,16 +181,16 @@ class SigLIP(BaseAlignmentLoss):
         Parameters
         ----------
         batch_size : int
-            Rows per step: of them, one belongs to a row and the others do not.
+            Number of rows per step: each row has one partner and ``batch_size - 1`` negatives.
 
         Returns
         -------
         module : skmm.nets.SigLIPLoss
-            The loss of each row.
+            Module that returns the loss of each row.
         """
         self._validate_params()
         if self.bias == "auto":
-            # Weights of the hard negatives sum to one.
+            # The weights of hard negatives sum to one.
             n_negative = 1 if self.negatives == "hard" else batch_size - 1
             bias = -math.log(max(n_negative, 1))
         else:
@@ -202,15 +204,17 @@ class SigLIP(BaseAlignmentLoss):
 
 
 class Triplet(BaseAlignmentLoss):
-    """A row is nearer to its partner than to another row, by a margin of squared distance [1]_.
+    """Triplet loss: a margin between the squared distances to partner and negatives [1]_.
 
     Parameters
     ----------
     margin : float, default=0.2
-        Difference of squared distances that is enough.
+        By how much the squared distance to a negative must exceed that to the partner for a loss
+        of 0.
     negatives : {"all", "hard", "semi_hard"}, default="all"
-        Which other rows: the mean over all of them that are not yet far enough; the most similar
-        one; or the most similar one that is less similar than the partner.
+        Which rows are negatives: ``"all"``, the mean over those within the margin; ``"hard"``,
+        the most similar one; ``"semi_hard"``, the most similar one of those less similar than the
+        partner.
 
     References
     ----------
@@ -245,22 +249,24 @@ class Triplet(BaseAlignmentLoss):
         Returns
         -------
         module : skmm.nets.TripletLoss
-            The loss of each row.
+            Module that returns the loss of each row.
         """
         self._validate_params()
         return TripletLoss(self.negatives, margin=self.margin)
 
 
 class MaxMargin(BaseAlignmentLoss):
-    """A row is more similar to its partner than to other rows, by a margin of cosines [1]_.
+    """Max-margin loss: a margin between the cosines to partner and negatives [1]_.
 
     Parameters
     ----------
     margin : float, default=0.2
-        Lead in cosine similarity that is enough.
+        By how much the cosine similarity to the partner must exceed that to a negative for a loss
+        of 0.
     negatives : {"all", "hard", "semi_hard"}, default="all"
-        Which other rows: the sum over all of them; the most similar one, as in [1]_; or the most
-        similar one that is less similar than the partner.
+        Which rows are negatives: ``"all"``, the sum over all of them; ``"hard"``, the most similar
+        one, as in [1]_; ``"semi_hard"``, the most similar one of those less similar than the
+        partner.
 
     References
     ----------
@@ -295,7 +301,7 @@ class MaxMargin(BaseAlignmentLoss):
         Returns
         -------
         module : skmm.nets.MaxMarginLoss
-            The loss of each row.
+            Module that returns the loss of each row.
         """
         self._validate_params()
         return MaxMarginLoss(self.negatives, margin=self.margin)
@@ -312,21 +318,21 @@ LOSS_SHORTHANDS: dict[str, type[BaseAlignmentLoss]] = {
 def loss_module(
     loss: BaseAlignmentLoss | nn.Module | LossShorthand, batch_size: int, owner: str
 ) -> nn.Module:
-    """Return a new torch module for what ``loss`` of an alignment may be.
+    """Return a new torch module for the parameter ``loss`` of an alignment.
 
     Parameters
     ----------
     loss : str, nn.Module or object with ``build``
-        A module is copied, so that what it learns stays out of the parameter.
+        A module is copied, so that training does not change the parameter.
     batch_size : int
-        Rows per step.
+        Number of rows per step.
     owner : str
-        Class that asks, for messages.
+        Class of the estimator, for messages.
 
     Returns
     -------
     module : nn.Module
-        The loss of each row.
+        Module that returns the loss of each row.
     """
     if isinstance(loss, type):
         raise TypeError(

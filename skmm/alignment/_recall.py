@@ -1,4 +1,4 @@
-"""How often the partner of a row is found: the score of an alignment."""
+"""Recall of the partners of rows, the score of an alignment."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from skmm._training._batches import FeatureInputs, ModalityInputs
 
-__all__ = ["content_codes", "recall"]
+__all__ = ["encode_contents", "recall"]
 
-_BLOCK = 1024  # queries whose similarities to all candidates are there at once
+_BLOCK = 1024  # queries whose similarities to all candidates are in memory at once
 
 
 class _CellColumn(Protocol):
-    """The cells of one column as the encoders give them."""
+    """Cells of one column, as an encoder prepares them for a network."""
 
     @property
     def present(self) -> Tensor: ...
@@ -26,64 +26,64 @@ class _CellColumn(Protocol):
 
 
 class _CellColumns(Protocol):
-    """What an encoder that is trained reads."""
+    """Inputs of an encoder that is trained."""
 
     @property
     def columns(self) -> tuple[_CellColumn, ...]: ...
 
 
-def content_codes(values: np.ndarray | ModalityInputs) -> np.ndarray:
+def encode_contents(values: np.ndarray | ModalityInputs) -> np.ndarray:
     """Number the rows so that rows of equal content have equal numbers.
 
     Parameters
     ----------
     values : ndarray of shape (n, n_features), FeatureInputs or EncoderInputs
-        What the rows hold.
+        Representation of the rows.
 
     Returns
     -------
-    codes : ndarray of shape (n,), int64
-        From 0 on.
+    contents : ndarray of shape (n,), int64
+        Numbers from 0 on.
     """
-    # What is zero is the same, with whichever sign.
+    # -0.0 and 0.0 are equal.
     arrays = [a + 0 if a.dtype.kind == "f" else a for a in _arrays(values)]
     known: dict[bytes, int] = {}
-    codes = np.empty(len(arrays[0]), dtype=np.int64)
-    for row in range(len(codes)):
+    contents = np.empty(len(arrays[0]), dtype=np.int64)
+    for row in range(len(contents)):
         digest = hashlib.blake2b(digest_size=16)
         for array in arrays:
             digest.update(np.ascontiguousarray(array[row]).tobytes())
-        codes[row] = known.setdefault(digest.digest(), len(known))
-    return codes
+        contents[row] = known.setdefault(digest.digest(), len(known))
+    return contents
 
 
 def _arrays(values: np.ndarray | ModalityInputs) -> list[np.ndarray]:
-    """Arrays with a row for each row, which together are its content."""
+    """Return arrays of n rows each, which together are the content of the rows."""
     if isinstance(values, np.ndarray):
         return [values]
     if isinstance(values, FeatureInputs):
         return [np.asarray(values.values)]
     columns = cast(_CellColumns, values.inputs).columns
-    # Of several columns one may be absent, which is not the same as a cell of zeros.
+    # One of several columns may be missing, which differs from a cell of zeros.
     tensors = [t for column in columns for t in (column.present, *column.inputs.values())]
     return [np.asarray(tensor) for tensor in tensors]
 
 
-def recall(queries: np.ndarray, targets: np.ndarray, codes: np.ndarray, k: int) -> float:
-    """Share of queries that find their target among the ``k`` most similar ones.
+def recall(queries: np.ndarray, targets: np.ndarray, contents: np.ndarray, k: int) -> float:
+    """Compute the fraction of queries whose target is among the ``k`` most similar ones.
 
-    Targets of equal content are one as good as the other. Where others are exactly as similar
-    as the truth, it is the probability of finding it if they stand in random order: a space in
-    which everything lies in one point is not rewarded.
+    Any target of the same content as the query's own is correct. If wrong targets are exactly as
+    similar as the correct one, a query counts with the probability of finding a correct one in
+    random order, so that a space that is collapsed to one point gets the score of chance.
 
     Parameters
     ----------
     queries, targets : ndarray of shape (n, n_components)
-        Vectors of unit length; row by row partners.
-    codes : ndarray of shape (n,)
-        Which targets hold the same.
+        Vectors of unit length; the rows are partners.
+    contents : ndarray of shape (n,)
+        Number of each target's content, as :func:`encode_contents` returns it.
     k : int
-        How many may be looked at.
+        Number of most similar targets that are considered.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def recall(queries: np.ndarray, targets: np.ndarray, codes: np.ndarray, k: int) 
         similarity = queries[rows] @ targets.T  # (n_queries, n)
         own = np.arange(start, start + len(similarity))
         truth = similarity[np.arange(len(own)), own][:, None]
-        right = codes[own][:, None] == codes[None, :]
+        right = contents[own][:, None] == contents[None, :]
         n_above = ((similarity > truth) & ~right).sum(axis=1)
         n_tied = ((similarity == truth) & ~right).sum(axis=1)
         total += _found(k - n_above, n_tied, right.sum(axis=1)).sum()
@@ -104,9 +104,9 @@ def recall(queries: np.ndarray, targets: np.ndarray, codes: np.ndarray, k: int) 
 
 
 def _found(places: np.ndarray, n_wrong: np.ndarray, n_right: np.ndarray) -> np.ndarray:
-    """Probability that one of the right is in the first places of a random order."""
+    """Compute the probability that a correct one is in the first places of a random order."""
     n_drawn = np.clip(places, 0, n_wrong)
-    # Only wrong ones are drawn: C(n_wrong, n_drawn) / C(n_wrong + n_right, n_drawn).
+    # All that are drawn are wrong: C(n_wrong, n_drawn) / C(n_wrong + n_right, n_drawn).
     logarithm = (
         gammaln(n_wrong + 1)
         - gammaln(n_wrong - n_drawn + 1)

@@ -114,8 +114,7 @@ def with_triples(estimator: Estimator, X: Frame, y: ArrayLike | None, *, functio
         triples = [
             # By position: columns of an array have no names to be found by.
             (name, middle if isinstance(middle, str) else clone(middle), _located(names, columns))
-            # An alignment keeps names in ``modalities_``, and the triples beside them.
-            for name, middle, columns in getattr(fitted, "transformers_", fitted.modalities_)
+            for name, middle, columns in fitted.modalities_
         ]
         written.set_params(**{_nested(path, "modalities"): triples})
     return written

@@ -32,7 +32,7 @@ __all__ = [
 class Alignment(Protocol):
     """An estimator that maps modalities into one space, as those of ``skmm.alignment``."""
 
-    modalities_: Any  # their names, or triples; set by fit
+    modalities_: Any  # list of (name, transformer, columns), set by fit
 
     def fit(self, X: Any, y: Any, /) -> Any:
         """Learn from rows."""
@@ -107,7 +107,7 @@ def make_retrieval_scorer(
     >>> import numpy as np
     >>> from skmm.metrics import make_retrieval_scorer
     >>> class Columns:  # a ready-made space
-    ...     modalities_ = ["image", "text"]
+    ...     modalities_ = [("image", None, ["image"]), ("text", None, ["text"])]
     ...     def transform_modality(self, X, modality):
     ...         return np.stack(X[modality])
     >>> X = {"image": [[1, 0], [0, 1]], "text": [[2, 1], [1, 2]]}
@@ -190,14 +190,20 @@ class RetrievalScorer:
 
 
 def modality_names(estimator: object) -> list[str]:
-    """Names of the modalities of a fitted estimator, be they listed as names or as triples."""
+    """Return the names of the modalities of a fitted alignment."""
     if not hasattr(estimator, "transform_modality"):
         raise TypeError(
             f"{type(estimator).__name__} has no transform_modality. Give an estimator that maps"
             " modalities into one space, such as those of skmm.alignment."
         )
-    fitted: Any = estimator
-    return [name if isinstance(name, str) else name[0] for name in fitted.modalities_]
+    triples = cast(Any, estimator).modalities_
+    for triple in triples:
+        if not isinstance(triple, list | tuple) or len(triple) != 3:
+            raise TypeError(
+                f"{type(estimator).__name__}.modalities_ must be a list of (name, transformer,"
+                f" columns), got {triple!r} in it."
+            )
+    return [name for name, _, _ in triples]
 
 
 class _Vectors:

@@ -1,4 +1,4 @@
-"""Retrieval across modalities, and classes from texts or from a few examples."""
+"""Retrieval across modalities, zero-shot and few-shot classification."""
 
 from skmm.retrieval._prototypes import PrototypeClassifier
 from skmm.retrieval._retriever import CrossModalRetriever

@@ -1,4 +1,4 @@
-"""Classes from a few labeled rows."""
+"""Few-shot classification by the mean of each class."""
 
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,29 +13,28 @@ from skmm._constraints import NON_NEGATIVE, POSITIVE_REAL, StrOptions, check_sam
 
 __all__ = ["PrototypeClassifier"]
 
-_LARGEST = 1e150  # its square is still a float
+_LARGEST = 1e150  # its square does not overflow
 
 
 class PrototypeClassifier(ClassifierMixin, BaseEstimator):
-    """Classify vectors by the nearest prototype: the mean of each class, held back a little.
+    """Classify vectors by the nearest prototype, the shrunken mean of each class.
 
-    Few-shot learning over features that are good already: behind an alignment or an
-    ``EarlyFusion`` in a pipeline one to twenty rows a class are enough. There is nothing to
-    train but means, and ``partial_fit`` adds rows and classes' rows at any time.
+    This is few-shot learning on features that are already informative: after an alignment or an
+    ``EarlyFusion`` in a pipeline, one to twenty rows per class are enough. Only means are
+    computed, so that ``partial_fit`` can add rows at any time.
 
     Parameters
     ----------
     metric : {"euclidean", "cosine"}, default="euclidean"
-        Distance to a prototype; squared, as in prototypical networks. ``"cosine"`` brings rows
-        and prototypes to unit length first.
+        Distance to a prototype, which is squared as in prototypical networks. ``"cosine"`` scales
+        rows and prototypes to unit length first.
     shrinkage : float, default=0.0
-        Each prototype is held back as if so many rows of its class lay at the mean of all
-        classes: with n rows it moves by ``shrinkage / (n + shrinkage)`` of its way there. Few
-        rows are held back much and many hardly at all.
+        Number of additional rows at the mean of all classes that each prototype is computed with:
+        the prototype of n rows is shrunken toward that mean by ``shrinkage / (n + shrinkage)``.
     temperature : float, default=None
-        Squared distances are divided by it before the softmax. None takes what fits normal
-        distributions about the prototypes, alike in all directions: twice the variance within
-        classes. With one row a class that is the variance between them.
+        What negative squared distances are divided by before the softmax. None is the value for
+        which the probabilities are those of isotropic normal distributions around the prototypes:
+        twice the variance per feature within classes, or between classes if each has one row.
 
     Attributes
     ----------
@@ -46,20 +45,20 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
     class_count_ : ndarray of shape (n_classes,)
         Rows of each class, or the sum of their weights.
     temperature_ : float
-        The temperature used.
+        Temperature that is used.
     n_features_in_ : int
         Number of features seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the features seen in ``fit``, if it saw names.
+        Names of the features seen in ``fit``. Defined only if ``X`` has feature names.
 
     See Also
     --------
-    ZeroShotClassifier : Classes from texts.
-    skmm.model_selection.FewShotSplit : Splits with a few rows a class.
+    ZeroShotClassifier : Classification by texts that describe the classes.
+    skmm.model_selection.FewShotSplit : Splits with a few training rows per class.
 
     Notes
     -----
-    A class that ``partial_fit`` was told of and that has no row yet is never predicted.
+    A class of ``partial_fit`` without any row so far is never predicted.
 
     References
     ----------
@@ -95,14 +94,14 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         self.temperature = temperature
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Take the mean of each class.
+        """Compute the prototype of each class.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Vectors, without NaN.
         y : array-like of shape (n_samples,)
-            Classes.
+            Class labels.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
 
@@ -124,16 +123,16 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Add rows.
+        """Add rows to the prototypes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Vectors, without NaN.
         y : array-like of shape (n_samples,)
-            Classes.
+            Class labels.
         classes : array-like of shape (n_classes,), default=None
-            All classes there will be; needed in the first call.
+            All classes of this and later calls. Required in the first call.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
 
@@ -146,22 +145,22 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         first = not hasattr(self, "classes_")
         if first and classes is None:
             raise ValueError(
-                f"{type(self).__name__}.partial_fit needs classes in the first call: all that"
-                " there will be."
+                f"{type(self).__name__}.partial_fit needs classes in the first call. Give all"
+                " classes of this and later calls."
             )
         vectors, labels = validate_data(self, X, y, dtype=np.float64, reset=first)
         check_classification_targets(labels)
         known = self.classes_ if classes is None else np.unique(np.asarray(classes))
         if not first and not np.array_equal(known, self.classes_):
             raise ValueError(
-                f"{type(self).__name__}.partial_fit got other classes than before. Leave classes"
-                " out, or fit anew."
+                f"{type(self).__name__}.partial_fit got other classes than in the first call. Leave"
+                " classes out, or call fit."
             )
-        strangers = np.setdiff1d(labels, known)
-        if len(strangers):
+        unknown = np.setdiff1d(labels, known)
+        if len(unknown):
             raise ValueError(
-                f"{type(self).__name__}.partial_fit: y holds {strangers[0]!r}, which is not among"
-                " the classes of the first call. Fit anew with that class."
+                f"{type(self).__name__}.partial_fit: y has the label {unknown[0]!r}, which is not"
+                " among the classes of the first call. Call fit with that class."
             )
         self.classes_ = known
         return self._count(vectors, labels, sample_weight, first=first)
@@ -169,13 +168,13 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
     def _count(
         self, X: np.ndarray, y: np.ndarray, sample_weight: ArrayLike | None, *, first: bool
     ) -> Self:
-        """Add rows to the sums, and make prototypes of these."""
+        """Add rows to the sums, and compute prototypes from these."""
         weights = np.ones(len(X))
         if sample_weight is not None:
             weights = check_sample_weight(sample_weight, X)
         X = self._scaled(X)
         if first:
-            # Sums are taken about a point amid the data: far from zero they would lose digits.
+            # Sums are relative to the mean, since sums far from zero would lose digits.
             self._origin = np.average(X, axis=0, weights=weights)
             self._sums = np.zeros((len(self.classes_), X.shape[1]))
             self._squares = 0.0
@@ -191,28 +190,30 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _set_prototypes(self) -> None:
+        """Compute prototypes and temperature from the sums."""
         counts = self.class_count_[:, None]
         means = self._sums / np.where(counts > 0, counts, 1.0)
         seen = self.class_count_ > 0
-        middle = means[seen].mean(axis=0)
-        held = (self._sums + self.shrinkage * middle) / np.maximum(
+        center = means[seen].mean(axis=0)
+        shrunken = (self._sums + self.shrinkage * center) / np.maximum(
             counts + self.shrinkage, np.finfo(float).tiny
         )
-        self.prototypes_ = self._scaled(np.where(seen[:, None], held, middle) + self._origin)
+        self.prototypes_ = self._scaled(np.where(seen[:, None], shrunken, center) + self._origin)
         within = self._squares - (means**2 * counts).sum()
-        freedom = self.class_count_.sum() - seen.sum()
-        spread = within / freedom if freedom > 0 else 0.0
-        # Rounding leaves a little where all rows of a class are equal.
-        if spread <= 1e-12 * self._squares / self.class_count_.sum():
-            spread = ((means[seen] - middle) ** 2).sum(axis=1).mean()
-        learned = 2 * spread / self.prototypes_.shape[1] or 1.0
-        self.temperature_ = float(learned if self.temperature is None else self.temperature)
+        n_degrees = self.class_count_.sum() - seen.sum()  # degrees of freedom
+        variance = within / n_degrees if n_degrees > 0 else 0.0  # summed over features
+        # Rounding leaves a small number if all rows of a class are equal.
+        if variance <= 1e-12 * self._squares / self.class_count_.sum():
+            variance = ((means[seen] - center) ** 2).sum(axis=1).mean()
+        estimated = 2 * variance / self.prototypes_.shape[1] or 1.0
+        self.temperature_ = float(estimated if self.temperature is None else self.temperature)
 
     def _scaled(self, X: np.ndarray) -> np.ndarray:
+        """Scale vectors to unit length, with ``metric="cosine"``."""
         if np.abs(X).max(initial=0.0) > _LARGEST:
             raise ValueError(
-                f"{type(self).__name__}: X has values beyond {_LARGEST:g}, whose distances are no"
-                " numbers. Scale the features."
+                f"{type(self).__name__}: X has values beyond {_LARGEST:g}, whose distances"
+                " overflow. Scale the features."
             )
         if self.metric == "euclidean":
             return X
@@ -220,7 +221,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         return X / np.where(lengths > 0, lengths, 1.0)
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
-        """Nearness to the prototypes: minus the squared distance, over the temperature.
+        """Return the negative squared distances to the prototypes, divided by the temperature.
 
         Parameters
         ----------
@@ -230,14 +231,14 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         scores : ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
-            In the order of ``classes_``, up to a number for each row that is the same for all
-            classes; of two classes that of the second less that of the first.
+            Scores in the order of ``classes_``, up to a constant per row that is the same for all
+            classes; for two classes, the score of the second minus that of the first.
         """
         scores = self._scores(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
-        """Predict probabilities.
+        """Predict class probabilities, the softmax of the scores.
 
         Parameters
         ----------
@@ -247,7 +248,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
+            Probabilities in the order of ``classes_``.
         """
         probabilities: np.ndarray = softmax(self._scores(X), axis=1)
         return probabilities
@@ -263,19 +264,20 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         classes : ndarray of shape (n_samples,)
-            That of the nearest prototype.
+            Class of the nearest prototype.
         """
         nearest = self._scores(X).argmax(axis=1)
         predicted: np.ndarray = self.classes_[nearest]
         return predicted
 
     def _scores(self, X: ArrayLike) -> np.ndarray:
+        """Return the scores (n_samples, n_classes)."""
         check_is_fitted(self)
         vectors = self._scaled(validate_data(self, X, dtype=np.float64, reset=False))
-        # |x - p|^2 less |x|^2, about the middle, where the fewest digits are lost.
-        middle = self.prototypes_.mean(axis=0)
-        prototypes = self.prototypes_ - middle
-        nearness = 2 * (vectors - middle) @ prototypes.T - (prototypes**2).sum(axis=1)
+        # |x|^2 - |x - p|^2, relative to the center, where the fewest digits are lost.
+        center = self.prototypes_.mean(axis=0)
+        prototypes = self.prototypes_ - center
+        nearness = 2 * (vectors - center) @ prototypes.T - (prototypes**2).sum(axis=1)
         nearness[:, self.class_count_ == 0] = -np.inf
         scores: np.ndarray = nearness / self.temperature_
         return scores

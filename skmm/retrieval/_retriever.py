@@ -1,6 +1,7 @@
-"""Search of one modality by another."""
+"""Retrieval of rows across modalities."""
 
 from collections.abc import Mapping
+from time import perf_counter
 from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmm._constraints import BATCH_SIZE, DEVICE, POSITIVE_INT, HasMethods, StrOptions
+from skmm._constraints import BATCH_SIZE, DEVICE, POSITIVE_INT, VERBOSE, HasMethods, StrOptions
 from skmm._frame._column import take_rows
 from skmm._frame._types import Frame
 from skmm.metrics import make_retrieval_scorer
@@ -32,73 +33,80 @@ __all__ = ["CrossModalRetriever"]
 
 
 class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
-    """Find rows by one modality whose other modality is asked for.
+    """Find rows by the similarity of one of their modalities to another modality of a query.
 
-    An alignment maps every modality into one space; the retriever keeps the vectors of the rows
-    it was fitted on and finds those that are nearest to a query by the cosine. A row that lacks
-    the modality looked for is never an answer.
+    The alignment maps every modality into one space. The retriever keeps the vectors of the rows
+    it was fitted on and returns those with the highest cosine similarity to a query. A row
+    without the target modality is never returned.
 
-    Rows are numbered in the order in which they come, first those of ``fit``, then those of
-    each ``partial_fit``. A number is never given to another row: when rows are removed, the
-    others keep theirs, so arrays beside the frame can still be indexed by what is found.
+    Rows are numbered in order, first those of ``fit``, then those of each ``partial_fit``. When
+    rows are removed, the others keep their numbers and new rows get new ones, so that the numbers
+    that are returned can index arrays that belong to the rows.
 
     Parameters
     ----------
     alignment : estimator
-        Anything with ``fit``, and then ``modalities_`` and ``transform_modality(X, modality)``,
-        such as the estimators of ``skmm.alignment``. It is cloned and fitted; one that is to stay
-        as it is goes into scikit-learn's ``FrozenEstimator``.
+        An estimator of ``skmm.alignment``, or any estimator that has ``fit``,
+        ``transform_modality(X, modality)`` and, once fitted, ``modalities_``, a list of (name,
+        transformer, columns). It is cloned and fitted; wrap a fitted one in scikit-learn's
+        ``FrozenEstimator`` to keep it as it is.
     index : {"exact", "hnsw", "faiss"}, default="exact"
-        ``"exact"`` compares with every row. ``"hnsw"``, a graph, and ``"faiss"``, any index that
-        faiss knows, look at a part of them and may miss some; they need the extra ``index``.
+        Search structure. ``"exact"`` compares a query with every row. ``"hnsw"``, a graph, and
+        ``"faiss"``, any index of faiss, compare it with a part of the rows and may miss some; they
+        need the extra ``index``.
     index_params : dict, default=None
-        Of ``"hnsw"``: ``M`` (16), links of a row; ``ef_construction`` (80) and ``ef_search``
-        (128), rows looked at when a row is added and when it is searched for. Of ``"faiss"``:
-        ``factory``, a string for its ``index_factory`` (default: lists of rows near each other,
-        or ``"Flat"`` below 10 000 rows), and ``search``, a string such as ``"nprobe=64"``.
+        Parameters of the index. Of ``"hnsw"``: ``M`` (default 16), links per row;
+        ``ef_construction`` (80) and ``ef_search`` (128), rows visited when a row is added and when
+        a query is searched. Of ``"faiss"``: ``factory``, a string for its ``index_factory``
+        (default: an inverted file, or ``"Flat"`` below 10,000 rows), and ``search``, a string such
+        as ``"nprobe=64"``.
     targets : list of str, default=None
-        Modalities that are looked for, which alone get an index; None for all.
-    missing : {"raise", "nan"}, default="raise"
-        A query that lacks its modality raises ``ValueError``, or finds nothing: number -1 at
-        distance NaN.
-    k : int, default=1
-        Rows that :meth:`score` looks at.
+        Modalities that can be searched. None is all of them.
     batch_size : int, default=512
-        Queries that are compared at once.
+        Number of queries that are compared at once.
     block_size : int, default=16384
-        Rows that are compared at once. The scores of ``batch_size`` x ``block_size`` pairs are
-        all that exact search keeps, however many rows there are.
+        Number of rows that are compared at once. Exact search keeps the scores of ``batch_size``
+        x ``block_size`` pairs in memory, however many rows there are.
+    k : int, default=1
+        Number of nearest rows that :meth:`score` considers.
+    missing_query : {"raise", "nan"}, default="raise"
+        What a query without its modality gets: ``"raise"`` raises ``ValueError``, ``"nan"``
+        returns row number -1 at distance NaN.
     device : str, default="auto"
-        Device of exact search, as torch names it; ``"auto"`` takes a GPU where there is one.
+        Device of exact search: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``,
+        ``"cuda:1"``.
+    verbose : bool or int, default=0
+        Whether :meth:`fit` and :meth:`partial_fit` print a line for each modality that is encoded
+        and for each approximate index that is built.
 
     Attributes
     ----------
     alignment_ : estimator
-        The fitted alignment.
-    modalities_ : list of str
-        Names of its modalities.
+        Fitted alignment.
+    modalities_ : list of (name, transformer, columns)
+        Modalities of the fitted alignment.
     rows_ : DataFrame or ndarray of shape (n_rows, n_columns)
         The rows that are searched.
     numbers_ : ndarray of shape (n_rows,), int
-        Their numbers.
+        Numbers of these rows.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
 
     See Also
     --------
-    sklearn.neighbors.NearestNeighbors : The same within one modality.
+    sklearn.neighbors.NearestNeighbors : Nearest neighbors within one space of features.
 
     Notes
     -----
-    Exact search is brute force with every product in float64, ties in the order of the rows: a
-    first pass in float32 proposes candidates, and what its rounding leaves open is compared
-    again. The candidates of an approximate index are compared the same way, so its distances
-    are exact, and only its choice of rows may not be.
+    Exact search returns the result of brute force in float64, with ties in the order of the rows:
+    a first pass in float32 proposes candidates, which are compared again in float64, and so is
+    every row that rounding could have hidden. The candidates of an approximate index are compared
+    in float64 too: its distances are exact, and only its choice of rows is approximate.
 
-    An index "hnsw" is built by several threads, in an order that nobody repeats: two builds may
-    differ in a few answers. A pickle holds the index itself.
+    An index ``"hnsw"`` is built by several threads in an order that is not repeatable, so two
+    builds may differ in a few results. A pickle contains the index itself.
 
     References
     ----------
@@ -111,9 +119,9 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
     >>> import pandas as pd
     >>> from sklearn.base import BaseEstimator
     >>> from skmm import CrossModalRetriever
-    >>> class Ready(BaseEstimator):  # a space in which the vectors lie already
+    >>> class Ready(BaseEstimator):  # an alignment whose cells are vectors of the space
     ...     def fit(self, X, y=None):
-    ...         self.modalities_ = ["text", "image"]
+    ...         self.modalities_ = [(name, "passthrough", [name]) for name in ("text", "image")]
     ...         return self
     ...     def transform_modality(self, X, modality):
     ...         return np.stack(X[modality])
@@ -139,11 +147,12 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         "index": [StrOptions({"exact", "hnsw", "faiss"})],
         "index_params": [dict, None],
         "targets": [list, tuple, None],
-        "missing": [StrOptions({"raise", "nan"})],
-        "k": POSITIVE_INT,
         "batch_size": BATCH_SIZE,
         "block_size": POSITIVE_INT,
+        "k": POSITIVE_INT,
+        "missing_query": [StrOptions({"raise", "nan"})],
         "device": DEVICE,
+        "verbose": VERBOSE,
     }
 
     def __init__(
@@ -153,21 +162,23 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         index: Literal["exact", "hnsw", "faiss"] = "exact",
         index_params: Mapping[str, Any] | None = None,
         targets: list[str] | None = None,
-        missing: Literal["raise", "nan"] = "raise",
-        k: int = 1,
         batch_size: int = 512,
         block_size: int = 16_384,
+        k: int = 1,
+        missing_query: Literal["raise", "nan"] = "raise",
         device: str = "auto",
+        verbose: bool | int = 0,
     ):
         self.alignment = alignment
         self.index = index
         self.index_params = index_params
         self.targets = targets
-        self.missing = missing
-        self.k = k
         self.batch_size = batch_size
         self.block_size = block_size
+        self.k = k
+        self.missing_query = missing_query
         self.device = device
+        self.verbose = verbose
 
     def fit(self, X: Frame, y: ArrayLike | None = None) -> Self:
         """Fit the alignment and keep the vectors of the rows.
@@ -175,9 +186,9 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality. The frame is kept, not copied.
+            Cells; any modality may be missing in any row. The frame is kept, not copied.
         y : array-like of shape (n_samples,), default=None
-            Handed to the alignment.
+            Target, passed to the alignment.
 
         Returns
         -------
@@ -188,8 +199,9 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         rows = as_rows(X, type(self).__name__)
         validate_data(self, X=rows, reset=True, skip_check_array=True)
         self.alignment_ = clone(self.alignment).fit(X, y)
-        self.modalities_ = modality_names(self.alignment_)
-        check_names(self.targets, self.modalities_, type(self).__name__)
+        self._names = modality_names(self.alignment_)
+        self.modalities_ = list(self.alignment_.modalities_)
+        check_names(self.targets, self._names, type(self).__name__)
         self.rows_ = rows[:0] if isinstance(rows, np.ndarray) else cast(Any, rows).head(0)
         self.numbers_ = np.empty(0, dtype=np.int64)
         self._next = 0
@@ -200,14 +212,14 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         return self
 
     def partial_fit(self, X: Frame, y: ArrayLike | None = None) -> Self:
-        """Add rows; the alignment stays as it is. The first call is :meth:`fit`.
+        """Add rows without fitting the alignment again; the first call is :meth:`fit`.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            More rows, in the same kind of frame as those of ``fit`` and with its columns.
+            New rows, in the same type of frame and with the same columns as in ``fit``.
         y : array-like of shape (n_samples,), default=None
-            Looked at by the first call only.
+            Target, used by the first call only.
 
         Returns
         -------
@@ -223,15 +235,15 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         return self
 
     def remove(self, numbers: ArrayLike | None = None, *, labels: ArrayLike | None = None) -> Self:
-        """Take rows away; the others keep their numbers.
+        """Remove rows; the others keep their numbers.
 
         Parameters
         ----------
         numbers : array-like of int, or of bool of shape (n_rows,), default=None
-            Numbers of the rows, or a mask of ``rows_``.
+            Numbers of the rows to remove, or a mask of ``rows_``.
         labels : array-like, default=None
-            Instead of numbers: labels of the rows in the index of ``rows_``, a pandas frame. Of
-            a label that is there more than once every row goes.
+            Labels of the rows to remove, instead of numbers, in the index of ``rows_`` if this is
+            a pandas frame. All rows of a label are removed.
 
         Returns
         -------
@@ -241,12 +253,11 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If there is no row of such a number or label.
+            If no row has such a number or label.
         """
         check_is_fitted(self)
-        gone = self._places(numbers, labels)
         kept = np.ones(len(self.numbers_), dtype=bool)
-        kept[gone] = False
+        kept[self._positions(numbers, labels)] = False
         removed = self.numbers_[~kept]
         self.rows_, self.numbers_ = take_rows(self.rows_, kept), self.numbers_[kept]
         for name, known in self._sets.items():
@@ -263,41 +274,41 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         target: str | None = None,
         return_distance: bool = True,
     ) -> Any:
-        """Find the rows whose one modality is nearest to another modality of the queries.
+        """Find the nearest rows of each query across modalities.
 
         Parameters
         ----------
         X_query : DataFrame of shape (n_queries, n_columns), default=None
-            Cells; the columns of ``source`` are enough. None asks with each row that is kept,
-            which with ``source`` equal to ``target`` does not find itself.
+            Cells of the queries; only the columns of ``source`` are required. None queries with
+            each row of ``rows_``; with ``source`` equal to ``target`` a row does not find itself.
         n_neighbors : int, default=5
-            How many rows to find.
+            Number of rows to find.
         source, target : str, default=None
-            Modality of the queries and modality that is searched. Of two modalities None is the
-            other one, and both None are the first and the second.
+            Modality of the queries and modality that is searched. If there are two modalities,
+            None is the other one; if both are None, they are the first and the second modality.
         return_distance : bool, default=True
-            Whether to return distances too.
+            Whether to return the distances.
 
         Returns
         -------
         distances : ndarray of shape (n_queries, n_neighbors)
-            One minus the cosine, nearest first. Only with ``return_distance``.
+            One minus the cosine similarity, nearest first. Only with ``return_distance=True``.
         numbers : ndarray of shape (n_queries, n_neighbors), int
-            Numbers of the rows; of rows at equal distance the first comes first.
+            Numbers of the rows. Rows at equal distance are in the order of their numbers.
 
         Raises
         ------
         ValueError
-            If fewer rows than ``n_neighbors`` have the target; or if a query lacks the source,
-            unless ``missing="nan"``.
+            If fewer than ``n_neighbors`` rows have the target, or if a query has no source and
+            ``missing_query="raise"``.
         """
         check_is_fitted(self)
-        source, target = check_pair(source, target, self.modalities_, type(self).__name__)
+        source, target = check_pair(source, target, self._names, type(self).__name__)
         n_found = self._n_found(n_neighbors, target, own=X_query is None and source == target)
         if n_neighbors > n_found:
             raise ValueError(
-                f"{type(self).__name__} was asked for n_neighbors={n_neighbors} and {n_found} rows"
-                f" can be found by {target!r}. Ask for fewer."
+                f"{type(self).__name__} got n_neighbors={n_neighbors} and {n_found} rows that can"
+                f" be found by {target!r}. Lower n_neighbors."
             )
         _, numbers, near = self._find(X_query, n_neighbors, source, target)
         return (np.clip(1 - near, 0, 2), numbers) if return_distance else numbers
@@ -310,62 +321,64 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         source: str | None = None,
         target: str | None = None,
     ) -> pd.DataFrame:
-        """Find rows and return them.
+        """Find the nearest rows of each query, and return them as a DataFrame.
 
         Parameters
         ----------
         X_query : DataFrame of shape (n_queries, n_columns), default=None
-            As in :meth:`kneighbors`.
+            Cells of the queries, as in :meth:`kneighbors`.
         n_neighbors : int, default=5
-            How many rows to find for each query; fewer where there are fewer.
+            Maximum number of rows to find for each query.
         source, target : str, default=None
-            As in :meth:`kneighbors`.
+            Modality of the queries and modality that is searched, as in :meth:`kneighbors`.
 
         Returns
         -------
         found : pandas.DataFrame
-            A row for each query and row found, under the label of the latter, with the columns
+            A row for each pair of a query and a row that it finds. The index has the labels of
+            the rows found, the columns are
 
             - ``query``: label of the query in its index, or its position;
             - ``rank``: int, from 1;
-            - ``score``: float, the cosine;
-            - the columns of the row itself; one of the names above gets ``_row`` behind it.
+            - ``score``: float, the cosine similarity;
+            - the columns of ``rows_``. One of the names above gets the suffix ``_row``.
 
-            A query that lacks the source has no row here (``missing="nan"``).
+            With ``missing_query="nan"`` a query without the source has no rows here.
         """
         check_is_fitted(self)
-        source, target = check_pair(source, target, self.modalities_, type(self).__name__)
+        source, target = check_pair(source, target, self._names, type(self).__name__)
         n_found = self._n_found(n_neighbors, target, own=X_query is None and source == target)
         labels, numbers, near = self._find(X_query, min(n_neighbors, n_found), source, target)
-        asked, ranks = np.nonzero(numbers >= 0)
-        places = np.searchsorted(self.numbers_, numbers[asked, ranks])
-        front = {"query": labels[asked], "rank": ranks + 1, "score": near[asked, ranks]}
-        return found_frame(self.rows_, places, front)
+        queries, ranks = np.nonzero(numbers >= 0)
+        positions = np.searchsorted(self.numbers_, numbers[queries, ranks])
+        front = {"query": labels[queries], "rank": ranks + 1, "score": near[queries, ranks]}
+        return found_frame(self.rows_, positions, front)
 
     def score(self, X: Frame, y: ArrayLike | None = None) -> float:
-        """Return the mean recall at ``k`` among other rows, over all ordered pairs of modalities.
+        """Return the mean recall at ``k`` over all ordered pairs of modalities.
+
+        The rows of ``X`` are both the queries and the rows that are searched; the rows of ``fit``
+        are not used.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells. Each row asks with one modality for its own other one among these rows.
+            Cells. One modality of each row is the query, and another modality of the same row is
+            to be found among all rows of ``X``.
         y : None
-            Not used.
+            Ignored.
 
         Returns
         -------
         score : float
-            From 0 to 1, see :func:`skmm.metrics.recall_at_k`.
+            Between 0 and 1, see :func:`skmm.metrics.recall_at_k`.
         """
         check_is_fitted(self)
         return make_retrieval_scorer("recall_at_k", k=self.k)(self.alignment_, X)
 
     def _add(self, rows: Any) -> None:
-        """Give rows numbers, and keep their vectors."""
-        vectors = {
-            name: unit_vectors(self.alignment_.transform_modality(rows, name))
-            for name in self.modalities_
-        }
+        """Number new rows and keep their vectors."""
+        vectors = {name: self._encoded(rows, name) for name in self._names}
         numbers = np.arange(self._next, self._next + len(rows))
         self._next += len(rows)
         self.numbers_ = np.concatenate([self.numbers_, numbers])
@@ -379,28 +392,45 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
             elif len(own[0]):
                 self._indices[name].add(*own)
 
+    def _encoded(self, rows: Any, name: str) -> np.ndarray:
+        """Return the unit vectors of one modality of new rows."""
+        begin = perf_counter()
+        vectors = unit_vectors(self.alignment_.transform_modality(rows, name))
+        self._report(f"encoded {len(vectors)} rows by {name!r}", begin)
+        return vectors
+
+    def _report(self, done: str, begin: float) -> None:
+        """Print what was done and how long it took, with ``verbose``."""
+        if self.verbose:
+            print(f"{type(self).__name__}: {done} in {perf_counter() - begin:.1f} s", flush=True)
+
     def _build(self, name: str) -> None:
-        """Build the approximate index of a modality anew, if it is to have one."""
+        """Build the approximate index of a modality, if it has one, from all its vectors."""
         self._indices.pop(name, None)
-        wanted = self.targets is None or name in self.targets
-        if self.index == "exact" or not wanted or not len(self._sets[name]):
+        is_target = self.targets is None or name in self.targets
+        if self.index == "exact" or not is_target or not len(self._sets[name]):
             return
+        begin = perf_counter()
         index = ApproximateIndex(self.index, self.index_params, type(self).__name__)
         index.build(self._sets[name].numbers, self._sets[name].vectors)
         self._indices[name] = index
+        n = len(self._sets[name])
+        self._report(f"built index {self.index!r} over {n} vectors of {name!r}", begin)
 
-    def _places(self, numbers: ArrayLike | None, labels: ArrayLike | None) -> np.ndarray:
-        """Where the rows to be removed stand in ``rows_``."""
+    def _positions(self, numbers: ArrayLike | None, labels: ArrayLike | None) -> np.ndarray:
+        """Return the positions in ``rows_`` of the rows to remove."""
         owner = f"{type(self).__name__}.remove"
         if (numbers is None) == (labels is None):
-            raise ValueError(f"{owner} takes numbers or labels. Give one of them.")
+            raise ValueError(f"{owner} takes either numbers or labels. Give one of them.")
         if labels is not None:
             known = row_labels(self.rows_)
-            wanted = pd.Index(np.asarray(labels))
-            strangers = wanted[~wanted.isin(known)]
-            if len(strangers):
-                raise ValueError(f"{owner}: no row is labeled {strangers[0]!r}.")
-            return np.flatnonzero(known.isin(wanted))
+            given = pd.Index(np.asarray(labels))
+            unknown = given[~given.isin(known)]
+            if len(unknown):
+                raise ValueError(
+                    f"{owner}: no row is labeled {unknown[0]!r}. Give labels of the index of rows_."
+                )
+            return np.flatnonzero(known.isin(given))
         chosen = np.asarray(numbers)
         if chosen.dtype == bool and chosen.shape == self.numbers_.shape:
             return np.flatnonzero(chosen)
@@ -409,13 +439,15 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
                 f"{owner}: numbers must be ints, or bools for {len(self.numbers_)} rows; got"
                 f" {chosen.dtype} of shape {chosen.shape}."
             )
-        lacking = chosen[~np.isin(chosen, self.numbers_)]
-        if len(lacking):
-            raise ValueError(f"{owner}: there is no row of number {int(lacking[0])}.")
+        unknown = chosen[~np.isin(chosen, self.numbers_)]
+        if len(unknown):
+            raise ValueError(
+                f"{owner}: there is no row of number {int(unknown[0])}. Give numbers of numbers_."
+            )
         return np.searchsorted(self.numbers_, chosen.astype(np.int64))
 
     def _n_found(self, n_neighbors: object, target: str, *, own: bool) -> int:
-        """How many rows a query can find at most."""
+        """Return the maximum number of rows that a query can find."""
         if not POSITIVE_INT[0].is_satisfied_by(n_neighbors):
             raise ValueError(
                 f"{type(self).__name__}: n_neighbors must be an int of at least 1, got"
@@ -423,7 +455,7 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
             )
         if self.targets is not None and target not in self.targets:
             raise ValueError(
-                f"{type(self).__name__} does not search {target!r}, which is not in"
+                f"{type(self).__name__} cannot search modality {target!r}, which is not in"
                 f" targets={self.targets!r}. Add it there and fit again."
             )
         return max(0, len(self._sets[target]) - own)
@@ -431,21 +463,22 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
     def _find(
         self, X_query: Frame | None, k: int, source: str, target: str
     ) -> tuple[pd.Index, np.ndarray, np.ndarray]:
-        """Labels of the queries, numbers of the rows found, -1 for none, and similarities."""
+        """Return labels of the queries, numbers of the rows found (-1: none) and similarities."""
         if X_query is None:
             labels: pd.Index = row_labels(self.rows_)
-            queries = self._sets[source].spread(self.numbers_)
+            queries = self._sets[source].get(self.numbers_)
         else:
             queries = unit_vectors(self.alignment_.transform_modality(X_query, source))
             labels = pd.RangeIndex(len(queries))
             if hasattr(X_query, "iloc"):
                 labels = cast(pd.DataFrame, X_query).index
         present = present_rows(queries)
-        if self.missing == "raise" and not present.all():
+        if self.missing_query == "raise" and not present.all():
             first = labels[np.flatnonzero(~present)[0]]
             raise ValueError(
-                f"{type(self).__name__}: query {first!r} lacks {source!r}, and"
-                f" {int((~present).sum())} queries do. Leave them out, or set missing='nan'."
+                f"{type(self).__name__}: modality {source!r} is missing in query {first!r}, and in"
+                f" {int((~present).sum())} queries in all. Leave them out, or set"
+                " missing_query='nan'."
             )
         numbers = np.full((len(queries), k), -1, dtype=np.int64)
         near = np.full((len(queries), k), np.nan)
@@ -457,11 +490,12 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
     def _nearest(
         self, queries: np.ndarray, target: str, k: int, own: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers and similarities of the k nearest rows, leaving out a query's own."""
+        """Return numbers and similarities of the k nearest rows, without a query's own row."""
         if own is not None:
             numbers, near = self._nearest(queries, target, k + 1, None)
             other = numbers != own[:, None]
-            other[other.all(axis=1), -1] = False  # hidden behind equals of lower number
+            # A row may be hidden by equal ones of lower numbers; then the last one goes.
+            other[other.all(axis=1), -1] = False
             return numbers[other].reshape(-1, k), near[other].reshape(-1, k)
         known = self._sets[target]
         positions = np.empty((len(queries), k), dtype=np.int64)
@@ -470,9 +504,9 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         if target in self._indices:
             proposed = self._indices[target].search(queries, k)
             rest = (proposed >= 0).sum(axis=1) < k
-            asked = proposed[~rest]
-            asked = np.where(asked < 0, -1, known.positions(asked))
-            positions[~rest], near[~rest] = best_of(queries[~rest], known.vectors, asked, k)
+            candidates = proposed[~rest]
+            candidates = np.where(candidates < 0, -1, known.positions(candidates))
+            positions[~rest], near[~rest] = best_of(queries[~rest], known.vectors, candidates, k)
         if rest.any():
             exact = ExactSearch(self.batch_size, self.block_size, self.device)
             positions[rest], near[rest] = exact(queries[rest], known.vectors, k)

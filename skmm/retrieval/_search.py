@@ -1,9 +1,9 @@
-"""Exact search in blocks: what brute force in float64 gives, at the cost of float32.
+"""Exact search with the result of brute force in float64, at the cost of float32.
 
 The device compares in float32, whose rounding depends on the block, the threads and the device.
-So float32 only proposes: a few more candidates than asked for are compared again in float64, one
-pair at a time, and queries whose answer could hide behind the rounding are settled by a second
-look. Equal vectors thus tie exactly, and of tied rows the first comes first.
+Therefore float32 only proposes a few more candidates than required, which are compared again in
+float64, pair by pair. For queries whose result could be affected by rounding, a second pass
+compares every row in question. Equal vectors tie exactly, and tied rows are in their order.
 """
 
 from collections.abc import Mapping
@@ -25,21 +25,21 @@ __all__ = [
     "similarities",
 ]
 
-_SPARE = 16  # candidates beyond those asked for
-_PAIRS = 1 << 22  # numbers gathered at once to compare pairs
+_SPARE = 16  # candidates beyond the k required
+_PAIRS = 1 << 22  # numbers in memory at once when pairs are compared
 
 
 class ExactSearch:
-    """Nearest rows by the inner product of unit vectors.
+    """Find the nearest rows by the inner product of unit vectors.
 
     Parameters
     ----------
     batch_size : int
-        Queries that are compared at once.
+        Number of queries that are compared at once.
     block_size : int
-        Rows that are compared at once: so many times ``batch_size`` scores are there.
+        Number of rows that are compared at once; ``batch_size`` times as many scores are kept.
     device : str
-        As torch names it, or ``"auto"``.
+        Name of a torch device, or ``"auto"``.
     """
 
     def __init__(self, batch_size: int, block_size: int, device: str):
@@ -67,22 +67,23 @@ class ExactSearch:
     def _batch(
         self, queries: np.ndarray, vectors: np.ndarray, k: int
     ) -> tuple[np.ndarray, np.ndarray]:
+        """Search one batch of queries."""
         on_device = torch.from_numpy(np.ascontiguousarray(queries)).to(self.device)
         proposed, last = self._propose(on_device, vectors, min(k + _SPARE, len(vectors)))
         positions, near = best_of(queries, vectors, proposed, k)
         if proposed.shape[1] == len(vectors):
             return positions, near
-        # Whoever was not proposed has at most the last score, up to rounding.
+        # A row that was not proposed has at most the last score, up to rounding.
         bound = near[:, -1] - _rounding(vectors.shape[1])
-        open_ = np.flatnonzero(last >= bound)
-        if len(open_):
-            positions[open_], near[open_] = self._settle(
-                on_device[open_], queries[open_], vectors, bound[open_], k
+        unsure = np.flatnonzero(last >= bound)
+        if len(unsure):
+            positions[unsure], near[unsure] = self._compare_again(
+                on_device[unsure], queries[unsure], vectors, bound[unsure], k
             )
         return positions, near
 
     def _propose(self, queries: Tensor, vectors: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
-        """Give the k best rows by float32, in any order, and the score of the worst of them."""
+        """Return the k best rows in float32, in any order, and the lowest of their scores."""
         best = torch.empty((len(queries), 0), device=self.device)
         rows = torch.empty((len(queries), 0), dtype=torch.int64, device=self.device)
         for begin in range(0, len(vectors), self.block_size):
@@ -95,7 +96,7 @@ class ExactSearch:
                 rows = rows.gather(1, kept)
         return rows.cpu().numpy(), best.amin(dim=1).double().cpu().numpy()
 
-    def _settle(
+    def _compare_again(
         self,
         on_device: Tensor,
         queries: np.ndarray,
@@ -103,26 +104,26 @@ class ExactSearch:
         bound: np.ndarray,
         k: int,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Look at every row whose float32 score reaches the bound of its query."""
+        """Compare every row whose float32 score reaches the bound of its query in float64."""
         limit = torch.from_numpy(bound).to(self.device)[:, None]
-        who = rows = np.empty(0, dtype=np.int64)
+        pairs = rows = np.empty(0, dtype=np.int64)  # query and row of each pair
         near = np.empty(0)
         for begin in range(0, len(vectors), self.block_size):
             scores = self._scores(on_device, vectors, begin)
-            asking, found = (
+            own, found = (
                 index.cpu().numpy() for index in torch.nonzero(scores >= limit, as_tuple=True)
             )
             found += begin
-            who, rows = np.concatenate([who, asking]), np.concatenate([rows, found])
-            near = np.concatenate([near, similarities(queries, vectors, asking, found)])
-            order = np.lexsort((rows, -near, who))
-            who, rows, near = who[order], rows[order], near[order]
-            place = np.arange(len(who)) - np.searchsorted(who, who)
-            who, rows, near = who[place < k], rows[place < k], near[place < k]
+            pairs, rows = np.concatenate([pairs, own]), np.concatenate([rows, found])
+            near = np.concatenate([near, similarities(queries, vectors, own, found)])
+            order = np.lexsort((rows, -near, pairs))
+            pairs, rows, near = pairs[order], rows[order], near[order]
+            rank = np.arange(len(pairs)) - np.searchsorted(pairs, pairs)
+            pairs, rows, near = pairs[rank < k], rows[rank < k], near[rank < k]
         return rows.reshape(-1, k), near.reshape(-1, k)
 
     def _scores(self, queries: Tensor, vectors: np.ndarray, begin: int) -> Tensor:
-        # A copy, of this block alone, where the vectors are a read-only map of a file.
+        # This copies the block if the vectors are a read-only memory map.
         block = np.require(vectors[begin : begin + self.block_size], requirements="W")
         return queries @ torch.from_numpy(block).to(self.device).T
 
@@ -132,78 +133,81 @@ def best_of(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the k best of the rows proposed for each query, and their similarities.
 
-    ``proposed`` has shape (n_queries, n_proposed), -1 for nothing; of rows that are tied the
-    first comes first.
+    ``proposed`` has shape (n_queries, n_proposed), with -1 for no row. Tied rows are in their
+    order.
     """
-    asking = np.repeat(np.arange(len(queries)), proposed.shape[1])
-    near = similarities(queries, vectors, asking, proposed.ravel()).reshape(proposed.shape)
+    own = np.repeat(np.arange(len(queries)), proposed.shape[1])
+    near = similarities(queries, vectors, own, proposed.ravel()).reshape(proposed.shape)
     near[proposed < 0] = -np.inf
     order = np.lexsort((proposed, -near))[:, :k]
     return np.take_along_axis(proposed, order, axis=1), np.take_along_axis(near, order, axis=1)
 
 
 def similarities(
-    queries: np.ndarray, vectors: np.ndarray, asking: np.ndarray, rows: np.ndarray
+    queries: np.ndarray, vectors: np.ndarray, own: np.ndarray, rows: np.ndarray
 ) -> np.ndarray:
-    """Inner products of pairs in float64; the same for equal pairs, wherever they stand."""
+    """Compute inner products in float64, exactly the same for equal pairs.
+
+    A pair is ``queries[own[i]]`` and ``vectors[rows[i]]``.
+    """
     near = np.empty(len(rows))
     step = max(1, _PAIRS // max(1, vectors.shape[1]))
     for begin in range(0, len(rows), step):
         part = slice(begin, begin + step)
-        left = queries[asking[part]].astype(np.float64)
+        left = queries[own[part]].astype(np.float64)
         near[part] = (left * vectors[rows[part]]).sum(axis=1)
     return near
 
 
 def _rounding(width: int) -> float:
-    """How far a product of unit vectors in the precision of the device may be from the truth."""
+    """Return the largest error of a product of unit vectors in the precision of the device."""
     if torch.get_float32_matmul_precision() != "highest":
-        return 2.0**-6  # TF32 or bfloat16 inside
+        return 2.0**-6  # products are in TF32 or bfloat16
     return 2 * (width + 2) * 2.0**-24
 
 
-# --- Approximate search by faiss, with rows that come and go ---
+# --- Approximate search by faiss, with rows that are added and removed ---
 
-# Kind of index -> its parameters and their defaults.
+# Parameters of each index and their defaults.
 APPROXIMATE: dict[str, dict[str, Any]] = {
     "hnsw": {"M": 16, "ef_construction": 80, "ef_search": 128},
     "faiss": {"factory": None, "search": None},
 }
-_FEW = 10_000  # rows among which an inverted file is slower than to look at all
+_FEW = 10_000  # rows among which an inverted file is slower than brute force
 
 
 class ApproximateIndex:
-    """Index of faiss over unit vectors under numbers.
+    """Index of faiss over the unit vectors of numbered rows.
 
-    faiss cannot take a row out of every kind of index. So rows that are removed stay in it and
-    are left out of the answers, until they are the majority and the index is built anew.
+    faiss cannot remove rows from every type of index. Rows that are removed stay in it and are
+    left out of the results, until they are the majority and the index should be built again.
 
     Parameters
     ----------
-    kind : {"hnsw", "faiss"}
-        Which index.
+    index : {"hnsw", "faiss"}
+        Search structure.
     params : mapping of str to object
-        Its parameters, see ``CrossModalRetriever``.
+        Parameters of the index, see ``CrossModalRetriever``.
     owner : str
-        Class that asks, for messages.
+        Class of the estimator, for messages.
     """
 
-    def __init__(self, kind: str, params: Mapping[str, Any] | None, owner: str):
-        known = APPROXIMATE[kind]
+    def __init__(self, index: str, params: Mapping[str, Any] | None, owner: str):
+        known = APPROXIMATE[index]
         unknown = sorted(set(params or {}) - set(known))
         if unknown:
             raise ValueError(
-                f"{owner}: index_params of index={kind!r} are {sorted(known)}, got {unknown[0]!r}."
+                f"{owner}: index_params of index={index!r} are {sorted(known)}, got {unknown[0]!r}."
             )
-        self.kind = kind
+        self.index = index
         self.params = {**known, **(params or {})}
         self.owner = owner
         self._index: Any = None
-        self._stored: np.ndarray | None = None  # the index as bytes, until it is asked
+        self._stored: np.ndarray | None = None  # the index as bytes, until it is used
 
     def build(self, numbers: np.ndarray, vectors: np.ndarray) -> None:
-        """Index vectors, and nothing else; both as :class:`VectorSet` has them."""
-        faiss = import_optional("faiss", needed_by=f"{self.owner} with index={self.kind!r}")
+        """Build the index over the vectors of a :class:`VectorSet`."""
+        faiss = import_optional("faiss", needed_by=f"{self.owner} with index={self.index!r}")
         self._stored = None
         try:
             self._index = self._empty(faiss, len(vectors), vectors.shape[1])
@@ -220,36 +224,36 @@ class ApproximateIndex:
         self.add(numbers, vectors)
 
     def add(self, numbers: np.ndarray, vectors: np.ndarray) -> None:
-        """Index more vectors."""
+        """Add vectors to the index."""
         self._faiss.add(np.ascontiguousarray(vectors))
         self._numbers = np.concatenate([self._numbers, numbers])
         self._removed = np.concatenate([self._removed, np.zeros(len(numbers), dtype=bool)])
 
     def remove(self, numbers: np.ndarray) -> bool:
-        """Leave numbers out from now on; False if the index is better built anew."""
+        """Remove numbers from the results; return False if the index should be built again."""
         self._removed |= np.isin(self._numbers, numbers)
         return 2 * int(self._removed.sum()) <= len(self._removed)
 
     def search(self, queries: np.ndarray, k: int) -> np.ndarray:
-        """Numbers of near rows, (n_queries, at least k); -1 where none was found."""
+        """Return the numbers of near rows, (n_queries, at least k), -1 where none was found."""
         n, n_removed = len(self._removed), int(self._removed.sum())
-        wanted = k if not n_removed else min(n, ceil(k * n / max(1, n - n_removed)) + k)
-        _, places = self._faiss.search(np.ascontiguousarray(queries), wanted)
-        lacking = (places < 0) | self._removed[places]
-        return np.where(lacking, -1, self._numbers[places])
+        n_found = k if not n_removed else min(n, ceil(k * n / max(1, n - n_removed)) + k)
+        _, positions = self._faiss.search(np.ascontiguousarray(queries), n_found)
+        absent = (positions < 0) | self._removed[positions]
+        return np.where(absent, -1, self._numbers[positions])
 
     @property
     def _faiss(self) -> Any:
         if self._index is None:
-            faiss = import_optional("faiss", needed_by=f"{self.owner} with index={self.kind!r}")
+            faiss = import_optional("faiss", needed_by=f"{self.owner} with index={self.index!r}")
             self._index = faiss.deserialize_index(self._stored)
             self._stored = None
         return self._index
 
     def _empty(self, faiss: Any, n: int, width: int) -> Any:
-        """Index of the kind asked for, not trained yet."""
+        """Return an untrained and empty faiss index."""
         params = self.params
-        if self.kind == "hnsw":
+        if self.index == "hnsw":
             index = faiss.IndexHNSWFlat(width, params["M"], faiss.METRIC_INNER_PRODUCT)
             index.hnsw.efConstruction = params["ef_construction"]
             index.hnsw.efSearch = params["ef_search"]
@@ -268,6 +272,6 @@ class ApproximateIndex:
     def __getstate__(self) -> dict[str, Any]:
         state = {**vars(self), "_index": None}
         if self._index is not None:
-            faiss = import_optional("faiss", needed_by=f"{self.owner} with index={self.kind!r}")
+            faiss = import_optional("faiss", needed_by=f"{self.owner} with index={self.index!r}")
             state["_stored"] = faiss.serialize_index(self._index)
         return state

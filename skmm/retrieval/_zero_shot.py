@@ -1,4 +1,4 @@
-"""Classes from texts, without a labeled row."""
+"""Classification by texts that describe the classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
@@ -26,46 +26,48 @@ __all__ = [
 ]
 
 
-_TEMPERATURE = 0.01  # what CLIP and its successors were trained to
+_TEMPERATURE = 0.01  # the lower bound that CLIP was trained with
 
 
 class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
-    """Classify rows by the texts that describe the classes.
+    """Classify rows by texts that describe the classes.
 
-    The texts of each class are taken into the space of an alignment, and a row belongs to the
-    class whose texts lie nearest to it. No labeled row is needed: ``y`` only tells which
-    classes there are.
+    The alignment encodes the texts of each class, and a row is assigned to the class whose texts
+    have the highest cosine similarity. No labels are used in training: ``y`` only lists the
+    classes.
 
     Parameters
     ----------
     alignment : estimator
-        Anything with ``fit``, and then ``modalities_`` and ``transform_modality(X, modality)``,
-        such as the estimators of ``skmm.alignment``. It is cloned and fitted on the rows without
-        their ``y``; one that is to stay as it is goes into scikit-learn's ``FrozenEstimator``.
+        An estimator of ``skmm.alignment``, or any estimator that has ``fit``,
+        ``transform_modality(X, modality)`` and, once fitted, ``modalities_``, a list of (name,
+        transformer, columns). It is cloned and fitted on the rows without their ``y``; wrap a
+        fitted one in scikit-learn's ``FrozenEstimator`` to keep it as it is.
     prompts : str, list of str or dict, default="{}"
-        Templates in which ``{}`` stands for the class, such as ``"a photo of a {}"``, or a dict
-        from class to its text or texts. The vectors of several texts are averaged.
+        Template or templates in which ``{}`` is replaced by the class, such as ``"a photo of a
+        {}"``, or a dict from each class to its text or texts. The vectors of several texts are
+        averaged.
     classes : array-like of shape (n_classes,), default=None
-        Classes. None takes those in ``y``, or else the keys of ``prompts``.
+        Classes. None is those in ``y``, or the keys of ``prompts`` without ``y``.
     source : str, default=None
-        Modality by which rows are classified. None takes the mean of all but
-        ``prompt_modality`` that the row has.
-    prompt_modality : str, default="text"
-        Modality of the alignment that the texts belong to.
+        Modality by which rows are classified. None uses the mean of all modalities of a row
+        except ``target``.
+    target : str, default="text"
+        Modality of the texts that describe the classes.
     prompt_column : str, default=None
-        Column that takes the texts; needed if the modality has several, or if the alignment does
-        not tell which columns it has.
+        Column of ``target`` that the texts are passed in. Required if the modality has several
+        columns, or if the alignment has no ``feature_names_in_``.
     temperature : float, default=None
-        Cosines are divided by it before the softmax: the lower, the surer. None takes the
-        ``temperature_`` that the alignment has learned, or 0.01.
+        What similarities are divided by before the softmax. None is the ``temperature_`` of the
+        alignment if it has one, else 0.01.
     all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks the source gets the same probability for each class, or
-        ``ModalityMissingError`` is raised.
+        What a row without the source gets: ``"prior"`` gives each class the same probability,
+        ``"raise"`` raises ``ModalityMissingError``.
 
     Attributes
     ----------
     alignment_ : estimator
-        The fitted alignment.
+        Fitted alignment.
     classes_ : ndarray of shape (n_classes,)
         Classes, sorted.
     prompts_ : dict of class to list of str
@@ -77,11 +79,11 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
 
     See Also
     --------
-    PrototypeClassifier : Classes from a few labeled rows.
+    PrototypeClassifier : Few-shot classification by a few labeled rows.
 
     References
     ----------
@@ -95,9 +97,9 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
     >>> import pandas as pd
     >>> from sklearn.base import BaseEstimator
     >>> from skmm import ZeroShotClassifier
-    >>> class Letters(BaseEstimator):  # stands in for an alignment of images and texts
+    >>> class Letters(BaseEstimator):  # a toy alignment of images and texts
     ...     def fit(self, X, y=None):
-    ...         self.modalities_ = ["image", "text"]
+    ...         self.modalities_ = [(name, None, [name]) for name in ("image", "text")]
     ...         return self
     ...     def transform_modality(self, X, modality):
     ...         if modality == "image":
@@ -116,7 +118,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         "prompts": [str, list, tuple, Mapping],
         "classes": ["array-like", None],
         "source": [str, None],
-        "prompt_modality": [str],
+        "target": [str],
         "prompt_column": [str, None],
         "temperature": [*POSITIVE_REAL, None],
         "all_missing": [StrOptions({"prior", "raise"})],
@@ -129,7 +131,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         prompts: str | Sequence[str] | Mapping[Any, Any] = "{}",
         classes: ArrayLike | None = None,
         source: str | None = None,
-        prompt_modality: str = "text",
+        target: str = "text",
         prompt_column: str | None = None,
         temperature: float | None = None,
         all_missing: Literal["prior", "raise"] = "prior",
@@ -138,20 +140,20 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.prompts = prompts
         self.classes = classes
         self.source = source
-        self.prompt_modality = prompt_modality
+        self.target = target
         self.prompt_column = prompt_column
         self.temperature = temperature
         self.all_missing = all_missing
 
     def fit(self, X: Frame | None, y: ArrayLike | None = None) -> Self:
-        """Fit the alignment and take the classes' texts into its space.
+        """Fit the alignment and encode the texts of the classes.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells, for the alignment. With one that is frozen it may be None.
+            Cells to fit the alignment on. May be None if the alignment is frozen.
         y : array-like of shape (n_samples,), default=None
-            Labels, of which only the distinct values are looked at.
+            Labels, of which only the distinct values are used.
 
         Returns
         -------
@@ -166,14 +168,12 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         self.prompts_ = class_prompts(self.prompts, self.classes_.tolist(), owner)
         self.alignment_ = clone(self.alignment).fit(X, None)
         names = modality_names(self.alignment_)
-        check_names([self.prompt_modality], names, owner, parameter="prompt_modality")
+        check_names([self.target], names, owner, parameter="target")
         check_names(list(filter(None, [self.source])), names, owner, parameter="source")
-        others = [name for name in names if name != self.prompt_modality]
+        others = [name for name in names if name != self.target]
         self._sources = others if self.source is None else [self.source]
         texts = [text for own in self.prompts_.values() for text in own]
-        vectors = prompt_vectors(
-            self.alignment_, self.prompt_modality, self.prompt_column, texts, owner
-        )
+        vectors = prompt_vectors(self.alignment_, self.target, self.prompt_column, texts, owner)
         ends = np.cumsum([len(own) for own in self.prompts_.values()])
         of_classes = np.split(vectors.astype(np.float64), ends[:-1])
         self.class_vectors_ = unit_vectors(np.stack([own.mean(axis=0) for own in of_classes]))
@@ -183,56 +183,60 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return self
 
     def _resolve_classes(self, y: ArrayLike | None) -> np.ndarray:
+        """Return the sorted classes of ``classes``, ``y`` or ``prompts``."""
         owner = type(self).__name__
         if y is not None:
             check_classification_targets(y)
         seen = None if y is None else np.unique(np.asarray(y))
         if self.classes is not None:
             classes = np.unique(np.asarray(self.classes))
-            strangers = [] if seen is None else [c for c in seen.tolist() if c not in classes]
-            if strangers:
+            unknown = [] if seen is None else [c for c in seen.tolist() if c not in classes]
+            if unknown:
                 raise ValueError(
-                    f"{owner}: y holds {strangers[0]!r}, which is not in classes. Add it there."
+                    f"{owner}: y has the label {unknown[0]!r}, which is not in classes. Add it"
+                    " there."
                 )
         elif seen is not None:
             classes = seen
         elif isinstance(self.prompts, Mapping):
             classes = np.unique(np.asarray(list(self.prompts)))
         else:
-            raise ValueError(f"{owner} knows no classes. Give classes, or y, or prompts as a dict.")
+            raise ValueError(
+                f"{owner} got no classes. Give y, or set classes, or set prompts to a dict."
+            )
         if not len(classes):
             raise ValueError(f"{owner}: classes is empty. Give at least one class.")
         return classes
 
     def decision_function(self, X: Frame) -> np.ndarray:
-        """Cosines between rows and classes, divided by the temperature.
+        """Return the cosine similarities of rows and classes, divided by the temperature.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; the columns of the source are enough.
+            Cells; only the columns of the source are required.
 
         Returns
         -------
         scores : ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
-            In the order of ``classes_``; of two classes that of the second less that of the
-            first. Zeros for a row that lacks the source.
+            Scores in the order of ``classes_``; for two classes, the score of the second minus
+            that of the first. Zeros for a row without the source.
         """
         scores = self._scores(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict_proba(self, X: Frame) -> np.ndarray:
-        """Predict probabilities.
+        """Predict class probabilities, the softmax of the scores.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; the columns of the source are enough.
+            Cells; only the columns of the source are required.
 
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
+            Probabilities in the order of ``classes_``.
         """
         probabilities: np.ndarray = softmax(self._scores(X), axis=1)
         return probabilities
@@ -243,18 +247,19 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; the columns of the source are enough.
+            Cells; only the columns of the source are required.
 
         Returns
         -------
         classes : ndarray of shape (n_samples,)
-            The nearest class.
+            Class with the highest score.
         """
         nearest = self._scores(X).argmax(axis=1)
         predicted: np.ndarray = self.classes_[nearest]
         return predicted
 
     def _scores(self, X: Frame) -> np.ndarray:
+        """Return the scores (n_samples, n_classes)."""
         check_is_fitted(self)
         vectors = mean_direction(
             [unit_vectors(self.alignment_.transform_modality(X, name)) for name in self._sources]
@@ -262,9 +267,9 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         present = present_rows(vectors)
         if self.all_missing == "raise" and not present.all():
             raise ModalityMissingError(
-                f"{type(self).__name__}: row {int(np.flatnonzero(~present)[0])} (by position) lacks"
-                f" {' and '.join(map(repr, self._sources))}, and {int((~present).sum())} rows do."
-                " Drop such rows, or set all_missing='prior'."
+                f"{type(self).__name__}: {' and '.join(map(repr, self._sources))} missing in row"
+                f" {int(np.flatnonzero(~present)[0])} (by position), and in"
+                f" {int((~present).sum())} rows in all. Drop such rows, or set all_missing='prior'."
             )
         vectors = np.where(present[:, None], vectors, 0.0).astype(np.float64)
         return vectors @ self.class_vectors_.T.astype(np.float64) / self.temperature_
@@ -277,28 +282,33 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return tags
 
 
-# --- Classes as texts, and the texts as vectors ---
+# --- Texts of the classes, and their vectors ---
 
 
 def class_prompts(
     prompts: str | Sequence[str] | Mapping[Any, Any], classes: Sequence[Any], owner: str
 ) -> dict[Any, list[str]]:
-    """Texts of each class.
+    """Return the texts of each class.
 
     Parameters
     ----------
     prompts : str, list of str or mapping of class to str or list of str
-        Templates in which ``{}`` stands for the class, or the texts themselves.
+        Templates in which ``{}`` is replaced by the class, or the texts themselves.
     classes : sequence
         Classes.
     owner : str
-        Class that asks, for messages.
+        Class of the estimator, for messages.
+
+    Returns
+    -------
+    texts : dict of class to list of str
+        Texts of each class.
     """
     if isinstance(prompts, Mapping):
-        lacking = [label for label in classes if label not in prompts]
-        if lacking:
+        without = [label for label in classes if label not in prompts]
+        if without:
             raise ValueError(
-                f"{owner}: prompts has no text for class {lacking[0]!r}. Give one, or leave the"
+                f"{owner}: prompts has no text for class {without[0]!r}. Give one, or leave the"
                 " class out of classes."
             )
         found = {label: _listed(prompts[label]) for label in classes}
@@ -307,8 +317,8 @@ def class_prompts(
         for template in templates:
             if isinstance(template, str) and "{}" not in template:
                 raise ValueError(
-                    f"{owner}: the template {template!r} has no {{}}, where the class goes. Put it"
-                    " in, or give a dict from class to texts."
+                    f"{owner}: the template {template!r} has no {{}}, which the class replaces. Add"
+                    " it, or give a dict from each class to its texts."
                 )
         found = {
             label: [t.replace("{}", str(label)) if isinstance(t, str) else t for t in templates]
@@ -330,44 +340,39 @@ def _listed(texts: object) -> list[Any]:
 def prompt_vectors(
     alignment: Alignment, modality: str, column: str | None, texts: list[str], owner: str
 ) -> np.ndarray:
-    """Unit vectors (n_texts, n_components) of texts, as cells of a modality."""
+    """Return the unit vectors (n_texts, n_components) of texts as cells of a modality."""
     column = _column_of(alignment, modality, owner) if column is None else column
-    # Without a column's name the cells alone have to do.
+    # Without a column name, the cells alone are passed.
     frame = texts if column is None else pd.DataFrame({column: texts})
     vectors = unit_vectors(alignment.transform_modality(frame, modality))
     if not present_rows(vectors).all():
         first = texts[int(np.flatnonzero(~present_rows(vectors))[0])]
         raise ValueError(
-            f"{owner}: {type(alignment).__name__} gives no vector for the prompt {first!r}."
-            f" prompt_modality={modality!r} has to be the one that holds texts."
+            f"{owner}: {type(alignment).__name__} returned no vector for the prompt {first!r}."
+            f" target={modality!r} must be the modality of texts."
         )
     return vectors
 
 
-def _column_of(alignment: object, modality: str, owner: str) -> str | None:
-    """Name of the one column of a modality, None where the alignment knows no names."""
+def _column_of(alignment: Alignment, modality: str, owner: str) -> str | None:
+    """Return the name of a modality's only column, None if the alignment has no names."""
     if not hasattr(alignment, "feature_names_in_"):
         return None
-    for attribute in ("transformers_", "modalities_", "modalities"):
-        triples = getattr(alignment, attribute, None)
-        for triple in triples if isinstance(triples, list | tuple) else ():
-            if not isinstance(triple, list | tuple) or len(triple) != 3 or triple[0] != modality:
-                continue
-            columns = [triple[2]] if isinstance(triple[2], str) else triple[2]
-            if not isinstance(columns, list) or not all(isinstance(c, str) for c in columns):
-                continue
-            if len(columns) == 1:
-                return str(columns[0])
-            raise ValueError(
-                f"{owner}: modality {modality!r} has the columns {columns}. Say with prompt_column"
-                " which of them takes the prompts."
-            )
-    return None
+    (key,) = [columns for name, _, columns in alignment.modalities_ if name == modality]
+    columns = [key] if isinstance(key, str) else key
+    if not isinstance(columns, list) or not all(isinstance(c, str) for c in columns):
+        return None
+    if len(columns) == 1:
+        return str(columns[0])
+    raise ValueError(
+        f"{owner}: modality {modality!r} has the columns {columns}. Name the one that takes the"
+        " prompts by prompt_column."
+    )
 
 
 def mean_direction(vectors: Sequence[np.ndarray]) -> np.ndarray:
-    """Unit vector of the mean over those that are there, (n, width); NaN where none is."""
+    """Return unit vectors of the mean over those present, (n, width), NaN where none is."""
     stacked = np.stack(vectors).astype(np.float64)
-    present = np.isfinite(stacked[:, :, 0])  # (n_modalities, n): a vector is there or it is not
+    present = np.isfinite(stacked[:, :, 0])  # (n_modalities, n)
     total = np.where(present[:, :, None], stacked, 0.0).sum(axis=0)
     return unit_vectors(np.where(present.any(axis=0, keepdims=True).T, total, np.nan))

@@ -1,5 +1,6 @@
 """The contract of a fusion, for those of skmm and for anybody else's."""
 
+import inspect
 import pickle
 import warnings
 from typing import Any
@@ -71,10 +72,8 @@ def _is_random(case: FusionCase) -> bool:
 
 
 def _fitted_triples(fusion: Any) -> list[tuple[str, Any, Any]]:
-    """Name, fitted transformer and columns of each modality; an alignment lists names apart."""
-    triples: list[tuple[str, Any, Any]] = (
-        getattr(fusion, "transformers_", None) or fusion.modalities_
-    )
+    """Return the name, the fitted transformer and the columns of each modality."""
+    triples: list[tuple[str, Any, Any]] = fusion.modalities_
     return triples
 
 
@@ -279,7 +278,9 @@ def check_row_without_any_modality(case: FusionCase) -> None:
     X = without(case.X, [4])
     params = case.fusion.get_params(deep=False)
     if "all_missing" in params:
-        answers = case.ask(X, case.fit(all_missing="prior"))
+        # What is not "raise" has a name that says what the class answers: its default.
+        answering = inspect.signature(type(case.fusion)).parameters["all_missing"].default
+        answers = case.ask(X, case.fit(all_missing=answering))
         refusing = case.fit(all_missing="raise")
         raises(
             lambda: case.ask(X, refusing),

@@ -208,7 +208,7 @@ def _prototypes() -> list[Any]:
 
 
 def _retriever() -> list[Any]:
-    return [CrossModalRetriever(ToySpace(), missing="nan")]
+    return [CrossModalRetriever(ToySpace(), missing_query="nan")]
 
 
 def _zero_shot() -> list[Any]:
@@ -221,7 +221,7 @@ def _contrastive() -> list[Any]:
 
 
 def _adversarial() -> list[Any]:
-    return [AdversarialAlignment(_TWICE, n_steps=5, random_state=0)]
+    return [AdversarialAlignment(_TWICE, max_iter=5, random_state=0)]
 
 
 def _autoencoder() -> list[Any]:
@@ -233,8 +233,8 @@ def _cca() -> list[Any]:
     options: dict[str, Any] = {"modalities": _TWICE, "random_state": 0}
     return [
         # The first one has every fitted attribute.
-        CCAAlignment(kind="deep", max_epochs=3, **options),
-        *(CCAAlignment(kind=kind, **options) for kind in ("regularized", "kernel")),
+        CCAAlignment(method="deep", max_epochs=3, **options),
+        *(CCAAlignment(method=method, **options) for method in ("regularized", "kernel")),
     ]
 
 

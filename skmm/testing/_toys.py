@@ -209,7 +209,7 @@ class ToySpace(BaseEstimator):
 
     def fit(self, X: object, y: object = None) -> Self:
         """Learn nothing."""
-        self.modalities_ = ["text", "vector"]
+        self.modalities_ = [(name, "passthrough", [name]) for name in ("text", "vector")]
         return self
 
     def transform_modality(self, X: Any, modality: str) -> np.ndarray:

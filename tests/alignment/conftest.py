@@ -1,4 +1,4 @@
-"""Made views of a hidden vector, as numbers that pass through."""
+"""Synthetic views of a latent vector, which are passed through as features."""
 
 import pytest
 
@@ -7,13 +7,13 @@ from skmm.datasets import make_paired_views
 
 @pytest.fixture
 def triples():
-    """Two views as modalities."""
+    """Return two views as modalities."""
     return [("left", "passthrough", ["view_0"]), ("right", "passthrough", ["view_1"])]
 
 
 @pytest.fixture(scope="session")
 def views():
-    """``views(seed, n)`` is a frame of two views, made once."""
+    """Return a function ``views(seed, n)`` that makes a frame of two views once."""
     made = {}
 
     def get(seed=0, n=400, **options):

@@ -1,4 +1,4 @@
-"""What every alignment does, on one whose space is known: the first numbers of each modality."""
+"""Base of the alignments, by one with a known space: the first two numbers of each modality."""
 
 import pickle
 
@@ -11,7 +11,7 @@ from sklearn.utils import estimator_html_repr
 
 from skmm._training._batches import EncoderInputs, FeatureInputs
 from skmm.alignment._blocks import BaseBlockAlignment, BaseDecodingAlignment
-from skmm.alignment._recall import content_codes, recall
+from skmm.alignment._recall import encode_contents, recall
 from skmm.encoders._training_inputs import CellTensors, TrainingInputs
 from skmm.exceptions import ModalityMissingError, ModalityWarning
 
@@ -23,9 +23,9 @@ TRIPLES = [
 
 
 class OneWay(BaseBlockAlignment):
-    """Each modality's first two numbers as they are, standardized."""
+    """Each modality's first two features, standardized."""
 
-    def __init__(self, modalities="auto", *, all_missing="prior", missing_columns="raise"):
+    def __init__(self, modalities="auto", *, all_missing="zeros", missing_columns="raise"):
         self.modalities = modalities
         self.all_missing = all_missing
         self.missing_columns = missing_columns
@@ -39,10 +39,12 @@ class OneWay(BaseBlockAlignment):
 
 
 class FirstNumbers(OneWay, BaseDecodingAlignment):
-    """The same, and decodes to the mean of these numbers."""
+    """The same, which predicts a modality by the mean of these features."""
 
-    def _predict_block(self, to, blocks, present):
-        assert to not in blocks and all(mask.shape == (len(mask),) for mask in present.values())
+    def _predict_block(self, modality, blocks, present):
+        assert modality not in blocks and all(
+            mask.shape == (len(mask),) for mask in present.values()
+        )
         total = sum(np.where(present[n][:, None], blocks[n][:, :2], 0.0) for n in blocks)
         return total / sum(present.values())[:, None]
 
@@ -60,22 +62,22 @@ def frame():
     return X
 
 
-def test_what_a_method_is_given(frame):
+def test_arguments_of_fit_blocks(frame):
     alignment = FirstNumbers(TRIPLES).fit(frame)
     blocks, present, y = alignment.given_
     assert y is None and list(blocks) == ["left", "right", "more"]
-    for name, lacking in (("left", [3, 5]), ("right", [4, 5]), ("more", [5])):
+    for name, missing in (("left", [3, 5]), ("right", [4, 5]), ("more", [5])):
         assert blocks[name].dtype == np.float32 and blocks[name].shape == (40, 2)
-        assert np.flatnonzero(~present[name]).tolist() == lacking
+        assert np.flatnonzero(~present[name]).tolist() == missing
         own = blocks[name][present[name]]
         np.testing.assert_allclose(own.mean(axis=0), 0, atol=1e-5)
         np.testing.assert_allclose(own.std(axis=0), 1, atol=1e-5)
-        assert not blocks[name][lacking].any()
+        assert not blocks[name][missing].any()
 
 
 def test_vectors(frame):
     alignment = FirstNumbers(TRIPLES).fit(frame)
-    vectors = {name: alignment.transform_modality(frame, name) for name in alignment.modalities_}
+    vectors = {n: alignment.transform_modality(frame, n) for n, _, _ in alignment.modalities_}
     there = ~np.isnan(vectors["left"]).any(axis=1)
     assert np.flatnonzero(~there).tolist() == [3, 5]
     np.testing.assert_allclose(np.linalg.norm(vectors["left"][there], axis=1), 1, rtol=1e-6)
@@ -88,7 +90,7 @@ def test_vectors(frame):
     assert table.index.tolist() == frame.index.tolist() and table.shape == (40, 2)
 
 
-def test_one_modality_needs_its_columns_alone(frame):
+def test_transform_modality_needs_the_columns_of_the_modality_only(frame):
     alignment = FirstNumbers(TRIPLES).fit(frame)
     whole = {name: alignment.transform_modality(frame, name) for name in ("left", "right")}
     for part in (
@@ -136,13 +138,13 @@ def test_predict_modality(frame):
     without = frame.drop(columns="c")
     predicted = alignment.predict_modality(without, "right")
     kept = np.setdiff1d(np.arange(40), [5])
-    np.testing.assert_allclose(predicted[kept], expected[kept], atol=0.8)  # scales of other rows
+    np.testing.assert_allclose(predicted[kept], expected[kept], atol=0.8)  # other rows, other scale
     average = np.stack([c for c in frame["c"] if c is not None]).mean(axis=0)
     np.testing.assert_allclose(predicted[5], average, rtol=1e-5)
     assert predicted.dtype == np.float32
     np.testing.assert_array_equal(alignment.predict_modality(frame, "right"), predicted)
     with pytest.raises(ValueError, match="no modality 'x'"):
-        alignment.predict_modality(frame, to="x")
+        alignment.predict_modality(frame, modality="x")
     with pytest.raises(ValueError, match="no column 'd'"):
         alignment.predict_modality(frame.drop(columns="d"), "right")
     assert not hasattr(OneWay(TRIPLES).fit(frame), "predict_modality")
@@ -150,7 +152,7 @@ def test_predict_modality(frame):
 
 def test_score(frame):
     alignment = FirstNumbers(TRIPLES).fit(frame)
-    # Each view is standardized by rows of its own: nearly, not wholly the same numbers.
+    # Each view is standardized by its own rows, so the numbers are nearly equal only.
     assert alignment.score(frame, k=3) > 0.95
     shuffled = frame.assign(c=frame["c"].iloc[::-1].to_numpy(), d=frame["d"].iloc[::-1].to_numpy())
     assert alignment.score(shuffled[["a", "b", "c", "d"]]) < 0.5
@@ -161,43 +163,42 @@ def test_score(frame):
         alignment.score(frame, k=0)
 
 
-def slow_recall(queries, targets, codes, k, n_draws=4000):
-    """By drawing the order of what is tied."""
+def sampled_recall(queries, targets, contents, k, n_samples=4000):
+    """Compute the recall with random orders of tied rows."""
     rng = np.random.default_rng(0)
     found = 0
     for i, similarity in enumerate(queries @ targets.T):
-        for _ in range(n_draws):
+        for _ in range(n_samples):
             order = np.lexsort((rng.random(len(similarity)), -similarity))
-            # A partner's twin counts where the partner itself would stand.
-            found += bool((codes[order[:k]] == codes[i]).any())
-    return found / n_draws / len(queries)
+            found += bool((contents[order[:k]] == contents[i]).any())
+    return found / n_samples / len(queries)
 
 
-def test_recall_with_ties_and_twins():
+def test_recall_with_ties_and_equal_contents():
     queries = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1]]
     targets = np.eye(3, dtype=np.float32)[[0, 0, 2, 0, 1]]
-    codes = np.array([0, 1, 2, 0, 4])
+    contents = np.array([0, 1, 2, 0, 4])
     for k in (1, 2, 3):
-        expected = slow_recall(queries, targets, codes, k)
-        assert recall(queries, targets, codes, k) == pytest.approx(expected, abs=0.02)
+        expected = sampled_recall(queries, targets, contents, k)
+        assert recall(queries, targets, contents, k) == pytest.approx(expected, abs=0.02)
 
 
-def test_a_space_of_one_point_scores_as_chance():
+def test_recall_of_a_collapsed_space_is_chance():
     one = np.ones((50, 2), dtype=np.float32)
     assert recall(one, one, np.arange(50), 1) == pytest.approx(1 / 50)
     assert recall(one, one, np.arange(50), 10) == pytest.approx(10 / 50)
     assert recall(one, one, np.zeros(50), 1) == 1.0
 
 
-def test_content_codes():
+def test_encode_contents():
     values = np.array([[1.0, 0.0], [1.0, -0.0], [2.0, 0.0], [1.0, 0.0]])
-    assert content_codes(values).tolist() == [0, 0, 1, 0]
+    assert encode_contents(values).tolist() == [0, 0, 1, 0]
     every = torch.ones(4, dtype=torch.bool)
     features = FeatureInputs(torch.from_numpy(values), every)
-    assert content_codes(features).tolist() == [0, 0, 1, 0]
+    assert encode_contents(features).tolist() == [0, 0, 1, 0]
 
 
-def test_content_codes_of_what_an_encoder_reads():
+def test_encode_contents_of_encoder_inputs():
     """Each tensor of each column counts, and whether the column has a cell."""
     values = torch.tensor([[1.0, 0.0], [1.0, -0.0], [2.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
     other = torch.tensor([0, 0, 0, 1, 0])
@@ -206,12 +207,14 @@ def test_content_codes_of_what_an_encoder_reads():
     first = CellTensors(every, {"x": values})
     second = CellTensors(partly, {"y": other})
     inputs = EncoderInputs(TrainingInputs((first, second)), every)
-    assert content_codes(inputs).tolist() == [0, 0, 1, 2, 3]
+    assert encode_contents(inputs).tolist() == [0, 0, 1, 2, 3]
 
 
 def test_all_missing_and_missing_columns(frame):
-    with pytest.raises(ModalityMissingError, match="row 5"):
+    with pytest.raises(ModalityMissingError, match="row 5 .*all_missing='zeros'"):
         FirstNumbers(TRIPLES, all_missing="raise").fit(frame)
+    with pytest.raises(ValueError, match="'all_missing' parameter of FirstNumbers must be"):
+        FirstNumbers(TRIPLES, all_missing="prior").fit(frame)
     alignment = FirstNumbers(TRIPLES, all_missing="raise").fit(frame.drop(index="r5"))
     with pytest.raises(ModalityMissingError, match="row 5"):
         alignment.transform(frame)
@@ -222,7 +225,7 @@ def test_all_missing_and_missing_columns(frame):
     np.testing.assert_array_equal(alignment.transform(frame.drop(columns="c")), absent)
 
 
-def test_what_cannot_be_aligned(frame):
+def test_errors(frame):
     with pytest.raises(ValueError, match="FirstNumbers aligns .* one modality only, 'left'"):
         FirstNumbers(TRIPLES[:1]).fit(frame)
     with pytest.warns(ModalityWarning, match="'right' is absent in every training row"):
@@ -241,13 +244,17 @@ def test_what_cannot_be_aligned(frame):
     assert unpaired.fit(halves).transform(halves).shape == (39, 2)
 
 
-def test_shown_cloned_and_pickled(frame):
+def test_diagram_clone_and_pickle(frame):
     alignment = FirstNumbers(TRIPLES)
     for name in ("left", "right", "more"):
         assert name in estimator_html_repr(alignment)
     alignment.fit(frame)
     assert "left" in estimator_html_repr(alignment)
-    assert [name for name, _, _ in alignment.transformers_] == alignment.modalities_
+    assert alignment.modalities_ == [
+        ("left", "passthrough", ["a", "b"]),
+        ("right", "passthrough", ["c"]),
+        ("more", "passthrough", ["d"]),
+    ]
     assert not hasattr(clone(alignment), "modalities_")
     loaded = pickle.loads(pickle.dumps(alignment))
     np.testing.assert_array_equal(loaded.transform(frame), alignment.transform(frame))

@@ -1,4 +1,4 @@
-"""Canonical correlations equal those of scikit-learn and of the textbook's eigenproblems."""
+"""Canonical correlations equal those of scikit-learn and of textbook eigenproblems."""
 
 import pickle
 import re
@@ -24,8 +24,8 @@ from skmm.nets import CorrelationLoss, CorrelationNet
 NAMES = ["audio", "scene", "text"]
 
 
-def draw(seed, n=300, widths=(6, 9), n_shared=3, noise=0.5, absent=0.0):
-    """Frame whose modalities show the same latent, and the latent."""
+def make(seed, n=300, widths=(6, 9), n_shared=3, noise=0.5, absent=0.0):
+    """Return a frame whose modalities share a latent, and the latent."""
     rng = np.random.default_rng(seed)
     latent = rng.normal(size=(n, n_shared))
     X = pd.DataFrame(
@@ -44,12 +44,12 @@ def triples(X):
 
 
 def align(X, **params):
-    params = {"n_components": 3, "kind": "cca", "random_state": 0, **params}
+    params = {"n_components": 3, "method": "cca", "random_state": 0, **params}
     return CCAAlignment(triples(X), **with_trainer(**params)).fit(X)
 
 
 def scaled(X):
-    """Features of each modality as an alignment standardizes them."""
+    """Return the features of each modality as an alignment standardizes them."""
     blocks = [np.stack(X[name]) for name in X]
     return [(b - b.mean(axis=0)) / b.std(axis=0) for b in blocks]
 
@@ -61,12 +61,13 @@ def same_up_to_scale(found, expected):
 
 
 def variates(alignment, blocks):
-    return [alignment._project(n, b) for n, b in zip(alignment.modalities_, blocks, strict=True)]
+    names = [name for name, _, _ in alignment.modalities_]
+    return [alignment._project(n, b) for n, b in zip(names, blocks, strict=True)]
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_two_modalities_as_in_scikit_learn(seed):
-    X, _ = draw(seed)
+def test_two_modalities_equal_scikit_learn(seed):
+    X, _ = make(seed)
     blocks = scaled(X)
     alignment = align(X)
     reference = CCA(3, max_iter=10_000, tol=1e-12).fit(*blocks)
@@ -78,7 +79,7 @@ def test_two_modalities_as_in_scikit_learn(seed):
 
 
 def test_unit_variance_without_correlation_power():
-    X, _ = draw(0)
+    X, _ = make(0)
     for found in variates(align(X, correlation_power=0.0), scaled(X)):
         np.testing.assert_allclose(found.std(axis=0), 1, atol=1e-4)
     weighted = align(X, correlation_power=2.0)
@@ -87,14 +88,14 @@ def test_unit_variance_without_correlation_power():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])
-def test_three_modalities_as_the_eigenproblem(share):
-    X, _ = draw(1, widths=(4, 6, 5))
+def test_three_modalities_equal_the_eigenproblem(share):
+    X, _ = make(1, widths=(4, 6, 5))
     blocks = scaled(X)
-    alignment = align(X, kind="regularized", regularization=share, correlation_power=0.0)
+    alignment = align(X, method="regularized", regularization=share, correlation_power=0.0)
     together = np.cov(np.hstack(blocks).T, bias=True)
     parts = [(1 - share) * np.cov(b.T, bias=True) + share * np.eye(b.shape[1]) for b in blocks]
     own = linalg.block_diag(*parts)
-    # What the shared variates predict is not shrunk: each modality's part is as it was seen.
+    # Shrinkage affects the normalization only, not the products of features.
     vectors = linalg.eigh(together, own)[1][:, ::-1][:, :3]
     edges = np.cumsum([0, 4, 6, 5])
     for i, found in enumerate(variates(alignment, blocks)):
@@ -102,13 +103,15 @@ def test_three_modalities_as_the_eigenproblem(share):
 
 
 def test_kernel_as_the_dual_problem():
-    X, _ = draw(2, n=80)
+    X, _ = make(2, n=80)
     share = 0.05
-    alignment = align(X, kind="kernel", regularization=share, n_components=2, correlation_power=0.0)
+    alignment = align(
+        X, method="kernel", regularization=share, n_components=2, correlation_power=0.0
+    )
     blocks = [b.astype(np.float32).astype(float) for b in scaled(X)]
     n = len(X)
-    middle = np.eye(n) - 1 / n
-    kernels = [middle @ rbf_kernel(b) @ middle for b in blocks]
+    centering = np.eye(n) - 1 / n
+    kernels = [centering @ rbf_kernel(b) @ centering for b in blocks]
     ridges = [(1 - share) * k @ k + share * np.trace(k) * k for k in kernels]
     cross = np.zeros((2 * n, 2 * n))
     cross[:n, n:] = kernels[0] @ kernels[1]
@@ -120,9 +123,9 @@ def test_kernel_as_the_dual_problem():
         same_up_to_scale(found, truth)
 
 
-def test_absent_cells_as_the_problem_over_rows():
-    """The formula of van de Velden and Takane, with a matrix of rows by rows."""
-    X, _ = draw(3, n=200, widths=(4, 6, 5), absent=0.3)
+def test_missing_cells_equal_the_problem_over_rows():
+    """Compare with the formula of van de Velden and Takane, with a matrix of rows by rows."""
+    X, _ = make(3, n=200, widths=(4, 6, 5), absent=0.3)
     alignment = align(X, correlation_power=0.0)
     present = X.notna().to_numpy()
     used = present.sum(axis=1) >= 2
@@ -144,27 +147,27 @@ def test_absent_cells_as_the_problem_over_rows():
         same_up_to_scale(found, expected[j][rows])
 
 
-def latent_share(alignment, X, latent, n_train):
-    """Share of the latent's variance that the vectors of new rows tell."""
+def explained(alignment, X, latent, n_train):
+    """Return the fraction of the latent's variance that the vectors of new rows explain."""
     vectors = np.column_stack([alignment.transform(X), np.ones(len(X))])
     known = np.linalg.lstsq(vectors[:n_train], latent[:n_train], rcond=None)[0]
     error = latent[n_train:] - vectors[n_train:] @ known
     return 1 - (error**2).mean() / latent[n_train:].var()
 
 
-@pytest.mark.parametrize("kind", ["cca", "regularized", "kernel", "deep"])
-def test_recovers_the_latent_although_cells_are_absent(kind):
-    X, latent = draw(4, n=900, widths=(6, 9, 7), noise=0.3, absent=0.2)
-    # A kernel's features bend, so that a line through the latent takes more of them.
-    n = 8 if kind == "kernel" else 3
-    params = {"kernel": {"n_landmarks": 150}, "deep": {"max_epochs": 60}}.get(kind, {})
-    alignment = align(X[:600], kind=kind, n_components=n, **params)
-    assert latent_share(alignment, X, latent, 600) > 0.6
+@pytest.mark.parametrize("method", ["cca", "regularized", "kernel", "deep"])
+def test_recovers_the_latent_of_incomplete_rows(method):
+    X, latent = make(4, n=900, widths=(6, 9, 7), noise=0.3, absent=0.2)
+    # Kernel features are nonlinear, so that a linear map to the latent needs more of them.
+    n = 8 if method == "kernel" else 3
+    params = {"kernel": {"n_landmarks": 150}, "deep": {"max_epochs": 60}}.get(method, {})
+    alignment = align(X[:600], method=method, n_components=n, **params)
+    assert explained(alignment, X, latent, 600) > 0.6
     whole = X[600:].dropna()
-    assert alignment.score(whole, k=10) > 0.4  # 0.06 by chance
+    assert alignment.score(whole, k=10) > 0.4  # chance is 0.06
 
 
-def bent(seed, n=900):
+def make_nonlinear(seed, n=900):
     rng = np.random.default_rng(seed)
     latent = rng.uniform(-1, 1, size=(n, 2))
     bowl = np.column_stack([latent**2, latent[:, :1] * latent[:, 1:]])
@@ -174,23 +177,24 @@ def bent(seed, n=900):
 
 def held_out_correlation(alignment, X):
     vectors = [
-        alignment._project(name, alignment._read(name, X).values) for name in alignment.modalities_
+        alignment._project(name, alignment._read(name, X).values)
+        for name, _, _ in alignment.modalities_
     ]
     return np.corrcoef(vectors[0][:, 0], vectors[1][:, 0])[0, 1]
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("kind", ["kernel", "deep"])
-def test_bent_relations_need_a_bent_method(kind, seed):
-    X = bent(seed)
+@pytest.mark.parametrize("method", ["kernel", "deep"])
+def test_nonlinear_relations_need_a_nonlinear_method(method, seed):
+    X = make_nonlinear(seed)
     params = {"kernel": {"n_landmarks": 150}, "deep": {"max_epochs": 100, "learning_rate": 5e-3}}
     assert held_out_correlation(align(X[:600], n_components=2), X[600:]) < 0.4
-    bent_method = align(X[:600], n_components=2, kind=kind, **params[kind])
-    assert held_out_correlation(bent_method, X[600:]) > 0.7
+    nonlinear = align(X[:600], n_components=2, method=method, **params[method])
+    assert held_out_correlation(nonlinear, X[600:]) > 0.7
 
 
-def test_blocks_of_rows_change_nothing(monkeypatch):
-    X, _ = draw(5, absent=0.1)
+def test_result_does_not_depend_on_the_block_size(monkeypatch):
+    X, _ = make(5, absent=0.1)
     expected = align(X)
     monkeypatch.setattr(_cca_solver, "_BLOCK", 17)
     found = align(X)
@@ -198,13 +202,13 @@ def test_blocks_of_rows_change_nothing(monkeypatch):
     np.testing.assert_allclose(found.transform(X), expected.transform(X), atol=1e-5)
 
 
-def test_as_many_components_as_two_modalities_share():
-    X, _ = draw(6, widths=(4, 6, 5))
+def test_default_number_of_components():
+    X, _ = make(6, widths=(4, 6, 5))
     assert align(X, n_components=None).n_components_ == 5
     assert align(X[["audio", "scene"]], n_components=None).n_components_ == 4
 
 
-def test_shrinkage_is_that_of_ledoit_and_wolf_and_goes_down_with_rows():
+def test_shrinkage_is_that_of_ledoit_and_wolf_and_decreases_with_rows():
     from sklearn.covariance import ledoit_wolf_shrinkage
 
     values = np.random.default_rng(0).normal(size=(20_000, 8)) * np.arange(1, 9)
@@ -214,7 +218,7 @@ def test_shrinkage_is_that_of_ledoit_and_wolf_and_goes_down_with_rows():
     assert _cca_solver.shrinkage(many) < 0.1 * _cca_solver.shrinkage(few)
 
 
-def test_networks_get_gradients_and_absent_cells_give_none():
+def test_gradients_reach_all_networks_and_no_absent_cell():
     net = CorrelationNet([4, 5, 3], 2, hidden_sizes=(6,)).double()
     values = {f"values_{i}": torch.randn(40, w).double() for i, w in enumerate((4, 5, 3))}
     present = torch.rand(40, 3) > 0.3
@@ -233,8 +237,8 @@ def test_networks_get_gradients_and_absent_cells_give_none():
         assert torch.equal(seen, used & present[:, i])
 
 
-def test_loss_is_what_canonical_correlations_leave():
-    X, _ = draw(7)
+def test_loss_is_that_of_the_canonical_correlations():
+    X, _ = make(7)
     blocks = [torch.from_numpy(b) for b in scaled(X)]
     width = max(b.shape[1] for b in blocks)
     blocks = [torch.nn.functional.pad(b, (0, width - b.shape[1])) for b in blocks]
@@ -243,19 +247,19 @@ def test_loss_is_what_canonical_correlations_leave():
     assert float(CorrelationLoss(3, ridge=1e-9)(outputs, None)) == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["regularized", "kernel", "deep"])
-def test_repeats_copies_and_pickles(kind):
-    X, _ = draw(8, n=80, absent=0.1)
+@pytest.mark.parametrize("method", ["regularized", "kernel", "deep"])
+def test_repeats_copies_and_pickles(method):
+    X, _ = make(8, n=80, absent=0.1)
     params = {"kernel": {"n_landmarks": 30}, "deep": {"max_epochs": 3}}
-    alignment = align(X, kind=kind, **params.get(kind, {}))
+    alignment = align(X, method=method, **params.get(method, {}))
     vectors = alignment.transform(X)
     assert vectors.dtype == np.float32
     np.testing.assert_array_equal(clone(alignment).fit(X).transform(X), vectors)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(alignment)).transform(X), vectors)
 
 
-def test_searched_and_framed():
-    X, _ = draw(9, n=90, absent=0.1)
+def test_grid_search_and_pandas_output():
+    X, _ = make(9, n=90, absent=0.1)
     search = GridSearchCV(
         CCAAlignment(triples(X), n_components=2), {"regularization": [0.0, 0.5, "auto"]}, cv=3
     ).fit(X)
@@ -264,15 +268,15 @@ def test_searched_and_framed():
     assert list(frame) == ["ccaalignment0", "ccaalignment1"]
 
 
-def test_one_modality_is_enough_afterwards():
-    X, _ = draw(10)
+def test_one_modality_is_enough_in_transform_modality():
+    X, _ = make(10)
     alignment = align(X)
     vectors = alignment.transform_modality(X[["scene"]], "scene")
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-def test_more_components_than_directions():
-    X, _ = draw(11)
+def test_too_many_components_are_refused():
+    X, _ = make(11)
     with pytest.raises(ValueError, match="n_components=7 is more than the 6 directions"):
         align(X, n_components=7)
     few = X.copy()
@@ -281,11 +285,11 @@ def test_more_components_than_directions():
         align(few, n_components=4)
 
 
-def test_modalities_that_never_meet():
-    X, _ = draw(12, widths=(4, 6, 5))
+def test_modalities_without_common_rows_are_refused():
+    X, _ = make(12, widths=(4, 6, 5))
     X.loc[:, "text"] = X["text"].where(X.index < 10, None)
     X.loc[:9, ["audio", "scene"]] = None
-    with pytest.raises(ValueError, match="'text' together with 'audio'"):
+    with pytest.raises(ValueError, match="links modality 'text' to 'audio'"):
         align(X)
 
 
@@ -295,11 +299,11 @@ def test_warns_of_correlations_in_noise():
     with pytest.warns(ModalityWarning, match="20 rows .* finds a correlation of 1 in any noise"):
         alignment = align(X)
     assert alignment.correlations_.min() > 0.999
-    assert align(X, kind="regularized").correlations_.max() < 0.999
+    assert align(X, method="regularized").correlations_.max() < 0.999
 
 
 @pytest.mark.parametrize(
-    ("kind", "unused"),
+    ("method", "unused"),
     [
         ("cca", {"regularization": 0.1}),
         ("regularized", {"gamma": 0.5}),
@@ -308,13 +312,13 @@ def test_warns_of_correlations_in_noise():
         ("deep", {"n_landmarks": 30}),
     ],
 )
-def test_options_of_another_kind_are_refused(kind, unused):
-    X, _ = draw(13, n=40)
+def test_options_of_another_method_are_refused(method, unused):
+    X, _ = make(13, n=40)
     ((name, value),) = unused.items()
     with pytest.raises(
-        ValueError, match=re.escape(f"{name}={value} has no effect with kind='{kind}'")
+        ValueError, match=re.escape(f"{name}={value} has no effect with method='{method}'")
     ):
-        align(X, kind=kind, **unused)
+        align(X, method=method, **unused)
 
 
 def test_deep_loss_is_that_of_its_networks():
@@ -330,13 +334,13 @@ def test_deep_loss_is_that_of_its_networks():
     torch.testing.assert_close(losses.mean(), expected)
 
 
-def test_networks_are_trained_in_batches_of_equal_size_and_may_be_watched():
-    X, _ = draw(14, n=100)
-    alignment = align(X, kind="deep", max_epochs=3, batch_size=64)
+def test_networks_are_trained_in_batches_of_equal_size_and_with_early_stopping():
+    X, _ = make(14, n=100)
+    alignment = align(X, method="deep", max_epochs=3, batch_size=64)
     assert alignment.net_.batch_size == 50
     assert [set(epoch) for epoch in alignment.history_] == [{"train_loss"}] * 3
-    watched = align(X, kind="deep", max_epochs=3, early_stopping=True, dtype="bfloat16")
-    assert "valid_loss" in watched.history_[0]
-    assert watched.correlations_.min() > 0.5
-    solved = watched.set_params(kind="regularized", trainer=None, max_epochs=None).fit(X)
+    stopped = align(X, method="deep", max_epochs=3, early_stopping=True, dtype="bfloat16")
+    assert "valid_loss" in stopped.history_[0]
+    assert stopped.correlations_.min() > 0.5
+    solved = stopped.set_params(method="regularized", trainer=None, max_epochs=None).fit(X)
     assert not hasattr(solved, "module_") and not hasattr(solved, "history_")

@@ -19,8 +19,8 @@ from skmm import (
 )
 
 
-class Beside(NamedTuple):
-    """A value of a parameter, and settings of others with which alone it counts."""
+class Requires(NamedTuple):
+    """A value of a parameter, and settings of other parameters that it requires."""
 
     settings: dict[str, Any]
     value: Any
@@ -31,16 +31,16 @@ ONE_TWICE = [("left", "passthrough", ["left"]), ("right", "passthrough", ["left"
 CELLS = [("words", "text", ["words"]), ("photo", "image", ["photo"])]
 FEW = {"modalities": VECTORS, "random_state": 0, "max_epochs": 2}
 
-# What an alignment is built with, beside what the entry of a parameter asks for.
+# Parameters of each alignment, in addition to those that an entry of OTHER requires.
 BASE = {
     ContrastiveAlignment: FEW,
     AutoencoderAlignment: FEW,
     CCAAlignment: {"modalities": VECTORS, "random_state": 0},
-    AdversarialAlignment: {"modalities": VECTORS, "random_state": 0, "n_steps": 10},
+    AdversarialAlignment: {"modalities": VECTORS, "random_state": 0, "max_iter": 10},
     PretrainedAlignment: {"modalities": CELLS},
 }
-DEEP, KERNEL = {"kind": "deep", "max_epochs": 2}, {"kind": "kernel"}
-POLYNOMIAL = {"kind": "kernel", "kernel": "poly"}
+DEEP, KERNEL = {"method": "deep", "max_epochs": 2}, {"method": "kernel"}
+POLYNOMIAL = {"method": "kernel", "kernel": "poly"}
 UNPAIRED = {"paired": False, "n_init": 2}
 # Another value of each parameter.
 COMMON = {"all_missing": "raise", "missing_columns": "absent"}
@@ -64,26 +64,26 @@ OTHER = {
         "contrastive_weight": 0.0,
         "temperature": 1.0,
         "variational": True,
-        "kl_weight": Beside({"variational": True}, 5.0),
+        "kl_weight": Requires({"variational": True}, 5.0),
         "trainer": Trainer(learning_rate=0.1),
     },
     CCAAlignment: {
         **COMMON,
         "modalities": ONE_TWICE,
         "n_components": 2,
-        "kind": "kernel",
+        "method": "kernel",
         "regularization": 0.7,
         "correlation_power": 0.0,
-        "kernel": Beside(KERNEL, "linear"),
-        "gamma": Beside(KERNEL, 0.5),
-        "degree": Beside(POLYNOMIAL, 2.0),
-        "coef0": Beside(POLYNOMIAL, 3.0),
-        "n_landmarks": Beside(KERNEL, 20),
-        "hidden_sizes": Beside(DEEP, (8,)),
-        "dropout": Beside(DEEP, 0.5),
-        "max_epochs": Beside(DEEP, 1),
-        "trainer": Beside(DEEP, Trainer(learning_rate=0.1)),
-        "random_state": Beside(DEEP, 1),
+        "kernel": Requires(KERNEL, "linear"),
+        "gamma": Requires(KERNEL, 0.5),
+        "degree": Requires(POLYNOMIAL, 2.0),
+        "coef0": Requires(POLYNOMIAL, 3.0),
+        "n_landmarks": Requires(KERNEL, 20),
+        "hidden_sizes": Requires(DEEP, (8,)),
+        "dropout": Requires(DEEP, 0.5),
+        "max_epochs": Requires(DEEP, 1),
+        "trainer": Requires(DEEP, Trainer(learning_rate=0.1)),
+        "random_state": Requires(DEEP, 1),
     },
     AdversarialAlignment: {
         **COMMON,
@@ -92,13 +92,13 @@ OTHER = {
         "target": "right",
         "paired": False,
         "pair_weight": 0.0,
-        "n_init": Beside(UNPAIRED, 1),
-        "n_steps": 3,
-        "batch_size": 8,
+        "max_iter": 3,
         "learning_rate": 0.1,
+        "batch_size": 8,
+        "n_init": Requires(UNPAIRED, 1),
         "orthogonality": 0.4,
         "hidden_sizes": (8,),
-        "n_refinements": Beside(UNPAIRED, 0),
+        "n_refinements": Requires(UNPAIRED, 0),
         "random_state": 1,
     },
     PretrainedAlignment: {
@@ -108,16 +108,16 @@ OTHER = {
         "dtype": "bfloat16",
     },
 }
-# What changes how an alignment works, and nothing that it gives.
+# Parameters that do not change the results.
 RUNTIME = {
-    "device": "where it computes, the numbers are the same",
+    "device": "where it computes",
     "verbose": "what it prints",
-    "store": "where vectors are kept, which are the same",
+    "store": "where vectors are kept",
 }
-WALKED = [(cls, name) for cls, others in OTHER.items() for name in others]
+CASES = [(cls, name) for cls, others in OTHER.items() for name in others]
 
 
-def test_the_tables_name_every_parameter():
+def test_the_tables_have_every_parameter():
     public = {getattr(alignment, name) for name in alignment.__all__}
     assert set(OTHER) == {cls for cls in public if cls.__name__.endswith("Alignment")}
     for cls, others in OTHER.items():
@@ -138,8 +138,8 @@ def cells():
     return pd.DataFrame({"words": ["a red coat", "two hats", "shoes"], "photo": list(photos)})
 
 
-def seen(model, X):
-    """All that can be seen of an alignment: what it gives, or why it gives nothing."""
+def results(model, X):
+    """Return the results of all methods of an alignment, or the messages of their errors."""
     model = clone(model).fit(X)
     last = X.columns[-1]
     nothing = X.copy()
@@ -150,7 +150,7 @@ def seen(model, X):
         lambda: model.transform(X.drop(columns=last)),
     ]
     if hasattr(model, "predict_modality"):
-        calls.append(lambda: model.predict_modality(X, to=last))
+        calls.append(lambda: model.predict_modality(X, last))
     return [_result(call) for call in calls]
 
 
@@ -168,61 +168,59 @@ def same(one, other):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize(("cls", "name"), WALKED)
+@pytest.mark.parametrize(("cls", "name"), CASES)
 def test_every_parameter_changes_something(cls, name, vectors, cells, request):
     entry = OTHER[cls][name]
-    beside, value = entry if isinstance(entry, Beside) else Beside({}, entry)
-    X, base = vectors, {**BASE[cls], **beside}
+    settings, value = entry if isinstance(entry, Requires) else Requires({}, entry)
+    X, base = vectors, {**BASE[cls], **settings}
     if cls is PretrainedAlignment:
         tiny_checkpoint = request.getfixturevalue("tiny_checkpoint")
         X, base = cells, {**base, "model": tiny_checkpoint("clip")}
         value = tiny_checkpoint(value) if name == "model" else value
     assert value != inspect.signature(cls).parameters[name].default
     plain, other = cls(**base), cls(**{**base, name: value})
-    pairs = zip(seen(plain, X), seen(other, X), strict=True)
+    pairs = zip(results(plain, X), results(other, X), strict=True)
     assert not all(same(*pair) for pair in pairs)
 
 
-DEEP_ALONE = {
+DEEP_ONLY = {
     "hidden_sizes": (8,),
     "dropout": 0.5,
     "max_epochs": 7,
     "trainer": Trainer(),
 }
-ADDING_UP = {"trainer": Trainer(accumulate=2)}
-USELESS = [
-    (ContrastiveAlignment, {}, ADDING_UP),
-    (AutoencoderAlignment, {}, ADDING_UP),
+ACCUMULATE = {"trainer": Trainer(accumulate=2)}
+UNUSED = [
+    (ContrastiveAlignment, {}, ACCUMULATE),
+    (AutoencoderAlignment, {}, ACCUMULATE),
     (AutoencoderAlignment, {}, {"kl_weight": 0.5}),
     (AutoencoderAlignment, {"contrastive_weight": 0.0}, {"temperature": 0.5}),
-    (CCAAlignment, {"kind": "cca"}, {"regularization": 0.1}),
-    (CCAAlignment, {"kind": "deep"}, ADDING_UP),
-    *((CCAAlignment, {"kind": kind}, {"n_landmarks": 9}) for kind in ("regularized", "deep")),
+    (CCAAlignment, {"method": "cca"}, {"regularization": 0.1}),
+    (CCAAlignment, {"method": "deep"}, ACCUMULATE),
+    *((CCAAlignment, {"method": method}, {"n_landmarks": 9}) for method in ("regularized", "deep")),
     *((CCAAlignment, {}, {name: 2.0}) for name in ("gamma", "degree", "coef0")),
     (CCAAlignment, {}, {"kernel": "poly"}),
-    *((CCAAlignment, {"kind": "kernel"}, {name: 2.0}) for name in ("degree", "coef0")),
-    (CCAAlignment, {"kind": "kernel", "kernel": "linear"}, {"gamma": 2.0}),
+    *((CCAAlignment, {"method": "kernel"}, {name: 2.0}) for name in ("degree", "coef0")),
+    (CCAAlignment, {"method": "kernel", "kernel": "linear"}, {"gamma": 2.0}),
     *(
-        (CCAAlignment, {"kind": kind}, {name: value})
-        for kind in ("regularized", "kernel")
-        for name, value in DEEP_ALONE.items()
+        (CCAAlignment, {"method": method}, {name: value})
+        for method in ("regularized", "kernel")
+        for name, value in DEEP_ONLY.items()
     ),
     *((AdversarialAlignment, {}, {name: 3}) for name in ("n_init", "n_refinements")),
     (AdversarialAlignment, {"paired": False}, {"pair_weight": 0.5}),
 ]
 
 
-@pytest.mark.parametrize(("cls", "setting", "useless"), USELESS)
-def test_what_a_setting_makes_useless_is_refused_before_the_frame_is_looked_at(
-    cls, setting, useless
-):
-    ((name, _),) = useless.items()
-    name = "accumulate" if useless is ADDING_UP else name
+@pytest.mark.parametrize(("cls", "setting", "unused"), UNUSED)
+def test_unused_parameters_are_refused_before_the_frame_is_read(cls, setting, unused):
+    ((name, _),) = unused.items()
+    name = "accumulate" if unused is ACCUMULATE else name
     with pytest.raises(ValueError, match=rf": {name}=.* has no effect with "):
-        cls(VECTORS, **setting, **useless).fit(None)
+        cls(VECTORS, **setting, **unused).fit(None)
 
 
-def test_gradients_add_up_where_no_rows_are_compared(vectors):
+def test_accumulate_without_a_contrastive_loss(vectors):
     plain = AutoencoderAlignment(**FEW, contrastive_weight=0.0, trainer=Trainer(batch_size=10))
     added = clone(plain).set_params(trainer__batch_size=5, trainer__accumulate=2)
     np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""Checkpoints with two towers: their own projections, whatever the frame lacks."""
+"""Checkpoints with two towers: their own projections, with missing cells and columns."""
 
 import copy
 import pickle
@@ -32,7 +32,7 @@ def unit(vectors):
 
 
 def own_vectors(folder, frame):
-    """Vectors as the model gives them, of the rows that have a cell."""
+    """Return the vectors of the model itself, of the rows that have a cell."""
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
     model = AutoModel.from_pretrained(folder).eval()
@@ -63,7 +63,7 @@ def test_vectors_are_the_models_own(kind, frame, tiny_checkpoint):
         there = frame[name].notna().to_numpy()
         assert np.isnan(vectors[~there]).all() and vectors.dtype == np.float32
         np.testing.assert_allclose(vectors[there], expected, atol=2e-6)
-    assert alignment.modalities_ == ["caption", "photo"]
+    assert [name for name, _, _ in alignment.modalities_] == ["caption", "photo"]
     assert alignment.n_components_ == vectors.shape[1]
     shared = alignment.transform(frame)
     np.testing.assert_allclose(shared[2], vectors[2], atol=1e-6)  # an image alone
@@ -72,27 +72,27 @@ def test_vectors_are_the_models_own(kind, frame, tiny_checkpoint):
     assert 0 <= alignment.score(frame) <= 1
 
 
-def test_texts_and_audio_clips(tiny_checkpoint):
+def test_texts_and_audio(tiny_checkpoint):
     from transformers import AutoFeatureExtractor, AutoModel
 
     folder = tiny_checkpoint("clap")
-    audio_clips = [
+    recordings = [
         np.sin(2 * np.pi * pitch * np.arange(16_000) / 16_000).astype(np.float32)
         for pitch in (200, 400, 800)
     ]
     X = pd.DataFrame(
-        {"clip": pd.Series(audio_clips, dtype=object), "text": ["low", "middle", "high"]}
+        {"clip": pd.Series(recordings, dtype=object), "text": ["low", "middle", "high"]}
     )
     own = AudioEncoder(sampling_rate=16_000)  # of the arrays
     triples = [("clip", own, ["clip"]), ("text", "text", ["text"])]
     alignment = PretrainedAlignment(folder, triples, store=False).fit(X)
     model = AutoModel.from_pretrained(folder).eval()
-    heard = AutoFeatureExtractor.from_pretrained(folder)(
-        audio_clips, sampling_rate=16_000, return_tensors="pt"
+    spectra = AutoFeatureExtractor.from_pretrained(folder)(
+        recordings, sampling_rate=16_000, return_tensors="pt"
     )
     with torch.inference_mode():
         expected = model.get_audio_features(
-            input_features=heard["input_features"], is_longer=torch.zeros(3, 1, dtype=torch.bool)
+            input_features=spectra["input_features"], is_longer=torch.zeros(3, 1, dtype=torch.bool)
         )
     expected = unit(getattr(expected, "pooler_output", expected))
     np.testing.assert_allclose(alignment.transform_modality(X, "clip"), expected, atol=1e-5)
@@ -100,35 +100,47 @@ def test_texts_and_audio_clips(tiny_checkpoint):
 
 
 def test_a_tower_without_a_column(frame, tiny_checkpoint):
-    """Images alone in the frame; texts may still ask for them."""
+    """The frame has images only, and texts can be encoded all the same."""
     folder = tiny_checkpoint("clip")
     alignment = PretrainedAlignment(folder).fit(frame[["photo"]])
-    assert alignment.modalities_ == ["photo"]
+    ((name, tower, columns),) = alignment.modalities_
+    assert (name, type(tower), columns) == ("photo", ImageEncoder, ["photo"])
     whole = PretrainedAlignment(folder, TRIPLES).fit(frame)
     expected = whole.transform_modality(frame, "caption")
     for cells in (TEXTS, frame["caption"], frame[["caption"]]):
         np.testing.assert_array_equal(alignment.transform_modality(cells, "text"), expected)
-    with pytest.raises(ValueError, match="no modality 'audio'"):
+    with pytest.raises(ValueError, match="no modality 'video'. Its modalities are 'photo'"):
+        alignment.transform_modality(TEXTS, "video")
+    with pytest.raises(ValueError, match="encodes image and text, not audio"):
         alignment.transform_modality(TEXTS, "audio")
 
 
-def test_auto_takes_what_has_a_tower(frame, tiny_checkpoint):
+def test_auto_uses_modalities_that_have_a_tower(frame, tiny_checkpoint):
     X = frame.assign(price=np.arange(6.0))
     alignment = PretrainedAlignment(tiny_checkpoint("clip")).fit(X)
-    assert alignment.modalities_ == ["caption", "photo"]
+    assert [name for name, _, _ in alignment.modalities_] == ["caption", "photo"]
     assert alignment.transform_modality(X[["photo"]], "photo").shape == (6, 12)
 
 
-def test_an_encoder_of_your_own_keeps_its_options(frame, tiny_checkpoint):
-    mine = ImageEncoder(on_error="missing", batch_size=2)
-    triples = [TRIPLES[0], ("photo", mine, ["photo"])]
+def test_an_encoder_of_the_user_keeps_its_options(frame, tiny_checkpoint):
+    given = ImageEncoder(on_error="missing", batch_size=2)
+    triples = [TRIPLES[0], ("photo", given, ["photo"])]
     alignment = PretrainedAlignment(tiny_checkpoint("clip"), triples, store=False).fit(frame)
-    tower = dict((name, middle) for name, middle, _ in alignment.transformers_)["photo"]
+    tower = {name: tower for name, tower, _ in alignment.modalities_}["photo"]
     assert (tower.on_error, tower.batch_size, tower.pooling) == ("missing", 2, "pooler")
-    assert mine.model == "efficientnet-lite0" and not hasattr(mine, "n_outputs_")
+    assert given.model == "efficientnet-lite0" and not hasattr(given, "n_outputs_")
 
 
-def test_copies(frame, tiny_checkpoint):
+def test_verbose_prints_what_the_towers_encode(frame, tiny_checkpoint, capsys):
+    alignment = PretrainedAlignment(tiny_checkpoint("clip"), TRIPLES, store=False, verbose=1)
+    alignment.fit(frame).transform(frame)
+    printed = capsys.readouterr().err
+    assert "TextEncoder: 5/5 cells" in printed and "ImageEncoder: 5/5 cells" in printed
+    alignment.set_params(verbose=0).fit(frame).transform(frame)
+    assert capsys.readouterr().err == ""
+
+
+def test_pickles_copies_and_clones(frame, tiny_checkpoint):
     alignment = PretrainedAlignment(tiny_checkpoint("clip"), TRIPLES).fit(frame)
     expected = alignment.transform(frame)
     for other in (pickle.loads(pickle.dumps(alignment)), copy.deepcopy(alignment)):
@@ -145,7 +157,7 @@ def test_errors(frame, tiny_checkpoint):
         PretrainedAlignment(folder, [("price", "passthrough", ["photo"])]).fit(frame)
     with pytest.raises(ValueError, match="modality 'texts' has 2 columns"):
         PretrainedAlignment(folder, [("texts", "text", ["caption", "photo"])]).fit(frame)
-    with pytest.raises(ValueError, match="found no texts, images or audio clips"):
+    with pytest.raises(ValueError, match="found no texts, images or audio in X"):
         PretrainedAlignment(folder).fit(pd.DataFrame({"price": [1.0, 2.0, 3.0]}))
     empty = pd.concat([frame, pd.DataFrame({"caption": [None], "photo": [None]})])
     with pytest.raises(ModalityMissingError, match="row 6"):

@@ -60,8 +60,8 @@ def methods(seed):
         yield f"contrastive, {loss}", contrastive(loss=loss)
     for name, loss in (("siglip", SigLIP), ("triplet", Triplet), ("max_margin", MaxMargin)):
         yield f"contrastive, {name}, hard", contrastive(loss=loss(negatives="hard"))
-    for kind in ("cca", "regularized", "kernel", "deep"):
-        yield f"CCA, {kind}", CCAAlignment(TRIPLES, kind=kind, random_state=seed)
+    for method in ("cca", "regularized", "kernel", "deep"):
+        yield f"CCA, {method}", CCAAlignment(TRIPLES, method=method, random_state=seed)
     yield "autoencoder", AutoencoderAlignment(TRIPLES, random_state=seed)
     yield (
         "autoencoder, variational",

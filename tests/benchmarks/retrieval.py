@@ -39,7 +39,7 @@ class Ready(BaseEstimator):
         self.folder = folder
 
     def fit(self, X, y=None):
-        self.modalities_ = ["text", "image"]
+        self.modalities_ = [(name, "passthrough", [name]) for name in ("text", "image")]
         return self
 
     def transform_modality(self, X, modality):

@@ -1,4 +1,4 @@
-"""Ready-made spaces: stand-ins for a fitted alignment, and frames whose cells are vectors."""
+"""Toy alignments, and frames whose cells are vectors of their space."""
 
 import numpy as np
 import pandas as pd
@@ -7,14 +7,14 @@ from sklearn.utils.validation import check_is_fitted
 
 
 class ReadySpace(BaseEstimator):
-    """A space in which the cells lie already, by the names of its modalities."""
+    """Alignment whose cells are vectors of the space, in a column for each modality."""
 
     def __init__(self, names=("text", "image"), width=8):
         self.names = names
         self.width = width
 
     def fit(self, X, y=None):
-        self.modalities_ = list(self.names)
+        self.modalities_ = [(name, "passthrough", [name]) for name in self.names]
         self.n_fits_ = getattr(self, "n_fits_", 0) + 1
         return self
 
@@ -22,13 +22,13 @@ class ReadySpace(BaseEstimator):
         check_is_fitted(self)
         values = X[modality]
         values = values.to_list() if hasattr(values, "to_list") else list(values)
-        nothing = np.full(self.width, np.nan)
-        rows = [nothing if cell is None or cell is np.nan else np.asarray(cell) for cell in values]
+        absent = np.full(self.width, np.nan)
+        rows = [absent if cell is None or cell is np.nan else np.asarray(cell) for cell in values]
         return np.array(rows, dtype=np.float32).reshape(len(rows), self.width)
 
 
 def ready_frame(n, *, width=8, noise=0.1, seed=0, names=("text", "image"), first_label=0):
-    """Rows whose modalities point into nearly the same direction."""
+    """Return rows whose modalities have nearly the same direction."""
     rng = np.random.default_rng(seed)
     latent = rng.standard_normal((n, width))
     frame = pd.DataFrame({"title": [f"row {i}" for i in range(n)]})
@@ -39,8 +39,8 @@ def ready_frame(n, *, width=8, noise=0.1, seed=0, names=("text", "image"), first
     return frame
 
 
-def lacking(frame, **rows):
-    """The frame without some cells, e.g. ``lacking(X, image=[0, 3])``."""
+def without_cells(frame, **rows):
+    """Return a frame without some cells, e.g. ``without_cells(X, image=[0, 3])``."""
     frame = frame.copy()
     for name, positions in rows.items():
         cells = frame[name].to_list()
@@ -53,13 +53,13 @@ def lacking(frame, **rows):
 
 
 def units(values):
-    """Vectors of unit length in float32; NaN stays."""
+    """Scale vectors to unit length in float32; NaN stays NaN."""
     exact = np.asarray(values, dtype=np.float64)
     return (exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32)
 
 
 def brute_force(queries, vectors, k):
-    """Positions and cosines of the k nearest, with every product in float64; NaN is no answer."""
+    """Return positions and cosines of the k nearest rows without NaN, computed in float64."""
     queries, vectors = units(queries).astype(np.float64), units(vectors).astype(np.float64)
     near = np.array([[(q * v).sum() for v in vectors] for q in queries])
     near = np.where(np.isnan(near), -np.inf, near)

@@ -39,7 +39,7 @@ class Ready(BaseEstimator):
     """A space in which the vectors lie already, beside the cells."""
 
     def fit(self, X, y=None):
-        self.modalities_ = ["text", "photo"]
+        self.modalities_ = [(name, None, None) for name in ("text", "photo")]
         return self
 
     def transform_modality(self, X, modality):
@@ -97,7 +97,7 @@ def test_what_is_correct_may_be_a_question(frame):
 
 
 def test_a_row_without_the_query_finds_nothing(frame):
-    retriever = CrossModalRetriever(Ready(), missing="nan").fit(frame)
+    retriever = CrossModalRetriever(Ready(), missing_query="nan").fit(frame)
     queries = frame.copy()
     queries.at["dog", "text_vector"] = queries.at["dog", "text"] = None
     display = RetrievalDisplay.from_estimator(

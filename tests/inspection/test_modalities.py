@@ -163,7 +163,6 @@ def test_fusions_that_differ_are_refused():
 
 @pytest.mark.parametrize("name", ["CCAAlignment", "ContrastiveAlignment"])
 def test_auto_of_an_alignment(name):
-    """It keeps names where a fusion keeps triples."""
     X, _ = views(60)
     alignment = getattr(skmm.alignment, name)(n_components=2)
     if name == "ContrastiveAlignment":

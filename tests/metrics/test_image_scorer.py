@@ -142,7 +142,8 @@ def test_bad_input_is_told(rows, alignment):
         make_image_scorer("alignment", alignment=Painter())
     with pytest.raises(ValueError, match="the alignment has no modality 'photo'"):
         make_image_scorer("alignment", alignment=alignment, image="photo")
-    several = type("Space", (), {"modalities_": ["image", "text", "audio"]})
+    triples = [(name, None, [name]) for name in ("image", "text", "audio")]
+    several = type("Space", (), {"modalities_": triples})
     several.transform_modality = lambda self, X, name: X
     with pytest.raises(ValueError, match="say which of them .* by source="):
         make_image_scorer("alignment", alignment=several())

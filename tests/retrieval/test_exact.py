@@ -1,4 +1,4 @@
-"""Exact search equals brute force in float64, in every position, whatever the blocks."""
+"""Exact search equals brute force in float64, for any size of blocks."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_equals_brute_force(batch_size, block_size, k):
 @pytest.mark.parametrize(("batch_size", "block_size"), BLOCKS)
 @pytest.mark.parametrize("seed", range(3))
 def test_ties_in_the_order_of_the_rows(batch_size, block_size, seed):
-    """Many equal rows: more than the candidates that float32 may propose."""
+    """There are more equal rows than candidates that float32 proposes."""
     rng = np.random.default_rng(seed)
     distinct = units(rng.standard_normal((4, 12)))
     vectors = distinct[rng.integers(0, 4, size=300)]
@@ -42,7 +42,7 @@ def test_ties_in_the_order_of_the_rows(batch_size, block_size, seed):
         assert np.array_equal(near, cosines)
 
 
-def test_rows_that_differ_less_than_float32_can_tell():
+def test_rows_that_differ_by_less_than_the_rounding_of_float32():
     rng = np.random.default_rng(1)
     center = rng.standard_normal(64)
     vectors = units(center + 3e-7 * rng.standard_normal((400, 64)))
@@ -51,29 +51,29 @@ def test_rows_that_differ_less_than_float32_can_tell():
     positions, _ = search(queries, vectors, 5)
     expected, _ = brute_force(queries, vectors, 5)
     assert np.array_equal(positions, expected)
-    assert not np.array_equal(in_float32, expected)  # so the second look was needed
+    assert not np.array_equal(in_float32, expected)  # so the second pass was needed
 
 
-def test_nothing_is_settled_twice_without_need(monkeypatch):
-    """The second look is the exception: it reads all rows again."""
-    settled = []
+def test_no_second_pass_without_need(monkeypatch):
+    """The second pass reads all rows again, and should be an exception."""
+    calls = []
     monkeypatch.setattr(
-        ExactSearch, "_settle", lambda self, on_device, *rest: settled.append(len(on_device))
+        ExactSearch, "_compare_again", lambda self, on_device, *rest: calls.append(len(on_device))
     )
     rng = np.random.default_rng(2)
     search(units(rng.standard_normal((50, 64))), units(rng.standard_normal((5000, 64))), 10)
-    assert settled == []
+    assert calls == []
 
 
-def test_zero_vectors_are_in_the_middle():
+def test_zero_vectors_have_similarity_zero():
     vectors = np.array([[-1, 0], [0, 0], [1, 0]], dtype=np.float32)
     positions, near = search(vectors[2:], vectors, 3)
     assert positions.tolist() == [[2, 1, 0]]
     assert near.tolist() == [[1, 0, -1]]
 
 
-def test_the_whole_matrix_is_never_there(monkeypatch):
-    """Scores are cut into blocks, for the first look and for the second."""
+def test_scores_are_computed_in_blocks(monkeypatch):
+    """Both passes compute blocks of scores, never the whole matrix."""
     shapes = []
     scores = ExactSearch._scores
 
@@ -89,17 +89,17 @@ def test_the_whole_matrix_is_never_there(monkeypatch):
     assert len(shapes) == 3 * 13 * 2
 
 
-def test_pairs_in_parts(monkeypatch):
+def test_similarities_do_not_depend_on_the_parts(monkeypatch):
     rng = np.random.default_rng(3)
     queries, vectors = units(rng.standard_normal((9, 16))), units(rng.standard_normal((30, 16)))
-    asking, rows = rng.integers(0, 9, size=100), rng.integers(0, 30, size=100)
-    whole = similarities(queries, vectors, asking, rows)
+    own, rows = rng.integers(0, 9, size=100), rng.integers(0, 30, size=100)
+    whole = similarities(queries, vectors, own, rows)
     monkeypatch.setattr(_search, "_PAIRS", 100)
-    assert np.array_equal(similarities(queries, vectors, asking, rows), whole)
-    assert whole == pytest.approx((queries @ vectors.T)[asking, rows], abs=1e-6)
+    assert np.array_equal(similarities(queries, vectors, own, rows), whole)
+    assert whole == pytest.approx((queries @ vectors.T)[own, rows], abs=1e-6)
 
 
-def test_best_of_what_is_proposed():
+def test_best_of_the_proposed_rows():
     vectors = np.array([[1, 0], [0, 1], [1, 0]], dtype=np.float32)
     positions, near = best_of(vectors[:1], vectors, np.array([[-1, 2, 1, 0]]), 3)
     assert positions.tolist() == [[0, 2, 1]]
@@ -107,8 +107,8 @@ def test_best_of_what_is_proposed():
 
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
-def test_a_coarser_device_gives_the_same(precision, monkeypatch):
-    """Products that are rounded as to bfloat16 only propose; the answer is the same."""
+def test_result_does_not_depend_on_the_precision_of_the_device(precision, monkeypatch):
+    """Products rounded to bfloat16 propose candidates only; the result is the same."""
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
     if precision != "highest":
         scores = ExactSearch._scores
@@ -128,7 +128,7 @@ def test_a_coarser_device_gives_the_same(precision, monkeypatch):
     assert np.array_equal(near, cosines)
 
 
-def test_threads_are_given_back():
+def test_number_of_threads_is_restored():
     before = torch.get_num_threads()
     search(units(np.eye(4)), units(np.eye(4)), 2)
     assert torch.get_num_threads() == before

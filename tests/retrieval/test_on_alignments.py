@@ -1,4 +1,4 @@
-"""Retrieval, zero-shot and few-shot on alignments that have learned their space."""
+"""Retrieval, zero-shot and few-shot classification with fitted alignments."""
 
 import numpy as np
 import pandas as pd
@@ -23,14 +23,14 @@ SIZES, PLACES = np.array(["small", "large"]), np.array(["bed", "car", "sea", "sk
 
 
 def make(n=200, seed=0):
-    """Captions and what a camera saw: three colors, a size and a place."""
+    """Return captions and image features, which have a color, a size and a place."""
     rng = np.random.default_rng(seed)
     color, size, place = (rng.integers(0, k, n) for k in (3, 2, 4))
     words = zip(SIZES[size], COLORS[color], PLACES[place], strict=True)
-    seen = np.column_stack([np.eye(3)[color], size, np.eye(4)[place]])
+    features = np.column_stack([np.eye(3)[color], size, np.eye(4)[place]])
     X = pd.DataFrame({
         "caption": [f"one {s} {c} thing in the {p}" for s, c, p in words],
-        "camera": list(seen + 0.1 * rng.standard_normal(seen.shape)),
+        "camera": list(features + 0.1 * rng.standard_normal(features.shape)),
     })  # fmt: skip
     return X, color, color * 8 + size * 4 + place
 
@@ -43,7 +43,7 @@ def aligned(**params):
 
 
 @pytest.mark.parametrize("index", ["exact", "hnsw"])
-def test_a_caption_finds_its_kind(index):
+def test_a_caption_finds_images_of_equal_attributes(index):
     if index == "hnsw":
         pytest.importorskip("faiss", reason="approximate search needs the extra 'index'")
     X, _, kind = make()
@@ -56,7 +56,7 @@ def test_a_caption_finds_its_kind(index):
     assert (kind[back] == new_kind[:, None]).mean() > 0.9
     assert not np.isin(numbers, [0, 1]).any()
     alone = retriever.kneighbors(new["caption"].to_list(), 3, source="text", target="image")[1]
-    assert np.array_equal(alone, numbers)  # of a modality of one column the cells are enough
+    assert np.array_equal(alone, numbers)  # cells alone are enough for one column
 
 
 def test_a_search_over_the_alignment():
@@ -80,7 +80,7 @@ def test_a_frozen_alignment():
 def test_classes_from_texts():
     X, color, _ = make()
     new, new_color, _ = make(100, seed=1)
-    # Texts as the alignment has seen them; what they say beside the color averages out.
+    # Texts as in training; what they say besides the color averages out.
     templates = [f"one {s} {{}} thing in the {p}" for s in SIZES for p in PLACES]
     model = ZeroShotClassifier(aligned(), prompts=templates, classes=COLORS).fit(X)
     assert model.score(new, COLORS[new_color]) > 0.9

@@ -1,4 +1,4 @@
-"""Prototypes: means of classes, held back a little; few rows are enough."""
+"""Prototypes: shrunken means of classes, from few rows."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ def blobs():
     return make_blobs(300, centers=4, n_features=6, cluster_std=3.0, random_state=0)
 
 
-def test_is_the_nearest_mean(blobs):
+def test_equals_nearest_centroid(blobs):
     X, y = blobs
     model = PrototypeClassifier().fit(X, y)
     theirs = NearestCentroid().fit(X, y)
@@ -28,8 +28,8 @@ def test_is_the_nearest_mean(blobs):
     assert model.class_count_.tolist() == [75] * 4
 
 
-def test_probabilities_are_those_of_alike_normal_distributions(blobs):
-    """Against discriminant analysis with a covariance that is a multiple of the identity."""
+def test_probabilities_are_those_of_isotropic_normal_distributions(blobs):
+    """Compare with discriminant analysis, with a multiple of the identity as covariance."""
     X, y = blobs
     model = PrototypeClassifier().fit(X, y)
 
@@ -58,24 +58,24 @@ def test_decision_function_is_the_logarithm_of_the_odds(blobs):
     assert np.array_equal(two.decision_function(X) > 0, two.predict(X) == 1)
 
 
-def test_shrinkage_is_rows_at_the_middle(blobs):
+def test_shrinkage_adds_rows_at_the_mean_of_all_classes(blobs):
     X, y = blobs
     means = NearestCentroid().fit(X, y).centroids_
-    middle = means.mean(axis=0)
+    center = means.mean(axis=0)
     with_rows = PrototypeClassifier().fit(
-        np.vstack([X, np.tile(middle, (4 * 5, 1))]), np.append(y, np.repeat(np.arange(4), 5))
+        np.vstack([X, np.tile(center, (4 * 5, 1))]), np.append(y, np.repeat(np.arange(4), 5))
     )
-    held = PrototypeClassifier(shrinkage=5).fit(X, y)
-    assert held.prototypes_ == pytest.approx(with_rows.prototypes_)
-    assert held.prototypes_ == pytest.approx(middle + 75 / 80 * (means - middle))
+    shrunken = PrototypeClassifier(shrinkage=5).fit(X, y)
+    assert shrunken.prototypes_ == pytest.approx(with_rows.prototypes_)
+    assert shrunken.prototypes_ == pytest.approx(center + 75 / 80 * (means - center))
     assert PrototypeClassifier(shrinkage=1e9).fit(X, y).prototypes_ == pytest.approx(
-        np.tile(middle, (4, 1)), abs=1e-5
+        np.tile(center, (4, 1)), abs=1e-5
     )
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_shrinkage_helps_where_few_rows_are_unequally_few(seed):
-    """One class has many rows and another one: its prototype is mostly noise."""
+def test_shrinkage_helps_with_classes_of_unequal_size(seed):
+    """One class has 60 rows and the other two, whose prototype is mostly noise."""
     rng = np.random.default_rng(seed)
     n_features = 50
     centers = np.vstack([np.zeros(n_features), np.full(n_features, 0.35)])
@@ -84,13 +84,13 @@ def test_shrinkage_helps_where_few_rows_are_unequally_few(seed):
     test_y = np.repeat([0, 1], 2000)
     test = centers[test_y] + rng.standard_normal((4000, n_features))
     rows = np.append(np.arange(60), [60, 61])
-    plain, held = (
+    plain, shrunken = (
         PrototypeClassifier(shrinkage=s).fit(X[rows], y[rows]).score(test, test_y) for s in (0, 2)
     )
-    assert held > plain + 0.02
+    assert shrunken > plain + 0.02
 
 
-def test_cosine_looks_at_directions_only():
+def test_cosine_uses_directions_only():
     rng = np.random.default_rng(0)
     directions = np.array([[1.0, 0.1], [1.0, 0.6]])
     y = np.tile([0, 1], 100)
@@ -108,7 +108,7 @@ def test_cosine_looks_at_directions_only():
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_partial_fit_is_fit(metric, blobs):
+def test_partial_fit_equals_fit(metric, blobs):
     X, y = blobs
     X = X + 1000.0  # far from zero sums lose digits
     names = np.array(["a", "b", "c", "d"])[y]
@@ -134,7 +134,7 @@ def test_a_class_without_rows_is_never_predicted(blobs):
     assert model.predict_proba(X) == pytest.approx(whole.predict_proba(X))
 
 
-def test_weights_are_rows_that_are_there_more_often(blobs):
+def test_weights_equal_repeated_rows(blobs):
     X, y = blobs
     weights = np.random.default_rng(0).integers(0, 4, size=300)
     weighted = PrototypeClassifier(shrinkage=1).fit(X, y, sample_weight=weights)
@@ -145,7 +145,7 @@ def test_weights_are_rows_that_are_there_more_often(blobs):
     assert weighted.predict_proba(X) == pytest.approx(repeated.predict_proba(X))
 
 
-def test_one_row_a_class():
+def test_one_row_per_class():
     X, y = [[0.0, 0.0], [4.0, 0.0]], ["a", "b"]
     model = PrototypeClassifier().fit(X, y)
     assert model.temperature_ == pytest.approx(2 * 4 / 2)  # the variance between, over 2 features
@@ -155,7 +155,7 @@ def test_one_row_a_class():
     assert one.predict([[5.0]]) == ["a"] and one.predict_proba([[5.0]]) == [[1.0]]
 
 
-def test_few_shots_on_iris():
+def test_few_shot_accuracy_on_iris():
     X, y = load_iris(return_X_y=True)
     one, five, twenty = (
         cross_val_score(PrototypeClassifier(), X, y, cv=FewShotSplit(k, random_state=0)).mean()
@@ -165,7 +165,7 @@ def test_few_shots_on_iris():
     assert twenty > 0.9
 
 
-def test_behind_a_fusion():
+def test_after_a_fusion():
     rng = np.random.default_rng(0)
     y = np.tile([0, 1, 2], 40)
     left, right = (np.eye(3)[y] + 0.6 * rng.standard_normal((120, 3)) for _ in range(2))
@@ -183,7 +183,7 @@ def test_behind_a_fusion():
     assert scores[0] > scores[1] + 0.03 > 0.5
 
 
-def test_missing_numbers_are_told():
+def test_nan_is_refused():
     with pytest.raises(
         ValueError, match=r"Input X contains NaN.\nPrototypeClassifier does not accept"
     ):
@@ -193,14 +193,14 @@ def test_missing_numbers_are_told():
         model.predict([[np.nan]])
 
 
-def test_wrong_input_is_told():
+def test_invalid_input():
     X, y = [[0.0], [1.0]], [0, 1]
     with pytest.raises(ValueError, match="partial_fit needs classes in the first call"):
         PrototypeClassifier().partial_fit(X, y)
     model = PrototypeClassifier().fit(X, y)
-    with pytest.raises(ValueError, match="y holds .*2.*not among the classes"):
+    with pytest.raises(ValueError, match="y has the label .*2.*not among the classes"):
         model.partial_fit(X, [0, 2])
-    with pytest.raises(ValueError, match="got other classes than before"):
+    with pytest.raises(ValueError, match="got other classes than in the first call"):
         model.partial_fit(X, y, classes=[0, 1, 2])
     for wrong in ({"metric": "manhattan"}, {"shrinkage": -1}, {"temperature": 0}):
         with pytest.raises(ValueError, match=f"'{next(iter(wrong))}' parameter"):

@@ -1,4 +1,4 @@
-"""Classes from texts: the nearest text wins, several texts are averaged, no label is looked at."""
+"""Zero-shot classification: nearest texts, averages of texts, and no use of labels."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ WORDS = {"cat": 0, "dog": 1, "car": 2, "animal": [0, 1], "the": 3}
 
 
 class Words(BaseEstimator):
-    """Texts point where their words do; other modalities hold such vectors already."""
+    """Alignment whose texts have the vectors of their words; other cells are such vectors."""
 
     def __init__(self, columns=("image",), text=None, scale=1.0):
         self.columns = columns
@@ -23,10 +23,10 @@ class Words(BaseEstimator):
         self.scale = scale
 
     def fit(self, X, y=None):
-        assert y is None, "a zero-shot classifier has no labels to give away"
-        self.modalities_ = [*self.columns, "text"]
-        if self.text is not None:  # as alignments list what they have fitted
-            self.transformers_ = [("text", None, self.text)]
+        assert y is None, "a zero-shot classifier must not pass labels"
+        self.modalities_ = [(name, None, [name]) for name in self.columns]
+        self.modalities_.append(("text", None, self.text or ["text"]))
+        if self.text is not None:
             self.feature_names_in_ = np.array([*self.columns, *self.text], dtype=object)
         return self
 
@@ -34,8 +34,8 @@ class Words(BaseEstimator):
         check_is_fitted(self)
         if modality != "text":
             cells = X[modality].to_list()
-            nothing = np.full(4, np.nan)
-            return np.array([nothing if cell is None else cell for cell in cells])
+            absent = np.full(4, np.nan)
+            return np.array([absent if cell is None else cell for cell in cells])
         column = self.text[0] if self.text else "text"
         vectors = np.zeros((len(X), 4))
         for vector, text in zip(vectors, X[column], strict=True):
@@ -56,7 +56,7 @@ def zero_shot(**params):
     return ZeroShotClassifier(**params)
 
 
-def test_the_nearest_text_wins():
+def test_predicts_the_class_of_the_nearest_text():
     X, y = make()
     model = zero_shot(prompts="the {}").fit(X, y)
     assert model.classes_.tolist() == ["car", "cat", "dog"]
@@ -71,7 +71,7 @@ def test_the_nearest_text_wins():
     assert model.predict_proba(X) == pytest.approx(expected, abs=1e-4)
 
 
-def test_classes_may_come_from_anywhere():
+def test_classes_from_y_from_a_parameter_and_from_prompts():
     X, y = make()
     by_y = zero_shot().fit(X, y)
     by_classes = zero_shot(classes=["dog", "car", "cat"]).fit(X)
@@ -89,7 +89,7 @@ def test_classes_may_come_from_anywhere():
 def test_several_texts_are_averaged():
     X, _ = make()
     model = zero_shot(prompts={"pet": ["cat", "dog dog"], "car": "car"}).fit(X)
-    # Each text counts the same, however long its vector.
+    # Each text has the same weight, for any length of its vector.
     assert model.class_vectors_[1] == pytest.approx([0.5**0.5, 0.5**0.5, 0, 0])
     templates = zero_shot(prompts=["{}", "the {}"], classes=["cat", "dog"]).fit(X)
     assert templates.prompts_["cat"] == ["cat", "the cat"]
@@ -127,7 +127,7 @@ def test_rows_without_the_source():
     model = zero_shot().fit(X, y)
     assert model.predict_proba(X)[0] == pytest.approx(np.full(len(model.classes_), 1 / 3))
     assert np.isfinite(model.predict_proba(X)).all()
-    with pytest.raises(ModalityMissingError, match="row 0 .* lacks 'image', and 1 rows do"):
+    with pytest.raises(ModalityMissingError, match="'image' missing in row 0 .* and in 1 rows"):
         model.set_params(all_missing="raise").predict(X)
 
 
@@ -146,7 +146,7 @@ def test_several_sources():
     assert both.predict_proba(X)[:1] == pytest.approx(one.predict_proba(X)[:1])
 
 
-def test_a_frozen_alignment_needs_no_rows():
+def test_a_frozen_alignment_needs_no_rows_in_fit():
     X, y = make()
     space = Words().fit(X)
     model = zero_shot(alignment=FrozenEstimator(space), classes=["car", "cat", "dog"]).fit(None)
@@ -155,7 +155,7 @@ def test_a_frozen_alignment_needs_no_rows():
     assert not hasattr(model, "n_features_in_")
 
 
-def test_the_column_of_the_texts_is_known_from_the_alignment():
+def test_prompt_column_is_inferred_from_the_alignment():
     X, y = make()
     assert (
         zero_shot(alignment=Words(text=["title"]), prompt_column=None).fit(X, y).score(X, y) > 0.95
@@ -166,7 +166,7 @@ def test_the_column_of_the_texts_is_known_from_the_alignment():
     assert zero_shot(alignment=two, prompt_column="title").fit(X, y).score(X, y) > 0.95
 
 
-def test_lives_in_scikit_learn():
+def test_cross_validation_and_grid_search():
     X, y = make(90)
     assert cross_val_score(zero_shot(), X, y, cv=3).min() > 0.9
     grid = {"prompts": ["{}", "the the the {}"], "alignment__scale": [1.0, 2.0]}
@@ -182,22 +182,22 @@ def test_lives_in_scikit_learn():
         ({"prompts": {"cat": "cat", "dog": [], "car": "car"}}, "class 'dog' must be one or more"),
         ({"prompts": {"cat": "", "dog": "x", "car": "car"}}, "class 'cat' must be one or more"),
         ({"prompts": [3]}, "must be one or more texts"),
-        ({"classes": ["cat", "dog"]}, "y holds 'car', which is not in classes"),
+        ({"classes": ["cat", "dog"]}, "y has the label 'car', which is not in classes"),
         ({"source": "audio"}, "source='audio': no modality 'audio'.*are 'image', 'text'"),
-        ({"prompt_modality": "words"}, "prompt_modality='words': no modality 'words'"),
+        ({"target": "words"}, "target='words': no modality 'words'"),
         ({"temperature": 0.0}, "must be a float in the range"),
         ({"alignment": BaseEstimator()}, "implementing 'fit' and 'transform_modality'"),
     ],
 )
-def test_wrong_input_is_told(params, message):
+def test_invalid_input(params, message):
     X, y = make()
     with pytest.raises(ValueError, match=f"ZeroShotClassifier.*{message}"):
         zero_shot(**params).fit(X, y)
 
 
-def test_no_classes_are_told():
+def test_no_classes():
     X, _ = make()
-    with pytest.raises(ValueError, match="knows no classes. Give classes, or y, or prompts"):
+    with pytest.raises(ValueError, match="got no classes. Give y, or set classes, or set prompts"):
         zero_shot().fit(X)
     with pytest.raises(ValueError, match="classes is empty"):
         zero_shot(classes=[]).fit(X)
@@ -205,11 +205,11 @@ def test_no_classes_are_told():
         zero_shot().fit(X, np.linspace(0, 1, 60))
 
 
-def test_texts_without_a_vector_are_told():
+def test_texts_without_a_vector():
     class Silent(Words):
         def transform_modality(self, X, modality):
             return np.full((len(X), 4), np.nan)
 
     X, y = make()
-    with pytest.raises(ValueError, match="Silent gives no vector for the prompt 'car'"):
+    with pytest.raises(ValueError, match="Silent returned no vector for the prompt 'car'"):
         zero_shot(alignment=Silent()).fit(X, y)

@@ -134,7 +134,7 @@ class AlignmentMapDisplay:
         display : AlignmentMapDisplay
             Drawn.
         """
-        names = list(alignment.modalities_ if modalities is None else modalities)
+        names = [n for n, _, _ in alignment.modalities_] if modalities is None else list(modalities)
         positions = columns_in(alignment, X, names, columns, owner=cls.__name__)
         vectors = {name: alignment.transform_modality(X, name) for name in names}
         cells = {name: cells_of(X, positions[name]) for name in names}

@@ -129,7 +129,7 @@ class RetrievalDisplay:
         display : RetrievalDisplay
             Drawn.
         """
-        names = list(retriever.modalities_)
+        names = [name for name, _, _ in retriever.modalities_]
         if len(names) == 2:  # as kneighbors understands it
             if source is None and target is None:
                 source, target = names

@@ -339,9 +339,8 @@ def columns_in(
     positions : dict of str to list of int
         Columns of ``X`` for each name.
     """
-    while not hasattr(alignment, "transformers_") and hasattr(alignment, "estimator"):
-        alignment = alignment.estimator  # a FrozenEstimator
-    known = {name: key for name, _, key in getattr(alignment, "transformers_", ())}
+    triples = getattr(alignment, "modalities_", ())
+    known = {name: key for name, _, key in triples if key is not None}
     known |= dict(columns or {})
     present = column_names(X)
     found = {}
