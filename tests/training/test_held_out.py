@@ -66,7 +66,7 @@ ESTIMATORS = [
     (JointFusionMultiTask(TRIPLES), "tasks"),
     (ContrastiveAlignment(TRIPLES), "nothing"),
     (AutoencoderAlignment(TRIPLES), "nothing"),
-    (CCAAlignment(TRIPLES, kind="deep"), "nothing"),
+    (CCAAlignment(TRIPLES, method="deep"), "nothing"),
     (CaptionGenerator(TRIPLES), "text"),
     (SeriesGenerator(TRIPLES), "series"),
     (ImageGenerator(TRIPLES, method=FlowMatching(2), image_size=8, n_channels=4), "image"),
