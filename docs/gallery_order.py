@@ -1,4 +1,4 @@
-"""In which order the examples stand in the gallery."""
+"""The order of the examples in the gallery."""
 
 
 class QuickstartFirst:
