@@ -1,20 +1,20 @@
 """
-What an average over time does not hear
-=======================================
+Audio: averages over time or a network
+======================================
 
-*Two melodies of the same notes, in another order: which features tell them apart?*
+*Two melodies have the same notes in another order: which features distinguish them?*
 
-``AudioEncoder()`` describes an audio clip by the mean and the standard deviation of its cepstral
-coefficients. That says which audio clips are in a recording, and not when. A small network from
-scratch looks at the spectrogram as it goes on. The audio clips are made here; nothing is downloaded.
+``AudioEncoder()`` describes a recording by the mean and the standard deviation of its cepstral
+coefficients. They contain which notes are in a recording, but not when. A small network from
+scratch reads the whole spectrogram. The recordings are generated; nothing is downloaded.
 """
 
 # %%
 # Steps up, steps down
 # --------------------
 # Every melody has a low, a middle and a high note, and begins and ends with the low one. One kind
-# climbs step by step and falls at once, the other leaps up and comes down step by step. Which notes
-# these are is random, and so is the noise.
+# rises step by step and falls at once, the other rises at once and falls step by step. The pitch of
+# the notes is random, and so is the noise.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,7 +31,7 @@ rng = np.random.default_rng(0)
 
 
 def melody(kind):
-    """Give 0.4 seconds of four notes."""
+    """Return 0.4 seconds of four notes."""
     low, middle, high = rng.uniform(250, 400), rng.uniform(550, 800), rng.uniform(1000, 1500)
     notes = [low, middle, high, low] if kind == "up" else [low, high, middle, low]
     hertz = np.repeat(notes, RATE // 10)
@@ -44,7 +44,7 @@ X = pd.DataFrame({"clip": [melody(kind) for kind in y]})
 X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=100, random_state=0)
 
 # %%
-# Arrays do not say how many samples make a second, so the encoder is told. Files do say it.
+# Arrays have no sampling rate, so the encoder requires it. Files contain it.
 
 averages = AudioEncoder(sampling_rate=RATE)
 network = AudioEncoder(
@@ -57,16 +57,16 @@ for name, encoder in [("averages", averages), ("network", network)]:
     print(f"{name}: {encoder.n_outputs_} features, {scores[name]:.0%} of the test melodies right")
 
 # %%
-# The averages are at chance, with the very notes in front of them. Their frames are not lost,
-# though: ``transform_sequence`` gives them one by one, a hundred a second, and a mask of those that
+# The averages are at chance, since both kinds have the same notes. The order is in the frames:
+# ``transform_sequence`` returns them one by one, a hundred a second, with a mask of those that
 # exist.
 
 frames, mask = averages.transform_sequence(X_test)
 print(frames.shape, mask.all())
 
 # %%
-# As images
-# ---------
+# Spectrograms and accuracy
+# -------------------------
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), width_ratios=[1, 1, 0.8], layout="constrained")
 for axis, kind in zip(axes, ["up", "down"], strict=False):

@@ -1,12 +1,12 @@
 """
-What an encoder gives
-=====================
+The output of an encoder
+========================
 
-*What comes out of an encoder, and what becomes of a cell that is missing?*
+*What does an encoder return, and how does it treat a missing cell?*
 
 Encoders are transformers: they can be used by hand, in a ``Pipeline`` or in a
-``ColumnTransformer``. Here three of them look at the same characters: at their names, at their
-images and at a table of their properties. Nothing is downloaded.
+``ColumnTransformer``. Here three of them encode the same characters: their names, their images and
+a table of their properties. Nothing is downloaded.
 """
 
 # %%
@@ -29,28 +29,28 @@ shown = X[["image", "name", "ink_width", "numeric_value", "mirrored"]].head(8)
 print(shown.to_string(max_colwidth=28))
 
 # %%
-# A column goes in, features come out
-# -----------------------------------
-# ``"tfidf"`` is learned from the names. A name that is missing is a row of NaN, not an empty text.
-# Under ``set_output`` the result is a DataFrame, and the features have names.
+# From a column to features
+# -------------------------
+# ``"tfidf"`` is learned from the names. A missing name is a row of NaN, not an empty text. With
+# ``set_output`` the result is a DataFrame, and the features have names.
 
 names = TextEncoder("tfidf", n_components=16, random_state=0).set_output(transform="pandas")
 name_features = names.fit_transform(X[["name"]])
 print(name_features.iloc[:8, :4].round(2).to_string())
 
 # %%
-# A table is encoded as a whole. A single missing number is a fact of its own, with a column that
-# says so; only a row that lacks all of them would be NaN.
+# A table is encoded as a whole. A single missing number is marked in a column of its own; only a
+# row without any of them would be NaN.
 
 table = TabularEncoder().fit(X[["ink_width", "numeric_value", "mirrored"]])
 print(table.get_feature_names_out())
 
 # %%
-# Trained here, or frozen
-# -----------------------
-# ``"cnn"`` is a small network from scratch. Alone, it is trained with ``y`` through a linear head
-# that is then dropped. ``ImageEncoder()`` without arguments would be frozen and pretrained: it
-# learns nothing from the data and needs no ``y``.
+# From scratch or frozen
+# ----------------------
+# ``"cnn"`` is a small network from scratch. Outside a fusion it is trained with ``y`` through a
+# linear head that is then dropped. ``ImageEncoder()`` without arguments is frozen and pretrained:
+# it learns nothing from the data and needs no ``y``.
 
 images = ImageEncoder("cnn", image_size=32, n_components=32, max_epochs=12, random_state=0)
 train, test = slice(0, 800), slice(800, None)
@@ -62,8 +62,8 @@ print(image_features.shape, image_features.dtype)
 # %%
 # Tokens
 # ------
-# What attends to parts of a cell needs them one by one: ``transform_sequence`` gives the vectors
-# before pooling and a mask of those that exist. A cell that is missing has none.
+# Attention to parts of a cell needs tokens: ``transform_sequence`` returns the vectors before
+# pooling and a mask of those that exist. A missing cell has none.
 
 words = TextEncoder("gru", n_components=32, max_epochs=1, random_state=0).fit(X[["name"]])
 tokens, mask = words.transform_sequence(X[["name"]])
@@ -72,11 +72,11 @@ for name, n_tokens in zip(X["name"].head(8).fillna("(missing)"), mask[:8].sum(ax
     print(f"{n_tokens:2d} tokens: {name}")
 
 # %%
-# As images
-# ---------
-# Left, the features of twelve names, stronger colors for larger values; the rows of the missing
-# ones are empty. Right, the images
-# that the network has not seen in training, at the two main directions of their features.
+# Plots of the features
+# ---------------------
+# Left: the features of twelve names, with stronger colors for larger values; the rows of the
+# missing ones are empty. Right: the images of the test rows, by the first two principal components
+# of their features.
 
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(11, 4.8), width_ratios=[1, 1.1], layout="constrained"

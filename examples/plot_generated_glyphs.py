@@ -1,13 +1,13 @@
 """
-Draw a character from its name
-==============================
+Generate the image of a character from its name
+===============================================
 
-*Its name was in no training row. Is it drawn right?*
+*The name was in no training row. Is the image right?*
 
-A Braille cell has up to eight dots, and its Unicode name lists them: "braille pattern
-dots-1246". Whoever has seen some of the 256 patterns can draw the others. A generator learns that
-from images and names: by flow matching, a small network is trained to turn noise into
-images in a few steps, under the condition that the name makes.
+A Braille cell has up to eight dots, and its Unicode name lists them: "braille pattern dots-1246".
+With some of the 256 patterns one can draw the others. A generator learns that from images and
+names: by flow matching, a small network is trained to turn noise into images in a few steps,
+conditioned on the name.
 """
 
 import matplotlib.pyplot as plt
@@ -29,13 +29,13 @@ def load(subset):
 
 
 train, test = load("train"), load("test")
-print(f"{len(train)} patterns to learn from, {len(test)} others to draw.")
+print(f"{len(train)} patterns to learn from, {len(test)} others to generate.")
 
 # %%
 # Names to images
 # ---------------
 # The triples are those of any fusion of skmm: a name, a transformer, the columns. Here the
-# transformer is scikit-learn's own, told that each digit is a word. The target is a column of
+# transformer is scikit-learn's own, for which each digit is a word. The target is a column of
 # images.
 
 generator = ImageGenerator(
@@ -48,45 +48,45 @@ generator = ImageGenerator(
     max_epochs=55,
     random_state=0,
 ).fit(train[["name"]], train["image"])
-drawn = generator.predict(test[["name"]])
-print(drawn.shape, drawn.dtype)
+generated = generator.predict(test[["name"]])
+print(generated.shape, generated.dtype)
 
 # %%
-# The real images are above, the drawn ones below.
+# The first row has the real images, the second the generated ones.
 
 figure, axes = plt.subplots(2, 10, figsize=(10, 2.6))
 for column, place in zip(axes.T, range(10), strict=True):
-    for axis, image in zip(column, (test["image"].iloc[place], drawn[place]), strict=True):
+    for axis, image in zip(column, (test["image"].iloc[place], generated[place]), strict=True):
         axis.imshow(image, cmap="gray", vmin=0, vmax=255)
         axis.set(xticks=[], yticks=[])
     column[0].set_title(test["name"].iloc[place].split()[-1], fontsize=8)
 figure.tight_layout()
 
 # %%
-# Is it the pattern that was asked for?
-# -------------------------------------
-# Each drawn image is read as that real pattern, among all of them, to which it is nearest. The
-# simplest rival takes the image of the training row whose name shares the most dots.
+# Is it the right pattern?
+# ------------------------
+# Each generated image is classified as the nearest of all real patterns. The baseline is the image
+# of the training row whose name shares the most dots.
 
 known = pd.concat([train, test])
 real = np.stack(known["image"]).reshape(len(known), -1).astype(float)
 
 
 def read(images):
-    """Give the name of the real pattern that is nearest to each image."""
+    """Return the name of the real pattern that is nearest to each image."""
     pixels = np.asarray(images, dtype=float).reshape(len(images), -1)
     distances = (pixels**2).sum(1)[:, None] - 2 * pixels @ real.T + (real**2).sum(1)
     return known["name"].to_numpy()[distances.argmin(axis=1)]
 
 
 def dots(names):
-    """Which of the eight dots the names say, (n, 8)."""
+    """Return which of the eight dots the names list, (n, 8)."""
     return np.array([[digit in name for digit in "12345678"] for name in names])
 
 
 shared = (dots(test["name"])[:, None] == dots(train["name"])[None]).sum(axis=2)
 nearest = np.stack(train["image"].iloc[shared.argmax(axis=1)])
-for label, images in {"flow matching": drawn, "most similar name": nearest}.items():
+for label, images in {"flow matching": generated, "most similar name": nearest}.items():
     found = read(images)
     exact = np.mean(found == test["name"])
     single = np.mean(dots(found) == dots(test["name"]))
@@ -95,10 +95,9 @@ for label, images in {"flow matching": drawn, "most similar name": nearest}.item
 # %%
 # Steps and guidance
 # ------------------
-# How images are drawn is read when they are drawn: ``set_params`` on the fitted generator, and
-# nothing is trained again. A few steps are enough for images as plain as these.
-# ``guidance_scale`` above 1 follows the name more strictly than was learned; where it is 0 the name
-# has no say, and the patterns are any.
+# The method is read by ``predict``: use ``set_params`` on the fitted generator, and nothing is
+# trained again. A few steps are enough for these simple images. With a ``guidance_scale`` above 1
+# the images follow the name more strictly than learned; with 0 they do not depend on the name.
 
 ways = [
     FlowMatching(n_steps=n_steps, guidance_scale=scale)

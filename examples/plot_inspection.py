@@ -1,20 +1,20 @@
 """
-See what a fusion listens to
-============================
+Inspect a fusion
+================
 
 *Which modality mattered, in which rows, and which part of a cell?*
 
-A row is a character: its image, its name, and a table of its properties. A late fusion tells
-its category: uppercase letter, number, punctuation, ... Each question about it has a function in
-``skmm.inspection`` and an image, made like scikit-learn's displays: ``from_estimator`` asks and
-draws, ``from_predictions`` draws what was found before, and ``ax`` says where.
+A row is a character: its image, its name, and a table of its properties. A late fusion predicts its
+category: uppercase letter, number, punctuation, ... Each measure has a function in
+``skmm.inspection`` and a plot, made like scikit-learn's displays: ``from_estimator`` computes and
+plots, ``from_predictions`` plots earlier results, and ``ax`` says where.
 """
 
 # %%
 # A fitted fusion
 # ---------------
-# Every sixth image is missing. Images are 24 pixels wide, and a PCA of the pixels is enough
-# here; any encoder could stand in its place.
+# Every sixth image is missing. Images are 24 pixels wide, and a PCA of the pixels is enough here;
+# any encoder could replace it.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,7 +43,7 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_sta
 
 
 def pixels(frame):
-    """Images as rows of numbers from 0 to 1."""
+    """Return images as rows of numbers from 0 to 1."""
     return np.stack([cell.ravel() / 255 for cell in frame["image"]])
 
 
@@ -59,10 +59,10 @@ model = LateFusionClassifier(
 print(f"Right on {model.score(X_test, y_test):.3f} of the test rows.")
 
 # %%
-# How much does the model lean on each modality?
-# ----------------------------------------------
-# All columns of a modality are shuffled together, and the score is what is left. Every dot is one
-# shuffle.
+# How much does the model depend on each modality?
+# ------------------------------------------------
+# All columns of a modality are shuffled together, and the plot shows what the score loses. Every
+# dot is one shuffle.
 
 ModalityImportanceDisplay.from_estimator(model, X_test, y_test, n_repeats=10, random_state=0)
 plt.show()
@@ -70,9 +70,9 @@ plt.show()
 # %%
 # Shares that add up
 # ------------------
-# Two modalities that say the same can stand in for each other, and look unimportant when they are
-# shuffled one at a time. Shapley values divide the whole way from the score without any modality
-# to the score with all of them.
+# Two redundant modalities can replace each other, and look unimportant when they are shuffled one
+# at a time. Shapley values divide the whole difference between the score without any modality and
+# the score with all of them.
 
 shares = modality_shapley(model, X_test, y_test)
 columns = {"image": ["image"], "name": ["name"], "properties": table}
@@ -80,17 +80,17 @@ ModalityShapleyDisplay.from_predictions(shares, score_name="accuracy")
 plt.show()
 
 # %%
-# The same for each row: how far did its image, its name, its properties move the probability of
-# the class that it was told to be? Hollow points are rows without an image, which moves nothing.
+# The same for each row: how far did its image, its name and its properties change the probability
+# of the predicted class? Hollow points are rows without an image, whose share is 0.
 
 ModalityShapleyDisplay.from_predictions(shares, kind="beeswarm", X=X_test, modalities=columns)
 plt.show()
 
 # %%
-# What if a modality goes missing?
-# --------------------------------
-# The lines begin where they do because some images are missing already. Around each is a band of
-# one standard deviation over the draws of the rows that lose the modality.
+# What if a modality is missing?
+# ------------------------------
+# Some images are missing already, so that line does not start at 0. The band around each line is
+# one standard deviation over random choices of the rows that lose the modality.
 
 MissingModalityCurveDisplay.from_estimator(model, X_test, y_test, random_state=0)
 plt.show()
@@ -98,9 +98,9 @@ plt.show()
 # %%
 # Does the fusion pay?
 # --------------------
-# The fusion, each modality alone and all subsets are fitted on the same folds. A line that does
-# not reach the dashed one says that the fusion is better. That of "all but image" does: with
-# names and properties at hand, little is gained by these images.
+# The fusion, each modality alone and all subsets are fitted on the same folds. If an interval does
+# not reach the dashed line, the fusion is better. That of "all but image" does reach it: with names
+# and properties, these images add little.
 
 FusionReportDisplay.from_estimator(model, X, y, cv=3, scoring="accuracy")
 plt.show()
@@ -108,11 +108,11 @@ plt.show()
 # %%
 # Inside a cell
 # -------------
-# A word is taken out, or a square of the image is painted over, and the probability of the
-# class is looked at again. Red parts speak for the class, blue ones against it.
+# A word is removed, or a square of the image is covered, and the probability of the class is
+# computed again. Red parts raise it, blue ones lower it.
 
-told = model.predict(X_test) == y_test
-row = int(np.flatnonzero(told & X_test["image"].notna() & X_test["name"].str.count(" ").gt(2))[0])
+right = model.predict(X_test) == y_test
+row = int(np.flatnonzero(right & X_test["image"].notna() & X_test["name"].str.count(" ").gt(2))[0])
 TokenAttributionDisplay.from_estimator(model, X_test, "name", row=row)
 plt.show()
 

@@ -1,24 +1,24 @@
 """
-A scan and a record: probabilities that a threshold can rest on
-===============================================================
+A scan and a record: probabilities for a decision threshold
+===========================================================
 
-*Patients come more than once, scans are lacking, and to miss an illness is worse than a false
-alarm. What has to be watched?*
+*Patients have several visits, some scans are missing, and a missed illness is worse than a false
+alarm. How should a model be evaluated?*
 
-Neither the patients nor the scans of this example exist. The scans are gray noise with a drawn
-lesion, the records are random numbers, and what is found here says nothing about medicine. It says
-how such data are handled: split by patient, with missing scans left missing, and with a threshold
-that follows from what errors cost. Nothing is downloaded; the weights of the images' encoder come
-with the extra ``weights``.
+The patients and the scans of this example are simulated. The scans are gray noise with a lesion,
+the records are random numbers, and the results say nothing about medicine. The example shows how to
+handle such data: split by patient, leave missing scans missing, and derive a threshold from the
+costs of errors. Nothing is downloaded; the weights of the image encoder are part of the extra
+``weights``.
 """
 
 # %%
 # Simulated visits
 # ----------------
-# One patient in four is ill. Ill patients tend to have a larger and brighter lesion, a higher
-# blood marker and a higher age, each with much overlap. A patient keeps age, height and marker,
-# nearly, from visit to visit. Every fifth visit or so has no scan, and now and then the scan of the
-# visit before was filed once more.
+# One patient in four is ill. Ill patients tend to have a larger and brighter lesion, a higher blood
+# marker and a higher age, each with much overlap. Age, height and marker of a patient are nearly
+# constant over the visits. About every fifth visit has no scan, and sometimes the scan of the
+# previous visit was filed again.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -39,14 +39,14 @@ rng = np.random.default_rng(SEED)
 
 
 def scan(place, size, contrast):
-    """Gray speckle with a round lesion."""
+    """Return gray speckle with a round lesion."""
     distance = np.hypot(*(np.indices((SIDE, SIDE)) - place[:, None, None]))
     tissue = 100 + 50 * contrast / (1 + np.exp(distance - size))
     return np.clip(tissue * rng.gamma(20, 1 / 20, (SIDE, SIDE)), 0, 255).astype(np.uint8)
 
 
 def visits(n_patients):
-    """One row a visit: scan and record, whether the patient is ill, and who it is."""
+    """Return a row for each visit: scan and record, whether the patient is ill, and the patient."""
     rows = []
     for patient in range(n_patients):
         ill = rng.random() < 0.25
@@ -81,8 +81,8 @@ plt.show()
 # %%
 # Split by patient
 # ----------------
-# First a look at what random folds let through. The same scan on both sides of a split is found
-# by its content. That a patient is on both sides cannot be seen in the cells; ``groups`` say so.
+# First we check random folds. The same scan on both sides of a split is found by its content. A
+# patient on both sides cannot be found from the cells, only from ``groups``.
 
 by_visit = list(KFold(5, shuffle=True, random_state=0).split(X))
 by_patient = list(GroupKFold(5, shuffle=True, random_state=0).split(X, groups=patients))
@@ -92,8 +92,8 @@ for name, folds in splits.items():
     print(f"Split {name}: {found['digest'].nunique()} scans are on both sides of a split")
 
 # %%
-# Two models over the same features are scored both ways. The area under the ROC curve is .5 for a
-# guess.
+# Two models over the same features are scored with both splits. The area under the ROC curve of a
+# random guess is 0.5.
 
 triples = [
     ("scan", make_pipeline(ImageEncoder(), PCA(16, random_state=0)), ["scan"]),
@@ -117,14 +117,16 @@ areas = pd.DataFrame(
 print(areas.round(2).to_string())
 
 # %%
-# Split by visit, the forest looks as good as the regression or better: it knows patients again by
-# their height and age. Of the illness it has learned no more, and we go on with the regression.
+# Split by visit, the forest scores as high as the regression or higher, because it recognizes
+# patients by their height and age. It has not learned more about the illness, so we continue with
+# the regression.
 #
-# A threshold from what errors cost
-# ---------------------------------
-# Say that a missed illness costs as much as five false alarms. If the probabilities are right, an
-# alarm pays from 1 / (1 + 5) on. ``class_weight="balanced"`` is often taken for the same purpose,
-# but makes every probability too high, so that the rule no longer holds.
+# A threshold from the costs of errors
+# ------------------------------------
+# Assume that a missed illness costs as much as five false alarms. If the probabilities are
+# calibrated, an alarm pays from 1 / (1 + 5) on. ``class_weight="balanced"`` is often used for the
+# same purpose, but makes every probability too high, so that this threshold is no longer the right
+# one.
 
 COST_OF_MISS = 5
 plain = models["logistic regression"]
@@ -136,7 +138,7 @@ probabilities = {
 
 
 def cost(probability, threshold):
-    """Cost of 100 visits, in false alarms."""
+    """Return the cost of 100 visits, in false alarms."""
     alarm = probability >= threshold
     return 100 * np.mean(np.where(y == 1, COST_OF_MISS * ~alarm, alarm))
 
@@ -154,14 +156,14 @@ for k, (split, row) in enumerate(areas.iterrows()):
     for place, area in zip(places, row, strict=True):
         left.text(place, area + 0.01, f"{area:.2f}", ha="center", fontsize=9)
 left.set_xticks(range(2), areas.columns)
-left.set(ylim=(0.5, 1), ylabel="area under the ROC curve", title="Who is known again?")
+left.set(ylim=(0.5, 1), ylabel="area under the ROC curve", title="Score by split")
 left.legend(frameon=False, loc="upper left")
 thresholds = np.linspace(0, 1, 101)
 for name, probability in probabilities.items():
     right.plot(thresholds, [cost(probability, t) for t in thresholds], label=name)
 right.axvline(rule, color="0.4", linewidth=1, linestyle="--")
 right.annotate("1 / (1 + 5)", (rule + 0.01, 8), color="0.3")
-right.set(xlabel="threshold", ylabel="cost of 100 visits", title="Where to raise an alarm?")
+right.set(xlabel="threshold", ylabel="cost of 100 visits", title="Cost by threshold")
 right.set_ylim(0, None)
 right.legend(frameon=False, loc="lower right", title="probabilities")
 for panel in (left, right):
@@ -169,10 +171,10 @@ for panel in (left, right):
 plt.show()
 
 # %%
-# What moved each probability
-# ---------------------------
-# Shapley values share out the probability of each visit of new patients between scan and record.
-# A visit without a scan, a hollow point, owes nothing to it.
+# Contributions to each probability
+# ---------------------------------
+# Shapley values divide the probability of each visit of new patients between scan and record. For a
+# visit without a scan, a hollow point, the share of the scan is 0.
 
 train, test = next(GroupKFold(2, shuffle=True, random_state=0).split(X, groups=patients))
 plain.fit(X.iloc[train], y.iloc[train])
@@ -192,10 +194,10 @@ ModalityShapleyDisplay.from_predictions(
 plt.show()
 
 # %%
-# What a split by visit promised of the forest was a memory of patients: with new ones it is no
-# better than the regression, or worse. The threshold from the costs came near the lowest cost
-# without a search, for the probabilities are right on the whole; a lower point of a curve was
-# found on the very visits that it is scored on. Balanced weights come near at one half, but only
-# because a visit in four is of an ill patient, which is not far from the odds that these costs ask
-# for; with other costs they would not. Nothing was found about scans or illness, and whether
-# probabilities are right is to be looked at anew wherever a model goes to work.
+# The high score of the forest in a split by visit is memorization of patients: with new patients it
+# is no better than the regression, or worse. The threshold from the costs has nearly the lowest
+# cost without a search, because the probabilities are well calibrated; the minimum of a curve was
+# found on the same visits that it is scored on. Balanced weights are nearly as good with a
+# threshold of one half, but only because a quarter of the visits is of ill patients, which is close
+# to the odds of these costs; with other costs they would not be. These results say nothing about
+# real scans or illness, and calibration must be checked again on the data of each application.

@@ -1,19 +1,20 @@
 """
-A modality that training never lacked goes missing
-==================================================
+A modality that is missing only in prediction
+=============================================
 
-*What does a model do when the camera breaks after it was trained?*
+*What does a model predict if the camera breaks after training?*
 
-In training every row has a review and a photo. At prediction more and more photos are missing.
-We look at what early, late and joint fusion make of such rows, and at what happens when the gap
-is filled with a black image, as is often done.
+In training every row has a review and a photo. In prediction more and more photos are missing. We
+compare how early, late and joint fusion handle such rows, and what happens if a black image
+replaces the photo, as is often done.
 """
 
 # %%
 # Data with a known answer
 # ------------------------
-# The photo knows more of the label than the review: half of the score is its own, a fifth is the
-# review's, and three tenths are shown by both. Cells are raw: texts and small images.
+# The photo contains more information about the label than the review: half of the score is only in
+# the photo, a fifth only in the review, and three tenths in both. Cells are raw: texts and small
+# images.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,8 +46,8 @@ print(X_train["review"].iloc[0])
 # %%
 # Three fusions of the same encoders
 # ----------------------------------
-# The images' network is small and trained here: alone for early and late fusion, with the head
-# in joint fusion. With a pretrained model in its place nothing else would change.
+# The network for images is small and trained here: alone for early and late fusion, with the fusion
+# in joint fusion. A pretrained model could replace it without another change.
 
 triples = [
     ("review", TextEncoder("tfidf", n_components=32, random_state=0), ["review"]),
@@ -59,7 +60,7 @@ triples = [
 
 
 def early(modalities):
-    """Features side by side, then a logistic regression."""
+    """Concatenate features for a logistic regression."""
     return make_pipeline(EarlyFusion(modalities), LogisticRegression(C=0.1))
 
 
@@ -73,10 +74,10 @@ for model in models.values():
 review_alone = early(triples[:1]).fit(X_train, y_train).score(X_test, y_test)
 
 # %%
-# Take photos away
-# ----------------
-# ``None`` is all it takes: an absent cell is a fact to every fusion. The black image is not: the
-# model takes it for a photo.
+# Remove photos
+# -------------
+# Every fusion recognizes ``None`` as an absent cell. A black image is not absent: the model treats
+# it as a photo.
 
 shares = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 order = np.random.default_rng(0).permutation(len(X_test))
@@ -84,7 +85,7 @@ black = np.zeros_like(X_test["photo"].iloc[0])
 
 
 def without_photos(share, instead=None):
-    """Test rows of which a share has lost the photo."""
+    """Return test rows of which a share has lost the photo."""
     photos = X_test["photo"].copy()
     for row in order[: int(share * len(order))]:
         photos.iloc[row] = instead
@@ -102,12 +103,13 @@ print(pd.DataFrame(curves, index=pd.Index(shares, name="share missing")).round(3
 print(f"A model of the review alone: {review_alone:.3f}")
 
 # %%
-# What is left
-# ------------
-# Without any photo nothing can beat a model of the review alone by much; the question is how near
-# a fusion that was never trained for the case comes. Late fusion leaves the absent vote out, joint
-# fusion has met such rows through modality dropout, and early fusion answers as for the average
-# photo. The black image takes the review down with it: the model goes on believing the photo.
+# Results
+# -------
+# Without any photo no model can beat a model of the review alone by much; the question is how close
+# a fusion comes that was trained with all photos. Late fusion leaves out the absent vote, joint
+# fusion was trained for such rows by modality dropout, and early fusion predicts as for the average
+# photo. With a black image the accuracy falls below that of the review: the model still relies on
+# the photo.
 
 figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
 styles = {

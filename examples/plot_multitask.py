@@ -2,11 +2,11 @@
 A task with few targets learns from one with many
 =================================================
 
-*A hundred rows have the label that counts. Does it help that all have a rating?*
+*A hundred rows have the label of interest. Does it help that all rows have a rating?*
 
-Somebody has to read a report to say whether it is urgent, so few rows have that label. The rating
-that its author gave is there for all. Both come from the same image of the matter, which a
-network for both tasks has to find only once.
+Somebody must read a report to decide whether it is urgent, so few rows have that label. All rows
+have the rating of their author. Both depend on the same latent variable, which a network for both
+tasks learns only once.
 """
 
 # %%
@@ -26,7 +26,7 @@ TRAIN = 800
 
 
 def make_reports(n_labeled, related=True, seed=0, n=1600):
-    """Frame and targets; only ``n_labeled`` training rows have the label."""
+    """Return frame and targets; only ``n_labeled`` training rows have the label."""
     rng = np.random.default_rng(seed)
     cells = rng.normal(size=(n, 40))
     latent, other = (cells @ rng.normal(size=40) / 6 for _ in range(2))
@@ -44,8 +44,8 @@ y.head()
 # %%
 # One task, two tasks
 # -------------------
-# Rows without any target are not trained on, so the network for the one task sees 100 rows and
-# the other 800. The first one gets more epochs for as many steps.
+# Rows without any target are not used in training, so the network for one task is trained on 100
+# rows and the other on 800. The first one gets more epochs, for the same number of steps.
 
 MODALITIES = [("text", "passthrough", ["text"]), ("photo", "passthrough", ["photo"])]
 ALONE = {"urgent": "classification"}
@@ -53,7 +53,7 @@ BOTH = {**ALONE, "rating": "regression"}
 
 
 def accuracy(tasks, n_labeled, **options):
-    """Mean accuracy of ``urgent`` on new rows, over two draws."""
+    """Return the mean accuracy of ``urgent`` on new rows, over two samples."""
     scores = []
     for seed in range(2):
         X, y = make_reports(n_labeled, seed=seed, **options)
@@ -76,7 +76,7 @@ numbers = [25, 100, 400]
 curves = {
     "urgent alone": [accuracy(ALONE, n) for n in numbers],
     "with the rating": [accuracy(BOTH, n) for n in numbers],
-    "with a rating of something else": [accuracy(BOTH, n, related=False) for n in numbers],
+    "with an unrelated rating": [accuracy(BOTH, n, related=False) for n in numbers],
 }
 print(pd.DataFrame(curves, index=numbers).round(2))
 
@@ -91,5 +91,5 @@ plt.legend()
 plt.show()
 
 # %%
-# The fewer labels there are, the more the rating helps. A rating of something else has nothing to
-# say about urgency: whether a second task helps is to be measured, not taken for granted.
+# The fewer labels there are, the more the rating helps. An unrelated rating has no information
+# about urgency: measure whether a second task helps.

@@ -1,11 +1,12 @@
 """
-Which way is up?
-================
+Point clouds: invariance to rotation
+====================================
 
-A cup on a table stands upright, a shell in a bag lies in any direction. Does it matter whether a
-model of point clouds knows the difference? Five shapes, noisy, stretched, of 64 to 200 points,
-are to be told apart. Models are trained on clouds that stand upright, and tested on others that
-stand upright and on some that were turned.
+*Does it matter whether the features of a point cloud depend on its orientation?*
+
+A cup on a table is upright, a shell in a bag has any orientation. Here models classify five shapes,
+noisy and stretched, of 64 to 200 points. They are trained on upright clouds, and tested on other
+upright clouds and on rotated ones.
 """
 
 import matplotlib.pyplot as plt
@@ -22,7 +23,7 @@ options = {"n_points": (64, 200), "noise": 0.02, "stretch": 0.3}
 X, y = make_point_clouds(200, rotation="none", random_state=0, **options)
 tests = {
     "upright": make_point_clouds(200, rotation="none", random_state=1, **options),
-    "turned": make_point_clouds(200, rotation="any", random_state=2, **options),
+    "rotated": make_point_clouds(200, rotation="any", random_state=2, **options),
 }
 
 # %%
@@ -45,12 +46,12 @@ for row, (name, (clouds, shapes)) in zip(axes, tests.items(), strict=True):
 # A baseline and four models
 # --------------------------
 # The extents of a cloud along x, y and z are the baseline. The geometric encoder learns nothing;
-# PointNet is trained from scratch on 200 clouds, and ``rotation_invariant`` changes what it is
-# given to see. All of them stand before a logistic regression.
+# PointNet is trained from scratch on 200 clouds. ``rotation_invariant`` changes the input of both.
+# A logistic regression follows each of them.
 
 
 def extents(X):
-    """Size of the box around each cloud."""
+    """Return the size of the box around each cloud."""
     return np.stack([np.ptp(cloud, axis=0) for cloud in X["points"]])
 
 
@@ -71,12 +72,12 @@ for name, encoder in encoders.items():
 print(accuracy.round(2).to_string())
 
 # %%
-# The answer
-# ----------
-# Upright, knowing the direction helps a little. Turned, it misleads: a network that has only ever
-# seen cones on their base does not know one on its side. What is invariant by construction does as
-# well as before, and the geometric statistics need no training at all. With 200 clouds they are
-# hard to beat.
+# Results
+# -------
+# For upright clouds the orientation helps a little. For rotated ones it misleads: a network that
+# was trained on cones on their base does not recognize one on its side. Features that are invariant
+# by construction score as high as before, and the geometric statistics need no training at all.
+# With 200 clouds they are a strong baseline.
 
 bars = accuracy.plot.barh(figsize=(8, 3.2), color=["0.75", "tab:blue"], width=0.75)
 bars.axvline(0.2, color="0.4", linewidth=1, linestyle=":")

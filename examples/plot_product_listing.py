@@ -1,22 +1,23 @@
 """
-What is this coat worth? Photo, words and table of a second-hand listing
-========================================================================
+The price of a second-hand listing from photo, words and table
+==============================================================
 
-*A price depends on what is shown, on what is said and on what is ticked in a form. Is it worth the
-trouble to read all three?*
+*A price depends on the photo, on the description and on a form. Does a model gain by using all
+three?*
 
 A listing of second-hand clothes has a photo, a line that its seller typed, and a form with brand
 and size. We predict the price from all of them by early, late and joint fusion, and from each
-alone. The listings are made up here, so that we know what decides the price. Nothing is
-downloaded; the encoders' weights come with the extra ``weights``.
+alone. The listings are simulated, so that we know what determines the price. Nothing is downloaded;
+the weights of the encoders are part of the extra ``weights``.
 """
 
 # %%
 # Listings with a known price
 # ---------------------------
-# Four things make a price, by factors. The kind of garment is in the photo and in the words. The
-# material is in the words alone: no photo of this size shows wool. Stains are in the photo alone,
-# for no seller mentions them. The brand is in the form. Color and size cost nothing.
+# A price is a product of four factors. The kind of garment is in the photo and in the words. The
+# material is in the words alone, since no photo of this size shows wool. Stains are in the photo
+# alone, since no seller mentions them. The brand is in the form. Color and size do not change the
+# price.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,7 +42,7 @@ SEED = 0
 KINDS = {"shirt": 12, "trousers": 20, "dress": 30, "coat": 50}  # new, of cotton, of no brand
 MATERIALS = {"polyester": 0.7, "cotton": 1.0, "linen": 1.3, "wool": 1.7}
 BRANDS = {"none": 0.7, "Alder": 0.8, "Birke": 1.1, "Cedro": 1.4, "Dunja": 1.8}
-STAIN = 0.8  # what is left of the price with each stain
+STAIN = 0.8  # factor of the price for each stain
 OUTLINES = {
     "shirt": [(22, 14), (42, 14), (56, 26), (50, 33), (44, 28), (44, 52), (20, 52), (20, 28),
               (14, 33), (8, 26)],
@@ -54,7 +55,7 @@ rng = np.random.default_rng(SEED)
 
 
 def photo(kind, n_stains):
-    """Draw a garment of any color before any wall, with its stains."""
+    """Draw a garment of a random color in front of a random wall, with its stains."""
     image = Image.new("RGB", (64, 64), tuple(rng.integers(200, 250, 3)))
     draw = ImageDraw.Draw(image)
     draw.polygon(OUTLINES[kind], fill=tuple(rng.integers(90, 220, 3)), outline=(40, 40, 40))
@@ -68,7 +69,7 @@ def photo(kind, n_stains):
 
 
 def typed(sentence):
-    """Type as sellers do: every ninth word or so has two letters swapped."""
+    """Add typing errors: about every ninth word has two letters swapped."""
     words = sentence.split()
     for k, word in enumerate(words):
         if len(word) > 3 and rng.random() < 0.12:
@@ -78,7 +79,7 @@ def typed(sentence):
 
 
 def listings(n):
-    """Frame of listings and the logarithm of their prices."""
+    """Return a frame of listings and the logarithm of their prices."""
     rows, logs = [], []
     for _ in range(n):
         kind, material, brand = (rng.choice(list(t)) for t in (KINDS, MATERIALS, BRANDS))
@@ -94,7 +95,7 @@ def listings(n):
 
 
 X, y = listings(260)
-X.loc[rng.random(len(X)) < 0.25, "photo"] = None  # every fourth or so has none
+X.loc[rng.random(len(X)) < 0.25, "photo"] = None  # about every fourth has none
 print(X[["description", "brand", "size"]].assign(price=np.exp(y).round()).head())
 
 # %%
@@ -111,9 +112,9 @@ plt.show()
 # %%
 # Three fusions, one search
 # -------------------------
-# Factors of a price are sums of its logarithm, which we predict. The score is the share of its
-# variance that is explained. A missing photo needs no care: it is ``None``. Photos and words go
-# through pretrained encoders, once each for all folds and models.
+# The factors of a price are summands of its logarithm, which we predict. The score is the share of
+# its variance that is explained. A missing photo needs no special treatment: it is ``None``. Photos
+# and words go through pretrained encoders, once each for all folds and models.
 
 triples = [
     ("photo", make_pipeline(ImageEncoder(), PCA(48, random_state=0)), ["photo"]),
@@ -123,7 +124,7 @@ triples = [
 
 
 def early(modalities):
-    """Features side by side, then a ridge regression."""
+    """Concatenate features for a ridge regression."""
     return make_pipeline(EarlyFusion(modalities), RidgeCV(np.logspace(0, 4, 13)))
 
 
@@ -140,12 +141,12 @@ search.fit(X, y)
 table = pd.DataFrame(search.cv_results_)[["mean_test_score", "std_test_score"]]
 table.index = list(candidates)
 print(table.round(2).to_string())
-print("The winner:", list(candidates)[search.best_index_])
+print("The best one:", list(candidates)[search.best_index_])
 
 # %%
 # Does fusion pay?
 # ----------------
-# The report fits the winner with each modality alone and with every pair. Photos and words are
+# The report fits the best fusion with each modality alone and with every pair. Photos and words are
 # not encoded again.
 
 report = fusion_report(search.best_estimator_, X, y, cv=folds, scoring="r2")
@@ -156,9 +157,9 @@ FusionReportDisplay.from_predictions(report, ax=panel)
 plt.show()
 
 # %%
-# Fusion pays here, and by a lot, for each of the three says something that the others do not: the
-# form alone is little better than a guess, and yet the fusion is poorer without it. The simplest
-# fusion wins, early with a linear model: the logarithm of these prices is a sum, and two hundred
-# rows are few for a network. Neither is a law. Other prices, or more rows, may turn the order
-# round, and the search is how to find out. That photos tell the wear of real clothes was not
-# shown; these stains are easy to see.
+# Fusion pays here, by a large margin, because each of the three modalities has information that the
+# others do not have: the form alone is little better than a guess, and still the fusion is worse
+# without it. The simplest fusion, early with a linear model, is the best: the logarithm of these
+# prices is a sum, and two hundred rows are few for a network. With other prices or more rows the
+# order may differ; a search shows it. The example does not show that photos reveal the wear of real
+# clothes; these stains are easy to see.

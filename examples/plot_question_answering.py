@@ -2,19 +2,20 @@
 A question about an image
 =========================
 
-*What color is the shape? Is there a circle? Neither the image nor the question has the answer.*
+*What color is the shape? Is there a circle? Neither the image nor the question alone has the
+answer.*
 
-Visual question answering in small: an image is one column, a question another, and the answer is
-chosen among those of training, or written. The images are drawn here, after those of the data set
-``easy-vqa``, on whose own test questions ``tests/benchmarks/question_answering.py`` measures the
-same models.
+This is a small example of visual question answering: an image is one column, a question another,
+and the answer is one of the training answers, or a generated text. The images resemble those of the
+data set ``easy-vqa``; ``tests/benchmarks/question_answering.py`` measures the same models on its
+test questions.
 """
 
 # %%
 # Images, questions, answers
 # --------------------------
-# An image shows one shape of one color. Each is asked six questions; of those with yes or no for
-# an answer about a third name the wrong thing.
+# An image shows one shape of one color. There are six questions about each; of those with the
+# answer yes or no, about a third are wrong about the image.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,7 +32,7 @@ rng = np.random.default_rng(0)
 
 
 def draw(shape, color):
-    """Draw a shape of any size, anywhere."""
+    """Draw a shape of random size and position."""
     image = Image.new("RGB", (64, 64), "#f4f4f4")
     width, height = rng.integers(16, 34, 2)
     height = width if shape == "circle" else height
@@ -68,12 +69,12 @@ frame = pd.DataFrame(rows, columns=["number", "image", "question", "answer"])
 frame[["question", "answer"]].head(6)
 
 # %%
-# One of the two, both
-# --------------------
-# The same image stands in six rows, so whole images are held out. It is encoded once
-# nevertheless: the frozen encoder knows a cell by its content. A small network over the words of
-# the question is trained with a fusion in which image and question attend to each other. Its
-# training hides one of them in some rows, so that it answers as well as can be when one is gone.
+# Each modality alone, and both
+# -----------------------------
+# The same image is in six rows, so whole images are held out. It is encoded only once, since the
+# store identifies a cell by its content. A small network over the words of the question is trained
+# with a fusion in which image and question attend to each other. Modality dropout removes one of
+# them in some training rows, so that the model can also answer with only one.
 
 X, y = frame[["image", "question"]], frame["answer"]
 splitter = GroupShuffleSplit(1, test_size=0.25, random_state=0)
@@ -93,25 +94,25 @@ accuracy = pd.Series(
 accuracy.round(2)
 
 # %%
-# Who knew what
-# -------------
-# The question says which answers are possible, the image which one is right. Alone the image
-# is worth little; its share is what it adds to a question. What chooses is a joint fusion, and can
-# be asked as any other.
+# The share of each modality
+# --------------------------
+# The question determines which answers are possible, the image which one is right. The image alone
+# is worth little; its share is what it adds to a question. A joint fusion chooses the answer, and
+# can be inspected like any other.
 
 shares = modality_shapley(answerer.estimator_, X_test, y_test)
 print(shares.score_values.round(2).to_string())
 print("together more than one by one:", shares.interactions.iloc[0, 1].round(2))
 
 # %%
-# Written instead of chosen
-# -------------------------
-# With an open vocabulary a decoder reads the question, looks at the image and writes the answer,
-# word by word.
+# Generated answers
+# -----------------
+# With open answers a decoder reads the question, attends to the image and generates the answer word
+# by word.
 
-written = QuestionAnswerer([image], vocabulary="open", **options)
-written.fit(X.iloc[train], y.iloc[train])
-print("right to the letter:", round(written.score(X_test, y_test), 2))
+generative = QuestionAnswerer([image], vocabulary="open", **options)
+generative.fit(X.iloc[train], y.iloc[train])
+print("exactly right:", round(generative.score(X_test, y_test), 2))
 
 # %%
 # Some answers
@@ -125,6 +126,6 @@ for axis, (_, row), answer in zip(axes.flat, asked.iterrows(), answers, strict=T
     axis.set(xticks=[], yticks=[])
     axis.set_title(row["question"], fontsize=9)
     right = answer == row["answer"]
-    told = answer if right else f"{answer} (it is: {row['answer']})"
-    axis.set_xlabel(told, fontsize=11, color="tab:green" if right else "tab:red")
+    shown = answer if right else f"{answer} (it is: {row['answer']})"
+    axis.set_xlabel(shown, fontsize=11, color="tab:green" if right else "tab:red")
 plt.show()

@@ -4,18 +4,18 @@ From a frame of images, names and numbers to a tuned fusion
 
 *Which fusion pays, and what does it cost to find out?*
 
-A row of this frame is a character: an image of it, its name, and a table of its properties.
-Some images and some names are missing. We ask which script the character belongs to, and
-compare each modality alone with early, late and joint fusion, all in one grid search that
-encodes every distinct cell once.
+A row of this frame is a character: its image, its name, and a table of its properties. Some images
+and some names are missing. The target is the script of the character. We compare each modality
+alone with early, late and joint fusion, all in one grid search that encodes every distinct cell
+once.
 """
 
 # %%
 # The frame
 # ---------
-# Characters are drawn from the font that matplotlib ships. Words that name the script are cut
-# out of the names, so that no column gives the answer away. We then take away every sixth
-# image and every tenth name, as real frames have it.
+# Characters are rendered in the font that matplotlib ships. Words that name the script are removed
+# from the names, so that no column reveals the answer. We then remove every sixth image and every
+# tenth name, as in real frames.
 
 import time
 from pathlib import Path
@@ -50,7 +50,7 @@ X.loc[rng.random(len(X)) < 1 / 6, "image"] = None
 X.loc[rng.random(len(X)) < 1 / 10, "name"] = None
 
 print(f"{len(X)} characters of {y.nunique()} scripts, {X['image'].isna().sum()} without an image,")
-print(f"{X['name'].isna().sum()} without a name. What skmm takes the columns for:")
+print(f"{X['name'].isna().sum()} without a name. The inferred modalities:")
 print(pd.Series(infer_modalities(X)).to_string())
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
 
@@ -58,8 +58,8 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_sta
 # Encoders and fusions
 # --------------------
 # A modality is a triple ``(name, transformer, columns)``, as in ``ColumnTransformer``. The
-# transformer may be a pipeline: behind a fusion a PCA never meets a missing cell. The encoders'
-# weights come with the extra ``weights``; nothing is downloaded.
+# transformer may be a pipeline: inside a fusion a PCA receives no missing cell. The weights of the
+# encoders are part of the extra ``weights``; nothing is downloaded.
 
 table = [column for column in X if column not in ("image", "name")]
 triples = [
@@ -70,7 +70,7 @@ triples = [
 
 
 def early(modalities):
-    """Features side by side, then a logistic regression."""
+    """Concatenate features for a logistic regression."""
     return make_pipeline(EarlyFusion(modalities), LogisticRegression(C=0.1, max_iter=500))
 
 
@@ -97,8 +97,8 @@ def describe(model):
 n_fits = 0
 
 
-def score_and_tell(pipeline, X, y):
-    """Accuracy; tells how far the search is."""
+def score_and_report(pipeline, X, y):
+    """Return the accuracy, and report the progress of the search."""
     global n_fits
     n_fits += 1
     accuracy = pipeline.score(X, y)
@@ -114,15 +114,15 @@ search = GridSearchCV(
         {"model": [late], "model__rule": ["mean", "stacking"]},
         {"model": [joint], "model__strategy": ["concat", "gated", "attention"]},
     ],
-    scoring=score_and_tell,
+    scoring=score_and_report,
     cv=3,
 )
 print("\nThe search, 9 candidates on 3 folds:")
 search.fit(X_train, y_train)
 
 # %%
-# What came out
-# -------------
+# Results
+# -------
 
 results = search.cv_results_
 scores = pd.DataFrame(
@@ -147,8 +147,8 @@ print(f"That is {stats['rows'] / stats['encoded']:.0f} times as many.")
 # %%
 # A character without an image
 # ----------------------------
-# Nothing special has to be done: what is absent stays absent. Of the characters that are
-# recognized we show the one to which its image matters most.
+# A missing image needs no special treatment. Of the recognized characters we show the one whose
+# image matters most.
 
 whole = X_test[X_test["image"].notna() & X_test["name"].notna()].head(50)
 blind = whole.assign(image=None)
@@ -165,8 +165,8 @@ for label, table in chances.items():
     print(f"  {label}: {shown}")
 
 # %%
-# The scores as an image
-# ----------------------
+# Plot of the scores
+# ------------------
 
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(11, 4), width_ratios=[2, 3], layout="constrained"
@@ -188,5 +188,5 @@ right.spines[["top", "right"]].set_visible(False)
 output = Path("outputs") / "quickstart.png"
 output.parent.mkdir(exist_ok=True)
 figure.savefig(output, dpi=120)
-print(f"\nThe image of these scores is in {output}.")
+print(f"\nThe plot of these scores is in {output}.")
 print(f"All of this took {time.perf_counter() - started:.0f} s.")

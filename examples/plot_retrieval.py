@@ -2,12 +2,12 @@
 Find a character by its name
 ============================
 
-*A name was never seen, and neither was the image: can the one be found by the other?*
+*Neither the name nor the image was in training: can one be found by the other?*
 
-Each row pairs the full Unicode name of a character with its image. A small convolutional
-network and a TF-IDF of words are brought into one space by contrast: a name and its image are
-drawn together, others pushed apart. Then names of characters that were not in the training rows
-look for their images, and images for their names.
+Each row pairs the full Unicode name of a character with its image. A contrastive alignment maps the
+output of a small convolutional network and TF-IDF features of words into a common space: a name and
+its image become similar, other pairs dissimilar. Then we search the images of new characters by
+their names, and the names by their images.
 """
 
 import textwrap
@@ -25,9 +25,9 @@ test = load_glyphs_retrieval(subset="test", n_samples=500, image_size=32).data
 print(f"{len(train)} pairs to learn from, {len(test)} others to search.")
 
 # %%
-# One space
-# ---------
-# The image's network is trained with the alignment, as it would be with a joint fusion.
+# A common space
+# --------------
+# The network for images is trained with the alignment, as it would be with a joint fusion.
 
 alignment = ContrastiveAlignment(
     [
@@ -61,17 +61,17 @@ measured["chance"] = {"recall@1": 1 / n, "recall@10": 10 / n, "median rank": (n 
 print(pd.DataFrame(measured).T.round(3).to_string())
 
 # %%
-# Names and what they find
-# ------------------------
+# Search images by names
+# ----------------------
 # A retriever keeps the rows that are searched and their vectors. It would fit the alignment to
-# them; ours was fitted to others and stays as it is, so it goes in as a ``FrozenEstimator``.
-# ``search`` gives rows of the frame. The outlined image is the one that the name belongs to.
+# them; ours is already fitted to other rows, so we wrap it in a ``FrozenEstimator``. ``search``
+# returns rows of the frame. The outlined image is the one that belongs to the name.
 
 retriever = CrossModalRetriever(FrozenEstimator(alignment)).fit(test)
 
 
 def show(queries, source, target):
-    """A row for each query, its five answers beside it."""
+    """Plot a row for each query, with its five answers."""
     found = retriever.search(queries, 5, source=source, target=target)
     figure, axes = plt.subplots(len(queries), 6, figsize=(11, 1.75 * len(queries)))
     for row, (label, query) in zip(axes, queries.iterrows(), strict=True):
@@ -83,7 +83,7 @@ def show(queries, source, target):
 
 
 def draw(axis, cells, is_image, *, bold=False, right=False):
-    """One cell: an image, or a name."""
+    """Plot one cell: an image, or a name."""
     axis.set(xticks=[], yticks=[], xlim=(-0.5, 31.5), ylim=(31.5, -0.5))
     if is_image:
         axis.imshow(cells["image"], cmap="gray", vmin=0, vmax=255)
@@ -99,15 +99,15 @@ queries = test.iloc[[2, 17, 31, 44, 58, 73]]
 show(queries, "name", "image")
 
 # %%
-# Images and what they find
-# -------------------------
+# Search names by images
+# ----------------------
 
 show(queries, "image", "name")
 
 # %%
-# Words of one's own
-# ------------------
-# A query is any frame with the column; it need not be the name of a character.
+# Free queries
+# ------------
+# A query is any frame with the column, also with a text that is not the name of a character.
 
 asked = pd.DataFrame({"name": ["arrow pointing left", "a heart", "square with something in it"]})
 found = retriever.search(asked, 3, source="name", target="image")

@@ -1,23 +1,23 @@
 """
-"Oh, wonderful": words and the voice that says them
-===================================================
+Irony: an interaction of words and voice
+========================================
 
-*Which fusion understands irony?*
+*Which fusion recognizes irony?*
 
-Said plainly, kind words are praise and harsh words are blame. Said ironically, with a flat voice,
-kind words are blame and harsh words praise, as among friends. So neither the words nor the voice
-tell what is meant, nor does their sum: one has to be read in the light of the other.
+In a plain voice kind words are praise and harsh words are blame. In an ironic, flat voice kind
+words are blame and harsh words praise, as among friends. So neither the words nor the voice nor
+their sum determine the meaning: the model must learn their interaction.
 
 The sentences are built from templates and the voices are synthesized, a buzz with a melody and
-without any words, so that we know what was meant. Real irony is subtler. Nothing is downloaded; the
-weights of the text encoder come with the extra ``weights``.
+without words, so that we know the meaning. Real irony is subtler. Nothing is downloaded; the
+weights of the text encoder are part of the extra ``weights``.
 """
 
 # %%
 # Sentences with a melody
 # -----------------------
-# A plain voice goes up and down, an ironic one stays on its note. Speakers differ in how high they
-# speak, sentences in how long they take. A third of all rows is ironic.
+# The pitch of a plain voice varies, that of an ironic one is nearly constant. Speakers differ in
+# pitch, sentences in length. A third of all rows is ironic.
 
 import textwrap
 
@@ -54,14 +54,14 @@ rng = np.random.default_rng(SEED)
 
 
 def sentence(wording):
-    """Give a sentence with two kind or two harsh words."""
+    """Return a sentence with two kind or two harsh words."""
     one, two = rng.choice(WORDS[wording], 2, replace=False)
     text = rng.choice(TEMPLATES).format(one, two, rng.choice(THINGS))
     return text[0].upper() + text[1:]
 
 
 def melody(ironic, n):
-    """Give the pitch in Hz at each of n samples."""
+    """Return the pitch in Hz at each of n samples."""
     t = np.arange(n) / RATE
     swing = rng.uniform(0.01, 0.04) if ironic else rng.uniform(0.15, 0.3)
     wave = np.sin(2 * np.pi * rng.uniform(2.5, 4) * t + rng.uniform(0, 2 * np.pi))
@@ -69,14 +69,14 @@ def melody(ironic, n):
 
 
 def voice(pitch):
-    """Give a buzz of that pitch, with noise."""
+    """Return a buzz of that pitch, with noise."""
     phase = 2 * np.pi * np.cumsum(pitch) / RATE
     buzz = sum(np.sin(k * phase) / k for k in range(1, 13))
     return (0.1 * buzz + 0.02 * rng.normal(size=len(pitch))).astype(np.float32)
 
 
 def utterances(n):
-    """Frame, what was meant, and which rows are ironic."""
+    """Return the frame, the meanings, and which rows are ironic."""
     wording = rng.choice(["kind", "harsh"], n)
     ironic = rng.random(n) < 1 / 3
     voices = [voice(melody(flat, rng.integers(4000, 7000))) for flat in ironic]
@@ -101,11 +101,11 @@ axes[0].set_ylabel("Hz")
 plt.show()
 
 # %%
-# Models that add, and two that do more
-# -------------------------------------
-# Early fusion with a linear model adds what the words say to what the voice says, and late fusion
-# adds their votes. A support vector machine with its kernel does more than add, and the hidden
-# layer of a joint fusion sees both at once.
+# Additive models, and two with interactions
+# ------------------------------------------
+# Early fusion with a linear model adds the contributions of words and voice, and late fusion adds
+# their votes. The kernel of a support vector machine and the hidden layer of a joint fusion can
+# represent interactions.
 
 triples = [
     ("words", TextEncoder(), ["words"]),
@@ -114,7 +114,7 @@ triples = [
 
 
 def joint(modalities):
-    """Network over all modalities."""
+    """Return a network over all modalities."""
     return JointFusionClassifier(modalities, max_epochs=60, random_state=SEED)
 
 
@@ -135,11 +135,12 @@ scores = pd.DataFrame(scores).T
 print(scores.round(2).to_string())
 
 # %%
-# What the two know together
+# The interaction of the two
 # --------------------------
-# Shapley values of the network share out its accuracy, and their interaction is what words and
-# voice tell together beyond what they tell one by one. Right: what the linear model and the network
-# hold for praise. The linear one can raise or lower rows and columns; it cannot turn them round.
+# Shapley values divide the accuracy of the network, and the interaction is what words and voice add
+# together beyond what they add one by one. Right: the probability of praise of the linear model and
+# of the network. The linear model can raise or lower rows and columns of the table; it cannot
+# reverse one of them.
 
 result = modality_shapley(models["joint"], X_test, y_test)
 print(result.score_values.round(2).to_string())
@@ -172,9 +173,9 @@ for grid, name in zip(grids, ("early, linear", "joint"), strict=True):
 plt.show()
 
 # %%
-# Words alone are right where they are meant and wrong where they are not, the voice alone guesses,
-# and fusions that add can do no better than the words: two modalities are not enough, they have to
-# meet inside the model. The joint fusion understands nearly all of the ironic rows. A kernel over
-# early fusion gets half of them, with settings that nobody tuned, so it is not the network that is
-# needed but a model that multiplies. That the voice of real speakers gives irony away as plainly
-# was not shown; a flat melody is an easy sign.
+# A model of the words alone is right for plain rows and wrong for ironic ones, a model of the voice
+# alone is at chance, and additive fusions are no better than the words: two modalities are not
+# enough, the model must combine them nonlinearly. The joint fusion is right for nearly all of the
+# ironic rows. A kernel over early fusion is right for half of them, with default settings. So the
+# essential part is not the network but a model with interactions. The example does not show that
+# the voice of real speakers reveals irony as clearly; a flat melody is an easy feature.

@@ -1,20 +1,21 @@
 """
-A digit that is written and dialled: which of the two does the network trust?
-=============================================================================
+Written and dialed digits: the weights of a gated fusion
+========================================================
 
-*Half of the calls come over a bad line. Does a gated fusion notice, row by row?*
+*Half of the calls have a bad line. Does a gated fusion adapt its weights, row by row?*
 
-Each row is a digit twice: as the image that somebody wrote, and as an audio clip. The images are
-scikit-learn's own ``load_digits``, smudged a little. The audio clips are no speech. They are the tones
-of a telephone's keys, made here, and stand for a spoken digit, for which no recording ships with
-scikit-learn. Nothing is downloaded.
+Each row is a digit in two modalities: a handwritten image and a recording. The images are
+scikit-learn's ``load_digits`` with some noise. The recordings are not speech but the generated
+tones of telephone keys, since scikit-learn has no recordings of spoken digits. Nothing is
+downloaded.
 """
 
 # %%
 # Digits on paper and on the line
 # -------------------------------
-# A key of a telephone sounds two tones at once, one for its row and one for its column. On a good
-# line there is little noise, on a bad one much more than tone. No column says which line it was.
+# A key of a telephone plays two tones at once, one for its row and one for its column. On a good
+# line there is little noise, on a bad one the noise is much stronger than the tones. No column says
+# which line it was.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -32,7 +33,7 @@ rng = np.random.default_rng(SEED)
 
 
 def audio(digit, bad):
-    """Give a quarter of a second of a key, of any loudness, and noise."""
+    """Return a quarter of a second of a key, of random loudness, with noise."""
     row, column = KEYS[digit]
     t = np.arange(RATE // 4) / RATE
     tones = np.sin(2 * np.pi * LOW[row] * t) + np.sin(2 * np.pi * HIGH[column] * t + 1)
@@ -40,8 +41,8 @@ def audio(digit, bad):
     return (rng.uniform(0.05, 0.1) * (tones + noise)).astype(np.float32)
 
 
-def smudged(image):
-    """Give eight by eight gray values with noise."""
+def noisy(image):
+    """Return eight by eight gray values with noise."""
     return np.clip(15 * image + rng.normal(0, 60, image.shape), 0, 255).astype(np.uint8)
 
 
@@ -51,7 +52,7 @@ y = digits.target[chosen]
 bad = rng.random(len(y)) < 0.5
 X = pd.DataFrame(
     {
-        "written": [smudged(digits.images[k]) for k in chosen],
+        "written": [noisy(digits.images[k]) for k in chosen],
         "spoken": [audio(*row) for row in zip(y, bad, strict=True)],
     }
 )
@@ -73,9 +74,9 @@ plt.show()
 # %%
 # A network with gates
 # --------------------
-# In a gated fusion each modality has a gate that sees all of them, and says how much of it passes
-# in this row. The network for images is trained with it. The audio clips are described by cepstral
-# coefficients, which need no training.
+# In a gated fusion each modality has a gate. The gate reads all modalities and sets the weight of
+# its own in this row. The network for images is trained with the fusion. The features of the
+# recordings are cepstral coefficients, which need no training.
 
 triples = [
     ("written", ImageEncoder("cnn", image_size=16, n_components=32), ["written"]),
@@ -84,7 +85,7 @@ triples = [
 
 
 def network(modalities):
-    """Gated fusion of some modalities; of one, there is nothing to weigh."""
+    """Return a gated fusion of some modalities; with one, its weight is constant."""
     return JointFusionClassifier(
         modalities, strategy="gated", n_components=64, max_epochs=25, random_state=SEED
     )
@@ -96,12 +97,12 @@ alone = {triple[0]: network([triple]).fit(X_train, y_train) for triple in triple
 # %%
 # Right answers by line
 # ---------------------
-# At prediction a row may lack one of the two, though none did in training: ``None`` is all it
-# takes. The plain mean of the two, with no gate, is the same network but for that.
+# In prediction one of the two may be missing, though none was missing in training: its cell is
+# ``None``. The plain mean of the two is the same network without gates.
 
 
 def by_line(model, X):
-    """Accuracy over good lines and over bad ones."""
+    """Return the accuracy over good lines and over bad ones."""
     right = model.predict(X) == y_test
     return {"good line": right[~bad_test].mean(), "bad line": right[bad_test].mean()}
 
@@ -109,8 +110,8 @@ def by_line(model, X):
 plain = network(triples).set_params(strategy="mean").fit(X_train, y_train)
 scores = pd.DataFrame(
     {
-        "written, a model of its own": by_line(alone["written"], X_test),
-        "spoken, a model of its own": by_line(alone["spoken"], X_test),
+        "written, own model": by_line(alone["written"], X_test),
+        "spoken, own model": by_line(alone["spoken"], X_test),
         "both, gated": by_line(fusion, X_test),
         "both, plain mean": by_line(plain, X_test),
         "gated, audio missing": by_line(fusion, X_test.assign(spoken=None)),
@@ -120,9 +121,9 @@ scores = pd.DataFrame(
 print(scores.round(2).to_string())
 
 # %%
-# Where the gates stand
-# ---------------------
-# ``modality_weights`` gives the share of each modality in each row.
+# The weights of the gates
+# ------------------------
+# ``modality_weights`` returns the share of each modality in each row.
 
 weights = modality_weights(fusion, X_test)
 print(weights.groupby(np.where(bad_test, "bad line", "good line")).mean().round(2).to_string())
@@ -139,7 +140,7 @@ for is_bad, name in enumerate(scores.columns):
     for place, score in zip(places, scores[name], strict=True):
         bars.text(score + 0.01, place, f"{score:.2f}", va="center", fontsize=8)
 gates.set(
-    xlabel="weight of the audio clip", ylabel="test rows", title="The gates tell the lines apart"
+    xlabel="weight of the recording", ylabel="test rows", title="Weights by line"
 )
 gates.legend(frameon=False, loc="upper left")
 bars.set_yticks(range(len(scores)), scores.index)
@@ -150,9 +151,9 @@ for panel in (gates, bars):
 plt.show()
 
 # %%
-# The gates tell the lines apart, though nobody told them that there are two: on a good line the
-# audio gets about half of the weight, on a bad one a quarter or so. The fusion is nearly always
-# right on good lines, about as often as the image's own model on bad ones, and gets along when
-# the audio clip is missing. Not all is well: with a bad line and nothing else it does worse than a
-# model of the audio clip alone. And the gates are more to look at than to gain by, for a plain mean of
-# the two comes within a few points of them.
+# The gates distinguish the lines, although no column names them: on a good line the weight of the
+# recording is about one half, on a bad one about a quarter. The fusion is nearly always right on
+# good lines, about as often as the model of the image on bad ones, and works without the recording.
+# It also has a weakness: with nothing but the recording of a bad line it is worse than a model of
+# the recording alone. And the gates explain more than they gain: a plain mean of the two is within
+# a few points.

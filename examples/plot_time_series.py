@@ -1,18 +1,17 @@
 """
-Random convolutions or a network of one's own?
-==============================================
+Time series: random convolutions or a trained network
+=====================================================
 
 *Does it pay to train a network on sensor recordings?*
 
-A wrist band records three motions. They have the same mean, the same variance and the same beat
-and differ in the shape of the wave alone. Recordings are of any length, begin at any time, and
-lack values.
+A wrist band records three motions. They have the same mean, variance and period, and differ only in
+the shape of the wave. Recordings have any length and phase, and missing values.
 """
 
 # %%
 # Three motions
 # -------------
-# A cell is an array ``(n_timestamps, n_channels)``. Nothing is cut, aligned or filled beforehand.
+# A cell is an array ``(n_timestamps, n_channels)``. Nothing is cut, aligned or imputed before.
 
 import time
 
@@ -34,7 +33,7 @@ rng = np.random.default_rng(0)
 
 
 def recording(motion, noise=0.8):
-    """Two channels that lag behind one another, noise, and gaps."""
+    """Return two channels with a lag, noise, and gaps."""
     n = rng.integers(40, 80)
     t = 2 * np.pi * np.arange(n) / rng.uniform(18, 22) + rng.uniform(0, 2 * np.pi)
     cell = np.column_stack([SHAPES[motion](t), SHAPES[motion](t + 1)])
@@ -48,14 +47,14 @@ X = pd.DataFrame({"wrist": [recording(motion) for motion in y]})
 X_test, y_test = X[240:], y[240:]
 
 # %%
-# Three ways to look at a recording
-# ---------------------------------
-# Mean, spread and range of a channel; the shares of random convolutions; and a network whose
-# convolutions are trained. Behind each stands the same classifier.
+# Three kinds of features
+# -----------------------
+# The features are the mean, spread and range of a channel; the shares of random convolutions; and
+# those of a network whose convolutions are trained. The same classifier follows each.
 
 
 def summary(X):
-    """Mean, standard deviation, smallest and largest value of each channel."""
+    """Return mean, standard deviation, smallest and largest value of each channel."""
     return np.array(
         [
             np.concatenate([f(cell, axis=0) for f in (np.nanmean, np.nanstd, np.nanmin, np.nanmax)])
@@ -85,13 +84,13 @@ print(f"Accuracy\n{scores.round(2).to_string()}\n")
 print(f"Seconds to fit\n{seconds.round(1).to_string()}")
 
 # %%
-# What to take from it
-# --------------------
-# The summary knows nothing of shape and nearly guesses. Random convolutions see it, though nothing
-# but the weights of a linear model was learned, in a small part of the network's time. The network
-# gets a few points ahead once it has a hundred recordings. So begin with the default, and try a
-# network where those points count, or where it is to be trained together with other modalities in
-# one joint fusion.
+# Conclusions
+# -----------
+# The summary does not depend on the shape and is near chance. Random convolutions capture it,
+# although only the weights of a linear model are learned, in a small part of the network's time.
+# The network is a few points better with a hundred recordings or more. So start with the default,
+# and try a network if those points count, or to train it together with other modalities in a joint
+# fusion.
 
 figure, (cells, curve) = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")
 for k, motion in enumerate(SHAPES):

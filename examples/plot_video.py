@@ -2,19 +2,17 @@
 Does a video need a model of time?
 ==================================
 
-*Is it enough to look at single frames?*
+*Are single frames enough?*
 
-Often it is: what is in a video is seen in any of its frames. What happens is another matter. Here
-two questions are asked of the same clips: which color is the ball, and does it go to the left or
-to the right?
+They often are: the content of a video is visible in any of its frames. An action is not. Here the
+same clips have two targets: the color of a ball, and whether it moves to the left or to the right.
 """
 
 # %%
 # Clips that differ in color and direction
 # ----------------------------------------
-# A cell is an array of frames. Every path is traveled in both directions, so the frames of a clip
-# say nothing about its direction; their order does. The path or the bytes of a video file would do
-# as well.
+# A cell is an array of frames. Every path occurs in both directions, so the direction is not in the
+# frames of a clip but in their order. A cell could also be the path or the bytes of a video file.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,7 +27,7 @@ COLORS = {"red": (230, 60, 50), "blue": (60, 90, 230)}
 
 
 def clip(color, direction, size=20):
-    """Frames of a ball on its way across a noisy image."""
+    """Return frames of a ball that moves across a noisy image."""
     n_frames = rng.integers(6, 10)
     frames = rng.integers(0, 90, (n_frames, size, size, 3))
     places = np.linspace(rng.uniform(2, 5), rng.uniform(14, 17), n_frames)
@@ -60,8 +58,8 @@ figure.suptitle("The first frames of two clips")
 # %%
 # Three ways to pool frames
 # -------------------------
-# The network that looks at a frame is the same. What differs is what is made of the frames: their
-# mean, a recurrent network over them, or attention between them. All are trained here.
+# The network for a frame is the same. The pooling over frames differs: their mean, a recurrent
+# network over them, or attention between them. All are trained here.
 
 options = {"image_size": 20, "n_components": 32, "max_epochs": 12, "learning_rate": 5e-3}
 scores = {}
@@ -78,12 +76,12 @@ scores = pd.DataFrame(scores).T
 print(scores.round(2).to_string())
 
 # %%
-# What the order is needed for
-# ----------------------------
-# The color is seen by all of them. The direction is hidden from the mean: it gives forth and back
-# the same vector, and no classifier behind it can tell what was lost. So ask first whether your
-# videos differ in what they show or in what happens; the mean over a pretrained image model, which
-# needs no training, answers only the first question.
+# When the order matters
+# ----------------------
+# All of them recognize the color. The mean cannot represent the direction: both directions have the
+# same vector, and no classifier can recover the difference. So check first whether your videos
+# differ in their content or in their actions; the mean over a pretrained image model, which needs
+# no training, represents only the content.
 
 figure, axis = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
 places = np.arange(len(scores))
@@ -92,7 +90,7 @@ for shift, question, color in ((-0.2, "color", "C0"), (0.2, "direction", "C1")):
     axis.bar_label(bars, fmt="%.2f", padding=2)
 axis.axhline(0.5, color="0.4", linewidth=1, linestyle="--")
 axis.set(xticks=places, xticklabels=scores.index, ylim=(0, 1.15), ylabel="accuracy")
-axis.set(xlabel="temporal_pooling", title="Only what knows the order sees the direction")
+axis.set(xlabel="temporal_pooling", title="The direction requires the order of frames")
 axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 axis.spines[["top", "right"]].set_visible(False)
 plt.show()

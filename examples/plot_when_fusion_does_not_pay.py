@@ -2,21 +2,21 @@
 When fusion does not pay
 ========================
 
-*Is a second modality always worth its price?*
+*Does a second modality always improve a model?*
 
-No. This example makes data whose information per modality is known, so that the answer can be
-read off: fusion pays where each modality tells something that the others do not, or where each is
-noisy; it costs where one of them tells nothing.
+No. This example generates data with a known amount of information per modality. Fusion pays if each
+modality has information that the others do not have, or if each is noisy; it lowers the score if
+one of them has no information.
 """
 
 # %%
 # Five kinds of data
 # ------------------
 # A row has a review and a sensor, both as ready-made embeddings: vectors, which a fusion passes
-# through. The label is the sign of a score, and a *share* of that score is what a modality shows.
-# The first kind of data splits the score between the two. From there we go two ways: both come to
-# show the same, or the sensor comes to show nothing. Both are noisy, and each shows eight numbers
-# beside that have nothing to do with the score.
+# through. The label is the sign of a score, and each modality contains a *share* of that score. The
+# first kind of data splits the score between the two. From there we vary two properties: the
+# modalities become redundant, or the sensor becomes uninformative. Both are noisy, and each has
+# eight more numbers that do not depend on the score.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -46,7 +46,7 @@ sensor = ("sensor", "passthrough", ["sensor"])
 
 
 def early(modalities):
-    """Features side by side, then a logistic regression."""
+    """Concatenate features for a logistic regression."""
     return make_pipeline(EarlyFusion(modalities), LogisticRegression(max_iter=500))
 
 
@@ -60,7 +60,7 @@ models = {
 
 
 def accuracies(seed, information):
-    """Accuracy of every model on one draw of the data, in points."""
+    """Return the accuracy of every model on one sample of the data, in points."""
     X, y = make_multimodal_classification(
         N_TRAIN + N_TEST,
         modalities={"review": "vector", "sensor": "vector"},
@@ -79,19 +79,19 @@ scores = {
     kind: pd.DataFrame([accuracies(seed, information) for seed in SEEDS])
     for kind, information in KINDS.items()
 }
-print(f"Accuracy in points, mean of {len(SEEDS)} draws")
+print(f"Accuracy in points, mean of {len(SEEDS)} samples")
 print(pd.DataFrame({kind: draws.mean() for kind, draws in scores.items()}).T.round(1).to_string())
 
 # %%
-# What to take from it
-# --------------------
-# Left: the more the modalities repeat each other, the less a second one adds. Something is left
-# even when they tell the same, because two noisy readings are better than one. Right: a modality
-# that tells nothing costs accuracy, for it is fitted all the same. Stacking, the default of late
-# fusion, learns from out-of-fold votes not to listen to it and loses least; a network has most to
-# fit, and loses most.
+# Conclusions
+# -----------
+# Left: the more redundant the modalities are, the less a second one adds. It adds a little even if
+# they are fully redundant, because two noisy measurements are better than one. Right: a modality
+# without information costs accuracy, since the model fits its noise. Stacking, the default of late
+# fusion, learns from out-of-fold votes to ignore it and loses least; a network has the most
+# parameters and loses most.
 #
-# So put the single modalities into the search, next to the fusions: they are a line of the grid.
+# So add the single modalities to the search, next to the fusions: they are a line of the grid.
 
 gains = {
     kind: draws[["early", "late", "joint"]].sub(draws[["review", "sensor"]].max(axis=1), axis=0)
@@ -111,8 +111,8 @@ for panel, kinds in panels:
     panel.axhline(0, color="black", linewidth=1)
     panel.set_xticks(range(len(kinds)), kinds)
     panel.spines[["top", "right"]].set_visible(False)
-axes[0].set_ylabel("points won over the better single modality")
-axes[0].set_title("Two modalities come to say the same")
-axes[1].set_title("One modality comes to say nothing")
+axes[0].set_ylabel("points gained over the better single modality")
+axes[0].set_title("Two modalities become redundant")
+axes[1].set_title("One modality becomes uninformative")
 axes[1].legend(frameon=False)
 plt.show()
