@@ -139,9 +139,7 @@ for is_bad, name in enumerate(scores.columns):
     bars.barh(places, scores[name], 0.36, color=color, alpha=0.7)
     for place, score in zip(places, scores[name], strict=True):
         bars.text(score + 0.01, place, f"{score:.2f}", va="center", fontsize=8)
-gates.set(
-    xlabel="weight of the recording", ylabel="test rows", title="Weights by line"
-)
+gates.set(xlabel="weight of the recording", ylabel="test rows", title="Weights by line")
 gates.legend(frameon=False, loc="upper left")
 bars.set_yticks(range(len(scores)), scores.index)
 bars.invert_yaxis()

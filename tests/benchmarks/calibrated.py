@@ -1,4 +1,4 @@
-"""What worker processes of the benchmarks have to import."""
+"""Imports of the worker processes of the benchmarks."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ __all__ = ["CalibratedModule", "import_all", "lines"]
 
 
 class CalibratedModule(CountingModule):
-    """Takes a known time for every cell, on any machine, and none of the processor."""
+    """Sleep a known time for every cell: the same on any machine, without processor time."""
 
     def __init__(self, log, *, seconds_a_cell):
         super().__init__(log)

@@ -1,7 +1,7 @@
 """Spoken and written digits: each modality alone, fused, with an unseen speaker, from scratch.
 
 ``avdigits``: 3,000 recordings of a spoken digit by six speakers, each with an image of the same
-digit by another hand. Frozen features first: the images are their pixels, the audio clips go through
+digit by another hand. Frozen features first: the images are their pixels, the recordings go through
 each model that needs no training. Then two networks from scratch in one joint fusion.
 """
 

@@ -96,8 +96,8 @@ def main():
         rows[name] = {"cells encoded": n, "times the rows": f"{n / N_ROWS:g}"}
     text = (
         f"{N_ROWS} rows, {len(CANDIDATES)} candidates x {N_FOLDS} folds and a refit; every"
-        " cell that goes through the module writes a line to a file. The rivals' encoder is"
-        " spared what would defeat their caches: it holds the model's name, not the model."
+        " cell that goes through the module writes a line to a file. The encoder of the others is"
+        " built so that their caches work: it holds the model's name, not the model."
         f" {versions(['skrub', 'joblib'])}.\n\n"
     )
     result = table(pd.DataFrame(rows).T)

@@ -1,8 +1,8 @@
-"""Middle fusion as textbooks draw it: a CNN and a GRU, trained together from raw data on emoji.
+"""Textbook intermediate fusion: a CNN and a GRU, trained together from raw data on emoji.
 
-Nothing is pretrained: images and names of some 1,400 emoji are all that the networks see. Beside
-it each network alone, and the same fusion over frozen pretrained encoders. ``--small`` takes a few
-rows and epochs, so that the suite can run it.
+Nothing is pretrained: the networks learn from images and names of some 1,400 emoji. They are
+compared with each network alone, and with the same fusion over frozen pretrained encoders.
+``--small`` takes a few rows and epochs, so that the suite can run it.
 """
 
 import argparse
@@ -23,7 +23,7 @@ FROZEN = [("image", ImageEncoder(), ["image"]), ("name", TextEncoder(), ["name"]
 
 
 def models(seed, max_epochs):
-    """Rivals by name, all trained for the same number of epochs."""
+    """Yield models by name, all trained for the same number of epochs."""
     # A tenth of so few rows says too little to stop by: it stopped half-way on other splits.
     fusion = {
         "max_epochs": max_epochs,

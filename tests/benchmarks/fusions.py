@@ -8,7 +8,7 @@ features side by side, and against pytorch-widedeep's fusers where they are inst
     WIDEDEEP_PYTHON=other/bin/python python tests/benchmarks/fusions.py
 
 The figures go into RESULTS.md and into the tables of docs/guide/choosing_fusion.rst; with
-``SKMM_RESULTS`` into that file and a folder ``tables`` beside it. Some 40 minutes on one core.
+``SKMM_RESULTS`` into that file and a folder ``tables`` next to it. Some 40 minutes on one core.
 """
 
 import argparse
@@ -30,7 +30,7 @@ SMALL_SEEDS = (0, 1)
 DOCS = Path(__file__).parents[2] / "docs" / "guide" / "choosing_fusion"
 TABLES = RESULTS.parent / "tables" if "SKMM_RESULTS" in os.environ else DOCS
 FAMILIES = ["early", "late", "joint", "scikit-learn", "widedeep"]
-FIGURES = "figures.csv"  # all figures, in full; the other tables are drawn from it
+FIGURES = "figures.csv"  # all figures, in full; the other tables are made from it
 
 
 def encode(data):
@@ -58,7 +58,7 @@ def measure(data, seeds, *, max_epochs, n_trees):
         for name, model in ours(data, folds, seed, max_epochs):
             note(seed, name, fitted(model, data, *parts))
         alone = [row for row in rows if row[1] == seed and row[0].endswith(" alone")]
-        # The modality that a user would have chosen: the test rows have no say.
+        # The modality that a user would have chosen: the test rows are not used.
         rows.append((BEST_SINGLE, seed, *max(alone, key=lambda row: row[-1])[2:]))
         blocks = matrices(data.triples, parts[0][0], parts[1][0])
         targets = [part[1].to_numpy() for part in parts]
@@ -76,7 +76,7 @@ def measure(data, seeds, *, max_epochs, n_trees):
 
 
 def summary(found, test_per_train):
-    """A row for each method: means, and intervals that allow for overlapping training parts."""
+    """A row for each method: means, and intervals that correct for overlapping training parts."""
     scores = found.pivot(index="seed", columns="method", values="score")
     best = scores[BEST_SINGLE]
     rows = {}
@@ -123,18 +123,18 @@ def section(data, figures, seeds):
     text = (
         f"{data.about[0].upper()}{data.about[1:]}: {train} training and {test} test rows, {metric},"
         f" mean over {len(seeds)} splits (seeds {', '.join(map(str, seeds))}) with its 95 %"
-        " interval (Nadeau and Bengio 2003: a t interval that allows for overlapping training"
-        " parts). Frozen features, encoded beforehand; seconds of the processor in `fit`, which"
-        " others at work on the machine disturb; parameters that are learned from the target. The"
+        " interval (Nadeau and Bengio 2003: a t interval that corrects for overlapping training"
+        " parts). Frozen features, encoded before; processor seconds in `fit`, which"
+        " other work on the machine disturbs; parameters that are learned from the target. The"
         " penalty of logistic regressions is chosen by 3 folds inside the training rows"
         f"{'' if data.groups is None else ', of whole groups'}, and so is the best single"
-        " modality; all else is as by default.\n\n"
+        " modality; all else is default.\n\n"
     )
     write_section(f"Every fusion: {data.name}", "fusions.py", text + table(shown))
 
 
 def keep(figures, name):
-    """Put the figures of a data set in place of its old ones, and draw the tables anew."""
+    """Replace the figures of a data set, and write the tables again."""
     TABLES.mkdir(parents=True, exist_ok=True)
     path = TABLES / FIGURES
     figures = figures.reset_index().assign(data=name)
@@ -153,7 +153,7 @@ def draw(figures):
     """Tables of the documentation: a row for each method, a column for each data set."""
     names = figures["data"].unique()
     methods = in_order(figures["method"].unique())
-    # Modalities differ from data set to data set; they stand in one table of their own.
+    # Modalities differ from data set to data set, so they have their own table.
     singles = [name for name in methods if name.endswith(" alone")]
     shared = [name for name in methods if name not in singles]
     cells = figures.set_index(["method", "data"])

@@ -94,7 +94,7 @@ def avdigits(n=1500):
         [("audio", AudioEncoder("mfcc"), ["audio"]), ("image", "passthrough", ["pixels"])],
         "10 spoken and written digits, of two of six speakers who are not in training",
         test_size=2,
-        # With speakers that it knows, the audio clip alone is right on 98 of 100.
+        # For known speakers, the audio alone is right in 98 of 100 rows.
         groups=frame["speaker"],
     )
 
@@ -130,7 +130,7 @@ def _some(frame, n):
 def matrices(triples, X_train, X_test):
     """Features of each modality as (training, test) matrices; rows of NaN where it is absent.
 
-    What the methods that know nothing of cells are given: the very numbers that fusions see.
+    The input of the methods that read no cells: the same numbers that fusions use.
     """
     found = {}
     for name, middle, columns in triples:

@@ -34,7 +34,7 @@ BEST_SINGLE = "best single modality"
 
 
 class Result(NamedTuple):
-    """Score on the test rows, cost of the fit, and the score that the training rows promised."""
+    """Score on the test rows, cost of the fit, and the score on folds of the training rows."""
 
     score: float
     seconds: float  # of the processor, in fit alone

@@ -1,7 +1,7 @@
-"""Images of characters from their names alone: flow matching and the GAN, judged.
+"""Images of characters from their names alone: flow matching and the GAN, compared.
 
 Names of 13 scripts, of which the first word is the script. Images are generated for names that
-were in no training row, and judged by classifiers of scripts that have seen real images only.
+were in no training row. Classifiers of scripts that are trained on real images only rate them.
 """
 
 import argparse
@@ -102,11 +102,11 @@ def chosen_scale(model, X, y, folder):
     """Guidance by which images of a fifth of the training rows are recognized most often."""
     X, X_held, y, y_held = train_test_split(X, y, test_size=0.2, random_state=0)
     model, _ = fitted("four fifths", clone(model), X, folder)
-    judge = by_pixels().fit(list(X["image"]), y)
+    classifier = by_pixels().fit(list(X["image"]), y)
     share = {}
     for scale in SCALES:
         images = model.set_params(method__guidance_scale=scale).predict(X_held[["name"]])
-        share[scale] = np.mean(judge.predict(list(images)) == y_held)
+        share[scale] = np.mean(classifier.predict(list(images)) == y_held)
     print("held-out training rows, script recognized by guidance", share, flush=True)
     return max(share, key=share.get)
 
@@ -117,8 +117,8 @@ def by_pixels():
     return make_pipeline(pixels, SVC(C=10))
 
 
-class Judges:
-    """What knows real images only: two classifiers, features of images, an alignment."""
+class Measures:
+    """Two classifiers, features of images and an alignment, all fitted on real images only."""
 
     def __init__(self, X, y, test, *, alignment_epochs=25):
         self.by_pixels = by_pixels().fit(list(X["image"]), y)
@@ -197,12 +197,12 @@ def measure(train, test, names, max_epochs, *, alignment_epochs=25, folder=None)
             own = {f"method__{key}": value for key, value in way.items()}
             other = copy.copy(model).set_params(**own)
             made[f"{name}, {words}"] = other.predict(X_test[["name"]])
-    judges, rows = Judges(X, y, X_test, alignment_epochs=alignment_epochs), {}
+    measures, rows = Measures(X, y, X_test, alignment_epochs=alignment_epochs), {}
     for name, images in made.items():
-        rows[name] = judges(images, scripts)
+        rows[name] = measures(images, scripts)
         print(name, {key: round(value, 3) for key, value in rows[name].items()}, flush=True)
     right = {
-        name: pd.Series(judges.by_pixels.predict(list(made[name])) == scripts)
+        name: pd.Series(measures.by_pixels.predict(list(made[name])) == scripts)
         for name in (REAL, FLOW, GAN)
     }
     by_script = pd.DataFrame({name: own.groupby(scripts).mean() for name, own in right.items()})
@@ -263,12 +263,12 @@ def main():
     draw(test[0]["name"], made, options.figure)
     reached = "reached" if results.loc[FLOW, RECOGNIZED] >= BAR else "MISSED"
     text = f"""
-{len(train[0])} characters of {len(SCRIPTS)} scripts to learn from, {len(test[0])} others to draw,
-{SIZE} x {SIZE} pixels, gray. Input: the name alone, read by {SAID[options.names]}. Flow matching
-{options.epochs} epochs ({seconds[FLOW]:.0f} CPU seconds), the GAN {options.gan_epochs}
+{len(train[0])} characters of {len(SCRIPTS)} scripts to learn from, {len(test[0])} others to
+generate, {SIZE} x {SIZE} pixels, gray. Input: the name alone, read by {SAID[options.names]}.
+Flow matching {options.epochs} epochs ({seconds[FLOW]:.0f} CPU seconds), the GAN {options.gan_epochs}
 ({seconds[GAN]:.0f}); guidance {scale:g}, of {", ".join(f"{own:g}" for own in SCALES)} that by
 which images of a fifth of the training rows, left out of a fit of their own, are recognized most
-often. The judge is a support vector machine on pixels, trained on the real training
+often. The classifier is a support vector machine on pixels, trained on the real training
 images; a logistic regression on frozen EfficientNet-Lite0 is a second one. Fréchet distance of
 these EfficientNet features to the real held-out images (of the real ones themselves: to as many
 training images); recall@10: share of images that have the real one among the 10 nearest of

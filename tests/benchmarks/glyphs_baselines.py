@@ -1,4 +1,4 @@
-"""How far a linear model gets on the glyphs with each modality, each pair and all three.
+"""The accuracy of a linear model on the glyphs with each modality, each pair and all three.
 
 Run it to see the table of accuracies (3-fold, about two minutes)::
 
@@ -30,7 +30,7 @@ def pixels(cells):
 
 
 def blocks(data, modalities):
-    """A transformer of the frame: plain features of the modalities, side by side."""
+    """Return a transformer of the frame: plain, concatenated features of the modalities."""
     table = data.drop(columns=["name", "image"])
     numbers = make_pipeline(
         SimpleImputer(strategy="constant", fill_value=-1, add_indicator=True), StandardScaler()

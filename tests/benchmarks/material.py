@@ -1,4 +1,4 @@
-"""What the benchmarks run on: texts, images, and where the packaged weights lie."""
+"""Data of the benchmarks: texts, images, and the paths of packaged weights."""
 
 from importlib import metadata
 from pathlib import Path

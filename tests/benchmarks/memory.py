@@ -31,7 +31,7 @@ def kilobytes(field):
 
 
 class AnonymousPeak(threading.Thread):
-    """Highest memory that no file stands behind; the kernel keeps no record of that one."""
+    """Return the peak memory that is not backed by a file; the kernel keeps no record of it."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -43,7 +43,7 @@ class AnonymousPeak(threading.Thread):
 
 
 def child(n_rows, way, folder):
-    """Encode in this process; what it took goes to standard output."""
+    """Encode in this process, and write the measures to standard output."""
     from skmm import TextEncoder
 
     encoder = TextEncoder(str(folder / "tiny"), device="cpu", store=str(folder / "store"))
@@ -76,7 +76,7 @@ def child(n_rows, way, folder):
 
 
 def measure(n_rows, way):
-    """Run a case in a process of its own, with a new store."""
+    """Run a case in its own process, with a new store."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from checkpoints import bert
     from transformers.utils import logging
@@ -111,10 +111,10 @@ def main(counts):
             }
     text = (
         "Short distinct texts through a random BERT of one layer and 16 wide, store on disk and"
-        " empty at first. Resident memory at its peak, less what was resident when the input"
-        " stood ready and the model was warm. Pages of a file (the store, a memory-mapped result)"
-        " count as resident while there is room, and the kernel drops them where there is not:"
-        " the second column leaves them out.\n\n"
+        " empty at first. Peak resident memory, less what was resident when the input and"
+        " the model were ready. Pages of a file (the store, a memory-mapped result) count as"
+        " resident while there is room, and the kernel drops them otherwise: the second column"
+        " leaves them out.\n\n"
     )
     write_section("Memory", "memory.py", text + table(pd.DataFrame(rows).T))
 

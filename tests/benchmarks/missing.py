@@ -1,4 +1,4 @@
-"""What a lost modality costs a joint fusion, against one that was trained without it.
+"""The cost of a missing modality in a joint fusion, against one that was trained without it.
 
 Every modality in turn is removed from all rows of the test part. The bar: with ``missing="mask"``
 and modality dropout, the mean loss against an estimator that was trained without the modality is at

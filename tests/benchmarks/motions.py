@@ -1,6 +1,6 @@
 """Four motions of a smart watch (BasicMotions), official split: each sensor alone, and fused.
 
-Three seeds; random convolutions are drawn anew in each, and networks begin anew.
+Three seeds; random convolutions and initial weights differ between them.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Image <-> name of emoji in one space: every alignment against scikit-learn's CCA; few shots.
+"""Image <-> name of emoji in a common space: every alignment against scikit-learn's CCA; few shots.
 
 Frozen features, encoded once. Each seed holds out other 400 emoji; the rest is for training.
 """
@@ -144,7 +144,7 @@ def few_shots(X, y):
         "image alone": EarlyFusion(TRIPLES[:1]).fit(learned).transform(X.iloc[asked]),
         "name alone": EarlyFusion(TRIPLES[1:]).fit(learned).transform(X.iloc[asked]),
         "both, early fusion": early.transform(X.iloc[asked]),
-        "both, one space": space.transform(X.iloc[asked]),
+        "both, common space": space.transform(X.iloc[asked]),
     }
     models = {
         "prototypes": PrototypeClassifier(metric="cosine"),
@@ -181,7 +181,7 @@ def main():
         f" all-MiniLM-L6-v2, frozen; mean over seeds {', '.join(map(str, SEEDS))} and of both"
         " directions; +- is the standard deviation of recall@1 over the seeds. Defaults where"
         " nothing else is said. scikit-learn's CCA takes the features as they are"
-        f" ({PLAIN_COMPONENTS} components), or stands behind a PCA and gets the best of"
+        f" ({PLAIN_COMPONENTS} components), or follows a PCA and gets the best of"
         f" {len(CCA_SETTINGS)} settings, found on"
         f" a fifth of the training rows.\n\n{table(results)}\n\n"
     )
@@ -191,11 +191,11 @@ def main():
         text += f" {WIDE}); bar {BAR}: {reached}.\n\n"
     text += "Hard negatives against all negatives, points of recall@1: "
     text += "; ".join(f"{gain:+.1f} ({setting})" for setting, gain in gains.items()) + "."
-    write_section("One space: image <-> name of emoji", "one_space.py", text)
+    write_section("A common space: image <-> name of emoji", "one_space.py", text)
     text = (
         "Accuracy on the nine groups of emoji from 1, 5 and 20 labeled rows a class, mean and 95 %"
         f" interval over {EPISODES} episodes. Half of the emoji have no label: the space is learned"
-        f" on them; episodes are drawn from the other half.\n\n{table(few_shots(X, y))}"
+        f" on them; episodes are sampled from the other half.\n\n{table(few_shots(X, y))}"
     )
     write_section("Few shots: groups of emoji", "one_space.py", text)
 

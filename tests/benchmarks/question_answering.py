@@ -20,7 +20,7 @@ from skmm import ImageEncoder, QuestionAnswerer, Trainer
 
 BAR = 0.90
 IMAGE = ("image", ImageEncoder(), ["image"])
-CLOSED, OPEN = "chosen: cross attention", "written: decoder behind the question"
+CLOSED, OPEN = "closed: cross attention", "open: decoder after the question"
 
 
 def load(part):
@@ -34,7 +34,7 @@ def load(part):
 def models(max_epochs):
     options = {
         "max_epochs": max_epochs,
-        "modality_dropout": 0,  # an answer needs both: without one of them there is none
+        "modality_dropout": 0,  # an answer needs both modalities
         "trainer": Trainer(early_stopping=False),
         "random_state": 0,
     }
@@ -44,7 +44,7 @@ def models(max_epochs):
     yield CLOSED, QuestionAnswerer([IMAGE], **options), None
     for strategy in ("concat", "film"):
         answerer = QuestionAnswerer([IMAGE], strategy=strategy, **options)
-        yield f"chosen: {strategy}", answerer, None
+        yield f"closed: {strategy}", answerer, None
     yield OPEN, QuestionAnswerer([IMAGE], vocabulary="open", **options), None
 
 
@@ -86,10 +86,10 @@ def main():
     text = (
         f"{len(X)} training questions about {X['image'].nunique()} images, all 9,673 questions"
         f" of the official test split; {options.epochs} epochs. `QuestionAnswerer`: EfficientNet-"
-        f"Lite0, frozen, one vector an image. Chosen: a GRU over the words, trained from scratch"
-        f" with the fusion. Written: two layers of a transformer decoder, trained from scratch,"
-        f" that reads the question and writes the answer; what it writes is right where it is the"
-        f" answer to the letter. The CPU seconds of the first of them are with the encoding of all"
+        f"Lite0, frozen, one vector an image. Closed: a GRU over the words, trained from scratch"
+        f" with the fusion. Open: two layers of a transformer decoder, trained from scratch,"
+        f" that reads the question and generates the answer; its text is right if it equals the"
+        f" answer. The CPU seconds of the first of them include the encoding of all"
         f" images, the others find them stored.\n\n{table(results)}\n\n" + "\n\n".join(bars)
     )
     write_section("Question answering: easy-vqa", "question_answering.py", text)

@@ -1,4 +1,4 @@
-"""Writes the sections of RESULTS.md; every figure there comes from a script beside it.
+"""Write the sections of RESULTS.md; every figure there comes from a script of this folder.
 
 With ``SKMM_RESULTS=some/file.md`` in the environment the sections go there instead: for a trial.
 """
@@ -17,7 +17,7 @@ PACKAGES = ("skmm", "torch", "transformers", "scikit-learn")
 
 
 def machine():
-    """Name the machine a figure was measured on."""
+    """Name the machine of a measurement."""
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, {os.cpu_count()} CPU cores"
     return f"{os.cpu_count()} CPU cores ({platform.machine()}), no GPU"

@@ -43,7 +43,7 @@ class Ready(BaseEstimator):
         return self
 
     def transform_modality(self, X, modality):
-        if modality == "image":  # read as it is asked for
+        if modality == "image":  # read in blocks
             return np.load(Path(self.folder) / "image.npy", mmap_mode="r")
         if len(X) == N_QUERIES:
             return np.load(Path(self.folder) / "text.npy")
@@ -53,7 +53,7 @@ class Ready(BaseEstimator):
 
 
 def make(n_rows, folder):
-    """Images about a subspace, and texts that tell of some of them, with noise."""
+    """Write image vectors near a subspace, and noisy text vectors of some of them."""
     rng = np.random.default_rng(0)
     mixing = rng.standard_normal((LATENT, WIDTH)).astype(np.float32)
     shape = (n_rows, WIDTH)
@@ -93,8 +93,8 @@ def searcher(case, folder, n_rows):
 
 
 def child(case, n_rows, folder):
-    """Measure one case; what it took goes to standard output."""
-    from skmm import CrossModalRetriever  # noqa: F401  # its imports are no cost of the search
+    """Measure one case, and write the measures to standard output."""
+    from skmm import CrossModalRetriever  # noqa: F401  # its imports are not part of the search
 
     before, peak = kilobytes("RssAnon"), AnonymousPeak()
     peak.start()
@@ -141,8 +141,8 @@ def write(n_rows, rows, title):
     text = (
         f"{n_rows:,} vectors of {WIDTH} numbers, {n_rows * WIDTH * 4 / 2**30:.2f} GB as float32,"
         f" about a subspace of {LATENT} dimensions; {N_QUERIES} queries of the other modality, the"
-        f" {K} nearest rows. Memory is what no file stands behind, above that of the imports: after"
-        " fit, and at its peak in fit or search; the vectors that go in are a file. Time of one"
+        f" {K} nearest rows. Memory is what is not backed by a file, above that of the imports:"
+        " after fit, and at its peak in fit or search; the input vectors are a file. Time of one"
         f" query: among a batch, and alone, on {torch.get_num_threads()} thread(s). Recall@10 is"
         " against exact search.\n\n"
     )

@@ -1,8 +1,8 @@
 """From texts to series: the spectrogram of a word that a named speaker says.
 
-``avdigits``: the word of a digit and the name of a speaker in, a log-mel spectrogram out, of which
-a classifier that knows real spectrograms alone says which digit it is. Two digits of each speaker
-are left out of the training: these are combinations that the generator never saw. ``--small`` takes
+``avdigits``: from the word of a digit and the name of a speaker to a log-mel spectrogram. A
+classifier that is trained on real spectrograms alone predicts its digit. Two digits of each speaker
+are left out of the training: these combinations are new to the generator. ``--small`` takes
 a few rows and epochs, so that the suite can run it.
 """
 
@@ -25,7 +25,7 @@ from skmm.backbones._spectrogram import log_mel, mel_spectrogram
 WORDS = np.array("zero one two three four five six seven eight nine".split())
 RATE, N_MELS, HOP, N_FFT = 8000, 20, 160, 320
 MAX_STEPS = 60
-DRAWN = "drawn from word and speaker"
+GENERATED = "generated from word and speaker"
 
 
 def spectrogram(path):
@@ -52,11 +52,11 @@ def generator(seed, max_epochs):
 
 
 def measure(data, seed, small):
-    """Yield what was asked, of which combinations, the judge's accuracy, and R2."""
+    """Yield the data, the kind of combinations, the accuracy of the classifier, and R2."""
     train, test = train_test_split(
         np.arange(len(data)), test_size=0.25, stratify=data["combination"], random_state=seed
     )
-    judge = make_pipeline(
+    classifier = make_pipeline(
         TimeSeriesEncoder(n_kernels=500 if small else 2000, random_state=seed),
         StandardScaler(),
         LogisticRegression(C=0.01, max_iter=2000),
@@ -67,15 +67,15 @@ def measure(data, seed, small):
     own = generator(seed, 3 if small else 40)
     own.fit(data[["word", "speaker"]].iloc[learned], data["series"].iloc[learned])
     combinations = data.assign(left_out=left_out).drop_duplicates("combination")
-    drawn = own.predict(combinations[["word", "speaker"]])
+    generated = own.predict(combinations[["word", "speaker"]])
     mean = own.predict(pd.DataFrame({"word": [None], "speaker": [None]}))[0]
     sides = {
         "real recordings, held out": (data.iloc[test], list(data["series"].iloc[test])),
-        DRAWN: (combinations, list(drawn)),
+        GENERATED: (combinations, list(generated)),
         "mean of all recordings": (combinations, [mean] * len(combinations)),
     }
     for name, (rows, series) in sides.items():
-        right = judge.predict(pd.DataFrame({"series": series})) == rows["label"].to_numpy()
+        right = classifier.predict(pd.DataFrame({"series": series})) == rows["label"].to_numpy()
         unseen = left_out.loc[rows.index].to_numpy()
         yield {"spectrograms": name, "seen": right[~unseen].mean(), "unseen": right[unseen].mean()}
     for name, of in (("seen", ~left_out.iloc[test]), ("unseen", left_out.iloc[test])):
@@ -101,14 +101,15 @@ def main():
     seconds = time.process_time() - started
     text = (
         f"{len(data)} recordings of ten words by six speakers; log-mel spectrograms of {N_MELS}"
-        f" bands and {RATE // HOP} frames a second. A GRU decoder learns to draw them from the word"
-        " and the speaker's name, of three quarters of the recordings; of each speaker two words"
-        " are left out. The judge (MiniRocket + logistic regression) learned from real recordings"
-        " alone; the share in which it hears the right word, for combinations of word and speaker"
-        f" that the generator has seen and for those left out. {n_seeds} splits and seeds,"
+        f" bands and {RATE // HOP} frames a second. A GRU decoder learns to generate them from the"
+        " word and the speaker's name, of three quarters of the recordings; of each speaker two"
+        " words are left out. A classifier (MiniRocket + logistic regression) is trained on real"
+        " recordings alone; the table shows its accuracy, for combinations of word and speaker"
+        " that are in the training rows of the generator and for those left out."
+        f" {n_seeds} splits and seeds,"
         f" {seconds:.0f} CPU seconds in all.\n\n{table(means)}"
     )
-    write_section("Spectrograms drawn from words", "series_from_texts.py", text)
+    write_section("Spectrograms generated from words", "series_from_texts.py", text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From audio clips to texts: spoken digits written down, word by word and as whole readings.
+"""From audio to texts: spoken digits transcribed, word by word and as whole readings.
 
 ``avdigits``: recordings of a digit by six speakers. A reading is one to three recordings of one
 speaker, glued together with a tenth of a second of silence between; what should be written are its
@@ -32,7 +32,7 @@ NEAREST = "text of the nearest training audio"
 
 
 def captioner(kind, seed, small):
-    """An encoder of audio clips under a decoder, each of another kind."""
+    """Return a captioner of one of two kinds: its encoder of audio and its decoder."""
     common = {
         "granularity": "sequence",
         "n_components": 64,
@@ -102,7 +102,7 @@ def readings(data, n):
 
 
 def splits(frame, n):
-    """Yield kind, training and test rows: speakers heard in training, and one who was not."""
+    """Yield kind, training and test rows: speakers of the training rows, and an unseen one."""
     if "part" in frame:  # no recording is in a training and in a test reading
         known = [
             (np.flatnonzero(frame["part"] != k), np.flatnonzero(frame["part"] == k))
@@ -165,18 +165,18 @@ def summary(found):
 def report_words(data, small, n_splits):
     found = measure(words(data), [NEAREST, CNN, WHISPER], n_splits=n_splits, small=small)
     known = found[found["speakers"] == "known speakers"].groupby("method")["exact match"].mean()
-    told = ", ".join(
+    bars = ", ".join(
         f"{name} {'reached' if known[name] >= BAR else 'MISSED'}" for name in (CNN, WHISPER)
     )
     text = (
         f"{len(data)} recordings, one of ten words each. Known speakers: a fifth of the recordings"
         f" of each speaker and digit held out, {n_splits} splits and seeds; unseen: all of one"
         f" speaker held out, the first {n_splits} of six by name. The baseline compares means"
-        " and deviations of cepstral coefficients. CPU seconds of the first Whisper row are with"
-        f" the encoding of all audio clips.\n\n{table(summary(found.drop(columns='of 1')))}\n\n"
-        f"Bar (exact match at least {BAR} with known speakers): {told}."
+        " and deviations of cepstral coefficients. CPU seconds of the first Whisper row include"
+        f" the encoding of all recordings.\n\n{table(summary(found.drop(columns='of 1')))}\n\n"
+        f"Bar (exact match at least {BAR} with known speakers): {bars}."
     )
-    write_section("Spoken digits written down", "texts_from_audio.py", text)
+    write_section("Spoken digits transcribed", "texts_from_audio.py", text)
 
 
 def report_readings(data, small, n_splits):
@@ -186,11 +186,11 @@ def report_readings(data, small, n_splits):
         f"{len(frame)} readings of one to {MOST_DIGITS} recordings of one speaker with"
         f" {PAUSE / RATE} s of silence between; {frame['text'].nunique()} different texts. Known"
         f" speakers: the recordings fall into {N_PARTS} parts, the readings of one part are held"
-        f" out, so no test reading holds a recording heard in training; {n_splits} of the parts."
+        f" out, so no test reading contains a training recording; {n_splits} of the parts."
         " Unseen: one speaker held out, as above. Exact match is of whole readings, `of 2` that of"
         f" readings of two digits.\n\n{table(summary(found))}"
     )
-    write_section("Readings of several digits written down", "texts_from_audio.py", text)
+    write_section("Readings of several digits transcribed", "texts_from_audio.py", text)
 
 
 def main():

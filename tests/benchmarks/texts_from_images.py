@@ -3,7 +3,7 @@
 Emoji and their names, or glyphs and theirs (``--set glyphs``). Both sides look at the same frozen
 features, and each chooses what it can choose on a validation part of the training rows: the
 captioner how it decodes, the neighbors which features, and whether the nearest or the one of five
-that is most like the others tells the name. ``--small`` takes a few rows and epochs, so that the
+that is most like the others. ``--small`` takes a few rows and epochs, so that the
 suite can run it.
 """
 
@@ -31,7 +31,7 @@ CAPTIONER, NEIGHBOR = "captioner", "nearest neighbor"
 
 
 def load(name, n_rows):
-    """Images and names; no more than ``n_rows``, if that is told."""
+    """Return images and names, at most ``n_rows`` if it is given."""
     frame = load_real("emoji") if name == "emoji" else load_glyphs_retrieval().data
     frame = frame[["image", "name"]].reset_index(drop=True)
     return frame if n_rows is None else frame.sample(n_rows, random_state=0, ignore_index=True)
@@ -48,7 +48,7 @@ def pixels(cell):
 
 
 def neighbors(spaces, texts, train, asked):
-    """Names by cosine similarity: yields which way, and a name for each row that is asked."""
+    """Names by cosine similarity: yields which way, and a name for each query."""
     for name, vectors in spaces.items():
         scaled = StandardScaler().fit(vectors[train])
         for kind, values in (("", vectors), (", standardized", scaled.transform(vectors))):
@@ -98,12 +98,12 @@ def compare(spaces, texts, seed, max_epochs):
     way = WAYS[int(np.argmax(scores))]
     captions = fitted(features, texts, rows, seed, max_epochs).set_params(**way)
     written = captions.predict(as_frame(features, test))
-    told = {
+    answers = {
         f"{CAPTIONER}, decoding chosen": (written, str(way)),
         f"{NEIGHBOR}, EfficientNet-Lite0": (nearest["EfficientNet-Lite0, nearest"], ""),
         f"{NEIGHBOR}, chosen": (nearest[best], best),
     }
-    for name, (answer, choice) in told.items():
+    for name, (answer, choice) in answers.items():
         yield {
             "method": name,
             "BLEU": corpus_bleu(texts[test], answer),
@@ -131,8 +131,8 @@ def report(name, frame, results, max_epochs, seconds):
         f" out, {n_splits} splits. The captioner is a GRU with attention over frozen"
         f" EfficientNet-Lite0 vectors, {max_epochs} epochs; decoding by the BLEU of a fifth of the"
         " training rows, then trained again on all of them. Neighbors by cosine; features"
-        f" (EfficientNet-Lite0 or {SIDE} x {SIDE} pixels, as they are or standardized) and whether"
-        " the nearest or the most typical of five tells the name, by the same BLEU."
+        f" (EfficientNet-Lite0 or {SIDE} x {SIDE} pixels, as they are or standardized) and"
+        " the nearest or the most typical of five, by the same BLEU."
         f" {seconds:.0f} CPU seconds in all.\n\n{table(means)}\n\n"
         f"Bar (captioner's BLEU above the better neighbor's in the mean by more than the spread of"
         f" the difference): {lead.mean():+.3f} +- {spread:.3f}, {reached}."

@@ -1,4 +1,4 @@
-"""Times rivals side by side: turn by turn, so that a busy moment of the machine hits them all."""
+"""Time alternatives in turns, so that a busy moment of the machine affects all of them."""
 
 import gc
 import time
@@ -27,7 +27,7 @@ def interleaved(sides, *, repeats):
     seconds = {name: [] for name in sides}
     for turn in range(repeats):
         for name, run in sides.items():
-            gc.collect()  # what the one has left behind is not cleared on the other's time
+            gc.collect()  # garbage of one side is not collected in the time of the next
             begin = time.perf_counter()
             own = run()
             if torch.cuda.is_available():

@@ -146,8 +146,8 @@ def main():
         f" `JointFusionClassifier` with strategy {parameters['strategy'].default!r}, {EPOCHS}"
         f" epochs of batches of {BATCH_SIZE}, AdamW (fused on all sides but plain skorch's),"
         f" one torch thread, {versions(['skorch'])}. Seconds of skmm are those of the"
-        f" epochs. {REPEATS} interleaved runs. What skmm saves is saved a batch, so it is the"
-        " smaller a share the more there is to multiply.\n\n"
+        f" epochs. {REPEATS} interleaved runs. skmm saves a constant time per"
+        " batch, so its share is smaller for larger matrix products.\n\n"
     )
     for n_components in N_COMPONENTS:
         result, whole = measure(n_components, blocks, y, device)

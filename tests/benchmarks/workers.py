@@ -61,7 +61,7 @@ def pool(backend, n_jobs):
 
 
 def end_loky():
-    # The pool that is there, whatever it was made for; asked to end by itself it takes seconds.
+    # The current pool, of any size; to end by itself it would take seconds.
     get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=True)
 
 
