@@ -142,7 +142,7 @@ print(f"Accuracy on {len(X_test)} characters that it has not seen: {unseen:.3f}"
 stats = EmbeddingStore().stats()
 print(f"\nCells that went through a frozen model: {stats['encoded']}")
 print(f"Cells that a plain Pipeline would have encoded: {stats['rows']}")
-print(f"That is {stats['rows'] / stats['encoded']:.0f} times as many.")
+print(f"Ratio: {stats['rows'] / stats['encoded']:.0f}")
 
 # %%
 # A character without an image
