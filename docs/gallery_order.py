@@ -8,5 +8,5 @@ class QuickstartFirst:
         pass
 
     def __call__(self, filename: str) -> tuple[bool, str]:
-        """Give the key of one file."""
+        """Return the key of one file."""
         return filename != "plot_quickstart.py", filename

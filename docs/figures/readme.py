@@ -1,6 +1,6 @@
-"""Draw the image of the README: a frame, its encoders, three fusions and their scores.
+"""Plot the figure of the README: a frame, its encoders, three fusions and their scores.
 
-Some two minutes on two cores, most of them for the images' model::
+It takes about two minutes on two cores, most of them for the model of the images::
 
     python docs/figures/readme.py     # writes docs/_static/readme.png
 """
@@ -34,7 +34,7 @@ FUSED, GRAY = "#C44E52", "#6b6b6b"
 
 
 def load():
-    """Characters of 27 scripts; every sixth image and every tenth name is missing."""
+    """Return characters of 27 scripts, of which every sixth image and tenth name is missing."""
     X, y = load_glyphs(task="script", n_samples=1000, return_X_y=True)
     X = X[["image", "name", *TABLE]].copy()
     X.loc[X.index[2::6], "image"] = None
@@ -43,7 +43,7 @@ def load():
 
 
 def measure(X, y):
-    """Mean accuracy over five folds, of each modality alone and of the fusions."""
+    """Return the mean accuracy over five folds, of each modality alone and of the fusions."""
     triples = [
         ("image", ImageEncoder(), ["image"]),
         ("name", TextEncoder(), ["name"]),
@@ -63,7 +63,7 @@ def measure(X, y):
 
 
 def draw_frame(ax, X, y):
-    """Some rows as the cells of a table, the missing ones left empty."""
+    """Plot some rows as the cells of a table, with the missing ones empty."""
     left = {"image": 0.06, "name": 0.29, "decomposition": 1.01, "ink_width": 1.36, "script": 1.76}
     kinds = {"image": "image", "name": "name", "script": None}
     for column in left:
@@ -94,7 +94,7 @@ def draw_frame(ax, X, y):
 
 
 def draw_parts(ax):
-    """Encoders on the left, fusions on the right, and an arrow from each to each."""
+    """Plot encoders on the left, fusions on the right, and an arrow from each to each."""
     encoders = {"ImageEncoder()": "image", "TextEncoder()": "name", "TabularEncoder()": "table"}
     fusions = ["EarlyFusion", "LateFusion", "JointFusion"]
     heights = [5, 3, 1]
@@ -125,7 +125,7 @@ def draw_parts(ax):
 
 
 def draw_scores(ax, scores):
-    """A bar for each modality alone and for each fusion."""
+    """Plot a bar for each modality alone and for each fusion."""
     names = list(scores)
     labels = [f"{name} alone" if name in COLORS else f"{name} fusion" for name in names]
     colors = [COLORS.get(name, FUSED) for name in names]
@@ -141,7 +141,7 @@ def draw_scores(ax, scores):
 
 
 def main():
-    """Measure, draw and save."""
+    """Measure, plot and save."""
     X, y = load()
     scores = measure(X, y)
     figure, axes = plt.subplots(
