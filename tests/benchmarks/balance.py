@@ -29,7 +29,7 @@ VECTORS = [("quick", "passthrough", ["quick"]), ("slow", "passthrough", ["slow"]
 
 
 def problem(seed):
-    """Frame and classes, -1 and 1."""
+    """Return a frame and classes, -1 and 1."""
     rng = np.random.default_rng(seed)
     n = N_TRAIN + N_TEST
     slow, quick = rng.normal(size=(n, N_SLOW)), rng.normal(size=(n, N_QUICK))

@@ -42,7 +42,7 @@ def encode(data):
 
 
 def measure(data, seeds, *, max_epochs, n_trees):
-    """A row for each method and seed: score, seconds of the processor, parameters."""
+    """Return a row for each method and seed: score, seconds of the processor, parameters."""
     rows = []
     missing = None
 
@@ -96,7 +96,7 @@ def summary(found, test_per_train):
 
 
 def in_order(methods):
-    """Each modality alone, the best of them, then one family after the other."""
+    """Return each modality alone, the best of them, then one family after the other."""
 
     def family(name):
         if name.endswith(" alone") or name == BEST_SINGLE:
@@ -107,7 +107,7 @@ def in_order(methods):
 
 
 def in_words(row):
-    """Cells of RESULTS.md."""
+    """Return the cells of RESULTS.md."""
     return {
         "score": f"{row['score']:.3f} ± {row['score_reach']:.3f}",
         "more than the best single": f"{row['gain']:+.3f} ± {row['gain_reach']:.3f}",
@@ -150,7 +150,7 @@ def keep(figures, name):
 
 
 def draw(figures):
-    """Tables of the documentation: a row for each method, a column for each data set."""
+    """Return tables of the documentation: a row for each method, a column for each data set."""
     names = figures["data"].unique()
     methods = in_order(figures["method"].unique())
     # Modalities differ from data set to data set, so they have their own table.

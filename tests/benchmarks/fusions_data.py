@@ -34,7 +34,7 @@ class DataSet:
     _sizes: tuple[int, int] = field(default=(0, 0), init=False)
 
     def split(self, seed):
-        """Positions of the training and of the test rows."""
+        """Return the positions of the training and of the test rows."""
         if self.groups is None:
             splitter = StratifiedShuffleSplit(1, test_size=self.test_size, random_state=seed)
         else:
@@ -44,14 +44,14 @@ class DataSet:
         return train, test
 
     def folds(self, train):
-        """Three folds of the training rows, on which a penalty or a modality is chosen."""
+        """Return three folds of the training rows, on which a penalty or a modality is chosen."""
         if self.groups is None:
             return 3
         return list(GroupKFold(3).split(train, groups=self.groups.iloc[train]))
 
     @property
     def sizes(self):
-        """Rows of the training and of the test part, of the last split."""
+        """Return the rows of the training and of the test part, of the last split."""
         return self._sizes
 
 

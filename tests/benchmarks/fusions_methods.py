@@ -43,7 +43,7 @@ class Result(NamedTuple):
 
 
 def score(probabilities, y, classes, metric):
-    """Accuracy, or area under the curve of the second class."""
+    """Return the accuracy, or the area under the curve of the second class."""
     if metric == "roc_auc":
         return float(roc_auc_score(y == classes[1], probabilities[:, 1]))
     return float(accuracy_score(y, np.asarray(classes)[probabilities.argmax(axis=1)]))
@@ -83,7 +83,7 @@ def linear(first, metric, folds):
 
 
 def ours(data, folds, seed, max_epochs):
-    """Name and estimator of each modality alone and of each fusion of skmm."""
+    """Return the name and estimator of each modality alone and of each fusion of skmm."""
     for triple in data.triples:
         yield f"{triple[0]} alone", linear([EarlyFusion([triple])], data.metric, folds)
     yield "early, logistic regression", linear([EarlyFusion(data.triples)], data.metric, folds)

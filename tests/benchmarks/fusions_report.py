@@ -16,7 +16,7 @@ SIDE = 16
 
 
 def pixels(path):
-    """An image on white, 16 x 16, as a vector."""
+    """Return an image on white, 16 x 16, as a vector."""
     with Image.open(path) as image:
         image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")

@@ -67,7 +67,7 @@ SHOWN = (
 
 
 def load(subset, n_rows=None):
-    """Names and images, and the scripts."""
+    """Return names and images, and the scripts."""
     X = load_glyphs_retrieval(subset=subset, image_size=SIZE).data
     script = X["name"].str.partition(" ")[0]
     X = X[script.isin(SCRIPTS)][:n_rows]
@@ -91,7 +91,7 @@ def generators(names, max_epochs):
 
 
 def nearest(train, test):
-    """Images of the training rows with the most similar names."""
+    """Return the images of the training rows with the most similar names."""
     words = TfidfVectorizer(token_pattern=r"\S+").fit(train["name"])
     index = NearestNeighbors(n_neighbors=1, metric="cosine").fit(words.transform(train["name"]))
     found = index.kneighbors(words.transform(test["name"]), return_distance=False)[:, 0]
@@ -112,7 +112,7 @@ def chosen_scale(model, X, y, folder):
 
 
 def by_pixels():
-    """Classifier of images as they are."""
+    """Return a classifier of images as they are."""
     pixels = FunctionTransformer(lambda cells: 1 - np.stack(cells).reshape(len(cells), -1) / 255)
     return make_pipeline(pixels, SVC(C=10))
 
@@ -145,7 +145,7 @@ class Measures:
         return np.asarray(self.encoder.transform(pd.DataFrame({"image": list(images)})))
 
     def __call__(self, images, scripts):
-        """Figures of the images of all test rows."""
+        """Return the figures of the images of all test rows."""
         found = self.vectors(images)
         units = found / np.linalg.norm(found, axis=1, keepdims=True)
         real = self.real / np.linalg.norm(self.real, axis=1, keepdims=True)
@@ -180,7 +180,7 @@ def fitted(name, model, X, folder):
 
 
 def measure(train, test, names, max_epochs, *, alignment_epochs=25, folder=None):
-    """Figures of everything and by script, CPU seconds, the images, the guidance."""
+    """Return the figures of everything and by script, CPU seconds, the images, the guidance."""
     (X, y), (X_test, y_test) = train, test
     scripts = y_test.to_numpy()
     made = {REAL: np.stack(X_test["image"]), NEAREST: nearest(X, X_test)}

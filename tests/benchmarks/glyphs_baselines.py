@@ -24,7 +24,7 @@ MODALITIES = ("text", "image", "tabular")
 
 
 def pixels(cells):
-    """Ink of the images, (n_samples, n_pixels), scaled to rows of norm about one."""
+    """Return the ink of the images, (n_samples, n_pixels), scaled to rows of norm about one."""
     images = np.stack(list(np.asarray(cells, dtype=object).ravel()))
     return (1 - images.reshape(len(images), -1) / 255.0) * 4 / images.shape[1]
 
@@ -47,7 +47,7 @@ def blocks(data, modalities):
 
 
 def accuracies(task, *, subsets, n_samples=None, image_size=32, cv=3):
-    """Mean accuracy of logistic regression for each subset of the modalities.
+    """Return the mean accuracy of logistic regression for each subset of the modalities.
 
     Parameters
     ----------

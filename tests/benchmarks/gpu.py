@@ -38,7 +38,7 @@ def random_vit(folder):
 
 
 def bare_forward(folder):
-    """Seconds an image of the forward alone: the batch lies on the device, ready."""
+    """Return the seconds of the forward for an image alone: the batch is on the device."""
     from transformers import ViTModel
 
     model = ViTModel.from_pretrained(folder, dtype=torch.bfloat16).to(DEVICE).eval()
@@ -56,7 +56,7 @@ def bare_forward(folder):
 
 
 def images(folder):
-    """Arrays that are ready, and files, through skmm against the bare forward."""
+    """Measure arrays that are ready, and files, through skmm against the bare forward."""
     random_vit(folder)
     base = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     arrays = []

@@ -21,7 +21,7 @@ N_PROFILED = 10
 
 
 def copy_bandwidth(n_bytes):
-    """Bytes a second that the device reads and writes in a copy."""
+    """Return the bytes per second that the device reads and writes in a copy."""
     source = torch.empty(n_bytes // 4, dtype=torch.float32, device=DEVICE)
     target = torch.empty_like(source)
     target.copy_(source)
@@ -30,7 +30,7 @@ def copy_bandwidth(n_bytes):
 
 
 def launches(model, frame, y):
-    """Kernels that a step of training launches, counted over some steps."""
+    """Return the kernels that a step of training launches, counted over some steps."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     if DEVICE == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)
@@ -42,7 +42,7 @@ def launches(model, frame, y):
 
 
 def fusion():
-    """Seconds an epoch, against moving the bytes that an epoch has to move."""
+    """Return the seconds of an epoch, against moving the bytes that an epoch must move."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 10, N_ROWS)
     names, columns = ("a", "b", "c"), {}

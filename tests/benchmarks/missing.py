@@ -66,7 +66,7 @@ def avdigits():
 
 
 def chance(y_train, y_test, metric):
-    """Score of the prior."""
+    """Return the score of the prior."""
     if metric == "ROC AUC":
         return 0.5
     return float((y_test == y_train.mode()[0]).mean())

@@ -72,7 +72,7 @@ def methods(seed):
 
 
 def figures(images, names):
-    """Recall and rank, mean of both directions."""
+    """Return recall and rank, the mean of both directions."""
     images, names = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (images, names))
     both = [images @ names.T, names @ images.T]
     return {
@@ -83,7 +83,7 @@ def figures(images, names):
 
 
 def sklearn_cca(train, test):
-    """Vectors of the test rows by scikit-learn alone, at the best of its settings."""
+    """Return the vectors of the test rows by scikit-learn alone, at the best of its settings."""
 
     def vectors(setting, fitted_on, asked):
         n_kept, n_components = setting
@@ -133,7 +133,7 @@ def retrieval(X):
 
 
 def few_shots(X, y):
-    """Accuracy of prototypes from a few labeled emoji a class, mean over episodes."""
+    """Return the accuracy of prototypes from a few labeled emoji a class, mean over episodes."""
     train, _ = train_test_split(np.arange(len(X)), test_size=0.5, random_state=0)
     learned, asked = X.iloc[train], np.setdiff1d(np.arange(len(X)), train)
     labels = y.iloc[asked]

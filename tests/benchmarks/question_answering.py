@@ -24,7 +24,7 @@ CLOSED, OPEN = "closed: cross attention", "open: decoder after the question"
 
 
 def load(part):
-    """Frame of images (paths) and questions, and the answers."""
+    """Return a frame of images (paths) and questions, and the answers."""
     questions, answers, images = getattr(easy_vqa, f"get_{part}_questions")()
     paths = getattr(easy_vqa, f"get_{part}_image_paths")()
     X = pd.DataFrame({"image": [paths[i] for i in images], "question": questions})

@@ -29,7 +29,7 @@ GENERATED = "generated from word and speaker"
 
 
 def spectrogram(path):
-    """Decibels, at most 80 below the loudest value, (n_frames, n_mels)."""
+    """Return decibels, at most 80 below the loudest value, (n_frames, n_mels)."""
     samples = torch.from_numpy(wavfile.read(path)[1].astype(np.float32) / 2**15)
     power = mel_spectrogram(samples, n_mels=N_MELS, rate=RATE, n_fft=N_FFT, hop=HOP)
     return 10 * log_mel(power).T.numpy()[:MAX_STEPS]

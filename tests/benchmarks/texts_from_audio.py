@@ -56,7 +56,7 @@ def captioner(kind, seed, small):
 
 
 def nearest(train, test):
-    """Text of the training audio with the nearest cepstral coefficients."""
+    """Return the text of the training audio with the nearest cepstral coefficients."""
     near = make_pipeline(AudioEncoder(sampling_rate=RATE), StandardScaler())
     known = near.fit_transform(train[["audio"]])
     found = pairwise_distances_argmin(near.transform(test[["audio"]]), known)
@@ -64,7 +64,7 @@ def nearest(train, test):
 
 
 def words(data):
-    """Each recording with its word."""
+    """Return each recording with its word."""
     return pd.DataFrame(
         {
             "audio": data["audio"],
@@ -151,7 +151,7 @@ def measure(frame, methods, *, n_splits, small):
 
 
 def summary(found):
-    """Mean of each measure, and the lowest and the spread of the exact match."""
+    """Return the mean of each measure, and the lowest and the spread of the exact match."""
     found = found.dropna(axis=1, how="all")
     grouped = found.groupby(["method", "speakers"], sort=False)
     means = grouped.mean()

@@ -38,7 +38,7 @@ def load(name, n_rows):
 
 
 def pixels(cell):
-    """An image in small, on white."""
+    """Return a small image on white."""
     image = Image.open(cell) if isinstance(cell, str) else Image.fromarray(cell)
     image = image.convert("RGBA")
     on_white = Image.new("RGBA", image.size, "white")
@@ -60,7 +60,7 @@ def neighbors(spaces, texts, train, asked):
 
 
 def consensus(names):
-    """The name that is most like the others: Devlin et al. (2015)."""
+    """Return the name that is most like the others: Devlin et al. (2015)."""
     likeness = [np.mean([chrf([other], [name]) for other in names]) for name in names]
     return names[int(np.argmax(likeness))]
 
@@ -83,7 +83,7 @@ def as_frame(features, rows):
 
 
 def compare(spaces, texts, seed, max_epochs):
-    """Measures of both on a test part, each with what was best on a validation part."""
+    """Return measures of both on a test part, each with what was best on a validation part."""
     rows, test = train_test_split(np.arange(len(texts)), test_size=0.2, random_state=seed)
     train, valid = train_test_split(rows, test_size=0.2, random_state=seed)
     features = spaces["EfficientNet-Lite0"]

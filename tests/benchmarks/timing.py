@@ -39,7 +39,7 @@ def interleaved(sides, *, repeats):
 
 
 def speeds(seconds, ours, bars):
-    """Table of all sides, and how fast ours is against each.
+    """Return a table of all sides, and how fast ours is compared with each.
 
     Parameters
     ----------
@@ -69,5 +69,5 @@ def speeds(seconds, ours, bars):
 
 
 def verdict(reached, bar):
-    """Word for a bar and whether it is reached."""
+    """Return a word for a bar and whether it is reached."""
     return f"{bar}: {'reached' if reached else 'MISSED'}"

@@ -51,7 +51,7 @@ def fusion(**options):
 
 
 def batch_of(values):
-    """Rows as the network of a joint fusion takes them, from a tensor of each modality."""
+    """Return rows as the network of a joint fusion takes them, from a tensor of each modality."""
     return Batch(
         {
             name: FeatureInputs(own, torch.ones(len(own), dtype=torch.bool, device=own.device))
@@ -119,7 +119,7 @@ def measure(n_components, blocks, y, device):
         return module.train()
 
     def by_skmm():
-        """Seconds of the epochs; what ``fit`` does before and after is in ``whole``."""
+        """Return the seconds of the epochs; what ``fit`` does before and after is in ``whole``."""
         own = fusion(max_epochs=EPOCHS, **options)
         whole.extend(interleaved({"whole fit": lambda: own.fit(frame, y)}, repeats=1).popitem()[1])
         return float(sum(own.net_.history[:, "dur"]))

@@ -86,7 +86,7 @@ def search(steps, X, y, n_jobs):
 
 
 def sides(X, y, make, n_jobs, counts):
-    """Both ways as functions that give their seconds; ``counts`` gets the cells encoded."""
+    """Return both ways as functions that give their seconds; ``counts`` gets the cells encoded."""
 
     def run(name, work):
         with tempfile.TemporaryDirectory() as folder:
