@@ -265,9 +265,10 @@ def main():
     text = f"""
 {len(train[0])} characters of {len(SCRIPTS)} scripts to learn from, {len(test[0])} others to
 generate, {SIZE} x {SIZE} pixels, gray. Input: the name alone, read by {SAID[options.names]}.
-Flow matching {options.epochs} epochs ({seconds[FLOW]:.0f} CPU seconds), the GAN {options.gan_epochs}
-({seconds[GAN]:.0f}); guidance {scale:g}, of {", ".join(f"{own:g}" for own in SCALES)} that by
-which images of a fifth of the training rows, left out of a fit of their own, are recognized most
+Flow matching {options.epochs} epochs ({seconds[FLOW]:.0f} CPU seconds), the GAN
+{options.gan_epochs} ({seconds[GAN]:.0f}); guidance {scale:g}, of
+{", ".join(f"{own:g}" for own in SCALES)} that by which images of a fifth of the training
+rows, left out of a fit of their own, are recognized most
 often. The classifier is a support vector machine on pixels, trained on the real training
 images; a logistic regression on frozen EfficientNet-Lite0 is a second one. Fréchet distance of
 these EfficientNet features to the real held-out images (of the real ones themselves: to as many
