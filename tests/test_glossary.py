@@ -170,7 +170,7 @@ triplet zero
 """.split()
 PLAIN = """
 answerer attribution caption convergence decode encoded extra leakage map media pretrained prototype
-retrieval text tabular type
+modal retrieval text tabular type
 """.split()
 
 
@@ -220,7 +220,7 @@ BANNED = {
     "drawn (glyphs?|images?|characters?)|(glyphs?|images?|characters?) drawn": "generated",
     "affair|affairs": "is decided by, belongs to",
     "riddle*|poem*": "say it plainly",
-    "workshop*|rooms": "packages, layers",
+    "rooms": "packages, layers",
     "whilst amongst thereof whereof thence hitherto henceforth": ("a word of today"),
     # British spelling
     r"[a-z]*(colour|behaviour|favour|honour|neighbour|labour|flavour)[a-z]*": "American",
@@ -252,7 +252,10 @@ ALLOWED = [
     ("*", r"[Pp]roduct[ -]of[ -]experts", "the title of a paper, and its method"),
     ("*", r"n-person games|Theory of Games|cooperative games|Game Theory", "papers"),
     ("skmm/datasets/_glyphs.py", r"game piece", "a family of Unicode's names"),
-    *((path, r"\bexperts?\b", "what a product of experts multiplies") for path in AUTOENCODERS),
+    *(
+        (path, r"(?<![a-z])experts?(?![a-z])", "what a product of experts multiplies")
+        for path in AUTOENCODERS
+    ),
     ("tests/*", r"A man is eating food", "a sentence of a published example"),
     ("docs/glossary.rst", r"(?m)^ +:Instead of:.*$", "where the glossary names what it replaces"),
     ("tests/test_glossary.py", r"(?s).*", "the list itself"),
