@@ -60,29 +60,29 @@ def test_raw_waves_as_the_library_does(kind, audio_clips, tiny_checkpoint, open_
         np.testing.assert_allclose(encoded.pooled[i], frames.mean(0), atol=1e-5)
 
 
-def test_whisper_as_the_library_does(audio_clips, tiny_whisper, open_backbone, encode):
-    model, extractor = model_and_extractor(tiny_whisper)
+def test_whisper_as_the_library_does(audio_clips, tiny_checkpoint, open_backbone, encode):
+    model, extractor = model_and_extractor(tiny_checkpoint("whisper"))
     features = extractor(audio_clips, sampling_rate=RATE, return_tensors="pt").input_features
     with torch.no_grad():
         frames = model.encoder(features).last_hidden_state
-    encoded = encode(open_backbone(tiny_whisper, "audio"), audio_clips)
+    encoded = encode(open_backbone(tiny_checkpoint("whisper"), "audio"), audio_clips)
     np.testing.assert_allclose(encoded.tokens, frames, atol=1e-5)
     # 50 frames a second; the padding to two seconds is heard by none of those that count.
     assert encoded.mask.sum(1).tolist() == [25, 50, 13, 2, 13, 2]
     np.testing.assert_allclose(encoded.pooled[0], frames[0, :25].mean(0), atol=1e-5)
 
 
-def test_ast_as_the_library_does(audio_clips, tiny_ast, open_backbone, encode):
-    model, extractor = model_and_extractor(tiny_ast)
+def test_ast_as_the_library_does(audio_clips, tiny_checkpoint, open_backbone, encode):
+    model, extractor = model_and_extractor(tiny_checkpoint("ast"))
     values = extractor(audio_clips[:3], sampling_rate=RATE, return_tensors="pt").input_values
     with torch.no_grad():
         output = model(values)
-    encoded = encode(open_backbone(tiny_ast, "audio"), audio_clips[:3])
+    encoded = encode(open_backbone(tiny_checkpoint("ast"), "audio"), audio_clips[:3])
     np.testing.assert_allclose(encoded.pooled, output.pooler_output, atol=1e-5)
     np.testing.assert_allclose(encoded.tokens, output.last_hidden_state[:, 2:], atol=1e-5)
     # Patches begin every 100 ms, in two bands; the last of half a second begins at 400 ms.
     assert encoded.mask.sum(1).tolist() == [2 * 5, 2 * 10, 2 * 3]
-    mean = open_backbone(tiny_ast, "audio", pooling="mean")
+    mean = open_backbone(tiny_checkpoint("ast"), "audio", pooling="mean")
     first = encoded.tokens[0][encoded.mask[0]].mean(0)
     np.testing.assert_allclose(encode(mean, audio_clips[:1]).pooled[0], first, atol=1e-5)
 
@@ -101,29 +101,34 @@ def test_clap_as_the_library_does(kind, audio_clips, tiny_checkpoint, open_backb
     assert encoded.pooled.shape == (2, 12) and encoded.mask.all()
 
 
-def test_one_clap_for_texts_and_audio_clips(tiny_clap, audio_clips, open_backbone, encode):
+def test_one_clap_for_texts_and_audio_clips(tiny_checkpoint, audio_clips, open_backbone, encode):
     from transformers import AutoModel, AutoTokenizer
 
-    texts = encode(open_backbone(tiny_clap, "text"), ["a dog"]).pooled
+    texts = encode(open_backbone(tiny_checkpoint("clap"), "text"), ["a dog"]).pooled
     with torch.no_grad():
-        expected = AutoModel.from_pretrained(tiny_clap).get_text_features(
-            **AutoTokenizer.from_pretrained(tiny_clap)(["a dog"], return_tensors="pt")
+        expected = AutoModel.from_pretrained(tiny_checkpoint("clap")).get_text_features(
+            **AutoTokenizer.from_pretrained(tiny_checkpoint("clap"))(["a dog"], return_tensors="pt")
         )
     np.testing.assert_allclose(texts, expected.pooler_output, atol=1e-5)
-    assert encode(open_backbone(tiny_clap, "audio"), audio_clips[:1]).pooled.shape == texts.shape
+    assert (
+        encode(open_backbone(tiny_checkpoint("clap"), "audio"), audio_clips[:1]).pooled.shape
+        == texts.shape
+    )
 
 
-def test_statistics_are_mean_and_deviation(audio_clips, tiny_hubert, open_backbone, encode):
-    frames = encode(open_backbone(tiny_hubert, "audio"), audio_clips[:1]).tokens[0]
-    backbone = open_backbone(tiny_hubert, "audio", pooling="statistics")
+def test_statistics_are_mean_and_deviation(audio_clips, tiny_checkpoint, open_backbone, encode):
+    frames = encode(open_backbone(tiny_checkpoint("hubert"), "audio"), audio_clips[:1]).tokens[0]
+    backbone = open_backbone(tiny_checkpoint("hubert"), "audio", pooling="statistics")
     assert backbone.width == 32
     pooled = encode(backbone, audio_clips[:1]).pooled[0]
     expected = torch.cat([frames.mean(0), frames.std(0, unbiased=False)])
     np.testing.assert_allclose(pooled, expected, atol=1e-5)
 
 
-def test_normalize(audio_clips, tiny_wav2vec2, open_backbone, encode):
-    pooled = encode(open_backbone(tiny_wav2vec2, "audio", normalize=True), audio_clips).pooled
+def test_normalize(audio_clips, tiny_checkpoint, open_backbone, encode):
+    pooled = encode(
+        open_backbone(tiny_checkpoint("wav2vec2"), "audio", normalize=True), audio_clips
+    ).pooled
     np.testing.assert_allclose(pooled.norm(dim=1), 1.0, atol=1e-6)
 
 
@@ -146,18 +151,18 @@ def test_description(kind, window, expected, tiny_checkpoint, describe_model):
     assert told["normalize"] is False
 
 
-def test_pooling_that_a_model_does_not_have(tiny_hubert, describe_model):
+def test_pooling_that_a_model_does_not_have(tiny_checkpoint, describe_model):
     with pytest.raises(ValueError, match="pooling='pooler' does not suit .*'mean', 'max' or 'stat"):
-        describe_model(tiny_hubert, "audio", pooling="pooler")
+        describe_model(tiny_checkpoint("hubert"), "audio", pooling="pooler")
 
 
-def test_the_wrong_modality(tiny_whisper, tiny_bert, tiny_clap):
+def test_the_wrong_modality(tiny_checkpoint):
     with pytest.raises(CheckpointError, match="'whisper' model, which encodes audio, not text"):
-        resolve_checkpoint(tiny_whisper, modality="text", needed_by="TextEncoder")
+        resolve_checkpoint(tiny_checkpoint("whisper"), modality="text", needed_by="TextEncoder")
     with pytest.raises(CheckpointError, match="Give AudioEncoder an audio model"):
-        resolve_checkpoint(tiny_bert, modality="audio", needed_by="AudioEncoder")
+        resolve_checkpoint(tiny_checkpoint("bert"), modality="audio", needed_by="AudioEncoder")
     with pytest.raises(CheckpointError, match="encodes audio and text, not image"):
-        resolve_checkpoint(tiny_clap, modality="image", needed_by="ImageEncoder")
+        resolve_checkpoint(tiny_checkpoint("clap"), modality="image", needed_by="ImageEncoder")
 
 
 def test_a_model_with_an_adapter(copied_checkpoint, describe_model):
@@ -183,8 +188,8 @@ def test_a_checkpoint_of_a_recognizer_lacks_what_hides_frames(copied_checkpoint,
         open_backbone(folder, "audio")
 
 
-def test_frozen(tiny_wav2vec2, open_backbone):
-    backbone = open_backbone(tiny_wav2vec2, "audio").train()
+def test_frozen(tiny_checkpoint, open_backbone):
+    backbone = open_backbone(tiny_checkpoint("wav2vec2"), "audio").train()
     assert not backbone.training and not any(p.requires_grad for p in backbone.parameters())
 
 
@@ -217,9 +222,9 @@ def test_what_is_kept_where_a_model_is_cut(
         np.testing.assert_allclose(alone.pooled[0], whole.pooled[i], atol=2e-5)
 
 
-def test_statistics_of_one_token_can_be_trained(tiny_wav2vec2, open_backbone):
+def test_statistics_of_one_token_can_be_trained(tiny_checkpoint, open_backbone):
     """The root of no variance has no gradient."""
-    backbone = open_backbone(tiny_wav2vec2, "audio", pooling="statistics")
+    backbone = open_backbone(tiny_checkpoint("wav2vec2"), "audio", pooling="statistics")
     tokens = torch.ones(1, 1, 16, requires_grad=True)
     pooled = backbone.pooled(tokens, torch.ones(1, 1, dtype=torch.bool), None)
     pooled.sum().backward()

@@ -70,11 +70,15 @@ def put_in_cache(cache, repository, folder):
 
 
 class TestFolder:
-    def test_found(self, tiny_bert):
-        for model in (tiny_bert, str(tiny_bert), os.fspath(tiny_bert) + "/"):
+    def test_found(self, tiny_checkpoint):
+        for model in (
+            tiny_checkpoint("bert"),
+            str(tiny_checkpoint("bert")),
+            os.fspath(tiny_checkpoint("bert")) + "/",
+        ):
             checkpoint = resolve(model)
             assert checkpoint.source == "folder" and checkpoint.family == "transformers"
-            assert checkpoint.path == tiny_bert
+            assert checkpoint.path == tiny_checkpoint("bert")
             assert checkpoint.name == os.fspath(model)
 
     def test_relative_and_home(self, copied_checkpoint, monkeypatch, tmp_path):
@@ -105,9 +109,9 @@ class TestFolder:
             resolve(Path("all-MiniLM-L6-v2"))
         assert not hub
 
-    def test_file(self, hub, tiny_bert):
+    def test_file(self, hub, tiny_checkpoint):
         with pytest.raises(CheckpointError, match=r"is a file, .* Give the folder"):
-            resolve(tiny_bert / "model.safetensors")
+            resolve(tiny_checkpoint("bert") / "model.safetensors")
 
     def test_neither_name_nor_path(self):
         with pytest.raises(TypeError, match=r"TextEncoder: model=7 is a int, not the name"):
@@ -141,12 +145,14 @@ class TestIncomplete:
         with pytest.raises(CheckpointError, match=r"pickled weights, .* save_pretrained"):
             resolve(folder)
 
-    def test_shards(self, tmp_path, tiny_bert):
+    def test_shards(self, tmp_path, tiny_checkpoint):
         from transformers import AutoModel
 
-        folder = Path(shutil.copytree(tiny_bert, tmp_path / "sharded"))
+        folder = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "sharded"))
         (folder / "model.safetensors").unlink()
-        AutoModel.from_pretrained(tiny_bert).save_pretrained(folder, max_shard_size="5KB")
+        AutoModel.from_pretrained(tiny_checkpoint("bert")).save_pretrained(
+            folder, max_shard_size="5KB"
+        )
         shards = sorted(folder.glob("model-*.safetensors"))
         assert len(shards) > 1
         whole = load_backbone(
@@ -186,12 +192,15 @@ class TestModality:
         with pytest.raises(CheckpointError, match=rf"is a '{kind}' model.*Give {owner} a"):
             resolve(tiny_checkpoint(kind), modality)
 
-    def test_audio_clip(self, tiny_wav2vec2):
+    def test_audio_clip(self, tiny_checkpoint):
         with pytest.raises(CheckpointError, match="'wav2vec2' .* encodes audio, not text"):
-            resolve(tiny_wav2vec2)
+            resolve(tiny_checkpoint("wav2vec2"))
 
-    def test_both(self, tiny_clip):
-        assert resolve(tiny_clip, "text").digest == resolve(tiny_clip, "image").digest
+    def test_both(self, tiny_checkpoint):
+        assert (
+            resolve(tiny_checkpoint("clip"), "text").digest
+            == resolve(tiny_checkpoint("clip"), "image").digest
+        )
 
     @needs_lite0
     def test_packaged(self):
@@ -274,8 +283,10 @@ class TestPackaged:
             resolve(name)
         assert set(hub) == {"sentence-transformers/all-MiniLM-L6-v2"}
 
-    def test_hub_with_other_weights(self, nothing_installed, hub, tmp_path, tiny_bert):
-        put_in_cache(tmp_path / "hub", "sentence-transformers/all-MiniLM-L6-v2", tiny_bert)
+    def test_hub_with_other_weights(self, nothing_installed, hub, tmp_path, tiny_checkpoint):
+        put_in_cache(
+            tmp_path / "hub", "sentence-transformers/all-MiniLM-L6-v2", tiny_checkpoint("bert")
+        )
         with pytest.raises(CheckpointError, match="not the published one"):
             resolve("all-MiniLM-L6-v2")
 
@@ -319,15 +330,18 @@ class TestHub:
         assert "Check the name and the connection" in message
         assert "\n" not in message and hub[0] == "somebody/some-model"
 
-    def test_cache_comes_first(self, hub, tmp_path, tiny_bert, tiny_vit):
-        put_in_cache(tmp_path / "hub", "somebody/texts", tiny_bert)
-        put_in_cache(tmp_path / "hub", "images", tiny_vit)
+    def test_cache_comes_first(self, hub, tmp_path, tiny_checkpoint):
+        put_in_cache(tmp_path / "hub", "somebody/texts", tiny_checkpoint("bert"))
+        put_in_cache(tmp_path / "hub", "images", tiny_checkpoint("vit"))
         checkpoint = resolve("somebody/texts")
-        assert checkpoint.source == "hub" and checkpoint.digest == resolve(tiny_bert).digest
-        assert resolve("images", "image").digest == resolve(tiny_vit, "image").digest
+        assert (
+            checkpoint.source == "hub"
+            and checkpoint.digest == resolve(tiny_checkpoint("bert")).digest
+        )
+        assert resolve("images", "image").digest == resolve(tiny_checkpoint("vit"), "image").digest
 
-    def test_what_others_put_into_the_cache_does_not_count(self, hub, tmp_path, tiny_bert):
-        snapshot = put_in_cache(tmp_path / "hub", "somebody/texts", tiny_bert)
+    def test_what_others_put_into_the_cache_does_not_count(self, hub, tmp_path, tiny_checkpoint):
+        snapshot = put_in_cache(tmp_path / "hub", "somebody/texts", tiny_checkpoint("bert"))
         before = resolve("somebody/texts").digest
         (snapshot / "onnx").mkdir()
         (snapshot / "onnx" / "config.json").write_text("{}")
@@ -337,20 +351,20 @@ class TestHub:
 
     @pytest.mark.parametrize("lost", ["model.safetensors", "tokenizer*"])
     def test_half_a_repository_in_the_cache_is_completed(
-        self, monkeypatch, tmp_path, tiny_bert, lost
+        self, monkeypatch, tmp_path, tiny_checkpoint, lost
     ):
         client = pytest.importorskip("huggingface_hub")
-        half = Path(shutil.copytree(tiny_bert, tmp_path / "half"))
+        half = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "half"))
         for file in half.glob(lost):
             file.unlink()
 
         def download(name, *, local_files_only, **options):
-            return str(half if local_files_only else tiny_bert)
+            return str(half if local_files_only else tiny_checkpoint("bert"))
 
         monkeypatch.setattr(client, "snapshot_download", download)
-        assert resolve("somebody/texts").path == tiny_bert
+        assert resolve("somebody/texts").path == tiny_checkpoint("bert")
 
-    def test_only_what_is_needed_is_fetched(self, hub, monkeypatch, tmp_path, tiny_bert):
+    def test_only_what_is_needed_is_fetched(self, hub, monkeypatch, tmp_path, tiny_checkpoint):
         import huggingface_hub
         from huggingface_hub.utils import filter_repo_objects
 
@@ -362,7 +376,7 @@ class TestHub:
             *("unet/model.safetensors", "model.fp16.safetensors", "1_Pooling/pytorch_model.bin"),
         ]
         fetched = set()
-        commit = Path(shutil.copytree(tiny_bert, tmp_path / "commit"))
+        commit = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "commit"))
         modules = [
             {"idx": i, "path": path, "type": "x.y"}
             for i, path in enumerate(["", "1_Pooling", "2_Dense"])
@@ -382,9 +396,9 @@ class TestHub:
         assert fetched == set(repository[:8])
 
 
-def test_checkpoints_compare_by_content(tiny_bert):
-    one = resolve(tiny_bert)
-    other = resolve_checkpoint(tiny_bert, modality="text", needed_by="Another")
+def test_checkpoints_compare_by_content(tiny_checkpoint):
+    one = resolve(tiny_checkpoint("bert"))
+    other = resolve_checkpoint(tiny_checkpoint("bert"), modality="text", needed_by="Another")
     assert one == other and isinstance(one, Checkpoint)
     with pytest.raises(AttributeError):
         one.digest = "0"

@@ -18,7 +18,7 @@ def resolve(model):
     return resolve_checkpoint(model, modality="text", needed_by="TextEncoder")
 
 
-def test_same_files_elsewhere(tiny_clip, copied_checkpoint):
+def test_same_files_elsewhere(tiny_checkpoint, copied_checkpoint):
     copy = copied_checkpoint("clip", "other name")
     for name in ("README.md", ".gitattributes", "LICENSE.txt", "run.py", "pytorch_model.bin"):
         (copy / name).write_text("no part of it")
@@ -26,7 +26,7 @@ def test_same_files_elsewhere(tiny_clip, copied_checkpoint):
     (copy / ".git" / "config.json").write_text("{}")
     (copy / "checkpoint-500").mkdir()
     (copy / "checkpoint-500" / "model.safetensors").write_text("an older one")
-    assert resolve(copy).digest == resolve(tiny_clip).digest
+    assert resolve(copy).digest == resolve(tiny_checkpoint("clip")).digest
 
 
 @pytest.mark.parametrize(

@@ -100,9 +100,12 @@ class TestRefused:
 
 class TestLoading:
     def test_once_across_threads_and_poolings(
-        self, open_backbone, encode, tiny_bert, tmp_path, fresh
+        self, open_backbone, encode, tiny_checkpoint, tmp_path, fresh
     ):
-        copies = [tiny_bert, shutil.copytree(tiny_bert, tmp_path / "copy")]
+        copies = [
+            tiny_checkpoint("bert"),
+            shutil.copytree(tiny_checkpoint("bert"), tmp_path / "copy"),
+        ]
 
         def use(i):
             pooling = ("mean", "max", "cls")[i % 3]
@@ -115,12 +118,12 @@ class TestLoading:
         torch.testing.assert_close(results[0], results[6])
 
     def test_other_weights_type_or_tower_is_loaded_anew(
-        self, open_backbone, tiny_clip, tiny_bert, fresh
+        self, open_backbone, tiny_checkpoint, fresh
     ):
-        open_backbone(tiny_clip, "text")
-        open_backbone(tiny_clip, "image")
-        open_backbone(tiny_bert, "text")
-        open_backbone(tiny_bert, "text", dtype=torch.bfloat16)
+        open_backbone(tiny_checkpoint("clip"), "text")
+        open_backbone(tiny_checkpoint("clip"), "image")
+        open_backbone(tiny_checkpoint("bert"), "text")
+        open_backbone(tiny_checkpoint("bert"), "text", dtype=torch.bfloat16)
         assert load_count() == 4
 
     def test_few_models_are_kept(self, open_backbone, tiny_checkpoint, fresh):
@@ -166,8 +169,8 @@ class TestLoading:
         describe_model(folder, "text")
         assert torch.equal(torch.get_rng_state(), state)
 
-    def test_frozen_in_eval_mode(self, open_backbone, tiny_bert):
-        backbone = open_backbone(tiny_bert, "text").train()
+    def test_frozen_in_eval_mode(self, open_backbone, tiny_checkpoint):
+        backbone = open_backbone(tiny_checkpoint("bert"), "text").train()
         assert not any(module.training for module in backbone.modules())
         assert not any(p.requires_grad for p in backbone.parameters())
         with pytest.raises(NotImplementedError):
@@ -206,10 +209,10 @@ class TestLoading:
         with pytest.raises(CheckpointError, match=r"TextEncoder: the files of .* have changed"):
             load_backbone(checkpoint, modality="text", device=CPU, dtype=torch.float32)
 
-    def test_counting_ahead_gives_the_same_tensors(self, open_backbone, tiny_bert):
-        backbone = open_backbone(tiny_bert, "text")
+    def test_counting_ahead_gives_the_same_tensors(self, open_backbone, tiny_checkpoint):
+        backbone = open_backbone(tiny_checkpoint("bert"), "text")
         fresh = backbone.collate(TEXTS)
-        other = open_backbone(tiny_bert, "text", max_length=5)
+        other = open_backbone(tiny_checkpoint("bert"), "text", max_length=5)
         assert backbone.lengths([*TEXTS, TEXTS[0]])[0] == 3
         assert other.collate(TEXTS)["input_ids"].shape == (3, 5)
         counted = backbone.collate([*TEXTS, TEXTS[0]])
@@ -217,8 +220,8 @@ class TestLoading:
             assert torch.equal(counted[key][:3], value)
             assert torch.equal(counted[key][3], value[0])
 
-    def test_threads_share_a_tokenizer(self, open_backbone, tiny_bert):
-        backbones = [open_backbone(tiny_bert, "text", max_length=n) for n in (5, 9)]
+    def test_threads_share_a_tokenizer(self, open_backbone, tiny_checkpoint):
+        backbones = [open_backbone(tiny_checkpoint("bert"), "text", max_length=n) for n in (5, 9)]
         expected = [b.collate(TEXTS)["input_ids"] for b in backbones]
 
         def use(i):

@@ -240,7 +240,7 @@ def test_not_positive():
         InceptionTime(2, n_components=0)
     with pytest.raises(ValueError, match="SeriesGRU: n_components and n_layers.*8 and 0"):
         SeriesGRU(2, n_components=8, n_layers=0)
-    with pytest.raises(ValueError, match="MiniRocket: n_channels must be positive: 0"):
+    with pytest.raises(ValueError, match="MiniRocket: n_channels must be positive, got 0"):
         MiniRocket(0)
 
 

@@ -1,9 +1,9 @@
-"""A model cut in two gives what it gives whole, and nobody else notices."""
+"""A model split into two parts: the same outputs, without effects on the original."""
 
 import pytest
 import torch
 from torch import nn
-from tuning import N_BLOCKS, deepened
+from tuning import N_BLOCKS, deepened, needs_peft
 
 from skmm.backbones import EfficientNetLite0
 from skmm.backbones._pretrained._efficientnet import _LiteTower
@@ -31,7 +31,7 @@ def model(tiny_checkpoint, tmp_path_factory):
 
 
 class Plain(nn.Module):
-    """The outputs of a model of transformers, as a tower has them."""
+    """A transformers model with the outputs of a tower."""
 
     def __init__(self, model):
         super().__init__()
@@ -51,12 +51,12 @@ IMAGES = {"pixel_values": torch.randn(2, 3, 32, 32, generator=torch.Generator().
 
 @pytest.mark.parametrize("n_blocks", [1, 2, N_BLOCKS])
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "vit", "dinov2"])
-def test_both_parts_together_are_the_whole(model, kind, n_blocks):
+def test_split_model_equals_the_whole(model, kind, n_blocks):
     tower = model(kind)
     inputs = IMAGES if kind in ("vit", "dinov2") else TEXTS
     assert block_count(tower) == N_BLOCKS
-    hidden, nothing = Lower(tower, n_blocks).eval()(**inputs)
-    assert nothing is None
+    hidden, pooled = Lower(tower, n_blocks).eval()(**inputs)
+    assert pooled is None
     upper = Upper(structure_of(tower), n_blocks, IMAGES).eval()
     given = {} if inputs is IMAGES else inputs
     with torch.no_grad():
@@ -66,8 +66,8 @@ def test_both_parts_together_are_the_whole(model, kind, n_blocks):
 
 
 @pytest.mark.parametrize("n_stages", [1, 2, 7])
-def test_stages_of_convolutions(n_stages):
-    """Also where the model goes through its batch in parts, as it does without gradients."""
+def test_split_convolutional_network_equals_the_whole(n_stages):
+    # Without gradients the model splits its batch, with gradients it does not.
     torch.manual_seed(0)
     tower = _LiteTower(EfficientNetLite0(64).requires_grad_(False)).eval()
     assert block_count(tower) == 7
@@ -80,7 +80,7 @@ def test_stages_of_convolutions(n_stages):
     torch.testing.assert_close(upper(hidden=hidden), tower(images=images))
 
 
-def test_the_lower_part_does_no_more_than_its_blocks(model):
+def test_each_part_runs_its_own_blocks_only(model):
     tower = model("bert")
     runs = []
     lower = Lower(tower, 1)
@@ -98,7 +98,7 @@ def test_the_lower_part_does_no_more_than_its_blocks(model):
     assert set(runs) == {2}
 
 
-def test_structures_share_tensors_and_nothing_else(model):
+def test_structures_share_tensors_only(model):
     tower = model("bert")
     copied = structure_of(tower)
     for one, other in zip(tower.parameters(), copied.parameters(), strict=True):
@@ -112,7 +112,7 @@ def test_structures_share_tensors_and_nothing_else(model):
     assert tower.get_parameter(name) is old
 
 
-def test_what_is_trained_is_what_a_gradient_reaches(model):
+def test_trained_parameters_are_those_that_a_gradient_reaches(model):
     tower = model("bert")
     hidden = Lower(tower, 1)(**TEXTS)[0]
     names = reached_by_gradient(
@@ -120,14 +120,14 @@ def test_what_is_trained_is_what_a_gradient_reaches(model):
         tower,
         lambda part: part(hidden=hidden, **TEXTS)[0],
     )
-    # Of the last block everything; the pooler does not touch the tokens.
+    # All of the last block; the pooler does not change the tokens.
     expected = [n for n, _ in tower.named_parameters() if n.startswith("model.encoder.layer.2.")]
     assert names == expected
     assert all(p.grad is None and not p.requires_grad for p in tower.parameters())
 
 
-def test_adapters_stand_beside_the_blocks(model):
-    pytest.importorskip("peft", reason="adapters need the extra 'lora'")
+@needs_peft
+def test_adapters_are_added_to_all_linear_layers_of_the_blocks(model):
     tower = model("bert")
     before = [name for name, _ in tower.named_parameters()]
     adapted = structure_of(tower)
@@ -140,14 +140,15 @@ def test_adapters_stand_beside_the_blocks(model):
     assert [name for name, _ in tower.named_parameters()] == before
 
 
-def test_bad_adapters_are_refused(model):
-    pytest.importorskip("peft", reason="adapters need the extra 'lora'")
+@needs_peft
+def test_wrong_adapter_options_are_refused(model):
     with pytest.raises(ValueError, match="X: peft does not take lora_params={'depth': 3}"):
         add_lora(structure_of(model("bert")), {"depth": 3}, needed_by="X")
     with pytest.raises(ValueError, match="X: fine_tune='lora' needs linear layers"):
         add_lora(_LiteTower(EfficientNetLite0()), {}, needed_by="X")
 
 
+@needs_peft
 @pytest.mark.parametrize("params", [{"init_lora_weights": "pissa"}, {"bias": "all"}])
 def test_adapters_that_would_change_the_model_are_refused(model, params):
     tower = model("bert")
@@ -156,11 +157,11 @@ def test_adapters_that_would_change_the_model_are_refused(model, params):
     assert not any(weight.requires_grad for weight in tower.parameters())
 
 
-def test_blocks_are_not_left_out_at_random(tiny_whisper):
+def test_layerdrop_and_augmentation_are_disabled(tiny_checkpoint):
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(tiny_whisper).get_encoder()
+    model = AutoModel.from_pretrained(tiny_checkpoint("whisper")).get_encoder()
     model.layerdrop, model.config.apply_spec_augment = 0.9, True
-    quiet = steadied(structure_of(model))
-    assert quiet.layerdrop == 0.0 and quiet.config.apply_spec_augment is False
+    steady = steadied(structure_of(model))
+    assert steady.layerdrop == 0.0 and steady.config.apply_spec_augment is False
     assert model.layerdrop == 0.9 and model.config.apply_spec_augment is True

@@ -55,7 +55,7 @@ class TestSentenceTransformersFolders:
         assert describe_model(folder, "text", pooling="max", normalize=False)["pooling"] == "max"
 
     def test_its_limit_prompt_and_case(
-        self, open_backbone, describe_model, encode, folder, tiny_bert
+        self, open_backbone, describe_model, encode, folder, tiny_checkpoint
     ):
         self.write(
             folder,
@@ -69,7 +69,7 @@ class TestSentenceTransformersFolders:
         assert describe_model(folder, "text")["max_length"] == 10
         assert describe_model(folder, "text", max_length=64)["max_length"] == 64
         pooled = encode(open_backbone(folder, "text"), ["DEF"]).pooled
-        plain = encode(open_backbone(tiny_bert, "text"), ["abc def"]).pooled
+        plain = encode(open_backbone(tiny_checkpoint("bert"), "text"), ["abc def"]).pooled
         torch.testing.assert_close(pooled, plain)
 
     @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ class TestSentenceTransformersFolders:
             open_backbone(folder, "text")
         assert open_backbone(folder, "text", pooling="mean").width == 16
 
-    def test_model_in_a_subfolder(self, open_backbone, encode, folder, tiny_bert):
+    def test_model_in_a_subfolder(self, open_backbone, encode, folder, tiny_checkpoint):
         inner = folder / "0_Transformer"
         inner.mkdir()
         for file in list(folder.iterdir()):
@@ -98,7 +98,7 @@ class TestSentenceTransformersFolders:
         rows[0]["path"] = inner.name
         (folder / "modules.json").write_text(json.dumps(rows))
         pooled = encode(open_backbone(folder, "text"), TEXTS).pooled
-        plain = encode(open_backbone(tiny_bert, "text", pooling="max"), TEXTS).pooled
+        plain = encode(open_backbone(tiny_checkpoint("bert"), "text", pooling="max"), TEXTS).pooled
         torch.testing.assert_close(pooled, plain)
 
     @pytest.mark.parametrize("path", ["../other", "/etc"])

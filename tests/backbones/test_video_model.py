@@ -60,34 +60,37 @@ def test_a_clip_does_not_depend_on_its_batch(open_backbone, encode, tiny_checkpo
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
 
-def test_poolings(open_backbone, encode, tiny_videomae, tiny_timesformer, clips):
-    for folder in (tiny_videomae, tiny_timesformer):
+def test_poolings(open_backbone, encode, tiny_checkpoint, clips):
+    for folder in (tiny_checkpoint("videomae"), tiny_checkpoint("timesformer")):
         tokens, _, pooled = encode(open_backbone(folder, "video", pooling="max"), clips)
         torch.testing.assert_close(pooled, tokens.amax(1))
         unit = encode(open_backbone(folder, "video", normalize=True), clips).pooled
         torch.testing.assert_close(unit.norm(dim=1), torch.ones(4))
-    for folder, pooling in ((tiny_videomae, "cls"), (tiny_timesformer, "pooler")):
+    for folder, pooling in (
+        (tiny_checkpoint("videomae"), "cls"),
+        (tiny_checkpoint("timesformer"), "pooler"),
+    ):
         with pytest.raises(
             ValueError, match=f"pooling='{pooling}' does not suit.*Use pooling='mean'"
         ):
             open_backbone(folder, "video", pooling=pooling)
 
 
-def test_a_model_of_images_is_taken_for_frames(describe_model, tiny_vit, tiny_clip):
-    for folder in (tiny_vit, tiny_clip):
+def test_a_model_of_images_is_taken_for_frames(describe_model, tiny_checkpoint):
+    for folder in (tiny_checkpoint("vit"), tiny_checkpoint("clip")):
         assert "n_frames" not in describe_model(folder, "video")
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_what_a_video_model_is_not(describe_model, tiny_videomae, modality):
+def test_what_a_video_model_is_not(describe_model, tiny_checkpoint, modality):
     with pytest.raises(
         CheckpointError, match=f"'videomae' model, which encodes video, not {modality}"
     ):
-        describe_model(tiny_videomae, modality)
+        describe_model(tiny_checkpoint("videomae"), modality)
 
 
-def test_what_is_no_video_model(describe_model, tiny_bert):
+def test_what_is_no_video_model(describe_model, tiny_checkpoint):
     with pytest.raises(
         CheckpointError, match="which encodes text, not video. Give .* a video model"
     ):
-        describe_model(tiny_bert, "video")
+        describe_model(tiny_checkpoint("bert"), "video")
