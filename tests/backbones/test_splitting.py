@@ -8,14 +8,14 @@ from tuning import N_BLOCKS, deepened, needs_peft
 from skmm.backbones import EfficientNetLite0
 from skmm.backbones._pretrained._efficientnet import _LiteTower
 from skmm.backbones._pretrained._splitting import (
-    Lower,
-    Upper,
+    Head,
+    Trunk,
     add_lora,
     block_count,
+    names_with_gradient,
     put_parameter,
-    reached_by_gradient,
-    steadied,
     structure_of,
+    without_layerdrop,
 )
 
 
@@ -55,9 +55,9 @@ def test_split_model_equals_the_whole(model, kind, n_blocks):
     tower = model(kind)
     inputs = IMAGES if kind in ("vit", "dinov2") else TEXTS
     assert block_count(tower) == N_BLOCKS
-    hidden, pooled = Lower(tower, n_blocks).eval()(**inputs)
+    hidden, pooled = Trunk(tower, n_blocks).eval()(**inputs)
     assert pooled is None
-    upper = Upper(structure_of(tower), n_blocks, IMAGES).eval()
+    upper = Head(structure_of(tower), n_blocks, IMAGES).eval()
     given = {} if inputs is IMAGES else inputs
     with torch.no_grad():
         for whole, parts in zip(tower(**inputs), upper(hidden=hidden, **given), strict=True):
@@ -72,9 +72,9 @@ def test_split_convolutional_network_equals_the_whole(n_stages):
     tower = _LiteTower(EfficientNetLite0(64).requires_grad_(False)).eval()
     assert block_count(tower) == 7
     images = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
-    upper = Upper(structure_of(tower), n_stages, tower.blank).eval()
+    upper = Head(structure_of(tower), n_stages, tower.blank).eval()
     with torch.no_grad():
-        hidden = Lower(tower, n_stages)(images=images)[0]
+        hidden = Trunk(tower, n_stages)(images=images)[0]
         assert len(hidden) == 6
         torch.testing.assert_close(upper(hidden=hidden), tower(images=images))
     torch.testing.assert_close(upper(hidden=hidden), tower(images=images))
@@ -83,13 +83,13 @@ def test_split_convolutional_network_equals_the_whole(n_stages):
 def test_each_part_runs_its_own_blocks_only(model):
     tower = model("bert")
     runs = []
-    lower = Lower(tower, 1)
+    lower = Trunk(tower, 1)
     for i, block in enumerate(lower.tower.model.encoder.layer):
         block.register_forward_hook(lambda *_, i=i: runs.append(i))
     lower(**TEXTS)
     assert runs == [0, 1]
     runs.clear()
-    upper = Upper(structure_of(tower), 1, {})
+    upper = Head(structure_of(tower), 1, {})
     for i, block in enumerate(upper.tower.model.encoder.layer):
         for part in block.modules():
             if isinstance(part, nn.Linear):
@@ -114,9 +114,9 @@ def test_structures_share_tensors_only(model):
 
 def test_trained_parameters_are_those_that_a_gradient_reaches(model):
     tower = model("bert")
-    hidden = Lower(tower, 1)(**TEXTS)[0]
-    names = reached_by_gradient(
-        lambda new: Upper(structure_of(tower, new), 1, {}),
+    hidden = Trunk(tower, 1)(**TEXTS)[0]
+    names = names_with_gradient(
+        lambda new: Head(structure_of(tower, new), 1, {}),
         tower,
         lambda part: part(hidden=hidden, **TEXTS)[0],
     )
@@ -162,6 +162,6 @@ def test_layerdrop_and_augmentation_are_disabled(tiny_checkpoint):
 
     model = AutoModel.from_pretrained(tiny_checkpoint("whisper")).get_encoder()
     model.layerdrop, model.config.apply_spec_augment = 0.9, True
-    steady = steadied(structure_of(model))
+    steady = without_layerdrop(structure_of(model))
     assert steady.layerdrop == 0.0 and steady.config.apply_spec_augment is False
     assert model.layerdrop == 0.9 and model.config.apply_spec_augment is True

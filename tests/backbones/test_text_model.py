@@ -1,4 +1,4 @@
-"""The recipe of a sentence-transformers folder is followed, or what cannot be is said."""
+"""Settings of sentence-transformers folders are followed or refused."""
 
 import json
 
@@ -54,7 +54,7 @@ class TestSentenceTransformersFolders:
         torch.testing.assert_close(pooled, encode(explicit, TEXTS).pooled)
         assert describe_model(folder, "text", pooling="max", normalize=False)["pooling"] == "max"
 
-    def test_its_limit_prompt_and_case(
+    def test_limit_prompt_and_case_of_the_folder(
         self, open_backbone, describe_model, encode, folder, tiny_checkpoint
     ):
         self.write(
@@ -81,9 +81,9 @@ class TestSentenceTransformersFolders:
             ({"pooling_mode": "mean"}, ("Dense",)),
         ],
     )
-    def test_what_cannot_be_followed_is_said(self, open_backbone, folder, pooling, more):
+    def test_unsupported_settings_are_refused(self, open_backbone, folder, pooling, more):
         self.write(folder, pooling, more=more)
-        with pytest.raises(CheckpointError, match=r"pooling='auto' cannot follow .* Choose"):
+        with pytest.raises(CheckpointError, match=r"pooling='auto' cannot follow .* Use"):
             open_backbone(folder, "text")
         assert open_backbone(folder, "text", pooling="mean").width == 16
 
@@ -102,17 +102,17 @@ class TestSentenceTransformersFolders:
         torch.testing.assert_close(pooled, plain)
 
     @pytest.mark.parametrize("path", ["../other", "/etc"])
-    def test_a_module_outside_the_folder(self, describe_model, folder, path):
+    def test_module_outside_the_folder(self, describe_model, folder, path):
         rows = [{"idx": 0, "path": path, "type": "x.Transformer"}]
         (folder / "modules.json").write_text(json.dumps(rows))
-        with pytest.raises(CheckpointError, match=r"modules\.json is no list of modules"):
+        with pytest.raises(CheckpointError, match=r"modules\.json is not a list of modules"):
             describe_model(folder, "text")
 
     @pytest.mark.parametrize("content", ["{}", "[1]", '[{"path": ""}]', "null"])
-    def test_a_list_of_something_else(self, describe_model, folder, content):
+    def test_invalid_list_of_modules(self, describe_model, folder, content):
         (folder / "modules.json").write_text(content)
         if content == "{}":
             assert describe_model(folder, "text")["pooling"] == "mean"
         else:
-            with pytest.raises(CheckpointError, match=r"modules\.json is no list of modules"):
+            with pytest.raises(CheckpointError, match=r"modules\.json is not a list of modules"):
                 describe_model(folder, "text")

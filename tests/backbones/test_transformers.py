@@ -1,4 +1,4 @@
-"""Pretrained models: every architecture in one form, pooled as each of them is."""
+"""Pretrained models: one interface for all architectures, poolings of each."""
 
 import json
 
@@ -50,27 +50,27 @@ class TestEveryArchitecture:
         assert described["processor"].endswith("Pil") and described["max_length"] is None
         assert json.loads(json.dumps(described)) == described
 
-    def test_pixels_do_not_depend_on_what_is_installed(
+    def test_image_processor_has_a_fixed_backend(
         self, describe_model, copied_checkpoint, monkeypatch
     ):
         from transformers import AutoImageProcessor
 
-        folder, asked = copied_checkpoint("vit"), {}
+        folder, passed = copied_checkpoint("vit"), {}
         (folder / "vocab.txt").write_text("makes it another checkpoint")
         original = AutoImageProcessor.from_pretrained
 
         def spy(path, **options):
-            asked.update(options)
+            passed.update(options)
             return original(path, **options)
 
         monkeypatch.setattr(AutoImageProcessor, "from_pretrained", spy)
         describe_model(folder, "image")
-        # With torchvision beside it, the library would take that, which resizes differently.
-        assert asked["backend"] == "pil" and asked["trust_remote_code"] is False
+        # By default the library uses torchvision if installed, which resizes differently.
+        assert passed["backend"] == "pil" and passed["trust_remote_code"] is False
 
     @pytest.mark.parametrize("kind", TEXT)
     @pytest.mark.parametrize("pooling", ["auto", "mean", "max", "cls", "last"])
-    def test_a_text_does_not_depend_on_its_batch(
+    def test_text_does_not_depend_on_its_batch(
         self, open_backbone, encode, tiny_checkpoint, kind, pooling
     ):
         backbone = open_backbone(tiny_checkpoint(kind), "text", pooling=pooling)
@@ -79,7 +79,7 @@ class TestEveryArchitecture:
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
     @pytest.mark.parametrize("kind", IMAGES)
-    def test_a_image_does_not_depend_on_its_batch(
+    def test_image_does_not_depend_on_its_batch(
         self, open_backbone, encode, tiny_checkpoint, images, kind
     ):
         backbone = open_backbone(tiny_checkpoint(kind), "image")
@@ -92,7 +92,7 @@ class TestEveryArchitecture:
     def test_empty_texts(self, open_backbone, encode, tiny_checkpoint, kind, texts):
         tokens, mask, pooled = encode(open_backbone(tiny_checkpoint(kind), "text"), texts)
         assert tokens.shape[:2] == mask.shape and pooled.isfinite().all()
-        if kind == "gpt2":  # no special tokens: nothing is there to pool
+        if kind == "gpt2":  # no special tokens, so no token to pool
             assert not mask[0].any() and not pooled[0].any()
 
     @pytest.mark.parametrize("kind", TEXT)
@@ -120,7 +120,7 @@ class TestEveryArchitecture:
             torch.testing.assert_close(half.pooled, full.pooled, atol=0.1, rtol=0.1)
             assert not torch.equal(half.pooled, full.pooled)
 
-    def test_half_precision_checkpoint_is_loaded_in_full(
+    def test_half_precision_checkpoint_is_loaded_as_float32(
         self, open_backbone, tmp_path, tiny_checkpoint
     ):
         from transformers import AutoModel, AutoTokenizer
@@ -134,10 +134,10 @@ class TestEveryArchitecture:
 
 
 class TestPooling:
-    def test_against_loops(self):
+    def test_pooling_equals_loops(self):
         tokens = torch.randn(3, 4, 5)
         mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]).bool()
-        tokens[0, 2:] = torch.nan  # padding is nobody's business
+        tokens[0, 2:] = torch.nan  # padding must be ignored
         for pooling, expected in {
             "mean": [tokens[0, :2].mean(0), tokens[1].mean(0)],
             "max": [tokens[0, :2].amax(0), tokens[1].amax(0)],
@@ -148,7 +148,7 @@ class TestPooling:
             torch.testing.assert_close(pooled[:2], torch.stack(expected))
             assert not pooled[2].any()
 
-    def test_text_poolings_follow_the_model(self, open_backbone, encode, tiny_checkpoint):
+    def test_text_poolings_equal_the_model(self, open_backbone, encode, tiny_checkpoint):
         from transformers import AutoModel, AutoTokenizer
 
         inputs = AutoTokenizer.from_pretrained(tiny_checkpoint("bert"))(
@@ -174,7 +174,7 @@ class TestPooling:
         ("kind", "auto"),
         [("vit", "cls"), ("dinov2", "cls"), ("convnext", "pooler"), ("resnet", "pooler")],
     )
-    def test_image_poolings_follow_the_model(
+    def test_image_poolings_equal_the_model(
         self, open_backbone, describe_model, encode, tiny_checkpoint, images, kind, auto
     ):
         from transformers import AutoImageProcessor, AutoModel
@@ -209,7 +209,9 @@ class TestPooling:
             open_backbone(tiny_checkpoint(kind), "image", pooling="cls")
 
     def test_no_pooler(self, open_backbone, tiny_checkpoint):
-        with pytest.raises(CheckpointError, match=r"pooling='pooler' needs the pooler's weights"):
+        with pytest.raises(
+            CheckpointError, match=r"pooling='pooler' needs the weights of the pooler"
+        ):
             open_backbone(tiny_checkpoint("gpt2"), "text", pooling="pooler")
 
     @pytest.mark.parametrize(("kind", "modality"), [("bert", "text"), ("vit", "image")])
@@ -246,7 +248,7 @@ class TestDualTowers:
         if normalize is True:
             expected = torch.nn.functional.normalize(expected, dim=-1)
         else:
-            # The summary is the projected last token, so tokens are in the same space.
+            # The pooled vector is the projected last token, so tokens are in the same space.
             last = encoded.mask.sum(1) - 1
             torch.testing.assert_close(encoded.tokens[torch.arange(3), last], expected)
         torch.testing.assert_close(encoded.pooled, expected)
@@ -274,14 +276,14 @@ class TestDualTowers:
         torch.testing.assert_close(encoded.pooled, expected)
 
     @pytest.mark.parametrize("modality", ["text", "image"])
-    def test_the_other_tower_is_dropped(self, open_backbone, tiny_checkpoint, modality):
+    def test_other_tower_is_dropped(self, open_backbone, tiny_checkpoint, modality):
         other = "vision_model" if modality == "text" else "text_model"
         names = [
             name for name, _ in open_backbone(tiny_checkpoint("clip"), modality).named_parameters()
         ]
         assert names and not any(other in name for name in names)
 
-    def test_describe_tells_the_projection(self, describe_model, tiny_checkpoint):
+    def test_description_of_the_projection(self, describe_model, tiny_checkpoint):
         for modality in ("text", "image"):
             described = describe_model(tiny_checkpoint("clip"), modality)
             assert (described["pooling"], described["width"]) == ("pooler", 12)
