@@ -103,7 +103,7 @@ class MiniRocket(SeriesBackbone):
         """
         self.fit_scale(cells)
         self._choose_dilations(float(np.median([len(cell) for cell in cells])))
-        self.register_buffer("channels", torch.from_numpy(self._draw_channels(rng)))
+        self.register_buffer("channels", torch.from_numpy(self._sample_channels(rng)))
         quantiles = np.arange(1, self.width + 1) * _GOLDEN_RATIO % 1
         thresholds = np.empty((_N_KERNELS, self.n_thresholds), dtype=np.float32)
         first = 0  # first threshold of this dilation
@@ -206,7 +206,7 @@ class MiniRocket(SeriesBackbone):
         counts[: self.n_thresholds - counts.sum()] += 1
         self.dilations, self.counts = dilations.tolist(), counts.tolist()
 
-    def _draw_channels(self, rng: np.random.RandomState) -> np.ndarray:
+    def _sample_channels(self, rng: np.random.RandomState) -> np.ndarray:
         """Return 1 for the channels of each kernel, (n_dilations, 84, n_channels), float32."""
         used = np.zeros((len(self.dilations), _N_KERNELS, self.n_channels), dtype=np.float32)
         most = np.log2(min(self.n_channels, _MAX_CHANNELS) + 1)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Placed", "pad_clouds", "place", "repeated", "some_points"]
+__all__ = ["Placed", "pad_clouds", "place", "repeat_points", "sample_points"]
 
 _MULTIPLIERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], dtype=np.uint64)
 
@@ -35,7 +35,7 @@ class Placed(NamedTuple):
     size: float
 
 
-def some_points(points: np.ndarray, n_points: int) -> np.ndarray:
+def sample_points(points: np.ndarray, n_points: int) -> np.ndarray:
     """Sample points by a hash of their content.
 
     Parameters
@@ -53,9 +53,9 @@ def some_points(points: np.ndarray, n_points: int) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones._point_clouds import some_points
+    >>> from skmm.backbones._point_clouds import sample_points
     >>> cloud = np.random.default_rng(0).normal(size=(100, 3))
-    >>> bool((some_points(cloud, 9) == some_points(cloud[::-1], 9)).all())
+    >>> bool((sample_points(cloud, 9) == sample_points(cloud[::-1], 9)).all())
     True
     """
     # Adding zero turns -0.0 into 0.0, which has other bits.
@@ -72,7 +72,7 @@ def some_points(points: np.ndarray, n_points: int) -> np.ndarray:
     return points[chosen[np.argsort(mixed[chosen], kind="stable")]]
 
 
-def repeated(points: np.ndarray, n_points: int) -> np.ndarray:
+def repeat_points(points: np.ndarray, n_points: int) -> np.ndarray:
     """Return the first ``n_points`` rows of a cloud, repeating the rows of a smaller one."""
     return points[np.arange(n_points) % len(points)]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from skmm.backbones._base import Backbone, Encoded
-from skmm.backbones._point_clouds import pad_clouds, place, some_points
+from skmm.backbones._point_clouds import pad_clouds, place, sample_points
 
 __all__ = [
     "LOCAL_NAMES",
@@ -121,7 +121,7 @@ class PointDescriptor(Backbone):
             ``points``, float32 of shape (n_cells, n_longest, 3 + n_features); ``mask``, bool;
             ``placement``, float32 of shape (n_cells, 4), center and size.
         """
-        placed = [place(some_points(cell, self.n_points)) for cell in cells]
+        placed = [place(sample_points(cell, self.n_points)) for cell in cells]
         points, mask = pad_clouds([part.points for part in placed], 3 + self.n_features)
         placement = np.array([[*part.center, part.size] for part in placed], dtype=np.float32)
         return {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skmm.backbones._base import Backbone, Encoded, pool_tokens
-from skmm.backbones._point_clouds import pad_clouds, place, some_points
+from skmm.backbones._point_clouds import pad_clouds, place, sample_points
 from skmm.backbones._point_descriptor import LOCAL_NAMES, SCALES, local_geometry, squared_distances
 
 __all__ = ["PointCloudInputs", "PointNet"]
@@ -92,7 +92,7 @@ class PointCloudInputs:
         columns : ndarray of shape (min(n, n_points), n_columns), float32
             Columns of geometry, then standardized features.
         """
-        cell = some_points(cell, self.n_points)
+        cell = sample_points(cell, self.n_points)
         placed = place(cell)
         factor = 1.0 if self.scale else placed.size / self._unit
         if self.rotation_invariant:

@@ -12,7 +12,7 @@ from skmm.backbones._base import Backbone, Encoded, pool_tokens
 
 __all__ = [
     "MFCC",
-    "beside_deviation",
+    "append_deviation",
     "coarse_spectrogram",
     "dct_matrix",
     "delta",
@@ -156,7 +156,7 @@ def frame_mask(n_frames: Tensor, longest: int) -> Tensor:
     return torch.arange(longest, device=n_frames.device) < n_frames[:, None]
 
 
-def beside_deviation(frames: Tensor, pooled: Tensor) -> Tensor:
+def append_deviation(frames: Tensor, pooled: Tensor) -> Tensor:
     """Append to each frame its absolute deviation from the mean frame.
 
     The tokens are then as wide as pooled statistics.
@@ -289,7 +289,7 @@ class MFCC(Backbone):
         mask = frame_mask(n_frames, frames.shape[1])
         pooled = pool_tokens(frames, mask, self.pooling)
         if self.pooling == "statistics":
-            frames = beside_deviation(frames, pooled)
+            frames = append_deviation(frames, pooled)
         return Encoded(frames, mask, pooled)
 
     def _frames(self, samples: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from skmm.backbones._base import Backbone, Encoded
 from skmm.backbones._image_cnn import stack_images
-from skmm.backbones._point_clouds import repeated
+from skmm.backbones._point_clouds import repeat_points
 from skmm.backbones._pointnet import PointCloudInputs
 from skmm.backbones._series import SeriesBackbone
 from skmm.backbones._spectrogram import coarse_spectrogram, log_mel, mel_spectrogram
@@ -292,7 +292,7 @@ class PointCloudModule(ModuleBackbone):
         shape = (len(cells), self.inputs.n_points, self.inputs.n_columns)
         points = np.empty(shape, dtype=np.float32)
         for i, cell in enumerate(cells):
-            points[i] = repeated(self.inputs.columns(cell), self.inputs.n_points)
+            points[i] = repeat_points(self.inputs.columns(cell), self.inputs.n_points)
         return {"0": torch.from_numpy(points)}
 
     def reconstruction_target(self, **tensors: Tensor) -> Tensor:

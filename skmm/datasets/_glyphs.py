@@ -272,7 +272,7 @@ def load_glyphs(
     See Also
     --------
     load_glyphs_retrieval : Pairs of a full name and an image, for retrieval.
-    make_multimodal_classification : Synthetic data with a chosen information per modality.
+    make_multimodal_classification : Synthetic data with chosen information per modality.
 
     Examples
     --------

@@ -23,8 +23,8 @@ __all__ = [
     "check_integer",
     "check_rates",
     "check_real",
-    "draw_latents",
-    "draw_missing",
+    "sample_latents",
+    "sample_missing",
     "plan_factors",
     "show",
 ]
@@ -357,7 +357,7 @@ def _from_mapping(
     return groups
 
 
-def draw_latents(
+def sample_latents(
     factors: list[Factor],
     names: tuple[str, ...],
     n_samples: int,
@@ -433,7 +433,7 @@ def check_rates(
     return np.array(rates)
 
 
-def draw_missing(
+def sample_missing(
     pattern: str, rates: np.ndarray, y: np.ndarray, rng: np.random.RandomState
 ) -> np.ndarray:
     """Sample the rows in which each modality is absent.

@@ -17,9 +17,9 @@ from skmm.datasets._latent import (
     check_integer,
     check_rates,
     check_real,
-    draw_latents,
-    draw_missing,
     plan_factors,
+    sample_latents,
+    sample_missing,
     show,
 )
 
@@ -52,7 +52,7 @@ def make_multimodal_classification(
     return_latent: bool = False,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray] | Bunch:
-    r"""Generate a multimodal classification problem with a chosen information per modality.
+    r"""Generate a multimodal classification problem with chosen information per modality.
 
     Each row is generated from latent factors. The score of a class is a sum of factors,
 
@@ -215,7 +215,7 @@ def make_multimodal_regression(
     return_latent: bool = False,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray] | Bunch:
-    r"""Generate a multimodal regression problem with a chosen information per modality.
+    r"""Generate a multimodal regression problem with chosen information per modality.
 
     Each row is generated from latent factors. The target is their weighted sum,
 
@@ -358,13 +358,13 @@ def build_dataset(
     # Each part has its own random generator, so that no part depends on another's options.
     seeds = check_random_state(random_state).randint(2**31 - 1, size=3 + len(names))
     streams = [np.random.RandomState(seed) for seed in seeds]
-    latents = draw_latents(factors, names, n_samples, n_outputs, n_nuisance, streams[0])
+    latents = sample_latents(factors, names, n_samples, n_outputs, n_nuisance, streams[0])
     y = latents.scores + target_noise * streams[1].standard_normal(latents.scores.shape)
     if is_classification:
         y = (y[:, 0] > 0).astype(int) if n_outputs == 1 else y.argmax(axis=1)
     elif n_outputs == 1:
         y = y[:, 0]
-    absent = draw_missing(missing_pattern, rates, y, streams[2])
+    absent = sample_missing(missing_pattern, rates, y, streams[2])
 
     cells: dict[str, pd.Series] = {}
     columns: dict[str, list[str]] = {}

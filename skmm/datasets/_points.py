@@ -14,7 +14,7 @@ from skmm.datasets._latent import (
     check_integer,
     check_rates,
     check_real,
-    draw_missing,
+    sample_missing,
 )
 
 __all__ = [
@@ -211,7 +211,7 @@ def make_point_clouds(
 
     See Also
     --------
-    make_multimodal_classification : Generate other modalities with a chosen information.
+    make_multimodal_classification : Generate other modalities with chosen information.
 
     Examples
     --------
@@ -244,7 +244,7 @@ def make_point_clouds(
     stretches = np.exp(placing.uniform(-stretch, stretch, (n_samples, 3)))
     rotations = _rotations(rotation, n_samples, placing)
     positions = placing.uniform(-1, 1, (n_samples, 3))
-    absent = draw_missing(missing_pattern, rates, codes, gaps)[:, 0]
+    absent = sample_missing(missing_pattern, rates, codes, gaps)[:, 0]
 
     cells = np.empty(n_samples, dtype=object)
     for i, code in enumerate(codes):

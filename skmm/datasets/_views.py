@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch, check_random_state
 
-from skmm.datasets._latent import check_integer, check_rates, check_real, draw_missing
+from skmm.datasets._latent import check_integer, check_rates, check_real, sample_missing
 
 __all__ = ["make_paired_views"]
 
@@ -81,7 +81,7 @@ def make_paired_views(
         view = np.tanh((shared + 0.5 * own) / np.sqrt(n_latent))
         view += noise * rng.normal(size=view.shape)
         columns[name] = pd.Series(list(view.astype(np.float32)), dtype=object)
-    absent = draw_missing("random", rates, np.zeros(n_samples), rng)
+    absent = sample_missing("random", rates, np.zeros(n_samples), rng)
     for name, is_absent in zip(names, absent.T, strict=True):
         columns[name][is_absent] = None
     return Bunch(data=pd.DataFrame(columns), latent=latent)

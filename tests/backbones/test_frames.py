@@ -162,10 +162,17 @@ def movers(n, seed):
     return cells, torch.from_numpy(to_the_right)
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_which_poolings_learn_direction(pooling):
+@pytest.mark.parametrize(
+    ("pooling", "steps"),
+    [
+        ("mean", 10),
+        ("max", 10),
+        ("gru", 60),
+        pytest.param("attention", 120, marks=pytest.mark.slow),
+    ],
+)
+def test_which_poolings_learn_direction(pooling, steps):
     model = encoder(pooling, 16)
-    steps = 120 if pooling in ORDERED else 40
     accuracy = accuracy_when_trained(model, movers(300, 0), movers(200, 1), steps=steps)
     if pooling in ORDERED:
         assert accuracy > 0.85
@@ -187,7 +194,7 @@ def test_learns_to_reconstruct_first_middle_and_last_frame():
     assert target.shape == (2, 3 * 192)
     expected = [clip[:, 0, 0, 0] / 255.0 for clip in train[:2]]
     torch.testing.assert_close(target[:, ::192], torch.tensor(np.array(expected)).float())
-    assert unexplained_when_trained(model, train, test, steps=80, learning_rate=1e-2) < 0.1
+    assert unexplained_when_trained(model, train, test, steps=50, learning_rate=1e-2) < 0.1
 
 
 def test_reconstruction_targets_of_short_clips():
@@ -218,5 +225,5 @@ def test_pickle(clips, pooling):
 def test_wrong_pooling():
     with pytest.raises(ValueError, match=r"FrameEncoder: temporal_pooling must be one of 'mean'"):
         encoder("median")
-    with pytest.raises(ValueError, match="Use n_components=2"):
+    with pytest.raises(ValueError, match="needs n_components=2 or more, got 1"):
         encoder("attention", 1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skmm.backbones._point_clouds import pad_clouds, place, repeated, some_points
+from skmm.backbones._point_clouds import pad_clouds, place, repeat_points, sample_points
 
 
 @pytest.fixture
@@ -15,17 +15,17 @@ def cloud():
 class TestSomePoints:
     @pytest.mark.parametrize("n_points", [1, 77, 500, 900])
     def test_invariant_to_order(self, cloud, n_points):
-        chosen = some_points(cloud, n_points)
+        chosen = sample_points(cloud, n_points)
         assert len(chosen) == min(n_points, 500)
         shuffled = cloud[np.random.default_rng(1).permutation(500)]
-        np.testing.assert_array_equal(some_points(shuffled, n_points), chosen)
+        np.testing.assert_array_equal(sample_points(shuffled, n_points), chosen)
         assert {tuple(row) for row in chosen} <= {tuple(row) for row in cloud}
 
     def test_sample_is_uniform(self):
         # On a regular grid a poor hash would sample planes or corners.
         axis = np.arange(20.0)
         grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-        chosen = some_points(grid, 1000)
+        chosen = sample_points(grid, 1000)
         for column in chosen.T:
             counts = np.bincount(column.astype(int), minlength=20)
             assert 25 <= counts.min() and counts.max() <= 80  # mean 50, deviation about 7
@@ -35,11 +35,11 @@ class TestSomePoints:
         cloud = np.array([[0.0, 1.0, 2.0], [3.0, -0.0, 5.0], [4.0, 4.0, 4.0]])
         other = np.where(cloud == 0, -cloud, cloud)
         for n in (1, 2):
-            np.testing.assert_array_equal(some_points(cloud, n), some_points(other, n))
+            np.testing.assert_array_equal(sample_points(cloud, n), sample_points(other, n))
 
     def test_points_are_repeated(self, cloud):
-        assert repeated(cloud[:3], 7).tolist() == [*cloud[:3].tolist() * 2, cloud[0].tolist()]
-        np.testing.assert_array_equal(repeated(cloud, 10), cloud[:10])
+        assert repeat_points(cloud[:3], 7).tolist() == [*cloud[:3].tolist() * 2, cloud[0].tolist()]
+        np.testing.assert_array_equal(repeat_points(cloud, 10), cloud[:10])
 
 
 class TestPlace:

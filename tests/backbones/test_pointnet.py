@@ -55,6 +55,7 @@ def test_learns_rotated_shapes():
     assert accuracy_when_trained(model, train, test, steps=50, learning_rate=1e-3) > 0.75
 
 
+@pytest.mark.slow
 def test_learns_to_reconstruct():
     torch.manual_seed(0)
     cells = clouds(250, stretch=1.5, shapes=["cube", "cone", "torus"])[0]

@@ -227,7 +227,7 @@ def test_model_without_a_chat_template_wants_its_own_prompt(folder):
     """A prompt without a place for the image is refused by the model, and so by us."""
     X, bare = frame("llava"), folder("llava", template=False)
     for prompt in (None, "what ?"):
-        with pytest.raises(CheckpointError, match=r"a 'llava' model, cannot generate.*another prompt"):
+        with pytest.raises(CheckpointError, match=r"'llava' model, cannot generate.*another"):
             captions(bare, prompt=prompt).fit(X).predict(X)
     told = captions(bare, prompt="USER: <image>\nwhat ? ASSISTANT:").fit(X)
     assert list(told.predict(X)) == list(

@@ -19,7 +19,7 @@ from skmm.backbones._pretrained._transformers import (
     tower_width,
     try_out,
 )
-from skmm.backbones._spectrogram import beside_deviation, frame_mask, pad_frames
+from skmm.backbones._spectrogram import append_deviation, frame_mask, pad_frames
 from skmm.exceptions import CheckpointError
 
 __all__ = ["PretrainedAudio", "AudioRecipe", "resolved_pooling"]
@@ -102,7 +102,7 @@ class PretrainedAudio(FrozenBackbone):
         tokens, mask = tokens[:, self.n_leading :].float(), mask[:, self.n_leading :]
         pooled = self.pooled(tokens, mask, summary)
         if self.pooling == "statistics":
-            tokens = beside_deviation(tokens, pooled)
+            tokens = append_deviation(tokens, pooled)
         return Encoded(tokens, mask, self.scaled(pooled))
 
     def _encode_hidden(self, tower: nn.Module, *, hidden: Tensor) -> AudioOutput:
