@@ -219,7 +219,7 @@ def test_whisper_of_the_language_that_is_named(folder, by_hand, tmp_path):
     np.testing.assert_allclose(likely[1:3], [likely[0]] * 2, atol=1e-6)
     assert (likely[3] != likely[0]).all()
     (model / "generation_config.json").write_text(json.dumps({**settings, "language": "klingon"}))
-    with pytest.raises(CheckpointError, match="names the language 'klingon'"):
+    with pytest.raises(CheckpointError, match="has the unknown language 'klingon'"):
         captions(model, "whisper").fit(X).predict(X)
 
 
