@@ -198,12 +198,12 @@ def test_trunk_arrays_and_head_equal_the_whole_model(
     kind, audio_clips, tiny_checkpoint, open_backbone, encode
 ):
     """The last column of stored tokens is their mask; raw waves have unmasked tokens only."""
-    from skmm.backbones._pretrained._splitting import Head, Trunk, structure_of
+    from skmm.backbones._pretrained._splitting import LastBlocks, Trunk, structure_of
 
     backbone = open_backbone(tiny_checkpoint(kind), "audio", pooling="mean")
     with torch.no_grad():
-        lower = backbone.with_tower(Trunk(backbone.tower, 1).eval())
-        arrays = lower.trunk_arrays(**backbone.collate(audio_clips))
+        trunk = backbone.with_tower(Trunk(backbone.tower, 1).eval())
+        arrays = trunk.trunk_arrays(**backbone.collate(audio_clips))
         whole = encode(backbone, audio_clips)
         n_leading = 2 if kind == "ast" else 0
         for array, mask in zip(arrays, whole.mask, strict=True):
@@ -212,13 +212,13 @@ def test_trunk_arrays_and_head_equal_the_whole_model(
             is_cropped = kind in ("wav2vec2", "hubert")
             assert len(array) == (mask.sum() if is_cropped else len(mask) + n_leading)
         part, blank = backbone.head_part(structure_of(backbone.tower))
-        upper = backbone.with_tower(Head(part, 1, blank).eval())
-        again = upper(**upper.head_inputs(arrays, []))
+        head = backbone.with_tower(LastBlocks(part, 1, blank).eval())
+        again = head(**head.head_inputs(arrays, []))
     np.testing.assert_allclose(again.pooled, whole.pooled, atol=2e-5)
     np.testing.assert_array_equal(again.mask, whole.mask)
     for i in (1, 3):  # in a batch and alone
         with torch.no_grad():
-            alone = upper(**upper.head_inputs(arrays[i : i + 1], []))
+            alone = head(**head.head_inputs(arrays[i : i + 1], []))
         np.testing.assert_allclose(alone.pooled[0], whole.pooled[i], atol=2e-5)
 
 

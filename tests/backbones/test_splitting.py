@@ -8,7 +8,7 @@ from tuning import N_BLOCKS, deepened, needs_peft
 from skmm.backbones import EfficientNetLite0
 from skmm.backbones._pretrained._efficientnet import _LiteTower
 from skmm.backbones._pretrained._splitting import (
-    Head,
+    LastBlocks,
     Trunk,
     add_lora,
     block_count,
@@ -57,10 +57,10 @@ def test_split_model_equals_the_whole(model, kind, n_blocks):
     assert block_count(tower) == N_BLOCKS
     hidden, pooled = Trunk(tower, n_blocks).eval()(**inputs)
     assert pooled is None
-    upper = Head(structure_of(tower), n_blocks, IMAGES).eval()
+    head = LastBlocks(structure_of(tower), n_blocks, IMAGES).eval()
     given = {} if inputs is IMAGES else inputs
     with torch.no_grad():
-        for whole, parts in zip(tower(**inputs), upper(hidden=hidden, **given), strict=True):
+        for whole, parts in zip(tower(**inputs), head(hidden=hidden, **given), strict=True):
             if whole is not None:
                 torch.testing.assert_close(parts, whole)
 
@@ -72,29 +72,29 @@ def test_split_convolutional_network_equals_the_whole(n_stages):
     tower = _LiteTower(EfficientNetLite0(64).requires_grad_(False)).eval()
     assert block_count(tower) == 7
     images = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
-    upper = Head(structure_of(tower), n_stages, tower.blank).eval()
+    head = LastBlocks(structure_of(tower), n_stages, tower.blank).eval()
     with torch.no_grad():
         hidden = Trunk(tower, n_stages)(images=images)[0]
         assert len(hidden) == 6
-        torch.testing.assert_close(upper(hidden=hidden), tower(images=images))
-    torch.testing.assert_close(upper(hidden=hidden), tower(images=images))
+        torch.testing.assert_close(head(hidden=hidden), tower(images=images))
+    torch.testing.assert_close(head(hidden=hidden), tower(images=images))
 
 
 def test_each_part_runs_its_own_blocks_only(model):
     tower = model("bert")
     runs = []
-    lower = Trunk(tower, 1)
-    for i, block in enumerate(lower.tower.model.encoder.layer):
+    trunk = Trunk(tower, 1)
+    for i, block in enumerate(trunk.tower.model.encoder.layer):
         block.register_forward_hook(lambda *_, i=i: runs.append(i))
-    lower(**TEXTS)
+    trunk(**TEXTS)
     assert runs == [0, 1]
     runs.clear()
-    upper = Head(structure_of(tower), 1, {})
-    for i, block in enumerate(upper.tower.model.encoder.layer):
+    head = LastBlocks(structure_of(tower), 1, {})
+    for i, block in enumerate(head.tower.model.encoder.layer):
         for part in block.modules():
             if isinstance(part, nn.Linear):
                 part.register_forward_hook(lambda *_, i=i: runs.append(i))
-    upper(hidden=torch.zeros(2, 5, 16), **TEXTS)
+    head(hidden=torch.zeros(2, 5, 16), **TEXTS)
     assert set(runs) == {2}
 
 
@@ -116,7 +116,7 @@ def test_trained_parameters_are_those_that_a_gradient_reaches(model):
     tower = model("bert")
     hidden = Trunk(tower, 1)(**TEXTS)[0]
     names = names_with_gradient(
-        lambda new: Head(structure_of(tower, new), 1, {}),
+        lambda new: LastBlocks(structure_of(tower, new), 1, {}),
         tower,
         lambda part: part(hidden=hidden, **TEXTS)[0],
     )

@@ -352,7 +352,7 @@ class _Frames(nn.Module):
         self.encoder.pos_conv_embed = nn.Identity()  # the trunk has added the positions
 
     def forward(self, *, mask: Tensor) -> tuple[Tensor, None]:
-        """Run the blocks; ``Head`` replaces the input of the first.
+        """Run the blocks; ``LastBlocks`` replaces the input of the first.
 
         Parameters
         ----------

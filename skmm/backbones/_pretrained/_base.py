@@ -39,8 +39,8 @@ class FrozenBackbone(Backbone):
     Notes
     -----
     For fine-tuning, copies of this module get another tower (``with_tower``): ``Trunk`` or
-    ``Head`` of ``_splitting``. Subclasses override the methods of splitting that depend on the
-    modality: ``trial_cells``, ``trunk_arrays``, ``head_part``, ``head_inputs`` and ``trim``.
+    ``LastBlocks`` of ``_splitting``. Subclasses override the methods of splitting that depend on
+    the modality: ``trial_cells``, ``trunk_arrays``, ``head_part``, ``head_inputs``, ``trim``.
     """
 
     needs_cells: ClassVar[bool] = False
@@ -105,12 +105,12 @@ class FrozenBackbone(Backbone):
         Returns
         -------
         arrays : list of ndarray, float32
-            Input of the first block of the ``Head``, which can be stored.
+            Input of the first of the ``LastBlocks``, which can be stored.
         """
         return list(_to_numpy(self.tower(**tensors)[0]))
 
     def head_part(self, tower: nn.Module) -> tuple[nn.Module, Mapping[str, Tensor]]:
-        """Return the part of a model from which a ``Head`` is made.
+        """Return the part of a model from which ``LastBlocks`` is made.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class FrozenBackbone(Backbone):
         return tower, known or self.collate(self.trial_cells()[:1])
 
     def head_inputs(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> dict[str, Tensor]:
-        """Return the arguments of ``forward``; the tower must be a ``Head``.
+        """Return the arguments of ``forward``; the tower must be ``LastBlocks``.
 
         Parameters
         ----------

@@ -17,7 +17,7 @@ from skmm._environment._optional import import_optional
 
 __all__ = [
     "Trunk",
-    "Head",
+    "LastBlocks",
     "add_lora",
     "block_count",
     "put_parameter",
@@ -135,7 +135,7 @@ class Trunk(nn.Module):
         raise RuntimeError("the model did not run its blocks")
 
 
-class Head(nn.Module):
+class LastBlocks(nn.Module):
     """The last blocks of a model and the layers after them.
 
     Parameters

@@ -11,7 +11,7 @@ from torch import nn
 from skmm.backbones import Backbone, Encoded, FrameEncoder
 from skmm.backbones._pretrained._base import FrozenBackbone
 from skmm.backbones._pretrained._splitting import (
-    Head,
+    LastBlocks,
     Trunk,
     add_lora,
     block_count,
@@ -273,7 +273,7 @@ class TunedBackbone(Backbone):
         tower = without_layerdrop(structure_of(pretrained.tower, replaced))
         if self.n_blocks is not None:
             part, blank = pretrained.head_part(tower)
-            tower = Head(part, self.n_blocks, blank)
+            tower = LastBlocks(part, self.n_blocks, blank)
         return pretrained.with_tower(tower)
 
     def _bind(self, device: torch.device) -> FrozenBackbone:
