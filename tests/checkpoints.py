@@ -1,8 +1,7 @@
-"""Tiny random checkpoints, written as transformers writes real ones.
+"""Tiny random checkpoints, written by transformers in its own format.
 
-Each function fills a folder with config, safetensors and tokenizer or image processor, 15 to 80 KB
-in some hundredths of a second. Weights are drawn anew each time: tests compare, they do not know
-values.
+Each function fills a folder with config, safetensors and tokenizer or image processor: 15 to 80 KB
+in a few hundredths of a second. `build` seeds the weights, so every run tests the same models.
 """
 
 import string
@@ -24,7 +23,7 @@ _WAVE = {
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 2,
 }
-# Text of 64 tokens at most; words fall into letters.
+# Texts have 64 tokens at most; a word is split into letters.
 _POSITIONS = 64
 
 
@@ -38,7 +37,7 @@ def bert(folder: Path) -> None:
 
 
 def roberta(folder: Path) -> None:
-    """Text whose position table is longer than what the model reads."""
+    """Text with a position table longer than the longest text."""
     from transformers import RobertaConfig, RobertaModel
 
     n = _word_pieces(folder)
@@ -78,7 +77,7 @@ def t5(folder: Path) -> None:
 
 
 def bart(folder: Path) -> None:
-    """Text through an encoder-decoder that is loaded whole."""
+    """Text through an encoder-decoder that is loaded completely."""
     from transformers import BartConfig, BartModel
 
     n = _word_pieces(folder)
@@ -118,7 +117,7 @@ def dinov2(folder: Path) -> None:
 
 
 def convnext(folder: Path) -> None:
-    """Images through convolutions; the last map is the tokens."""
+    """Images through convolutions; the tokens are the last feature map."""
     from transformers import ConvNextConfig, ConvNextImageProcessor, ConvNextModel
 
     config = ConvNextConfig(hidden_sizes=[8, 8, 12, 16], depths=[1, 1, 1, 1], image_size=64)
@@ -136,7 +135,7 @@ def resnet(folder: Path) -> None:
 
 
 def swin(folder: Path) -> None:
-    """Images without a class token, at a width that the config has to work out."""
+    """Images without a class token, with a width computed by the config."""
     from transformers import SwinConfig, SwinModel, ViTImageProcessor
 
     config = SwinConfig(
@@ -147,7 +146,7 @@ def swin(folder: Path) -> None:
 
 
 def clip(folder: Path) -> None:
-    """Texts and images in one space of another width than either tower."""
+    """Texts and images in one space, whose width differs from both towers'."""
     from transformers import (
         CLIPConfig,
         CLIPImageProcessor,
@@ -189,7 +188,7 @@ def siglip(folder: Path) -> None:
 
 
 def videomae(folder: Path) -> None:
-    """Clips of four frames, in tubes of two; no summary."""
+    """Clips of four frames in tubelets of two, without a class token."""
     from transformers import VideoMAEConfig, VideoMAEImageProcessorPil, VideoMAEModel
 
     config = VideoMAEConfig(num_frames=4, tubelet_size=2, **_IMAGE)
@@ -210,7 +209,7 @@ def _clip_processor(kind, folder: Path) -> None:
 
 
 def wav2vec2(folder: Path) -> None:
-    """Raw audio, padded and masked: its convolutions normalize each frame by itself."""
+    """Raw audio, padded and masked: its convolutions normalize each frame separately."""
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
     config = Wav2Vec2Config(feat_extract_norm="layer", **_WAVE)
@@ -254,7 +253,7 @@ def whisper(folder: Path) -> None:
 
 
 def ast(folder: Path) -> None:
-    """A spectrogram of two seconds in patches, behind two tokens that stand for all of it."""
+    """Patches of a spectrogram of two seconds, after two tokens for the whole."""
     from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 
     config = ASTConfig(
@@ -270,7 +269,7 @@ def ast(folder: Path) -> None:
 
 
 def clap(folder: Path, fusion: bool = False) -> None:
-    """Texts and audio clips of one second in one space of another width than either tower."""
+    """Texts and audio of one second in one space, whose width differs from both towers'."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import (
         ClapConfig,
@@ -300,7 +299,7 @@ def clap(folder: Path, fusion: bool = False) -> None:
     text = {**_SMALL, "vocab_size": 300, "max_position_embeddings": 64, "projection_dim": 12}
     config = ClapConfig(text_config=text, audio_config=audio, projection_dim=12)
     ClapModel(config).save_pretrained(folder)
-    audio_clips = ClapFeatureExtractor(
+    extractor = ClapFeatureExtractor(
         feature_size=16,
         sampling_rate=16_000,
         max_length_s=1,
@@ -310,11 +309,11 @@ def clap(folder: Path, fusion: bool = False) -> None:
         truncation="fusion" if fusion else "rand_trunc",
         padding="repeatpad",
     )
-    ClapProcessor(audio_clips, RobertaTokenizer(vocab=vocab, merges=[])).save_pretrained(folder)
+    ClapProcessor(extractor, RobertaTokenizer(vocab=vocab, merges=[])).save_pretrained(folder)
 
 
 def clap_fusion(folder: Path) -> None:
-    """CLAP whose long audio clips would be looked at in parts that are drawn at random."""
+    """CLAP that would read random crops of long audio."""
     clap(folder, fusion=True)
 
 
@@ -330,8 +329,17 @@ def _word_pieces(folder: Path) -> int:
 
 TEXT = {"bert": bert, "roberta": roberta, "gpt2": gpt2, "t5": t5, "bart": bart}
 IMAGES = {"vit": vit, "dinov2": dinov2, "convnext": convnext, "resnet": resnet, "swin": swin}
-DUAL = {"clip": clip, "siglip": siglip}
+TEXT_IMAGE = {"clip": clip, "siglip": siglip}
 VIDEO = {"videomae": videomae, "timesformer": timesformer}
 AUDIO = {"wav2vec2": wav2vec2, "hubert": hubert, "whisper": whisper, "ast": ast}
-SPOKEN = {"clap": clap, "clap_fusion": clap_fusion}
-BUILDERS = {**TEXT, **IMAGES, **DUAL, **VIDEO, **AUDIO, **SPOKEN}
+TEXT_AUDIO = {"clap": clap, "clap_fusion": clap_fusion}
+BUILDERS = {**TEXT, **IMAGES, **TEXT_IMAGE, **VIDEO, **AUDIO, **TEXT_AUDIO}
+
+
+def build(kind: str, folder: Path) -> None:
+    """Write a checkpoint of a kind of `BUILDERS`; its weights are the same each time."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        BUILDERS[kind](folder)

@@ -1,4 +1,4 @@
-"""Fixtures that several folders of tests share: tiny random checkpoints."""
+"""Fixtures that several folders of tests use: tiny random checkpoints."""
 
 import importlib.util
 import shutil
@@ -7,38 +7,34 @@ from pathlib import Path
 
 import pytest
 
-# What worker processes have to import: they take over this path.
+# Worker processes import modules from this path too.
 sys.path.insert(0, str(Path(__file__).with_name("helpers")))
 
-_KINDS = (
-    *("bert", "roberta", "gpt2", "t5", "bart"),
-    *("vit", "dinov2", "convnext", "resnet", "swin"),
-    *("videomae", "timesformer"),
-    *("clip", "siglip"),
-    *("wav2vec2", "hubert", "whisper", "ast", "clap", "clap_fusion"),
-)
 
-
-def _builders():
-    # By its path: with tests/ on sys.path, tests/datasets would pass for the package datasets.
+def _checkpoints():
+    # Loaded by its path: with tests/ on sys.path, tests/datasets would hide the package datasets.
     path = Path(__file__).with_name("checkpoints.py")
     spec = importlib.util.spec_from_file_location("skmm_test_checkpoints", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.BUILDERS
+    return module
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory):
-    """``tiny_checkpoint("bert")`` is a folder with such a model, built once; never write to it."""
+    """``tiny_checkpoint("bert")`` is a folder with such a model, built once; never write to it.
+
+    The kinds are the keys of ``BUILDERS`` in checkpoints.py.
+    """
     pytest.importorskip("transformers", reason="tiny checkpoints need the extra 'hub'")
+    checkpoints = _checkpoints()
     built = {}
 
     def get(kind):
         if kind not in built:
             folder = tmp_path_factory.mktemp("checkpoints") / kind
             folder.mkdir()
-            _builders()[kind](folder)
+            checkpoints.build(kind, folder)
             built[kind] = folder
         return built[kind]
 
@@ -47,7 +43,7 @@ def tiny_checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def copied_checkpoint(tiny_checkpoint, tmp_path):
-    """``copied_checkpoint("bert")`` is a copy in the test's own folder, to be damaged."""
+    """``copied_checkpoint("bert")`` is a copy in the test's own folder, which it may change."""
 
     def copy(kind, name=None):
         return Path(shutil.copytree(tiny_checkpoint(kind), tmp_path / (name or kind)))
@@ -55,19 +51,46 @@ def copied_checkpoint(tiny_checkpoint, tmp_path):
     return copy
 
 
-def _tiny(kind):
-    @pytest.fixture(scope="session", name=f"tiny_{kind}")
-    def folder(tiny_checkpoint):
-        return tiny_checkpoint(kind)
-
-    return folder
+@pytest.fixture(scope="session")
+def tiny_bert(tiny_checkpoint):
+    return tiny_checkpoint("bert")
 
 
-for _kind in _KINDS:
-    globals()[f"tiny_{_kind}"] = _tiny(_kind)
+@pytest.fixture(scope="session")
+def tiny_roberta(tiny_checkpoint):
+    return tiny_checkpoint("roberta")
 
 
-def pytest_runtest_setup(item):
-    """Skip tests of adapters, which say so in their names, where there is no library for them."""
-    if "lora" in item.name:
-        pytest.importorskip("peft", reason="adapters need the extra 'lora'")
+@pytest.fixture(scope="session")
+def tiny_vit(tiny_checkpoint):
+    return tiny_checkpoint("vit")
+
+
+@pytest.fixture(scope="session")
+def tiny_dinov2(tiny_checkpoint):
+    return tiny_checkpoint("dinov2")
+
+
+@pytest.fixture(scope="session")
+def tiny_resnet(tiny_checkpoint):
+    return tiny_checkpoint("resnet")
+
+
+@pytest.fixture(scope="session")
+def tiny_videomae(tiny_checkpoint):
+    return tiny_checkpoint("videomae")
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tiny_checkpoint):
+    return tiny_checkpoint("clip")
+
+
+@pytest.fixture(scope="session")
+def tiny_hubert(tiny_checkpoint):
+    return tiny_checkpoint("hubert")
+
+
+@pytest.fixture(scope="session")
+def tiny_clap(tiny_checkpoint):
+    return tiny_checkpoint("clap")

@@ -22,34 +22,34 @@ __all__ = ["AudioCNN"]
 _N_STAGES = 4
 _SHRINK = 2**_N_STAGES
 _SPAN = 8.0  # powers of ten between the loudest value and the floor
-_TOP = 64  # values are whole numbers from -64 to 64, so that a second takes 6 kB
+_TOP = 64  # values are quantized from -64 to 64, so that a second takes 6 kB
 
 
 class AudioCNN(Backbone):
-    """Small residual network over log-mel spectrograms, to be trained from scratch.
+    """Small residual network over log-mel spectrograms, trained from scratch.
 
-    A residual network [1]_ of four stages over a spectrogram of 100 frames a second, whose level
-    is taken relative to its loudest value. Groups of channels are normalized over the frames that
-    the audio clip has, so an audio clip's features never depend on its batch or on padding. In training,
-    a stretch of frames and a few bands are hidden in each audio clip [2]_. Weights are drawn from
-    torch's current generator.
+    A residual network [1]_ of four stages over a spectrogram of 100 frames per second, with a
+    level relative to its loudest value. Group normalization over the frames of each clip replaces
+    batch normalization, so that the features of a clip depend neither on its batch nor on
+    padding. In training, a random interval of frames and one of bands are masked in each clip
+    [2]_. Weights are sampled from torch's global generator.
 
     Parameters
     ----------
     n_components : int, default=128
         Length of the tokens and of the pooled vector.
     n_mels : int, default=64
-        Bands of the spectrogram, a multiple of 16.
+        Number of mel bands, a multiple of 16.
     rate : int, default=16000
         Samples per second of the cells.
     hidden_share : float, default=0.15
-        Largest share of the frames, and of the bands, that is hidden in training, in [0, 1).
+        Maximum share of the frames, and of the bands, masked in training, in [0, 1).
 
     Attributes
     ----------
     width : int
-        ``n_components``. A token stands for 160 ms; the pooled vector is the sum of their mean
-        and of their maximum [3]_.
+        ``n_components``. A token covers 160 ms; the pooled vector is the sum of the mean and the
+        maximum of the tokens [3]_.
 
     References
     ----------
@@ -102,7 +102,7 @@ class AudioCNN(Backbone):
                 zip([channels[0], *channels], channels, strict=False)
             )
         )
-        # What pitch a pattern stands at tells audio clips apart: bands are weighed, not averaged.
+        # A weighted sum over the bands, not their mean: the pitch of a pattern is informative.
         self.across_bands = nn.Conv2d(n_components, n_components, (n_mels // _SHRINK, 1))
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
@@ -116,7 +116,7 @@ class AudioCNN(Backbone):
         Returns
         -------
         tensors : dict of str to Tensor
-            ``frames``, int8 of shape (n_cells, n_frames, n_mels), 0.6 dB a step; and
+            ``frames``, int8 of shape (n_cells, n_frames, n_mels) in steps of 0.6 dB, and
             ``n_frames`` of shape (n_cells,).
         """
         return pad_frames([self._spectrogram(torch.from_numpy(cell)) for cell in cells])
@@ -127,14 +127,14 @@ class AudioCNN(Backbone):
         Parameters
         ----------
         frames : Tensor of shape (n_cells, n_frames, n_mels), int8
-            What ``collate`` gave.
+            Output of ``collate``.
         n_frames : Tensor of shape (n_cells,), int64
-            How many of them belong to the cell.
+            Number of frames of each cell.
 
         Returns
         -------
         encoded : Encoded
-            A token for every 16 frames.
+            One token per 16 frames.
         """
         longest = max(int(n_frames.max()), 1) if len(n_frames) else 1
         n_frames = n_frames.clamp(min=1)
@@ -153,17 +153,17 @@ class AudioCNN(Backbone):
         return Encoded(tokens, mask, pooled)
 
     def reconstruction_target(self, *, frames: Tensor, n_frames: Tensor) -> Tensor:
-        """Give the spectrograms in small.
+        """Return coarse spectrograms.
 
         Parameters
         ----------
         frames, n_frames : Tensor
-            What ``collate`` gave.
+            Output of ``collate``.
 
         Returns
         -------
         target : Tensor of shape (n_cells, 64)
-            Means of 8 groups of bands in 8 stretches of time, from -1 to 1.
+            Means of 8 groups of bands in 8 segments of time, from -1 to 1.
         """
         return coarse_spectrogram(frames / _TOP, n_frames)
 
@@ -176,7 +176,7 @@ class AudioCNN(Backbone):
         return (level * _TOP).round().to(torch.int8).T.contiguous()
 
     def _hide(self, x: Tensor, n_frames: Tensor) -> Tensor:
-        """Level a random stretch of frames and of bands, another one in each audio clip."""
+        """Set a random interval of frames and one of bands to zero in each clip."""
         for axis, lengths in ((3, n_frames), (2, torch.full_like(n_frames, self.n_mels))):
             places = torch.arange(x.shape[axis], device=x.device)
             share = torch.rand(len(x), device=x.device) * self.hidden_share
@@ -188,7 +188,7 @@ class AudioCNN(Backbone):
 
 
 class _MaskedResidual(nn.Module):
-    """Two convolutions, and a shortcut around them; nothing leaks in from behind the end."""
+    """Two convolutions with a shortcut; frames of padding stay zero."""
 
     def __init__(self, n_in: int, n_out: int, *, stride: int):
         super().__init__()
@@ -208,18 +208,18 @@ class _MaskedResidual(nn.Module):
 
 
 class _MaskedNorm(nn.Module):
-    """Group normalization over the frames that exist; the others become zero."""
+    """Group normalization over the frames of each clip; frames of padding become zero."""
 
     def __init__(self, n_channels: int):
         super().__init__()
-        # Groups of eight or more, so that there is something to normalize in a single frame.
+        # Groups of at least eight channels: a clip may have a single frame.
         self.n_groups = math.gcd(n_channels, max(1, n_channels // 8))
         self.weight = nn.Parameter(torch.ones(n_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(n_channels, 1, 1))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        there = mask[:, None, None, :].to(x.dtype)  # (n, 1, 1, t)
-        x = x * there
+        is_frame = mask[:, None, None, :].to(x.dtype)  # (n, 1, 1, t)
+        x = x * is_frame
         n_each = x.shape[1] // self.n_groups
         # (n, groups, channels, bands, t)
         grouped = x.reshape(len(x), self.n_groups, n_each, *x.shape[2:])
@@ -229,4 +229,4 @@ class _MaskedNorm(nn.Module):
         scale = torch.rsqrt(variance.clamp(min=0.0) + 1e-5)
         mean, scale = (v.repeat_interleave(n_each, dim=1)[..., None, None] for v in (mean, scale))
         scale = scale * self.weight
-        return torch.addcmul(self.bias - mean * scale, x, scale) * there
+        return torch.addcmul(self.bias - mean * scale, x, scale) * is_frame

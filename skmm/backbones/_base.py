@@ -1,7 +1,6 @@
-"""What an encoder and a joint net ask of a model: cells to tensors, tensors to tokens.
+"""The interface of a model: ``collate`` turns cells into tensors, ``forward`` tensors into tokens.
 
-Leaf of its folder: imports torch alone. An encoder reads cells with ``collate`` and calls the
-module with what came back; a joint net that trains the model does the same with its batches.
+Encoders call both for frozen models, and joint networks call both for models that they train.
 """
 
 from abc import ABC, abstractmethod
@@ -15,17 +14,17 @@ __all__ = ["Backbone", "Encoded", "pool_tokens"]
 
 
 class Encoded(NamedTuple):
-    """What a backbone makes of a batch of cells.
+    """Output of a backbone for a batch of cells.
 
     Parameters
     ----------
     tokens : Tensor of shape (n_cells, n_tokens, width)
-        One vector per word, patch, frame, column, ...; their meaning is the backbone's. What
-        stands where the mask is False carries no meaning.
+        One vector per word, patch, frame or column, depending on the backbone. Values where the
+        mask is False are undefined.
     mask : BoolTensor of shape (n_cells, n_tokens)
-        True where the token exists, False where it pads the cell to the longest of its batch.
+        True for tokens of the cell, False for padding to the longest cell of the batch.
     pooled : Tensor of shape (n_cells, width)
-        One vector per cell; finite also for a cell without any token.
+        One vector per cell; finite also for a cell without tokens.
     """
 
     tokens: Tensor
@@ -34,20 +33,20 @@ class Encoded(NamedTuple):
 
 
 class Backbone(ABC, nn.Module):
-    """A torch module that turns decoded cells of one modality into tokens.
+    """Base class of torch modules that encode decoded cells of one modality as tokens.
 
-    A decoded cell is what a reader gives: a ``str``, a uint8 image ``(height, width, 3)``, a
-    row of a table. Output for a cell never depends on the other cells of its batch, so batches
-    may be of any size, one included, and be padded to any length.
+    A decoded cell is the output of a reader: a ``str``, a uint8 image ``(height, width, 3)``, a
+    row of a table. The output for a cell must not depend on the other cells of its batch, so
+    that a batch may have any size and any amount of padding.
 
     Attributes
     ----------
     width : int
         Length of a token and of the pooled vector.
     separable : bool
-        Whether ``collate`` of a batch is the concatenation of ``collate`` of its cells, so that
-        threads may share the work: True for images that are all brought to one size, False
-        for cells that are padded to the longest of their batch.
+        Whether ``collate`` of a batch equals the concatenation of ``collate`` of its cells, so
+        that threads can share the work. True for images that are resized to one size, False for
+        cells that are padded to the longest of their batch.
     """
 
     width: int
@@ -55,10 +54,10 @@ class Backbone(ABC, nn.Module):
 
     @abstractmethod
     def collate(self, cells: Sequence[Any]) -> dict[str, Tensor]:
-        """Turn decoded cells into tensors that ``forward`` takes.
+        """Convert decoded cells to the tensors that ``forward`` takes.
 
-        Called once with a whole column by a joint net, whose tensors then live on the device,
-        so they are compact: uint8 images, int64 ids.
+        A joint network calls this method once for a whole column and keeps the tensors on the
+        device, so they should be compact, such as uint8 images or int64 ids.
 
         Parameters
         ----------
@@ -68,19 +67,19 @@ class Backbone(ABC, nn.Module):
         Returns
         -------
         tensors : dict of str to Tensor of shape (n_cells, ...)
-            On the CPU; the first axis runs over the cells, in their order.
+            Tensors on the CPU, with the cells along the first axis, in their order.
         """
 
     @abstractmethod
     def forward(self, *args: Any, **tensors: Any) -> Encoded:
-        """Encode what ``collate`` gave, or any rows of it, moved to the module's device.
+        """Encode the output of ``collate``, or some of its rows.
 
         Parameters
         ----------
         *args : None
-            Not used: a subclass takes tensors by name alone.
+            Ignored; a subclass takes tensors by name only.
         **tensors : Tensor of shape (n_cells, ...)
-            By the names that ``collate`` gave them.
+            Tensors under the names of ``collate``, on the device of the module.
 
         Returns
         -------
@@ -89,14 +88,14 @@ class Backbone(ABC, nn.Module):
         """
 
     def reconstruction_target(self, *args: Any, **tensors: Any) -> Tensor:
-        """Give what a linear decoder has to reproduce from ``pooled`` when there is no y.
+        """Return the target that a linear decoder reconstructs from ``pooled`` without y.
 
         Parameters
         ----------
         *args : None
-            Not used: a subclass takes tensors by name alone.
+            Ignored; a subclass takes tensors by name only.
         **tensors : Tensor of shape (n_cells, ...)
-            What ``collate`` gave.
+            Output of ``collate``.
 
         Returns
         -------
@@ -110,21 +109,22 @@ class Backbone(ABC, nn.Module):
 
 
 def pool_tokens(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """Summarize the tokens of each cell.
+    """Pool the tokens of each cell into one vector.
 
     Parameters
     ----------
     tokens : Tensor of shape (n_cells, n_tokens, width)
-        Floats; values where the mask is False do not matter.
+        Floats; values where the mask is False are ignored.
     mask : BoolTensor of shape (n_cells, n_tokens)
-        True where the token exists.
+        True for tokens of the cell, False for padding.
     pooling : {"mean", "max", "statistics", "cls", "last"}
-        How. ``"statistics"`` are the mean and the standard deviation side by side.
+        The pooled vector: mean, maximum, mean and standard deviation concatenated, first token,
+        or last token.
 
     Returns
     -------
     pooled : Tensor of shape (n_cells, width), twice as wide for "statistics"
-        Zeros for a cell without any token.
+        Zeros for a cell without tokens.
 
     Examples
     --------
@@ -134,18 +134,18 @@ def pool_tokens(tokens: Tensor, mask: Tensor, pooling: str) -> Tensor:
     >>> pool_tokens(tokens, torch.tensor([[True, True, False]]), "mean")
     tensor([[2.]])
     """
-    seen = mask.unsqueeze(-1)  # (n, t, 1)
+    is_token = mask.unsqueeze(-1)  # (n, t, 1)
     if pooling in ("mean", "statistics"):
-        count = seen.sum(1).clamp(min=1)
-        pooled = torch.where(seen, tokens, 0.0).sum(1) / count
+        count = is_token.sum(1).clamp(min=1)
+        pooled = torch.where(is_token, tokens, 0.0).sum(1) / count
         if pooling == "statistics":
-            apart = torch.where(seen, tokens - pooled.unsqueeze(1), 0.0)
-            variance = apart.square().sum(1) / count
-            # Where all tokens are alike, the root has no gradient, and training must go on.
+            deviation = torch.where(is_token, tokens - pooled.unsqueeze(1), 0.0)
+            variance = deviation.square().sum(1) / count
+            # The gradient of the root of zero is infinite: equal tokens get no gradient instead.
             root = torch.where(variance > 0, variance, 1.0).sqrt()
             pooled = torch.cat([pooled, torch.where(variance > 0, root, 0.0)], dim=-1)
     elif pooling == "max":
-        pooled = torch.where(seen, tokens, -torch.inf).amax(1)
+        pooled = torch.where(is_token, tokens, -torch.inf).amax(1)
     elif pooling == "cls":
         pooled = tokens[:, 0]
     else:

@@ -1,4 +1,4 @@
-"""A token for every column of a table, trained from scratch."""
+"""A tokenizer and transformer for the columns of a table, trained from scratch."""
 
 from collections.abc import Sequence
 
@@ -18,34 +18,35 @@ _N_SPECIAL = 2
 
 
 class FeatureTokens(Backbone):
-    """Feature tokenizer and transformer for tables, to be trained from scratch.
+    """Feature tokenizer and transformer for tables, trained from scratch.
 
-    Every column becomes a token [1]_: a number times a learned vector, or the learned vector of
-    a category, plus a learned vector of the column; then the columns of a row attend to each
-    other. A missing cell is no token at all. Weights are drawn from torch's current generator.
+    Each column is a token [1]_: the product of a number and a learned vector, or the learned
+    vector of a category, plus a learned vector of the column. Transformer layers then let the
+    columns of a row attend to each other. Missing cells are masked. Weights are sampled from
+    torch's global generator.
 
     Parameters
     ----------
     n_numbers : int
-        Number of columns of numbers, which the caller has brought to a common scale, e.g. mean
-        zero and variance one.
+        Number of numeric columns. They should be on a common scale, such as mean 0 and variance
+        1.
     cardinalities : sequence of int, default=()
-        Number of categories known for each column of categories.
+        Number of known categories of each categorical column.
     n_components : int, default=64
         Length of the tokens and of the pooled vector, a multiple of ``n_heads`` if there are
         layers.
     n_layers : int, default=1
-        Number of transformer layers; with 0 the columns do not see each other.
+        Number of transformer layers; with 0 the columns do not interact.
     n_heads : int, default=4
         Number of attention heads.
     dropout : float, default=0.0
-        Share of attention weights and hidden units that is zeroed in training, in [0, 1].
+        Dropout rate of the transformer layers, in [0, 1].
 
     Attributes
     ----------
     width : int
-        ``n_components``. Tokens are the columns, numbers first; the pooled vector is the mean
-        of those that are there, zeros if none is.
+        ``n_components``. Tokens are the columns, numeric ones first. The pooled vector is the
+        mean of the tokens that are not missing, or zeros if all are.
 
     References
     ----------
@@ -54,7 +55,7 @@ class FeatureTokens(Backbone):
 
     Examples
     --------
-    Two numbers, one of them missing in the second row, and a column of three categories:
+    Two numeric columns, with a missing number in the second row, and one of three categories:
 
     >>> from skmm.backbones import FeatureTokens
     >>> model = FeatureTokens(2, cardinalities=[3], n_components=16)
@@ -91,11 +92,11 @@ class FeatureTokens(Backbone):
                 " or another n_heads."
             )
         self.width = n_components
-        # As the paper draws them: a token starts with entries of variance about 1 / width.
+        # Initialized as in the paper: entries of a token have a variance of about 1 / width.
         bound = n_components**-0.5
         self.slopes = nn.Parameter(torch.empty(n_numbers, n_components).uniform_(-bound, bound))
         self.columns = nn.Parameter(torch.empty(n_columns, n_components).uniform_(-bound, bound))
-        # One table for all columns; a column's rows start at its offset.
+        # One embedding table for all columns; the rows of a column start at its offset.
         sizes = [n + _N_SPECIAL for n in self.cardinalities]
         self.categories = nn.Embedding(sum(sizes), n_components)
         nn.init.uniform_(self.categories.weight, -bound, bound)
@@ -116,13 +117,13 @@ class FeatureTokens(Backbone):
         self.norm = nn.LayerNorm(n_components) if n_layers else nn.Identity()
 
     def collate(self, cells: ArrayLike) -> dict[str, Tensor]:
-        """Part the numbers of rows from their categories.
+        """Split rows into numbers and categories.
 
         Parameters
         ----------
         cells : array-like of shape (n_cells, n_numbers + n_categories)
-            Rows: numbers, NaN where missing, then codes of categories: 0 or NaN where missing,
-            1 for one that is not known, from 2 on the known ones.
+            Rows: numbers, NaN where missing, then indices of categories: 0 or NaN where missing,
+            1 for an unknown category, 2 and more for the known ones.
 
         Returns
         -------
@@ -132,10 +133,10 @@ class FeatureTokens(Backbone):
         """
         rows = np.asarray(cells, dtype=np.float64)
         rows = rows.reshape(len(rows), self.n_numbers + len(self.cardinalities))
-        codes = np.nan_to_num(rows[:, self.n_numbers :], nan=_MISSING)
+        indices = np.nan_to_num(rows[:, self.n_numbers :], nan=_MISSING)
         return {
             "numbers": torch.from_numpy(rows[:, : self.n_numbers].astype(np.float32)),
-            "categories": torch.from_numpy(codes.astype(np.int64)),
+            "categories": torch.from_numpy(indices.astype(np.int64)),
         }
 
     def forward(self, *, numbers: Tensor, categories: Tensor) -> Encoded:
@@ -146,42 +147,41 @@ class FeatureTokens(Backbone):
         numbers : Tensor of shape (n_cells, n_numbers)
             Floats, NaN where missing.
         categories : Tensor of shape (n_cells, n_categories), int64
-            Codes: 0 where missing, 1 for a category that is not known, from 2 on the known
-            ones.
+            Indices: 0 where missing, 1 for an unknown category, 2 and more for the known ones.
 
         Returns
         -------
         encoded : Encoded
-            A token for every column, masked where the cell is missing.
+            One token per column, masked where the cell is missing.
         """
         mask = torch.cat([~torch.isnan(numbers), categories != _MISSING], dim=1)
         numbers = torch.where(mask[:, : self.n_numbers], numbers, 0.0).to(self.slopes.dtype)
         by_number = numbers.unsqueeze(-1) * self.slopes
         by_category = self.categories(categories + self.offsets)
         tokens = torch.cat([by_number, by_category], dim=1) + self.columns
-        # A row without any cell may attend anywhere: what it gives is masked, but not NaN.
+        # Rows without any cell attend to all columns: their output is masked and must not be NaN.
         absent = ~mask & mask.any(dim=1, keepdim=True)
-        for layer in self.layers if len(tokens) else ():  # torch's attention needs a row
+        for layer in self.layers if len(tokens) else ():  # attention fails on an empty batch
             tokens = layer(tokens, src_key_padding_mask=absent)
         tokens = self.norm(tokens)
         total = torch.where(mask.unsqueeze(-1), tokens, 0.0).sum(dim=1)
         return Encoded(tokens, mask, total / mask.sum(dim=1, keepdim=True).clamp(min=1))
 
     def reconstruction_target(self, *, numbers: Tensor, categories: Tensor) -> Tensor:
-        """Give the row itself.
+        """Return the values of the row.
 
         Parameters
         ----------
         numbers : Tensor of shape (n_cells, n_numbers)
-            What ``collate`` gave.
+            Output of ``collate``.
         categories : Tensor of shape (n_cells, n_categories), int64
-            What ``collate`` gave.
+            Output of ``collate``.
 
         Returns
         -------
         target : Tensor of shape (n_cells, n_targets)
-            Numbers, 0 where missing, then for each column of categories a one among zeros,
-            nothing but zeros where missing; the first of them stands for what is not known.
+            Numbers, 0 where missing, then the one-hot encoding of each categorical column, zeros
+            where missing; its first entry is for unknown categories.
         """
         parts = [torch.where(torch.isnan(numbers), 0.0, numbers)]
         for j, cardinality in enumerate(self.cardinalities):

@@ -1,4 +1,4 @@
-"""Cells of several images: a network for each image, and a way to pool them over time."""
+"""Cells of several images: a network for single images, and pooling over time."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,33 +13,31 @@ from skmm.backbones._base import Backbone, Encoded, pool_tokens
 __all__ = ["FrameEncoder"]
 
 _POOLINGS = ("mean", "max", "gru", "attention")
-_HERE = "n_frames"  # name of the tensor that says how many frames a cell has
 
 
 class FrameEncoder(Backbone):
-    """Network over the frames of a video, or over several images, trained from scratch.
+    """Network over the frames of a video or over several images, trained from scratch.
 
-    Every frame goes through the one image network, which knows nothing of the others. What the
-    frames give is then pooled over time: by their mean or largest value, which do not know the
-    order; by a bidirectional gated recurrent network [1]_, whose last state from either end
-    becomes the vector; or by a layer of attention [2]_ in which each frame, marked with its place
-    as sines and cosines, looks at all others before their mean is taken. Weights are drawn from
-    torch's current generator.
+    An image network encodes each frame separately. The vectors of the frames are then pooled over
+    time: by their mean or maximum, which ignore the order; by a bidirectional gated recurrent
+    network [1]_, whose last states in both directions are projected to the vector; or by a
+    transformer layer [2]_ over the frames with sinusoidal positions, followed by the mean.
+    Weights are sampled from torch's global generator.
 
     Parameters
     ----------
     images : Backbone
-        For single images, e.g. ``ImageCNN``.
+        Network for single images, such as ``ImageCNN``.
     temporal_pooling : {"mean", "max", "gru", "attention"}, default="mean"
-        How frames become one vector.
+        How the vectors of the frames are pooled.
     dropout : float, default=0.0
-        Share of the values that is zeroed inside attention in training, in [0, 1].
+        Dropout rate of the transformer layer, in [0, 1].
 
     Attributes
     ----------
     width : int
-        That of ``images``. Tokens are the frames: as the image network gives them, or with
-        what recurrence or attention adds.
+        That of ``images``. Tokens are the frames: the vectors of the image network, or the
+        outputs of the recurrent network or of the transformer layer.
 
     References
     ----------
@@ -77,8 +75,8 @@ class FrameEncoder(Backbone):
         elif temporal_pooling == "attention":
             if width < 2:
                 raise ValueError(
-                    f"{type(self).__name__}: attention normalizes over the components, so one is"
-                    " not enough. Use n_components=2 or more, or another temporal_pooling."
+                    f"{type(self).__name__}: temporal_pooling='attention' needs n_components=2 or"
+                    " more, got 1. Increase n_components or use another temporal_pooling."
                 )
             self.attention = nn.TransformerEncoderLayer(
                 width,
@@ -90,26 +88,25 @@ class FrameEncoder(Backbone):
             )
 
     def collate(self, cells: Sequence[Iterable[np.ndarray]]) -> dict[str, Tensor]:
-        """Prepare the frames of every cell, one at a time, as the image network wants them.
+        """Convert the frames of all cells to tensors, one frame at a time.
 
         Parameters
         ----------
         cells : sequence of iterables of ndarray of shape (height, width, 3), uint8
-            Frames of any size; at least one in a cell. A single image is a cell of one frame.
+            Frames of any size, at least one per cell. A single image is a cell of one frame.
 
         Returns
         -------
         tensors : dict of str to Tensor
-            What the image network's ``collate`` gives, with a second axis over the frames,
-            zeros where a cell has fewer than the longest; and ``n_frames``, int64 of shape
-            (n_cells,).
+            Output of the image network's ``collate`` with frames along a second axis, zero-padded
+            to the longest cell; and ``n_frames``, int64 of shape (n_cells,).
         """
         rows: list[list[dict[str, Tensor]]] = []
         for cell in cells:
             single = isinstance(cell, np.ndarray) and cell.ndim == 3
             rows.append([self.images.collate([f]) for f in ([cell] if single else cell)])
         counts = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-        tensors = {_HERE: counts}
+        tensors = {"n_frames": counts}
         for name, first in rows[0][0].items():
             full = first.new_zeros((len(rows), int(counts.max()), *first.shape[1:]))
             for i, row in enumerate(rows):
@@ -124,24 +121,24 @@ class FrameEncoder(Backbone):
         Parameters
         ----------
         n_frames : Tensor of shape (n_cells,), int64
-            How many frames each cell has.
+            Number of frames of each cell.
         **frames : Tensor of shape (n_cells, n_longest, ...)
-            What the image network takes, by its names.
+            Inputs of the image network, under its names.
 
         Returns
         -------
         encoded : Encoded
-            A token for every frame.
+            One token per frame.
         """
-        # The longest of this batch: the tensors may be padded to that of a whole column.
+        # The longest of this batch: the tensors may be padded to the longest of a whole column.
         longest = int(n_frames.max()) if len(n_frames) else 0
         mask = torch.arange(longest, device=n_frames.device) < n_frames[:, None]
-        there = {name: tensor[:, :longest][mask] for name, tensor in frames.items()}
+        existing = {name: tensor[:, :longest][mask] for name, tensor in frames.items()}
         if not longest:
             weight = next(self.parameters())
             empty = weight.new_zeros(len(n_frames), 0, self.width)
             return Encoded(empty, mask, empty.sum(dim=1))
-        vectors = self.images(**there).pooled
+        vectors = self.images(**existing).pooled
         tokens = vectors.new_zeros(*mask.shape, self.width)
         tokens[mask] = vectors
         if self.temporal_pooling == "gru":
@@ -153,19 +150,19 @@ class FrameEncoder(Backbone):
         return Encoded(tokens, mask, torch.where(n_frames[:, None] > 0, pooled, 0.0))
 
     def reconstruction_target(self, *, n_frames: Tensor, **frames: Tensor) -> Tensor:
-        """Give the first, the middle and the last frame, as the image network is asked to.
+        """Return the image network's targets of the first, the middle and the last frame.
 
         Parameters
         ----------
         n_frames : Tensor of shape (n_cells,), int64
-            What ``collate`` gave, as the others.
+            Number of frames of each cell.
         **frames : Tensor of shape (n_cells, n_longest, ...)
-            Frames.
+            Inputs of the image network.
 
         Returns
         -------
         target : Tensor of shape (n_cells, 3 * n_targets)
-            One after the other: so the order of the frames has to be learned.
+            The three targets concatenated, which depend on the order of the frames.
         """
         last = (n_frames - 1).clamp(min=0)
         rows = torch.arange(len(n_frames), device=n_frames.device)
@@ -180,7 +177,7 @@ class FrameEncoder(Backbone):
         )
 
     def _recur(self, tokens: Tensor, n_frames: Tensor) -> tuple[Tensor, Tensor]:
-        # A row without frames still has to be of some length; its mask stays False.
+        # torch requires a length of at least 1; the mask of a row without frames stays False.
         steps = n_frames.clamp(min=1).cpu()
         packed = pack_padded_sequence(tokens, steps, batch_first=True, enforce_sorted=False)
         states, ends = self.gru(packed)
@@ -188,15 +185,15 @@ class FrameEncoder(Backbone):
         return self.project(states), self.project(torch.cat([ends[0], ends[1]], dim=1))
 
     def _attend(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        placed = tokens + _places(tokens.shape[1], self.width).to(tokens)
+        placed = tokens + _positions(tokens.shape[1], self.width).to(tokens)
         hidden = ~mask
-        hidden[:, 0] = False  # a row without frames still has to look at something
-        seen = self.attention(placed, src_key_padding_mask=hidden)
-        return seen, pool_tokens(seen, mask, "mean")
+        hidden[:, 0] = False  # attention of a row without frames would be NaN
+        attended = self.attention(placed, src_key_padding_mask=hidden)
+        return attended, pool_tokens(attended, mask, "mean")
 
 
-def _places(n_frames: int, width: int) -> Tensor:
-    """Sines and cosines of the frames' numbers, of shape (n_frames, width)."""
+def _positions(n_frames: int, width: int) -> Tensor:
+    """Return sinusoidal positions of the frames, of shape (n_frames, width)."""
     k = torch.arange(n_frames)[:, None]
     wave = torch.arange(width)[None]
     angle = k / 100.0 ** ((wave // 2 * 2) / width)  # clips are short: wavelengths from 6 to 600

@@ -1,4 +1,4 @@
-"""A small residual network for images, trained from scratch, and what brings images to one size."""
+"""A small residual network for images, trained from scratch, and the resizing of images."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -14,33 +14,33 @@ from skmm.backbones._base import Backbone, Encoded
 __all__ = ["ImageCNN", "resized", "stack_images"]
 
 _N_STAGES = 4
-_TARGET_SIZE = 8  # side in pixels of the image that is reconstructed
+_TARGET_SIZE = 8  # height and width in pixels of the reconstruction target
 
 
 class ImageCNN(Backbone):
-    """Small residual network for images, to be trained from scratch.
+    """Small residual network for images, trained from scratch.
 
-    A residual network [1]_ of four stages; each doubles the channels and all but the first
-    halve the grid. Groups of channels are normalized [2]_, not batches, so an image's features
-    never depend on its batch and batches of one can be trained on. Weights are drawn from
-    torch's current generator.
+    A residual network [1]_ of four stages. Each stage doubles the channels, and each but the
+    first halves the resolution. Group normalization [2]_ replaces batch normalization, so that
+    the features of an image do not depend on its batch and a batch may have one image. Weights
+    are sampled from torch's global generator.
 
     Parameters
     ----------
     n_components : int, default=128
         Length of the tokens and of the pooled vector.
     image_size : int, default=64
-        Side in pixels to which images are resized; their proportions change.
+        Height and width in pixels to which images are resized; their aspect ratio changes.
     n_blocks : int, default=1
-        Residual blocks in a stage, of two convolutions each.
+        Number of residual blocks per stage, of two convolutions each.
     dropout : float, default=0.0
-        Share of the channels that is zeroed in training before the last stage, in [0, 1].
+        Dropout rate of the channels before the last stage, in [0, 1].
 
     Attributes
     ----------
     width : int
-        ``n_components``. Tokens are the cells of the last grid, row by row, 16 for images of
-        64 pixels; the pooled vector is their mean.
+        ``n_components``. Tokens are the positions of the last feature map, row by row, 16 for
+        images of 64 pixels; the pooled vector is their mean.
 
     References
     ----------
@@ -118,7 +118,7 @@ class ImageCNN(Backbone):
         Returns
         -------
         encoded : Encoded
-            A token for every cell of the grid, none of them masked.
+            One token per position of the feature map, none of them masked.
         """
         x = (images.to(self.stem.weight.dtype) - 127.5) / 64.0
         x = self.blocks(F.relu(self.stem_norm(self.stem(x))))
@@ -127,23 +127,23 @@ class ImageCNN(Backbone):
         return Encoded(tokens, mask, tokens.mean(dim=1))
 
     def reconstruction_target(self, *, images: Tensor) -> Tensor:
-        """Give the images at 8 x 8 pixels.
+        """Return the images averaged to 8 x 8 pixels.
 
         Parameters
         ----------
         images : Tensor of shape (n_cells, 3, image_size, image_size), uint8
-            What ``collate`` gave.
+            Output of ``collate``.
 
         Returns
         -------
         target : Tensor of shape (n_cells, 192)
-            Mean pixels, from 0 to 1; all of a color, then the next.
+            Mean pixels from 0 to 1, one color channel after the other.
         """
         return F.adaptive_avg_pool2d(images.float() / 255.0, _TARGET_SIZE).flatten(start_dim=1)
 
 
 class _ResidualBlock(nn.Module):
-    """Two convolutions, and a shortcut around them."""
+    """Two convolutions with a shortcut."""
 
     def __init__(self, n_in: int, n_out: int, *, stride: int):
         super().__init__()
@@ -161,7 +161,7 @@ class _ResidualBlock(nn.Module):
 
 
 def _group_norm(n_channels: int) -> nn.Module:
-    # Groups of eight or more, so that there is something to normalize on a grid of one cell.
+    # Groups of at least eight channels: a feature map may have a single position.
     if n_channels == 1:
         return nn.Identity()
     return nn.GroupNorm(math.gcd(n_channels, max(1, n_channels // 8)), n_channels)
@@ -170,28 +170,28 @@ def _group_norm(n_channels: int) -> nn.Module:
 def stack_images(
     cells: Sequence[np.ndarray], image_size: int, *, crop: float | None = None
 ) -> Tensor:
-    """Resize images to squares, bicubic with antialiasing, and stack them.
+    """Resize images to squares by bicubic interpolation with antialiasing, and stack them.
 
     Parameters
     ----------
     cells : sequence of ndarray of shape (height, width, 3), uint8
         Images of any size.
     image_size : int
-        Side of the result in pixels.
+        Height and width of the result in pixels.
     crop : float or None, default=None
-        Side of the central square that is kept, as a share of the shorter side, in (0, 1];
-        None keeps the whole image and changes its proportions.
+        Side of the central square to keep, as a share of the shorter side, in (0, 1]. None keeps
+        the whole image and changes its aspect ratio.
 
     Returns
     -------
     images : Tensor of shape (n_cells, 3, image_size, image_size), uint8
-        On the CPU.
+        Images on the CPU.
     """
     stacked = np.empty((len(cells), image_size, image_size, 3), dtype=np.uint8)
     for i, cell in enumerate(cells):
         height, width = cell.shape[:2]
         if cell.shape == stacked.shape[1:] and crop in (None, 1.0):
-            stacked[i] = cell  # glyphs and thumbnails: nothing to resample
+            stacked[i] = cell  # already of the right size
             continue
         box = None
         if crop is not None:
@@ -205,19 +205,19 @@ def stack_images(
 
 
 def resized(images: Iterable[np.ndarray], image_size: int) -> list[np.ndarray]:
-    """Resize images as ``stack_images`` does, each of them before the next is asked for.
+    """Resize images like ``stack_images``, each before the next is read from the iterable.
 
     Parameters
     ----------
     images : iterable of ndarray of shape (height, width, 3), uint8
-        Frames of a video, say, that are too large to be held together.
+        Images that may not fit into memory together, such as frames of a video.
     image_size : int
-        Side of the results in pixels.
+        Height and width of the results in pixels.
 
     Returns
     -------
     small : list of ndarray of shape (image_size, image_size, 3), uint8
-        They go through ``stack_images`` unchanged.
+        Images that ``stack_images`` leaves unchanged.
     """
     return [
         stack_images([image], image_size)[0].permute(1, 2, 0).contiguous().numpy()

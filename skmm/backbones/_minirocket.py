@@ -1,4 +1,4 @@
-"""Random convolution features of time series: nothing is trained."""
+"""Random convolution features of time series, without training."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -13,25 +13,25 @@ from skmm.backbones._series import SeriesBackbone
 __all__ = ["MiniRocket"]
 
 _LENGTH = 9  # of a kernel
-_KERNELS = list(combinations(range(_LENGTH), 3))  # where a kernel is 2; elsewhere it is -1
+_KERNELS = list(combinations(range(_LENGTH), 3))  # positions where a kernel is 2; others are -1
 _N_KERNELS = len(_KERNELS)
-_MAX_CHANNELS = 9  # that one kernel looks at
+_MAX_CHANNELS = 9  # of one kernel
 _MAX_DILATIONS = 32
 _GOLDEN_RATIO = (5**0.5 + 1) / 2
-# Added to every threshold, in standard deviations of a channel: where a series is constant all
-# values of a convolution are equal up to rounding, which must not decide about the feature.
+# Added to every threshold, in standard deviations of a channel: the convolution of a constant
+# series is constant up to rounding errors, which must not determine the feature.
 _SLACK = 1e-4
-_AT_ONCE = 2**22  # values in memory, of convolutions or of what they are made of
+_AT_ONCE = 2**22  # values in memory: inputs or results of convolutions
 
 
 class MiniRocket(SeriesBackbone):
     """Random convolution features of time series, for several channels and any length.
 
     A series is convolved with 84 fixed kernels under several dilations, and a feature is the
-    share of timestamps at which the result exceeds a threshold [1]_. Fitted are the scale of the
-    channels, the dilations, from the median length of the training cells, and the thresholds:
-    quantiles of what a convolution gives on a training cell drawn at random. With several
-    channels each kernel sees the sum of a random few of them. Nothing is trained.
+    share of timestamps at which the result exceeds a threshold [1]_. :meth:`fit` computes the
+    scale of the channels, the dilations, from the median length of the training cells, and the
+    thresholds, which are quantiles of the convolution of a random training cell. With several
+    channels, each kernel is applied to the sum of a random subset of them. No weight is trained.
 
     Parameters
     ----------
@@ -45,16 +45,16 @@ class MiniRocket(SeriesBackbone):
     width : int
         Number of features.
     dilations : list of int
-        Dilations, found by :meth:`fit`.
+        Dilations, computed by :meth:`fit`.
     counts : list of int
-        For each dilation the number of thresholds of each kernel.
+        Number of thresholds of each kernel, per dilation.
 
     Notes
     -----
-    Half of the kernels see zeros, the mean of a channel, before the start and after the end of
-    a series, the other half only places at which they lie inside of it. A series that is shorter
-    than a kernel of the second kind is padded for this kernel, too. A series is one token: its
-    features have no place in time.
+    For half of the kernels the series is padded with zeros, which are the means of the channels.
+    The other half is applied only where the kernel is within the series; a series shorter than
+    the kernel is padded here too. A series is one token, since its features have no position in
+    time.
 
     References
     ----------
@@ -87,32 +87,32 @@ class MiniRocket(SeriesBackbone):
         self.counts: list[int] = []
 
     def fit(self, cells: Sequence[np.ndarray], rng: np.random.RandomState) -> "MiniRocket":
-        """Find scale, dilations and thresholds, and draw each kernel's channels.
+        """Compute scale, dilations and thresholds, and sample the channels of each kernel.
 
         Parameters
         ----------
         cells : sequence of ndarray of shape (n_timestamps, n_channels), float32
             Training cells.
         rng : RandomState
-            Source of randomness.
+            Source of the training cells for thresholds, and of the channels.
 
         Returns
         -------
         self : MiniRocket
-            The model.
+            The fitted model.
         """
         self.fit_scale(cells)
         self._choose_dilations(float(np.median([len(cell) for cell in cells])))
-        self.register_buffer("channels", torch.from_numpy(self._draw_channels(rng)))
+        self.register_buffer("channels", torch.from_numpy(self._sample_channels(rng)))
         quantiles = np.arange(1, self.width + 1) * _GOLDEN_RATIO % 1
         thresholds = np.empty((_N_KERNELS, self.n_thresholds), dtype=np.float32)
-        first = 0  # threshold of this dilation
+        first = 0  # first threshold of this dilation
         for d, count in enumerate(self.counts):
             drawn = rng.randint(len(cells), size=_N_KERNELS)
             levels = quantiles[first * _N_KERNELS :][: count * _N_KERNELS]
             for k, levels_of_k in enumerate(levels.reshape(_N_KERNELS, count)):
                 x, _ = self.scaled(**self.collate([cells[drawn[k]]]))
-                # Of a very long series the beginning.
+                # At most the first values of a very long series.
                 values = self._convolved(x, d, slice(k, k + 1))[0, 0]
                 n = len(values)
                 start = int(self._starts(torch.tensor([n]), d)[0, k])
@@ -123,19 +123,19 @@ class MiniRocket(SeriesBackbone):
         return self
 
     def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:
-        """Encode series.
+        """Encode time series.
 
         Parameters
         ----------
         series : Tensor of shape (n_cells, n_timestamps, n_channels)
-            What ``collate`` gave.
+            Output of ``collate``.
         lengths : Tensor of shape (n_cells,), int64
-            What ``collate`` gave.
+            Output of ``collate``.
 
         Returns
         -------
         encoded : Encoded
-            One token a series, its features.
+            One token per series: its features.
         """
         scaled, _ = self.scaled(series, lengths)
         n_rows = max(1, self._n_at_once() // scaled.shape[1])
@@ -147,7 +147,7 @@ class MiniRocket(SeriesBackbone):
         return Encoded(pooled[:, None], (lengths > 0)[:, None], pooled)
 
     def _features(self, scaled: Tensor, lengths: Tensor) -> Tensor:
-        """Share of the timestamps above each threshold, (n, width)."""
+        """Return the share of the timestamps above each threshold, (n, width)."""
         n, longest, _ = scaled.shape
         shares = scaled.new_zeros(n, _N_KERNELS, self.n_thresholds)
         first = 0
@@ -169,10 +169,10 @@ class MiniRocket(SeriesBackbone):
     def _convolved(
         self, scaled: Tensor, d: int, kernels: slice = slice(None), *, begin: int = 0
     ) -> Tensor:
-        """Convolve (n, n_timestamps, n_channels) under a dilation: (n, n_kernels, n_values).
+        """Convolve (n, n_timestamps, n_channels) with a dilation to (n, n_kernels, n_values).
 
-        A matrix product of nine shifted copies, for the convolutions of a GPU round to fewer
-        digits, and a threshold near a value would tell the device.
+        Computed as a matrix product of nine shifted copies: convolutions on a GPU have a lower
+        precision, and values near a threshold would then depend on the device.
         """
         end = min(scaled.shape[1], begin + self._n_at_once())
         dilation = self.dilations[d]
@@ -185,18 +185,18 @@ class MiniRocket(SeriesBackbone):
         return weights.flatten(start_dim=1) @ torch.stack(shifted, dim=2).flatten(1, 2)
 
     def _n_at_once(self) -> int:
-        """Timestamps that are convolved at a time."""
+        """Return the number of timestamps that are convolved at a time."""
         return max(1, _AT_ONCE // max(_N_KERNELS, _LENGTH * self.n_channels))
 
     def _starts(self, lengths: Tensor, d: int) -> Tensor:
-        """First timestamp that counts for each kernel, (n, 84); as many are left out behind."""
+        """Return the number of timestamps ignored by each kernel at either end, (n, 84)."""
         reach = _LENGTH // 2 * self.dilations[d]
         kernel = torch.arange(_N_KERNELS, device=lengths.device)
         cut = ((kernel + d) % 2 == 1) & (lengths > 2 * reach)[:, None]
         return torch.where(cut, reach, 0)
 
     def _choose_dilations(self, length: float) -> None:
-        """Spread dilations evenly on a log scale, up to kernels as long as the series."""
+        """Choose dilations on a log scale, up to kernels as long as the series."""
         n = min(self.n_thresholds, _MAX_DILATIONS)
         largest = max(0.0, np.log2(max(1.0, length - 1) / (_LENGTH - 1)))
         dilations, counts = np.unique(
@@ -206,11 +206,11 @@ class MiniRocket(SeriesBackbone):
         counts[: self.n_thresholds - counts.sum()] += 1
         self.dilations, self.counts = dilations.tolist(), counts.tolist()
 
-    def _draw_channels(self, rng: np.random.RandomState) -> np.ndarray:
-        """One where a kernel sees a channel, (n_dilations, 84, n_channels), float32."""
-        seen = np.zeros((len(self.dilations), _N_KERNELS, self.n_channels), dtype=np.float32)
+    def _sample_channels(self, rng: np.random.RandomState) -> np.ndarray:
+        """Return 1 for the channels of each kernel, (n_dilations, 84, n_channels), float32."""
+        used = np.zeros((len(self.dilations), _N_KERNELS, self.n_channels), dtype=np.float32)
         most = np.log2(min(self.n_channels, _MAX_CHANNELS) + 1)
-        for of_kernel in seen.reshape(-1, self.n_channels):
+        for of_kernel in used.reshape(-1, self.n_channels):
             n = min(int(2.0 ** rng.uniform(0, most)), self.n_channels)
             of_kernel[rng.choice(self.n_channels, n, replace=False)] = 1.0
-        return seen
+        return used

@@ -1,8 +1,8 @@
-"""Point clouds of any size to tensors: some of their points, centered, scaled, padded.
+"""Sampling, centering, scaling and padding of point clouds.
 
-Whatever is done here depends on the points of a cloud and never on their order, for a cloud has
-none. So a part of a large cloud is chosen by what its points are: those whose coordinates have
-the smallest hash are as good as drawn by chance, and the same ones whatever their order.
+All results are invariant to the order of the points. Points of a large cloud are therefore sampled
+by their content: those with the smallest hash of their columns are kept, which is as good as a
+random sample.
 """
 
 from collections.abc import Sequence
@@ -12,22 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Placed", "pad_clouds", "place", "repeated", "some_points"]
+__all__ = ["Placed", "pad_clouds", "place", "repeat_points", "sample_points"]
 
 _MULTIPLIERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], dtype=np.uint64)
 
 
 class Placed(NamedTuple):
-    """A cloud with its size and position taken out.
+    """A centered and scaled cloud with its position and size.
 
     Parameters
     ----------
     points : ndarray of shape (n_points, 3 + n_features), float64
-        Coordinates from the center, in units of ``size``; features as they were.
+        Coordinates relative to the center, in units of ``size``, and unchanged features.
     center : ndarray of shape (3,)
         Mean of the points.
     size : float
-        Root mean square distance of the points from their mean; 0 where they are all one.
+        Root mean square distance of the points from their mean; 0 if all points are equal.
     """
 
     points: np.ndarray
@@ -35,30 +35,30 @@ class Placed(NamedTuple):
     size: float
 
 
-def some_points(points: np.ndarray, n_points: int) -> np.ndarray:
-    """Choose points by their content.
+def sample_points(points: np.ndarray, n_points: int) -> np.ndarray:
+    """Sample points by a hash of their content.
 
     Parameters
     ----------
     points : ndarray of shape (n, 3 + n_features), float64
         A cloud.
     n_points : int
-        How many to keep at most.
+        Maximum number of points.
 
     Returns
     -------
     points : ndarray of shape (min(n, n_points), 3 + n_features)
-        In an order that does not depend on that of the cloud.
+        Points in an order that does not depend on the order of the input.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones._point_clouds import some_points
+    >>> from skmm.backbones._point_clouds import sample_points
     >>> cloud = np.random.default_rng(0).normal(size=(100, 3))
-    >>> bool((some_points(cloud, 9) == some_points(cloud[::-1], 9)).all())
+    >>> bool((sample_points(cloud, 9) == sample_points(cloud[::-1], 9)).all())
     True
     """
-    # Minus zero is zero.
+    # Adding zero turns -0.0 into 0.0, which has other bits.
     bits = (np.ascontiguousarray(points, dtype=np.float64) + 0.0).view(np.uint64)
     mixed = np.zeros(len(bits), dtype=np.uint64)
     for column in bits.T:
@@ -72,13 +72,13 @@ def some_points(points: np.ndarray, n_points: int) -> np.ndarray:
     return points[chosen[np.argsort(mixed[chosen], kind="stable")]]
 
 
-def repeated(points: np.ndarray, n_points: int) -> np.ndarray:
-    """Bring a cloud to so many rows: those of a small one are there several times."""
+def repeat_points(points: np.ndarray, n_points: int) -> np.ndarray:
+    """Return the first ``n_points`` rows of a cloud, repeating the rows of a smaller one."""
     return points[np.arange(n_points) % len(points)]
 
 
 def place(points: np.ndarray) -> Placed:
-    """Take position and size out of a cloud.
+    """Center and scale a cloud.
 
     Parameters
     ----------
@@ -88,13 +88,13 @@ def place(points: np.ndarray) -> Placed:
     Returns
     -------
     placed : Placed
-        Its parts.
+        Scaled points, center and size.
     """
     xyz = points[:, :3]
     center = xyz.mean(axis=0)
     offsets = xyz - center
     size = float(np.sqrt((offsets**2).sum(axis=1).mean()))
-    # What differs by rounding alone is one point.
+    # Points that differ by rounding errors only are equal.
     if size <= 1e-12 * np.abs(xyz).max():
         size, offsets = 0.0, np.zeros_like(offsets)
     scaled = offsets / size if size else offsets
@@ -102,21 +102,21 @@ def place(points: np.ndarray) -> Placed:
 
 
 def pad_clouds(clouds: Sequence[np.ndarray], n_columns: int) -> tuple[Tensor, Tensor]:
-    """Stack clouds of several sizes.
+    """Pad clouds with zeros to the largest and stack them.
 
     Parameters
     ----------
     clouds : sequence of ndarray of shape (n_points, n_columns)
-        Of any sizes.
+        Clouds of any size.
     n_columns : int
-        Their columns.
+        Number of columns.
 
     Returns
     -------
     points : Tensor of shape (n_clouds, n_longest, n_columns), float32
-        Zeros at the end of the shorter ones.
+        Padded clouds.
     mask : BoolTensor of shape (n_clouds, n_longest)
-        True where there is a point.
+        True for points of the cloud, False for padding.
     """
     longest = max((len(cloud) for cloud in clouds), default=1)
     points = np.zeros((len(clouds), longest, n_columns), dtype=np.float32)

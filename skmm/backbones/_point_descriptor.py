@@ -1,4 +1,4 @@
-"""Statistics of the geometry of a point cloud: a descriptor that nothing has to be learned for."""
+"""Geometric statistics of a point cloud: a descriptor without trained weights."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from skmm.backbones._base import Backbone, Encoded
-from skmm.backbones._point_clouds import pad_clouds, place, some_points
+from skmm.backbones._point_clouds import pad_clouds, place, sample_points
 
 __all__ = [
     "LOCAL_NAMES",
@@ -17,52 +17,53 @@ __all__ = [
     "squared_distances",
 ]
 
-# Radii of the neighborhoods, in units of the cloud's own size.
+# Radii of the neighborhoods, in units of the size of the cloud.
 SCALES = (0.15, 0.3, 0.6)
 LOCAL_NAMES = ("linearity", "planarity", "sphericity", "offset", "inward", "density")
 
-# A variance, in units of a scale's square: full neighborhoods have one of about 1.
+# A small variance, in units of the squared scale: that of a full neighborhood is about 1.
 _FAINT = 0.01
 
 _QUANTILES = (0.1, 0.5, 0.9)
 _N_BINS = 16
-_LONGEST = 3.2  # of the histogram of distances, in units of the cloud's size
+_LONGEST = 3.2  # end of the histogram of distances, in units of the size of the cloud
 _RADII = tuple(i / 8 for i in range(9))
 _EXTENTS = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 class PointDescriptor(Backbone):
-    """Multi-scale geometric statistics of point clouds. It has no weights.
+    """Multi-scale geometric statistics of point clouds, without weights.
 
     Neighborhoods of three sizes around each point are described by the eigenvalues of their
-    covariance (linear, planar, spherical [1]_), by where their mean lies, and by how many points
-    they hold; mean, standard deviation and quantiles over the points stand for the cloud. Beside
-    them: the histogram of the distances between all pairs of points (the shape distribution D2
-    [2]_), quantiles of the distance from the center, and the proportions of the cloud's extents
-    along its main axes. Further columns of the points are summarized by their distribution.
+    covariance (linearity, planarity, sphericity [1]_), the position of their mean, and the share
+    of the points in them. The descriptor has the mean, the standard deviation and quantiles of
+    these over the points. It also has the histogram of the distances between all pairs of points
+    (the shape distribution D2 [2]_), quantiles of the distance from the center, the standard
+    deviations along the principal axes, and statistics of the features of the points.
 
-    All that stays the same when a cloud is turned. Without ``rotation_invariant`` the descriptor
-    also says which way it stands: quantiles of x, y and z, the covariance, and the mean direction
-    of its neighborhoods.
+    All of these are invariant to rotations of the cloud. Without ``rotation_invariant`` the
+    descriptor also has statistics that depend on its orientation: quantiles of x, y and z, the
+    covariance, and the mean covariance of the neighborhoods.
 
     Parameters
     ----------
     n_features : int, default=0
-        Columns of a point after its coordinates.
+        Number of features of a point, the columns after its coordinates.
     n_points : int, default=1024
-        Points that are looked at, chosen by their content; time grows with the square.
+        Maximum number of points; larger clouds are sampled by the points' content. Time grows
+        with its square.
     rotation_invariant : bool, default=False
-        Whether to leave out what changes when the cloud is turned.
+        Whether to leave out statistics that depend on the orientation.
     center : bool, default=True
-        False adds the position of the cloud (its distance from the origin, if
+        If False, add the position of the cloud (its distance from the origin if
         ``rotation_invariant``).
     scale : bool, default=True
-        False adds the size of the cloud, its root mean square radius.
+        If False, add the size of the cloud, its root mean square radius.
 
     Attributes
     ----------
     width : int
-        Length of the descriptor, which is the only token of a cloud, too.
+        Length of the descriptor, which is also the only token of a cloud.
 
     References
     ----------
@@ -107,7 +108,7 @@ class PointDescriptor(Backbone):
         self.width += int(not scale)
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Choose points, and take position and size out of them.
+        """Sample points, and center and scale them.
 
         Parameters
         ----------
@@ -120,7 +121,7 @@ class PointDescriptor(Backbone):
             ``points``, float32 of shape (n_cells, n_longest, 3 + n_features); ``mask``, bool;
             ``placement``, float32 of shape (n_cells, 4), center and size.
         """
-        placed = [place(some_points(cell, self.n_points)) for cell in cells]
+        placed = [place(sample_points(cell, self.n_points)) for cell in cells]
         points, mask = pad_clouds([part.points for part in placed], 3 + self.n_features)
         placement = np.array([[*part.center, part.size] for part in placed], dtype=np.float32)
         return {
@@ -130,23 +131,23 @@ class PointDescriptor(Backbone):
         }
 
     def forward(self, *, points: Tensor, mask: Tensor, placement: Tensor) -> Encoded:
-        """Describe clouds.
+        """Compute the descriptors of clouds.
 
         Parameters
         ----------
         points : Tensor of shape (n_cells, n_longest, 3 + n_features)
-            Clouds, from their centers and in units of their sizes.
+            Centered and scaled clouds.
         mask : BoolTensor of shape (n_cells, n_longest)
-            Which points are there.
+            True for points of the cloud, False for padding.
         placement : Tensor of shape (n_cells, 4)
-            Center and size.
+            Center and size of the clouds.
 
         Returns
         -------
         encoded : Encoded
-            One token a cloud, its descriptor.
+            One token per cloud: its descriptor.
         """
-        # One by one: a cloud is a few large operations, and padding costs as much as points.
+        # Cloud by cloud: the operations are large, and padding would take as long as points.
         rows = [
             self._describe(cloud[:n], where)
             for cloud, n, where in zip(points, mask.sum(1).tolist(), placement, strict=True)
@@ -159,7 +160,7 @@ class PointDescriptor(Backbone):
         xyz, features = cloud[:, :3], cloud[:, 3:]
         squared = squared_distances(xyz)
         local, covariances = local_geometry(xyz, squared)
-        moments = xyz.T @ xyz / len(xyz)  # of trace 1, or 0 for a single point
+        moments = xyz.T @ xyz / len(xyz)  # trace 1, or 0 for a single point
         axes = torch.linalg.eigvalsh(moments).clamp(min=0.0).sqrt()
         parts = [
             _statistics(local.flatten(1)),
@@ -184,14 +185,14 @@ class PointDescriptor(Backbone):
 
 
 def _statistics(columns: Tensor) -> Tensor:
-    """Mean, standard deviation and quantiles of each column."""
+    """Return the mean, the standard deviation and quantiles of each column."""
     mean = columns.mean(dim=0)
     spread = (columns - mean).square().mean(dim=0).sqrt()
     return torch.cat([mean, spread, _quantiles(columns, _QUANTILES)])
 
 
 def _quantiles(columns: Tensor, shares: Sequence[float]) -> Tensor:
-    """Quantiles of each column, one share after the other."""
+    """Return the quantiles of each column, (n_shares * n_columns,)."""
     ordered = columns.sort(dim=0).values
     at = torch.tensor(shares, device=columns.device) * (len(columns) - 1)
     below = at.floor().long()
@@ -201,10 +202,10 @@ def _quantiles(columns: Tensor, shares: Sequence[float]) -> Tensor:
 
 
 def _distance_histogram(squared: Tensor) -> Tensor:
-    """Share of the pairs of points in each bin of distance, (n_bins,).
+    """Return the share of the pairs of points in each bin of distance, (n_bins,).
 
-    A distance counts in the two bins whose centers it lies between, by how near it is to them,
-    so that a distance on an edge does not jump from one bin to the other by a rounding error.
+    A distance is split linearly between the two bins with the nearest centers, so that the
+    histogram is continuous and rounding errors at an edge of a bin have no effect.
     """
     n = len(squared)
     if n < 2:
@@ -222,7 +223,7 @@ def _distance_histogram(squared: Tensor) -> Tensor:
 
 
 def squared_distances(xyz: Tensor) -> Tensor:
-    """Squared distances between points.
+    """Compute the squared distances between points.
 
     Parameters
     ----------
@@ -232,7 +233,7 @@ def squared_distances(xyz: Tensor) -> Tensor:
     Returns
     -------
     distances : Tensor of shape (n_points, n_points)
-        Exactly zero on the diagonal, never negative.
+        Nonnegative distances, exactly zero on the diagonal.
     """
     lengths = xyz.square().sum(1)
     distances = lengths[:, None] + lengths[None, :] - 2.0 * xyz @ xyz.T
@@ -242,24 +243,24 @@ def squared_distances(xyz: Tensor) -> Tensor:
 def local_geometry(xyz: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
     """Describe the neighborhood of each point of a cloud at several scales.
 
-    A neighborhood has no edge: points count by a Gaussian of their distance, so nothing jumps
-    when a point moves a little.
+    Points of a neighborhood are weighted by a Gaussian of their distance, so the features are
+    continuous in the coordinates.
 
     Parameters
     ----------
     xyz : Tensor of shape (n_points, 3)
-        Coordinates of one cloud, from its center, of mean square 1.
+        Coordinates of one centered and scaled cloud.
     squared : Tensor of shape (n_points, n_points)
-        Their squared distances.
+        Squared distances of the points.
 
     Returns
     -------
     features : Tensor of shape (n_points, n_scales, 6)
-        For each scale linearity, planarity and sphericity of the neighbors (Weinmann et al.,
-        2015), how far their mean lies from the point, how much of that toward the center of the
-        cloud, and which share of the cloud they are. All stay the same when the cloud is turned.
+        For each scale: linearity, planarity and sphericity of the neighbors (Weinmann et al.,
+        2015), the distance of their mean from the point, its component toward the center of the
+        cloud, and their share of the cloud. All are invariant to rotations.
     covariances : Tensor of shape (n_points, n_scales, 6)
-        Their covariance, divided by its trace: xx, yy, zz, xy, xz, yz. These turn.
+        Covariance of the neighbors, divided by its trace: xx, yy, zz, xy, xz, yz.
     """
     n = len(xyz)
     x, y, z = xyz.T
@@ -291,13 +292,13 @@ def local_geometry(xyz: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _shape(covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """Linearity, planarity and sphericity (n, 3), and the covariance of trace 1 (n, 6).
+    """Return linearity, planarity and sphericity (n, 3), and the covariance of trace 1 (n, 6).
 
-    Both fade to 0 where neighbors are few and near: what is left is rounding errors.
+    Both approach 0 where the variance is small and rounding errors would dominate.
     """
     xx, yy, zz, xy, xz, yz = covariance.T
     matrix = torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], dim=1).view(-1, 3, 3)
-    small, middle, large = torch.linalg.eigvalsh(matrix).clamp(min=0.0).T
-    shape = torch.stack([large - middle, middle - small, small], dim=1)
+    small, medium, large = torch.linalg.eigvalsh(matrix).clamp(min=0.0).T
+    shape = torch.stack([large - medium, medium - small, small], dim=1)
     trace = (xx + yy + zz).clamp(min=0.0)
     return shape / (large + _FAINT)[:, None], covariance / (trace + _FAINT)[:, None]

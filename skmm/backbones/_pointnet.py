@@ -1,4 +1,4 @@
-"""PointNet with its alignment nets, trained from scratch, and what it is given of a cloud."""
+"""PointNet with its alignment networks, trained from scratch, and the columns of its input."""
 
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -9,40 +9,40 @@ import torch
 from torch import Tensor, nn
 
 from skmm.backbones._base import Backbone, Encoded, pool_tokens
-from skmm.backbones._point_clouds import pad_clouds, place, some_points
+from skmm.backbones._point_clouds import pad_clouds, place, sample_points
 from skmm.backbones._point_descriptor import LOCAL_NAMES, SCALES, local_geometry, squared_distances
 
 __all__ = ["PointCloudInputs", "PointNet"]
 
-# Axes, diagonals between two of them and between three: one of each pair of opposites.
+# The 13 axes and diagonals of a cube: one of each pair of opposite directions.
 _DIRECTIONS = [
     direction for direction in product((-1.0, 0.0, 1.0), repeat=3) if direction > (0.0, 0.0, 0.0)
 ]
 _SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_N_CHUNK = 64  # clouds that go through at once where no gradient asks for all of them
+_N_CHUNK = 64  # clouds in a batch without gradients
 _ORTHOGONALITY = 1e-3  # weight of the penalty, as published
 
 
 class PointCloudInputs:
-    """Turns clouds into columns of a network's input.
+    """Convert clouds to the columns of a network's input.
 
     Parameters
     ----------
     n_points : int
-        Points that are kept of a cloud, chosen by their content.
+        Maximum number of points of a cloud; larger clouds are sampled by the points' content.
     rotation_invariant : bool
-        Whether a point is told by its distance from the center and the geometry of its
-        neighborhood, which do not turn with the cloud, instead of its coordinates.
+        Whether a point is described by its distance from the center and the geometry of its
+        neighborhood, which do not change with a rotation, instead of its coordinates.
     center, scale : bool
-        Whether position and size are taken out. What is left in is measured by the mean position
-        and size of the training clouds.
+        Whether the position and the size of a cloud are removed. If not, they are standardized
+        by the mean position and size of the training clouds.
 
     Attributes
     ----------
     n_geometry : int
-        Columns that come from the coordinates; features follow them.
+        Number of columns computed from the coordinates; the features follow them.
     n_columns : int
-        All columns, known after ``fit``.
+        Number of all columns, available after ``fit``.
     """
 
     def __init__(self, *, n_points: int, rotation_invariant: bool, center: bool, scale: bool):
@@ -65,13 +65,13 @@ class PointCloudInputs:
         Returns
         -------
         self : PointCloudInputs
-            Ready for ``columns``.
+            The fitted inputs.
         """
         placed = [place(cell) for cell in cells]
         self._origin = np.mean([part.center for part in placed], axis=0)
         size = float(np.mean([part.size for part in placed]))
         self._unit = size if size > 0 else 1.0
-        # Every cloud counts the same, however many points it has.
+        # Clouds have equal weights, whatever their number of points.
         means = np.stack([cell[:, 3:].mean(axis=0) for cell in cells])
         squares = np.stack([((cell[:, 3:] - means.mean(0)) ** 2).mean(axis=0) for cell in cells])
         spread = np.sqrt(squares.mean(axis=0))
@@ -80,7 +80,7 @@ class PointCloudInputs:
         return self
 
     def columns(self, cell: np.ndarray) -> np.ndarray:
-        """Give the input of one cloud.
+        """Return the input of one cloud.
 
         Parameters
         ----------
@@ -90,9 +90,9 @@ class PointCloudInputs:
         Returns
         -------
         columns : ndarray of shape (min(n, n_points), n_columns), float32
-            Geometry, then standardized features.
+            Columns of geometry, then standardized features.
         """
-        cell = some_points(cell, self.n_points)
+        cell = sample_points(cell, self.n_points)
         placed = place(cell)
         factor = 1.0 if self.scale else placed.size / self._unit
         if self.rotation_invariant:
@@ -100,8 +100,8 @@ class PointCloudInputs:
             local, _ = local_geometry(xyz, squared_distances(xyz))
             geometry = [factor * xyz.norm(dim=1, keepdim=True).numpy(), local.flatten(1).numpy()]
             if not self.center:
-                away = np.linalg.norm(cell[:, :3], axis=1, keepdims=True)
-                geometry.append(away / self._unit)
+                distance = np.linalg.norm(cell[:, :3], axis=1, keepdims=True)
+                geometry.append(distance / self._unit)
         else:
             geometry = [factor * placed.points[:, :3]]
             if not self.center:
@@ -110,20 +110,20 @@ class PointCloudInputs:
         return np.concatenate([*geometry, features], axis=1, dtype=np.float32, casting="same_kind")
 
     def reconstruction_target(self, points: Tensor, mask: Tensor) -> Tensor:
-        """Describe clouds by what a network without y has to find in them.
+        """Return the target that a network reconstructs without y.
 
         Parameters
         ----------
         points : Tensor of shape (n_cells, n_longest, n_columns)
             Inputs.
         mask : BoolTensor of shape (n_cells, n_longest)
-            Which points are there.
+            True for points of the cloud, False for padding.
 
         Returns
         -------
         target : Tensor of shape (n_cells, n_targets)
-            Quantiles of every column, and of the coordinates along the diagonals between the axes
-            too: where the points are, seen from many sides.
+            Quantiles of each column. The coordinates are replaced by their projections on the 13
+            axes and diagonals.
         """
         if not self.rotation_invariant:
             directions = torch.tensor(_DIRECTIONS, dtype=points.dtype, device=points.device)
@@ -138,30 +138,30 @@ class PointCloudInputs:
 
 
 class PointNet(Backbone):
-    """PointNet over point clouds of any size, to be trained from scratch.
+    """PointNet over point clouds of any size, trained from scratch.
 
-    The same small network looks at every point, and the largest value of each of its outputs over
-    the points is the vector of the cloud [1]_: the order of the points cannot matter. Two
-    alignment nets look at the whole cloud first and say how to transform it: one its coordinates,
-    one the features of its points. Both start as the identity. A penalty keeps the second
-    transform nearly orthogonal; it enters with the gradient, whichever loss the network is
-    trained on, and is not part of the loss that is reported.
+    A network with shared weights encodes each point, and the maximum of its outputs over the
+    points is the vector of the cloud [1]_, which is invariant to the order of the points. Two
+    alignment networks predict linear transforms from the whole cloud: one of the coordinates, one
+    of the features of the points. Both start as the identity. A penalty keeps the second
+    transform nearly orthogonal. Its gradient is added to that of any loss that the network is
+    trained with; the reported loss does not include it.
 
-    Unlike as published, layers are normalized over the features of each point [2]_ and not over
-    the batch, so that a cloud's vector depends neither on its batch nor on padding. Weights are
-    drawn from torch's current generator.
+    Unlike in the published network, layer normalization [2]_ replaces batch normalization, so
+    that the vector of a cloud depends neither on its batch nor on padding. Weights are sampled
+    from torch's global generator.
 
     Parameters
     ----------
     inputs : PointCloudInputs
-        Fitted on the training clouds.
+        Inputs fitted on the training clouds.
     n_components : int, default=128
         Length of the tokens and of the pooled vector.
 
     Attributes
     ----------
     width : int
-        ``n_components``. A token is a point.
+        ``n_components``. Tokens are the points.
 
     References
     ----------
@@ -185,7 +185,7 @@ class PointNet(Backbone):
         super().__init__()
         self.inputs = inputs
         self.width = n_components
-        # Invariants have no axes that could be aligned.
+        # Rotation-invariant columns need no alignment.
         self.align_points = None if inputs.rotation_invariant else AlignmentNet(inputs.n_columns, 3)
         self.first = _shared_layers(inputs.n_columns, 64, 64)
         self.align_features = AlignmentNet(64, 64)
@@ -193,7 +193,7 @@ class PointNet(Backbone):
         self.project = nn.Linear(128, n_components)
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Turn clouds into inputs.
+        """Convert clouds to inputs.
 
         Parameters
         ----------
@@ -218,12 +218,12 @@ class PointNet(Backbone):
         points : Tensor of shape (n_cells, n_longest, n_columns)
             Inputs.
         mask : BoolTensor of shape (n_cells, n_longest)
-            Which points are there.
+            True for points of the cloud, False for padding.
 
         Returns
         -------
         encoded : Encoded
-            A token for every point.
+            One token per point.
         """
         if torch.is_grad_enabled() or len(points) <= _N_CHUNK:
             return self._encode(points, mask)
@@ -232,14 +232,14 @@ class PointNet(Backbone):
         return Encoded(*(torch.cat(part) for part in zip(*chunks, strict=True)))
 
     def reconstruction_target(self, *, points: Tensor, mask: Tensor) -> Tensor:
-        """Give where the points are, in coarse.
+        """Return quantiles of the points' columns.
 
         Parameters
         ----------
         points : Tensor of shape (n_cells, n_longest, n_columns)
             Inputs.
         mask : BoolTensor of shape (n_cells, n_longest)
-            Which points are there.
+            True for points of the cloud, False for padding.
 
         Returns
         -------
@@ -250,8 +250,8 @@ class PointNet(Backbone):
 
     def _encode(self, points: Tensor, mask: Tensor) -> Encoded:
         if self.align_points is not None:
-            turned = points[..., :3] @ self.align_points(points, mask)
-            points = torch.cat([turned, points[..., 3:]], dim=2)
+            aligned = points[..., :3] @ self.align_points(points, mask)
+            points = torch.cat([aligned, points[..., 3:]], dim=2)
         x = self.first(points)
         transform = self.align_features(x, mask)
         x = x @ transform
@@ -262,14 +262,14 @@ class PointNet(Backbone):
 
 
 class AlignmentNet(nn.Module):
-    """Says how to transform the points of a cloud (the T-Net of PointNet).
+    """Predict a linear transform of the points of a cloud (the T-Net of PointNet).
 
     Parameters
     ----------
     n_columns : int
-        Columns of its input.
+        Number of columns of the input.
     n_transformed : int
-        Rows and columns of the transform.
+        Number of rows and columns of the transform.
     """
 
     def __init__(self, n_columns: int, n_transformed: int):
@@ -283,19 +283,19 @@ class AlignmentNet(nn.Module):
             self.transform.bias.copy_(torch.eye(n_transformed).flatten())
 
     def forward(self, points: Tensor, mask: Tensor) -> Tensor:
-        """Give a matrix for each cloud.
+        """Return a matrix for each cloud.
 
         Parameters
         ----------
         points : Tensor of shape (n_cells, n_longest, n_columns)
-            Its points.
+            Points of the clouds.
         mask : BoolTensor of shape (n_cells, n_longest)
-            Which of them are there.
+            True for points of the cloud, False for padding.
 
         Returns
         -------
         transform : Tensor of shape (n_cells, n_transformed, n_transformed)
-            To be multiplied with from the right.
+            Matrices by which points are multiplied from the right.
         """
         cloud = self.cloud(pool_tokens(self.points(points), mask, "max"))
         transform: Tensor = self.transform(cloud)
@@ -303,16 +303,16 @@ class AlignmentNet(nn.Module):
 
 
 class _Context(Protocol):
-    """What a pass forward leaves for the pass back."""
+    """State that the forward pass keeps for the backward pass."""
 
     like: Tensor
 
 
 class _WithPenalty(torch.autograd.Function):
-    """Hands a tensor on, and adds the gradient of a penalty when gradients come back.
+    """Identity function that adds the gradient of a penalty in the backward pass.
 
-    Who trains the network knows its own loss alone. So the penalty meets it on the way back, once
-    for every time the network was used, with the weight it would have as a term of that loss.
+    The training loop computes its own loss only. The penalty is therefore added to the gradient,
+    once per forward pass, as if it were a term of that loss.
     """
 
     @staticmethod
@@ -329,13 +329,13 @@ _with_penalty: Callable[[Tensor, Tensor], Tensor] = _WithPenalty.apply
 
 
 def _from_orthogonal(transform: Tensor) -> Tensor:
-    """Mean squared distance of ``A @ A.T`` from the identity (Frobenius norm)."""
+    """Return the mean squared distance of ``A @ A.T`` from the identity (Frobenius norm)."""
     identity = torch.eye(transform.shape[1], device=transform.device, dtype=transform.dtype)
     return (transform @ transform.mT - identity).square().sum(dim=(1, 2)).mean()
 
 
 def _shared_layers(*widths: int) -> nn.Sequential:
-    """Layers that look at each point for itself."""
+    """Return layers that are applied to each point separately."""
     layers: list[nn.Module] = []
     for n_in, n_out in zip(widths, widths[1:], strict=False):
         layers += [nn.Linear(n_in, n_out), nn.LayerNorm(n_out), nn.ReLU()]

@@ -1,4 +1,4 @@
-"""What the models of time series share: gaps, a common scale, padding that is never seen."""
+"""Base class of models of time series: interpolation of gaps, standardization, padding."""
 
 from collections.abc import Sequence
 
@@ -14,20 +14,20 @@ _N_TARGET_SEGMENTS = 16
 
 
 def fill_gaps(series: np.ndarray, default: np.ndarray) -> np.ndarray:
-    """Interpolate unknown values linearly in time.
+    """Interpolate missing values linearly in time.
 
     Parameters
     ----------
     series : ndarray of shape (n_timestamps, n_channels), float32
-        NaN where a value is unknown.
+        NaN where a value is missing.
     default : ndarray of shape (n_channels,)
-        What a channel holds that has no value at all.
+        Values of channels without any observed value.
 
     Returns
     -------
     series : ndarray of shape (n_timestamps, n_channels), float32
-        Without NaN; before the first and after the last known value stands that value. The very
-        array where there are no gaps.
+        Array without NaN. The first and the last observed value are extended to the ends. The
+        input itself if it has no gaps.
 
     Examples
     --------
@@ -37,13 +37,13 @@ def fill_gaps(series: np.ndarray, default: np.ndarray) -> np.ndarray:
     >>> fill_gaps(gaps, np.zeros(1)).ravel().tolist()
     [1.0, 1.0, 2.0, 3.0, 4.0, 4.0]
     """
-    unknown = np.isnan(series)
-    if not unknown.any():
+    missing = np.isnan(series)
+    if not missing.any():
         return series
     filled = series.copy()
     timestamps = np.arange(len(series))
-    for channel in np.flatnonzero(unknown.any(axis=0)):
-        gap = unknown[:, channel]
+    for channel in np.flatnonzero(missing.any(axis=0)):
+        gap = missing[:, channel]
         filled[gap, channel] = (
             default[channel]
             if gap.all()
@@ -53,12 +53,11 @@ def fill_gaps(series: np.ndarray, default: np.ndarray) -> np.ndarray:
 
 
 class SeriesBackbone(Backbone):
-    """Base of the models of time series.
+    """Base class of models of time series.
 
-    Channels are brought to mean zero and variance one by what :meth:`fit_scale` found in the
-    training cells, gaps are interpolated (:func:`fill_gaps`), and a channel without any value is
-    its training mean. After the end of a series stand zeros, as before its start: how far a
-    batch is padded changes nothing.
+    Channels are standardized with the mean and the standard deviation of the training cells
+    (:meth:`fit_scale`). Gaps are interpolated (:func:`fill_gaps`), and channels without any
+    value get their training mean. Padding is zero, so its length does not change the output.
 
     Parameters
     ----------
@@ -72,26 +71,28 @@ class SeriesBackbone(Backbone):
     def __init__(self, n_channels: int):
         super().__init__()
         if n_channels < 1:
-            raise ValueError(f"{type(self).__name__}: n_channels must be positive: {n_channels}.")
+            raise ValueError(
+                f"{type(self).__name__}: n_channels must be positive, got {n_channels}."
+            )
         self.n_channels = n_channels
         self.register_buffer("center", torch.zeros(n_channels))
         self.register_buffer("spread", torch.ones(n_channels))
 
     def fit_scale(self, cells: Sequence[np.ndarray]) -> None:
-        """Find the mean and the standard deviation of each channel.
+        """Compute the mean and the standard deviation of each channel.
 
         Parameters
         ----------
         cells : sequence of ndarray of shape (n_timestamps, n_channels)
-            Training cells; NaN are left out.
+            Training cells; NaN are ignored.
         """
         n = sum(np.count_nonzero(~np.isnan(cell), axis=0) for cell in cells)
         n = np.maximum(n, 1)
         center = sum(np.nansum(cell, axis=0, dtype=np.float64) for cell in cells) / n
-        # In a second pass, for the mean may be far larger than the spread.
+        # In a second pass: a difference of sums would be inexact where the mean is large.
         squares = sum(np.nansum(np.square(cell - center), axis=0) for cell in cells)
         spread = np.sqrt(squares / n)
-        # A channel that is constant up to rounding has nothing to be scaled to.
+        # A channel that is constant up to rounding is not scaled.
         constant = spread <= 1e-6 * np.abs(center)
         self.center = torch.from_numpy(np.asarray(center, dtype=np.float32))
         self.spread = torch.from_numpy(np.where(constant, 1.0, spread).astype(np.float32))
@@ -102,13 +103,13 @@ class SeriesBackbone(Backbone):
         Parameters
         ----------
         cells : sequence of ndarray of shape (n_timestamps, n_channels), float32
-            Series of any length, NaN where a value is unknown.
+            Series of any length, NaN where a value is missing.
 
         Returns
         -------
         tensors : dict of str to Tensor
-            ``series``, float32 of shape (n_cells, n_timestamps, n_channels) with the timestamps
-            of the longest, and ``lengths``, int64 of shape (n_cells,).
+            ``series``, float32 of shape (n_cells, n_timestamps, n_channels), zero-padded to the
+            longest, and ``lengths``, int64 of shape (n_cells,).
         """
         default = self.center.cpu().numpy()
         lengths = [len(cell) for cell in cells]
@@ -121,23 +122,23 @@ class SeriesBackbone(Backbone):
         }
 
     def scaled(self, series: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Bring channels to one scale, cut what pads every series of the batch.
+        """Standardize the channels and remove padding beyond the longest series of the batch.
 
         Parameters
         ----------
         series : Tensor of shape (n_cells, n_timestamps, n_channels)
-            What ``collate`` gave.
+            Output of ``collate``.
         lengths : Tensor of shape (n_cells,), int64
-            What ``collate`` gave.
+            Output of ``collate``.
 
         Returns
         -------
         series : Tensor of shape (n_cells, n_longest, n_channels)
             Zero where the mask is False.
         mask : BoolTensor of shape (n_cells, n_longest)
-            True where there is a timestamp.
+            True for timestamps of the series, False for padding.
         """
-        # A row of nothing but padding still has to be of some length; its mask stays False.
+        # At least one timestamp, also in a batch of empty series; its mask stays False.
         longest = max(1, int(lengths.max())) if len(lengths) else 1
         series = series[:, :longest]
         mask = torch.arange(longest, device=series.device) < lengths[:, None]
@@ -145,24 +146,24 @@ class SeriesBackbone(Backbone):
         return torch.where(mask[..., None], series, 0.0), mask
 
     def reconstruction_target(self, *, series: Tensor, lengths: Tensor) -> Tensor:
-        """Give the means of 16 segments of equal duration.
+        """Return the means of 16 segments of equal duration.
 
         Parameters
         ----------
         series : Tensor of shape (n_cells, n_timestamps, n_channels)
-            What ``collate`` gave.
+            Output of ``collate``.
         lengths : Tensor of shape (n_cells,), int64
-            What ``collate`` gave.
+            Output of ``collate``.
 
         Returns
         -------
         target : Tensor of shape (n_cells, 16 * n_channels)
-            Scaled values; all channels of a segment, then the next. A segment may begin and end
-            between two timestamps.
+            Standardized values, one segment with all channels after the other. Segments may begin
+            and end between two timestamps.
         """
         scaled, _ = self.scaled(series, lengths)
         n, longest, n_channels = scaled.shape
-        # What lies before any place in time: the whole timestamps, and a part of the next.
+        # Integral up to each edge of a segment: the sum of whole timestamps and a part of the next.
         before = nn.functional.pad(scaled.double().cumsum(dim=1), (0, 0, 1, 0))
         shares = torch.linspace(0, 1, _N_TARGET_SEGMENTS + 1, device=scaled.device)
         places = shares * lengths[:, None]  # (n, 17)

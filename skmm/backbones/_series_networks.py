@@ -1,4 +1,4 @@
-"""Networks over time series, trained from scratch: convolutions of several lengths, and a GRU."""
+"""Networks over time series, trained from scratch: InceptionTime and a GRU."""
 
 import torch
 from torch import Tensor, nn
@@ -10,18 +10,17 @@ from skmm.backbones._series import SeriesBackbone
 __all__ = ["InceptionTime", "SeriesGRU"]
 
 _KERNEL_SIZES = (39, 19, 9)
-_BLOCKS_A_SHORTCUT = 3
-_GROUP = 8  # channels that are normalized together, at least
+_BLOCKS_PER_SHORTCUT = 3
+_GROUP = 8  # minimum number of channels of a normalization group
 
 
 class InceptionTime(SeriesBackbone):
-    """Inception network for time series, to be trained from scratch.
+    """InceptionTime network for time series, trained from scratch.
 
-    A stack of blocks [1]_: each puts convolutions over 39, 19 and 9 timestamps and a maximum
-    over 3 side by side; a shortcut leads around every three blocks. Groups of channels are
-    normalized [2]_ over the timestamps of a series, not batches, and what pads a series enters
-    nothing: its features never depend on its batch. Weights are drawn from torch's current
-    generator.
+    A stack of inception blocks [1]_ with a shortcut around every three. A block concatenates
+    convolutions over 39, 19 and 9 timestamps and a maximum over 3. Masked group normalization
+    [2]_ replaces batch normalization, so that the features of a series depend neither on its
+    batch nor on padding. Weights are sampled from torch's global generator.
 
     Parameters
     ----------
@@ -35,7 +34,7 @@ class InceptionTime(SeriesBackbone):
     Attributes
     ----------
     width : int
-        ``n_components``. Tokens are the timestamps; the pooled vector is their mean.
+        ``n_components``. Tokens are the timestamps, and the pooled vector is their mean.
 
     References
     ----------
@@ -69,44 +68,44 @@ class InceptionTime(SeriesBackbone):
         for i in range(n_blocks):
             n_in = n_components if i else n_channels
             self.blocks.append(_InceptionBlock(n_in, n_components))
-            if i % _BLOCKS_A_SHORTCUT == _BLOCKS_A_SHORTCUT - 1:
-                first = i < _BLOCKS_A_SHORTCUT
+            if i % _BLOCKS_PER_SHORTCUT == _BLOCKS_PER_SHORTCUT - 1:
+                first = i < _BLOCKS_PER_SHORTCUT
                 self.shortcuts.append(_Shortcut(n_channels if first else n_components, self.width))
 
     def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:
-        """Encode series.
+        """Encode time series.
 
         Parameters
         ----------
         series : Tensor of shape (n_cells, n_timestamps, n_channels)
-            What ``collate`` gave.
+            Output of ``collate``.
         lengths : Tensor of shape (n_cells,), int64
-            What ``collate`` gave.
+            Output of ``collate``.
 
         Returns
         -------
         encoded : Encoded
-            A token for every timestamp, up to the longest series of the batch.
+            One token per timestamp, up to the longest series of the batch.
         """
         scaled, mask = self.scaled(series, lengths)
         x = before = scaled.transpose(1, 2)  # (n_cells, n_channels, n_longest)
         for i, block in enumerate(self.blocks):
             x = block(x, mask)
-            if i % _BLOCKS_A_SHORTCUT == _BLOCKS_A_SHORTCUT - 1:
-                x = before = self.shortcuts[i // _BLOCKS_A_SHORTCUT](before, x, mask)
+            if i % _BLOCKS_PER_SHORTCUT == _BLOCKS_PER_SHORTCUT - 1:
+                x = before = self.shortcuts[i // _BLOCKS_PER_SHORTCUT](before, x, mask)
         tokens = x.transpose(1, 2)
         return Encoded(tokens, mask, pool_tokens(tokens, mask, "mean"))
 
 
 class _InceptionBlock(nn.Module):
-    """Convolutions of several lengths and a maximum, side by side."""
+    """Convolutions of several lengths and a maximum, concatenated."""
 
     def __init__(self, n_in: int, n_out: int):
         super().__init__()
-        # Four branches; the first ones take what a division leaves over.
+        # Four branches; the first ones take the remainder of the division.
         sizes = [(n_out + 3 - branch) // 4 for branch in range(4)]
         n_narrow = max(1, n_out // 4)
-        # Every branch at full width would have four times the weights.
+        # Bottleneck: convolutions of full width would have four times the weights.
         self.narrow = nn.Conv1d(n_in, n_narrow, 1, bias=False) if n_in > 1 else nn.Identity()
         self.convs = nn.ModuleList(
             nn.Conv1d(n_narrow if n_in > 1 else n_in, n, size, padding=size // 2, bias=False)
@@ -117,20 +116,21 @@ class _InceptionBlock(nn.Module):
         self.norm = _SeriesNorm(n_out)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        there = mask[:, None]
-        narrow = self.narrow(x)  # zero where x is: no bias
+        is_timestamp = mask[:, None]
+        narrow = self.narrow(x)  # padding stays zero: no bias
         branches = [conv(narrow) for conv in self.convs]
         if self.of_maximum is not None:
-            # Neither the zeros of a padding nor those behind a series may be a maximum.
+            # Zeros of padding must not become the maximum.
             largest = nn.functional.max_pool1d(
-                x.masked_fill(~there, -torch.inf), 3, stride=1, padding=1
+                x.masked_fill(~is_timestamp, -torch.inf), 3, stride=1, padding=1
             )
-            branches.append(self.of_maximum(torch.where(there, largest, 0.0)))
-        return torch.where(there, torch.relu(self.norm(torch.cat(branches, dim=1), mask)), 0.0)
+            branches.append(self.of_maximum(torch.where(is_timestamp, largest, 0.0)))
+        x = torch.relu(self.norm(torch.cat(branches, dim=1), mask))
+        return torch.where(is_timestamp, x, 0.0)
 
 
 class _Shortcut(nn.Module):
-    """Adds what came before some blocks to what they gave."""
+    """Residual connection: add the input of some blocks to their output."""
 
     def __init__(self, n_in: int, n_out: int):
         super().__init__()
@@ -143,7 +143,7 @@ class _Shortcut(nn.Module):
 
 
 class _SeriesNorm(nn.Module):
-    """Group normalization over the timestamps that are there."""
+    """Group normalization over the timestamps of each series, without padding."""
 
     def __init__(self, n_channels: int):
         super().__init__()
@@ -155,23 +155,24 @@ class _SeriesNorm(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         n_channels = x.shape[1]
-        if n_channels > 1:  # of a single one, a series of one timestamp would leave nothing
+        if n_channels > 1:  # one channel of a series of one timestamp would become zero
             # (n, n_groups, n_of_group, t)
             grouped = x.reshape(len(x), self.n_groups, n_channels // self.n_groups, x.shape[2])
-            there = mask[:, None, None]
+            is_timestamp = mask[:, None, None]
             n = (mask.sum(dim=1) * grouped.shape[2]).clamp(min=1)[:, None, None, None]
-            mean = torch.where(there, grouped, 0.0).sum(dim=(2, 3), keepdim=True) / n
-            grouped = torch.where(there, grouped - mean, 0.0)
+            mean = torch.where(is_timestamp, grouped, 0.0).sum(dim=(2, 3), keepdim=True) / n
+            grouped = torch.where(is_timestamp, grouped - mean, 0.0)
             variance = grouped.square().sum(dim=(2, 3), keepdim=True) / n
             x = (grouped * (variance + 1e-5).rsqrt()).flatten(1, 2)
         return x * self.weight[:, None] + self.bias[:, None]
 
 
 class SeriesGRU(SeriesBackbone):
-    """Bidirectional GRU over the timestamps of a series, to be trained from scratch.
+    """Bidirectional GRU over the timestamps of a series, trained from scratch.
 
-    A gated recurrent network [1]_ reads the series from both ends; the largest value of each
-    state over time is the pooled vector. Weights are drawn from torch's current generator.
+    A bidirectional gated recurrent network [1]_ reads the series, and the maximum of the
+    projected states over time is the pooled vector. Weights are sampled from torch's global
+    generator.
 
     Parameters
     ----------
@@ -185,7 +186,7 @@ class SeriesGRU(SeriesBackbone):
     Attributes
     ----------
     width : int
-        ``n_components``. Tokens are the states at the timestamps.
+        ``n_components``. Tokens are the projected states of the timestamps.
 
     References
     ----------
@@ -216,19 +217,19 @@ class SeriesGRU(SeriesBackbone):
         self.project = nn.Linear(2 * n_states, n_components)
 
     def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:
-        """Encode series.
+        """Encode time series.
 
         Parameters
         ----------
         series : Tensor of shape (n_cells, n_timestamps, n_channels)
-            What ``collate`` gave.
+            Output of ``collate``.
         lengths : Tensor of shape (n_cells,), int64
-            What ``collate`` gave.
+            Output of ``collate``.
 
         Returns
         -------
         encoded : Encoded
-            A token for every timestamp, up to the longest series of the batch.
+            One token per timestamp, up to the longest series of the batch.
         """
         scaled, mask = self.scaled(series, lengths)
         if not len(scaled):

@@ -1,8 +1,4 @@
-"""Spectrograms on the mel scale, in torch, and the cepstral coefficients that are made of them.
-
-One spectrogram serves every model of audio but those of the raw wave, so that no package for audio
-has to be there.
-"""
+"""Mel spectrograms and mel-frequency cepstral coefficients in torch, without an audio package."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -16,7 +12,7 @@ from skmm.backbones._base import Backbone, Encoded, pool_tokens
 
 __all__ = [
     "MFCC",
-    "beside_deviation",
+    "append_deviation",
     "coarse_spectrogram",
     "dct_matrix",
     "delta",
@@ -32,8 +28,8 @@ _HZ_PER_MEL = 200.0 / 3.0
 _BREAK_HZ = 1000.0
 _MELS_PER_LOG = 27.0 / torch.log(torch.tensor(6.4, dtype=torch.float64)).item()
 _LEAST_POWER = 1e-10
-_COARSE = 8  # rows and columns of the small spectrogram that is reconstructed
-_DECIBELS = 10.0  # of a power of ten
+_COARSE = 8  # rows and columns of the coarse spectrogram, the reconstruction target
+_DECIBELS = 10.0  # per power of ten
 
 
 def mel_spectrogram(
@@ -45,22 +41,22 @@ def mel_spectrogram(
     hop: int = 160,
     pad_mode: str = "constant",
 ) -> Tensor:
-    """Power of an audio clip in each mel band and frame.
+    """Compute the power of audio in each mel band and frame.
 
     Parameters
     ----------
     samples : Tensor of shape (n_samples,) or (n_audio_clips, n_samples), float32
-        The audio clip.
+        Audio clips of one length.
     n_mels : int
         Number of bands.
     rate : int, default=16000
         Samples per second.
     n_fft : int, default=400
-        Samples of a frame; at 16 kHz a window of 25 ms.
+        Samples of a frame; 400 are 25 ms at 16 kHz.
     hop : int, default=160
-        Samples from one frame to the next; at 16 kHz 10 ms.
+        Samples between the starts of two frames; 160 are 10 ms at 16 kHz.
     pad_mode : {"constant", "reflect"}, default="constant"
-        What stands before the first and after the last sample: frames are centered.
+        Padding at both ends, by zeros or by reflection; frames are centered.
 
     Returns
     -------
@@ -77,7 +73,7 @@ def mel_spectrogram(
 
 @lru_cache(maxsize=16)
 def mel_filters(n_mels: int, n_fft: int, rate: int) -> Tensor:
-    """Triangles on Slaney's mel scale, of equal area.
+    """Return triangular filters of equal area on Slaney's mel scale.
 
     Parameters
     ----------
@@ -91,7 +87,7 @@ def mel_filters(n_mels: int, n_fft: int, rate: int) -> Tensor:
     Returns
     -------
     filters : Tensor of shape (n_mels, n_fft // 2 + 1), float32
-        Kept for the next caller: not to be written to.
+        A cached tensor, which must not be changed.
     """
     frequencies = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * rate / n_fft
     top = _to_mel(torch.tensor(rate / 2, dtype=torch.float64))
@@ -116,32 +112,32 @@ def _to_hz(mel: Tensor) -> Tensor:
 
 
 def log_mel(power: Tensor, *, span: float = 8.0) -> Tensor:
-    """Logarithm of a spectrogram, cut off at a distance below its loudest value.
+    """Return the logarithm of a spectrogram, clipped at a distance below its loudest value.
 
     Parameters
     ----------
     power : Tensor of shape (..., n_mels, n_frames)
-        What ``mel_spectrogram`` gave.
+        Output of ``mel_spectrogram``.
     span : float, default=8.0
-        Powers of ten that are kept; 8 are 80 dB.
+        Dynamic range in powers of ten; 8 are 80 dB.
 
     Returns
     -------
     logarithm : Tensor of shape (..., n_mels, n_frames)
-        Base 10. What lies under the noise of the recording is level, and so are the bands that
-        a lower rate of the recording leaves empty.
+        Logarithm to base 10. Bands without energy, such as those above half the original sampling
+        rate, are at the lower limit.
     """
     logarithm = power.clamp(min=_LEAST_POWER).log10()
     return torch.maximum(logarithm, logarithm.amax(dim=(-2, -1), keepdim=True) - span)
 
 
 def pad_frames(audio_clips: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Stack sequences of frames, with zeros behind the end of the shorter ones.
+    """Pad sequences of frames with zeros to the longest and stack them.
 
     Parameters
     ----------
-    audio clips : sequence of Tensor of shape (n_frames, n_values)
-        One for each cell.
+    audio_clips : sequence of Tensor of shape (n_frames, n_values)
+        Frames of each cell.
 
     Returns
     -------
@@ -156,30 +152,33 @@ def pad_frames(audio_clips: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 def frame_mask(n_frames: Tensor, longest: int) -> Tensor:
-    """Tell which frames belong to their cell: a BoolTensor of shape (n_cells, longest)."""
+    """Return the mask of frames, False for padding: a BoolTensor of shape (n_cells, longest)."""
     return torch.arange(longest, device=n_frames.device) < n_frames[:, None]
 
 
-def beside_deviation(frames: Tensor, pooled: Tensor) -> Tensor:
-    """Put behind each frame how far it is from the mean: a token as wide as its statistics."""
+def append_deviation(frames: Tensor, pooled: Tensor) -> Tensor:
+    """Append to each frame its absolute deviation from the mean frame.
+
+    The tokens are then as wide as pooled statistics.
+    """
     mean = pooled[:, None, : frames.shape[2]]
     return torch.cat([frames, (frames - mean).abs()], dim=2)
 
 
 def coarse_spectrogram(frames: Tensor, n_frames: Tensor) -> Tensor:
-    """Average a spectrogram over eight groups of bands and eight stretches of its own length.
+    """Average spectrograms over eight groups of bands and eight segments of time.
 
     Parameters
     ----------
     frames : Tensor of shape (n_cells, n_frames, n_bands)
         Spectrograms.
     n_frames : Tensor of shape (n_cells,)
-        How many frames belong to the cell.
+        Number of frames of each cell.
 
     Returns
     -------
     target : Tensor of shape (n_cells, 64)
-        What a model reconstructs from which nothing else is asked.
+        Reconstruction target of audio networks trained without y.
     """
     bands = torch.nn.functional.adaptive_avg_pool1d(frames.float(), _COARSE)  # (n, t, 8)
     sums = torch.nn.functional.pad(bands.cumsum(dim=1), (0, 0, 1, 0))
@@ -196,26 +195,26 @@ def coarse_spectrogram(frames: Tensor, n_frames: Tensor) -> Tensor:
 class MFCC(Backbone):
     """Mel-frequency cepstral coefficients [1]_ with their first and second differences.
 
-    A frame of 25 ms every 10 ms: the log-mel spectrum, 80 dB deep, through a cosine transform, of
-    which the lowest coefficients are kept. Nothing is trained and nothing downloaded.
+    Frames of 25 ms every 10 ms. The coefficients are the lowest ones of the cosine transform of
+    the log-mel spectrum, which has a dynamic range of 80 dB. No weight is trained or downloaded.
 
     Parameters
     ----------
     pooling : {"statistics", "mean", "max"}, default="statistics"
-        How frames become one vector: mean and standard deviation side by side, which is twice
-        as wide; the mean; the largest.
+        How frames are pooled: mean and standard deviation concatenated, which is twice as wide;
+        the mean; or the maximum.
     n_coefficients : int, default=20
-        Coefficients of a frame; with the differences three times as many.
+        Number of coefficients of a frame. The differences are as many each.
     n_mels : int, default=40
-        Bands of the spectrum.
+        Number of mel bands.
     rate : int, default=16000
         Samples per second of the cells.
 
     Attributes
     ----------
     width : int
-        Length of the pooled vector and of a token. A token is a frame; where statistics are
-        pooled, its distance from the mean frame stands behind it.
+        Length of the pooled vector and of a token. Tokens are the frames; with
+        ``pooling="statistics"`` followed by their absolute deviations from the mean frame.
 
     References
     ----------
@@ -267,8 +266,8 @@ class MFCC(Backbone):
         Returns
         -------
         tensors : dict of str to Tensor
-            ``frames`` of shape (n_cells, n_frames, 3 * n_coefficients), zero behind the end of
-            the shorter ones, and ``n_frames`` of shape (n_cells,).
+            ``frames`` of shape (n_cells, n_frames, 3 * n_coefficients), zero-padded to the
+            longest, and ``n_frames`` of shape (n_cells,).
         """
         return pad_frames([self._frames(torch.from_numpy(cell)) for cell in cells])
 
@@ -280,22 +279,22 @@ class MFCC(Backbone):
         frames : Tensor of shape (n_cells, n_frames, n_values)
             Coefficients.
         n_frames : Tensor of shape (n_cells,), int64
-            How many of them belong to the cell.
+            Number of frames of each cell.
 
         Returns
         -------
         encoded : Encoded
-            A token for every frame.
+            One token per frame.
         """
         mask = frame_mask(n_frames, frames.shape[1])
         pooled = pool_tokens(frames, mask, self.pooling)
         if self.pooling == "statistics":
-            frames = beside_deviation(frames, pooled)
+            frames = append_deviation(frames, pooled)
         return Encoded(frames, mask, pooled)
 
     def _frames(self, samples: Tensor) -> Tensor:
         n_fft, hop = self.rate // 40, self.rate // 100
-        # Mirrored at its ends: silence there would stand out in the statistics.
+        # Padded by reflection: silence at the ends would distort the statistics.
         samples = F.pad(samples, (0, max(0, n_fft // 2 + 1 - len(samples))))
         power = mel_spectrogram(
             samples, n_mels=self.n_mels, rate=self.rate, n_fft=n_fft, hop=hop, pad_mode="reflect"
@@ -307,19 +306,19 @@ class MFCC(Backbone):
 
 @lru_cache(maxsize=16)
 def dct_matrix(n_coefficients: int, n_mels: int) -> Tensor:
-    """Rows of the orthonormal cosine transform (type II), lowest first.
+    """Return rows of the orthonormal cosine transform (type II), lowest frequency first.
 
     Parameters
     ----------
     n_coefficients : int
-        Rows.
+        Number of rows.
     n_mels : int
-        Columns.
+        Number of columns.
 
     Returns
     -------
     matrix : Tensor of shape (n_coefficients, n_mels), float32
-        Kept for the next caller: not to be written to.
+        A cached tensor, which must not be changed.
     """
     k = torch.arange(n_coefficients, dtype=torch.float64)[:, None]
     centers = torch.arange(n_mels, dtype=torch.float64)[None] + 0.5
@@ -329,14 +328,14 @@ def dct_matrix(n_coefficients: int, n_mels: int) -> Tensor:
 
 
 def delta(frames: Tensor, *, reach: int = 2) -> Tensor:
-    """Slope of each coefficient over the frames around, by least squares.
+    """Compute the slope of each coefficient over neighboring frames by least squares.
 
     Parameters
     ----------
     frames : Tensor of shape (n_coefficients, n_frames)
         Coefficients.
     reach : int, default=2
-        Frames on either side; beyond the ends stand the first and the last one.
+        Number of frames on either side; the first and the last frame are repeated at the ends.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A user's own module as a backbone: over any cells, or in the place of one of our networks."""
+"""A user's own torch module as a backbone: over any cells, or over those of one modality."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from skmm.backbones._base import Backbone, Encoded
 from skmm.backbones._image_cnn import stack_images
-from skmm.backbones._point_clouds import repeated
+from skmm.backbones._point_clouds import repeat_points
 from skmm.backbones._pointnet import PointCloudInputs
 from skmm.backbones._series import SeriesBackbone
 from skmm.backbones._spectrogram import coarse_spectrogram, log_mel, mel_spectrogram
@@ -28,36 +28,36 @@ _N_MELS = 64
 
 
 def stack_cells(cells: Sequence[ArrayLike]) -> Tensor:
-    """Stack cells of one shape into a float32 tensor; a number becomes a vector of one."""
+    """Stack cells of equal shape into a float32 tensor; a number becomes a vector of length 1."""
     try:
         with np.errstate(over="raise"):
             arrays = [np.atleast_1d(np.asarray(cell, dtype=np.float32)) for cell in cells]
-    except ArithmeticError as error:  # an integer without end is an OverflowError, too
+    except ArithmeticError as error:  # FloatingPointError, or OverflowError for a large int
         raise ValueError(
-            f"A cell holds a number that float32 cannot hold ({error}). Scale the cells, or give"
-            " collate= a function that stacks them otherwise."
+            f"A cell holds a number that float32 cannot hold ({error}). Scale the cells, or pass"
+            " a function that stacks them as collate=."
         ) from error
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         shown = ", ".join(str(shape) for shape in sorted(shapes)[:3])
         raise ValueError(
-            f"Cells of different shapes ({shown}) cannot be stacked. Give collate= a function"
-            " that pads them."
+            f"Cells of different shapes ({shown}) cannot be stacked. Pass a function that pads"
+            " them as collate=."
         )
     return torch.from_numpy(np.stack(arrays))
 
 
 class ModuleBackbone(Backbone):
-    """Any module whose output is a vector, a grid or a sequence per cell.
+    """Backbone of a module that returns a vector, a feature map or a sequence per cell.
 
     Parameters
     ----------
     module : nn.Module
-        Takes what ``collate`` gives: one tensor, several as positional arguments, or a
-        mapping as keyword arguments. Returns ``(n, width)``, ``(n, n_tokens, width)``,
-        ``(n, width, height, width)`` or ``(tokens, mask)``.
+        Takes the output of ``collate``: one tensor, several as positional arguments, or a
+        mapping as keyword arguments. Returns vectors ``(n, n_outputs)``, tokens ``(n, n_tokens,
+        n_outputs)``, a feature map ``(n, n_outputs, height, width)`` or ``(tokens, mask)``.
     collate : callable, default=stack_cells
-        From a list of decoded cells to tensors.
+        Function from a list of decoded cells to tensors.
     """
 
     def __init__(self, module: nn.Module, *, collate: Callable[[list[Any]], Any] = stack_cells):
@@ -66,7 +66,7 @@ class ModuleBackbone(Backbone):
         self._collate = collate
 
     def measure(self, cell: object) -> None:
-        """Set ``width``, which only a forward pass can tell, from one decoded cell."""
+        """Set ``width`` by a forward pass of one decoded cell."""
         was_training = self.training
         device = next((p.device for p in self.parameters()), torch.device("cpu"))
         tensors = {name: t.to(device) for name, t in self.collate([cell]).items()}
@@ -104,11 +104,11 @@ def _as_encoded(output: object, name: str) -> Encoded:
     if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(
-            f"{name} returned {shape}. It has to return a tensor (n, width), (n, n_tokens, width)"
-            " or (n, width, height, width), or such tokens with their mask."
+            f"{name} returned {shape}. It must return a tensor (n, n_outputs), (n, n_tokens,"
+            " n_outputs) or (n, n_outputs, height, width), or a pair (tokens, mask)."
         )
     if output.ndim == 4:
-        output = output.flatten(2).transpose(1, 2)  # (n, height * width, width)
+        output = output.flatten(2).transpose(1, 2)  # (n, height * width, n_outputs)
     tokens = output[:, None] if output.ndim == 2 else output
     if mask is None:
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
@@ -118,12 +118,12 @@ def _as_encoded(output: object, name: str) -> Encoded:
 
 
 class ImageModule(ModuleBackbone):
-    """A user's module over images, in the place of our own network.
+    """Backbone of a user's module over images.
 
     Parameters
     ----------
     module : nn.Module
-        From ``(n, 3, image_size, image_size)`` floats in [0, 1].
+        Takes floats in [0, 1] of shape ``(n, 3, image_size, image_size)``.
     image_size : int, default=64
         Height and width in pixels.
     """
@@ -146,18 +146,18 @@ class ImageModule(ModuleBackbone):
 
 
 class AudioModule(ModuleBackbone):
-    """A user's module over audio clips, in the place of our own network.
+    """Backbone of a user's module over audio.
 
     Parameters
     ----------
     module : nn.Module
-        From ``(n, n_samples)`` floats. Returns ``(n, width)``, ``(n, n_tokens, width)``,
-        ``(n, width, height, width)`` or ``(tokens, mask)``.
+        Takes floats of shape ``(n, n_samples)``. Returns vectors, tokens or a feature map, as in
+        `ModuleBackbone`.
     n_samples : int
-        Samples of every audio clip that the module is given: shorter ones are padded with silence,
-        longer ones cut. So what it gives for an audio clip never depends on the others of a batch.
+        Number of samples of each input. Shorter clips are padded with silence and longer ones
+        cut, so that the output for a clip does not depend on the others of its batch.
     rate : int, default=16000
-        Samples per second of the cells.
+        Samples per second.
 
     Examples
     --------
@@ -177,7 +177,7 @@ class AudioModule(ModuleBackbone):
         self.rate = rate
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Bring audio clips to one length.
+        """Pad or cut audio clips to ``n_samples``.
 
         Parameters
         ----------
@@ -199,7 +199,7 @@ class AudioModule(ModuleBackbone):
         return super().forward(**{"0": tensors["samples"]})
 
     def reconstruction_target(self, **tensors: Tensor) -> Tensor:
-        """Give small spectrograms, (n_cells, 64): see ``AudioCNN.reconstruction_target``."""
+        """Return coarse spectrograms, (n_cells, 64), as ``AudioCNN.reconstruction_target``."""
         samples, hop = tensors["samples"], self.rate // 100
         power = mel_spectrogram(
             samples, n_mels=_N_MELS, rate=self.rate, n_fft=self.rate // 25, hop=hop
@@ -210,16 +210,15 @@ class AudioModule(ModuleBackbone):
 
 
 class SeriesModule(SeriesBackbone):
-    """A user's module over time series, in the place of our own network.
+    """Backbone of a user's module over time series.
 
-    Series of one length go through the module together and never meet padding, so that it need
-    not know about masks.
+    The module receives series of one length at a time, without padding, so it needs no mask.
 
     Parameters
     ----------
     module : nn.Module
-        From ``(n, n_timestamps, n_channels)`` floats, of mean zero and variance one, to
-        ``(n, width)`` or ``(n, n_tokens, width)``.
+        Takes floats of mean 0 and variance 1, of shape ``(n, n_timestamps, n_channels)``. Returns
+        vectors ``(n, n_outputs)`` or tokens ``(n, n_tokens, n_outputs)``.
     n_channels : int
         Number of channels.
     """
@@ -229,36 +228,36 @@ class SeriesModule(SeriesBackbone):
         self.inner = ModuleBackbone(module)
 
     def measure(self, cell: np.ndarray) -> None:
-        """Set ``width``, which only a forward pass can tell, from one decoded cell."""
+        """Set ``width`` by a forward pass of one decoded cell."""
         scaled, _ = self.scaled(**self.collate([cell]))
         self.inner.measure(scaled[0].numpy())
         self.width = self.inner.width
 
     def forward(self, *, series: Tensor, lengths: Tensor) -> Encoded:
-        """Encode series.
+        """Encode time series.
 
         Parameters
         ----------
         series : Tensor of shape (n_cells, n_timestamps, n_channels)
-            What ``collate`` gave.
+            Output of ``collate``.
         lengths : Tensor of shape (n_cells,), int64
-            What ``collate`` gave.
+            Output of ``collate``.
 
         Returns
         -------
         encoded : Encoded
-            The module's own tokens; one token where it gives a vector.
+            The module's tokens, or one token if it returns a vector.
         """
         scaled, _ = self.scaled(series, lengths)
-        steps = lengths.clamp(min=1)  # a module may not take a series of none
-        different = sorted(set(steps.tolist()))
-        groups = [(steps == n).nonzero().squeeze(1) for n in different]
+        steps = lengths.clamp(min=1)  # the module may fail on an empty series
+        distinct = sorted(set(steps.tolist()))
+        groups = [(steps == n).nonzero().squeeze(1) for n in distinct]
         parts = [
-            self.inner(**{"0": scaled[rows, :n]}) for rows, n in zip(groups, different, strict=True)
+            self.inner(**{"0": scaled[rows, :n]}) for rows, n in zip(groups, distinct, strict=True)
         ]
         if not parts:
-            nothing = scaled.new_zeros(0, 1, self.width)
-            return Encoded(nothing, nothing.new_zeros(0, 1, dtype=torch.bool), nothing[:, 0])
+            empty = scaled.new_zeros(0, 1, self.width)
+            return Encoded(empty, empty.new_zeros(0, 1, dtype=torch.bool), empty[:, 0])
         n_tokens = max(part.tokens.shape[1] for part in parts)
         order = torch.cat(groups).argsort()
         padded = [
@@ -274,15 +273,15 @@ class SeriesModule(SeriesBackbone):
 
 
 class PointCloudModule(ModuleBackbone):
-    """A user's module over point clouds, in the place of our own network.
+    """Backbone of a user's module over point clouds.
 
     Parameters
     ----------
     module : nn.Module
-        From ``(n, n_points, n_columns)`` floats. Points have no order of meaning, and of clouds
-        with fewer points some are there several times.
+        Takes floats of shape ``(n, n_points, n_columns)``. The order of the points has no
+        meaning, and points of smaller clouds are repeated.
     inputs : PointCloudInputs
-        Fitted on the training clouds.
+        Inputs fitted on the training clouds.
     """
 
     def __init__(self, module: nn.Module, inputs: PointCloudInputs):
@@ -293,7 +292,7 @@ class PointCloudModule(ModuleBackbone):
         shape = (len(cells), self.inputs.n_points, self.inputs.n_columns)
         points = np.empty(shape, dtype=np.float32)
         for i, cell in enumerate(cells):
-            points[i] = repeated(self.inputs.columns(cell), self.inputs.n_points)
+            points[i] = repeat_points(self.inputs.columns(cell), self.inputs.n_points)
         return {"0": torch.from_numpy(points)}
 
     def reconstruction_target(self, **tensors: Tensor) -> Tensor:

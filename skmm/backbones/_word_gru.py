@@ -1,4 +1,4 @@
-"""A recurrent network over words, trained from scratch, and the vocabulary that it reads."""
+"""A recurrent network over words, trained from scratch, and its vocabulary."""
 
 import re
 import unicodedata
@@ -13,34 +13,35 @@ from skmm.backbones._base import Backbone, Encoded
 
 __all__ = ["Vocabulary", "WordGRU", "split_words"]
 
-# Scripts that put no space between words: their characters are taken one by one, as
-# a sentence in one piece would be a word that no other text holds.
+# Scripts without spaces between words: each character is a word, since a whole sentence would
+# be a word that occurs in no other text.
 _NO_SPACES = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
     "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
 )
-_N_TARGET_WORDS = 256  # that a text is reconstructed as
+_N_TARGET_WORDS = 256  # words of the reconstruction target
 _TOKEN = re.compile(rf"[{_NO_SPACES}]|[^\W{_NO_SPACES}]+|[^\w\s]")
 
 
 class Vocabulary:
-    """Words of the training texts with an id each, the most frequent first.
+    """Words of the training texts and their ids, the most frequent first.
 
-    Texts are lower-cased, spellings of one character made one (NFKC), and cut into runs of
-    letters and digits and into single signs; Chinese, Japanese, Thai, Lao, Burmese and Khmer
-    into single characters.
+    Texts are normalized (NFKC), lower-cased, and split into runs of letters and digits and into
+    single punctuation characters. Chinese, Japanese, Thai, Lao, Burmese and Khmer are split into
+    single characters.
 
     Parameters
     ----------
     max_words : int, default=20_000
-        How many words are kept, the most frequent ones; ties are broken by the alphabet.
+        Maximum number of words. The most frequent words are kept; ties are broken
+        alphabetically.
     min_count : int, default=1
-        How often a word has to occur to be kept.
+        Minimum number of occurrences of a word.
 
     Attributes
     ----------
     words_ : list of str
-        Words after ``fit``; the id of the first one is ``N_SPECIAL``.
+        The words; the id of the first one is ``N_SPECIAL``.
 
     Examples
     --------
@@ -49,7 +50,7 @@ class Vocabulary:
     >>> vocabulary.words_
     ['a', 'red', ',', '.', 'coat', 'dress', 'hat']
 
-    Words it has not met share the id 1, and a text without words is the id 2:
+    Unknown words have the id 1, and a text without words is the id 2:
 
     >>> vocabulary.encode("a blue dress"), vocabulary.encode("  ")
     ([3, 1, 8], [2])
@@ -65,7 +66,7 @@ class Vocabulary:
         self.min_count = min_count
 
     def fit(self, texts: Iterable[str]) -> "Vocabulary":
-        """Count the words of texts.
+        """Learn the words of texts.
 
         Parameters
         ----------
@@ -75,7 +76,7 @@ class Vocabulary:
         Returns
         -------
         self : Vocabulary
-            The vocabulary itself.
+            The fitted vocabulary.
         """
         counts: Counter[str] = Counter()
         for text in texts:
@@ -87,25 +88,25 @@ class Vocabulary:
         return self
 
     def encode(self, text: str, max_length: int | None = None) -> list[int]:
-        """Turn a text into ids.
+        """Convert a text to ids.
 
         Parameters
         ----------
         text : str
             Any text.
         max_length : int or None, default=None
-            How many words are read from the start of the text; None for all.
+            Maximum number of words; the rest of a longer text is cut. None means no limit.
 
         Returns
         -------
         ids : list of int
-            At least one.
+            The ids, at least one.
         """
         ids = [self._ids.get(word, self.UNKNOWN) for word in split_words(text)[:max_length]]
         return ids or [self.EMPTY]
 
     def __len__(self) -> int:
-        """Count the ids, special ones included."""
+        """Return the number of ids, special ones included."""
         return self.N_SPECIAL + len(self.words_)
 
     def __repr__(self) -> str:
@@ -114,43 +115,41 @@ class Vocabulary:
 
 
 def split_words(text: str) -> list[str]:
-    """Cut a text into lower-case words and signs."""
+    """Split a text into lower-case words and punctuation characters."""
     return _TOKEN.findall(unicodedata.normalize("NFKC", text).lower())
 
 
 class WordGRU(Backbone):
-    """Bidirectional GRU over the words of a text, to be trained from scratch.
+    """Bidirectional GRU over the words of a text, trained from scratch.
 
-    Words are looked up in a vocabulary that the caller has fitted on the training texts; a
-    gated recurrent network [1]_ reads them from both ends, and the largest value of each state
-    over the words is the pooled vector [2]_. In training a few words are hidden behind the
-    unknown word [3]_, so a word that was never met has a meaning learned for it. Weights are
-    drawn from torch's current generator.
+    A bidirectional gated recurrent network [1]_ reads the embeddings of the words, and the
+    maximum over the projected states is the pooled vector [2]_. In training, some words are
+    replaced by the unknown word [3]_, so that its embedding is trained. Weights are sampled from
+    torch's global generator.
 
     Parameters
     ----------
     vocabulary : Vocabulary
-        Fitted vocabulary.
+        Vocabulary fitted on the training texts.
     n_components : int, default=128
         Length of the tokens and of the pooled vector.
     n_embedding : int, default=64
-        Length of the vector of a word.
+        Length of the embedding of a word.
     n_layers : int, default=1
         Number of recurrent layers.
     max_length : int, default=128
-        How many words are read from the start of a text.
+        Maximum number of words; the rest of a longer text is cut.
     pooling : {"max", "mean"}, default="max"
-        How the states of the words become one vector.
+        How the states of the words are pooled.
     word_dropout : float, default=0.1
-        Share of the words that is hidden in training, in [0, 1].
+        Share of the words that are replaced by the unknown word in training, in [0, 1].
     dropout : float, default=0.0
-        Share of word vectors' entries, and of states between layers, that is zeroed in
-        training, in [0, 1].
+        Dropout rate of the embeddings and between the recurrent layers, in [0, 1].
 
     Attributes
     ----------
     width : int
-        ``n_components``. Tokens are the states at the words.
+        ``n_components``. Tokens are the projected states of the words.
 
     References
     ----------
@@ -192,8 +191,8 @@ class WordGRU(Backbone):
             )
         if not hasattr(vocabulary, "words_"):
             raise ValueError(
-                f"{type(self).__name__}: the vocabulary is not fitted. Call its fit with the"
-                " training texts first."
+                f"{type(self).__name__}: the vocabulary is not fitted. Call its method fit with"
+                " the training texts first."
             )
         self.vocabulary = vocabulary
         self.width = n_components
@@ -208,13 +207,13 @@ class WordGRU(Backbone):
             n_states,
             n_layers,
             batch_first=True,
-            dropout=dropout if n_layers > 1 else 0.0,  # torch warns where there is no between
+            dropout=dropout if n_layers > 1 else 0.0,  # torch warns about dropout with one layer
             bidirectional=True,
         )
         self.project = nn.Linear(2 * n_states, n_components)
 
     def collate(self, cells: Sequence[str]) -> dict[str, Tensor]:
-        """Look up the words of texts.
+        """Convert texts to the ids of their words.
 
         Parameters
         ----------
@@ -224,8 +223,8 @@ class WordGRU(Backbone):
         Returns
         -------
         tensors : dict of str to Tensor
-            ``ids``, int64 of shape (n_cells, n_words) with the words of the longest text;
-            shorter ones are padded with zeros at the end.
+            ``ids``, int64 of shape (n_cells, n_words), zero-padded at the end to the longest
+            text.
         """
         rows = [self.vocabulary.encode(cell, self.max_length) for cell in cells]
         ids = torch.zeros(len(rows), max(map(len, rows), default=1), dtype=torch.int64)
@@ -239,16 +238,16 @@ class WordGRU(Backbone):
         Parameters
         ----------
         ids : Tensor of shape (n_cells, n_words), int64
-            Words of each text, zeros at the end.
+            Ids of the words, zero-padded at the end.
 
         Returns
         -------
         encoded : Encoded
-            A token for every word, up to the longest text of the batch.
+            One token per word, up to the longest text of the batch.
         """
         mask = ids != Vocabulary.PADDING
         lengths = mask.sum(dim=1)
-        # A row of nothing but padding still has to be of some length; its mask stays False.
+        # torch requires a length of at least 1; the mask of a row of padding stays False.
         steps = lengths.clamp(min=1).cpu()
         n_words = int(steps.max()) if len(ids) else 0
         ids, mask = ids[:, :n_words], mask[:, :n_words]
@@ -262,21 +261,21 @@ class WordGRU(Backbone):
         return Encoded(tokens, mask, self._pool(tokens, mask))
 
     def reconstruction_target(self, *, ids: Tensor) -> Tensor:
-        """Tell which of the most frequent words a text holds.
+        """Return which of the most frequent words occur in a text.
 
         Parameters
         ----------
         ids : Tensor of shape (n_cells, n_words), int64
-            What ``collate`` gave.
+            Output of ``collate``.
 
         Returns
         -------
         target : Tensor of shape (n_cells, n_targets)
-            One or zero for each of the 256 most frequent words, or for all if there are fewer.
+            1 or 0 for each of the 256 most frequent words, or for all if there are fewer.
         """
         first = Vocabulary.N_SPECIAL
         n_targets = max(1, min(_N_TARGET_WORDS, len(self.vocabulary) - first))
-        # Everything but the words in question falls into an extra column that is cut off.
+        # All other ids go to an extra column, which is dropped.
         column = torch.where((ids < first) | (ids >= first + n_targets), n_targets, ids - first)
         target = torch.zeros(len(ids), n_targets + 1, device=ids.device)
         return target.scatter_(1, column, 1.0)[:, :n_targets]
@@ -288,9 +287,9 @@ class WordGRU(Backbone):
         return torch.where(hidden & (ids >= Vocabulary.N_SPECIAL), Vocabulary.UNKNOWN, ids)
 
     def _pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        there = mask.unsqueeze(-1)
+        is_word = mask.unsqueeze(-1)
         if self.pooling == "mean":
-            total = torch.where(there, tokens, 0.0).sum(dim=1)
+            total = torch.where(is_word, tokens, 0.0).sum(dim=1)
             return total / mask.sum(dim=1, keepdim=True).clamp(min=1)
-        largest = torch.where(there, tokens, -torch.inf).amax(dim=1)
+        largest = torch.where(is_word, tokens, -torch.inf).amax(dim=1)
         return torch.where(mask.any(dim=1, keepdim=True), largest, 0.0)

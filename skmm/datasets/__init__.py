@@ -1,4 +1,4 @@
-"""Data sets: characters as images, names and properties, and made data with a known truth."""
+"""Data sets: characters as images, names and properties, and synthetic data with known latents."""
 
 from skmm.datasets._glyphs import load_glyphs, load_glyphs_retrieval
 from skmm.datasets._make import make_multimodal_classification, make_multimodal_regression

@@ -1,4 +1,4 @@
-"""The embedded data set: characters as images, names and properties."""
+"""The glyph data sets: characters as images, names and properties."""
 
 import os
 import unicodedata
@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch, check_random_state
 
-from skmm.datasets._draw import (
+from skmm.datasets._latent import check_choice, check_integer
+from skmm.datasets._render import (
     MEASURES,
     cached_arrays,
     data_folder,
-    draw_font,
-    drawing_key,
     find_font,
-    is_drawing,
+    is_rendering,
+    render_font,
+    rendering_key,
 )
-from skmm.datasets._latent import check_choice, check_integer
 
 __all__ = [
     "MINIMUM_MEMBERS",
@@ -28,21 +28,21 @@ __all__ = [
     "load_glyphs",
     "load_glyphs_retrieval",
     "script_of",
-    "scrubbed",
+    "remove_label_words",
 ]
 
-# --- What a character is, and which words of its Unicode name would say so ---
-# Two labels are derived for every character: the script that it belongs to and the
-# general category that Unicode gives it. For each, the words that name the label are
-# taken out of the names, so that a name alone does not settle the answer.
+# --- Labels of a character, and the words of its Unicode name that reveal them ---
+# Every character has two labels: its script and its general category in the Unicode
+# standard. For each task, the words that name the label are removed from the names, so
+# that the label cannot be read from the name.
 
 TASKS = ("script", "category")
 
-# Classes with fewer characters than this are left out of a task: Old Italic, Ogham, Coptic, Thai.
+# Classes with fewer characters are left out of a task: Old Italic, Ogham, Coptic, Thai.
 MINIMUM_MEMBERS = 45
 
-# First word of the Unicode name -> script. Writing systems keep their own characters
-# together in Unicode names, whatever block they stand in.
+# First word of the Unicode name -> script. The name states the writing system of a letter
+# whichever Unicode block the letter is in.
 _BY_FIRST_WORD = {
     "ARABIC": "arabic",
     "ARABIC-INDIC": "arabic",
@@ -68,7 +68,7 @@ _BY_FIRST_WORD = {
     "TIFINAGH": "tifinagh",
 }
 
-# Symbols have no such word: the Unicode block decides, here in ranges of code points.
+# The names of symbols have no such word, so the Unicode block decides: ranges of code points.
 _BY_BLOCK = (
     (0x0021, 0x00BF, "punctuation"),  # the part of ASCII and Latin-1 that is not Latin
     (0x00D7, 0x00F7, "punctuation"),  # multiplication and division signs
@@ -97,10 +97,10 @@ _BY_BLOCK = (
     (0x1F400, 0x1F6FF, "pictograph"),  # faces
 )
 
-# General category -> readable class. Rare categories join their nearest neighbor.
+# General category -> readable class. Rare categories are merged with the nearest one.
 _CATEGORIES = {
     "Lu": "uppercase letter",
-    "Lt": "uppercase letter",  # titlecase: 31 characters, capital in their first half
+    "Lt": "uppercase letter",  # titlecase: 31 ligatures whose first letter is a capital
     "Ll": "lowercase letter",
     "Lm": "modifier letter",
     "Lo": "other letter",
@@ -123,8 +123,8 @@ _CATEGORIES = {
     "So": "other symbol",
 }
 
-# Words that name a label, per task. What is joined by a hyphen is one word.
-_GIVE_AWAYS = {
+# Words that name a label, per task. A hyphenated word counts as one.
+_LABEL_WORDS = {
     "script": frozenset(
         """
         ARABIC ARABIC-INDIC EXTENDED ARMENIAN BRAILLE PATTERN CANADIAN SYLLABICS COMBINING COPTIC
@@ -144,7 +144,7 @@ _GIVE_AWAYS = {
 
 
 def script_of(character: str) -> str | None:
-    """Script or family of symbols of a character, None where this file knows none."""
+    """Return the script or the family of symbols of a character, None without either."""
     script = _BY_FIRST_WORD.get(unicodedata.name(character).split()[0])
     if script is not None:
         return script
@@ -153,18 +153,18 @@ def script_of(character: str) -> str | None:
 
 
 def category_of(character: str) -> str | None:
-    """General category of a character in words, None for controls and spaces."""
+    """Return the general category of a character in words, None for controls and spaces."""
     return _CATEGORIES.get(unicodedata.category(character))
 
 
 def label_of(character: str, task: str) -> str | None:
-    """Label of a character in a task."""
+    """Return the label of a character in a task, None if it has none."""
     return script_of(character) if task == "script" else category_of(character)
 
 
-def scrubbed(name: str, task: str) -> str:
-    """Lower-case name without the words that name the label of a task; empty if none is left."""
-    return " ".join(word for word in name.split() if word not in _GIVE_AWAYS[task]).lower()
+def remove_label_words(name: str, task: str) -> str:
+    """Return the name in lower case without the words that name the label of a task."""
+    return " ".join(word for word in name.split() if word not in _LABEL_WORDS[task]).lower()
 
 
 _TRAIN_SHARE = 0.75
@@ -172,24 +172,25 @@ _CATEGORICAL = ("east_asian_width", "decomposition", "mirrored")
 
 _DESCRIPTION = """\
 Characters of the font DejaVu Sans: images, names and properties
--------------------------------------------------------------------
+----------------------------------------------------------------
 
-{n_samples} characters. The font is the one that matplotlib ships; nothing is downloaded.
+{n_samples} characters of the font that matplotlib ships.
 
-- image (image): uint8 array of {size} x {size} pixels, black on white, all on one baseline.
-- name (text): the Unicode name in lower case{scrubbing}.
+- image (image): uint8 array of {size} x {size} pixels, black on white, with a common baseline.
+- name (text): the Unicode name in lower case{name_note}.
 {table}
 {target}
-Rows are named by their code point, such as U+0041.
+The index is the code point, such as U+0041.
 """
 
 _TABLE_DESCRIPTION = """\
-- east_asian_width, decomposition (type of it: none, canonical, font, circle, ...), mirrored (in
-  text from right to left: yes, no): categories, properties of the Unicode standard.
-- combining_class, n_decomposed (characters in the full decomposition), numeric_value (missing
-  for what is no number): numbers, properties of the Unicode standard.
-- advance_width, ink_left, ink_top, ink_width, ink_height (in em; left from the origin, top from
-  the baseline), ink_share (inked share of the box around the ink): numbers, measured.
+- east_asian_width, decomposition (its type: none, canonical, font, circle, ...), mirrored (in
+  text from right to left: yes, no): categories, properties in the Unicode standard.
+- combining_class, n_decomposed (number of characters in the full decomposition), numeric_value
+  (missing where the character is no number): numbers, properties in the Unicode standard.
+- advance_width, ink_left, ink_top, ink_width, ink_height (in em; ink_left is measured from the
+  origin, ink_top from the baseline), ink_share (mean ink within the bounding box of the ink, from
+  0 to 1): numbers, measured on the glyph.
 """
 
 
@@ -202,76 +203,76 @@ def load_glyphs(
     data_home: str | os.PathLike[str] | None = None,
     random_state: int | np.random.RandomState | None = 0,
 ) -> Bunch | tuple[pd.DataFrame, pd.Series]:
-    """Load characters as images, names and a table of properties (classification).
+    """Load the glyphs data set: characters as images, names and properties (classification).
 
-    Every character that the font DejaVu Sans can draw is a row. The font comes with
-    matplotlib, the names and properties with Python, so nothing is downloaded: the
-    images are drawn once, in seconds, and kept in a cache folder.
+    Each row is a character of the font DejaVu Sans. matplotlib ships the font, and Python the
+    Unicode names and properties, so nothing is downloaded. The images are rendered on the
+    first call, which takes seconds, and kept in a cache folder.
 
-    The tasks are made for fusion. Latin *o*, Greek *omicron*, Cyrillic *o* and Lisu *o* are
-    the same image; "capital letter a" is said in many scripts; and the properties
-    tell groups of classes apart, not classes. Words that name the label are taken out of
-    the names, and properties that nearly are the label (the code point, the bidirectional
-    class, the length of the full name) out of the table. A logistic regression on a
-    single modality is right on 56 to 76 rows of 100, on all three together on 90 (script)
-    and 94 (category).
+    No single modality determines the label. Latin *o*, Greek *omicron*, Cyrillic *o* and
+    Lisu *o* have the same image; "capital letter a" names a character in many scripts; and the
+    properties separate groups of classes only. The names do not contain the words that name
+    the label, and the table does not contain the properties that nearly determine it (the
+    code point, the bidirectional class, the length of the full name). A logistic regression
+    on one modality reaches an accuracy of 0.56 to 0.76, on all three together 0.90 (script)
+    and 0.94 (category).
 
     ==================   ===========================================
     Samples              5,659 (script), 5,745 (category)
     Classes              27 (script), 10 (category)
     Columns              14: an image, a text, 9 numbers, 3 categories
-    Missing cells        ``numeric_value`` of what is no number
+    Missing values       ``numeric_value`` where it does not apply
     ==================   ===========================================
 
     Parameters
     ----------
     task : {"script", "category"}, default="script"
-        What to predict.
+        The target.
 
-        - ``"script"``: the writing system (latin, greek, arabic, ...) by the first word of the
-          Unicode name, and for symbols the family (arrow, box drawing, game piece, ...)
-          by their Unicode block. Scripts of fewer than 45 characters are left out.
-        - ``"category"``: the general category of the Unicode standard (uppercase letter,
-          lowercase letter, number, mathematical symbol, ...), rare ones merged with the
-          nearest: titlecase with uppercase, all kinds of punctuation, of marks and of
-          numbers in one class each, currency with the other symbols.
+        - ``"script"``: the writing system (latin, greek, arabic, ...), given by the first word
+          of the Unicode name; for symbols the family (arrow, box drawing, game piece, ...),
+          given by their Unicode block. Classes of fewer than 45 characters are left out.
+        - ``"category"``: the general category in the Unicode standard (uppercase letter,
+          lowercase letter, number, mathematical symbol, ...). Rare categories are merged:
+          titlecase with uppercase; all punctuation, all marks and all numbers into one class
+          each; currency signs with other symbols.
 
     image_size : int, default=64
-        Side of the images in pixels, from 8 to 256.
+        Height and width of the images in pixels, from 8 to 256.
     n_samples : int, default=None
-        Number of rows. With None all of them. Fewer rows keep the shares of the classes,
-        and are the first rows of more rows.
+        Number of rows; all of them if None. A subset keeps the class frequencies, and a
+        smaller subset is the beginning of a larger one.
     return_X_y : bool, default=False
-        Whether to return ``(data, target)`` in place of a Bunch.
+        If True, return ``(data, target)`` instead of a Bunch.
     data_home : str or path-like, default=None
-        Folder for the drawn images. With None it is the environment variable
-        ``SKMM_DATA_HOME``, or else a folder ``skmm`` where the platform keeps caches. A damaged
-        file is drawn anew.
+        Folder in which the rendered images are cached. If None, the environment variable
+        ``SKMM_DATA_HOME`` is used, and without it the folder ``skmm`` in the platform's folder
+        for caches. A damaged file is rendered again.
     random_state : int, RandomState instance or None, default=0
-        Order of the rows. An int gives the same rows in every process.
+        Determines the order of the rows. Pass an int for the same rows in every process.
 
     Returns
     -------
     dataset : :class:`~sklearn.utils.Bunch`
         With these keys:
 
-        - ``data`` : DataFrame of shape (n_samples, 14), its columns described in ``DESCR``;
-          the index is the code point, such as ``"U+0041"``.
-        - ``target`` : Series of shape (n_samples,), the labels as words.
+        - ``data`` : DataFrame of shape (n_samples, 14). ``DESCR`` describes the columns. The
+          index is the code point, such as ``"U+0041"``.
+        - ``target`` : Series of shape (n_samples,), the labels as str.
         - ``frame`` : DataFrame of shape (n_samples, 15), ``data`` and ``target``.
-        - ``target_names`` : list of str, the classes in alphabetic order.
+        - ``target_names`` : list of str, the classes in alphabetical order.
         - ``feature_names`` : list of str, the columns of ``data``.
         - ``modalities`` : dict of column to ``"image"``, ``"text"`` or ``"tabular"``.
-        - ``code_points`` : ndarray of shape (n_samples,), int; ``chr`` gives the character.
-        - ``DESCR`` : str, a description.
+        - ``code_points`` : ndarray of int, shape (n_samples,); ``chr`` returns the character.
+        - ``DESCR`` : str, the description of the data set.
 
     (data, target) : tuple
-        With ``return_X_y=True``.
+        If ``return_X_y=True``.
 
     See Also
     --------
-    load_glyphs_retrieval : Full names with images, for retrieval.
-    make_multimodal_classification : Data whose information per modality is chosen.
+    load_glyphs_retrieval : Pairs of a full name and an image, for retrieval.
+    make_multimodal_classification : Synthetic data with chosen information per modality.
 
     Examples
     --------
@@ -286,19 +287,19 @@ def load_glyphs(
     {'latin': 86, 'arabic': 43}
     """
     check_choice("load_glyphs", "task", task, TASKS)
-    drawn = _drawn(image_size, data_home, "load_glyphs")
-    kept, labels, names = _labeled(drawn["code_points"], task)
+    rendered = _load_arrays(image_size, data_home, "load_glyphs")
+    kept, labels, names = _label_characters(rendered["code_points"], task)
     n_rows = _n_rows(n_samples, len(kept), "load_glyphs")
-    order = _interleaved(labels, check_random_state(random_state))[:n_rows]
+    order = _stratified_order(labels, check_random_state(random_state))[:n_rows]
     rows = kept[order]
 
-    codes = drawn["code_points"][rows]
+    codes = rendered["code_points"][rows]
     index = _index(codes)
     data = pd.concat(
         [
-            _image_column(drawn["images"][rows], index),
+            _image_column(rendered["images"][rows], index),
             pd.Series(names[order].tolist(), index=index, name="name"),
-            _table(codes, drawn["measures"][rows], index),
+            _table(codes, rendered["measures"][rows], index),
         ],
         axis=1,
     )
@@ -318,7 +319,7 @@ def load_glyphs(
         DESCR=_DESCRIPTION.format(
             n_samples=len(data),
             size=image_size,
-            scrubbing=f", without the words that name the {task}",
+            name_note=f", without the words that name the {task}",
             table=_TABLE_DESCRIPTION,
             target=f"The target is the {task}, one of {len(classes)} classes.\n",
         ),
@@ -333,26 +334,27 @@ def load_glyphs_retrieval(
     data_home: str | os.PathLike[str] | None = None,
     random_state: int | np.random.RandomState | None = 0,
 ) -> Bunch:
-    """Load full names of characters with their images (retrieval).
+    """Load the glyphs as pairs of a full name and an image (retrieval).
 
-    A row pairs a name with the one image that it names: of characters that look the
-    same, as Latin *o* and Greek *omicron* do, only the one with the lowest code point is in
-    the set. No name and no image of the test rows is in the training rows, but their words
-    and strokes are: a model that has seen other letters with *oxia* and other forms of *alpha*
-    can find "greek small letter alpha with oxia".
+    The pairs are one to one. Of characters that look the same, such as Latin *o* and Greek
+    *omicron*, only the one with the lowest code point is included. The names and images of
+    the test rows are not in the training rows, but their words and strokes are: a model
+    trained on other letters with *oxia* and on other forms of *alpha* can retrieve "greek
+    small letter alpha with oxia".
 
     Parameters
     ----------
     subset : {"all", "train", "test"}, default="all"
-        Which part. Three quarters of the pairs are for training; the parts are always the same.
+        The part to load. Three quarters of the pairs are for training, in a fixed split.
     image_size : int, default=64
-        Side of the images in pixels, from 8 to 256.
+        Height and width of the images in pixels, from 8 to 256.
     n_samples : int, default=None
-        Number of rows. With None all of them: 5,301, or 3,976 for training and 1,325 for test.
+        Number of rows. If None, all of them: 5,301 in total, 3,976 for training and 1,325 for
+        testing.
     data_home : str or path-like, default=None
-        Folder for the drawn images, as in `load_glyphs`.
+        Folder in which the rendered images are cached, as in `load_glyphs`.
     random_state : int, RandomState instance or None, default=0
-        Order of the rows, and so which of them ``n_samples`` leaves.
+        Determines the order of the rows, and thereby which rows ``n_samples`` keeps.
 
     Returns
     -------
@@ -360,17 +362,16 @@ def load_glyphs_retrieval(
         With these keys:
 
         - ``data`` : DataFrame of shape (n_samples, 2), columns ``name`` (text) and ``image``
-          (uint8 array of shape (image_size, image_size)); row ``i`` of one belongs to row
-          ``i`` of the other. The index is the code point.
+          (uint8 array of shape (image_size, image_size)). The index is the code point.
         - ``frame`` : the same DataFrame.
         - ``feature_names`` : list of str, the columns of ``data``.
         - ``modalities`` : dict of column to ``"text"`` or ``"image"``.
-        - ``code_points`` : ndarray of shape (n_samples,), int.
-        - ``DESCR`` : str, a description.
+        - ``code_points`` : ndarray of int, shape (n_samples,).
+        - ``DESCR`` : str, the description of the data set.
 
     See Also
     --------
-    load_glyphs : The same characters with a label.
+    load_glyphs : The same characters with labels.
 
     Examples
     --------
@@ -384,22 +385,22 @@ def load_glyphs_retrieval(
     """
     function = "load_glyphs_retrieval"
     check_choice(function, "subset", subset, ("all", "train", "test"))
-    drawn = _drawn(image_size, data_home, function)
-    _, pairs = np.unique(drawn["shapes"], return_index=True)
-    # A fixed order, so that the two parts never mix, whatever random_state is.
+    rendered = _load_arrays(image_size, data_home, function)
+    _, pairs = np.unique(rendered["shapes"], return_index=True)
+    # A fixed order: the split must not depend on random_state.
     pairs = np.random.RandomState(0).permutation(pairs)
     n_train = round(_TRAIN_SHARE * len(pairs))
     pairs = {"all": pairs, "train": pairs[:n_train], "test": pairs[n_train:]}[subset]
     n_rows = _n_rows(n_samples, len(pairs), function)
     rows = check_random_state(random_state).permutation(pairs)[:n_rows]
 
-    codes = drawn["code_points"][rows]
+    codes = rendered["code_points"][rows]
     index = _index(codes)
     names = [unicodedata.name(chr(code)).lower() for code in codes]
     frame = pd.concat(
         [
             pd.Series(names, index=index, name="name"),
-            _image_column(drawn["images"][rows], index),
+            _image_column(rendered["images"][rows], index),
         ],
         axis=1,
     )
@@ -412,34 +413,34 @@ def load_glyphs_retrieval(
         DESCR=_DESCRIPTION.format(
             n_samples=len(frame),
             size=image_size,
-            scrubbing="",
+            name_note="",
             table="",
-            target="A row is a pair: the name and the only image that it names.\n",
+            target="Names and images correspond one to one.\n",
         ),
     )
 
 
-def _drawn(
+def _load_arrays(
     image_size: int, data_home: str | os.PathLike[str] | None, function: str
 ) -> dict[str, np.ndarray]:
-    """Images and measures of all characters, from the cache where it has them."""
+    """Return images and measures of all characters, from the cache if they are there."""
     size = check_integer(function, "image_size", image_size, 8, 256)
     font = find_font(function)
-    key = drawing_key(font, size, needed_by=function)
+    key = rendering_key(font, size, needed_by=function)
     return cached_arrays(
         data_folder(data_home) / f"{key}.npz",
-        lambda: draw_font(font, size, needed_by=function),
-        lambda arrays: is_drawing(arrays, size),
+        lambda: render_font(font, size, needed_by=function),
+        lambda arrays: is_rendering(arrays, size),
         needed_by=function,
     )
 
 
-def _labeled(codes: np.ndarray, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions of the characters that a task has, their labels and their scrubbed names."""
+def _label_characters(codes: np.ndarray, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return positions of the characters in a task, their labels and their shortened names."""
     characters = [chr(code) for code in codes]
-    names = [scrubbed(unicodedata.name(character), task) for character in characters]
+    names = [remove_label_words(unicodedata.name(character), task) for character in characters]
     labels = [label_of(character, task) for character in characters]
-    # A name of nothing but give-aways ("NUMBER SIGN") is no text to learn from.
+    # Characters whose name has label words only ("NUMBER SIGN") are left out.
     named = [label for label, name in zip(labels, names, strict=True) if name and label]
     classes = {label for label, members in Counter(named).items() if members >= MINIMUM_MEMBERS}
     kept = [row for row, label in enumerate(labels) if names[row] and label in classes]
@@ -450,8 +451,8 @@ def _labeled(codes: np.ndarray, task: str) -> tuple[np.ndarray, np.ndarray, np.n
     )
 
 
-def _interleaved(y: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """A random order of the rows in which every prefix keeps the shares of the classes."""
+def _stratified_order(y: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """Return a random order of the rows in which every prefix keeps the class frequencies."""
     places = np.empty(len(y))
     # The members of a class are spread evenly over [0, 1), with a jitter of one step.
     for label in sorted(set(y)):
@@ -462,7 +463,7 @@ def _interleaved(y: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
 
 
 def _n_rows(n_samples: int | None, available: int, function: str) -> int:
-    """Number of rows asked for, checked against those there are."""
+    """Return the number of rows, checked against the number available."""
     if n_samples is None:
         return available
     return check_integer(function, "n_samples", n_samples, 1, available)
@@ -473,12 +474,12 @@ def _index(codes: np.ndarray) -> pd.Index:
 
 
 def _image_column(images: np.ndarray, index: pd.Index) -> pd.Series:
-    """Images as cells; each owns its pixels, so that a cell can be kept or sent alone."""
+    """Return images as cells; each owns its pixels, so that it can be stored or sent alone."""
     return pd.Series([image.copy() for image in images], index=index, name="image", dtype=object)
 
 
 def _table(codes: np.ndarray, measures: np.ndarray, index: pd.Index) -> pd.DataFrame:
-    """Properties that tell something of a character, but not its code point."""
+    """Return the Unicode properties and the measures of characters."""
     rows = []
     for code in codes:
         character = chr(code)
@@ -497,7 +498,7 @@ def _table(codes: np.ndarray, measures: np.ndarray, index: pd.Index) -> pd.DataF
 
 
 def _decomposition(character: str) -> str:
-    """Type of the decomposition: none, canonical, or the tag that Unicode gives it."""
+    """Return the type of the decomposition: none, canonical, or its Unicode tag."""
     decomposition = unicodedata.decomposition(character)
     if not decomposition:
         return "none"

@@ -1,7 +1,7 @@
-"""The hidden truth of a made data set: which factor tells what, and who sees it.
+"""Latents of a synthetic data set, the cells that encode them, and the missing cells.
 
-A factor is a piece of the target. Its share is the part of the target's variance that
-comes from it, its viewers are the modalities whose cells show it.
+A factor is an additive part of the target. Its share is its part of the target's variance, and
+its viewers are the modalities whose cells encode it.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,22 +23,22 @@ __all__ = [
     "check_integer",
     "check_rates",
     "check_real",
-    "draw_latents",
-    "draw_missing",
+    "sample_latents",
+    "sample_missing",
     "plan_factors",
     "show",
 ]
 
-# --- Raw cells that show latent values: words, images, tables, vectors, series ---
-# Every kind shows a latent linearly, as far as its cells can: a bag of words, the pixels,
-# the numbers and dummies, the entries or the samples of the series give it back by a
-# linear model. A latent is a column of unit variance.
+# --- Raw cells that encode latents: words, images, tables, vectors, series ---
+# A latent is a column of unit variance. Every kind encodes it about linearly: a linear model
+# recovers it from word counts, pixels, numbers and dummy variables, entries of the vector or
+# samples of the series.
 
-_WORDS_PER_LATENT = 7  # odd: the majority tells the sign
-_WORDS_PER_POLE = 4  # different words that say the same
+_WORDS_PER_LATENT = 7  # odd: the majority is the sign
+_WORDS_PER_POLE = 4  # synonyms
 _FILLERS = 20
 _FILLERS_PER_ROW = 4
-# Of a category column: eight bins of a standard normal latent, which keeps 0.97 of its variance.
+# Categories are eight equally likely bins of a standard normal latent: 0.97 of its variance.
 _BIN_EDGES = ndtri(np.arange(1, 8) / 8)
 _PIXEL_NOISE = 4.0  # gray levels
 
@@ -48,20 +48,20 @@ Cells = dict[str, pd.Series]
 def show(
     kind: str, name: str, latents: np.ndarray, image_size: int, rng: np.random.RandomState
 ) -> Cells:
-    """Cells of one modality.
+    """Generate the cells of one modality.
 
     Parameters
     ----------
     kind : str
         One of `KINDS`.
     name : str
-        Name of the modality; its column, or the first part of its columns' names.
+        Name of the modality: its column, or the prefix of its columns.
     latents : ndarray of shape (n_samples, n_latents)
-        What the cells have to show; n_latents may be 0.
+        Latents to encode; n_latents may be 0.
     image_size : int
-        Side of images, in pixels.
+        Height and width of images, in pixels.
     rng : RandomState
-        Draws the code (which word stands for what) and the noise of the cells.
+        Source of the encoding (such as the words of a latent) and of the noise of the cells.
 
     Returns
     -------
@@ -76,17 +76,17 @@ def show(
 
 
 def _cell_column(cells: list[np.ndarray] | np.ndarray) -> pd.Series:
-    """A column whose cells are arrays; each owns its values."""
+    """Return a column of arrays, each of which owns its values."""
     return pd.Series([np.array(cell) for cell in cells], dtype=object)
 
 
 def _amplitude(latents: np.ndarray, reach: float) -> np.ndarray:
-    """Latents as amplitudes in [0, 1]; what is beyond ``reach`` is cut off."""
+    """Map latents from [-reach, reach] to amplitudes in [0, 1]; values beyond are clipped."""
     return np.clip(0.5 + latents / (2 * reach), 0, 1)
 
 
 def _vocabulary(n_words: int, rng: np.random.RandomState) -> np.ndarray:
-    """Different words that can be pronounced."""
+    """Return distinct pronounceable words."""
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     n_syllables = 2 if n_words <= len(syllables) ** 2 else 3
     numbers = rng.choice(len(syllables) ** n_syllables, size=n_words, replace=False)
@@ -95,9 +95,10 @@ def _vocabulary(n_words: int, rng: np.random.RandomState) -> np.ndarray:
 
 
 def _texts(latents: np.ndarray, rng: np.random.RandomState) -> pd.Series:
-    """Texts in which every latent has as many words of its one pole as it is high.
+    """Return texts with a fixed number of words for each latent.
 
-    The other words are of its other pole, so that the length tells nothing.
+    The number of words of the high pole grows with the latent. The other words are of the low
+    pole, so that the length of a text is uninformative.
     """
     n_samples, n_latents = latents.shape
     words = _vocabulary(n_latents * 2 * _WORDS_PER_POLE + _FILLERS, rng)
@@ -114,7 +115,7 @@ def _texts(latents: np.ndarray, rng: np.random.RandomState) -> pd.Series:
 
 
 def _images(latents: np.ndarray, size: int, rng: np.random.RandomState) -> np.ndarray:
-    """Images with a colored blob, or colored stripes, as bright as each latent is high."""
+    """Return images with a colored blob or stripes for each latent, brighter the higher it is."""
     n_samples, n_latents = latents.shape
     grid = (np.arange(size) + 0.5) / size
     x, y = np.meshgrid(grid, grid)
@@ -129,7 +130,7 @@ def _images(latents: np.ndarray, size: int, rng: np.random.RandomState) -> np.nd
             shape = 0.5 + 0.5 * np.sin(2 * np.pi * rng.uniform(1, 4) * along + phase)
         color = rng.uniform(0.1, 1, size=3)
         patterns[number] = shape[..., None] * color / color.max()
-    # So bright that all of them together just fit into a byte.
+    # The sum of all patterns just fits into a byte.
     brightest = patterns.sum(axis=0).max() if n_latents else 1.0
     light = np.tensordot(_amplitude(latents, 3.0), patterns * (215 / brightest), axes=1)
     noise = _PIXEL_NOISE * rng.standard_normal((n_samples, size, size, 3))
@@ -137,10 +138,10 @@ def _images(latents: np.ndarray, size: int, rng: np.random.RandomState) -> np.nd
 
 
 def _table(latents: np.ndarray, rng: np.random.RandomState) -> Cells:
-    """Numbers and categories by turns, and one of each that shows nothing."""
+    """Return numbers and categories in alternation, and an uninformative column of each kind."""
     n_samples, n_latents = latents.shape
     shown = np.column_stack([latents, rng.standard_normal((n_samples, 2))])
-    # The two useless columns must be one of each kind: their turns follow.
+    # The kinds alternate, so the last two, uninformative columns are of different kinds.
     cells: Cells = {}
     for number in range(n_latents + 2):
         kind, position = ("number", "category")[number % 2], number // 2
@@ -149,7 +150,7 @@ def _table(latents: np.ndarray, rng: np.random.RandomState) -> Cells:
             scale, middle = 10 ** rng.uniform(-1, 2), rng.uniform(-10, 10)
             cells[f"number_{position}"] = pd.Series(scale * (values + middle))
         else:
-            # Letters in a random order, so that their alphabet is no help.
+            # Letters in a random order: their alphabetical order is uninformative.
             letters = rng.permutation(list("abcdefgh"))
             bins = np.digitize(values, _BIN_EDGES)
             column = pd.Categorical(letters[bins].tolist(), categories=sorted(letters.tolist()))
@@ -158,7 +159,7 @@ def _table(latents: np.ndarray, rng: np.random.RandomState) -> Cells:
 
 
 def _vectors(latents: np.ndarray, rng: np.random.RandomState) -> pd.Series:
-    """Embedding vectors: the latents turned into a space of 16 dimensions, or more."""
+    """Return embedding vectors: the latents rotated into a space of 16 or more dimensions."""
     n_samples, n_latents = latents.shape
     width = max(16, n_latents)
     basis, _ = np.linalg.qr(rng.standard_normal((width, width)))
@@ -167,7 +168,7 @@ def _vectors(latents: np.ndarray, rng: np.random.RandomState) -> pd.Series:
 
 
 def _series(latents: np.ndarray, rng: np.random.RandomState) -> pd.Series:
-    """Time series: waves of different frequencies, as strong as each latent is high."""
+    """Return time series: a sum of sine waves whose amplitudes encode the latents."""
     n_samples, n_latents = latents.shape
     length = max(64, 4 * n_latents)
     frequencies = rng.permutation(np.arange(1, length // 2))[:n_latents, None]
@@ -185,13 +186,13 @@ _SIMPLE: dict[str, Callable[[np.ndarray, np.random.RandomState], pd.Series]] = {
 }
 KINDS = ("text", "image", "tabular", "vector", "timeseries")
 
-# --- Checks of the arguments that the functions of this folder share ---
+# --- Checks of arguments, shared by the functions of this folder ---
 
 
 def check_integer(
     function: str, name: str, value: object, low: int, high: int | None = None
 ) -> int:
-    """An integer in a closed range, or an error that names the function and the parameter."""
+    """Return an integer of a closed range; errors name the function and the parameter."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(
             f"{function}: {name} must be an integer, got {value!r} ({type(value).__name__})."
@@ -206,13 +207,13 @@ def check_integer(
 def check_real(
     function: str, name: str, value: object, low: float, high: float | None = None
 ) -> float:
-    """A real number in a closed range, or an error that names the function and the parameter."""
+    """Return a real number of a closed range; errors name the function and the parameter."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(
             f"{function}: {name} must be a number, got {value!r} ({type(value).__name__})."
         )
     number = float(value)
-    # Written so that NaN fails too.
+    # This form of the condition refuses NaN too.
     if not (number >= low and (high is None or number <= high)) or number == float("inf"):
         range_ = f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
         raise ValueError(f"{function}: {name} must be {range_}, got {value}.")
@@ -220,14 +221,14 @@ def check_real(
 
 
 def check_choice(function: str, name: str, value: object, choices: tuple[str, ...]) -> str:
-    """One of some words, or an error that lists them."""
+    """Return one of the choices; the error lists them."""
     if not isinstance(value, str) or value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"{function}: {name} must be one of {listed}, got {value!r}.")
     return value
 
 
-# What a sum of decimal shares may miss 1 by is not a factor.
+# Shares below this are rounding errors of the sum, not factors.
 _NOTHING = 1e-9
 
 Groups = float | Mapping[str | tuple[str, ...], float]
@@ -235,7 +236,7 @@ Groups = float | Mapping[str | tuple[str, ...], float]
 
 @dataclass(frozen=True)
 class Factor:
-    """A piece of the target: what it is, who sees it, and how much of the target it is."""
+    """An additive part of the target: its kind, the modalities that encode it, its share."""
 
     kind: str
     viewers: tuple[str, ...]
@@ -244,16 +245,16 @@ class Factor:
 
 @dataclass(frozen=True)
 class Latents:
-    """Latent values of every row.
+    """Latents of every row.
 
     Attributes
     ----------
     columns : dict of str to ndarray of shape (n_samples,)
-        Every latent by its name.
+        Name of a latent to its values.
     seen : dict of str to list of str
-        Modality to the names of the latents that its cells show.
+        Modality to the names of the latents that its cells encode.
     scores : ndarray of shape (n_samples, n_outputs)
-        The target before noise; every output has variance one.
+        Targets without noise; each output has variance 1.
     """
 
     columns: dict[str, np.ndarray]
@@ -270,12 +271,12 @@ def plan_factors(
     private: Groups | None,
     synergy: Groups,
 ) -> list[Factor]:
-    """Check the shares and give the factors whose share is not zero.
+    """Check the shares and return the factors whose share is not zero.
 
     Parameters
     ----------
     function : str
-        The function that asks, for errors.
+        Name of the calling function, for errors.
     names : tuple of str
         The modalities.
     redundant, shared, private, synergy : float, mapping or None
@@ -313,7 +314,7 @@ def plan_factors(
 def _by_group(
     function: str, parameter: str, value: object, names: tuple[str, ...], size: int
 ) -> dict[tuple[str, ...], float]:
-    """Share of each group of modalities; a number is split among all groups of one size."""
+    """Return the share of each group of modalities; a float is split among groups of one size."""
     if isinstance(value, Mapping):
         return _from_mapping(function, parameter, value, names, size)
     if not isinstance(value, Real):
@@ -334,7 +335,7 @@ def _by_group(
 def _from_mapping(
     function: str, parameter: str, value: Mapping[Any, Any], names: tuple[str, ...], size: int
 ) -> dict[tuple[str, ...], float]:
-    """Share of each group that a mapping names, in the order of the modalities."""
+    """Return the share of each group in a mapping, its members in the order of ``names``."""
     groups: dict[tuple[str, ...], float] = {}
     for key, share in value.items():
         members = (key,) if isinstance(key, str) else tuple(key)
@@ -356,7 +357,7 @@ def _from_mapping(
     return groups
 
 
-def draw_latents(
+def sample_latents(
     factors: list[Factor],
     names: tuple[str, ...],
     n_samples: int,
@@ -364,17 +365,17 @@ def draw_latents(
     n_nuisance: int,
     rng: np.random.RandomState,
 ) -> Latents:
-    """Draw the factors, the nuisance of every modality, and the scores that follow.
+    """Sample the factors and nuisance latents of every modality, and compute the scores.
 
-    A redundant, shared or private factor is a standard normal value per output. A
-    factor of synergy is the product of signs, one in each viewer: any sign alone, and
-    any group of them but all, says nothing about the product.
+    A redundant, shared or private factor is a standard normal value per output. A synergy
+    factor is a product of random signs, one for each viewer. It is independent of any proper
+    subset of the signs.
     """
     columns: dict[str, np.ndarray] = {}
     seen: dict[str, list[str]] = {name: [] for name in names}
     scores = np.zeros((n_samples, n_outputs))
     for factor in factors:
-        # All see what is redundant: its name need not say who.
+        # All modalities encode a redundant factor, so its name lists none.
         viewers = () if factor.kind == "redundant" else factor.viewers
         stem = "_".join((factor.kind, *viewers))
         for output in range(n_outputs):
@@ -398,18 +399,18 @@ def draw_latents(
     return Latents(columns, seen, scores)
 
 
-# --- Which cells of a made data set are missing ---
+# --- Missing cells of a synthetic data set ---
 
 PATTERNS = ("random", "never_all", "train_complete", "dependent")
 
-# Odds of being absent at the highest target over those at the lowest.
+# Log of the ratio between the odds of being absent at the highest and at the lowest target.
 _LOG_ODDS = 3.0
 
 
 def check_rates(
     function: str, missing_rate: object, names: tuple[str, ...], pattern: str
 ) -> np.ndarray:
-    """Rate of every modality, (n_modalities,), from a number or a dict."""
+    """Return the rate of every modality, (n_modalities,), from a number or a dict."""
     if isinstance(missing_rate, Mapping):
         for name in missing_rate:
             if name not in names:
@@ -425,17 +426,17 @@ def check_rates(
         rates = [check_real(function, "missing_rate", missing_rate, 0, 1)] * len(names)
     if pattern == "never_all" and sum(rates) > len(names) - 1:
         raise ValueError(
-            f"{function}: missing_pattern='never_all' leaves every row a cell, which needs rates"
-            f" that sum to at most {len(names) - 1}, got {sum(rates):g}. Lower missing_rate, or take"
+            f"{function}: missing_pattern='never_all' requires rates that sum to at most"
+            f" {len(names) - 1}, got {sum(rates):g}. Lower missing_rate or set"
             " missing_pattern='random'."
         )
     return np.array(rates)
 
 
-def draw_missing(
+def sample_missing(
     pattern: str, rates: np.ndarray, y: np.ndarray, rng: np.random.RandomState
 ) -> np.ndarray:
-    """Which modality is absent in which row.
+    """Sample the rows in which each modality is absent.
 
     Parameters
     ----------
@@ -444,9 +445,9 @@ def draw_missing(
     rates : ndarray of shape (n_modalities,)
         Share of the rows in which a modality is absent.
     y : ndarray of shape (n_samples,) or (n_samples, n_targets)
-        The target, on whose rank ``"dependent"`` depends (the first, of several).
+        Targets; ``"dependent"`` uses the ranks of the first.
     rng : RandomState
-        Draws the rows.
+        Source of the rows.
 
     Returns
     -------
@@ -454,18 +455,18 @@ def draw_missing(
         True where the modality is absent.
     """
     n_samples = len(y)
-    may_lack = np.ones(n_samples, dtype=bool)
+    may_be_absent = np.ones(n_samples, dtype=bool)
     log_odds = np.zeros(n_samples)
     if pattern == "train_complete":
-        may_lack[: n_samples // 2] = False
+        may_be_absent[: n_samples // 2] = False
     elif pattern == "dependent":
         log_odds = _LOG_ODDS * _rank(y if y.ndim == 1 else y[:, 0])
     absent = np.zeros((n_samples, len(rates)), dtype=bool)
     for column, rate in enumerate(rates):
-        # The highest of log odds + Gumbel noise are a draw without replacement in which a
-        # row's odds are what they should be, of exactly as many rows as asked for.
-        keys = np.where(may_lack, log_odds + rng.gumbel(size=n_samples), -np.inf)
-        n_absent = int(round(rate * may_lack.sum()))
+        # Gumbel top-k: the rows with the highest log odds + Gumbel noise are a sample without
+        # replacement, weighted by the odds, of exactly n_absent rows.
+        keys = np.where(may_be_absent, log_odds + rng.gumbel(size=n_samples), -np.inf)
+        n_absent = int(round(rate * may_be_absent.sum()))
         absent[np.argsort(-keys, kind="stable")[:n_absent], column] = True
     if pattern == "never_all":
         _spread(absent, rng)
@@ -473,15 +474,15 @@ def draw_missing(
 
 
 def _rank(y: np.ndarray) -> np.ndarray:
-    """Rank of every value between 0 and 1; equal values share it."""
+    """Return the rank of every value, scaled to [0, 1]; equal values have equal ranks."""
     values, places = np.unique(y, return_inverse=True)
     return places / max(len(values) - 1, 1)
 
 
 def _spread(absent: np.ndarray, rng: np.random.RandomState) -> None:
-    """Give every row that lacks all one cell back, taken from a row that has two or more.
+    """Restore a cell of every row without any, and remove one from a row with two or more.
 
-    So the rate of every modality stays.
+    The rate of every modality is unchanged.
     """
     for row in rng.permutation(np.flatnonzero(absent.all(axis=1))):
         n_present = (~absent).sum(axis=1)
@@ -490,5 +491,5 @@ def _spread(absent: np.ndarray, rng: np.random.RandomState) -> None:
             if len(donors):
                 absent[rng.choice(donors), column] = True
                 break
-        # Without a donor, which rounded rates can bring about, the rate is missed by a row.
+        # Rounded rates may leave no donor; the rate is then off by a row.
         absent[row, column] = False

@@ -1,4 +1,4 @@
-"""Made data sets: raw cells of several modalities with a known latent behind them."""
+"""Synthetic data sets: raw cells of several modalities, generated from known latents."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -17,9 +17,9 @@ from skmm.datasets._latent import (
     check_integer,
     check_rates,
     check_real,
-    draw_latents,
-    draw_missing,
     plan_factors,
+    sample_latents,
+    sample_missing,
     show,
 )
 
@@ -52,15 +52,15 @@ def make_multimodal_classification(
     return_latent: bool = False,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray] | Bunch:
-    r"""Make a classification problem whose information per modality is chosen.
+    r"""Generate a multimodal classification problem with chosen information per modality.
 
-    Behind every row stand latent factors. The score of a class is a sum of factors,
+    Each row is generated from latent factors. The score of a class is a sum of factors,
 
     .. math:: s = \sum_f \sqrt{\mathrm{share}_f}\, z_f , \qquad \sum_f \mathrm{share}_f = 1 ,
 
-    and the class is the one with the highest score (of two classes, the sign of one
-    score). A modality shows the factors that it sees in its raw cells, and nothing of the
-    others, so that what a model of some modalities can reach is known: see *Notes*.
+    and the row's class is the one with the highest score (the sign of a single score if there
+    are two classes). The raw cells of a modality encode some of the factors and are independent
+    of the others, so the best score that a subset of modalities allows is known: see *Notes*.
 
     Parameters
     ----------
@@ -69,58 +69,59 @@ def make_multimodal_classification(
     modalities : sequence of str or dict of str to str, default=("text", "image", "tabular")
         The kinds, or names with their kinds, as in ``{"review": "text", "photo": "image"}``.
 
-        - ``"text"``: a column of texts. Every latent has seven words; the higher it is, the more of
-          them are of its one pole, the others of the other. There are filler words too.
-        - ``"image"``: a column of uint8 arrays (image_size, image_size, 3). Every latent is the
-          brightness of a colored blob or of colored stripes.
-        - ``"tabular"``: columns ``<name>_number_<i>`` and ``<name>_category_<i>``, a latent each
-          (a category is one of eight bins), and one of both kinds that shows nothing.
-        - ``"vector"``: a column of float32 arrays (16,), as ready-made embeddings are; longer
-          where there are more latents.
-        - ``"timeseries"``: a column of float32 arrays (64,), longer where there are many latents.
-          Every latent is the strength of a wave.
+        - ``"text"``: a column of texts. Seven words encode each latent; each word is of its
+          high or its low pole, and the number of words of the high pole grows with the latent.
+          Filler words are added.
+        - ``"image"``: a column of uint8 arrays (image_size, image_size, 3). The brightness of a
+          colored blob or of colored stripes encodes each latent.
+        - ``"tabular"``: columns ``<name>_number_<i>`` and ``<name>_category_<i>``, one for each
+          latent (a category is one of eight bins), and an uninformative column of each kind.
+        - ``"vector"``: a column of float32 arrays (16,), such as precomputed embeddings; longer
+          with more than 16 latents.
+        - ``"timeseries"``: a column of float32 arrays (64,), longer with more than 16 latents.
+          The amplitude of a sine wave encodes each latent.
 
     n_classes : int, default=2
         Number of classes, about equally frequent.
     redundant : float, default=0.4
-        Share of the score that every modality shows.
+        Share of the score that every modality encodes.
     shared : float or dict of tuple to float, default=0.0
-        Share of the score that some modalities show: ``{("text", "image"): 0.2}``. A number is
-        split equally among all pairs.
+        Share of the score that a group of modalities encodes, as in
+        ``{("text", "image"): 0.2}``. A float is split equally among all pairs.
     private : float, dict of str to float or None, default=None
-        Share of the score that a single modality shows: ``{"text": 0.5, "image": 0.1}``. A
-        number is split equally. None takes what the other three leave of 1.
+        Share of the score that a single modality encodes, as in ``{"text": 0.5, "image": 0.1}``.
+        A float is split equally among the modalities. None means the remainder of 1.
     synergy : float or dict of tuple to float, default=0.0
-        Share of the score that some modalities show together only: each of them shows a
-        sign, and the factor is the product of the signs (an exclusive or). A number is split
-        equally among all pairs.
+        Share of the score that a group of modalities encodes only jointly: each modality has a
+        random sign, and the factor is the product of the signs (an exclusive or). A float is
+        split equally among all pairs.
     n_nuisance : int, default=1
-        Number of latents in each modality that say nothing about the target.
+        Number of latents in each modality that are independent of the target.
     noise : float or dict of str to float, default=0.1
-        Standard deviation of the noise that each modality adds to the latents (of
-        standard deviation 1) before it shows them. Modalities that a dict does not name have 0.
+        Standard deviation of the noise added to the latents, which have standard deviation 1,
+        before a modality encodes them. Modalities missing from a dict have 0.
     target_noise : float, default=0.0
-        Standard deviation of the noise on the scores (of standard deviation 1).
+        Standard deviation of the noise added to the scores, which have standard deviation 1.
     missing_rate : float or dict of str to float, default=0.0
-        Rate of missing cells per modality, met to the row. Modalities that a dict does not
-        name have 0. A tabular modality is absent as a whole.
+        Exact share of missing cells per modality, rounded to a number of rows. Modalities
+        missing from a dict have 0. A tabular modality is missing as a whole.
     missing_pattern : {"random", "never_all", "train_complete", "dependent"}, default="random"
         Which cells are missing.
 
-        - ``"random"``: any, each modality for itself; a row may lack all.
-        - ``"never_all"``: any, but a row keeps at least one modality.
-        - ``"train_complete"``: none in the first half of the rows; in the second half at the
-          rate. So ``X[: n_samples // 2]`` is complete, and made to train on.
-        - ``"dependent"``: the odds grow with the target, by a factor of 20 from the lowest
-          class to the highest.
+        - ``"random"``: any, independently for each modality; a row may have no modality.
+        - ``"never_all"``: any, but each row keeps at least one modality.
+        - ``"train_complete"``: none in the first half of the rows, and ``missing_rate`` in the
+          second half, so that ``X[: n_samples // 2]`` is a complete training set.
+        - ``"dependent"``: the odds of a missing cell increase with the target, by a factor of 20
+          from the lowest class to the highest.
 
     image_size : int, default=16
-        Side of images in pixels, from 4 to 512.
+        Height and width of the images in pixels, from 4 to 512.
     return_latent : bool, default=False
-        Whether to return a Bunch that holds the latents too.
+        If True, return a Bunch that includes the latents instead of ``(X, y)``.
     random_state : int, RandomState instance or None, default=None
-        Draws everything. The same int gives the same data in every process, and the
-        same cells whatever is missing.
+        Determines all random numbers. Pass an int for the same data in every process.
+        The cells do not depend on ``missing_rate`` and ``missing_pattern``.
 
     Returns
     -------
@@ -129,35 +130,36 @@ def make_multimodal_classification(
     y : ndarray of shape (n_samples,)
         Classes from 0 to ``n_classes - 1``.
     dataset : :class:`~sklearn.utils.Bunch`
-        In place of ``(X, y)`` with ``return_latent=True``:
+        If ``return_latent=True``, instead of ``(X, y)``:
 
         - ``data``, ``target``: X and y;
         - ``frame``: DataFrame, ``data`` and the target;
         - ``feature_names``: list of str, the columns of ``data``;
         - ``modalities``: dict of column to kind;
         - ``columns``: dict of modality to list of its columns;
-        - ``latent``: DataFrame of shape (n_samples, n_latents), the latents before noise;
-        - ``seen``: dict of modality to list of the latents that it shows;
-        - ``information``: dict of modality to the share of the score that it shows alone;
+        - ``latent``: DataFrame of shape (n_samples, n_latents), the latents without noise;
+        - ``seen``: dict of modality to list of the latents that its cells encode;
+        - ``information``: dict of modality to the share of the score that it encodes alone;
         - ``scores``: ndarray of shape (n_samples, n_scores), without target noise;
         - ``absent``: DataFrame of bool, shape (n_samples, n_modalities).
 
     See Also
     --------
-    make_multimodal_regression : The same with numbers as target.
-    load_glyphs : Real characters as images, names and properties.
+    make_multimodal_regression : Generate a regression problem in the same way.
+    load_glyphs : Real data: characters as images, names and properties.
 
     Notes
     -----
-    A modality without private or shared factors, with ``redundant=0``, is useless: its scores are
-    at chance. With ``redundant=1`` every modality tells the same. With two classes, a linear
-    model that sees the share *r* of the score is right at best with probability
+    With ``redundant=0``, a modality without private or shared factors is uninformative, and a
+    model of it alone scores at chance level. With ``redundant=1`` all modalities encode the same
+    information about the target. With two classes, the accuracy of a linear model of the share
+    *r* of the score is at most
 
     .. math:: 1 - \frac{1}{\pi} \arccos \sqrt{\frac{r}
         {(1 + \mathrm{noise}^2) (1 + \mathrm{target\_noise}^2)}}
 
-    where *r* is the entry of ``information`` for a single modality. Cells show the latents
-    nearly, not quite: counting words and binning costs 3 to 6 percent of a latent's variance.
+    where *r* is the entry of ``information`` for a single modality. The cells do not encode the
+    latents exactly: word counts and bins lose 3 to 6 percent of a latent's variance.
 
     Examples
     --------
@@ -180,7 +182,7 @@ def make_multimodal_classification(
         function,
         n_samples,
         modalities,
-        # One score decides between two classes.
+        # A single score separates two classes.
         n_outputs=1 if n_classes == 2 else n_classes,
         is_classification=True,
         shares={"redundant": redundant, "shared": shared, "private": private, "synergy": synergy},
@@ -213,15 +215,15 @@ def make_multimodal_regression(
     return_latent: bool = False,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray] | Bunch:
-    r"""Make a regression problem whose information per modality is chosen.
+    r"""Generate a multimodal regression problem with chosen information per modality.
 
-    Behind every row stand latent factors, whose weighted sum is the target,
+    Each row is generated from latent factors. The target is their weighted sum,
 
     .. math:: y = \sum_f \sqrt{\mathrm{share}_f}\, z_f + \mathrm{target\_noise}\, \varepsilon ,
         \qquad \sum_f \mathrm{share}_f = 1 .
 
-    A modality shows the factors that it sees in its raw cells, and nothing of the others, so that
-    what a model of some modalities can reach is known: see *Notes*.
+    The raw cells of a modality encode some of the factors and are independent of the others, so
+    the best score that a subset of modalities allows is known: see *Notes*.
 
     Parameters
     ----------
@@ -231,39 +233,41 @@ def make_multimodal_regression(
         The kinds, or names with their kinds: ``"text"``, ``"image"``, ``"tabular"``, ``"vector"``,
         ``"timeseries"``. See `make_multimodal_classification` for their cells.
     n_targets : int, default=1
-        Number of targets; every target has factors of its own.
+        Number of targets. Each target has its own factors.
     redundant : float, default=0.4
-        Share of the target's variance that every modality shows.
+        Share of the target's variance that every modality encodes.
     shared : float or dict of tuple to float, default=0.0
-        Share that some modalities show: ``{("text", "image"): 0.2}``. A number is split
-        equally among all pairs.
+        Share of the variance that a group of modalities encodes, as in
+        ``{("text", "image"): 0.2}``. A float is split equally among all pairs.
     private : float, dict of str to float or None, default=None
-        Share that a single modality shows: ``{"text": 0.5, "image": 0.1}``. A number is split
-        equally. None takes what the other three leave of 1.
+        Share of the variance that a single modality encodes, as in
+        ``{"text": 0.5, "image": 0.1}``. A float is split equally among the modalities. None
+        means the remainder of 1.
     synergy : float or dict of tuple to float, default=0.0
-        Share that some modalities show together only: each of them shows a sign, and the
-        factor is the product of the signs. A number is split equally among all pairs.
+        Share of the variance that a group of modalities encodes only jointly: each modality has
+        a random sign, and the factor is the product of the signs. A float is split equally among
+        all pairs.
     n_nuisance : int, default=1
-        Number of latents in each modality that say nothing about the target.
+        Number of latents in each modality that are independent of the target.
     noise : float or dict of str to float, default=0.1
-        Standard deviation of the noise that each modality adds to the latents (of
-        standard deviation 1) before it shows them. Modalities that a dict does not name have 0.
+        Standard deviation of the noise added to the latents, which have standard deviation 1,
+        before a modality encodes them. Modalities missing from a dict have 0.
     target_noise : float, default=0.0
-        Standard deviation of the noise on the target (of standard deviation 1 without it).
+        Standard deviation of the noise added to the target, which has standard deviation 1.
     missing_rate : float or dict of str to float, default=0.0
-        Rate of missing cells per modality, met to the row. Modalities that a dict does not
-        name have 0. A tabular modality is absent as a whole.
+        Exact share of missing cells per modality, rounded to a number of rows. Modalities
+        missing from a dict have 0. A tabular modality is missing as a whole.
     missing_pattern : {"random", "never_all", "train_complete", "dependent"}, default="random"
-        Which cells are missing: any; any, but a row keeps at least one modality; none in
-        the first half of the rows; or with odds that grow with the (first) target, by a factor of
-        20 from the lowest to the highest.
+        Which cells are missing: any; any, but each row keeps at least one modality; none in the
+        first half of the rows; or with odds that increase with the (first) target, by a factor
+        of 20 from the lowest to the highest.
     image_size : int, default=16
-        Side of images in pixels, from 4 to 512.
+        Height and width of the images in pixels, from 4 to 512.
     return_latent : bool, default=False
-        Whether to return a Bunch that holds the latents too.
+        If True, return a Bunch that includes the latents instead of ``(X, y)``.
     random_state : int, RandomState instance or None, default=None
-        Draws everything. The same int gives the same data in every process, and the
-        same cells whatever is missing.
+        Determines all random numbers. Pass an int for the same data in every process.
+        The cells do not depend on ``missing_rate`` and ``missing_pattern``.
 
     Returns
     -------
@@ -272,23 +276,23 @@ def make_multimodal_regression(
     y : ndarray of shape (n_samples,) or (n_samples, n_targets)
         Targets.
     dataset : :class:`~sklearn.utils.Bunch`
-        In place of ``(X, y)`` with ``return_latent=True``, with the keys of
+        If ``return_latent=True``, instead of ``(X, y)``; its keys are those of
         `make_multimodal_classification`.
 
     See Also
     --------
-    make_multimodal_classification : The same with classes as target.
+    make_multimodal_classification : Generate a classification problem in the same way.
 
     Notes
     -----
-    A linear model that sees the share *r* of the target reaches at best
+    The score of a linear model of the share *r* of the target is at most
 
     .. math:: R^2 = \frac{r}{(1 + \mathrm{noise}^2) (1 + \mathrm{target\_noise}^2)}
 
-    where *r* is the entry of ``information`` for a single modality, and the sum of all shares
-    but synergy for all modalities together (which also average their noise). Cells show the
-    latents nearly, not quite: counting words and binning costs 3 to 6 percent of a latent's
-    variance.
+    where *r* is the entry of ``information`` for a single modality. For all modalities together
+    *r* is the sum of all shares except synergy; several modalities also average their noise.
+    The cells do not encode the latents exactly: word counts and bins lose 3 to 6 percent of a
+    latent's variance.
 
     Examples
     --------
@@ -316,7 +320,7 @@ def make_multimodal_regression(
     return dataset if return_latent else (dataset.data, dataset.target)
 
 
-# --- Puts a made data set together: arguments, latents, target, cells, gaps ---
+# --- Generation: arguments, latents, target, missing cells, cells ---
 
 
 def build_dataset(
@@ -335,7 +339,7 @@ def build_dataset(
     image_size: int,
     random_state: int | np.random.RandomState | None,
 ) -> Bunch:
-    """Check the arguments, draw latents, target, gaps and cells, and put them together.
+    """Check the arguments and generate latents, target, missing cells and cells.
 
     The parameters are those of `make_multimodal_classification`; ``n_outputs`` is the number
     of scores, ``shares`` holds the arguments of `plan_factors`.
@@ -351,16 +355,16 @@ def build_dataset(
     noises = _check_noise(function, noise, names)
     rates = check_rates(function, missing_rate, names, missing_pattern)
 
-    # A generator for each part: what one part draws does not shift the others.
+    # Each part has its own random generator, so that no part depends on another's options.
     seeds = check_random_state(random_state).randint(2**31 - 1, size=3 + len(names))
     streams = [np.random.RandomState(seed) for seed in seeds]
-    latents = draw_latents(factors, names, n_samples, n_outputs, n_nuisance, streams[0])
+    latents = sample_latents(factors, names, n_samples, n_outputs, n_nuisance, streams[0])
     y = latents.scores + target_noise * streams[1].standard_normal(latents.scores.shape)
     if is_classification:
         y = (y[:, 0] > 0).astype(int) if n_outputs == 1 else y.argmax(axis=1)
     elif n_outputs == 1:
         y = y[:, 0]
-    absent = draw_missing(missing_pattern, rates, y, streams[2])
+    absent = sample_missing(missing_pattern, rates, y, streams[2])
 
     cells: dict[str, pd.Series] = {}
     columns: dict[str, list[str]] = {}
@@ -371,7 +375,7 @@ def build_dataset(
         for column, values in shown.items():
             if column in cells:
                 raise ValueError(
-                    f"{function}: two modalities make the column {column!r}. Give one of them"
+                    f"{function}: two modalities have the column {column!r}. Give one of them"
                     " another name."
                 )
             values.iloc[np.flatnonzero(absent[:, position])] = None  # NaN, in a column of numbers
@@ -380,7 +384,7 @@ def build_dataset(
 
 
 def _check_modalities(function: str, modalities: object) -> dict[str, str]:
-    """Names and kinds of the modalities, in order."""
+    """Return the names and kinds of the modalities, in order."""
     if isinstance(modalities, str) or not isinstance(modalities, Mapping | Sequence):
         raise TypeError(
             f"{function}: modalities must be a sequence of kinds or a dict of names to kinds, got"
@@ -394,8 +398,8 @@ def _check_modalities(function: str, modalities: object) -> dict[str, str]:
         kinds = {kind: kind for kind in modalities}
         if len(kinds) < len(modalities):
             raise ValueError(
-                f"{function}: modalities names a kind twice, got {list(modalities)}. Two of a kind"
-                " need names: {'title': 'text', 'review': 'text'}."
+                f"{function}: modalities names a kind twice, got {list(modalities)}. Pass a dict"
+                " with two names, as in {'title': 'text', 'review': 'text'}."
             )
     for name, kind in kinds.items():
         if not isinstance(name, str):
@@ -405,7 +409,7 @@ def _check_modalities(function: str, modalities: object) -> dict[str, str]:
 
 
 def _check_noise(function: str, noise: object, names: tuple[str, ...]) -> dict[str, float]:
-    """Noise of every modality."""
+    """Return the noise of every modality."""
     if not isinstance(noise, Mapping):
         return dict.fromkeys(names, check_real(function, "noise", noise, 0))
     for name in noise:
@@ -419,7 +423,7 @@ def _check_noise(function: str, noise: object, names: tuple[str, ...]) -> dict[s
 
 
 def _view(latents: Latents, name: str, noise: float, rng: np.random.RandomState) -> np.ndarray:
-    """What a modality sees: its latents with its noise, of unit variance again."""
+    """Return the latents of a modality with its noise, scaled to unit variance."""
     n_samples = len(latents.scores)
     seen = [latents.columns[column] for column in latents.seen[name]]
     view = np.column_stack(seen) if seen else np.empty((n_samples, 0))
@@ -435,7 +439,7 @@ def _bunch(
     factors: list[Factor],
     absent: np.ndarray,
 ) -> Bunch:
-    """All that is known about the data set."""
+    """Return the data set with the latents from which it was generated."""
     targets = ["target"] if y.ndim == 1 else [f"target_{i}" for i in range(y.shape[1])]
     return Bunch(
         data=X,

@@ -1,4 +1,4 @@
-"""Made point clouds: noisy samples of the surfaces of five shapes, turned and stretched."""
+"""Synthetic point clouds: noisy samples of the surfaces of five shapes, rotated and stretched."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -14,7 +14,7 @@ from skmm.datasets._latent import (
     check_integer,
     check_rates,
     check_real,
-    draw_missing,
+    sample_missing,
 )
 
 __all__ = [
@@ -23,39 +23,39 @@ __all__ = [
     "sample_shape",
 ]
 
-# --- Surfaces of simple shapes, stretched along their axes and sampled evenly by area ---
+# --- Surfaces of simple shapes, stretched along their axes and sampled uniformly by area ---
 
-# Points (n, 3), normals (n, 3), and the share of candidates to be kept there, in [0, 1].
+# Points (n, 3), normals (n, 3), and the probability of keeping each point (n,).
 Surface = tuple[np.ndarray, np.ndarray, np.ndarray]
 
-_TUBE = 0.35  # radius of the torus' tube; its ring has 1 - 0.35
+_TUBE = 0.35  # radius of the torus' tube; that of its ring is 1 - 0.35
 
 
 def sample_shape(
     name: str, n: int, stretches: np.ndarray, rng: np.random.RandomState
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw points of a stretched shape.
+    """Sample points of the surface of a stretched shape, uniformly by area.
 
     Parameters
     ----------
     name : str
         One of `SHAPES`.
     n : int
-        How many.
+        Number of points.
     stretches : ndarray of shape (3,)
-        Factor on each axis.
+        Factor along each axis.
     rng : RandomState
-        Draws them.
+        Source of the points.
 
     Returns
     -------
     points, normals : ndarray of shape (n, 3)
-        Points, and the unit vectors that leave the surface there.
+        Points and their outward unit normals.
     """
     points, normals = np.empty((0, 3)), np.empty((0, 3))
     while len(points) < n:
         p, q, kept = SHAPES[name](2 * n, rng)
-        # A stretched patch has the area times the length of its stretched normal.
+        # Rejection sampling: stretching multiplies an area by the norm of its scaled normal.
         q = q / stretches
         growth = np.linalg.norm(q, axis=1)
         accepted = rng.random_sample(2 * n) < kept * growth * stretches.min()
@@ -80,7 +80,7 @@ def _cube(n: int, rng: np.random.RandomState) -> Surface:
 
 
 def _cylinder(n: int, rng: np.random.RandomState) -> Surface:
-    """Radius 0.7, from z = -0.8 to 0.8, closed."""
+    """Sample a closed cylinder of radius 0.7, from z = -0.8 to 0.8."""
     radius, height = 0.7, 1.6
     ring = _ring(n, rng)
     side = np.column_stack([radius * ring, rng.uniform(-height / 2, height / 2, n)])
@@ -93,11 +93,11 @@ def _cylinder(n: int, rng: np.random.RandomState) -> Surface:
 
 
 def _cone(n: int, rng: np.random.RandomState) -> Surface:
-    """Radius 0.8, from its base at z = -0.6 to its tip at z = 1."""
+    """Sample a closed cone of radius 0.8, from its base at z = -0.6 to its tip at z = 1."""
     radius, height = 0.8, 1.6
     slant = np.hypot(radius, height)
     ring = _ring(n, rng)
-    down = np.sqrt(rng.random_sample((n, 1)))  # from the tip: the area grows with its square
+    down = np.sqrt(rng.random_sample((n, 1)))  # distance from the tip: the area is its square
     side = np.column_stack([radius * down * ring, 1 - height * down])
     base = _with_z(_disk(radius, ring, rng), 1 - height)
     # Areas: pi radius slant, and pi radius ** 2.
@@ -114,7 +114,7 @@ def _torus(n: int, rng: np.random.RandomState) -> Surface:
 
 
 def _ring(n: int, rng: np.random.RandomState) -> np.ndarray:
-    """Points of the unit circle."""
+    """Sample points of the unit circle."""
     angles = rng.uniform(0, 2 * np.pi, n)
     return np.column_stack([np.cos(angles), np.sin(angles)])
 
@@ -137,7 +137,7 @@ SHAPES: dict[str, Callable[[int, np.random.RandomState], Surface]] = {
 
 _ROTATIONS = ("none", "vertical", "any")
 _FEATURES = ("normals", "intensity")
-# Of one modality a row cannot keep "at least one" cell and lack some.
+# "never_all" needs several modalities.
 _PATTERNS = tuple(pattern for pattern in PATTERNS if pattern != "never_all")
 
 
@@ -155,56 +155,63 @@ def make_point_clouds(
     return_parameters: bool = False,
     random_state: int | np.random.RandomState | None = None,
 ) -> tuple[pd.DataFrame, np.ndarray] | Bunch:
-    """Make point clouds of simple shapes, to be told apart.
+    """Generate point clouds of simple shapes (classification).
 
-    A cloud is a sample, even by area, of the surface of a shape that fits into a unit sphere or a
-    little more. It is stretched along its own axes, turned, moved, and every point is moved a
-    little.
+    Each cloud is sampled uniformly by area from the surface of a shape with a radius of about 1.
+    The shape is stretched along its own axes, rotated and translated, and noise is added to the
+    points.
 
     Parameters
     ----------
     n_samples : int, default=200
         Number of rows.
     shapes : sequence of str, default=("sphere", "cube", "cylinder", "cone", "torus")
-        The classes, about equally frequent. Cylinder, cone and torus stand upright along z.
+        The classes, about equally frequent. The axis of cylinder, cone and torus is z.
     n_points : int or tuple of int, default=(128, 512)
-        Points in a cloud; of a pair, the lowest and the highest number, both included.
+        Number of points of a cloud, or the lowest and the highest number, both included.
     noise : float, default=0.02
-        Standard deviation of the noise on each coordinate, where shapes have a radius of about 1.
+        Standard deviation of the noise added to each coordinate.
     stretch : float, default=0.3
-        How much proportions vary: each axis is stretched by a factor between ``exp(-stretch)``
-        and ``exp(stretch)``. With 0 the extents of a cloud that is not turned give its class away.
+        Range of the proportions: each axis is multiplied by a factor between ``exp(-stretch)``
+        and ``exp(stretch)``. With ``stretch=0`` and ``rotation="none"`` the extents of a cloud
+        determine its class.
     rotation : {"none", "vertical", "any"}, default="any"
-        How clouds are turned: not at all, about the z-axis, or in any direction, uniformly.
+        Rotation of the clouds: none, about the z-axis, or uniform over all rotations.
     features : sequence of {"normals", "intensity"}, default=()
-        What a point has beside its coordinates, in this order: ``"normals"``, three columns, the
-        unit vector that leaves the surface, without noise; ``"intensity"``, one column, the
-        cosine between surface and a beam from above, from 0 to 1, with noise.
+        Features of a point that follow its coordinates, in the given order: ``"normals"``, three
+        columns, the outward unit normal, without noise; ``"intensity"``, one column, the absolute
+        cosine between the normal and the z-axis with noise, clipped to [0, 1], as in a scan from
+        above.
     missing_rate : float, default=0.0
-        Rate of missing clouds, met to the row.
+        Exact share of missing clouds, rounded to a number of rows.
     missing_pattern : {"random", "train_complete", "dependent"}, default="random"
-        Which clouds are missing: any; none in the first half of the rows; or with odds that grow
-        with the class, by a factor of 20 from the first of ``shapes`` to the last.
+        Which clouds are missing: any; none in the first half of the rows; or with odds that
+        increase with the class, by a factor of 20 from the first of ``shapes`` to the last.
     return_parameters : bool, default=False
-        Whether to return a Bunch that holds what was drawn too.
+        If True, return a Bunch that includes stretches, rotations and positions instead of
+        ``(X, y)``.
     random_state : int, RandomState instance or None, default=None
-        Draws everything. The same int gives the same clouds whatever is missing.
+        Determines all random numbers. Pass an int for the same data in every process.
+        The clouds do not depend on ``missing_rate`` and ``missing_pattern``.
 
     Returns
     -------
     X : DataFrame of shape (n_samples, 1)
         Column ``points``: float32 arrays (n_points, 3 + n_features), None where missing.
     y : ndarray of shape (n_samples,)
-        Name of the shape.
+        Names of the shapes.
     dataset : :class:`~sklearn.utils.Bunch`
-        In place of ``(X, y)`` with ``return_parameters=True``: ``data`` and ``target`` are X and
-        y, ``frame`` both of them; ``stretches`` (n_samples, 3), ``rotations`` (n_samples, 3, 3)
-        and ``positions`` (n_samples, 3) say how a point p of the shape became
-        ``rotations @ (stretches * p) + positions``, before the noise.
+        If ``return_parameters=True``, instead of ``(X, y)``:
+
+        - ``data``, ``target``: X and y;
+        - ``frame``: DataFrame, ``data`` and the target;
+        - ``stretches`` (n_samples, 3), ``rotations`` (n_samples, 3, 3) and ``positions``
+          (n_samples, 3): a point ``p`` of the shape is mapped to
+          ``rotations @ (stretches * p) + positions`` before noise is added.
 
     See Also
     --------
-    make_multimodal_classification : Other modalities, with a chosen amount of information.
+    make_multimodal_classification : Generate other modalities with chosen information.
 
     Examples
     --------
@@ -229,7 +236,7 @@ def make_point_clouds(
         raise ValueError(f"{function}: shapes is empty. Name at least one of {list(SHAPES)}.")
     rates = check_rates(function, missing_rate, ("points",), missing_pattern)
 
-    # A generator for each part: what one part draws does not shift the others.
+    # Each part has its own random generator, so that no part depends on another's options.
     seeds = check_random_state(random_state).randint(2**31 - 1, size=4)
     layout, placing, surface, gaps = (np.random.RandomState(seed) for seed in seeds)
     codes = layout.permutation(np.arange(n_samples) % len(names))
@@ -237,7 +244,7 @@ def make_point_clouds(
     stretches = np.exp(placing.uniform(-stretch, stretch, (n_samples, 3)))
     rotations = _rotations(rotation, n_samples, placing)
     positions = placing.uniform(-1, 1, (n_samples, 3))
-    absent = draw_missing(missing_pattern, rates, codes, gaps)[:, 0]
+    absent = sample_missing(missing_pattern, rates, codes, gaps)[:, 0]
 
     cells = np.empty(n_samples, dtype=object)
     for i, code in enumerate(codes):
@@ -266,14 +273,14 @@ def make_point_clouds(
 def _check_words(
     function: str, parameter: str, words: object, choices: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Different words out of some, in their order."""
+    """Check that words are distinct and among the choices; return them in their order."""
     if isinstance(words, str) or not isinstance(words, Sequence):
         raise TypeError(
             f"{function}: {parameter} must be a sequence of {list(choices)}, got {words!r}."
         )
     checked = tuple(check_choice(function, f"an entry of {parameter}", w, choices) for w in words)
     if len(set(checked)) < len(checked):
-        raise ValueError(f"{function}: {parameter} names something twice, got {list(words)}.")
+        raise ValueError(f"{function}: {parameter} must not repeat a name, got {list(words)}.")
     return checked
 
 
@@ -289,12 +296,12 @@ def _check_n_points(function: str, n_points: object) -> tuple[int, int]:
 
 
 def _rotations(rotation: str, n: int, rng: np.random.RandomState) -> np.ndarray:
-    """Rotation matrices (n, 3, 3)."""
+    """Sample rotation matrices (n, 3, 3)."""
     if rotation == "none":
         return np.tile(np.eye(3), (n, 1, 1))
     if rotation == "vertical":
         rotations = Rotation.from_euler("z", rng.uniform(0, 2 * np.pi, (n, 1)))
     else:
-        # The direction of four normal numbers is uniform, and so is the rotation it stands for.
+        # A normalized vector of four normal numbers is a uniformly distributed quaternion.
         rotations = Rotation.from_quat(rng.standard_normal((n, 4)))
     return np.asarray(rotations.as_matrix())

@@ -1,10 +1,10 @@
-"""Made views: vectors of several modalities that share a hidden part, each with one of its own."""
+"""Synthetic views: vectors of several modalities generated from a shared latent vector."""
 
 import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch, check_random_state
 
-from skmm.datasets._latent import check_integer, check_rates, check_real, draw_missing
+from skmm.datasets._latent import check_integer, check_rates, check_real, sample_missing
 
 __all__ = ["make_paired_views"]
 
@@ -20,10 +20,11 @@ def make_paired_views(
     missing_rate: float = 0.0,
     random_state: int | np.random.RandomState | None = None,
 ) -> Bunch:
-    """Make rows of several views of one hidden vector, to be brought into one space.
+    """Generate several views of a shared latent vector (alignment and retrieval).
 
-    A view is ``tanh((shared @ A + 0.5 * private @ B) / sqrt(n_latent)) + noise``, with random
-    matrices of its own.
+    A view is ``tanh((shared @ A + 0.5 * private @ B) / sqrt(n_latent)) + noise`` with standard
+    normal vectors ``shared``, common to all views, and ``private``, and standard normal matrices
+    ``A`` and ``B``.
 
     Parameters
     ----------
@@ -32,24 +33,27 @@ def make_paired_views(
     n_views : int, default=2
         Number of views, at least 2.
     n_latent : int, default=6
-        Length of the hidden vector that the views share, standard normal.
+        Length of the latent vector that all views share.
     n_private : int, default=4
-        Length of the vector that each view has for itself.
+        Length of the private vector of each view.
     n_features : int, default=20
         Length of a view.
     noise : float, default=0.2
-        Standard deviation of the noise on each feature.
+        Standard deviation of the noise added to each feature.
     missing_rate : float, default=0.0
-        Rate of missing cells in every view, met to the row.
+        Exact share of missing cells in each view, rounded to a number of rows.
     random_state : int, RandomState instance or None, default=None
-        Draws everything. The same int gives the same views whatever is missing.
+        Determines all random numbers. Pass an int for the same data in every process.
+        The views do not depend on ``missing_rate``.
 
     Returns
     -------
     dataset : :class:`~sklearn.utils.Bunch`
-        ``data``, a DataFrame of shape (n_samples, n_views) with the columns ``view_0``,
-        ``view_1``, ...: float32 vectors, None where missing; ``latent``, the hidden vectors
-        (n_samples, n_latent).
+        With these keys:
+
+        - ``data`` : DataFrame of shape (n_samples, n_views) with the columns ``view_0``,
+          ``view_1``, ...: float32 vectors, None where missing.
+        - ``latent`` : ndarray of shape (n_samples, n_latent), the shared vectors.
 
     Examples
     --------
@@ -77,7 +81,7 @@ def make_paired_views(
         view = np.tanh((shared + 0.5 * own) / np.sqrt(n_latent))
         view += noise * rng.normal(size=view.shape)
         columns[name] = pd.Series(list(view.astype(np.float32)), dtype=object)
-    absent = draw_missing("random", rates, np.zeros(n_samples), rng)
-    for name, lacking in zip(names, absent.T, strict=True):
-        columns[name][lacking] = None
+    absent = sample_missing("random", rates, np.zeros(n_samples), rng)
+    for name, is_absent in zip(names, absent.T, strict=True):
+        columns[name][is_absent] = None
     return Bunch(data=pd.DataFrame(columns), latent=latent)

@@ -285,7 +285,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
             if isinstance(decoding, NucleusSampling):
                 choose = partial(_sample, decoding, draws, [request.row for request in requests])
             cells, prompts = _cells_and_prompts(requests)
-            return captioner.write(cells, prompts, choose=choose, **options)
+            return captioner.generate(cells, prompts, choose=choose, **options)
 
         texts = np.full(n_rows(X), None, dtype=object)
         found = self._for_requests(X, None, write, share=not decoding.is_random)
@@ -393,7 +393,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
                 requested.add(keys[row])
                 request = _Request(row, keys[row], cell, prompts[row], text)
                 # Prompts of one length need no padding, which not every model can do.
-                batch = waiting.setdefault(len(captioner.inputs.before(request.prompt)), [])
+                batch = waiting.setdefault(len(captioner.inputs.prompt_ids(request.prompt)), [])
                 batch.append(request)
                 if len(batch) == self.batch_size:
                     flush(batch)

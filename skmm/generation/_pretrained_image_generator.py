@@ -255,7 +255,7 @@ class PretrainedImageGenerator(ImageScoreMixin, CallbackSupportMixin, BaseMultim
         with shared_threads():
             for start in range(0, len(texts), self.batch_size):
                 rows = slice(start, start + self.batch_size)
-                images = pipeline.draw(
+                images = pipeline.generate(
                     texts[rows],
                     seeds[rows],
                     n_steps=self.n_steps,

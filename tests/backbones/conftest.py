@@ -1,4 +1,4 @@
-"""Pretrained models as the tests open them."""
+"""Fixtures that open pretrained models."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from skmm.backbones._pretrained._loading import describe, load_backbone
 
 @pytest.fixture
 def open_backbone():
-    """``open_backbone(folder, "text", **options)`` on the CPU, in float32 if not told."""
+    """``open_backbone(folder, "text", **options)`` on the CPU, by default in float32."""
 
     def open_it(model, modality, *, dtype=torch.float32, **options):
         checkpoint = resolve_checkpoint(model, modality=modality, needed_by="Encoder")
@@ -45,7 +45,7 @@ def encode():
 
 @pytest.fixture
 def images():
-    """Of any sizes, one of 3 rows, one read-only."""
+    """Images of several sizes, one of 3 rows, one read-only."""
     rng = np.random.default_rng(0)
     shapes = [(40, 30, 3), (32, 32, 3), (3, 50, 3), (1, 1, 3)]
     made = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
@@ -55,6 +55,6 @@ def images():
 
 @pytest.fixture
 def fresh(monkeypatch):
-    """Nothing is kept from other tests."""
-    monkeypatch.setattr(_loading, "_TOWERS", _loading.Shelf(4))
-    monkeypatch.setattr(_loading, "_RECIPES", _loading.Shelf(16))
+    """Empty caches of models and recipes."""
+    monkeypatch.setattr(_loading, "_TOWERS", _loading.LRUCache(4))
+    monkeypatch.setattr(_loading, "_RECIPES", _loading.LRUCache(16))

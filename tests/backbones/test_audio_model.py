@@ -1,4 +1,4 @@
-"""Audio clips through pretrained models: equal to the library's own way, whatever the batch."""
+"""Pretrained models of audio equal transformers, and do not depend on batches."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ RATE = 16_000
 
 @pytest.fixture
 def audio_clips():
-    """Of unequal lengths, the shortest of one sample, none longer than a second."""
+    """Clips of several lengths, from one sample to one second."""
     rng = np.random.default_rng(0)
     lengths = [RATE // 2, RATE, 4001, 1, 4001, 600]
     return [(0.1 * rng.normal(size=n)).astype(np.float32) for n in lengths]
@@ -29,7 +29,7 @@ def model_and_extractor(folder):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pooling", ["auto", "mean", "max", "statistics"])
-def test_a_batch_never_changes_a_cell(
+def test_clip_does_not_depend_on_its_batch(
     kind, pooling, audio_clips, tiny_checkpoint, open_backbone, encode
 ):
     backbone = open_backbone(tiny_checkpoint(kind), "audio", pooling=pooling)
@@ -49,7 +49,7 @@ def test_a_batch_never_changes_a_cell(
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2", "hubert"])
-def test_raw_waves_as_the_library_does(kind, audio_clips, tiny_checkpoint, open_backbone, encode):
+def test_raw_waves_equal_transformers(kind, audio_clips, tiny_checkpoint, open_backbone, encode):
     model, extractor = model_and_extractor(tiny_checkpoint(kind))
     encoded = encode(open_backbone(tiny_checkpoint(kind), "audio"), audio_clips[:2])
     for i, audio in enumerate(audio_clips[:2]):
@@ -60,35 +60,35 @@ def test_raw_waves_as_the_library_does(kind, audio_clips, tiny_checkpoint, open_
         np.testing.assert_allclose(encoded.pooled[i], frames.mean(0), atol=1e-5)
 
 
-def test_whisper_as_the_library_does(audio_clips, tiny_whisper, open_backbone, encode):
-    model, extractor = model_and_extractor(tiny_whisper)
+def test_whisper_equals_transformers(audio_clips, tiny_checkpoint, open_backbone, encode):
+    model, extractor = model_and_extractor(tiny_checkpoint("whisper"))
     features = extractor(audio_clips, sampling_rate=RATE, return_tensors="pt").input_features
     with torch.no_grad():
         frames = model.encoder(features).last_hidden_state
-    encoded = encode(open_backbone(tiny_whisper, "audio"), audio_clips)
+    encoded = encode(open_backbone(tiny_checkpoint("whisper"), "audio"), audio_clips)
     np.testing.assert_allclose(encoded.tokens, frames, atol=1e-5)
-    # 50 frames a second; the padding to two seconds is heard by none of those that count.
+    # 50 frames per second; padding to two seconds is masked.
     assert encoded.mask.sum(1).tolist() == [25, 50, 13, 2, 13, 2]
     np.testing.assert_allclose(encoded.pooled[0], frames[0, :25].mean(0), atol=1e-5)
 
 
-def test_ast_as_the_library_does(audio_clips, tiny_ast, open_backbone, encode):
-    model, extractor = model_and_extractor(tiny_ast)
+def test_ast_equals_transformers(audio_clips, tiny_checkpoint, open_backbone, encode):
+    model, extractor = model_and_extractor(tiny_checkpoint("ast"))
     values = extractor(audio_clips[:3], sampling_rate=RATE, return_tensors="pt").input_values
     with torch.no_grad():
         output = model(values)
-    encoded = encode(open_backbone(tiny_ast, "audio"), audio_clips[:3])
+    encoded = encode(open_backbone(tiny_checkpoint("ast"), "audio"), audio_clips[:3])
     np.testing.assert_allclose(encoded.pooled, output.pooler_output, atol=1e-5)
     np.testing.assert_allclose(encoded.tokens, output.last_hidden_state[:, 2:], atol=1e-5)
-    # Patches begin every 100 ms, in two bands; the last of half a second begins at 400 ms.
+    # Patches start every 100 ms, in two bands; the last of half a second starts at 400 ms.
     assert encoded.mask.sum(1).tolist() == [2 * 5, 2 * 10, 2 * 3]
-    mean = open_backbone(tiny_ast, "audio", pooling="mean")
+    mean = open_backbone(tiny_checkpoint("ast"), "audio", pooling="mean")
     first = encoded.tokens[0][encoded.mask[0]].mean(0)
     np.testing.assert_allclose(encode(mean, audio_clips[:1]).pooled[0], first, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["clap", "clap_fusion"])
-def test_clap_as_the_library_does(kind, audio_clips, tiny_checkpoint, open_backbone, encode):
+def test_clap_equals_transformers(kind, audio_clips, tiny_checkpoint, open_backbone, encode):
     model, extractor = model_and_extractor(tiny_checkpoint(kind))
     before = np.random.get_state()[1].copy()
     encoded = encode(open_backbone(tiny_checkpoint(kind), "audio"), audio_clips[:2])
@@ -101,29 +101,34 @@ def test_clap_as_the_library_does(kind, audio_clips, tiny_checkpoint, open_backb
     assert encoded.pooled.shape == (2, 12) and encoded.mask.all()
 
 
-def test_one_clap_for_texts_and_audio_clips(tiny_clap, audio_clips, open_backbone, encode):
+def test_clap_encodes_texts_and_audio(tiny_checkpoint, audio_clips, open_backbone, encode):
     from transformers import AutoModel, AutoTokenizer
 
-    texts = encode(open_backbone(tiny_clap, "text"), ["a dog"]).pooled
+    texts = encode(open_backbone(tiny_checkpoint("clap"), "text"), ["a dog"]).pooled
     with torch.no_grad():
-        expected = AutoModel.from_pretrained(tiny_clap).get_text_features(
-            **AutoTokenizer.from_pretrained(tiny_clap)(["a dog"], return_tensors="pt")
+        expected = AutoModel.from_pretrained(tiny_checkpoint("clap")).get_text_features(
+            **AutoTokenizer.from_pretrained(tiny_checkpoint("clap"))(["a dog"], return_tensors="pt")
         )
     np.testing.assert_allclose(texts, expected.pooler_output, atol=1e-5)
-    assert encode(open_backbone(tiny_clap, "audio"), audio_clips[:1]).pooled.shape == texts.shape
+    assert (
+        encode(open_backbone(tiny_checkpoint("clap"), "audio"), audio_clips[:1]).pooled.shape
+        == texts.shape
+    )
 
 
-def test_statistics_are_mean_and_deviation(audio_clips, tiny_hubert, open_backbone, encode):
-    frames = encode(open_backbone(tiny_hubert, "audio"), audio_clips[:1]).tokens[0]
-    backbone = open_backbone(tiny_hubert, "audio", pooling="statistics")
+def test_statistics_are_mean_and_deviation(audio_clips, tiny_checkpoint, open_backbone, encode):
+    frames = encode(open_backbone(tiny_checkpoint("hubert"), "audio"), audio_clips[:1]).tokens[0]
+    backbone = open_backbone(tiny_checkpoint("hubert"), "audio", pooling="statistics")
     assert backbone.width == 32
     pooled = encode(backbone, audio_clips[:1]).pooled[0]
     expected = torch.cat([frames.mean(0), frames.std(0, unbiased=False)])
     np.testing.assert_allclose(pooled, expected, atol=1e-5)
 
 
-def test_normalize(audio_clips, tiny_wav2vec2, open_backbone, encode):
-    pooled = encode(open_backbone(tiny_wav2vec2, "audio", normalize=True), audio_clips).pooled
+def test_normalize(audio_clips, tiny_checkpoint, open_backbone, encode):
+    pooled = encode(
+        open_backbone(tiny_checkpoint("wav2vec2"), "audio", normalize=True), audio_clips
+    ).pooled
     np.testing.assert_allclose(pooled.norm(dim=1), 1.0, atol=1e-6)
 
 
@@ -139,28 +144,28 @@ def test_normalize(audio_clips, tiny_wav2vec2, open_backbone, encode):
     ],
 )
 def test_description(kind, window, expected, tiny_checkpoint, describe_model):
-    told = describe_model(tiny_checkpoint(kind), "audio", max_length=window)
-    assert told["window"] == (None if expected is None else pytest.approx(expected))
-    assert told["rate"] == RATE
-    assert told["pooling"] == ("pooler" if kind in ("ast", "clap") else "mean")
-    assert told["normalize"] is False
+    described = describe_model(tiny_checkpoint(kind), "audio", max_length=window)
+    assert described["window"] == (None if expected is None else pytest.approx(expected))
+    assert described["rate"] == RATE
+    assert described["pooling"] == ("pooler" if kind in ("ast", "clap") else "mean")
+    assert described["normalize"] is False
 
 
-def test_pooling_that_a_model_does_not_have(tiny_hubert, describe_model):
+def test_unavailable_pooling(tiny_checkpoint, describe_model):
     with pytest.raises(ValueError, match="pooling='pooler' does not suit .*'mean', 'max' or 'stat"):
-        describe_model(tiny_hubert, "audio", pooling="pooler")
+        describe_model(tiny_checkpoint("hubert"), "audio", pooling="pooler")
 
 
-def test_the_wrong_modality(tiny_whisper, tiny_bert, tiny_clap):
+def test_wrong_modality(tiny_checkpoint):
     with pytest.raises(CheckpointError, match="'whisper' model, which encodes audio, not text"):
-        resolve_checkpoint(tiny_whisper, modality="text", needed_by="TextEncoder")
+        resolve_checkpoint(tiny_checkpoint("whisper"), modality="text", needed_by="TextEncoder")
     with pytest.raises(CheckpointError, match="Give AudioEncoder an audio model"):
-        resolve_checkpoint(tiny_bert, modality="audio", needed_by="AudioEncoder")
+        resolve_checkpoint(tiny_checkpoint("bert"), modality="audio", needed_by="AudioEncoder")
     with pytest.raises(CheckpointError, match="encodes audio and text, not image"):
-        resolve_checkpoint(tiny_clap, modality="image", needed_by="ImageEncoder")
+        resolve_checkpoint(tiny_checkpoint("clap"), modality="image", needed_by="ImageEncoder")
 
 
-def test_a_model_with_an_adapter(copied_checkpoint, describe_model):
+def test_model_with_an_adapter(copied_checkpoint, describe_model):
     folder = copied_checkpoint("wav2vec2")
     config = folder / "config.json"
     config.write_text(config.read_text().replace('"add_adapter": false', '"add_adapter": true'))
@@ -168,8 +173,8 @@ def test_a_model_with_an_adapter(copied_checkpoint, describe_model):
         describe_model(folder, "audio")
 
 
-def test_a_checkpoint_of_a_recognizer_lacks_what_hides_frames(copied_checkpoint, open_backbone):
-    """Of many published ones the vector that hides frames in training was never saved."""
+def test_mask_embedding_may_be_missing(copied_checkpoint, open_backbone):
+    """The embedding of masked frames is missing in many published checkpoints."""
     from safetensors.torch import load_file, save_file
 
     folder = copied_checkpoint("wav2vec2")
@@ -179,26 +184,26 @@ def test_a_checkpoint_of_a_recognizer_lacks_what_hides_frames(copied_checkpoint,
     open_backbone(folder, "audio")
     weights.pop("encoder.layer_norm.weight")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"incomplete: they lack encoder\.layer_norm"):
+    with pytest.raises(CheckpointError, match=r"incomplete, without encoder\.layer_norm"):
         open_backbone(folder, "audio")
 
 
-def test_frozen(tiny_wav2vec2, open_backbone):
-    backbone = open_backbone(tiny_wav2vec2, "audio").train()
+def test_frozen(tiny_checkpoint, open_backbone):
+    backbone = open_backbone(tiny_checkpoint("wav2vec2"), "audio").train()
     assert not backbone.training and not any(p.requires_grad for p in backbone.parameters())
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2", "hubert", "whisper", "ast"])
-def test_what_is_kept_where_a_model_is_cut(
+def test_trunk_arrays_and_head_equal_the_whole_model(
     kind, audio_clips, tiny_checkpoint, open_backbone, encode
 ):
-    """Tokens, and behind each whether it hears the audio clip; of waves, those that do."""
-    from skmm.backbones._pretrained._splitting import Lower, Upper, structure_of
+    """The last column of stored tokens is their mask; raw waves have unmasked tokens only."""
+    from skmm.backbones._pretrained._splitting import LastBlocks, Trunk, structure_of
 
     backbone = open_backbone(tiny_checkpoint(kind), "audio", pooling="mean")
     with torch.no_grad():
-        lower = backbone.with_tower(Lower(backbone.tower, 1).eval())
-        arrays = lower.below(**backbone.collate(audio_clips))
+        trunk = backbone.with_tower(Trunk(backbone.tower, 1).eval())
+        arrays = trunk.trunk_arrays(**backbone.collate(audio_clips))
         whole = encode(backbone, audio_clips)
         n_leading = 2 if kind == "ast" else 0
         for array, mask in zip(arrays, whole.mask, strict=True):
@@ -206,20 +211,20 @@ def test_what_is_kept_where_a_model_is_cut(
             assert array[:, -1].sum() == mask.sum() + n_leading
             is_cropped = kind in ("wav2vec2", "hubert")
             assert len(array) == (mask.sum() if is_cropped else len(mask) + n_leading)
-        part, blank = backbone.remainder(structure_of(backbone.tower))
-        upper = backbone.with_tower(Upper(part, 1, blank).eval())
-        again = upper(**upper.above(arrays, []))
+        part, blank = backbone.head_part(structure_of(backbone.tower))
+        head = backbone.with_tower(LastBlocks(part, 1, blank).eval())
+        again = head(**head.head_inputs(arrays, []))
     np.testing.assert_allclose(again.pooled, whole.pooled, atol=2e-5)
     np.testing.assert_array_equal(again.mask, whole.mask)
-    for i in (1, 3):  # with others beside it or without
+    for i in (1, 3):  # in a batch and alone
         with torch.no_grad():
-            alone = upper(**upper.above(arrays[i : i + 1], []))
+            alone = head(**head.head_inputs(arrays[i : i + 1], []))
         np.testing.assert_allclose(alone.pooled[0], whole.pooled[i], atol=2e-5)
 
 
-def test_statistics_of_one_token_can_be_trained(tiny_wav2vec2, open_backbone):
-    """The root of no variance has no gradient."""
-    backbone = open_backbone(tiny_wav2vec2, "audio", pooling="statistics")
+def test_statistics_of_one_token_have_finite_gradients(tiny_checkpoint, open_backbone):
+    # The gradient of the root of a zero variance is infinite.
+    backbone = open_backbone(tiny_checkpoint("wav2vec2"), "audio", pooling="statistics")
     tokens = torch.ones(1, 1, 16, requires_grad=True)
     pooled = backbone.pooled(tokens, torch.ones(1, 1, dtype=torch.bool), None)
     pooled.sum().backward()

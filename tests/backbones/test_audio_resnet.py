@@ -24,11 +24,11 @@ def model():
         return AudioCNN(32).eval()
 
 
-def test_a_batch_never_changes_a_cell(model, audio_clips):
+def test_clip_does_not_depend_on_its_batch(model, audio_clips):
     with torch.no_grad():
         together = model(**model.collate(audio_clips))
         assert together.tokens.shape == (*together.mask.shape, 32)
-        # 16 frames a token, 100 frames a second and one more.
+        # A token has 16 frames; a second has 101.
         assert together.mask.sum(1).tolist() == [4, 7, 1, 4, 1]
         for i, audio in enumerate(audio_clips):
             alone = model(**model.collate([audio]))
@@ -36,13 +36,13 @@ def test_a_batch_never_changes_a_cell(model, audio_clips):
             np.testing.assert_allclose(
                 together.tokens[i][together.mask[i]], alone.tokens[0], atol=1e-4
             )
-        # Rows of a tensor that is padded further still, as a joint net cuts them.
+        # Rows of a tensor with more padding, as in a joint network.
         tensors = model.collate(audio_clips)
         rows = model(**{name: tensor[[0, 4]] for name, tensor in tensors.items()})
         np.testing.assert_allclose(rows.pooled, together.pooled[[0, 4]], atol=1e-4)
 
 
-def test_the_norm_is_torchs_where_nothing_is_masked():
+def test_norm_without_mask_equals_torch():
     x = torch.randn(3, 16, 5, 7)
     mine, torchs = _MaskedNorm(16), nn.GroupNorm(2, 16)
     with torch.no_grad():
@@ -57,14 +57,14 @@ def test_the_norm_is_torchs_where_nothing_is_masked():
     assert not mine(x, mask)[1, ..., 4:].any()
 
 
-def test_loudness_does_not_matter(model, audio_clips):
+def test_invariant_to_loudness(model, audio_clips):
     tensors = [model.collate([gain * audio_clips[0]])["frames"] for gain in (1.0, 0.01)]
     assert tensors[0].dtype == torch.int8
     assert (tensors[0] - tensors[1]).abs().max() <= 1
 
 
-def test_absent_rows_are_harmless(model, audio_clips):
-    """A joint fusion gives zeros for a cell that is absent, and does not look at the result."""
+def test_absent_rows_are_finite(model, audio_clips):
+    # A joint fusion passes zeros for a missing cell, and ignores the output.
     tensors = {
         name: torch.cat([t, torch.zeros_like(t[:1])])
         for name, t in model.collate(audio_clips).items()
@@ -76,7 +76,7 @@ def test_absent_rows_are_harmless(model, audio_clips):
         assert torch.isfinite(empty.pooled).all()
 
 
-def test_gradients_reach_every_weight(model, audio_clips):
+def test_every_parameter_has_a_gradient(model, audio_clips):
     model.train()
     model(**model.collate(audio_clips)).pooled.square().sum().backward()
     for name, parameter in model.named_parameters():
@@ -84,7 +84,7 @@ def test_gradients_reach_every_weight(model, audio_clips):
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_hides_something_in_training_alone(model, audio_clips):
+def test_masking_in_training_only(model, audio_clips):
     tensors = model.collate(audio_clips[:1])
     with torch.no_grad():
         assert torch.equal(model(**tensors).pooled, model(**tensors).pooled)
@@ -94,8 +94,8 @@ def test_hides_something_in_training_alone(model, audio_clips):
         assert torch.equal(model(**tensors).pooled, model.eval()(**tensors).pooled)
 
 
-def test_reconstruction_target_is_the_spectrogram_in_small(model):
-    """A sweep: the loudest of 8 bands rises with the 8 stretches, in audio clips of any length."""
+def test_reconstruction_target_is_a_coarse_spectrogram(model):
+    """The loudest band of a frequency sweep rises with time, for clips of any length."""
     for n in (8_000, 30_000):
         t = np.linspace(0, 1, n)
         sweep = np.sin(2 * np.pi * np.cumsum(100 * 70**t) / RATE).astype(np.float32)

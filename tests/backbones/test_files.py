@@ -1,4 +1,4 @@
-"""The digest of a checkpoint: the same for the same files, another for any other bit."""
+"""The digest of a checkpoint depends on its files and on nothing else."""
 
 import json
 import os
@@ -18,21 +18,21 @@ def resolve(model):
     return resolve_checkpoint(model, modality="text", needed_by="TextEncoder")
 
 
-def test_same_files_elsewhere(tiny_clip, copied_checkpoint):
+def test_same_files_elsewhere(tiny_checkpoint, copied_checkpoint):
     copy = copied_checkpoint("clip", "other name")
     for name in ("README.md", ".gitattributes", "LICENSE.txt", "run.py", "pytorch_model.bin"):
-        (copy / name).write_text("no part of it")
+        (copy / name).write_text("not part of the digest")
     (copy / ".git").mkdir()
     (copy / ".git" / "config.json").write_text("{}")
     (copy / "checkpoint-500").mkdir()
     (copy / "checkpoint-500" / "model.safetensors").write_text("an older one")
-    assert resolve(copy).digest == resolve(tiny_clip).digest
+    assert resolve(copy).digest == resolve(tiny_checkpoint("clip")).digest
 
 
 @pytest.mark.parametrize(
     "name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"]
 )
-def test_any_bit_counts(copied_checkpoint, name):
+def test_digest_depends_on_every_bit(copied_checkpoint, name):
     folder = copied_checkpoint("bert")
     before = resolve(folder).digest
     content = bytearray((folder / name).read_bytes())
@@ -42,14 +42,14 @@ def test_any_bit_counts(copied_checkpoint, name):
 
 
 @pytest.mark.parametrize("name", ["vocab.txt", "spiece.model", "unknown.kind"])
-def test_added_files_count(copied_checkpoint, name):
+def test_digest_depends_on_added_files(copied_checkpoint, name):
     folder = copied_checkpoint("bert")
     before = resolve(folder).digest
     (folder / name).write_text("a")
     assert resolve(folder).digest != before
 
 
-def test_names_count(tmp_path):
+def test_digest_depends_on_names(tmp_path):
     digests = set()
     for names in (("a.json", "b.json"), ("b.json", "a.json"), ("a.json", "c.json")):
         folder = tmp_path / "-".join(names)
@@ -60,7 +60,7 @@ def test_names_count(tmp_path):
     assert len(digests) == 3
 
 
-def test_subfolders_of_sentence_transformers_count(copied_checkpoint):
+def test_digest_depends_on_subfolders_of_sentence_transformers(copied_checkpoint):
     folder = copied_checkpoint("bert")
     (folder / "1_Pooling").mkdir()
     modules = [
@@ -83,7 +83,7 @@ def test_change_in_place_that_keeps_size_and_time(copied_checkpoint, monkeypatch
     file = folder / "model.safetensors"
     stat = file.stat()
     before = resolve(folder)
-    time.sleep(0.05)  # a tick of the file system's clock
+    time.sleep(0.05)  # longer than the resolution of the file system's clock
     with file.open("r+b") as stream:
         stream.seek(-1, 2)
         stream.write(b"\x55")

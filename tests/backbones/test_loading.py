@@ -1,4 +1,4 @@
-"""Weights are complete or refused, loaded once, in silence, and then left alone."""
+"""Loading of weights: complete, once per process, silent, unchanged afterwards."""
 
 import json
 import shutil
@@ -29,14 +29,16 @@ class TestRefused:
     def test_missing_weights(self, open_backbone, copied_checkpoint):
         folder = copied_checkpoint("bert")
         self.rewrite(folder, lambda state: {k: v for k, v in state.items() if "query" not in k})
-        with pytest.raises(CheckpointError, match=r"incomplete: they lack .*query\.bias, .*query"):
+        with pytest.raises(CheckpointError, match=r"incomplete, without .*query\.bias, .*query"):
             open_backbone(folder, "text")
 
-    def test_missing_pooler_matters_to_pooler_alone(self, open_backbone, copied_checkpoint):
+    def test_missing_pooler_is_refused_for_its_pooling_only(self, open_backbone, copied_checkpoint):
         folder = copied_checkpoint("vit")
         self.rewrite(folder, lambda state: {k: v for k, v in state.items() if "pooler" not in k})
         assert open_backbone(folder, "image").pooling == "cls"
-        with pytest.raises(CheckpointError, match=r"pooling='pooler' needs the pooler's weights"):
+        with pytest.raises(
+            CheckpointError, match=r"pooling='pooler' needs the weights of the pooler"
+        ):
             open_backbone(folder, "image", pooling="pooler")
 
     def test_unexpected_weights_are_fine(self, open_backbone, copied_checkpoint):
@@ -61,7 +63,7 @@ class TestRefused:
     def test_no_tokenizer(self, open_backbone, copied_checkpoint):
         folder = copied_checkpoint("bert")
         (folder / "tokenizer.json").unlink()
-        with pytest.raises(CheckpointError, match=r"lacks the files of its tokenizer"):
+        with pytest.raises(CheckpointError, match=r"The files of the tokenizer of .* are missing"):
             open_backbone(folder, "text")
 
     def test_no_image_processor(self, open_backbone, copied_checkpoint):
@@ -70,7 +72,7 @@ class TestRefused:
         with pytest.raises(CheckpointError, match=r"The image processor of .* cannot be read"):
             open_backbone(folder, "image")
 
-    def test_code_of_a_folder_never_runs(self, open_backbone, copied_checkpoint, tmp_path):
+    def test_code_of_a_folder_is_not_run(self, open_backbone, copied_checkpoint, tmp_path):
         folder, trace = copied_checkpoint("bert"), tmp_path / "it-ran"
         code = f"open({str(trace)!r}, 'w')\nclass Config: pass\nclass Model: pass\n"
         (folder / "modeling_odd.py").write_text(code)
@@ -81,7 +83,7 @@ class TestRefused:
             open_backbone(folder, "text")
         assert not trace.exists()
 
-    def test_images_that_a_model_hides_at_random(self, open_backbone, tmp_path):
+    def test_masked_autoencoder_is_refused(self, open_backbone, tmp_path):
         from transformers import ViTImageProcessor, ViTMAEConfig, ViTMAEModel
 
         config = ViTMAEConfig(
@@ -100,9 +102,12 @@ class TestRefused:
 
 class TestLoading:
     def test_once_across_threads_and_poolings(
-        self, open_backbone, encode, tiny_bert, tmp_path, fresh
+        self, open_backbone, encode, tiny_checkpoint, tmp_path, fresh
     ):
-        copies = [tiny_bert, shutil.copytree(tiny_bert, tmp_path / "copy")]
+        copies = [
+            tiny_checkpoint("bert"),
+            shutil.copytree(tiny_checkpoint("bert"), tmp_path / "copy"),
+        ]
 
         def use(i):
             pooling = ("mean", "max", "cls")[i % 3]
@@ -114,19 +119,19 @@ class TestLoading:
         assert load_count() == 1
         torch.testing.assert_close(results[0], results[6])
 
-    def test_other_weights_type_or_tower_is_loaded_anew(
-        self, open_backbone, tiny_clip, tiny_bert, fresh
+    def test_other_weights_dtype_or_modality_are_loaded_separately(
+        self, open_backbone, tiny_checkpoint, fresh
     ):
-        open_backbone(tiny_clip, "text")
-        open_backbone(tiny_clip, "image")
-        open_backbone(tiny_bert, "text")
-        open_backbone(tiny_bert, "text", dtype=torch.bfloat16)
+        open_backbone(tiny_checkpoint("clip"), "text")
+        open_backbone(tiny_checkpoint("clip"), "image")
+        open_backbone(tiny_checkpoint("bert"), "text")
+        open_backbone(tiny_checkpoint("bert"), "text", dtype=torch.bfloat16)
         assert load_count() == 4
 
-    def test_few_models_are_kept(self, open_backbone, tiny_checkpoint, fresh):
+    def test_number_of_cached_models_is_limited(self, open_backbone, tiny_checkpoint, fresh):
         for kind in ("bert", "gpt2", "t5", "roberta", "bart", "bert"):
             open_backbone(tiny_checkpoint(kind), "text")
-        assert load_count() == 6 and len(_loading._TOWERS._things) == 4
+        assert load_count() == 6 and len(_loading._TOWERS._values) == 4
 
     def test_describe_loads_no_weights(
         self, describe_model, tiny_checkpoint, fresh, copied_checkpoint
@@ -141,7 +146,7 @@ class TestLoading:
 
         folders = [(copied_checkpoint("bert"), "text"), (copied_checkpoint("vit"), "image")]
         rewrite = TestRefused().rewrite
-        for folder, _ in folders:  # a missing pooler and odd keys would be reported at length
+        for folder, _ in folders:  # the library would report a missing pooler and other keys
             rewrite(folder, lambda s: {k: v for k, v in s.items() if "pooler" not in k})
             rewrite(folder, lambda s: {**s, "odd": torch.zeros(1)})
         logging.enable_progress_bar()
@@ -155,7 +160,7 @@ class TestLoading:
         assert capfd.readouterr() == ("", "") and not caplog.records
         assert logging.get_verbosity() == before and logging.is_progress_bar_enabled()
 
-    def test_global_random_state_is_untouched(
+    def test_global_random_state_is_unchanged(
         self, open_backbone, describe_model, copied_checkpoint, fresh
     ):
         folder = copied_checkpoint("bert")
@@ -166,14 +171,14 @@ class TestLoading:
         describe_model(folder, "text")
         assert torch.equal(torch.get_rng_state(), state)
 
-    def test_frozen_in_eval_mode(self, open_backbone, tiny_bert):
-        backbone = open_backbone(tiny_bert, "text").train()
+    def test_frozen_in_eval_mode(self, open_backbone, tiny_checkpoint):
+        backbone = open_backbone(tiny_checkpoint("bert"), "text").train()
         assert not any(module.training for module in backbone.modules())
         assert not any(p.requires_grad for p in backbone.parameters())
         with pytest.raises(NotImplementedError):
             backbone.reconstruction_target()
 
-    def test_overwriting_the_file_leaves_a_loaded_model_alone(
+    def test_overwriting_the_file_does_not_change_a_loaded_model(
         self, open_backbone, encode, copied_checkpoint, fresh
     ):
         folder = copied_checkpoint("bert")
@@ -185,16 +190,16 @@ class TestLoading:
             file.write(bytes(size - 4000))
         assert torch.equal(encode(backbone, TEXTS).pooled, before)
 
-    def test_a_copy_is_read_where_it_lies(
+    def test_weights_are_read_from_the_given_folder(
         self, open_backbone, encode, copied_checkpoint, fresh, monkeypatch
     ):
-        """Not where the same weights once lay: others may have come there since."""
+        """A cached recipe of equal weights elsewhere is not used: that folder may have changed."""
         first, second = (copied_checkpoint("bert", name) for name in ("first", "second"))
         before = encode(open_backbone(first, "text"), TEXTS).pooled
         file = first / "model.safetensors"
         kept = file.read_bytes()[:4000]
         file.write_bytes(kept + bytes(file.stat().st_size - len(kept)))
-        monkeypatch.setattr(_loading, "_TOWERS", _loading.Shelf(4))  # others were used
+        monkeypatch.setattr(_loading, "_TOWERS", _loading.LRUCache(4))  # no weights are cached
         assert torch.equal(encode(open_backbone(second, "text"), TEXTS).pooled, before)
 
     def test_files_that_change_before_loading_are_refused(self, copied_checkpoint, fresh):
@@ -206,10 +211,10 @@ class TestLoading:
         with pytest.raises(CheckpointError, match=r"TextEncoder: the files of .* have changed"):
             load_backbone(checkpoint, modality="text", device=CPU, dtype=torch.float32)
 
-    def test_counting_ahead_gives_the_same_tensors(self, open_backbone, tiny_bert):
-        backbone = open_backbone(tiny_bert, "text")
+    def test_collate_after_counting_returns_the_same_tensors(self, open_backbone, tiny_checkpoint):
+        backbone = open_backbone(tiny_checkpoint("bert"), "text")
         fresh = backbone.collate(TEXTS)
-        other = open_backbone(tiny_bert, "text", max_length=5)
+        other = open_backbone(tiny_checkpoint("bert"), "text", max_length=5)
         assert backbone.lengths([*TEXTS, TEXTS[0]])[0] == 3
         assert other.collate(TEXTS)["input_ids"].shape == (3, 5)
         counted = backbone.collate([*TEXTS, TEXTS[0]])
@@ -217,8 +222,8 @@ class TestLoading:
             assert torch.equal(counted[key][:3], value)
             assert torch.equal(counted[key][3], value[0])
 
-    def test_threads_share_a_tokenizer(self, open_backbone, tiny_bert):
-        backbones = [open_backbone(tiny_bert, "text", max_length=n) for n in (5, 9)]
+    def test_threads_share_a_tokenizer(self, open_backbone, tiny_checkpoint):
+        backbones = [open_backbone(tiny_checkpoint("bert"), "text", max_length=n) for n in (5, 9)]
         expected = [b.collate(TEXTS)["input_ids"] for b in backbones]
 
         def use(i):

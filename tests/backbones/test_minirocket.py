@@ -1,4 +1,4 @@
-"""MiniRocket against its formula, written out; and what it is for: telling series apart."""
+"""MiniRocket equals its formula, and separates classes of series."""
 
 from itertools import combinations
 
@@ -25,8 +25,8 @@ def features(model, cells):
         return model(**model.collate(cells)).pooled.numpy()
 
 
-def by_the_formula(model, cell):
-    """Features of one series, timestamp by timestamp."""
+def features_by_formula(model, cell):
+    """Compute the features of one series, timestamp by timestamp."""
     x = (cell - model.center.numpy()) / model.spread.numpy()
     n_timestamps = len(x)
     shares = []
@@ -34,13 +34,13 @@ def by_the_formula(model, cell):
         weights = [2 if j in places else -1 for j in range(9)]
         column = 0
         for d, (dilation, count) in enumerate(zip(model.dilations, model.counts, strict=True)):
-            seen = model.channels[d, k].numpy() == 1
+            used = model.channels[d, k].numpy() == 1
             values = []
             for t in range(n_timestamps):
                 taps = [t + (j - 4) * dilation for j in range(9)]
                 values.append(
                     sum(
-                        w * x[tap, seen].sum()
+                        w * x[tap, used].sum()
                         for w, tap in zip(weights, taps, strict=True)
                         if 0 <= tap < n_timestamps
                     )
@@ -53,21 +53,20 @@ def by_the_formula(model, cell):
     return np.array(shares)
 
 
-def test_is_what_the_formula_says():
-    cells = noise([40, 33, 9, 8, 2, 1, 35, 36, 40])
+def test_features_equal_the_formula():
+    cells = noise([40, 35, 33, 9, 8, 1])
     model = fitted(cells, n_kernels=84 * 5)
     assert len(model.dilations) > 1 and sum(model.counts) == 5
     ours = features(model, cells)
     for row, cell in zip(ours, cells, strict=True):
-        expected = by_the_formula(model, cell)
-        # A value within rounding of a threshold may fall on either side of it.
+        expected = features_by_formula(model, cell)
+        # Rounding errors may move a value across a threshold.
         assert (np.abs(row - expected) < 1e-6).mean() > 0.999
         np.testing.assert_allclose(row, expected, atol=1.01 / len(cell))
 
 
 def test_thresholds_are_quantiles_of_the_training_cell():
-    # With one training cell it is known which was drawn: above the q-th quantile of its own
-    # values lies a share of 1 - q.
+    # With a single training cell, a share of 1 - q of its values exceeds the q-th quantile.
     (cell,) = noise([100], n_channels=1)
     model = fitted([cell], n_kernels=84 * 6)
     quantiles = np.arange(1, model.width + 1) * (5**0.5 + 1) / 2 % 1
@@ -99,16 +98,16 @@ def test_width_and_dilations(n_kernels, length, width, dilations):
     assert sum(model.counts) == width // 84 and min(model.counts) >= 1
 
 
-def test_dilations_follow_the_median_length():
+def test_dilations_depend_on_the_median_length():
     cells = noise([8 * 16 + 1] * 3 + [8000], n_channels=1)
     assert fitted(cells, n_kernels=84 * 3).dilations == [1, 4, 16]
 
 
-def test_each_kernel_sees_a_few_channels():
+def test_each_kernel_uses_a_few_channels():
     model = fitted(noise([60] * 4, n_channels=20), n_kernels=84 * 8)
-    n_seen = model.channels.sum(dim=2)
-    assert n_seen.min() == 1 and 4 < n_seen.max() <= 9
-    assert model.channels.sum(dim=(0, 1)).min() > 0  # every channel is seen
+    n_used = model.channels.sum(dim=2)
+    assert n_used.min() == 1 and 4 < n_used.max() <= 9
+    assert model.channels.sum(dim=(0, 1)).min() > 0  # every channel is used
     assert fitted(noise([60], n_channels=1), n_kernels=84).channels.all()
 
 
@@ -119,7 +118,7 @@ def test_same_seed_same_features():
     assert (features(fitted(cells, seed=1, n_kernels=168), cells) != first).any()
 
 
-def test_parts_of_a_long_series_are_counted_together(monkeypatch):
+def test_long_series_are_processed_in_parts(monkeypatch):
     cells = noise([300, 77, 5])
     model = fitted(cells, n_kernels=84 * 4)
     whole = features(model, cells)
@@ -127,19 +126,18 @@ def test_parts_of_a_long_series_are_counted_together(monkeypatch):
     np.testing.assert_allclose(features(model, cells), whole, atol=1e-6)
 
 
-def test_a_constant_series_exceeds_nothing_by_rounding():
+def test_constant_series_does_not_exceed_thresholds():
     rng = np.random.default_rng(0)
     cells = [np.full((50, 1), v, np.float32) for v in rng.normal(size=20)]
     model = fitted(cells, n_kernels=84 * 4)
-    # Inside the series, kernels that sum to zero give zero and so no value above a threshold,
-    # which is a quantile of zeros.
+    # Kernels sum to zero, so a constant series gives zeros, and so are the thresholds.
     inside = np.arange(84) % 2 == 1  # of the first dilation
     shares = features(model, cells).reshape(20, 84, 4)[:, inside, : model.counts[0]]
     assert not shares.any()
 
 
-def test_tells_motions_apart_that_have_one_spectrum():
-    # Bursts in the same noise: what differs is how long they last.
+def test_classifies_bursts_by_duration():
+    # Bursts of equal energy in noise, of two durations.
     rng = np.random.default_rng(0)
     cells, label = [], rng.integers(0, 2, 120)
     for y in label:

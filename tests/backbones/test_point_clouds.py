@@ -1,10 +1,10 @@
-"""Points are chosen, placed and padded by what they are, never by their order."""
+"""Sampling, centering, scaling and padding of point clouds do not depend on the points' order."""
 
 import numpy as np
 import pytest
 import torch
 
-from skmm.backbones._point_clouds import pad_clouds, place, repeated, some_points
+from skmm.backbones._point_clouds import pad_clouds, place, repeat_points, sample_points
 
 
 @pytest.fixture
@@ -14,36 +14,36 @@ def cloud():
 
 class TestSomePoints:
     @pytest.mark.parametrize("n_points", [1, 77, 500, 900])
-    def test_order_does_not_matter(self, cloud, n_points):
-        chosen = some_points(cloud, n_points)
+    def test_invariant_to_order(self, cloud, n_points):
+        chosen = sample_points(cloud, n_points)
         assert len(chosen) == min(n_points, 500)
         shuffled = cloud[np.random.default_rng(1).permutation(500)]
-        np.testing.assert_array_equal(some_points(shuffled, n_points), chosen)
+        np.testing.assert_array_equal(sample_points(shuffled, n_points), chosen)
         assert {tuple(row) for row in chosen} <= {tuple(row) for row in cloud}
 
-    def test_as_good_as_drawn(self):
-        # On a regular grid a poor hash would choose planes or corners.
+    def test_sample_is_uniform(self):
+        # On a regular grid a poor hash would sample planes or corners.
         axis = np.arange(20.0)
         grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-        chosen = some_points(grid, 1000)
+        chosen = sample_points(grid, 1000)
         for column in chosen.T:
             counts = np.bincount(column.astype(int), minlength=20)
-            assert 25 <= counts.min() and counts.max() <= 80  # 50, and three deviations or so
+            assert 25 <= counts.min() and counts.max() <= 80  # mean 50, deviation about 7
         np.testing.assert_allclose(np.cov(chosen.T), np.cov(grid.T), atol=4)
 
-    def test_zeros_of_either_sign_are_one(self):
+    def test_zeros_of_both_signs_are_equal(self):
         cloud = np.array([[0.0, 1.0, 2.0], [3.0, -0.0, 5.0], [4.0, 4.0, 4.0]])
         other = np.where(cloud == 0, -cloud, cloud)
         for n in (1, 2):
-            np.testing.assert_array_equal(some_points(cloud, n), some_points(other, n))
+            np.testing.assert_array_equal(sample_points(cloud, n), sample_points(other, n))
 
-    def test_repeats(self, cloud):
-        assert repeated(cloud[:3], 7).tolist() == [*cloud[:3].tolist() * 2, cloud[0].tolist()]
-        np.testing.assert_array_equal(repeated(cloud, 10), cloud[:10])
+    def test_points_are_repeated(self, cloud):
+        assert repeat_points(cloud[:3], 7).tolist() == [*cloud[:3].tolist() * 2, cloud[0].tolist()]
+        np.testing.assert_array_equal(repeat_points(cloud, 10), cloud[:10])
 
 
 class TestPlace:
-    def test_what_is_taken_out_can_be_put_back(self, cloud):
+    def test_placement_is_invertible(self, cloud):
         points, center, size = place(cloud)
         np.testing.assert_allclose(points[:, :3] * size + center, cloud[:, :3])
         np.testing.assert_array_equal(points[:, 3:], cloud[:, 3:])
@@ -51,13 +51,13 @@ class TestPlace:
         assert np.mean((points[:, :3] ** 2).sum(axis=1)) == pytest.approx(1)
 
     @pytest.mark.parametrize("n", [1, 4])
-    def test_one_place(self, n):
+    def test_equal_points(self, n):
         points, center, size = place(np.tile([[0.1, 1e6, 0.3, 7.0]], (n, 1)))
         assert size == 0 and not points[:, :3].any()
         np.testing.assert_allclose(center, [0.1, 1e6, 0.3])
 
     def test_far_from_the_origin(self, cloud):
-        # Meters on a map of the earth: float32 would leave steps of half a meter.
+        # Geocentric coordinates in meters: the resolution of float32 would be half a meter.
         far = cloud.copy()
         far[:, :3] += [4e6, 5e6, 100]
         np.testing.assert_allclose(place(far).points, place(cloud).points, atol=1e-7)

@@ -1,4 +1,4 @@
-"""The descriptor knows known geometry, and nothing of order, place, size, turn or padding."""
+"""The descriptor of known geometries, and its invariances."""
 
 import numpy as np
 import pytest
@@ -88,19 +88,19 @@ class TestLocalGeometry:
                 )
                 np.testing.assert_allclose(covariances[i, s], own, atol=2e-3)
 
-    def test_a_sphere_bends_inwards_everywhere(self):
+    def test_neighbors_on_a_sphere_are_inward(self):
         features, _ = geometry(surface("sphere", 2000))
         assert (features[:, 2, 4] > 0).all()
 
-    def test_alone(self):
+    def test_equal_points(self):
         for n in (1, 3):
             features, covariances = geometry(np.ones((n, 3)))
             assert torch.isfinite(features).all() and not covariances.any()
-            assert not features[..., :5].any()  # nor any direction
+            assert not features[..., :5].any()
 
 
 class TestParts:
-    def test_quantiles_are_numpys(self):
+    def test_quantiles_equal_numpy(self):
         columns = torch.randn(23, 4)
         shares = (0.0, 0.1, 0.5, 0.9, 1.0)
         expected = np.quantile(columns.numpy(), shares, axis=0).ravel()
@@ -111,16 +111,16 @@ class TestParts:
         histogram = _distance_histogram(squared_distances(xyz))
         assert histogram.sum() == pytest.approx(1)
         assert histogram[0] == pytest.approx(1 / 3)  # of three pairs one is at a distance of 0
-        # 1.0 lies halfway between the centers 0.9 and 1.1.
+        # 1.0 is halfway between the centers 0.9 and 1.1.
         torch.testing.assert_close(histogram[4:6], torch.tensor([1 / 3, 1 / 3]))
         uniform = _distance_histogram(squared_distances(torch.tensor(surface("sphere")).float()))
         centers = (np.arange(10) + 0.5) * 0.2
-        # On a sphere the distance d of two points has the density d / 2.
+        # The distance d of two points of a sphere has the density d / 2.
         np.testing.assert_allclose(uniform[:9], 0.1 * centers[:9], atol=0.002)
-        # Beyond 2 there is nothing, so that the last bin gives some to the next.
+        # The maximum is 2; the last bin shares its pairs with the next one.
         assert uniform[9:11].sum() == pytest.approx(0.19, abs=0.002) and not uniform[11:].any()
 
-    def test_histogram_does_not_jump(self):
+    def test_histogram_is_continuous(self):
         edge = torch.tensor([[0.0, 0, 0], [0.6, 0, 0]])
         low, high = (_distance_histogram(squared_distances(edge * f)) for f in (1 - 1e-6, 1 + 1e-6))
         torch.testing.assert_close(low, high, atol=1e-4, rtol=0)
@@ -146,7 +146,7 @@ class TestDescriptor:
         assert model(**model.collate([])).pooled.shape == (0, model.width)
 
     @pytest.mark.parametrize("options", CASES)
-    def test_order_and_batch_do_not_matter(self, options):
+    def test_invariant_to_order_and_batch(self, options):
         model = PointDescriptor(1, n_points=100, **options)
         rng = np.random.default_rng(0)
         cells = [rng.normal(size=(n, 4)) for n in (300, 30, 7, 1)]
@@ -156,19 +156,19 @@ class TestDescriptor:
             np.testing.assert_array_equal(describe(model, [rng.permutation(cell)])[0], together[i])
 
     @pytest.mark.parametrize("options", CASES)
-    def test_what_place_size_and_turn_change(self, options):
+    def test_invariances_to_position_size_and_rotation(self, options):
         model = PointDescriptor(1, **options)
         cell = np.column_stack([surface("solid", 200), np.arange(200.0)])
         cell[:, 2] *= 0.3
         far = cell.copy()
         far[:, :3] += [5, 0, -3]
-        for other, is_free in [
+        for other, is_invariant in [
             (far, model.center),
             (cell * [3, 3, 3, 1], model.scale and model.center),
             (turned(cell), model.rotation_invariant),
         ]:
             a, b = describe(model, [cell, other])
-            assert np.allclose(a, b, atol=1e-3 * np.abs(a).max().clip(max=1)) == is_free
+            assert np.allclose(a, b, atol=1e-3 * np.abs(a).max().clip(max=1)) == is_invariant
 
     def test_features_are_summarized(self):
         model = PointDescriptor(1, rotation_invariant=True)
@@ -176,7 +176,7 @@ class TestDescriptor:
         own = describe(model, [cell])[0, -5:]
         np.testing.assert_allclose(own, [50, np.arange(101).std(), 10, 50, 90], rtol=1e-5)
 
-    def test_few_points_stand_for_many(self):
+    def test_sample_of_points_represents_the_cloud(self):
         cells = [surface("solid", 4000, seed) for seed in range(6)]
         cells += [surface("sphere", 4000, seed) for seed in range(6)]
         few, many = (describe(PointDescriptor(n_points=n), cells) for n in (250, 1000))
@@ -184,6 +184,6 @@ class TestDescriptor:
         between = np.linalg.norm(many[:6].mean(0) - many[6:].mean(0))
         assert within < 0.5 * between
 
-    def test_there_is_nothing_to_train(self):
+    def test_has_no_parameters(self):
         model = PointDescriptor()
         assert not list(model.parameters()) and not list(model.buffers())

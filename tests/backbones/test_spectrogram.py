@@ -1,4 +1,4 @@
-"""Spectrograms and cepstral coefficients against independent computations, one cell at a time."""
+"""Spectrograms and cepstral coefficients equal independent computations of single cells."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ RATE = 16_000
 
 
 def hertz_of(mel):
-    """Slaney's scale, written from its definition, one number at a time."""
+    """Convert a number on Slaney's mel scale to Hz by the definition."""
     if mel < 15:
         return mel * 200 / 3
     return 1000 * 6.4 ** ((mel - 15) / 27)
@@ -34,13 +34,13 @@ def triangles(n_mels, n_fft, rate):
 @pytest.mark.parametrize(
     ("n_mels", "n_fft", "rate"), [(40, 400, RATE), (80, 400, RATE), (64, 960, 48_000)]
 )
-def test_filters_by_their_definition(n_mels, n_fft, rate):
+def test_filters_equal_their_definition(n_mels, n_fft, rate):
     filters = mel_filters(n_mels, n_fft, rate)
     np.testing.assert_allclose(filters, triangles(n_mels, n_fft, rate), atol=1e-6)
 
 
 @pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
-def test_spectrogram_against_scipy(pad_mode):
+def test_spectrogram_equals_scipy(pad_mode):
     audio = np.random.default_rng(0).normal(size=5_003).astype(np.float32)
     power = mel_spectrogram(torch.from_numpy(audio), n_mels=40, pad_mode=pad_mode)
     padded = np.pad(audio, 200, mode=pad_mode)
@@ -51,14 +51,14 @@ def test_spectrogram_against_scipy(pad_mode):
     np.testing.assert_allclose(power, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_log_mel_is_cut_below_the_loudest():
+def test_log_mel_is_clipped_below_the_loudest():
     power = torch.tensor([[1.0, 1e-3], [1e-9, 0.0]])
     np.testing.assert_allclose(log_mel(power), [[0, -3], [-8, -8]], atol=1e-5)
     np.testing.assert_allclose(log_mel(power, span=2.0), [[0, -2], [-2, -2]], atol=1e-5)
     np.testing.assert_allclose(log_mel(torch.zeros(2, 2)), -10, atol=1e-5)
 
 
-def test_cosine_transform_against_scipy():
+def test_cosine_transform_equals_scipy():
     x = np.random.default_rng(0).normal(size=(40, 7))
     expected = scipy.fft.dct(x, axis=0, norm="ortho")[:20]
     np.testing.assert_allclose(dct_matrix(20, 40).numpy() @ x, expected, atol=1e-6)
@@ -79,7 +79,7 @@ def audio_clips():
     return [rng.normal(size=n).astype(np.float32) for n in (8_000, 3_333, 1, 8_000)]
 
 
-def test_against_scipy(audio_clips):
+def test_mfcc_equals_scipy(audio_clips):
     encoded = MFCC("mean")(**MFCC("mean").collate(audio_clips[:1]))
     power = mel_spectrogram(torch.from_numpy(audio_clips[0]), n_mels=40, pad_mode="reflect")
     level = 10 * log_mel(power).numpy()
@@ -92,7 +92,7 @@ def test_against_scipy(audio_clips):
 
 
 @pytest.mark.parametrize("pooling", ["statistics", "mean", "max"])
-def test_a_batch_never_changes_a_cell(pooling, audio_clips):
+def test_clip_does_not_depend_on_its_batch(pooling, audio_clips):
     model = MFCC(pooling)
     together = model(**model.collate(audio_clips))
     assert together.mask.sum(dim=1).tolist() == [51, 21, 2, 51]
@@ -108,11 +108,11 @@ def test_statistics_and_tokens(audio_clips):
     encoded = MFCC()(**MFCC().collate(audio_clips[:1]))
     expected = torch.cat([frames.mean(0), frames.std(0, unbiased=False)])
     np.testing.assert_allclose(encoded.pooled[0], expected, atol=1e-3)
-    apart = (frames - frames.mean(0)).abs()
-    np.testing.assert_allclose(encoded.tokens[0], torch.cat([frames, apart], 1), atol=1e-3)
+    deviation = (frames - frames.mean(0)).abs()
+    np.testing.assert_allclose(encoded.tokens[0], torch.cat([frames, deviation], 1), atol=1e-3)
 
 
-def test_loudness_is_in_one_coefficient_alone(audio_clips):
+def test_loudness_changes_one_coefficient_only(audio_clips):
     model = MFCC("mean")
     loud, soft = model(**model.collate([audio_clips[0], 0.01 * audio_clips[0]])).pooled
     np.testing.assert_allclose(loud[0] - soft[0], 40 * 40**0.5, rtol=1e-3)  # 40 dB in 40 bands

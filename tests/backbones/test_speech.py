@@ -1,4 +1,4 @@
-"""Whisper and the voice encoder, against other computations and one cell at a time."""
+"""Whisper and the voice encoder equal other implementations, and do not depend on batches."""
 
 from importlib import metadata
 
@@ -109,7 +109,7 @@ def test_published_weights_equal_transformers(published, open_backbone, encode):
     np.testing.assert_allclose(encoded.pooled[0], expected[0, :100].mean(0), atol=1e-4)
 
 
-def test_a_batch_never_changes_a_cell(published, open_backbone, encode):
+def test_clip_does_not_depend_on_its_batch(published, open_backbone, encode):
     rng = np.random.default_rng(0)
     backbone = open_backbone("whisper-tiny.en", "audio", max_length=1.0)
     audio_clips = [(0.1 * rng.normal(size=n)).astype(np.float32) for n in (RATE, 1, 3_000)]
@@ -129,7 +129,7 @@ def model():
 
 
 def by_hand(model, samples):
-    """The published procedure: loudness, parts, three LSTM layers step by step."""
+    """Compute the published procedure in numpy: loudness, parts, three LSTM layers."""
     weights = {name: w.detach().numpy().astype(float) for name, w in model.state_dict().items()}
     level = np.sqrt(np.mean(samples.astype(float) ** 2))
     samples = samples * max(1.0, 10 ** (-30 / 20) / level)
@@ -162,7 +162,7 @@ def by_hand(model, samples):
 
 @pytest.mark.parametrize("n_samples", [400, 25_600, 32_000, 60_000])
 @pytest.mark.parametrize("scale", [0.001, 0.5])
-def test_equals_the_procedure_in_numpy(n_samples, scale, model):
+def test_voice_encoder_equals_numpy(n_samples, scale, model):
     rng = np.random.default_rng(n_samples)
     samples = (scale * rng.normal(size=n_samples)).astype(np.float32)
     expected = by_hand(model, samples)
@@ -172,7 +172,7 @@ def test_equals_the_procedure_in_numpy(n_samples, scale, model):
     np.testing.assert_allclose(tokens[0], expected, atol=1e-4)
 
 
-def test_a_batch_never_changes_a_voice(model):
+def test_voice_does_not_depend_on_its_batch(model):
     rng = np.random.default_rng(0)
     audio_clips = [rng.normal(size=n).astype(np.float32) for n in (100_000, 1, 30_000)]
     with torch.no_grad():
@@ -190,7 +190,7 @@ def test_silence_is_finite(model):
 
 
 @pytest.mark.data
-def test_published_weights_tell_speakers_apart(open_backbone, encode):
+def test_published_weights_distinguish_speakers(open_backbone, encode):
     try:
         metadata.distribution("Resemblyzer")
     except metadata.PackageNotFoundError:

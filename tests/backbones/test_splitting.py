@@ -1,21 +1,21 @@
-"""A model cut in two gives what it gives whole, and nobody else notices."""
+"""A model split into two parts: the same outputs, without effects on the original."""
 
 import pytest
 import torch
 from torch import nn
-from tuning import N_BLOCKS, deepened
+from tuning import N_BLOCKS, deepened, needs_peft
 
 from skmm.backbones import EfficientNetLite0
 from skmm.backbones._pretrained._efficientnet import _LiteTower
 from skmm.backbones._pretrained._splitting import (
-    Lower,
-    Upper,
+    LastBlocks,
+    Trunk,
     add_lora,
     block_count,
+    names_with_gradient,
     put_parameter,
-    reached_by_gradient,
-    steadied,
     structure_of,
+    without_layerdrop,
 )
 
 
@@ -31,7 +31,7 @@ def model(tiny_checkpoint, tmp_path_factory):
 
 
 class Plain(nn.Module):
-    """The outputs of a model of transformers, as a tower has them."""
+    """A transformers model with the outputs of a tower."""
 
     def __init__(self, model):
         super().__init__()
@@ -51,54 +51,54 @@ IMAGES = {"pixel_values": torch.randn(2, 3, 32, 32, generator=torch.Generator().
 
 @pytest.mark.parametrize("n_blocks", [1, 2, N_BLOCKS])
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "vit", "dinov2"])
-def test_both_parts_together_are_the_whole(model, kind, n_blocks):
+def test_split_model_equals_the_whole(model, kind, n_blocks):
     tower = model(kind)
     inputs = IMAGES if kind in ("vit", "dinov2") else TEXTS
     assert block_count(tower) == N_BLOCKS
-    hidden, nothing = Lower(tower, n_blocks).eval()(**inputs)
-    assert nothing is None
-    upper = Upper(structure_of(tower), n_blocks, IMAGES).eval()
+    hidden, pooled = Trunk(tower, n_blocks).eval()(**inputs)
+    assert pooled is None
+    head = LastBlocks(structure_of(tower), n_blocks, IMAGES).eval()
     given = {} if inputs is IMAGES else inputs
     with torch.no_grad():
-        for whole, parts in zip(tower(**inputs), upper(hidden=hidden, **given), strict=True):
+        for whole, parts in zip(tower(**inputs), head(hidden=hidden, **given), strict=True):
             if whole is not None:
                 torch.testing.assert_close(parts, whole)
 
 
 @pytest.mark.parametrize("n_stages", [1, 2, 7])
-def test_stages_of_convolutions(n_stages):
-    """Also where the model goes through its batch in parts, as it does without gradients."""
+def test_split_convolutional_network_equals_the_whole(n_stages):
+    # Without gradients the model splits its batch, with gradients it does not.
     torch.manual_seed(0)
     tower = _LiteTower(EfficientNetLite0(64).requires_grad_(False)).eval()
     assert block_count(tower) == 7
     images = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
-    upper = Upper(structure_of(tower), n_stages, tower.blank).eval()
+    head = LastBlocks(structure_of(tower), n_stages, tower.blank).eval()
     with torch.no_grad():
-        hidden = Lower(tower, n_stages)(images=images)[0]
+        hidden = Trunk(tower, n_stages)(images=images)[0]
         assert len(hidden) == 6
-        torch.testing.assert_close(upper(hidden=hidden), tower(images=images))
-    torch.testing.assert_close(upper(hidden=hidden), tower(images=images))
+        torch.testing.assert_close(head(hidden=hidden), tower(images=images))
+    torch.testing.assert_close(head(hidden=hidden), tower(images=images))
 
 
-def test_the_lower_part_does_no_more_than_its_blocks(model):
+def test_each_part_runs_its_own_blocks_only(model):
     tower = model("bert")
     runs = []
-    lower = Lower(tower, 1)
-    for i, block in enumerate(lower.tower.model.encoder.layer):
+    trunk = Trunk(tower, 1)
+    for i, block in enumerate(trunk.tower.model.encoder.layer):
         block.register_forward_hook(lambda *_, i=i: runs.append(i))
-    lower(**TEXTS)
+    trunk(**TEXTS)
     assert runs == [0, 1]
     runs.clear()
-    upper = Upper(structure_of(tower), 1, {})
-    for i, block in enumerate(upper.tower.model.encoder.layer):
+    head = LastBlocks(structure_of(tower), 1, {})
+    for i, block in enumerate(head.tower.model.encoder.layer):
         for part in block.modules():
             if isinstance(part, nn.Linear):
                 part.register_forward_hook(lambda *_, i=i: runs.append(i))
-    upper(hidden=torch.zeros(2, 5, 16), **TEXTS)
+    head(hidden=torch.zeros(2, 5, 16), **TEXTS)
     assert set(runs) == {2}
 
 
-def test_structures_share_tensors_and_nothing_else(model):
+def test_structures_share_tensors_only(model):
     tower = model("bert")
     copied = structure_of(tower)
     for one, other in zip(tower.parameters(), copied.parameters(), strict=True):
@@ -112,22 +112,22 @@ def test_structures_share_tensors_and_nothing_else(model):
     assert tower.get_parameter(name) is old
 
 
-def test_what_is_trained_is_what_a_gradient_reaches(model):
+def test_trained_parameters_are_those_that_a_gradient_reaches(model):
     tower = model("bert")
-    hidden = Lower(tower, 1)(**TEXTS)[0]
-    names = reached_by_gradient(
-        lambda new: Upper(structure_of(tower, new), 1, {}),
+    hidden = Trunk(tower, 1)(**TEXTS)[0]
+    names = names_with_gradient(
+        lambda new: LastBlocks(structure_of(tower, new), 1, {}),
         tower,
         lambda part: part(hidden=hidden, **TEXTS)[0],
     )
-    # Of the last block everything; the pooler does not touch the tokens.
+    # All of the last block; the pooler does not change the tokens.
     expected = [n for n, _ in tower.named_parameters() if n.startswith("model.encoder.layer.2.")]
     assert names == expected
     assert all(p.grad is None and not p.requires_grad for p in tower.parameters())
 
 
-def test_adapters_stand_beside_the_blocks(model):
-    pytest.importorskip("peft", reason="adapters need the extra 'lora'")
+@needs_peft
+def test_adapters_are_added_to_all_linear_layers_of_the_blocks(model):
     tower = model("bert")
     before = [name for name, _ in tower.named_parameters()]
     adapted = structure_of(tower)
@@ -140,14 +140,15 @@ def test_adapters_stand_beside_the_blocks(model):
     assert [name for name, _ in tower.named_parameters()] == before
 
 
-def test_bad_adapters_are_refused(model):
-    pytest.importorskip("peft", reason="adapters need the extra 'lora'")
+@needs_peft
+def test_wrong_adapter_options_are_refused(model):
     with pytest.raises(ValueError, match="X: peft does not take lora_params={'depth': 3}"):
         add_lora(structure_of(model("bert")), {"depth": 3}, needed_by="X")
     with pytest.raises(ValueError, match="X: fine_tune='lora' needs linear layers"):
         add_lora(_LiteTower(EfficientNetLite0()), {}, needed_by="X")
 
 
+@needs_peft
 @pytest.mark.parametrize("params", [{"init_lora_weights": "pissa"}, {"bias": "all"}])
 def test_adapters_that_would_change_the_model_are_refused(model, params):
     tower = model("bert")
@@ -156,11 +157,11 @@ def test_adapters_that_would_change_the_model_are_refused(model, params):
     assert not any(weight.requires_grad for weight in tower.parameters())
 
 
-def test_blocks_are_not_left_out_at_random(tiny_whisper):
+def test_layerdrop_and_augmentation_are_disabled(tiny_checkpoint):
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(tiny_whisper).get_encoder()
+    model = AutoModel.from_pretrained(tiny_checkpoint("whisper")).get_encoder()
     model.layerdrop, model.config.apply_spec_augment = 0.9, True
-    quiet = steadied(structure_of(model))
-    assert quiet.layerdrop == 0.0 and quiet.config.apply_spec_augment is False
+    steady = without_layerdrop(structure_of(model))
+    assert steady.layerdrop == 0.0 and steady.config.apply_spec_augment is False
     assert model.layerdrop == 0.9 and model.config.apply_spec_augment is True

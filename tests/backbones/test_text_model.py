@@ -1,4 +1,4 @@
-"""The recipe of a sentence-transformers folder is followed, or what cannot be is said."""
+"""Settings of sentence-transformers folders are followed or refused."""
 
 import json
 
@@ -54,8 +54,8 @@ class TestSentenceTransformersFolders:
         torch.testing.assert_close(pooled, encode(explicit, TEXTS).pooled)
         assert describe_model(folder, "text", pooling="max", normalize=False)["pooling"] == "max"
 
-    def test_its_limit_prompt_and_case(
-        self, open_backbone, describe_model, encode, folder, tiny_bert
+    def test_limit_prompt_and_case_of_the_folder(
+        self, open_backbone, describe_model, encode, folder, tiny_checkpoint
     ):
         self.write(
             folder,
@@ -69,7 +69,7 @@ class TestSentenceTransformersFolders:
         assert describe_model(folder, "text")["max_length"] == 10
         assert describe_model(folder, "text", max_length=64)["max_length"] == 64
         pooled = encode(open_backbone(folder, "text"), ["DEF"]).pooled
-        plain = encode(open_backbone(tiny_bert, "text"), ["abc def"]).pooled
+        plain = encode(open_backbone(tiny_checkpoint("bert"), "text"), ["abc def"]).pooled
         torch.testing.assert_close(pooled, plain)
 
     @pytest.mark.parametrize(
@@ -81,13 +81,13 @@ class TestSentenceTransformersFolders:
             ({"pooling_mode": "mean"}, ("Dense",)),
         ],
     )
-    def test_what_cannot_be_followed_is_said(self, open_backbone, folder, pooling, more):
+    def test_unsupported_settings_are_refused(self, open_backbone, folder, pooling, more):
         self.write(folder, pooling, more=more)
-        with pytest.raises(CheckpointError, match=r"pooling='auto' cannot follow .* Choose"):
+        with pytest.raises(CheckpointError, match=r"pooling='auto' cannot follow .* Use"):
             open_backbone(folder, "text")
         assert open_backbone(folder, "text", pooling="mean").width == 16
 
-    def test_model_in_a_subfolder(self, open_backbone, encode, folder, tiny_bert):
+    def test_model_in_a_subfolder(self, open_backbone, encode, folder, tiny_checkpoint):
         inner = folder / "0_Transformer"
         inner.mkdir()
         for file in list(folder.iterdir()):
@@ -98,21 +98,21 @@ class TestSentenceTransformersFolders:
         rows[0]["path"] = inner.name
         (folder / "modules.json").write_text(json.dumps(rows))
         pooled = encode(open_backbone(folder, "text"), TEXTS).pooled
-        plain = encode(open_backbone(tiny_bert, "text", pooling="max"), TEXTS).pooled
+        plain = encode(open_backbone(tiny_checkpoint("bert"), "text", pooling="max"), TEXTS).pooled
         torch.testing.assert_close(pooled, plain)
 
     @pytest.mark.parametrize("path", ["../other", "/etc"])
-    def test_a_module_outside_the_folder(self, describe_model, folder, path):
+    def test_module_outside_the_folder(self, describe_model, folder, path):
         rows = [{"idx": 0, "path": path, "type": "x.Transformer"}]
         (folder / "modules.json").write_text(json.dumps(rows))
-        with pytest.raises(CheckpointError, match=r"modules\.json is no list of modules"):
+        with pytest.raises(CheckpointError, match=r"modules\.json is not a list of modules"):
             describe_model(folder, "text")
 
     @pytest.mark.parametrize("content", ["{}", "[1]", '[{"path": ""}]', "null"])
-    def test_a_list_of_something_else(self, describe_model, folder, content):
+    def test_invalid_list_of_modules(self, describe_model, folder, content):
         (folder / "modules.json").write_text(content)
         if content == "{}":
             assert describe_model(folder, "text")["pooling"] == "mean"
         else:
-            with pytest.raises(CheckpointError, match=r"modules\.json is no list of modules"):
+            with pytest.raises(CheckpointError, match=r"modules\.json is not a list of modules"):
                 describe_model(folder, "text")

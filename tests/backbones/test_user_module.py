@@ -1,4 +1,4 @@
-"""A user's module over samples, and over point clouds."""
+"""A user's module over audio and over point clouds."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from skmm.backbones import AudioModule, PointCloudInputs, PointCloudModule
 from skmm.datasets import make_point_clouds
 
 
-def test_every_audio_clip_is_of_one_length():
+def test_audio_clips_are_padded_or_cut():
     model = AudioModule(nn.Identity(), n_samples=4)
     cells = [np.ones(2, np.float32), np.arange(6, dtype=np.float32)]
     samples = model.collate(cells)["samples"]
@@ -21,7 +21,7 @@ def test_every_audio_clip_is_of_one_length():
     assert torch.equal(model(samples=samples).pooled, samples)
 
 
-def test_tokens():
+def test_module_returning_tokens():
     class Frames(nn.Module):
         def forward(self, samples):
             return samples.unflatten(1, (-1, 2))
@@ -33,7 +33,7 @@ def test_tokens():
     np.testing.assert_allclose(encoded.pooled, [[2, 3]])
 
 
-def test_reconstruction_target_is_small():
+def test_reconstruction_target_of_audio():
     model = AudioModule(nn.Linear(3_000, 4), n_samples=3_000)
     rng = np.random.default_rng(0)
     tensors = model.collate([rng.normal(size=3_000).astype(np.float32)])
@@ -50,7 +50,7 @@ def clouds(n, seed=0, **options):
 
 class TestPoints:
     class Flat(nn.Module):
-        """Mean over points of a linear map."""
+        """Maximum over the points of a linear layer."""
 
         def __init__(self, n_columns):
             super().__init__()
@@ -66,7 +66,7 @@ class TestPoints:
         model.measure(cells[0])
         return model
 
-    def test_sees_clouds_of_one_size(self):
+    def test_clouds_have_one_size(self):
         cells = clouds(5)[0] + [np.ones((1, 3))]
         model = self.module(cells)
         (points,) = model.collate(cells).values()
@@ -77,7 +77,7 @@ class TestPoints:
         torch.testing.assert_close(model.collate(order)["0"], points)
 
     @pytest.mark.parametrize("rotation_invariant", [True, False])
-    def test_target(self, rotation_invariant):
+    def test_reconstruction_target(self, rotation_invariant):
         cells = clouds(5)[0]
         model = self.module(cells, rotation_invariant=rotation_invariant)
         target = model.reconstruction_target(**model.collate(cells))
@@ -89,5 +89,5 @@ class TestPoints:
         train, test = clouds(200, shapes=shapes), clouds(100, seed=1, shapes=shapes)
         assert (
             accuracy_when_trained(self.module(train[0]), train, test, steps=300, learning_rate=0.03)
-            > 0.85  # under a head alone: 0.8
+            > 0.85  # with a trained head only: 0.8
         )

@@ -1,4 +1,4 @@
-"""The word network learns and is blind to padding; how texts are cut and numbered."""
+"""The word network learns and ignores padding; splitting of texts and vocabulary."""
 
 import pickle
 import unicodedata
@@ -16,7 +16,7 @@ FILLER = [f"word{i}" for i in range(30)]
 
 
 def keyword_texts(n_texts, seed=0, n_filler=6):
-    """Texts of random words; the label is whether "not" stands before "good"."""
+    """Return texts of random words; the label is whether "not" precedes "good"."""
     rng = np.random.default_rng(seed)
     label = rng.integers(0, 2, n_texts)
     texts = []
@@ -42,7 +42,7 @@ def model(texts):
 
 
 def cell(gru, words, suffix):
-    """One direction of a GRU written out: h = (1 - z) n + z h, for each word."""
+    """Compute one direction of a GRU in numpy: h = (1 - z) n + z h, for each word."""
     w_x, w_h, b_x, b_h = (
         getattr(gru, f"{part}_l0{suffix}").detach().numpy().astype(float)
         for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -69,9 +69,9 @@ def test_formula(texts, pooling):
     encoded = model(**model.collate(texts))
     for row, text in enumerate(texts):
         words = model.embedding.weight.detach().numpy()[vocabulary.encode(text)]
-        there = cell(model.gru, words, "")
-        back = cell(model.gru, words[::-1], "_reverse")[::-1]
-        states = np.hstack([there, back])
+        forward = cell(model.gru, words, "")
+        backward = cell(model.gru, words[::-1], "_reverse")[::-1]
+        states = np.hstack([forward, backward])
         tokens = states @ model.project.weight.detach().numpy().T
         tokens = tokens + model.project.bias.detach().numpy()
         assert encoded.mask[row].sum() == len(words)
@@ -96,7 +96,7 @@ def test_pooled_vector_learns_to_reconstruct():
 
 
 @pytest.mark.parametrize("pooling", ["max", "mean"])
-def test_padding_and_batch_do_not_change_a_text(texts, pooling):
+def test_text_does_not_depend_on_batch_and_padding(texts, pooling):
     torch.manual_seed(0)
     model = WordGRU(Vocabulary().fit(texts), n_components=8, pooling=pooling, n_layers=2).eval()
     ids = model.collate(texts)["ids"]
@@ -124,16 +124,16 @@ def test_collate(model, texts):
 def test_no_texts_and_no_words(model):
     assert model.collate([])["ids"].shape == (0, 1)
     assert model(**model.collate([])).pooled.shape == (0, 8)
-    for n_words in (0, 3):  # a row of padding, which collate never gives
+    for n_words in (0, 3):  # rows of padding, which collate does not return
         encoded = model(ids=torch.zeros(2, n_words, dtype=torch.int64))
         assert not encoded.mask.any()
         assert torch.equal(encoded.pooled, torch.zeros(2, 8))
 
 
-def test_words_are_hidden_in_training_only(texts):
+def test_word_dropout_in_training_only(texts):
     torch.manual_seed(0)
     model = WordGRU(Vocabulary().fit(texts), n_components=8, word_dropout=1.0)
-    hidden, known = model.collate(["a red coat"]), model.collate(["never met them"])
+    hidden, known = model.collate(["a red coat"]), model.collate(["never seen before"])
     assert torch.equal(model(**hidden).pooled, model(**known).pooled)
     assert torch.equal(
         model(**model.collate([""])).pooled, model.eval()(**model.collate([""])).pooled
@@ -141,7 +141,7 @@ def test_words_are_hidden_in_training_only(texts):
     assert not torch.equal(model(**hidden).pooled, model(**known).pooled)
 
 
-def test_unknown_word_gets_a_meaning(texts):
+def test_unknown_word_is_trained(texts):
     torch.manual_seed(0)
     model = WordGRU(Vocabulary().fit(texts), n_components=8, word_dropout=0.5)
     model(**model.collate(texts)).pooled.sum().backward()
@@ -161,7 +161,7 @@ def test_reconstruction_target():
     assert target[1, 255] == 1
 
 
-def test_reconstruction_of_nothing_is_still_a_number():
+def test_reconstruction_target_of_empty_vocabulary():
     model = WordGRU(Vocabulary().fit(["", ""]))
     assert torch.equal(model.reconstruction_target(**model.collate([""])), torch.zeros(1, 1))
 
@@ -176,7 +176,7 @@ def test_seed_state_dict_and_pickle(model, texts):
         assert torch.equal(other.eval()(**other.collate(texts)).pooled, expected)
 
 
-def test_dropout_between_layers_only_where_there_is_a_between(texts):
+def test_dropout_with_one_and_two_layers(texts):
     for n_layers in (1, 2):  # torch warns for one layer, and warnings are errors
         model = WordGRU(Vocabulary().fit(texts), n_layers=n_layers, dropout=0.5)
         assert torch.isfinite(model(**model.collate(texts)).pooled).all()
@@ -197,28 +197,28 @@ def test_errors(texts):
         ("na\u00efve Stra\u00dfe", ["na\u00efve", "stra\u00dfe"]),
         ("wow\U0001f600\U0001f600", ["wow", "\U0001f600", "\U0001f600"]),
         ("\u8d64\u3044coat\u4e8c", ["\u8d64", "\u3044", "coat", "\u4e8c"]),  # no spaces
-        ("\ud55c\uad6d \uc0ac\ub78c", ["\ud55c\uad6d", "\uc0ac\ub78c"]),  # Korean has them
+        ("\ud55c\uad6d \uc0ac\ub78c", ["\ud55c\uad6d", "\uc0ac\ub78c"]),  # Korean has spaces
         ("\uff21\uff22\u3000\uff11", ["ab", "1"]),  # full width
         ("a_b", ["a_b"]),
     ],
 )
-def test_words(text, words):
+def test_split_words(text, words):
     assert split_words(text) == words
 
 
-def test_spellings_of_one_character_are_one_word():
+def test_unicode_normalization():
     composed = "caf\u00e9"
     assert split_words(composed) == split_words(unicodedata.normalize("NFD", composed))
 
 
-def test_counts_against_a_counter():
+def test_words_are_sorted_by_frequency():
     texts = ["b a b", "c b a", "d"]
     words = Vocabulary().fit(texts).words_
     counts = Counter(" ".join(texts).split())
     assert words == sorted(counts, key=lambda word: (-counts[word], word)) == ["b", "a", "c", "d"]
 
 
-def test_limits():
+def test_max_words_and_min_count():
     texts = ["b a b", "c b a", "d"]
     assert Vocabulary(2).fit(texts).words_ == ["b", "a"]
     assert Vocabulary(min_count=2).fit(texts).words_ == ["b", "a"]
@@ -234,7 +234,7 @@ def test_ids():
     assert Vocabulary().fit([""]).encode("a") == [Vocabulary.UNKNOWN]
 
 
-def test_order_of_the_texts_does_not_matter():
+def test_vocabulary_is_invariant_to_the_order_of_texts():
     texts = ["one two", "two three", "four"]
     assert Vocabulary().fit(texts).words_ == Vocabulary().fit(texts[::-1]).words_
 

@@ -24,7 +24,7 @@ def glyphs(request):
 
 @pytest.fixture(scope="module")
 def baselines():
-    """The measuring script of the benchmarks, as a module."""
+    """The benchmark script of the baselines, as a module."""
     path = Path(__file__).parents[1] / "benchmarks" / "glyphs_baselines.py"
     spec = importlib.util.spec_from_file_location("glyphs_baselines", path)
     module = importlib.util.module_from_spec(spec)
@@ -57,7 +57,7 @@ def test_bunch_is_consistent(glyphs):
     assert glyphs.target.value_counts().min() >= MINIMUM_MEMBERS
 
 
-def test_modalities_name_what_the_cells_are(glyphs):
+def test_modalities_are_the_kinds_of_the_cells(glyphs):
     kinds = glyphs.modalities
     assert [column for column in kinds if kinds[column] == "image"] == ["image"]
     assert [column for column in kinds if kinds[column] == "text"] == ["name"]
@@ -68,18 +68,18 @@ def test_modalities_name_what_the_cells_are(glyphs):
     for column in table:
         is_category = isinstance(table[column].dtype, pd.CategoricalDtype)
         assert is_category or table[column].dtype == np.float64
-    # Only what is no number lacks something.
+
     assert table.columns[table.isna().any()].tolist() == ["numeric_value"]
 
 
-def test_data_and_target_alone(glyphs):
+def test_tuple_of_data_and_target(glyphs):
     task = glyphs.target.name
     X, y = load_glyphs(task=task, image_size=16, return_X_y=True)
     pd.testing.assert_frame_equal(X.drop(columns="image"), glyphs.data.drop(columns="image"))
     pd.testing.assert_series_equal(y, glyphs.target)
 
 
-def test_properties_are_those_of_unicode(glyphs):
+def test_properties_equal_those_of_unicodedata(glyphs):
     table = glyphs.data
     characters = _characters(glyphs)
     assert table["combining_class"].tolist() == [unicodedata.combining(c) for c in characters]
@@ -129,20 +129,20 @@ def test_labels_are_right():
 )
 def test_names_do_not_name_the_label(task, words):
     names = load_glyphs(task=task, image_size=16).data["name"]
-    said = set(" ".join(names).split())
-    assert not said & set(words.split())
-    # Everything else of the name stays, in order.
+    found = set(" ".join(names).split())
+    assert not found & set(words.split())
+    # The other words of a name stay, in order.
     assert names.loc["U+00E5"].split()[-4:] == ["a", "with", "ring", "above"]
 
 
-def test_table_hides_what_nearly_is_the_label(glyphs):
+def test_table_has_no_column_that_determines_the_label(glyphs):
     assert not {"code_point", "bidirectional", "general_category"} & set(glyphs.data)
 
 
 def test_images_show_their_characters():
     data = load_glyphs(image_size=32).data
     image = data["image"]
-    # Twins of three scripts are the same image.
+    # The same letter form of three scripts has the same image.
     np.testing.assert_array_equal(image["U+0041"], image["U+0391"])
     np.testing.assert_array_equal(image["U+0041"], image["U+0410"])
     assert (image["U+0041"] != image["U+0042"]).any()
@@ -150,15 +150,15 @@ def test_images_show_their_characters():
     def rows_of_ink(code_point):
         return np.flatnonzero((image[code_point] < 128).any(axis=1))
 
-    # One baseline: a comma stands low, an apostrophe high, and "p" reaches below "b".
+    # A common baseline: a comma is below an apostrophe, and "p" reaches below "b".
     assert rows_of_ink("U+002C").min() > rows_of_ink("U+0027").max()
     assert rows_of_ink("U+0070").max() > rows_of_ink("U+0062").max() + 2
-    # A bar of the right height and width: "l" is 0.76 em high, the em dash nearly one em wide.
+    # Height and width: "l" is 0.76 em high, the em dash nearly one em wide.
     assert abs(len(rows_of_ink("U+006C")) - 0.76 * 0.72 * 32) <= 1.5
     columns_of_ink = (image["U+2014"] < 250).any(axis=0).sum()
     assert 0.85 < data["ink_width"]["U+2014"] <= 1
     assert abs(columns_of_ink - data["ink_width"]["U+2014"] * 0.72 * 32) <= 1.5
-    # More braille dots, more ink.
+    # The ink of braille is proportional to the number of dots.
     ink = [float((255 - image[code].astype(int)).sum()) for code in ("U+2801", "U+2803", "U+28FF")]
     assert ink[1] == pytest.approx(2 * ink[0], rel=0.1)
     assert ink[2] == pytest.approx(8 * ink[0], rel=0.1)
@@ -170,7 +170,7 @@ def test_ink_of_every_image_is_inside():
     measured = data["ink_share"] * data["ink_width"] * data["ink_height"] * (0.72 * 32) ** 2
     fits = (data["ink_width"] < 1.3) & (data["ink_top"] < 1) & (data["ink_height"] < 1.2)
     assert fits.mean() > 0.9
-    # The ink that the measures tell and the ink in the images agree, so nothing is cut off.
+    # Measured ink and ink in the images agree, so nothing is cut off.
     assert np.corrcoef(measured[fits], ink.sum(axis=(1, 2))[fits])[0, 1] > 0.995
     ratio = ink.sum(axis=(1, 2))[fits] / measured[fits]
     assert np.median(ratio) == pytest.approx(1, abs=0.03)
@@ -184,15 +184,15 @@ def test_measures_are_in_em():
     assert measures["ink_width"] == pytest.approx(measures["advance_width"], abs=0.05)
     data = load_glyphs(image_size=16).data
     assert data.loc["U+0069", "advance_width"] < data.loc["U+006D", "advance_width"]
-    assert data.loc["U+0070", "ink_height"] > data.loc["U+0070", "ink_top"]  # goes below the line
+    assert data.loc["U+0070", "ink_height"] > data.loc["U+0070", "ink_top"]  # a descender
 
 
-def test_measures_do_not_depend_on_the_size_of_the_images():
+def test_measures_do_not_depend_on_image_size():
     small, large = (load_glyphs(image_size=size).data for size in (16, 32))
     pd.testing.assert_frame_equal(small.drop(columns="image"), large.drop(columns="image"))
 
 
-def test_fewer_rows_are_the_first_and_keep_the_shares(glyphs):
+def test_subset_is_the_beginning_and_keeps_class_frequencies(glyphs):
     task = glyphs.target.name
     few = load_glyphs(task=task, image_size=16, n_samples=600)
     assert few.data.index.tolist() == glyphs.data.index[:600].tolist()
@@ -201,7 +201,7 @@ def test_fewer_rows_are_the_first_and_keep_the_shares(glyphs):
     assert (found - expected).abs().max() < 2.5
 
 
-def test_order_follows_random_state():
+def test_order_depends_on_random_state():
     first, again, other = (
         load_glyphs(image_size=16, n_samples=300, random_state=seed).data.index.tolist()
         for seed in (1, 1, 2)
@@ -212,7 +212,7 @@ def test_order_follows_random_state():
     np.testing.assert_array_equal(state, np.random.get_state()[1])
 
 
-def test_cells_can_be_changed_without_harm():
+def test_changing_a_cell_does_not_change_later_data():
     load_glyphs(image_size=16).data["image"]["U+0041"][:] = 0
     assert load_glyphs(image_size=16).data["image"]["U+0041"].max() == 255
 
@@ -230,7 +230,8 @@ print(sorted({"torch", "transformers"} & set(sys.modules)))
 """
 
 
-def test_another_process_draws_the_same(tmp_path):
+@pytest.mark.slow
+def test_another_process_renders_the_same(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", _OTHER_PROCESS, str(tmp_path)],
         env=os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -243,7 +244,8 @@ def test_another_process_draws_the_same(tmp_path):
     assert modules == "[]"
 
 
-def test_import_is_light():
+@pytest.mark.slow
+def test_import_loads_no_heavy_package():
     code = (
         "import sys, skmm.datasets;"
         "print({'torch', 'matplotlib', 'PIL'} & set(sys.modules) or 'light')"
@@ -258,17 +260,18 @@ def test_import_is_light():
     assert done.stdout.strip() == "light"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-def test_no_modality_gives_the_label_away(baselines, task):
+def test_no_single_modality_determines_the_label(baselines, task):
     singles = [("text",), ("image",), ("tabular",)]
-    everything = ("text", "image", "tabular")
+    all_three = ("text", "image", "tabular")
     scores = baselines.accuracies(
-        task, subsets=[*singles, everything], n_samples=1500, image_size=16, cv=2
+        task, subsets=[*singles, all_three], n_samples=1500, image_size=16, cv=2
     )
     chance = load_glyphs(task=task, image_size=16).target.value_counts(normalize=True).max()
     for single in singles:
         assert chance + 0.15 < scores[single] < 0.95
-    assert scores[everything] > max(scores[single] for single in singles) + 0.05
+    assert scores[all_three] > max(scores[single] for single in singles) + 0.05
 
 
 @pytest.mark.parametrize(
@@ -288,13 +291,13 @@ def test_wrong_arguments(arguments, error, message):
         load_glyphs(**({"image_size": 16} | arguments))
 
 
-def test_absent_matplotlib_names_the_extra(monkeypatch):
+def test_missing_matplotlib_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"load_glyphs needs .*skmm\[plot\]"):
         load_glyphs()
 
 
-def test_retrieval_pairs_are_unambiguous():
+def test_retrieval_pairs_are_one_to_one():
     pairs = load_glyphs_retrieval(image_size=32)
     assert list(pairs.data) == list(pairs.modalities) == ["name", "image"]
     assert pairs.data["name"].is_unique
@@ -308,22 +311,21 @@ def test_retrieval_pairs_are_unambiguous():
     np.testing.assert_array_equal(pairs.data["image"]["U+0041"], labeled["U+0041"])
 
 
-def test_retrieval_parts_never_mix():
+def test_retrieval_subsets_are_disjoint():
     whole = set(load_glyphs_retrieval(image_size=16).data.index)
     train = load_glyphs_retrieval(subset="train", image_size=16)
     test = load_glyphs_retrieval(subset="test", image_size=16)
     assert set(train.data.index) | set(test.data.index) == whole
     assert len(train.data) + len(test.data) == len(whole)
     assert len(train.data) == round(0.75 * len(whole))
-    # Neither the order nor the size moves a pair to the other part.
+    # The split depends neither on random_state nor on the image size.
     few = load_glyphs_retrieval(subset="test", image_size=32, n_samples=100, random_state=5)
     assert len(few.data) == 100 and set(few.data.index) < set(test.data.index)
     with pytest.raises(ValueError, match="load_glyphs_retrieval: subset must be one of 'all'"):
         load_glyphs_retrieval(subset="valid")
 
 
-def test_a_bag_of_words_finds_images_by_their_strokes():
-    """Names and images of unseen pairs belong together: a linear map ranks far above chance."""
+def test_linear_model_retrieves_images_of_unseen_names():
     from sklearn.decomposition import PCA
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import Ridge
@@ -338,24 +340,22 @@ def test_a_bag_of_words_finds_images_by_their_strokes():
     model = Ridge(1.0).fit(
         words.fit_transform(train["name"]), pca.fit_transform(pixels(train["image"]))
     )
-    asked, gallery = (
-        model.predict(words.transform(test["name"])),
-        pca.transform(pixels(test["image"])),
-    )
-    distance = ((asked[:, None] - gallery[None]) ** 2).sum(axis=2)
+    queries = model.predict(words.transform(test["name"]))
+    gallery = pca.transform(pixels(test["image"]))
+    distance = ((queries[:, None] - gallery[None]) ** 2).sum(axis=2)
     rank = (distance < np.diag(distance)[:, None]).sum(axis=1)
     assert np.median(rank) < 40  # chance: 200
 
 
-def test_loader_uses_the_folder_it_is_given(tmp_path, monkeypatch):
+def test_data_home_keeps_the_rendered_images(tmp_path, monkeypatch):
     folder = tmp_path / "not" / "there"
     first = load_glyphs(image_size=8, data_home=folder)
     assert [path.suffix for path in folder.iterdir()] == [".npz"]
 
     def fail(*args, **kwargs):
-        raise AssertionError("drawn again")
+        raise AssertionError("rendered again")
 
-    monkeypatch.setattr(_glyphs, "draw_font", fail)
+    monkeypatch.setattr(_glyphs, "render_font", fail)
     assert _digest(load_glyphs(image_size=8, data_home=str(folder))) == _digest(first)
-    with pytest.raises(AssertionError, match="drawn again"):  # another size is another file
+    with pytest.raises(AssertionError, match="rendered again"):  # another size has another file
         load_glyphs(image_size=9, data_home=folder)

@@ -3,12 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skmm.datasets import _draw
-from skmm.datasets._draw import cached_arrays, data_folder, drawing_key, find_font, is_drawing
+from skmm.datasets import _render
+from skmm.datasets._render import cached_arrays, data_folder, find_font, is_rendering, rendering_key
 
 
 class Maker:
-    """Makes arrays and counts how often."""
+    """Compute arrays and count the calls."""
 
     def __init__(self):
         self.calls = 0
@@ -31,12 +31,12 @@ def _load(path, make):
     return cached_arrays(path, make, _is_valid, needed_by="test")
 
 
-def test_made_once_and_read_then(tmp_path, make):
+def test_arrays_are_computed_once_and_then_read(tmp_path, make):
     path = tmp_path / "deep" / "file.npz"
     for _ in range(3):
         arrays = _load(path, make)
         np.testing.assert_array_equal(arrays["numbers"], np.arange(1000))
-        arrays["numbers"][:] = 0  # the caller's own
+        arrays["numbers"][:] = 0  # must not change the next result
     assert make.calls == 1
     assert list(path.parent.iterdir()) == [path]  # no temporary file is left
 
@@ -68,7 +68,7 @@ def _plain_array(path):
     "damage",
     [
         lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(b"no archive at all" * 50),
+        lambda path: path.write_bytes(b"not an archive" * 50),
         _truncate,
         _flip,
         _objects,
@@ -77,17 +77,17 @@ def _plain_array(path):
     ],
     ids=["empty", "garbage", "truncated", "flipped bit", "pickled", "other shape", "npy"],
 )
-def test_a_damaged_file_is_made_anew(tmp_path, make, damage):
+def test_damaged_file_is_written_again(tmp_path, make, damage):
     path = tmp_path / "file.npz"
     _load(path, make)
     damage(path)
     np.testing.assert_array_equal(_load(path, make)["numbers"], np.arange(1000))
     assert make.calls == 2
     _load(path, make)
-    assert make.calls == 2  # and it was written again
+    assert make.calls == 2  # the file is valid again
 
 
-def test_every_flipped_byte_of_the_content_is_noticed(tmp_path, make):
+def test_flipped_bits_are_detected(tmp_path, make):
     path = tmp_path / "file.npz"
     _load(path, make)
     good = path.read_bytes()
@@ -100,7 +100,7 @@ def test_every_flipped_byte_of_the_content_is_noticed(tmp_path, make):
         np.testing.assert_array_equal(arrays["more"], np.ones((3, 2)))
 
 
-def test_a_write_that_fails_leaves_nothing(tmp_path, make, monkeypatch):
+def test_failed_write_leaves_no_file(tmp_path, make, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError("disk full")
 
@@ -113,13 +113,13 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, make, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_a_file_costs_a_warning(tmp_path, make):
+def test_folder_that_is_a_file_warns(tmp_path, make):
     (tmp_path / "taken").write_text("a file")
     with pytest.warns(UserWarning, match="SKMM_DATA_HOME"):
         _load(tmp_path / "taken" / "file.npz", make)
 
 
-def test_folder_by_argument_variable_and_platform(tmp_path, monkeypatch):
+def test_folder_is_given_by_argument_variable_or_platform(tmp_path, monkeypatch):
     monkeypatch.setenv("SKMM_DATA_HOME", str(tmp_path / "variable"))
     assert data_folder(tmp_path / "argument") == tmp_path / "argument"
     assert data_folder("~/here") == Path.home() / "here"
@@ -137,31 +137,31 @@ def test_folder_by_argument_variable_and_platform(tmp_path, monkeypatch):
     assert data_folder() == tmp_path / "local" / "skmm"
 
 
-def test_key_tells_all_that_the_images_depend_on(tmp_path, monkeypatch):
+def test_key_depends_on_font_size_and_version(tmp_path, monkeypatch):
     font = find_font("test")
-    key = drawing_key(font, 16, needed_by="test")
-    assert key == drawing_key(font, 16, needed_by="test")
+    key = rendering_key(font, 16, needed_by="test")
+    assert key == rendering_key(font, 16, needed_by="test")
     other_font = tmp_path / "other.ttf"
     other_font.write_bytes(font.read_bytes() + b"x")
     others = {
-        drawing_key(font, 17, needed_by="test"),
-        drawing_key(other_font, 16, needed_by="test"),
+        rendering_key(font, 17, needed_by="test"),
+        rendering_key(other_font, 16, needed_by="test"),
     }
-    monkeypatch.setattr(_draw, "VERSION", _draw.VERSION + 1)
-    others.add(drawing_key(font, 16, needed_by="test"))
+    monkeypatch.setattr(_render, "VERSION", _render.VERSION + 1)
+    others.add(rendering_key(font, 16, needed_by="test"))
     assert len(others | {key}) == 4
 
 
-def test_is_drawing_looks_at_names_shapes_and_dtypes():
+def test_is_rendering_checks_names_shapes_and_dtypes():
     good = {
         "code_points": np.zeros(3, dtype=np.int32),
         "images": np.zeros((3, 8, 8), dtype=np.uint8),
-        "measures": np.zeros((3, len(_draw.MEASURES)), dtype=np.float32),
+        "measures": np.zeros((3, len(_render.MEASURES)), dtype=np.float32),
         "shapes": np.zeros(3, dtype=np.int32),
     }
-    assert is_drawing(good, 8)
-    assert not is_drawing(good, 9)
-    assert not is_drawing({**good, "images": good["images"][:2]}, 8)
-    assert not is_drawing({**good, "measures": good["measures"].astype(np.float64)}, 8)
-    assert not is_drawing({name: good[name] for name in ("code_points", "images")}, 8)
-    assert not is_drawing({name: value[:0] for name, value in good.items()}, 8)
+    assert is_rendering(good, 8)
+    assert not is_rendering(good, 9)
+    assert not is_rendering({**good, "images": good["images"][:2]}, 8)
+    assert not is_rendering({**good, "measures": good["measures"].astype(np.float64)}, 8)
+    assert not is_rendering({name: good[name] for name in ("code_points", "images")}, 8)
+    assert not is_rendering({name: value[:0] for name, value in good.items()}, 8)

@@ -36,7 +36,7 @@ def test_scores_are_the_weighted_sum_of_the_factors(make):
         np.testing.assert_allclose(truth.target, expected)
 
 
-def test_shares_given_as_numbers_are_split(make):
+def test_shares_given_as_floats_are_split(make):
     truth = make(
         10,
         redundant=0.1,
@@ -45,9 +45,9 @@ def test_shares_given_as_numbers_are_split(make):
         return_latent=True,
         modalities=("text", "image", "tabular"),
     )
-    # A third of the private share each, two of the three pairs each.
+    # Each modality has a third of the private share and is in two of the three pairs.
     for share in truth.information.values():
         assert share == pytest.approx(0.1 + 0.2 + 0.2)
-    # Decimals that miss 1 by rounding leave no factor behind.
+    # A rounding error of the sum of shares is no factor.
     truth = make(10, redundant=0.7, shared=0.2, synergy=0.1, return_latent=True)
     assert not any(column.startswith("private") for column in truth.latent)

@@ -22,7 +22,7 @@ def make(request):
 
 
 def features(dataset, *names):
-    """Plain features of some modalities side by side: counts, pixels, numbers and dummies."""
+    """Concatenate simple features of modalities: counts, pixels, numbers and dummies."""
     blocks = []
     for name in names:
         cells = dataset.data[dataset.columns[name]]
@@ -33,7 +33,7 @@ def features(dataset, *names):
             block = StandardScaler().fit_transform(pd.get_dummies(cells).astype(float))
         else:
             block = np.stack(list(cells[name])).reshape(len(cells), -1).astype(float)
-            # As a whole of the size that the other blocks have, so that one penalty fits all.
+            # On the scale of the other blocks, so that one penalty is right for all.
             block = block - block.mean(axis=0)
             block *= 5 / np.sqrt((block**2).sum(axis=1).mean())
         blocks.append(block)
@@ -41,7 +41,7 @@ def features(dataset, *names):
 
 
 def r2(X, y, *, alpha=(1.0, 10.0, 100.0)):
-    """R2 of a ridge regression on the rows after the first `N_TRAIN`."""
+    """Return R2 of a ridge regression on the rows after the first `N_TRAIN`."""
     y = np.asarray(y, dtype=float).reshape(len(y), -1)
     predicted = RidgeCV(np.atleast_1d(alpha)).fit(X[:N_TRAIN], y[:N_TRAIN]).predict(X[N_TRAIN:])
     error = ((predicted.reshape(-1, y.shape[1]) - y[N_TRAIN:]) ** 2).mean(axis=0)
@@ -49,12 +49,13 @@ def r2(X, y, *, alpha=(1.0, 10.0, 100.0)):
 
 
 def accuracy(X, y):
-    """Accuracy of logistic regression on the rows after the first `N_TRAIN`."""
+    """Return the accuracy of logistic regression on the rows after the first `N_TRAIN`."""
     model = LogisticRegression(C=0.1, max_iter=1000).fit(X[:N_TRAIN], y[:N_TRAIN])
     return model.score(X[N_TRAIN:], y[N_TRAIN:])
 
 
-def planted_accuracy(share, noise=0.0):
+def best_accuracy(share, noise=0.0):
+    """Return the bound in the notes of `make_multimodal_classification`."""
     return 1 - np.arccos(np.sqrt(share / (1 + noise**2))) / np.pi
 
 
@@ -70,10 +71,10 @@ def classification(**options):
     )
 
 
-# --- what the cells are ---------------------------------------------------------------
+# --- cells, targets and the Bunch -------------------------------------------------------
 
 
-def test_cells_are_raw(make):
+def test_types_and_shapes_of_cells(make):
     X, y = make(50, modalities=KINDS, random_state=0)
     assert len(X) == len(y) == 50
     assert all(isinstance(text, str) and len(text.split()) > 10 for text in X["text"])
@@ -89,7 +90,7 @@ def test_cells_are_raw(make):
     assert X.shape[1] == 4 + len(numbers) + len(categories)
 
 
-def test_targets(make):
+def test_distribution_of_targets(make):
     if make is make_multimodal_classification:
         for n_classes in (2, 3, 5):
             _, y = make(2000, modalities=["vector"], n_classes=n_classes, random_state=0)
@@ -102,7 +103,7 @@ def test_targets(make):
         np.testing.assert_allclose(np.cov(y.T), np.eye(3), atol=0.08)
 
 
-def test_names_with_kinds(make):
+def test_modalities_given_as_a_dict(make):
     truth = make(
         30,
         modalities={"review": "text", "title": "text", "photo": "image", "shop": "tabular"},
@@ -117,7 +118,7 @@ def test_names_with_kinds(make):
     assert set(truth.data["review"].iloc[0].split()) != set(truth.data["title"].iloc[0].split())
 
 
-def test_bunch_repeats_the_tuple(make):
+def test_bunch_equals_the_tuple(make):
     X, y = make(40, random_state=3)
     truth = make(40, random_state=3, return_latent=True)
     assert X.astype(str).equals(truth.data.astype(str))
@@ -127,11 +128,11 @@ def test_bunch_repeats_the_tuple(make):
     assert not truth.absent.to_numpy().any()
 
 
-def test_one_row_one_modality_and_no_latent(make):
+def test_single_row_and_modality_without_latents(make):
     for kind in KINDS:
         X, y = make(1, modalities=[kind], random_state=0)
         assert len(X) == len(y) == 1
-        # A modality that shows nothing at all still has cells.
+        # A modality without latents has cells all the same.
         X, _ = make(
             5,
             modalities={"useless": kind, "other": "vector"},
@@ -143,7 +144,7 @@ def test_one_row_one_modality_and_no_latent(make):
         assert X.notna().to_numpy().all()
 
 
-# --- what is planted can be recovered -------------------------------------------------
+# --- information in the cells -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -155,33 +156,33 @@ def test_linear_models_recover_every_latent(kind, least):
     assert len(truth.seen["a"]) == 4  # redundant, private, a sign, nuisance
     found = r2(features(truth, "a"), truth.latent[truth.seen["a"]])
     assert found.min() > least
-    # And nothing of what it does not see.
+    # The cells are independent of the other latents.
     unseen = [column for column in truth.latent if column not in truth.seen["a"]]
     assert r2(features(truth, "a"), truth.latent[unseen], alpha=100).max() < 0.02
 
 
-def test_a_modality_tells_its_share_of_the_target():
+def test_information_of_a_modality_is_its_share():
     truth = regression(
         redundant=0.2, shared={("image", "tabular"): 0.1}, private={"text": 0.4, "image": 0.3}
     )
     assert truth.information == pytest.approx({"text": 0.6, "image": 0.6, "tabular": 0.3})
     for name, share in truth.information.items():
-        # What a linear model of the true latents reaches on these rows, near the share.
+        # The score of a linear model of the true latents on these rows is near the share.
         best = r2(truth.latent[truth.seen[name]].to_numpy(), truth.target)
         assert best == pytest.approx(share, abs=0.05)
         assert best - 0.05 < r2(features(truth, name), truth.target) < best + 0.01
     assert r2(features(truth, "text", "image"), truth.target) > 0.93
 
 
-def test_planted_accuracy_of_two_classes():
+def test_accuracy_of_two_classes():
     truth = classification(redundant=0.3, private={"text": 0.6, "image": 0.1})
     for name, share in truth.information.items():
         found = accuracy(features(truth, name), truth.target)
-        assert found == pytest.approx(planted_accuracy(share), abs=0.035)
+        assert found == pytest.approx(best_accuracy(share), abs=0.035)
     assert accuracy(features(truth, "text", "image"), truth.target) > 0.93
 
 
-def test_many_classes_keep_the_order_of_the_shares():
+def test_accuracies_of_many_classes_are_in_the_order_of_the_shares():
     truth = classification(
         modalities=("text", "vector", "tabular"),
         n_classes=4,
@@ -195,7 +196,7 @@ def test_many_classes_keep_the_order_of_the_shares():
     assert tabular < 0.3 < vector - 0.1 < text - 0.2 < fused - 0.25
 
 
-def test_a_useless_modality_is_at_chance():
+def test_uninformative_modality_is_at_chance_level():
     shares = {"redundant": 0.0, "private": {"text": 0.5, "tabular": 0.5}}
     assert (
         r2(features(regression(**shares), "image"), regression(**shares).target, alpha=1e3) < 0.01
@@ -205,7 +206,7 @@ def test_a_useless_modality_is_at_chance():
     assert accuracy(features(truth, "image"), truth.target) == pytest.approx(0.5, abs=0.04)
 
 
-def test_private_information_makes_fusion_win():
+def test_fusion_gains_with_private_information():
     truth = classification(modalities=("text", "image"), redundant=0.0)
     alone = [accuracy(features(truth, name), truth.target) for name in ("text", "image")]
     fused = accuracy(features(truth, "text", "image"), truth.target)
@@ -213,7 +214,7 @@ def test_private_information_makes_fusion_win():
     assert fused > max(alone) + 0.15
 
 
-def test_redundancy_makes_modalities_equal_and_fusion_idle():
+def test_fusion_gains_nothing_with_redundant_information():
     truth = classification(modalities=("text", "image", "vector"), redundant=1.0)
     alone = [accuracy(features(truth, name), truth.target) for name in truth.columns]
     fused = accuracy(features(truth, *truth.columns), truth.target)
@@ -221,13 +222,13 @@ def test_redundancy_makes_modalities_equal_and_fusion_idle():
     assert fused < max(alone) + 0.02
 
 
-def test_synergy_is_seen_together_only():
+def test_synergy_is_encoded_jointly_only():
     truth = regression(modalities=("text", "vector"), redundant=0.0, synergy=1.0)
     assert truth.information == {"text": 0, "vector": 0}
-    # Each alone and both side by side: nothing for a linear model.
+    # A linear model predicts nothing from one modality or from both.
     for names in (("text",), ("vector",), ("text", "vector")):
         assert r2(features(truth, *names), truth.target, alpha=1e3) < 0.01
-    # The product of the signs that are recovered from each: everything.
+    # The product of the recovered signs predicts the target.
     signs = []
     for name in ("text", "vector"):
         sign = truth.latent[[c for c in truth.seen[name] if c.startswith("synergy")]]
@@ -236,7 +237,7 @@ def test_synergy_is_seen_together_only():
     assert r2(signs[0] * signs[1], truth.target) > 0.95
 
 
-def test_synergy_of_three_needs_all_three():
+def test_synergy_of_three_requires_all_three():
     truth = regression(
         modalities={"a": "vector", "b": "vector", "c": "vector"},
         redundant=0.0,
@@ -248,7 +249,7 @@ def test_synergy_of_three_needs_all_three():
         assert abs(np.corrcoef(signs[:, i] * signs[:, j], truth.target)[0, 1]) < 0.05
 
 
-def test_noise_lowers_what_a_modality_tells():
+def test_noise_lowers_the_information_of_a_modality():
     truth = regression(
         modalities={"good": "vector", "bad": "vector"}, redundant=1.0, noise={"bad": 1}
     )
@@ -257,16 +258,16 @@ def test_noise_lowers_what_a_modality_tells():
     assert bad == pytest.approx(1 / (1 + 1**2), abs=0.05)
 
 
-def test_target_noise_lowers_what_all_tell():
+def test_target_noise_lowers_the_best_score():
     truth = regression(modalities=("vector",), target_noise=1.0)
     assert r2(features(truth, "vector"), truth.target)[0] == pytest.approx(0.5, abs=0.05)
     assert r2(features(truth, "vector"), truth.scores)[0] > 0.98
     noisy = classification(modalities=("vector",), target_noise=1.0)
     found = accuracy(features(noisy, "vector"), noisy.target)
-    assert found == pytest.approx(planted_accuracy(1, 1), abs=0.04)
+    assert found == pytest.approx(best_accuracy(1, 1), abs=0.04)
 
 
-# --- the same again ---------------------------------------------------------------------
+# --- reproducibility --------------------------------------------------------------------
 
 
 def as_bytes(X):
@@ -277,7 +278,7 @@ def as_bytes(X):
     ]
 
 
-def test_random_state_decides_all(make):
+def test_random_state_determines_all(make):
     options = {"modalities": KINDS, "missing_rate": 0.2}
     (X, y), (again, y_again), (other, _) = (make(30, random_state=s, **options) for s in (1, 1, 2))
     assert as_bytes(X) == as_bytes(again) and y.tolist() == y_again.tolist()
@@ -286,14 +287,14 @@ def test_random_state_decides_all(make):
     assert as_bytes(X) == as_bytes(state)
 
 
-def test_global_generator_is_untouched(make):
+def test_global_random_state_is_unchanged(make):
     np.random.seed(0)
     before = np.random.get_state()[1].copy()
     make(30, modalities=KINDS, missing_rate=0.3, random_state=0)
     np.testing.assert_array_equal(before, np.random.get_state()[1])
 
 
-def test_what_is_missing_does_not_shift_the_rest(make):
+def test_cells_do_not_depend_on_missing_cells_and_other_modalities(make):
     full, y = make(40, random_state=0)
     gaps, y_gaps = make(40, missing_rate=0.4, missing_pattern="never_all", random_state=0)
     np.testing.assert_array_equal(y, y_gaps)
@@ -301,7 +302,7 @@ def test_what_is_missing_does_not_shift_the_rest(make):
         for whole, cell in zip(full[column], gaps[column], strict=True):
             if isinstance(cell, np.ndarray) or not pd.isna(cell):
                 np.testing.assert_array_equal(whole, cell)
-    # Nor does another modality, or noise on it.
+    # Nor on another modality or its noise.
     fewer, _ = make(40, modalities=("text",), redundant=1.0, random_state=0)
     more, _ = make(40, modalities=("text", "vector"), redundant=1.0, random_state=0)
     noisier, _ = make(
@@ -315,24 +316,27 @@ def test_what_is_missing_does_not_shift_the_rest(make):
     assert len(fewer) == len(more)
 
 
-def test_another_process_makes_the_same():
-    code = (
-        "import hashlib, skmm.datasets as d;"
-        "X, y = d.make_multimodal_classification(40, missing_rate=0.2, random_state=5);"
-        "print(hashlib.sha256((X.drop(columns='image').to_csv() + str(y.tolist())"
-        " + str([c.sum() for c in X['image'].dropna()])).encode()).hexdigest())"
+_DIGEST = """
+import hashlib
+from skmm.datasets import make_multimodal_classification
+X, y = make_multimodal_classification(40, missing_rate=0.2, random_state=5)
+pixels = [cell.sum() for cell in X["image"].dropna()]
+text = X.drop(columns="image").to_csv() + str(y.tolist()) + str(pixels)
+digest = hashlib.sha256(text.encode()).hexdigest()
+"""
+
+
+def test_another_process_generates_the_same():
+    here = {}
+    exec(_DIGEST, here)
+    done = subprocess.run(
+        [sys.executable, "-c", _DIGEST + "print(digest)"],
+        env=os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    printed = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(printed) == 1
+    assert done.stdout.strip() == here["digest"]
 
 
 # --- wrong arguments ---------------------------------------------------------------------
@@ -345,13 +349,13 @@ def test_another_process_makes_the_same():
         ({"n_samples": 10.0}, TypeError, "n_samples must be an integer"),
         ({"modalities": "text"}, TypeError, "modalities must be a sequence of kinds"),
         ({"modalities": []}, ValueError, "modalities is empty"),
-        ({"modalities": ["text", "text"]}, ValueError, "names a kind twice.*need names"),
+        ({"modalities": ["text", "text"]}, ValueError, "names a kind twice.*two names"),
         ({"modalities": ["smell"]}, ValueError, "kind of modality 'smell' must be one of 'text'"),
         ({"modalities": {1: "text"}}, TypeError, "names of modalities must be str, got 1"),
         (
             {"modalities": {"t": "tabular", "t_number_0": "text"}},
             ValueError,
-            "two modalities make the column 't_number_0'",
+            "two modalities have the column 't_number_0'",
         ),
         ({"redundant": 1.5}, ValueError, "redundant must be between 0 and 1, got 1.5"),
         ({"redundant": float("nan")}, ValueError, "redundant must be between 0 and 1"),

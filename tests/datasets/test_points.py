@@ -1,4 +1,4 @@
-"""Clouds are what their parameters say: shapes, areas, turns, noise, gaps."""
+"""Shapes, areas, rotations, noise and missing clouds follow the parameters."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ SHAPES = ("sphere", "cube", "cylinder", "cone", "torus")
 
 
 def one(shape, **options):
-    """Points and normals of one shape as it stands, in float64."""
+    """Return centered points, normals and stretches of one shape, in float64."""
     options = {"rotation": "none", "noise": 0, "stretch": 0, "random_state": 0, **options}
     made = make_point_clouds(
         1, shapes=[shape], n_points=20_000, features=["normals"],
@@ -21,7 +21,7 @@ def one(shape, **options):
 
 
 def distance(shape, p):
-    """How far points are from the surface of a shape, unsigned, by its own formula."""
+    """Return a measure of the distance of points from the surface of an unstretched shape."""
     radius = np.hypot(p[:, 0], p[:, 1])
     if shape == "sphere":
         return np.abs(np.linalg.norm(p, axis=1) - 1)
@@ -36,12 +36,12 @@ def distance(shape, p):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("stretch", [0, 0.8])
-def test_points_are_on_the_surface_and_normals_leave_it(shape, stretch):
+def test_points_are_on_the_surface_and_normals_point_outward(shape, stretch):
     points, normals, stretches = one(shape, stretch=stretch)
     assert distance(shape, points / stretches).max() < 1e-5
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-5)
-    # A step along the normal leads away from the surface, and out of the shape: all shapes
-    # but the torus are star-shaped about the origin of their axes.
+    # A step along the normal leaves the surface. It points outward where its product with the
+    # point is positive: all shapes but the torus are star-shaped about the origin.
     away = distance(shape, (points + 1e-3 * normals) / stretches)
     assert np.median(away) > 1e-4
     if shape != "torus":
@@ -49,14 +49,14 @@ def test_points_are_on_the_surface_and_normals_leave_it(shape, stretch):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_points_are_even_by_area(shape):
-    # The divergence theorem: over an even sample of a closed surface the normals cancel.
+def test_points_are_uniform_by_area(shape):
+    # Divergence theorem: the mean normal of a closed surface is zero.
     for stretch in (0, 0.8):
         _, normals, _ = one(shape, stretch=stretch)
         assert np.abs(normals.mean(axis=0)).max() < 4 / np.sqrt(len(normals))
 
 
-def test_areas_of_the_parts():
+def test_shares_of_points_are_shares_of_areas():
     points, normals, _ = one("cylinder")
     assert np.mean(np.abs(normals[:, 2]) < 0.5) == pytest.approx(1.6 / 2.3, abs=0.01)
     points, normals, _ = one("cone")
@@ -69,24 +69,24 @@ def test_areas_of_the_parts():
 
 
 @pytest.mark.parametrize("rotation", ["none", "vertical", "any"])
-def test_parameters_say_what_was_done(rotation):
+def test_parameters_map_the_shape_to_the_cloud(rotation):
     made = make_point_clouds(60, rotation=rotation, noise=0, return_parameters=True, random_state=1)
     for i, (cloud, shape) in enumerate(zip(made.data["points"], made.target, strict=True)):
         own = (cloud[:, :3] - made.positions[i]) @ made.rotations[i] / made.stretches[i]
         assert distance(shape, own).max() < 1e-5
-    turns = made.rotations
+    rotations = made.rotations
     np.testing.assert_allclose(
-        turns @ turns.swapaxes(1, 2), np.tile(np.eye(3), (60, 1, 1)), atol=1e-12
+        rotations @ rotations.swapaxes(1, 2), np.tile(np.eye(3), (60, 1, 1)), atol=1e-12
     )
-    axis = turns[:, :, 2]  # where the z-axis went
+    axis = rotations[:, :, 2]  # the rotated z-axis
     if rotation == "any":
         assert np.abs(axis.mean(axis=0)).max() < 0.35 and np.abs(axis[:, 2]).min() < 0.1
     else:
         np.testing.assert_allclose(axis, np.tile([0, 0, 1], (60, 1)), atol=1e-12)
-    assert (np.ptp(turns[:, 0, 0]) > 1) == (rotation != "none")
+    assert (np.ptp(rotations[:, 0, 0]) > 1) == (rotation != "none")
 
 
-def test_noise_moves_points_by_its_size():
+def test_noise_has_the_given_standard_deviation():
     clean, noisy = (
         make_point_clouds(5, noise=noise, n_points=4000, features=["normals"], random_state=0)[0]
         for noise in (0, 0.1)
@@ -104,7 +104,7 @@ def test_features():
         assert np.corrcoef(cloud[:, 3], np.abs(cloud[:, 6]))[0, 1] > 0.8
 
 
-def test_labels_and_sizes():
+def test_classes_and_sizes():
     X, y = make_point_clouds(103, n_points=(3, 9), random_state=0)
     assert X.shape == (103, 1) and list(X.columns) == ["points"]
     counts = pd.Series(y).value_counts()
@@ -115,7 +115,7 @@ def test_labels_and_sizes():
     assert set(y) == {"cone"} and all(cloud.shape == (1, 3) for cloud in X["points"])
 
 
-def test_missing():
+def test_missing_clouds():
     full, y = make_point_clouds(50, random_state=3)
     X, same = make_point_clouds(50, missing_rate=0.3, random_state=3)
     gone = X["points"].isna()
@@ -139,11 +139,11 @@ def test_same_seed_same_clouds():
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "told"),
+    ("options", "error", "message"),
     [
         ({"shapes": []}, ValueError, "shapes is empty"),
         ({"shapes": "cube"}, TypeError, "shapes must be a sequence"),
-        ({"shapes": ["cube", "cube"]}, ValueError, "names something twice"),
+        ({"shapes": ["cube", "cube"]}, ValueError, "must not repeat a name"),
         ({"shapes": ["pyramid"]}, ValueError, "an entry of shapes must be one of 'sphere'"),
         ({"features": ["color"]}, ValueError, "an entry of features must be one of 'normals'"),
         ({"n_points": 0}, ValueError, "n_points must be at least 1"),
@@ -155,6 +155,6 @@ def test_same_seed_same_clouds():
         ({"missing_pattern": "never_all"}, ValueError, "missing_pattern must be one of"),
     ],
 )
-def test_wrong_arguments(options, error, told):
-    with pytest.raises(error, match=f"make_point_clouds: .*{told}"):
+def test_wrong_arguments(options, error, message):
+    with pytest.raises(error, match=f"make_point_clouds: .*{message}"):
         make_point_clouds(5, **options)

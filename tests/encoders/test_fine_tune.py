@@ -11,13 +11,13 @@ import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from torch import nn
-from tuning import N_BLOCKS, deepened, noise_images, parity_texts
+from tuning import LORA, N_BLOCKS, deepened, noise_images, parity_texts
 
 from skmm import ImageEncoder, TextEncoder, Trainer
 from skmm.exceptions import CheckpointError
 from skmm.testing import check_encoder
 
-HOW = ["last", 2, "full", "lora"]
+HOW = ["last", 2, "full", LORA]
 TEXTS = pd.DataFrame({"t": ["good shoes", "bad", None, "a much longer text of shoes", "bad"]})
 Y = np.array([0, 1, 0, 1, 0])
 
@@ -211,7 +211,7 @@ def test_pickle_holds_what_was_trained(folder, store, how):
         np.testing.assert_allclose(twin.transform(TEXTS), encoder.transform(TEXTS), atol=1e-6)
 
 
-@pytest.mark.parametrize("how", ["last", "lora"])
+@pytest.mark.parametrize("how", ["last", LORA])
 def test_other_weights_are_refused_and_the_same_elsewhere_are_not(folder, tmp_path, store, how):
     place = shutil.copytree(folder("bert"), tmp_path / "here")
     encoder = fitted(place, how)

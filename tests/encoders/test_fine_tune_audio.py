@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from torch import nn
-from tuning import N_BLOCKS, deepened, untrained
+from tuning import LORA, N_BLOCKS, deepened, untrained
 
 from skmm import AudioEncoder, JointFusionClassifier, Trainer
 from skmm.exceptions import CheckpointError
@@ -22,7 +22,7 @@ from skmm.testing import check_encoder
 column = partial(column_of, "clip")
 
 RATE = 16_000
-HOW = ["last", 2, "full", "lora"]
+HOW = ["last", 2, "full", LORA]
 KINDS = ["wav2vec2", "hubert", "whisper", "ast"]
 # Of unequal lengths, the shortest of one sample, one longer than any window.
 LENGTHS = [4_000, 3_000, None, 1, 10_000, 2_500]
@@ -315,7 +315,7 @@ def test_whatever_changes_the_part_below_is_another_key(folder, store, kind):
 # --- an honest estimator -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["last", "full", "lora"])
+@pytest.mark.parametrize("how", ["last", "full", LORA])
 def test_pickle_and_clone(folder, store, how, tmp_path):
     place = shutil.copytree(folder("hubert"), tmp_path / "here")
     encoder = audio(place, how).fit(X, Y)

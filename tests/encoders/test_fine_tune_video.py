@@ -11,7 +11,7 @@ from columns import column_of
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
-from tuning import N_BLOCKS, deepened, untrained
+from tuning import LORA, N_BLOCKS, deepened, untrained
 
 from skmm import ImageEncoder, JointFusionClassifier, Trainer, VideoEncoder
 from skmm.exceptions import CheckpointError
@@ -19,7 +19,7 @@ from skmm.testing import check_encoder
 
 column = partial(column_of, "clip")
 
-HOW = ["last", 2, "full", "lora"]
+HOW = ["last", 2, "full", LORA]
 RNG = np.random.default_rng(0)
 # Of several lengths and sizes.
 SHAPES = [(3, 20, 24, 3), (1, 16, 16, 3), None, (11, 9, 30, 3), (8, 18, 18, 1)]
@@ -257,7 +257,7 @@ def test_a_image_and_a_film_of_it_are_kept_apart(folder, store):
 # --- an honest estimator -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["last", "full", "lora"])
+@pytest.mark.parametrize("how", ["last", "full", LORA])
 @pytest.mark.parametrize("kind", ["vit", "videomae"])
 def test_pickle_and_clone(folder, store, kind, how, tmp_path):
     encoder = video(folder(kind), how).fit(X, Y)

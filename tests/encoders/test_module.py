@@ -124,7 +124,7 @@ class TestFrozen:
             def forward(self, x):
                 return x.sum(1)
 
-        with pytest.raises(ValueError, match=r"Sums returned \(.*\). It has to return"):
+        with pytest.raises(ValueError, match=r"Sums returned \(.*\). It must return"):
             ModuleEncoder(Sums()).fit(X)
         with pytest.raises(ValueError, match="no cell to learn the module's width from"):
             ModuleEncoder(linear()).fit(pd.DataFrame({"a": [None, None]}))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from columns import objects
 from torch import nn
+from tuning import needs_peft
 
 from skmm import config_context, encoders
 from skmm.encoders import EmbeddingStore
@@ -156,7 +157,14 @@ CASES = [
     case("ModuleEncoder", TRAINING, "trainable", module=nn.Linear(6, 3)),
     case("ModuleEncoder", KEPT, "trainable", module=nn.Linear(6, 3), trainable=True),
 ]
-BY_CASE = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+BY_CASE = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=needs_peft if case.setting.get("fine_tune") == "lora" else ())
+        for case in CASES
+    ],
+    ids=lambda case: case.name,
+)
 
 
 def tried(case):

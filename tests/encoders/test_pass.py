@@ -286,7 +286,7 @@ def test_compiled_model_is_compiled_once_and_kept_apart(tiny_bert, monkeypatch, 
         return compile_(module, backend="eager", **options)
 
     monkeypatch.setattr(torch, "compile", eagerly)
-    monkeypatch.setattr(_loading, "_COMPILED", _loading.Shelf(4))
+    monkeypatch.setattr(_loading, "_COMPILED", _loading.LRUCache(4))
     plain = TextEncoder(str(tiny_bert), store=tmp_path).fit(X)
     expected = plain.transform(X)
     for _ in range(2):

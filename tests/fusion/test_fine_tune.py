@@ -9,7 +9,7 @@ from fusing import Total, views, with_trainer
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
-from tuning import deepened, noise_images, parity_texts
+from tuning import LORA, deepened, needs_peft, noise_images, parity_texts
 
 from skmm import (
     ImageEncoder,
@@ -20,7 +20,7 @@ from skmm import (
 )
 from skmm.encoders import EmbeddingStore
 
-HOW = ["last", "full", "lora"]
+HOW = ["last", "full", LORA]
 
 
 @pytest.fixture(autouse=True)
@@ -186,7 +186,7 @@ def rates(model):
     [
         ("last", "auto", [5e-5, 1e-3]),
         ("full", "auto", [2e-5, 1e-3]),
-        ("lora", "auto", [2e-4, 1e-3]),
+        pytest.param("lora", "auto", [2e-4, 1e-3], marks=needs_peft),
         ("last", 0.5, [0.5, 1e-3]),
         ("frozen", "auto", [1e-3]),
     ],

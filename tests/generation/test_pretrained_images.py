@@ -224,7 +224,7 @@ def test_a_folder_that_is_no_pipeline(tmp_path):
         images(tmp_path).fit(X)
     tiny_diffusion.unconditional(tmp_path)
     with pytest.raises(
-        CheckpointError, match="'DDIMPipeline', which is no pipeline .* from a text"
+        CheckpointError, match="'DDIMPipeline', which is no text-to-image pipeline"
     ):
         images(tmp_path).fit(X)
 
@@ -251,7 +251,7 @@ def test_code_of_a_checkpoint_is_never_run(own):
             images(own).fit(X)
     for told in ("MyPipeline", ["pipeline", "Own"]):
         (own / "model_index.json").write_text(json.dumps({**index, "_class_name": told}))
-        with pytest.raises(CheckpointError, match="no pipeline of the installed diffusers"):
+        with pytest.raises(CheckpointError, match="is no text-to-image pipeline of the installed"):
             images(own).fit(X)
     assert not ran.exists()
 
@@ -266,7 +266,7 @@ def test_weights_that_are_not_whole_are_refused(own, part):
     del weights[lost]
     save_file(weights, file, metadata={"format": "pt"})
     model = images(own).fit(X)
-    with pytest.raises(CheckpointError, match=f"{part}' are incomplete: they lack {lost}"):
+    with pytest.raises(CheckpointError, match=f"{part}' are incomplete, without {lost}"):
         model.predict(X)
     file.write_bytes(file.read_bytes()[:-100])
     model.fit(X)

@@ -7,6 +7,7 @@ from fusing import TRIPLES, views, with_trainer
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from tuning import LORA
 
 from skmm import (
     EarlyFusion,
@@ -133,11 +134,9 @@ def test_gradients_through_a_text_encoder_that_is_trained():
         np.testing.assert_allclose(other.scores, sign * one.scores, atol=1e-3)
 
 
-@pytest.mark.parametrize("tuned", ["frozen", "last", "lora", "full"])
+@pytest.mark.parametrize("tuned", ["frozen", "last", LORA, "full"])
 def test_checkpoints_of_texts(tiny_bert, tuned):
     """Tokens have the names that the tokenizer gives them, and gradients add up."""
-    if tuned == "lora":
-        pytest.importorskip("peft", reason="needs the extra 'lora'")
     X, y, _ = texts(16)
     encoder = TextEncoder(model=str(tiny_bert), fine_tune=tuned, random_state=0)
     model = joint(encoder, max_epochs=1, trainer=Trainer(batch_size=8), **FROZEN).fit(X, y)

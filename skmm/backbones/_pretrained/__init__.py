@@ -1,1 +1,1 @@
-"""What a pretrained checkpoint needs: its files and their digest, how it is loaded and cut."""
+"""Pretrained checkpoints: their files and digests, loading, and splitting for fine-tuning."""

@@ -1,4 +1,4 @@
-"""Audio clips through any pretrained model of audio: one vector a frame and one an audio clip."""
+"""Pretrained models of audio: one vector per frame and one per clip."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,53 +19,53 @@ from skmm.backbones._pretrained._transformers import (
     tower_width,
     try_out,
 )
-from skmm.backbones._spectrogram import beside_deviation, frame_mask, pad_frames
+from skmm.backbones._spectrogram import append_deviation, frame_mask, pad_frames
 from skmm.exceptions import CheckpointError
 
 __all__ = ["PretrainedAudio", "AudioRecipe", "resolved_pooling"]
 
 _POOLINGS = ("mean", "max", "statistics")
-_FBANK_RATE = 100  # frames a second of the spectrogram of AST
-_FBANK_LENGTH = 0.025  # seconds that a frame of it looks at
+_FBANK_RATE = 100  # frames per second of the spectrogram of AST
+_FBANK_LENGTH = 0.025  # seconds of one frame
 
 _TRIAL = (4_000, 3_000)  # samples of two audio clips
 
-Heard = tuple[Tensor, Tensor, Tensor | None]  # tokens, mask, the model's own summary
+AudioOutput = tuple[Tensor, Tensor, Tensor | None]  # tokens, mask, the model's own pooled vector
 
 
 class PretrainedAudio(FrozenBackbone):
-    """A pretrained model of audio with its preprocessing and a way to pool.
+    """A pretrained model of audio with its preprocessing and a pooling.
 
-    The weights may be shared with other instances, so they stay frozen, in eval mode and where
-    they are.
+    The weights may be shared with other instances, so they stay frozen, in eval mode and on their
+    device.
 
     Parameters
     ----------
     tower : Module
         The model.
     prepare : callable
-        Its preprocessing: a sequence of audio clips to tensors.
-    hear : callable
-        From ``tower`` and those tensors to tokens, their mask, and the model's own summary if
-        it has one.
+        Preprocessing: a sequence of audio clips to tensors.
+    encode : callable
+        Function from ``tower`` and these tensors to tokens, their mask, and the model's own
+        pooled vector or None.
     n_leading : int, default=0
-        How many tokens stand for the whole audio, in front of the others.
+        Number of tokens for the whole clip that precede the others.
     frames_of : callable or None, default=None
-        For a model that is told which frames there are: from the tower to the part that goes on
-        from frames, a module that takes ``heard``, BoolTensor of shape (n_audio_clips, n_frames).
+        For models with a mask of frames: function from the tower to its part after the
+        convolutions, a module that takes ``mask``, BoolTensor of shape (n_cells, n_frames).
     pooling : {"mean", "max", "statistics", "pooler"}
-        How the tokens of an audio clip become one vector; "pooler" is the model's own summary.
+        How the tokens of a clip are pooled; "pooler" is the model's own pooled vector.
     normalize : bool
-        Whether that vector gets length 1.
+        Whether pooled vectors are scaled to length 1.
     width : int
-        Length of the vectors, with "statistics" twice that of the model's.
+        Length of the vectors, twice that of the model for "statistics".
     """
 
     def __init__(
         self,
         tower: nn.Module,
         prepare: Callable[[Sequence[np.ndarray]], dict[str, Tensor]],
-        hear: Callable[..., Heard],
+        encode: Callable[..., AudioOutput],
         *,
         pooling: str,
         normalize: bool,
@@ -75,12 +75,12 @@ class PretrainedAudio(FrozenBackbone):
     ):
         super().__init__(tower, pooling=pooling, normalize=normalize, width=width)
         self.prepare = prepare
-        self.hear = hear
+        self.encode = encode
         self.n_leading = n_leading
         self.frames_of = frames_of
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Turn audio clips into what the model was trained on."""
+        """Preprocess audio clips as in the training of the model."""
         return self.prepare(cells)
 
     def forward(self, **tensors: Tensor) -> Encoded:
@@ -88,60 +88,60 @@ class PretrainedAudio(FrozenBackbone):
 
         Parameters
         ----------
-        **tensors : Tensor of shape (n_audio_clips, ...)
-            What ``collate`` gave.
+        **tensors : Tensor of shape (n_cells, ...)
+            Output of ``collate``.
 
         Returns
         -------
         encoded : Encoded
-            In float32, whatever the type of the weights. With statistics, a token's distance
-            from the mean token stands behind it.
+            Tokens and pooled vectors in float32, for weights of any type. With statistics, each
+            token is followed by its absolute deviation from the mean token.
         """
-        hear = self._go_on if "hidden" in tensors else self.hear
-        tokens, mask, summary = hear(self.tower, **tensors)
+        encode = self._encode_hidden if "hidden" in tensors else self.encode
+        tokens, mask, summary = encode(self.tower, **tensors)
         tokens, mask = tokens[:, self.n_leading :].float(), mask[:, self.n_leading :]
         pooled = self.pooled(tokens, mask, summary)
         if self.pooling == "statistics":
-            tokens = beside_deviation(tokens, pooled)
+            tokens = append_deviation(tokens, pooled)
         return Encoded(tokens, mask, self.scaled(pooled))
 
-    def _go_on(self, tower: nn.Module, *, hidden: Tensor) -> Heard:
-        """Hear from the middle of the model on."""
+    def _encode_hidden(self, tower: nn.Module, *, hidden: Tensor) -> AudioOutput:
+        """Run the head of the model on outputs of the trunk, whose last column is the mask."""
         mask = hidden[..., -1] > 0
-        told = {} if self.frames_of is None else {"heard": mask}
-        tokens, summary = tower(hidden=hidden[..., :-1], **told)
+        masks = {} if self.frames_of is None else {"mask": mask}
+        tokens, summary = tower(hidden=hidden[..., :-1], **masks)
         return tokens, mask, summary
 
-    def trial(self) -> list[np.ndarray]:
-        """Give two audio clips of noise."""
+    def trial_cells(self) -> list[np.ndarray]:
+        """Return two audio clips of noise."""
         rng = np.random.default_rng(0)
         return [(0.1 * rng.standard_normal(n)).astype(np.float32) for n in _TRIAL]
 
-    def below(self, **tensors: Tensor) -> list[np.ndarray]:
-        """Give the tokens of each audio clip, with 1 behind those that hear it and 0 behind others.
+    def trunk_arrays(self, **tensors: Tensor) -> list[np.ndarray]:
+        """Return the tokens of each clip with their mask as a last column.
 
-        Where the model is told which frames there are, the others are left out.
+        Masked tokens are left out if the model takes a mask of frames.
         """
-        hidden, mask, _ = self.hear(self.tower, **tensors)
+        hidden, mask, _ = self.encode(self.tower, **tensors)
         arrays = torch.cat([hidden.float(), mask[..., None].float()], dim=2).cpu().numpy()
         if self.frames_of is None:
             return list(arrays)
         return [a[:n] for a, n in zip(arrays, mask.sum(1).tolist(), strict=True)]
 
-    def remainder(self, tower: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
-        """Leave out what makes frames of a wave, which costs as much as many blocks."""
+    def head_part(self, tower: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
+        """Return the part after the convolutions, which take as long as many blocks."""
         if self.frames_of is not None:
             return self.frames_of(tower), {}
-        blank = self.collate(self.trial()[:1])
+        blank = self.collate(self.trial_cells()[:1])
         del blank["lengths"]
         return tower, blank
 
-    def above(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> dict[str, Tensor]:
-        """Stack tokens, with zeros behind the shorter audio clips."""
+    def head_inputs(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> dict[str, Tensor]:
+        """Pad the tokens of shorter clips with zeros and stack them."""
         return {"hidden": pad_frames([torch.from_numpy(np.array(a)) for a in arrays])["frames"]}
 
-    def trimmed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Cut off what stands behind the longest audio, where the model would not look at it."""
+    def trim(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Remove padding beyond the longest clip if the model masks it."""
         if self.frames_of is None:
             return tensors
         if "hidden" in tensors:
@@ -152,14 +152,14 @@ class PretrainedAudio(FrozenBackbone):
 
 
 class AudioRecipe:
-    """All of an audio checkpoint but its weights: config, preprocessing, the way to pool.
+    """An audio checkpoint without its weights: config, preprocessing, pooling.
 
     Parameters
     ----------
     folder : Path
-        The checkpoint's.
+        Folder of the checkpoint.
     name : str
-        Its name, for messages.
+        Name of the checkpoint, for errors.
     """
 
     def __init__(self, folder: Path, name: str):
@@ -169,7 +169,7 @@ class AudioRecipe:
         self.kind = self.config.model_type
         if getattr(self.config, "add_adapter", False):
             raise CheckpointError(
-                f"{name!r} has an adapter behind its encoder, which skmm cannot use. Take the"
+                f"{name!r} has an adapter after its encoder, which skmm does not support. Use the"
                 " checkpoint without it."
             )
         with reading(name, "feature extractor") as transformers:
@@ -180,8 +180,8 @@ class AudioRecipe:
         width = tower_width(self.config, "audio")
         if width is None:
             raise CheckpointError(
-                f"The config of {name!r} ({self.kind}) does not say how long its vectors are, so"
-                " it cannot be used. Use another checkpoint."
+                f"The config of {name!r} ({self.kind}) does not declare the length of its vectors."
+                " Use another checkpoint."
             )
         self.width: int = width
 
@@ -193,17 +193,17 @@ class AudioRecipe:
         Parameters
         ----------
         pooling : {"auto", "mean", "max", "statistics", "pooler"}
-            As the user gave it.
+            Parameter of the user.
         normalize : "auto" or bool
-            As the user gave it; audio clips are not normalized by themselves.
+            Parameter of the user; "auto" is False for audio.
         max_length : float or None
-            Seconds that go through the model at once; it may take less.
+            Seconds of a window; the model may have a lower limit.
 
         Returns
         -------
         settings : dict
-            Of JSON types: all that changes the output beside the files themselves. ``rate`` and
-            ``window`` say what a cell has to be: samples per second, and seconds at most.
+            All that changes the output besides the files, as JSON types. Cells must have ``rate``
+            samples per second and be no longer than ``window`` seconds.
         """
         has_pooler = self.kind in ("audio-spectrogram-transformer", "clap")
         pooling = resolved_pooling(pooling, self.name, has_pooler)
@@ -212,7 +212,7 @@ class AudioRecipe:
             "pooling": pooling,
             "normalize": False if normalize == "auto" else bool(normalize),
             "max_length": max_length,
-            # That of AST computes its spectrogram by torchaudio, if that is there.
+            # The extractor of AST uses torchaudio if it is installed.
             "processor": type(self.extractor).__name__,
             "filters": hasattr(self.extractor, "mel_filters"),
             "width": self.width * (2 if pooling == "statistics" else 1),
@@ -228,16 +228,16 @@ class AudioRecipe:
         return try_out(tower, self.name, sample, self.width)
 
     def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedAudio:
-        """Put a way to pool around the weights."""
+        """Return a backbone with the weights of a tower."""
         options = {key: settings[key] for key in ("pooling", "normalize", "width")}
         if self._is_raw():
             options["frames_of"] = _Frames
         elif self.kind == "audio-spectrogram-transformer":
             options["n_leading"] = 2
-        return PretrainedAudio(tower, self._prepare, self._hear, **options)
+        return PretrainedAudio(tower, self._prepare, self._encode, **options)
 
     def _limit(self) -> float | None:
-        """Seconds that the model takes at most."""
+        """Return the maximum duration in seconds, None without one."""
         if self.kind == "whisper":
             return float(self.extractor.chunk_length)
         if self.kind == "clap":
@@ -255,9 +255,7 @@ class AudioRecipe:
             prepared = [
                 self.extractor(cell, sampling_rate=self.rate, return_tensors="pt") for cell in cells
             ]
-            if (
-                state is not None
-            ):  # that of CLAP draws numbers, for audio clips longer than a window
+            if state is not None:  # the extractor of CLAP uses numpy's global generator
                 np.random.set_state(state)
                 for part in prepared:
                     part["is_longer"] = torch.zeros(1, 1, dtype=torch.bool)
@@ -272,18 +270,18 @@ class AudioRecipe:
             "lengths": lengths,
         }
 
-    def _hear(self, tower: nn.Module, *, lengths: Tensor, **tensors: Tensor) -> Heard:
+    def _encode(self, tower: nn.Module, *, lengths: Tensor, **tensors: Tensor) -> AudioOutput:
         if self._is_raw():
-            tokens = self._hear_raw(tower, tensors["input_values"], lengths)
+            tokens = self._encode_raw(tower, tensors["input_values"], lengths)
             return tokens, frame_mask(self._n_tokens(lengths), tokens.shape[1]), None
         tokens, summary = tower(**tensors)
         if self.kind == "whisper":
-            a_token = 2 * self.extractor.hop_length  # samples
-            return tokens, frame_mask(-(-lengths // a_token), tokens.shape[1]), summary
-        if self.kind == "clap":  # a short audio is repeated, so every patch hears it
+            n_samples = 2 * self.extractor.hop_length  # of a token
+            return tokens, frame_mask(-(-lengths // n_samples), tokens.shape[1]), summary
+        if self.kind == "clap":  # short clips are repeated, so no patch is padding
             return tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool), summary
-        # Behind two that stand for the whole audio.
-        patches = self._patches_that_hear(lengths, tokens.shape[1] - 2)
+        # After two tokens for the whole clip.
+        patches = self._patch_mask(lengths, tokens.shape[1] - 2)
         return tokens, nn.functional.pad(patches, (2, 0), value=True), summary
 
     # --- models of the raw wave -----------------------------------------------------------
@@ -292,7 +290,7 @@ class AudioRecipe:
         return hasattr(self.config, "conv_kernel")
 
     def _least_samples(self) -> int:
-        """Samples that give one token, so that the shortest audio has one."""
+        """Return the number of samples of one token, to which shorter clips are padded."""
         if not self._is_raw():
             return math.ceil(_FBANK_LENGTH * self.rate)
         n = 1
@@ -307,17 +305,17 @@ class AudioRecipe:
             lengths = (lengths - kernel) // stride + 1
         return lengths
 
-    def _hear_raw(self, tower: nn.Module, values: Tensor, lengths: Tensor) -> Tensor:
+    def _encode_raw(self, tower: nn.Module, values: Tensor, lengths: Tensor) -> Tensor:
         if self._takes_mask():
             mask = frame_mask(lengths, values.shape[1]).long()
             tokens: Tensor = tower(input_values=values, attention_mask=mask)[0]
             return tokens
-        # Their first layer normalizes over time, padding included: each length goes by itself.
+        # The first layer normalizes over time, including padding, so lengths are not mixed.
         tokens = values.new_zeros(len(values), int(self._n_tokens(lengths).max()), self.width)
         for length in sorted(set(lengths.tolist())):
             rows = lengths == length
-            heard = tower(input_values=values[rows, :length])[0].to(tokens.dtype)
-            tokens[rows, : heard.shape[1]] = heard
+            frames = tower(input_values=values[rows, :length])[0].to(tokens.dtype)
+            tokens[rows, : frames.shape[1]] = frames
         return tokens
 
     def _takes_mask(self) -> bool:
@@ -325,20 +323,20 @@ class AudioRecipe:
             getattr(self.config, "feat_extract_norm", "layer") == "layer"
         )
 
-    # --- models of images of a spectrogram ------------------------------------------------
+    # --- models of patches of a spectrogram -----------------------------------------------
 
-    def _patches_that_hear(self, lengths: Tensor, n_tokens: int) -> Tensor:
-        """Mask of the patches of AST that are not all padding, band by band."""
+    def _patch_mask(self, lengths: Tensor, n_tokens: int) -> Tensor:
+        """Return the mask of the patches of AST, False for padding, band by band."""
         config = self.config
         n_steps = (config.max_length - config.patch_size) // config.time_stride + 1
         n_frames = (lengths - _FBANK_LENGTH * self.rate) // (self.rate / _FBANK_RATE) + 1
         begins = torch.arange(n_steps, device=lengths.device) * config.time_stride
-        hearing: Tensor = begins < n_frames.clamp(min=1)[:, None]  # (n, n_steps)
-        return hearing.repeat(1, n_tokens // n_steps)
+        mask: Tensor = begins < n_frames.clamp(min=1)[:, None]  # (n, n_steps)
+        return mask.repeat(1, n_tokens // n_steps)
 
 
 class _Frames(nn.Module):
-    """What a model of the raw wave does with frames, as against how it makes them.
+    """The part of a model of the raw wave after its convolutions.
 
     Parameters
     ----------
@@ -351,22 +349,22 @@ class _Frames(nn.Module):
         model: Any = tower.model
         self.encoder = model.encoder
         self.width = int(model.config.hidden_size)
-        self.encoder.pos_conv_embed = nn.Identity()  # its work is in the frames already
+        self.encoder.pos_conv_embed = nn.Identity()  # the trunk has added the positions
 
-    def forward(self, *, heard: Tensor) -> tuple[Tensor, None]:
-        """Run the blocks; what goes into the first is put there by ``Upper``.
+    def forward(self, *, mask: Tensor) -> tuple[Tensor, None]:
+        """Run the blocks; ``LastBlocks`` replaces the input of the first.
 
         Parameters
         ----------
-        heard : BoolTensor of shape (n_audio_clips, n_frames)
-            Which frames there are.
+        mask : BoolTensor of shape (n_cells, n_frames)
+            True for frames of the clip, False for padding.
         """
-        blank = torch.zeros(*heard.shape, self.width, device=heard.device)
-        return self.encoder(blank, attention_mask=heard)[0], None
+        blank = torch.zeros(*mask.shape, self.width, device=mask.device)
+        return self.encoder(blank, attention_mask=mask)[0], None
 
 
 def resolved_pooling(pooling: str, name: str, has_pooler: bool) -> str:
-    """Resolve ``"auto"``, and refuse what a model of audio does not have."""
+    """Resolve ``"auto"``, and refuse a pooling that a model of audio does not have."""
     if pooling == "auto":
         return "pooler" if has_pooler else "mean"
     allowed = (*_POOLINGS, "pooler") if has_pooler else _POOLINGS

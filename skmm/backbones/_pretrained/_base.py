@@ -1,4 +1,4 @@
-"""What the pretrained models of all media share: weights at rest, and one vector a cell."""
+"""Base class of pretrained models: frozen weights, pooling, and splitting into trunk and head."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -15,35 +15,35 @@ __all__ = ["FrozenBackbone"]
 
 
 class FrozenBackbone(Backbone):
-    """A pretrained model with a way to pool.
+    """A pretrained model with a pooling.
 
-    The weights may be shared with other instances, so they stay frozen, in eval mode and where
-    they are.
+    The weights may be shared with other instances, so they stay frozen, in eval mode and on their
+    device.
 
     Parameters
     ----------
     tower : Module
         The model.
     pooling : {"mean", "max", "statistics", "cls", "last", "pooler"}
-        How the tokens of a cell become one vector; "pooler" is the model's own summary.
+        How the tokens of a cell are pooled; "pooler" is the model's own pooled vector.
     normalize : bool
-        Whether that vector gets length 1.
+        Whether pooled vectors are scaled to length 1.
     width : int
         Length of the vectors.
 
     Attributes
     ----------
-    looks_again : bool
-        Whether what goes on from the middle of the model needs the cells once more.
+    needs_cells : bool
+        Whether ``head_inputs`` needs the cells in addition to the outputs of the trunk.
 
     Notes
     -----
-    To train some of the weights, other towers go into copies of this module (``with_tower``):
-    ``Lower`` and ``Upper`` of ``_splitting``. What differs between media is asked of these verbs:
-    ``trial``, ``below``, ``remainder``, ``above`` and ``trimmed``.
+    For fine-tuning, copies of this module get another tower (``with_tower``): ``Trunk`` or
+    ``LastBlocks`` of ``_splitting``. Subclasses override the methods of splitting that depend on
+    the modality: ``trial_cells``, ``trunk_arrays``, ``head_part``, ``head_inputs``, ``trim``.
     """
 
-    looks_again: ClassVar[bool] = False
+    needs_cells: ClassVar[bool] = False
 
     def __init__(self, tower: nn.Module, *, pooling: str, normalize: bool, width: int):
         super().__init__()
@@ -53,25 +53,25 @@ class FrozenBackbone(Backbone):
         self.width = width
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode: the weights are frozen, and shared."""
+        """Stay in eval mode: the weights are frozen and shared."""
         return super().train(False)
 
     def pooled(self, tokens: Tensor, mask: Tensor, summary: Tensor | None) -> Tensor:
-        """Summarize the tokens of each cell, at whatever length.
+        """Pool the tokens of each cell, without normalization.
 
         Parameters
         ----------
         tokens : Tensor of shape (n_cells, n_tokens, width)
-            In float32.
+            Tokens in float32.
         mask : BoolTensor of shape (n_cells, n_tokens)
-            True where the token exists.
+            True for tokens of the cell, False for padding.
         summary : Tensor of shape (n_cells, width) or None
-            The model's own, where it has one.
+            The model's own pooled vector, if it has one.
 
         Returns
         -------
         pooled : Tensor of shape (n_cells, width), twice as wide for "statistics"
-            In float32; zeros for a cell without any token.
+            Vectors in float32; zeros for a cell without tokens.
         """
         if self.pooling != "pooler":
             return pool_tokens(tokens, mask, self.pooling)
@@ -79,73 +79,73 @@ class FrozenBackbone(Backbone):
         return torch.where(mask.any(1, keepdim=True), summary.float(), 0.0)
 
     def scaled(self, pooled: Tensor) -> Tensor:
-        """Bring vectors of shape (n_cells, width) to length 1, if that is wanted."""
+        """Scale vectors of shape (n_cells, width) to length 1 if ``normalize``."""
         return F.normalize(pooled, dim=-1) if self.normalize else pooled
 
     def with_tower(self, tower: nn.Module) -> Self:
-        """Return a copy around another model; this one is untouched."""
+        """Return a copy with another model."""
         new = copy.copy(self)
         new._modules = {**self._modules, "tower": tower}
         return new
 
-    # --- where the model is cut in two ----------------------------------------------------
+    # --- splitting into trunk and head ----------------------------------------------------
 
-    def trial(self) -> list[Any]:
-        """Give two small cells, on which a cut can be tried."""
+    def trial_cells(self) -> list[Any]:
+        """Return two small cells on which a split is tried."""
         raise NotImplementedError
 
-    def below(self, **tensors: Tensor) -> list[np.ndarray]:
-        """Give what is stored of each cell, if the tower is the ``Lower`` part of the model.
+    def trunk_arrays(self, **tensors: Tensor) -> list[np.ndarray]:
+        """Return the output of the trunk for each cell; the tower must be a ``Trunk``.
 
         Parameters
         ----------
         **tensors : Tensor of shape (n_cells, ...)
-            What ``collate`` gave.
+            Output of ``collate``.
 
         Returns
         -------
         arrays : list of ndarray, float32
-            What goes into the first block of the ``Upper`` part.
+            Input of the first of the ``LastBlocks``, which can be stored.
         """
         return list(_to_numpy(self.tower(**tensors)[0]))
 
-    def remainder(self, tower: nn.Module) -> tuple[nn.Module, Mapping[str, Tensor]]:
-        """Say what of a model has to be run to go on from its middle.
+    def head_part(self, tower: nn.Module) -> tuple[nn.Module, Mapping[str, Tensor]]:
+        """Return the part of a model from which ``LastBlocks`` is made.
 
         Parameters
         ----------
         tower : nn.Module
-            With the structure of the tower of this module.
+            A model with the structure of this module's tower.
 
         Returns
         -------
         part : nn.Module
-            Of it, with all of its blocks.
+            The model, or a part of it that has all of its blocks.
         blank : mapping of str to Tensor
-            Input of that part for one cell, so far as its last blocks do not look at it.
+            Inputs of that part for one cell which its last blocks do not use.
         """
         known = getattr(self.tower, "blank", None)
-        return tower, known or self.collate(self.trial()[:1])
+        return tower, known or self.collate(self.trial_cells()[:1])
 
-    def above(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> dict[str, Tensor]:
-        """Give what ``forward`` takes, if the tower is the ``Upper`` part of the model.
+    def head_inputs(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> dict[str, Tensor]:
+        """Return the arguments of ``forward``; the tower must be ``LastBlocks``.
 
         Parameters
         ----------
         arrays : sequence of ndarray
-            What ``below`` gave.
+            Output of ``trunk_arrays``.
         cells : sequence
-            The cells, if this backbone ``looks_again``.
+            The cells; ignored unless ``needs_cells``.
 
         Returns
         -------
         tensors : dict of str to Tensor of shape (n_cells, ...)
-            With ``hidden`` among them.
+            Tensors, one of them named ``hidden``.
         """
         return {"hidden": torch.from_numpy(np.stack(arrays))}
 
-    def trimmed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Take off padding that no cell of a batch needs: that of a whole column, say."""
+    def trim(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Remove padding that no cell of the batch needs, such as that of a whole column."""
         return tensors
 
 

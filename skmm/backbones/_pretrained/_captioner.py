@@ -1,4 +1,4 @@
-"""A pretrained captioner: it writes texts of cells, and says how likely given texts are."""
+"""A pretrained captioner: it generates texts from cells, and computes likelihoods of texts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +17,10 @@ from skmm.exceptions import CheckpointError
 
 __all__ = ["Captioner", "CaptionerInputs"]
 
-# Whose prompt is the beginning of what the decoder writes, as against an input of the encoder.
-_BEGUN = {"vision-encoder-decoder", "whisper"}
-# What a checkpoint may ask of its generator beyond the model's own probabilities. How likely a
-# text is, is a matter of these alone.
+# Models whose prompt is the beginning of the decoder's text, not an input of the encoder.
+_DECODER_PROMPTED = {"vision-encoder-decoder", "whisper"}
+# Settings of a checkpoint that change the model's probabilities in generation. Likelihoods are
+# computed without them.
 _RULES = (
     "bad_words_ids",
     "begin_suppress_tokens",
@@ -40,17 +40,17 @@ _RULES = (
     "suppress_tokens",
     "watermarking_config",
 )
-# The longest text that a config allows, by the names it has.
+# Names of the maximum number of positions in a config.
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_target_positions")
-# As transformers has it.
-_USUAL_LENGTH = 20
+# Default of transformers.
+_DEFAULT_LENGTH = 20
 
 
-_Rule: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # from ids and logits to logits
+_Processor: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # from ids and logits to logits
 
 
 class _Generation(Protocol):
-    """How a checkpoint of speech wants to be asked; what else it may say is looked for."""
+    """The required attributes of the generation config of a speech model."""
 
     decoder_start_token_id: int
     lang_to_id: dict[str, int]
@@ -58,27 +58,27 @@ class _Generation(Protocol):
 
 
 class CaptionerInputs:
-    """All of a captioner's checkpoint but its weights.
+    """A captioner's checkpoint without its weights: tokenizer and preprocessing.
 
     Parameters
     ----------
     folder : Path
-        The checkpoint's.
+        Folder of the checkpoint.
     name : str
-        Its name, for messages.
+        Name of the checkpoint, for errors.
     config : PreTrainedConfig
-        What ``read_config`` gave.
+        Result of ``read_config``.
     modality : {"image", "audio"}
-        What it writes from.
+        Modality of the cells.
 
     Attributes
     ----------
     kind : str
         Type of the model.
     rate : int or None
-        Samples a second of the audio clips that it takes.
+        Samples per second of audio cells.
     longest : float or None
-        Seconds of audio that it hears.
+        Maximum seconds of an audio cell.
     """
 
     def __init__(self, folder: Path, name: str, config: Config, modality: str):
@@ -95,7 +95,7 @@ class CaptionerInputs:
             if modality == "audio":
                 self.reader = transformers.AutoFeatureExtractor.from_pretrained(folder, **LOCAL)
             else:
-                # Always by the same library, whatever else is installed: others give other pixels.
+                # Always the same backend: others resize to different pixels.
                 self.reader = transformers.AutoImageProcessor.from_pretrained(
                     folder, backend="pil", **LOCAL
                 )
@@ -105,33 +105,33 @@ class CaptionerInputs:
             self.tokenizer.padding_side = "left"
             if self.tokenizer.pad_token is None:
                 self.tokenizer.pad_token = self.tokenizer.eos_token
-        elif self.kind not in _BEGUN and self.processor is None:
+        elif self.kind not in _DECODER_PROMPTED and self.processor is None:
             raise CheckpointError(
-                f"{name!r} is a {self.kind!r} model saved without its processor. Save that into"
-                " the same folder (processor.save_pretrained)."
+                f"{name!r} is a {self.kind!r} model saved without its processor. Save the processor"
+                " into the same folder with its save_pretrained."
             )
         self.rate = getattr(self.reader, "sampling_rate", None)
         self.longest = getattr(self.reader, "chunk_length", None)
 
     @property
     def is_chat(self) -> bool:
-        """Whether the model was trained on conversations, of which the prompt is the question."""
+        """Whether the model was trained on conversations; the prompt is then the user's turn."""
         return bool(getattr(self.processor, "chat_template", None))
 
     def tensors(self, cells: Sequence[np.ndarray], prompts: Sequence[str]) -> dict[str, Tensor]:
-        """Prepare a batch for the encoder and, where the model wants it so, its prompts.
+        """Preprocess a batch, including prompts that are inputs of the encoder.
 
         Parameters
         ----------
         cells : sequence of ndarray
             Images of shape (height, width, 3), uint8, or audio clips of shape (n_samples,).
         prompts : sequence of str
-            One for each, of equally many tokens; "" for none.
+            Prompt of each cell, "" for none. All must have the same number of tokens.
 
         Returns
         -------
         tensors : dict of str to Tensor
-            By the model's own names.
+            Tensors under the names of the model.
         """
         if self.modality == "audio":
             made = self.reader(list(cells), sampling_rate=self.rate, return_tensors="pt")
@@ -145,14 +145,14 @@ class CaptionerInputs:
                 padding=True,
                 return_tensors="pt",
             )
-        elif self.kind in _BEGUN or self.processor is None:
+        elif self.kind in _DECODER_PROMPTED or self.processor is None:
             made = self.reader(images=images, return_tensors="pt")
         elif not any(prompts):
             made = self.processor(images=images, return_tensors="pt")
         else:
             made = self.processor(images=images, text=list(prompts), return_tensors="pt")
             if self.kind == "git":
-                # As the model was trained: what ends a text does not stand before the answer.
+                # As in training: no end-of-text token between prompt and answer.
                 begin = self.tokenizer.cls_token_id
                 ids = [[begin, *self.ids(prompt)] for prompt in prompts]
                 made["input_ids"] = torch.tensor(ids)
@@ -164,53 +164,57 @@ class CaptionerInputs:
         if prompt:
             content.append({"type": "text", "text": prompt})
         assert self.processor is not None
-        told: str = self.processor.apply_chat_template(
+        chat: str = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
-        return told
+        return chat
 
-    def begun(self, prompts: Sequence[str]) -> list[list[int]] | None:
-        """Ids of the prompts where these begin what the decoder writes, else None."""
-        return [self.before(prompt) for prompt in prompts] if self.kind in _BEGUN else None
+    def decoder_prompts(self, prompts: Sequence[str]) -> list[list[int]] | None:
+        """Return the ids of prompts with which the decoder starts, None if it does not."""
+        return (
+            [self.prompt_ids(prompt) for prompt in prompts]
+            if self.kind in _DECODER_PROMPTED
+            else None
+        )
 
-    def before(self, prompt: str) -> list[int]:
-        """Ids of a prompt."""
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Return the ids of a prompt."""
         if self.kind == "whisper" and prompt:
-            # What was said before, as far as the model is to believe.
+            # For Whisper, the prompt is the transcript of preceding speech.
             return [int(i) for i in self.tokenizer.get_prompt_ids(prompt)]
         return self.ids(prompt) if prompt else []
 
     def ids(self, text: str) -> list[int]:
-        """Ids of a text, without any that stand for no text."""
+        """Return the ids of a text, without special ones."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def after(self, prompt: str, text: str) -> list[int]:
-        """Ids of a text as it would be written behind a prompt."""
+    def continuation_ids(self, prompt: str, text: str) -> list[int]:
+        """Return the ids of a text that follows a prompt."""
         if self.kind == "whisper":
             return self.ids(f" {text.lstrip()}") if text.strip() else []
         if not prompt or self.is_chat:
             return self.ids(text)
         joint = "" if prompt[-1].isspace() or text[:1].isspace() else " "
         before, whole = self.ids(prompt), self.ids(prompt + joint + text)
-        # Some tokenizers mark the beginning of a text, so that its parts have other ids.
+        # Some tokenizers mark the beginning of a text, so its parts have other ids.
         return whole[len(before) :] if whole[: len(before)] == before else self.ids(joint + text)
 
     def text(self, ids: Sequence[int]) -> str:
-        """Text of ids."""
+        """Decode ids to a text."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
 
 class Captioner:
-    """A loaded checkpoint with what prepares its input.
+    """A loaded model that generates texts, with its preprocessing.
 
     Parameters
     ----------
     model : PreTrainedModel
-        Frozen, in eval mode, on its device.
+        The frozen model in eval mode, on its device.
     inputs : CaptionerInputs
-        The checkpoint's.
+        Tokenizer and preprocessing.
     name : str
-        Its name, for messages.
+        Name of the checkpoint, for errors.
     """
 
     model: Any  # its attributes are the architecture's
@@ -222,11 +226,11 @@ class Captioner:
         self.end = self._end()
         config = _text_config(self.model.config)
         known = (getattr(config, key, None) for key in _POSITIONS)
-        # Ids that the model can read, those of a prompt included.
+        # Maximum number of ids, those of a prompt included.
         self.positions: int | None = next((n for n in known if n), None)
 
     def _end(self) -> int:
-        """Id behind a text."""
+        """Return the id of the end-of-text token."""
         if self.inputs.kind == "blip":
             return int(self.model.config.text_config.sep_token_id)
         ends = self.model.generation_config.eos_token_id
@@ -236,12 +240,12 @@ class Captioner:
             ends = ends[0] if ends else None
         if ends is None:
             raise CheckpointError(
-                f"{self.name!r} does not say which token ends a text, so nothing that it writes"
-                " would end. Set eos_token_id in its generation_config.json."
+                f"{self.name!r} does not declare the token that ends a text. Set eos_token_id in"
+                " its generation_config.json."
             )
         return int(ends)
 
-    def write(
+    def generate(
         self,
         cells: Sequence[np.ndarray],
         prompts: Sequence[str],
@@ -250,36 +254,37 @@ class Captioner:
         choose: Callable[[int, Tensor], Tensor] | None = None,
         **options: Any,
     ) -> list[str]:
-        """Write a text for each cell.
+        """Generate a text for each cell.
 
         Parameters
         ----------
         cells : sequence of ndarray
-            As ``CaptionerInputs.tensors`` takes them.
+            Cells, as in ``CaptionerInputs.tensors``.
         prompts : sequence of str
-            One for each, of equally many tokens.
+            Prompt of each cell. All must have the same number of tokens.
         max_length : int or None
-            Most tokens, those of the prompt not counted; None is the checkpoint's own limit.
+            Maximum number of generated tokens, without those of the prompt. None is the limit of
+            the checkpoint.
         choose : callable, default=None
-            From the number of a token and logits of shape (n_cells, n_tokens) to the ids that are
-            written; None for the likeliest.
+            Function from the position of a token and logits of shape (n_cells, n_tokens) to the
+            next ids. None is the generation of transformers, greedy by default.
         **options : object
-            Of ``generate``.
+            Options of the model's ``generate``.
 
         Returns
         -------
         texts : list of str
-            Without the prompts.
+            Texts without the prompts.
         """
-        max_length = max_length or self._usual_length()
+        max_length = max_length or self._default_length()
         if max_length is not None:
             options["max_new_tokens"] = max_length
         start = _Start()
-        rules: list[_Rule] = [start]
+        processors: list[_Processor] = [start]
         if choose is not None:
-            rules.append(_Choice(start, choose))
+            processors.append(_Choice(start, choose))
         ids = self._generate(
-            cells, prompts, rules, stopping_criteria=[_Full(self.positions)], **options
+            cells, prompts, processors, stopping_criteria=[_Full(self.positions)], **options
         )
         texts = []
         for row in ids[:, start.length :].tolist():
@@ -287,85 +292,85 @@ class Captioner:
             texts.append(self.inputs.text(own))
         return texts
 
-    def _usual_length(self) -> int | None:
-        """Most tokens of a text, if the checkpoint does not say it."""
+    def _default_length(self) -> int | None:
+        """Return the maximum number of tokens, None if the checkpoint declares it."""
         own = getattr(self.model, "text_decoder", None) or getattr(
             self.model, "language_model", None
         )
         settings = getattr(own, "generation_config", None) or self.model.generation_config
-        said = settings.max_new_tokens or settings.max_length
-        return None if said else _USUAL_LENGTH
+        declared = settings.max_new_tokens or settings.max_length
+        return None if declared else _DEFAULT_LENGTH
 
     def likelihoods(
         self, cells: Sequence[np.ndarray], prompts: Sequence[str], texts: Sequence[str]
     ) -> np.ndarray:
-        """Return how likely texts are, their ends included.
+        """Compute the log-likelihoods of texts, their ends included.
 
-        The generator is made to write them, so that a text is judged exactly as it would be
-        written, whatever the architecture.
+        The texts are forced in generation, so that their likelihoods are exactly those of
+        generated texts, for every architecture.
 
         Parameters
         ----------
         cells, prompts : sequence
-            As in :meth:`write`.
+            As in :meth:`generate`.
         texts : sequence of str
-            One for each cell.
+            Text of each cell.
 
         Returns
         -------
         log_likelihoods : ndarray of shape (n_cells,), float64
-            NaN for a text that is longer than the model can read.
+            Log-likelihoods; NaN for a text that is longer than the model's maximum.
         """
         pairs = zip(prompts, texts, strict=True)
-        ids = [[*self.inputs.after(prompt, text), self.end] for prompt, text in pairs]
+        ids = [[*self.inputs.continuation_ids(prompt, text), self.end] for prompt, text in pairs]
         start = _Start()
-        told = _Told(start, ids, self.end)
-        free = dict.fromkeys(_RULES)
+        forced = _ForcedTexts(ids, self.end)
+        no_rules = dict.fromkeys(_RULES)
         self._generate(
             cells,
             prompts,
-            [start, told],
+            [start, forced],
             stopping_criteria=[_Full(self.positions)],
             max_new_tokens=max(map(len, ids)),
             num_beams=1,
-            **free,
+            **no_rules,
         )
-        return told.likelihoods()
+        return forced.likelihoods()
 
     def _generate(
         self,
         cells: Sequence[np.ndarray],
         prompts: Sequence[str],
-        rules: Sequence[_Rule],
+        processors: Sequence[_Processor],
         **options: Any,
     ) -> Tensor:
-        """Ids that are written, (n_cells, n_steps), those of a prompt or a start in front."""
+        """Return the generated ids, (n_cells, n_steps), after those of a prompt or a start."""
         model = self.model
         with _running(self):
             made = self.inputs.tensors(cells, prompts)
-            begun = self.inputs.begun(prompts)
+            begun = self.inputs.decoder_prompts(prompts)
         tensors = {
             key: value.to(model.device, model.dtype if value.is_floating_point() else None)
             for key, value in made.items()
-            # Tokenizers give it by habit.
+            # Some tokenizers return it for models that do not take it.
             if key != "token_type_ids" or key in signature(model.forward).parameters
         }
         with _running(self), quiet() as transformers, torch.inference_mode():
             generate = model.generate
             if self.inputs.kind == "whisper":
-                tensors["decoder_input_ids"] = self._heard(begun or [], tensors)
-                # Its own generate cuts what is longer than it hears, and hides where it starts.
+                tensors["decoder_input_ids"] = self._speech_prompts(begun or [], tensors)
+                # Whisper's own generate splits long audio, and removes the start of the ids.
                 generate = transformers.GenerationMixin.generate.__get__(model)
             elif begun is not None and any(begun):
                 own = model.generation_config.decoder_start_token_id
                 ids = [[self._decoder_start(own), *row] for row in begun]
                 tensors["decoder_input_ids"] = torch.tensor(ids, device=model.device)
-            written: Tensor = generate(
+            generated: Tensor = generate(
                 **tensors,
-                logits_processor=list(rules),
+                logits_processor=list(processors),
                 **{"do_sample": False, "num_return_sequences": 1, **options},
             )
-            return written
+            return generated
 
     def _decoder_start(self, own: int | None) -> int:
         for start in (
@@ -377,8 +382,8 @@ class Captioner:
                 return int(start)
         return self.end
 
-    def _heard(self, begun: list[list[int]], tensors: dict[str, Tensor]) -> Tensor:
-        """What stands before a transcript: earlier speech, start, language, task, no times."""
+    def _speech_prompts(self, begun: list[list[int]], tensors: dict[str, Tensor]) -> Tensor:
+        """Return the ids before a transcript: prompt, start, language, task, no timestamps."""
         settings: _Generation = self.model.generation_config
         starts = torch.full(
             (len(begun), 1), settings.decoder_start_token_id, device=self.model.device
@@ -395,14 +400,14 @@ class Captioner:
         return torch.cat([before.reshape(len(begun), -1), *columns], dim=1)
 
     def _languages(self, settings: _Generation, tensors: dict[str, Tensor]) -> Tensor:
-        """Id of each audio clip's language: the checkpoint's, else what the model hears."""
+        """Return the id of each clip's language: the checkpoint's, else the detected one."""
         language = getattr(settings, "language", None)
         if language is None:
             features = tensors["input_features"]
-            heard: Tensor = self.model.detect_language(
+            detected: Tensor = self.model.detect_language(
                 input_features=features, num_segment_frames=features.shape[2]
             )
-            return heard
+            return detected
         known = settings.lang_to_id
         codes = import_optional(
             "transformers.models.whisper.tokenization_whisper", needed_by="Whisper"
@@ -410,14 +415,14 @@ class Captioner:
         own = known.get(language, known.get(f"<|{codes.get(language.lower(), language)}|>"))
         if own is None:
             raise CheckpointError(
-                f"The generation_config.json of {self.name!r} names the language {language!r}, and"
-                f" knows {', '.join(sorted(known)[:5])}, ... Write one of these."
+                f"The generation_config.json of {self.name!r} has the unknown language"
+                f" {language!r}. Set it to one of {', '.join(sorted(known)[:5])}, ..."
             )
         return torch.full((len(tensors["input_features"]),), own, device=self.model.device)
 
 
 def _text_config(config: Config) -> Config:
-    """The part of a config that is of the texts."""
+    """Return the part of a config for the text decoder."""
     for part in ("decoder", "text_config"):
         own = getattr(config, part, None)
         if own is not None and not isinstance(own, dict):
@@ -427,21 +432,21 @@ def _text_config(config: Config) -> Config:
 
 @contextmanager
 def _running(captioner: Captioner) -> Iterator[None]:
-    """One sentence for whatever a model or its processor raises."""
+    """Raise the errors of a model or its processor as `CheckpointError`."""
     try:
         yield
     except (CheckpointError, MemoryError, torch.cuda.OutOfMemoryError):
         raise
-    except Exception as error:  # each architecture has its own demands, and its own words
+    except Exception as error:  # each architecture has its own errors
         reason = str(error).strip().partition("\n")[0].rstrip(".")[:200]
         raise CheckpointError(
-            f"{captioner.name!r}, a {captioner.inputs.kind!r} model, cannot write"
-            f" ({type(error).__name__}: {reason}). It may want another prompt."
+            f"{captioner.name!r}, a {captioner.inputs.kind!r} model, cannot generate"
+            f" ({type(error).__name__}: {reason}). It may require another prompt."
         ) from error
 
 
 class _Start:
-    """Notes how many ids stand before the first that is written."""
+    """Logits processor that stores the number of ids before the first generated one."""
 
     def __init__(self) -> None:
         self.length = 0
@@ -454,7 +459,7 @@ class _Start:
 
 
 class _Choice:
-    """Leaves of all tokens those that were chosen."""
+    """Logits processor that forces the ids of a function."""
 
     def __init__(self, start: _Start, choose: Callable[[int, Tensor], Tensor]):
         self.start = start
@@ -465,11 +470,10 @@ class _Choice:
         return torch.full_like(scores, -torch.inf).scatter(1, ids[:, None], 0.0)
 
 
-class _Told:
-    """Has given texts written, and notes how likely each of their tokens was."""
+class _ForcedTexts:
+    """Logits processor that forces given texts, and stores the log-likelihoods of their tokens."""
 
-    def __init__(self, start: _Start, texts: list[list[int]], end: int):
-        self.start = start
+    def __init__(self, texts: list[list[int]], end: int):
         self.lengths = [len(text) for text in texts]
         longest = max(self.lengths)
         self.ids = torch.tensor([text + [end] * (longest - len(text)) for text in texts])
@@ -482,7 +486,7 @@ class _Told:
         return torch.full_like(scores, -torch.inf).scatter(1, ids, 0.0)
 
     def likelihoods(self) -> np.ndarray:
-        """Sum of each text's tokens; NaN for a text that was not written to its end."""
+        """Return the sum over the tokens of each text; NaN for a text not generated to its end."""
         steps = torch.stack(self.found, dim=1).numpy()
         return np.array(
             [
@@ -493,7 +497,7 @@ class _Told:
 
 
 class _Full:
-    """Stops where the model can read no further."""
+    """Stopping criterion at the maximum number of positions."""
 
     def __init__(self, positions: int | None):
         self.positions = positions

@@ -1,7 +1,7 @@
 """Pretrained captioners: found by name or folder, loaded once per process.
 
-Any model of images and texts of transformers that is loaded by ``AutoModelForImageTextToText``,
-and Whisper, which writes what is said.
+Captioners are all models of ``AutoModelForImageTextToText`` of transformers, and Whisper, which
+transcribes speech.
 """
 
 import os
@@ -24,7 +24,7 @@ from skmm.backbones._pretrained._checkpoint import (
     no_folder,
 )
 from skmm.backbones._pretrained._files import digest_of
-from skmm.backbones._pretrained._loading import Shelf
+from skmm.backbones._pretrained._loading import LRUCache
 from skmm.backbones._pretrained._transformers import (
     LOCAL,
     check_complete,
@@ -36,47 +36,47 @@ from skmm.exceptions import CheckpointError
 
 __all__ = ["Captioner", "load_captioner", "resolve_captioner", "captioner_count"]
 
-# Of the models of speech, those whose input and whose beginning of a text are understood here.
+# Models of speech whose inputs and prompts are supported.
 _SPEECH = {"whisper"}
 _WANTED = {
     "image": "a model from images to texts, such as BLIP, GIT or a vision-encoder-decoder",
     "audio": "a model from speech to texts: Whisper",
 }
-# One is large, and two are compared one after the other.
-_CAPTIONERS: Shelf[Captioner] = Shelf(2)
+# Models are large; two can be compared.
+_CAPTIONERS: LRUCache[Captioner] = LRUCache(2)
 
 
 def captioner_count() -> int:
-    """How often this process has loaded a captioner."""
+    """Return how often this process has loaded a captioner."""
     return _CAPTIONERS.n_made
 
 
 def resolve_captioner(
     model: str | os.PathLike[str], *, modality: str | None, needed_by: str
 ) -> tuple[Checkpoint, str]:
-    """Find a pretrained captioner: a folder, else the hub. Nothing is loaded.
+    """Find a pretrained captioner: a folder, else the hub. No weights are loaded.
 
     Parameters
     ----------
     model : str or path-like
         A folder, or the name of a repository of the Hugging Face hub.
     modality : {"image", "audio"} or None
-        What it must write from; None for either.
+        Modality from which it must generate texts; None for either.
     needed_by : str
-        Class that asks, for messages.
+        Name of the calling class, for errors.
 
     Returns
     -------
     checkpoint : Checkpoint
-        The weights, known by their digest.
+        The files and their digest.
     modality : {"image", "audio"}
-        What it writes from.
+        Modality from which it generates texts.
 
     Raises
     ------
     CheckpointError
-        If there are no such weights, if they are incomplete or pickled, or of a model that writes
-        no texts, or from something else.
+        If there are no such weights, they are incomplete or pickled, or the model does not
+        generate texts from the modality.
     """
     name = name_of(model, needed_by)
     asked = f"{needed_by}: model={name!r}"
@@ -100,15 +100,15 @@ def resolve_captioner(
 
 
 def _check_tokenizer(folder: Path) -> None:
-    # The cache may hold what another program wanted of a repository.
+    # Another program may have downloaded only a part of the repository into the cache.
     for patterns in (("*token*", "vocab*", "*.model"), ("*processor*.json",)):
         if not any(file for pattern in patterns for file in folder.glob(pattern)):
-            raise CheckpointError(f"{folder} lacks what prepares its input.")
+            raise CheckpointError(f"{folder} has no tokenizer or processor.")
 
 
 @lru_cache(maxsize=16)
 def _kind(folder: Path, name: str, digest: str, needed_by: str) -> tuple[str, str | None]:
-    """Model type and what it writes from; the digest is there to forget a folder that changed."""
+    """Return model type and modality; the digest is a key of the cache, not used otherwise."""
     transformers = import_optional("transformers", needed_by=needed_by)
     config = read_config(model_folder(folder), name)
     if config.model_type in _SPEECH:
@@ -121,28 +121,28 @@ def _kind(folder: Path, name: str, digest: str, needed_by: str) -> tuple[str, st
 def load_captioner(
     checkpoint: Checkpoint, modality: str, *, device: torch.device, dtype: torch.dtype
 ) -> Captioner:
-    """Give a frozen captioner; its weights are loaded at most once per process.
+    """Return a frozen captioner; its weights are loaded at most once per process.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        What ``resolve_captioner`` gave.
+        Result of ``resolve_captioner``.
     modality : {"image", "audio"}
-        What it writes from.
+        Modality from which it generates texts.
     device : torch.device
-        Where the weights are.
+        Device of the weights.
     dtype : torch.dtype
-        Their type.
+        Type of the weights.
 
     Returns
     -------
     captioner : Captioner
-        Shared: it must not be changed.
+        The cached captioner, which must not be changed.
 
     Raises
     ------
     CheckpointError
-        If the weights are incomplete, unreadable, or not those that were resolved.
+        If the weights are incomplete, unreadable, or have changed since they were resolved.
     """
 
     def load() -> Captioner:
@@ -151,10 +151,10 @@ def load_captioner(
         config = read_config(checkpoint.path, name)
         inputs = CaptionerInputs(checkpoint.path, name, config, modality)
         captioner = Captioner(_model(checkpoint, modality, device, dtype), inputs, name)
-        checkpoint.verify()  # nothing was exchanged while it was read
+        checkpoint.verify()  # the files did not change while they were read
         return captioner
 
-    # By its name as well, which stands in messages.
+    # The name is part of the key: it is in error messages.
     key = (checkpoint.name, checkpoint.digest, modality, str(device), dtype)
     return _CAPTIONERS.get(key, load)
 
@@ -163,8 +163,8 @@ def _model(
     checkpoint: Checkpoint, modality: str, device: torch.device, dtype: torch.dtype
 ) -> nn.Module:
     name = checkpoint.name
-    # Weights that the checkpoint lacks are drawn at random by the library, from the global
-    # generator; they are refused, and the generator is put back.
+    # The library samples missing weights from the global generator. They are refused, and the
+    # state of the generator is restored.
     with reading(name, "weights") as transformers, torch.random.fork_rng(devices=[]):
         if modality == "audio":
             loader = transformers.AutoModelForSpeechSeq2Seq

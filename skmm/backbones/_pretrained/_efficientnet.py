@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, a small network for images with weights learned on ImageNet."""
+"""EfficientNet-Lite0, a small network for images with weights trained on ImageNet."""
 
 import math
 import os
@@ -36,29 +36,29 @@ _CPU_BATCH = 4  # images
 
 
 class EfficientNetLite0(Backbone):
-    """EfficientNet-Lite0 [1]_, to be used with the weights it was published with.
+    """EfficientNet-Lite0 [1]_, a convolutional network for images with published weights.
 
-    An EfficientNet-B0 [2]_ without squeeze-and-excitation and with ReLU6: 4.7 million
-    weights, 75.1 % of ImageNet right, about 0.4 billion multiplications an image. Names of
-    the weights are those of the published PyTorch checkpoint, which ``load_weights`` reads.
-    Batch normalization always uses the statistics of the checkpoint, in training too, so a
-    image's features never depend on its batch.
+    An EfficientNet-B0 [2]_ without squeeze-and-excitation and with ReLU6. It has 4.7 million
+    weights, an accuracy of 75.1 % on ImageNet, and takes about 0.4 billion multiplications per
+    image. Names of the weights are those of the published PyTorch checkpoint, which
+    ``load_weights`` reads. Batch normalization uses the statistics of the checkpoint, in training
+    too, so that the features of an image do not depend on its batch.
 
     Parameters
     ----------
     image_size : int, default=224
-        Side in pixels to which images are resized; the weights were learned at 224.
+        Height and width in pixels to which images are resized. The weights were trained at 224.
     crop : float or None, default=None
         Side of the central square that is encoded, as a share of the image's shorter side,
-        in (0, 1]. None encodes the whole image and changes its proportions: what
-        an image shows at its border is content, not framing, in catalogs, scans and signs.
-        0.875 is how ImageNet photographs were cropped when the published accuracy was measured.
+        in (0, 1]. None encodes the whole image and changes its aspect ratio, since the borders of
+        catalog images, scans and signs have content. The published accuracy was measured with
+        0.875.
 
     Attributes
     ----------
     width : int
-        1280, the channels of the last convolution. Tokens are the cells of its grid, 7 x 7 at
-        224 pixels, row by row; the pooled vector is their mean.
+        1280, the channels of the last convolution. Tokens are the positions of its feature map,
+        7 x 7 at 224 pixels, row by row; the pooled vector is their mean.
 
     References
     ----------
@@ -119,11 +119,11 @@ class EfficientNetLite0(Backbone):
         Returns
         -------
         encoded : Encoded
-            A token for every cell of the grid, none of them masked.
+            One token per position of the feature map, none of them masked.
         """
         if images.device.type == "cpu" and not torch.is_grad_enabled():
-            # The activations of a few image stay in the processor's cache: measured, a
-            # image takes less than half the time that it takes in a batch of 32.
+            # The activations of a few images fit into the processor's cache: an image takes
+            # less than half the time that it takes in a batch of 32.
             x = torch.cat([self._grid(part) for part in torch.split(images, _CPU_BATCH)])
         else:
             x = self._grid(images)
@@ -142,13 +142,13 @@ class EfficientNetLite0(Backbone):
         Returns
         -------
         scores : Tensor of shape (n_cells, 1000)
-            Logits, in the usual order of the classes.
+            Logits, in the order of the classes in ImageNet.
         """
         scores: Tensor = self._fc(pooled)
         return scores
 
     def _grid(self, images: Tensor) -> Tensor:
-        """Give the last feature map, (n_cells, 1280, height / 32, width / 32)."""
+        """Return the last feature map, (n_cells, 1280, height / 32, width / 32)."""
         x = (images.to(self._conv_stem.weight.dtype) - 127.0) / 128.0
         x = x.contiguous(memory_format=torch.channels_last)  # a third faster on CPUs
         x = F.relu6(self._conv_stem.normed(x, self._bn0))
@@ -158,10 +158,10 @@ class EfficientNetLite0(Backbone):
 
 
 class _NormedConv2d(nn.Conv2d):
-    """Convolution with the batch normalization that follows folded into its weights.
+    """Convolution fused with the batch normalization that follows.
 
-    Padded as TensorFlow does it: what is odd of the padding goes last. The weights were learned
-    so; symmetric padding would shift every stride by half a pixel.
+    The padding is TensorFlow's, with which the weights were trained: an odd pixel of padding goes
+    to the end. Symmetric padding would shift each strided convolution by half a pixel.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class _NormedConv2d(nn.Conv2d):
 
 
 class _FixedNorm(nn.Module):
-    """Batch normalization by the statistics of the checkpoint, never by those of a batch."""
+    """Batch normalization with the statistics of the checkpoint."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -198,13 +198,13 @@ class _FixedNorm(nn.Module):
         self.register_buffer("num_batches_tracked", torch.tensor(0))  # a name of the checkpoint
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """Give what the normalization multiplies by and adds, (n_channels,) each."""
+        """Return the factor and the shift of the normalization, (n_channels,) each."""
         scale = self.weight * torch.rsqrt(self.running_var + 1e-3)
         return scale, self.bias - self.running_mean * scale
 
 
 class _InvertedResidual(nn.Module):
-    """Widen, filter every channel on its own, narrow again; with a shortcut where it fits."""
+    """Expansion, depthwise convolution and projection, with a shortcut if shapes are equal."""
 
     def __init__(self, n_in: int, n_out: int, *, kernel_size: int, stride: int, expansion: int):
         super().__init__()
@@ -245,20 +245,20 @@ def _blocks() -> Iterator[_InvertedResidual]:
 
 
 class LiteRecipe:
-    """All of EfficientNet-Lite0 but its weights.
+    """EfficientNet-Lite0 without its weights.
 
     Parameters
     ----------
     file : Path
-        Its weights.
+        File with the weights.
     name : str
-        Its name, for messages.
+        Name of the checkpoint, for errors.
     """
 
     def __init__(self, file: Path, name: str):
         self.file = file
         self.name = name
-        with torch.device("meta"):  # without weights: it prepares images, and knows its width
+        with torch.device("meta"):  # without weights: its collate and its width are used
             self.model = EfficientNetLite0()
         self.width = self.model.width
 
@@ -272,38 +272,38 @@ class LiteRecipe:
                 " Use 'auto', 'mean' or 'max'."
             )
         return {
-            # Its own summary is the mean of its tokens.
+            # The model's own pooled vector is the mean of its tokens.
             "pooling": "max" if pooling == "max" else "mean",
             "normalize": False if normalize == "auto" else bool(normalize),
             "max_length": None,
             "processor": f"EfficientNetLite0({self.model.image_size}, crop={self.model.crop})",
             "width": self.width,
-            # Before the crop, of the shorter side.
+            # The shorter side before the crop.
             "image_size": math.ceil(self.model.image_size / (self.model.crop or 1.0)),
         }
 
     def load(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
         """Load the weights."""
-        with torch.random.fork_rng(devices=[]):  # it is born with random weights
+        with torch.random.fork_rng(devices=[]):  # the constructor samples weights
             model = EfficientNetLite0()
         load_weights(model, self.file)
         return _LiteTower(model.requires_grad_(False)).to(device, dtype).eval()
 
     def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedImage:
-        """Put a way to pool around the weights."""
+        """Return a backbone with the weights of a tower."""
         options = {key: settings[key] for key in ("pooling", "normalize", "width")}
         return PretrainedImage(tower, self.model.collate, **options)
 
     def sample(self) -> dict[str, Tensor]:
-        """Give the smallest input, to see what the model makes of it."""
+        """Return a small input, on which the model is tried."""
         return self.model.collate([np.zeros((32, 32, 3), np.uint8)])
 
 
 class _LiteTower(nn.Module):
-    """The network, with the output that a tower gives."""
+    """The network with the output of a tower."""
 
     has_pooler = True
-    # The smallest input: it takes images of any size.
+    # A small input: the network takes images of any size.
     blank: ClassVar[dict[str, Tensor]] = {"images": torch.zeros(1, 3, 32, 32)}
 
     def __init__(self, model: EfficientNetLite0):
@@ -317,7 +317,7 @@ class _LiteTower(nn.Module):
 
 
 def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
-    """Read a file of tensors into a module whose weights have the same names and shapes.
+    """Load the weights of a module from a file with a ``state_dict``.
 
     Only tensors are read (``weights_only=True``), never objects, so a file from an unknown
     source cannot run code.
@@ -325,20 +325,20 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     Parameters
     ----------
     module : Module
-        Module whose weights are replaced, on whatever device it is.
+        Module whose weights are replaced, on any device.
     path : str or path-like
-        File that ``torch.save`` wrote from a ``state_dict``.
+        File with a ``state_dict``, written by ``torch.save``.
 
     Returns
     -------
     module : Module
-        The same module, for chaining.
+        The module itself.
 
     Raises
     ------
     CheckpointError
-        If the file cannot be read, if weights are missing, left over, or of another shape;
-        the module is then unchanged.
+        If the file cannot be read, or weights are missing, unexpected or of another shape. The
+        module is then unchanged.
     """
     name = f"{type(module).__name__} from {os.fspath(path)!r}"
     try:
@@ -357,7 +357,7 @@ def load_weights(module: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
 def _check(module: nn.Module, state: object, name: str) -> None:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(
-            f"Cannot load {name}: the file holds a {type(state).__name__} that is not a"
+            f"Cannot load {name}: the file has a {type(state).__name__} that is not a"
             " dictionary of tensors. Save the module's state_dict."
         )
     expected = module.state_dict()

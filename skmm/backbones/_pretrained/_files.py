@@ -1,7 +1,7 @@
-"""Which files of a pretrained model change what it gives, and the digest over them.
+"""The files of a pretrained model that change its output, and their digest.
 
-A folder of sentence-transformers or of diffusers has a file that names the folders inside it;
-these are read here, and nothing that needs torch.
+Folders of sentence-transformers and of diffusers have a file that lists their subfolders. This
+module does not import torch.
 """
 
 import hashlib
@@ -30,25 +30,24 @@ __all__ = [
 ]
 
 INDEX = "model_index.json"  # of a folder of diffusers
-# What is fetched from the hub: configs, weights, tokenizers, chat templates. Never code, never a
-# pickle.
+# Files downloaded from the hub: configs, weights, tokenizers, chat templates; no code, no pickles.
 FETCHED = (".json", ".safetensors", ".txt", ".model", ".spm", ".codes", ".tiktoken", ".jinja")
 NOT_FETCHED = ("consolidated*", "*.fp16.safetensors", "*.non_ema.safetensors", "adapter_model*")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
-# Files of a folder that no loader of ours reads, so they are no part of its digest. Any file
-# that is not listed here is: to encode once more in vain is better than to reuse wrongly.
+# Files that are never read, so they are not part of the digest. All other files are: an
+# unnecessary new encoding is better than reuse of a wrong one.
 _IGNORED_SUFFIXES = {
     *PICKLES,
     *(".gguf", ".h5", ".md", ".msgpack", ".onnx", ".ot", ".py", ".pyc", ".tflite"),
     *(".csv", ".gif", ".jpeg", ".jpg", ".log", ".pdf", ".png"),
 }
 _IGNORED_NAMES = re.compile(
-    r"\..*|(readme|license|license|notice|consolidated).*|data_config\.json|trainer_state\.json"
+    r"\..*|(readme|licen[cs]e|notice|consolidated).*|data_config\.json|trainer_state\.json"
     r"|(all|eval|train)_results\.json",
     re.IGNORECASE,
 )
 
-# What was hashed: the stamp of the file then, and its digest.
+# Path of a hashed file to its stamp and its digest.
 _HASHES: dict[str, tuple[tuple[int, ...], str]] = {}
 _HASHES_LOCK = threading.Lock()
 # A file system may give two writes within this time the same stamp.
@@ -56,15 +55,15 @@ _STAMP_NS = 2 * 10**9
 
 
 def digest_of(path: Path, *, hub: bool) -> str:
-    """Digest of a file, or of the files of a folder that change what a model gives.
+    """Return the digest of a file, or of the files of a folder that change a model's output.
 
     Parameters
     ----------
     path : Path
         The file with the weights, or the folder.
     hub : bool
-        Whether the folder is a snapshot in the hub's cache, which is shared with other programs
-        and may hold files that they fetched.
+        Whether the folder is a snapshot in the hub's cache, where other programs may have
+        downloaded further files.
 
     Returns
     -------
@@ -90,7 +89,7 @@ def _files(folder: Path, *, hub: bool) -> Iterator[tuple[str, Path]]:
 
 
 def file_digest(file: Path) -> str:
-    """Sha256 of a file, computed once as long as its stamps stay."""
+    """Return the sha256 of a file, computed once unless size, times or inode change."""
     name, stamp = str(file.absolute()), _stamp(file)
     with _HASHES_LOCK:
         known = _HASHES.get(name)
@@ -98,7 +97,7 @@ def file_digest(file: Path) -> str:
         return known[1]
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    # A file written a moment ago may be written again without a trace in its stamps.
+    # A recently written file may be written again without a change of its times.
     fresh = abs(time.time_ns() - max(stamp[1], stamp[2])) < _STAMP_NS
     if _stamp(file) == stamp and not fresh:
         with _HASHES_LOCK:
@@ -113,12 +112,12 @@ def _stamp(file: Path) -> tuple[int, ...]:
 
 
 def module_folders(folder: Path) -> list[str]:
-    """Folders inside ``folder`` that its modules.json names, e.g. ``["1_Pooling"]``."""
+    """Return the subfolders listed in modules.json, such as ``["1_Pooling"]``."""
     return sorted({module["path"] for module in sentence_modules(folder) if module["path"]})
 
 
 def sentence_modules(folder: Path) -> list[dict[str, Any]]:
-    """Modules that ``modules.json`` of sentence-transformers names, in order; [] without one."""
+    """Return the modules listed in modules.json of sentence-transformers; [] without the file."""
     file = folder / "modules.json"
     if not file.is_file():
         return []
@@ -126,29 +125,29 @@ def sentence_modules(folder: Path) -> list[dict[str, Any]]:
     try:
         for module in modules:
             path = Path(module["path"])
-            # A path that leaves the folder would escape the digest; no library writes one.
+            # The digest does not include files outside the folder; no library writes such a path.
             if path.is_absolute() or ".." in path.parts or not isinstance(module["type"], str):
                 raise ValueError(f"a module at {module['path']!r}")
         return sorted(modules, key=lambda module: module["idx"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{file} is no list of modules ({type(error).__name__}: {error})."
+            f"{file} is not a list of modules ({type(error).__name__}: {error})."
             " Copy or download the checkpoint again."
         ) from error
 
 
 def component_folders(folder: Path) -> list[str]:
-    """Folders inside ``folder`` that its index names, e.g. ``["scheduler", "unet"]``."""
+    """Return the subfolders listed in the index of diffusers, such as ``["scheduler", "unet"]``."""
     return sorted(
         name
         for name, value in read_index(folder).items()
-        # A name that leaves the folder would escape the digest; no library writes one.
+        # The digest does not include files outside the folder; no library writes such a name.
         if isinstance(value, list) and any(value) and re.fullmatch(r"[A-Za-z]\w*", name)
     )
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """Content of ``model_index.json``; nothing if there is none, or it is no such thing."""
+    """Return the content of ``model_index.json``, {} without a valid file."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -157,7 +156,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """Read a file of a checkpoint; one that is no JSON is named."""
+    """Read a JSON file of a checkpoint; the error names the file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Images through any pretrained vision model: one vector a patch and one an image."""
+"""Pretrained vision models: one vector per patch and one per image."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from skmm.exceptions import CheckpointError
 
 __all__ = ["ImageRecipe", "PretrainedImage"]
 
-# Their first token was trained to stand for the whole image, and is what they publish.
+# Models whose published vector is their first token, which represents the whole image.
 _CLS_PUBLISHED = {
     "deit",
     "dinov2",
@@ -34,31 +34,31 @@ _CLS_PUBLISHED = {
     "vit",
     "vit_msn",
 }
-# Their first token is of that kind too, but something else is published.
+# Models with such a first token whose published vector is another one.
 _CLS_PRESENT = {"beit", "clip", "clip_vision_model", "data2vec-vision", "dpt"}
 _POOLINGS = ("mean", "max", "cls", "pooler")
 
 
 class PretrainedImage(FrozenBackbone):
-    """A pretrained vision model with its preprocessing and a way to pool.
+    """A pretrained vision model with its preprocessing and a pooling.
 
-    The weights may be shared with other instances, so they stay frozen, in eval mode and where
-    they are.
+    The weights may be shared with other instances, so they stay frozen, in eval mode and on their
+    device.
 
     Parameters
     ----------
     tower : Module
-        The model: tensors to tokens and a pooled vector, as ``Tower`` does it.
+        The model: tensors to tokens and a pooled vector, like ``Tower``.
     prepare : callable
-        Its preprocessing: a sequence of images to the tensors that ``tower`` takes.
+        Preprocessing: a sequence of images to the tensors that ``tower`` takes.
     pooling : {"mean", "max", "cls", "pooler"}
-        How the tokens of an image become one vector.
+        How the tokens of an image are pooled.
     normalize : bool
-        Whether that vector gets length 1.
+        Whether pooled vectors are scaled to length 1.
     width : int
         Length of the vectors.
     separable : bool, default=True
-        Whether images may be prepared one by one: not if they are padded to the largest.
+        Whether images can be preprocessed separately; False if they are padded to the largest.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class PretrainedImage(FrozenBackbone):
         self.prepare = prepare
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Resize, crop and scale images as the model was trained on them."""
+        """Preprocess images as in the training of the model."""
         return self.prepare(cells)
 
     def forward(self, **tensors: Tensor) -> Encoded:
@@ -85,32 +85,32 @@ class PretrainedImage(FrozenBackbone):
         Parameters
         ----------
         **tensors : Tensor of shape (n_images, ...)
-            What ``collate`` gave.
+            Output of ``collate``.
 
         Returns
         -------
         encoded : Encoded
-            In float32, whatever the type of the weights.
+            Tokens and pooled vectors in float32, for weights of any type.
         """
         tokens, summary = self.tower(**tensors)
         tokens = tokens.float()
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return Encoded(tokens, mask, self.scaled(self.pooled(tokens, mask, summary)))
 
-    def trial(self) -> list[Any]:
-        """Give two images of noise."""
+    def trial_cells(self) -> list[Any]:
+        """Return two images of noise."""
         return list(np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3)).astype(np.uint8))
 
 
 class ImageRecipe:
-    """All of a vision checkpoint but its weights: config, preprocessing, the way to pool.
+    """A vision checkpoint without its weights: config, preprocessing, pooling.
 
     Parameters
     ----------
     folder : Path
-        The checkpoint's.
+        Folder of the checkpoint.
     name : str
-        Its name, for messages.
+        Name of the checkpoint, for errors.
     """
 
     backbone_class: ClassVar[type[PretrainedImage]] = PretrainedImage
@@ -122,8 +122,8 @@ class ImageRecipe:
         kind = self.config.model_type
         if kind == "vit_mae":
             raise CheckpointError(
-                f"{name!r} is a 'vit_mae' model, which hides patches at random and so gives"
-                " other vectors each time. Use a 'vit' or 'dinov2' model."
+                f"{name!r} is a 'vit_mae' model, which hides patches at random, so its vectors"
+                " differ each time. Use a 'vit' or 'dinov2' model."
             )
         with reading(name, "image processor") as transformers:
             self.processor = transformers.AutoImageProcessor.from_pretrained(
@@ -135,8 +135,8 @@ class ImageRecipe:
             width, self.has_pooler = outline(self.config, name, self.sample())
         if width is None:
             raise CheckpointError(
-                f"The config of {name!r} ({kind}) does not say how long its vectors are, so it"
-                " cannot be used. Use another checkpoint."
+                f"The config of {name!r} ({kind}) does not declare the length of its vectors."
+                " Use another checkpoint."
             )
         self.width: int = width
 
@@ -148,16 +148,16 @@ class ImageRecipe:
         Parameters
         ----------
         pooling : {"auto", "mean", "max", "cls", "pooler"}
-            As the user gave it.
+            Parameter of the user.
         normalize : "auto" or bool
-            As the user gave it; images are not normalized by themselves.
+            Parameter of the user; "auto" is False for images.
         max_length : None
-            Means nothing for images.
+            Ignored.
 
         Returns
         -------
         settings : dict
-            Of JSON types: all that changes the output beside the files themselves.
+            All that changes the output besides the files, as JSON types.
         """
         return {
             "pooling": self._pooling(pooling),
@@ -174,35 +174,35 @@ class ImageRecipe:
         return try_out(tower, self.name, self.sample(), self.width)
 
     def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedImage:
-        """Put a way to pool around the weights."""
+        """Return a backbone with the weights of a tower."""
         if settings["pooling"] == "pooler" and not getattr(tower, "has_pooler", False):
             raise CheckpointError(
-                f"pooling='pooler' needs the pooler's weights, which {self.name!r} lacks."
-                " Use pooling='mean' or 'cls'."
+                f"pooling='pooler' needs the weights of the pooler, which are missing in"
+                f" {self.name!r}. Use pooling='mean' or 'cls'."
             )
         options = {key: settings[key] for key in ("pooling", "normalize", "width")}
         padded = getattr(self.processor, "do_pad", None) or False
         return self.backbone_class(tower, self._prepare, separable=not padded, **options)
 
     def _image_size(self) -> int | None:
-        """Side in pixels to which images are brought; None if they keep their size."""
+        """Return the size in pixels to which images are resized; None if they are not."""
         if not getattr(self.processor, "do_resize", True):
             return None
         sides = [side for side in dict(self.processor.size or {}).values() if side]
         if not sides:
             return None
-        # Some resize to more than they look at, and crop: by this share of the side.
+        # Some processors resize to a larger size and crop this share of it.
         share = getattr(self.processor, "crop_pct", None) or 1.0
         return math.ceil(float(max(sides)) / share)
 
     def sample(self) -> dict[str, Tensor]:
-        """Give the smallest input, to see what the model makes of it."""
+        """Return a small input, on which the model is tried."""
         with reading(self.name, "image processor"):
             return self._prepare([np.zeros((32, 32, 3), np.uint8)])
 
     def _prepare(self, images: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        # The layout is said outright, since an image of 3 rows would be guessed to have its
-        # channels first.
+        # The layout is given explicitly: the channels of an image of 3 rows would be inferred to
+        # be first.
         batch = self.processor(
             images=list(images),
             input_data_format="channels_last",

@@ -1,8 +1,8 @@
-"""Pretrained models by checkpoint: described without their weights, loaded once per process.
+"""Pretrained models: described without their weights, loaded once per process.
 
-The path: a checkpoint's folder gives a recipe (config, tokenizer or preprocessing, the way to
-pool), the recipe describes itself, loads a tower (the weights) and puts a backbone around it.
-Recipes and towers are kept, since an encoder and each of its clones asks for the same ones.
+A checkpoint is read into a recipe (config, tokenizer or preprocessing, pooling). The recipe
+describes the model, loads its weights (the tower) and makes a backbone of them. Recipes and towers
+are cached, since an encoder and its clones use the same ones.
 """
 
 import threading
@@ -26,58 +26,58 @@ from skmm.backbones._pretrained._text_model import TextRecipe
 from skmm.backbones._pretrained._transformers import is_video_model, read_config
 from skmm.backbones._pretrained._video_model import VideoRecipe
 
-__all__ = ["Shelf", "describe", "load_backbone", "load_count"]
+__all__ = ["LRUCache", "describe", "load_backbone", "load_count"]
 
-_Thing = TypeVar("_Thing")
+_Value = TypeVar("_Value")
 
 
-class Shelf(Generic[_Thing]):
-    """Keeps the few things last used, each made once however many threads ask for it.
+class LRUCache(Generic[_Value]):
+    """Cache of the most recently used values; concurrent threads compute a value once.
 
     Parameters
     ----------
     size : int
-        How many are kept.
+        Maximum number of values.
 
     Attributes
     ----------
     n_made : int
-        How many were made so far.
+        Number of values computed so far.
     """
 
     def __init__(self, size: int):
         self.size = size
         self.n_made = 0
-        self._things: OrderedDict[Hashable, _Thing] = OrderedDict()
+        self._values: OrderedDict[Hashable, _Value] = OrderedDict()
         self._lock = threading.Lock()
         self._making = threading.RLock()
 
-    def get(self, key: Hashable, make: Callable[[], _Thing]) -> _Thing:
-        """Give what is kept under a key, or make it."""
+    def get(self, key: Hashable, make: Callable[[], _Value]) -> _Value:
+        """Return the value of a key; compute it if it is not in the cache."""
         found = self._find(key)
         if found is not None:
             return found
         with self._making:
-            found = self._find(key)  # another thread may have made it meanwhile
+            found = self._find(key)  # another thread may have computed it meanwhile
             if found is not None:
                 return found
             made = make()
             with self._lock:
                 self.n_made += 1
-                self._things[key] = made
-                while len(self._things) > self.size:
-                    self._things.popitem(last=False)
+                self._values[key] = made
+                while len(self._values) > self.size:
+                    self._values.popitem(last=False)
             return made
 
-    def _find(self, key: Hashable) -> _Thing | None:
+    def _find(self, key: Hashable) -> _Value | None:
         with self._lock:
-            if key in self._things:
-                self._things.move_to_end(key)
-            return self._things.get(key)
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
 
 
 class Recipe(Protocol):
-    """All of a checkpoint but its weights, for one modality."""
+    """A checkpoint without its weights, for one modality."""
 
     def settings(
         self, pooling: str, normalize: bool | str, max_length: float | None
@@ -88,13 +88,13 @@ class Recipe(Protocol):
         """Load the weights."""
 
     def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> FrozenBackbone:
-        """Put a way to pool around the weights."""
+        """Return a backbone with the weights of a tower."""
 
 
-_RECIPES: Shelf[Recipe] = Shelf(16)
-# A handful: models are large, and who compares more of them does so one after another.
-_TOWERS: Shelf[nn.Module] = Shelf(4)
-_COMPILED: Shelf[nn.Module] = Shelf(4)
+_RECIPES: LRUCache[Recipe] = LRUCache(16)
+# Models are large, and a comparison of more of them uses one after the other.
+_TOWERS: LRUCache[nn.Module] = LRUCache(4)
+_COMPILED: LRUCache[nn.Module] = LRUCache(4)
 _PACKAGED_AUDIO: dict[str, Callable[[Path, str], Recipe]] = {
     "ge2e": VoiceRecipe,
     "whisper-tiny.en": WhisperRecipe,
@@ -102,7 +102,7 @@ _PACKAGED_AUDIO: dict[str, Callable[[Path, str], Recipe]] = {
 
 
 def load_count() -> int:
-    """How often this process has loaded weights; a grid over one encoder must load once."""
+    """Return how often this process has loaded weights; a search over one encoder loads once."""
     return _TOWERS.n_made
 
 
@@ -113,27 +113,27 @@ def describe(
     normalize: bool | str = "auto",
     max_length: float | None = None,
 ) -> dict[str, Any]:
-    """Tell all that changes the output beside the files, without loading weights.
+    """Describe all that determines the output besides the files, without loading weights.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        What ``resolve_checkpoint`` gave.
+        Result of ``resolve_checkpoint``.
     modality : {"text", "image", "audio", "video"}
-        What it is used for.
+        Modality of the cells.
     pooling : {"auto", "mean", "max", "statistics", "cls", "pooler", "last"}, default="auto"
-        How tokens become one vector.
+        How tokens are pooled.
     normalize : "auto" or bool, default="auto"
-        Whether that vector gets length 1.
+        Whether pooled vectors are scaled to length 1.
     max_length : int, float or None, default=None
-        Tokens after which a text is cut, or seconds of audio that go through the model at once;
-        None for the model's own limit.
+        Maximum number of tokens of a text, or seconds of audio in one window; longer ones are cut
+        or split. None means the model's own limit.
 
     Returns
     -------
     description : dict
-        Of JSON types: resolved ``pooling``, ``normalize``, ``max_length``; ``processor`` (a class
-        name), ``transformers`` (major.minor, None where it has no part), ``width``.
+        Values of JSON types: resolved ``pooling``, ``normalize``, ``max_length``; ``processor``
+        (a class name), ``transformers`` (major.minor, None if it is not used), ``width``.
     """
     settings = _recipe(checkpoint, modality).settings(pooling, normalize, max_length)
     library = None
@@ -153,37 +153,37 @@ def load_backbone(
     dtype: torch.dtype,
     compile: bool = False,
 ) -> FrozenBackbone:
-    """Give a frozen backbone in eval mode; its weights are loaded at most once per process.
+    """Return a frozen backbone in eval mode; its weights are loaded at most once per process.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        What ``resolve_checkpoint`` gave.
+        Result of ``resolve_checkpoint``.
     modality : {"text", "image", "audio", "video"}
-        What it is used for.
+        Modality of the cells.
     pooling : {"auto", "mean", "max", "statistics", "cls", "pooler", "last"}, default="auto"
-        How tokens become one vector.
+        How tokens are pooled.
     normalize : "auto" or bool, default="auto"
-        Whether that vector gets length 1.
+        Whether pooled vectors are scaled to length 1.
     max_length : int, float or None, default=None
-        Tokens after which a text is cut, or seconds of audio that go through the model at once;
-        None for the model's own limit.
+        Maximum number of tokens of a text, or seconds of audio in one window; longer ones are cut
+        or split. None means the model's own limit.
     device : torch.device
-        Where the weights are; they are shared, so never move the backbone.
+        Device of the weights. They are shared, so the backbone must not be moved.
     dtype : torch.dtype
-        Their type. What the backbone gives is float32.
+        Type of the weights; the output is float32.
     compile : bool, default=False
-        Whether ``torch.compile`` makes machine code of the model, at its first batch.
+        Whether to compile the model with ``torch.compile``, at its first batch.
 
     Returns
     -------
     backbone : FrozenBackbone
-        Thin: making it again costs nothing.
+        A new module around the cached weights.
 
     Raises
     ------
     CheckpointError
-        If the weights are incomplete, unreadable, or not those that were resolved.
+        If the weights are incomplete, unreadable, or have changed since they were resolved.
     """
     recipe = _recipe(checkpoint, modality)
     settings = recipe.settings(pooling, normalize, max_length)
@@ -191,7 +191,7 @@ def load_backbone(
     def load() -> nn.Module:
         checkpoint.verify()
         tower = recipe.load(device, dtype)
-        checkpoint.verify()  # nothing was exchanged while it was read
+        checkpoint.verify()  # the files did not change while they were read
         return tower
 
     key = (checkpoint.digest, checkpoint.family, modality, str(device), dtype)
@@ -203,7 +203,7 @@ def load_backbone(
 
 @cache
 def _transformers_version() -> str:
-    """Major and minor; to ask takes milliseconds."""
+    """Return major.minor; cached, since reading metadata takes milliseconds."""
     return ".".join(version("transformers").split(".")[:2])
 
 
@@ -225,11 +225,12 @@ def _recipe(checkpoint: Checkpoint, modality: str) -> Recipe:
         checkpoint.verify()
         return recipe
 
-    # By its place as well: the weights are read from there, and elsewhere may lie others by now.
+    # The path is part of the key: a recipe reads the weights from it, and files of equal digest
+    # elsewhere may have changed by then.
     key = (str(checkpoint.path), checkpoint.digest, checkpoint.family, modality)
     return _RECIPES.get(key, read)
 
 
 def _is_of_clips(checkpoint: Checkpoint) -> bool:
-    """Whether a model for videos looks at clips, as against single frames."""
+    """Return whether a model for videos reads clips, not single frames."""
     return is_video_model(read_config(checkpoint.path, checkpoint.name))

@@ -1,7 +1,7 @@
-"""Whisper and the GE2E voice encoder with the weights that packages of the index bring.
+"""Whisper and the GE2E voice encoder with weights from Python packages.
 
-Whisper's encoder is a transformer that was trained to write down 680,000 hours of speech; the
-voice encoder gives one vector that tells who is speaking.
+The encoder of Whisper is a transformer trained to transcribe 680,000 hours of speech. The voice
+encoder is a recurrent network trained to verify speakers.
 """
 
 import math
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skmm.backbones._pretrained._audio_model import Heard, PretrainedAudio, resolved_pooling
+from skmm.backbones._pretrained._audio_model import AudioOutput, PretrainedAudio, resolved_pooling
 from skmm.backbones._spectrogram import frame_mask, log_mel, mel_spectrogram
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _RATE = 16_000
-_HOP = 160  # samples from one frame of a spectrogram to the next
+_HOP = 160  # samples between the starts of two frames of a spectrogram
 # Of Whisper.
 _WHISPER_MELS = 80
 _TOKENS_PER_SECOND = 50
@@ -35,21 +35,21 @@ _SAMPLES_PER_TOKEN = _RATE // _TOKENS_PER_SECOND
 # Of the voice encoder.
 _VOICE_MELS = 40
 _VOICE_WIDTH = 256
-_PART = 160  # frames that the network hears at once
-_STEP = 77  # frames from one part to the next: 1.3 parts a second
-_LEAST_SHARE = 0.75  # of the last part that has to be audio
-_TARGET_LEVEL = -30.0  # dB below full scale; what is louder stays as it is
+_PART = 160  # frames of a part
+_STEP = 77  # frames between the starts of two parts: 1.3 parts per second
+_LEAST_SHARE = 0.75  # minimum share of the last part that is not padding
+_TARGET_LEVEL = -30.0  # dB below full scale; quieter clips are amplified
 
 
 class WhisperRecipe:
-    """All of the encoder of Whisper tiny.en but its weights.
+    """The encoder of Whisper tiny.en without its weights.
 
     Parameters
     ----------
     file : Path
-        Its weights, as OpenAI published them.
+        File with the weights published by OpenAI.
     name : str
-        Its name, for messages.
+        Name of the checkpoint, for errors.
     """
 
     longest = 30.0  # seconds
@@ -65,8 +65,7 @@ class WhisperRecipe:
     ) -> dict[str, Any]:
         """Resolve every ``"auto"``; see ``AudioRecipe.settings``.
 
-        An audio clip is padded to ``max_length`` seconds, if these are fewer than the 30 to which the
-        model was trained.
+        Clips are padded to ``max_length`` seconds, at most 30, the duration of the training.
         """
         pooling = resolved_pooling(pooling, self.name, has_pooler=False)
         return {
@@ -80,43 +79,43 @@ class WhisperRecipe:
         }
 
     def load(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        """Load the weights of the encoder; the decoder's stay in the file."""
+        """Load the weights of the encoder, without those of the decoder."""
         prefix = "encoder."
         state = {
             key.removeprefix(prefix): value
             for key, value in _tensors(self.file, "model_state_dict").items()
             if key.startswith(prefix)
         }
-        return _Ear(_filled(WhisperEncoder, state, device, dtype)).eval()
+        return _WhisperTower(_filled(WhisperEncoder, state, device, dtype)).eval()
 
     def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedAudio:
-        """Put a way to pool around the weights."""
+        """Return a backbone with the weights of a tower."""
         prepare = partial(whisper_input, seconds=settings["window"])
         options = {key: settings[key] for key in ("pooling", "normalize", "width")}
-        return PretrainedAudio(tower, prepare, _hear_whisper, **options)
+        return PretrainedAudio(tower, prepare, _encode_whisper, **options)
 
 
 def whisper_input(cells: Sequence[np.ndarray], *, seconds: float = 30.0) -> dict[str, Tensor]:
-    """Turn audio clips into what Whisper was trained on.
+    """Compute the padded log-mel spectrograms that Whisper takes.
 
     Parameters
     ----------
     cells : sequence of ndarray of shape (n_samples,), float32
         Audio clips at 16 kHz, no longer than ``seconds``.
     seconds : float, default=30.0
-        Length to which they are padded with silence.
+        Duration to which clips are padded with silence.
 
     Returns
     -------
     tensors : dict of str to Tensor
-        ``mel`` of shape (n_cells, 80, n_frames), 100 frames a second, and ``lengths``, the
-        samples of each cell.
+        ``mel`` of shape (n_cells, 80, n_frames), 100 frames per second, and ``lengths``, the
+        number of samples of each cell.
     """
     n_samples = math.ceil(seconds * _TOKENS_PER_SECOND) * _SAMPLES_PER_TOKEN
     padded = torch.zeros(len(cells), n_samples)
     for row, cell in zip(padded, cells, strict=True):
         row[: len(cell)] = torch.from_numpy(cell)
-    # One by one: a batch of long audio clips would need some hundred megabytes at once.
+    # Clip by clip: a batch of long clips would need hundreds of megabytes.
     powers = (
         mel_spectrogram(row, n_mels=_WHISPER_MELS, hop=_HOP, pad_mode="reflect") for row in padded
     )
@@ -125,13 +124,13 @@ def whisper_input(cells: Sequence[np.ndarray], *, seconds: float = 30.0) -> dict
     return {"mel": torch.stack(mels), "lengths": lengths}
 
 
-def _hear_whisper(tower: nn.Module, *, mel: Tensor, lengths: Tensor) -> Heard:
+def _encode_whisper(tower: nn.Module, *, mel: Tensor, lengths: Tensor) -> AudioOutput:
     tokens, _ = tower(mel=mel)
     return tokens, frame_mask(-(-lengths // _SAMPLES_PER_TOKEN), tokens.shape[1]), None
 
 
-class _Ear(nn.Module):
-    """The encoder of Whisper, with the output that a tower gives."""
+class _WhisperTower(nn.Module):
+    """The encoder of Whisper with the output of a tower."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -144,21 +143,21 @@ class _Ear(nn.Module):
 class WhisperEncoder(nn.Module):
     """Encoder of Whisper [1]_, from log-mel frames to one vector every 20 ms.
 
-    Names and shapes of the weights are those of the published checkpoints. A stretch shorter
-    than the 30 s of the training has the positions of its beginning.
+    Names and shapes of the weights are those of the published checkpoints. Windows shorter than
+    the 30 s of the training use the first positions.
 
     Parameters
     ----------
     n_mels : int, default=80
-        Mel bands.
+        Number of mel bands.
     width : int, default=384
-        Length of a vector; the defaults are those of the size "tiny".
+        Length of a vector. The defaults are those of the size "tiny".
     n_heads : int, default=6
-        Heads of each attention.
+        Number of attention heads.
     n_layers : int, default=4
-        Layers of the transformer.
+        Number of transformer layers.
     n_positions : int, default=1500
-        Vectors that a stretch has at most.
+        Maximum number of vectors of a window.
 
     References
     ----------
@@ -189,13 +188,13 @@ class WhisperEncoder(nn.Module):
 
         Parameters
         ----------
-        mel : Tensor of shape (n_audio_clips, n_mels, n_frames)
-            Log-mel frames, 100 a second; at most twice as many as there are positions.
+        mel : Tensor of shape (n_cells, n_mels, n_frames)
+            Log-mel frames, 100 per second, at most ``2 * n_positions``.
 
         Returns
         -------
-        vectors : Tensor of shape (n_audio_clips, n_frames / 2, width)
-            One for every second frame.
+        vectors : Tensor of shape (n_cells, n_frames / 2, width)
+            One vector per two frames.
         """
         x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
         x = x + self.positional_embedding[: x.shape[1]]
@@ -206,7 +205,7 @@ class WhisperEncoder(nn.Module):
 
 
 class _WhisperBlock(nn.Module):
-    """Attention and two dense layers, each normalized before and added after."""
+    """Attention and two dense layers with pre-normalization and residual connections."""
 
     def __init__(self, width: int, n_heads: int):
         super().__init__()
@@ -224,7 +223,7 @@ class _WhisperBlock(nn.Module):
 
 
 class _WhisperAttention(nn.Module):
-    """Attention over all vectors of the stretch; keys have no bias."""
+    """Self-attention whose keys have no bias."""
 
     def __init__(self, width: int, n_heads: int):
         super().__init__()
@@ -246,20 +245,20 @@ class _WhisperAttention(nn.Module):
 
 
 class VoiceRecipe:
-    """All of the GE2E voice encoder but its weights.
+    """The GE2E voice encoder without its weights.
 
     Parameters
     ----------
     file : Path
-        Its weights.
+        File with the weights.
     name : str
-        Its name, for messages.
+        Name of the checkpoint, for errors.
     """
 
     def __init__(self, file: Path, name: str):
         self.file = file
         self.name = name
-        with torch.device("meta"):  # without weights: it prepares audio clips
+        with torch.device("meta"):  # without weights: its collate is used
             self.model = VoiceEncoder()
 
     def settings(
@@ -269,7 +268,7 @@ class VoiceRecipe:
         pooling = resolved_pooling(pooling, self.name, has_pooler=False)
         return {
             "pooling": pooling,
-            # As published: the mean of the parts, at length one.
+            # As published: the mean of the parts, scaled to length 1.
             "normalize": True if normalize == "auto" else bool(normalize),
             "max_length": max_length,
             "processor": "VoiceEncoder",
@@ -283,16 +282,16 @@ class VoiceRecipe:
         return _filled(VoiceEncoder, _tensors(self.file, "model_state"), device, dtype)
 
     def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedAudio:
-        """Put a way to pool around the weights."""
+        """Return a backbone with the weights of a tower."""
         options = {key: settings[key] for key in ("pooling", "normalize", "width")}
-        return PretrainedAudio(tower, self.model.collate, _hear_voice, **options)
+        return PretrainedAudio(tower, self.model.collate, _encode_voice, **options)
 
 
 class VoiceEncoder(nn.Module):
-    """Three recurrent layers over mel frames, trained to tell speakers apart [1]_.
+    """Three LSTM layers over mel frames, trained to verify speakers [1]_.
 
-    An audio clip is cut into parts of 1.6 s that overlap by half; each gives a vector of length one.
-    Names and shapes of the weights are those of the published checkpoint.
+    A clip is split into parts of 1.6 s that overlap by about half. Each part has a vector of
+    length 1. Names and shapes of the weights are those of the published checkpoint.
 
     References
     ----------
@@ -306,12 +305,12 @@ class VoiceEncoder(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(_VOICE_MELS, _VOICE_WIDTH, 3, batch_first=True)
         self.linear = nn.Linear(_VOICE_WIDTH, _VOICE_WIDTH)
-        # Of the loss; there because the checkpoint has them.
+        # Weights of the loss, which are unused: the checkpoint has them.
         self.similarity_weight = nn.Parameter(torch.zeros(1))
         self.similarity_bias = nn.Parameter(torch.zeros(1))
 
     def collate(self, cells: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Cut audio clips into parts.
+        """Split audio clips into parts.
 
         Parameters
         ----------
@@ -321,7 +320,7 @@ class VoiceEncoder(nn.Module):
         Returns
         -------
         tensors : dict of str to Tensor
-            ``parts`` of shape (n_cells, n_parts, 160, 40), zero where an audio clip has fewer, and
+            ``parts`` of shape (n_cells, n_parts, 160, 40), zero-padded to the most parts, and
             ``n_parts`` of shape (n_cells,).
         """
         parts = [_parts(cell) for cell in cells]
@@ -336,14 +335,14 @@ class VoiceEncoder(nn.Module):
         parts : Tensor of shape (n_cells, n_parts, 160, 40)
             Mel frames.
         n_parts : Tensor of shape (n_cells,)
-            How many parts a cell has.
+            Number of parts of each cell.
 
         Returns
         -------
         tokens : Tensor of shape (n_cells, n_parts, 256)
-            Vectors of length one, none of them negative.
+            Vectors of length 1 with nonnegative entries.
         mask : BoolTensor of shape (n_cells, n_parts)
-            Which of them are there.
+            True for parts of the cell, False for padding.
         """
         mask = frame_mask(n_parts, parts.shape[1])
         _, (hidden, _) = self.lstm(parts[mask])
@@ -354,15 +353,15 @@ class VoiceEncoder(nn.Module):
 
 
 def _parts(samples: np.ndarray) -> Tensor:
-    """Mel frames of the parts of an audio clip, (n_parts, 160, 40)."""
+    """Return the mel frames of the parts of a clip, (n_parts, 160, 40)."""
     loudness = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
     if loudness > 0:
         gain = 10 ** (_TARGET_LEVEL / 20) / loudness
         samples = samples * np.float32(max(gain, 1.0))
     n_frames = -(-(len(samples) + 1) // _HOP)
     begins = list(range(0, max(1, n_frames - _PART + _STEP + 1), _STEP))
-    heard = (len(samples) - begins[-1] * _HOP) / (_PART * _HOP)
-    if heard < _LEAST_SHARE and len(begins) > 1:
+    share = (len(samples) - begins[-1] * _HOP) / (_PART * _HOP)
+    if share < _LEAST_SHARE and len(begins) > 1:
         begins.pop()
     padded = np.zeros(max(len(samples), (begins[-1] + _PART) * _HOP), np.float32)
     padded[: len(samples)] = samples
@@ -376,13 +375,13 @@ def _parts(samples: np.ndarray) -> Tensor:
     return torch.stack([power[:, begin : begin + _PART].T for begin in begins])
 
 
-def _hear_voice(tower: nn.Module, **tensors: Tensor) -> Heard:
+def _encode_voice(tower: nn.Module, **tensors: Tensor) -> AudioOutput:
     tokens, mask = tower(**tensors)
     return tokens, mask, None
 
 
 def _tensors(file: Path, part: str) -> dict[str, Tensor]:
-    # Tensors alone, never objects. What the file holds is known: its sha256 is pinned.
+    # Only tensors are read, never objects; the sha256 of the file is pinned.
     tensors: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)[part]
     return tensors
 
@@ -390,7 +389,7 @@ def _tensors(file: Path, part: str) -> dict[str, Tensor]:
 def _filled(
     make: type[nn.Module], state: dict[str, Tensor], device: torch.device, dtype: torch.dtype
 ) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):  # it is born with random weights
+    with torch.random.fork_rng(devices=[]):  # the constructor samples weights
         model = make()
     model.load_state_dict(state, strict=True)
     return model.requires_grad_(False).to(device, dtype).eval()

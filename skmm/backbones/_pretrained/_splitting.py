@@ -1,8 +1,7 @@
-"""Take a pretrained model apart: what stays frozen, what is trained, what is added to it.
+"""Split a pretrained model into a frozen trunk and a trained head, and add adapters to it.
 
-Weights of a model that was loaded are shared by all who use it, so none of them is ever changed.
-What is made here are copies of a model's structure in which the frozen weights are the same
-tensors, and those that are trained are others.
+The weights of a loaded model are shared, so they are never changed. The functions here copy the
+structure of a model: its frozen weights are the same tensors, and its trained weights are new ones.
 """
 
 import copy
@@ -17,51 +16,51 @@ from torch import Tensor, nn
 from skmm._environment._optional import import_optional
 
 __all__ = [
-    "Lower",
-    "Upper",
+    "Trunk",
+    "LastBlocks",
     "add_lora",
     "block_count",
     "put_parameter",
-    "reached_by_gradient",
-    "steadied",
+    "names_with_gradient",
+    "without_layerdrop",
     "structure_of",
 ]
 
 
 _Model = TypeVar("_Model", bound=nn.Module)
-# Ways to begin an adapter that leave the weights beside it as they are.
+# Initializations of adapters that do not change the weights of the model.
 _ADDING = (True, False, "gaussian", "orthogonal")
 
 
 def structure_of(tower: _Model, replaced: Mapping[int, Tensor] | None = None) -> _Model:
-    """Copy a model but none of its tensors.
+    """Copy the structure of a model and share its tensors.
 
     Parameters
     ----------
     tower : nn.Module
         The model.
     replaced : mapping of int to Tensor, default=None
-        By the ``id`` of a tensor of the model, what stands in its place in the copy.
+        From the ``id`` of a tensor of the model to the tensor that replaces it in the copy.
 
     Returns
     -------
     copied : nn.Module
-        Its modules are new, its other tensors are those of ``tower``.
+        A model with new modules and the tensors of ``tower`` or their replacements.
     """
     memo: dict[int, Any] = {id(t): t for t in (*tower.parameters(), *tower.buffers())}
     return copy.deepcopy(tower, memo | dict(replaced or {}))
 
 
-def steadied(tower: _Model) -> _Model:
-    """Switch off what some models do in training beside dropout, and give the model back.
+def without_layerdrop(tower: _Model) -> _Model:
+    """Disable LayerDrop and SpecAugment, which some models apply in training, in place.
 
-    Leaving out whole blocks at random leaves out the one where a cut model is entered. Hiding
-    stretches of an audio clip draws from numpy's global generator, and fails on short ones.
+    LayerDrop would skip the block where the head of a split model starts. SpecAugment of
+    transformers uses numpy's global generator and fails on short audio.
 
     Parameters
     ----------
     tower : nn.Module
-        Structure of its own, from ``structure_of``; it is changed.
+        A copy from ``structure_of``, which is changed and returned.
     """
     for module in tower.modules():
         for owner in (module, getattr(module, "config", None)):
@@ -72,43 +71,43 @@ def steadied(tower: _Model) -> _Model:
 
 
 def put_parameter(module: nn.Module, name: str, value: nn.Parameter) -> None:
-    """Put a parameter in the place of the one that ``named_parameters`` calls ``name``."""
+    """Replace the parameter that ``named_parameters`` calls ``name``."""
     owner, _, leaf = name.rpartition(".")
     setattr(module.get_submodule(owner), leaf, value)
 
 
 def block_count(tower: nn.Module) -> int:
-    """How many blocks a model is made of: the layers of a transformer, the stages of others."""
+    """Return the number of blocks: the layers of a transformer, the stages of other models."""
     return len(_stages(tower))
 
 
 def _stages(tower: nn.Module) -> list[int]:
-    """Number of entries of each block in the list of blocks."""
+    """Return how many modules of the list of blocks each block has."""
     return list(getattr(tower, "stages", None) or [1] * len(_block_list(tower)))
 
 
 def _block_list(tower: nn.Module) -> nn.ModuleList:
-    """Find the blocks: the list of modules that holds most of the weights, the outermost one."""
+    """Return the list of modules with most of the weights, the outermost one."""
     lists = [module for module in tower.modules() if isinstance(module, nn.ModuleList)]
     sizes = [sum(p.numel() for p in blocks.parameters()) for blocks in lists]
     return lists[sizes.index(max(sizes))] if lists else nn.ModuleList()
 
 
 def _first_trained(tower: nn.Module, n_blocks: int) -> int:
-    """Position in the list of the first of the last ``n_blocks`` blocks."""
+    """Return the position in the list of the first of the last ``n_blocks`` blocks."""
     stages = _stages(tower)
     return sum(stages[: len(stages) - n_blocks])
 
 
-class Lower(nn.Module):
-    """The part of a model below its last blocks.
+class Trunk(nn.Module):
+    """The part of a model before its last blocks.
 
     Parameters
     ----------
     tower : nn.Module
-        The model; its tensors are used as they are.
+        The model, whose tensors are shared.
     n_blocks : int
-        How many blocks are left out.
+        Number of blocks that are left out.
     """
 
     def __init__(self, tower: nn.Module, n_blocks: int):
@@ -119,11 +118,11 @@ class Lower(nn.Module):
         blocks[first] = _Exit(blocks[first])
 
     def forward(self, **tensors: Tensor) -> tuple[Tensor, None]:
-        """Return what goes into the first block that is left out, and None for a summary."""
+        """Return the input of the first block that is left out, and None as pooled vector."""
         n_cells = len(next(iter(tensors.values())))
         parts: list[Tensor] = []
         done = 0
-        while done < n_cells:  # some models go through their batch in parts
+        while done < n_cells:  # some models split their batch
             parts.append(self._reached({name: t[done:] for name, t in tensors.items()}))
             done += len(parts[-1])
         return torch.cat(parts), None
@@ -136,18 +135,18 @@ class Lower(nn.Module):
         raise RuntimeError("the model did not run its blocks")
 
 
-class Upper(nn.Module):
-    """The last blocks of a model, and what comes after them.
+class LastBlocks(nn.Module):
+    """The last blocks of a model and the layers after them.
 
     Parameters
     ----------
     tower : nn.Module
-        Structure of its own, from ``structure_of``; it is changed.
+        A copy from ``structure_of``, which is changed.
     n_blocks : int
-        How many blocks are run.
+        Number of blocks that are run.
     blank : mapping of str to Tensor
-        Input of the model for one cell. What is not given is filled up with zeros of its
-        shape: nothing of it reaches the last blocks, but a model wants to see it.
+        Inputs of the model for one cell. Zeros of the same shape replace inputs that are not
+        given to ``forward``: the model requires them, but its last blocks do not use them.
     """
 
     def __init__(self, tower: nn.Module, n_blocks: int, blank: Mapping[str, Tensor]):
@@ -160,36 +159,36 @@ class Upper(nn.Module):
         self.entry = _Entry(blocks[first])
         blocks[first] = self.entry
         for i in range(first):
-            # Left out, not taken out: some models look up facts of a block by its position.
+            # Replaced, not removed: some models select options of a block by its position.
             blocks[i] = _Skipped(self.entry)
 
     def forward(self, *, hidden: Tensor, **tensors: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Go on from ``hidden``, which ``Lower`` gave, as the whole model would.
+        """Compute the output of the whole model from ``hidden``, the output of ``Trunk``.
 
         Parameters
         ----------
         hidden : Tensor of shape (n_cells, ...)
             Input of the first of the last blocks.
         **tensors : Tensor of shape (n_cells, ...)
-            Input of the model, as far as its last blocks look at it: masks.
+            Inputs of the model that its last blocks use, such as masks.
         """
         for name, tensor in self.blank.items():
             if name not in tensors:
                 blank = tensor.to(hidden.device).expand(len(hidden), *tensor.shape[1:])
                 tensors[name] = blank
         with self.entry.given(hidden):
-            given: tuple[Tensor, Tensor | None] = self.tower(**tensors)
-            return given
+            output: tuple[Tensor, Tensor | None] = self.tower(**tensors)
+            return output
 
 
-class _Reached(Exception):  # noqa: N818 - no error: the way out of the middle of a model
+class _Reached(Exception):  # noqa: N818 - no error: it stops the forward pass of a trunk
     def __init__(self, hidden: Tensor):
         super().__init__()
         self.hidden = hidden
 
 
-class _InPlaceOf(nn.Module):
-    """Stands where a block of a model stood, and answers questions as that would."""
+class _BlockWrapper(nn.Module):
+    """Replacement of a block of a model, with the attributes of the block."""
 
     def __init__(self, block: nn.Module):
         super().__init__()
@@ -202,17 +201,17 @@ class _InPlaceOf(nn.Module):
             return getattr(super().__getattr__("block"), name)
 
 
-class _Exit(_InPlaceOf):
+class _Exit(_BlockWrapper):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise _Reached(args[0] if args else kwargs["hidden_states"])
 
 
-class _Entry(_InPlaceOf):
-    """Runs a block on what it was given, not on what the model hands to it."""
+class _Entry(_BlockWrapper):
+    """Run a block on hidden states that were set before, not on those of the model."""
 
     def __init__(self, block: nn.Module):
         super().__init__(block)
-        self._given: dict[int, Tensor] = {}  # by thread: several may be in the model at once
+        self._given: dict[int, Tensor] = {}  # by thread: several may run the model at once
 
     @contextmanager
     def given(self, hidden: Tensor) -> Iterator[None]:
@@ -225,7 +224,7 @@ class _Entry(_InPlaceOf):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         me = threading.get_ident()
-        # As many as the model asks for: it may go through its batch in parts.
+        # The rows of this call: a model may split its batch.
         n = len(args[0] if args else kwargs["hidden_states"])
         hidden, self._given[me] = self._given[me][:n], self._given[me][n:]
         if args:
@@ -234,7 +233,7 @@ class _Entry(_InPlaceOf):
 
 
 class _Skipped(nn.Module):
-    """Does nothing, where a block stood whose work is done already."""
+    """Identity that replaces a block of the trunk."""
 
     def __init__(self, entry: _Entry):
         super().__init__()
@@ -251,37 +250,38 @@ class _Skipped(nn.Module):
 
 
 def add_lora(tower: nn.Module, params: Mapping[str, Any], *, needed_by: str) -> list[str]:
-    """Put low-rank adapters beside the linear layers of a model's blocks, by ``peft``.
+    """Add low-rank adapters of ``peft`` to the linear layers of a model's blocks.
 
-    Draws from torch's current generator. A new adapter does not change what the model gives.
+    The weights of adapters are sampled from torch's global generator. New adapters do not change
+    the output of the model.
 
     Parameters
     ----------
     tower : nn.Module
-        Structure of its own, from ``structure_of``; it is changed.
+        A copy from ``structure_of``, which is changed.
     params : mapping of str to object
-        For ``peft.LoraConfig``, in front of our defaults: rank 8, ``lora_alpha`` 16, every
+        Parameters of ``peft.LoraConfig``. The defaults are rank 8, ``lora_alpha`` 16 and every
         linear layer of the blocks.
     needed_by : str
-        Class that asks, for messages.
+        Name of the calling class, for errors.
 
     Returns
     -------
     names : list of str
-        Names of the weights that were added.
+        Names of the added weights.
 
     Raises
     ------
     ValueError
-        If there is no such layer, or peft does not take the parameters, or they would change
-        the model's own weights.
+        If there is no such layer, if peft refuses the parameters, or if they would change the
+        model's own weights.
     """
     init, bias = params.get("init_lora_weights", True), params.get("bias", "none")
     if init not in _ADDING or bias != "none":
-        told = f"init_lora_weights={init!r}" if init not in _ADDING else f"bias={bias!r}"
+        refused = f"init_lora_weights={init!r}" if init not in _ADDING else f"bias={bias!r}"
         raise ValueError(
-            f"{needed_by}: lora_params has {told}, which would change weights that are shared with"
-            " others. Use what only adds to them, or fine_tune='full'."
+            f"{needed_by}: lora_params has {refused}, which would change weights that are shared"
+            " with others. Leave it out, or set fine_tune='full'."
         )
     peft = import_optional("peft", needed_by=needed_by)
     blocks = _block_list(tower)
@@ -299,27 +299,27 @@ def add_lora(tower: nn.Module, params: Mapping[str, Any], *, needed_by: str) -> 
         peft.inject_adapter_in_model(peft.LoraConfig(**options), tower)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{needed_by}: peft does not take lora_params={dict(params)!r} ({error}). Give"
+            f"{needed_by}: peft does not take lora_params={dict(params)!r} ({error}). Pass"
             " parameters of peft.LoraConfig that suit this model."
         ) from error
     return [name for name, p in tower.named_parameters() if id(p) not in known]
 
 
-def reached_by_gradient(
+def names_with_gradient(
     make: Callable[[Mapping[int, Tensor]], nn.Module],
     tower: nn.Module,
     run: Callable[[nn.Module], Tensor],
 ) -> list[str]:
-    """Names of the weights of ``tower`` that change what a part of it gives.
+    """Return the names of the weights of ``tower`` that change the output of a part of it.
 
     Parameters
     ----------
     make : callable
-        From tensors in place of others, as in ``structure_of``, to the part.
+        Function from replaced tensors, as in ``structure_of``, to the part.
     tower : nn.Module
         The whole model.
     run : callable
-        From the part to all that is used of its output.
+        Function from the part to the output that is used.
     """
     candidates = dict(tower.named_parameters())
     trial = {name: nn.Parameter(p.detach().clone()) for name, p in candidates.items()}

@@ -1,8 +1,7 @@
-"""Texts through any pretrained text model: tokens in, one vector a token and one a text.
+"""Pretrained text models: one vector per token and one per text.
 
-A folder of sentence-transformers is a folder of transformers with a few JSON files around it.
-Reading those files is all it takes to give the published embedding, so sentence-transformers
-itself is not needed.
+A folder of sentence-transformers is a folder of transformers with additional JSON files. They are
+read here to compute the published embeddings, so sentence-transformers is not required.
 """
 
 import threading
@@ -32,7 +31,7 @@ from skmm.exceptions import CheckpointError
 __all__ = ["PretrainedText", "TextRecipe", "Tokenizer"]
 
 _POOLINGS = {"mean", "max", "cls", "pooler", "last"}
-# Their position table begins behind the padding id, so it is longer than what they read.
+# Their positions start after the padding id, so the position table is longer than a text.
 _SHIFTED_POSITIONS = {
     "camembert",
     "data2vec-text",
@@ -46,15 +45,15 @@ _SHIFTED_POSITIONS = {
     "xlm-roberta-xl",
     "xmod",
 }
-# These were trained on texts padded to one length, with the padding in sight.
+# These were trained on texts padded to one length, without a mask.
 _UNMASKED = ("fnet", "siglip")
-# What a tokenizer says when it knows no limit is a number beyond any text.
+# Tokenizers without a limit have a very large number instead.
 _NO_LIMIT = 10**9
-# Token ids kept between counting and encoding; a text is some dozens of them.
+# Maximum number of texts whose ids are kept between counting and encoding.
 _KEPT_TEXTS = 50_000
-# Their name of a way to pool -> ours. The others (weighted mean, several at once) are rare.
+# Pooling of sentence-transformers -> ours. Others (weighted mean, several at once) are rare.
 _SENTENCE_POOLINGS = {"mean": "mean", "max": "max", "cls": "cls", "lasttoken": "last"}
-# Before version 6 each way to pool had a switch of its own.
+# Before version 6 of sentence-transformers, each pooling had its own flag.
 _SWITCHES = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -66,7 +65,7 @@ _SWITCHES = {
 
 
 class LibraryTokenizer(Protocol):
-    """A tokenizer of transformers, as far as it is used here."""
+    """The part of a transformers tokenizer that is used here."""
 
     pad_token_id: int | None
     model_input_names: list[str]
@@ -79,16 +78,16 @@ class LibraryTokenizer(Protocol):
 
 
 class Tokenizer:
-    """A tokenizer of transformers that threads may share, and that pads on its own.
+    """A thread-safe tokenizer of transformers with its own padding.
 
     Parameters
     ----------
     tokenizer : PreTrainedTokenizerBase
-        What the library loaded.
+        The loaded tokenizer.
     prompt : str, default=""
-        Put before every text.
+        Prefix of every text.
     lower : bool, default=False
-        Whether texts are lowered first.
+        Whether texts are lower-cased.
     masked : bool, default=True
         Whether the model takes an attention mask; if not, texts are padded to ``max_length``.
     """
@@ -106,44 +105,44 @@ class Tokenizer:
         self.lower = lower
         self.masked = masked
         self.n_special = tokenizer.num_special_tokens_to_add()
-        # Generators have no padding token; the mask hides whichever stands in for it.
+        # Generators have no padding token; any id will do, since padding is masked.
         self._pads = {
             "input_ids": tokenizer.pad_token_id or 0,
             "token_type_ids": getattr(tokenizer, "pad_token_type_id", 0),
         }
-        # A tokenizer written in Rust keeps the truncation as its own state and refuses two
-        # threads that set it ("Already borrowed").
+        # Truncation is a state of tokenizers in Rust, which fail if two threads set it ("Already
+        # borrowed").
         self._lock = threading.Lock()
-        self._ahead: dict[tuple[str, int | None], dict[str, list[int]]] = {}
+        self._counted: dict[tuple[str, int | None], dict[str, list[int]]] = {}
 
     def count(self, texts: Sequence[str], max_length: int | None) -> list[int]:
-        """Count tokens, the special ones too; ids are kept for ``tensors`` to pick up."""
+        """Count tokens, special ones included, and keep the ids for ``tensors``."""
         rows = self._encode(texts, max_length)
         keys = [(text, max_length) for text in texts[:_KEPT_TEXTS]]
-        self._ahead = dict(zip(keys, rows, strict=False))
+        self._counted = dict(zip(keys, rows, strict=False))
         return [len(row["input_ids"]) for row in rows]
 
     def tensors(self, texts: Sequence[str], max_length: int | None) -> dict[str, Tensor]:
-        """Turn texts into padded tensors.
+        """Convert texts to padded tensors.
 
         Parameters
         ----------
         texts : sequence of str, of length n_texts
-            Any texts, empty ones too.
+            Any texts, empty ones included.
         max_length : int or None
-            Tokens after which a text is cut.
+            Maximum number of tokens; longer texts are cut.
 
         Returns
         -------
         tensors : dict of str to LongTensor of shape (n_texts, n_tokens)
-            ``input_ids``, ``attention_mask``, and ``token_type_ids`` where the model has them.
+            ``input_ids``, ``attention_mask``, and ``token_type_ids`` if the model has them.
         """
-        ahead = self._ahead
-        found = [ahead.pop((text, max_length), None) for text in texts]
-        absent = [text for text, row in zip(texts, found, strict=True) if row is None]
-        fresh = iter(self._encode(absent, max_length))
-        rows = [next(fresh) if row is None else row for row in found]
-        # One column at least: no model takes a batch without any token.
+        counted = self._counted
+        found = [counted.pop((text, max_length), None) for text in texts]
+        uncounted = [text for text, row in zip(texts, found, strict=True) if row is None]
+        encoded = iter(self._encode(uncounted, max_length))
+        rows = [next(encoded) if row is None else row for row in found]
+        # At least one column: models fail on a batch without tokens.
         longest = max((len(row["input_ids"]) for row in rows), default=0)
         width = max(longest, 1) if self.masked else max(longest, max_length or 1)
         tensors = {}
@@ -175,28 +174,28 @@ class Tokenizer:
 
 
 class PretrainedText(FrozenBackbone):
-    """A pretrained text model with its tokenizer and a way to pool.
+    """A pretrained text model with its tokenizer and a pooling.
 
-    The weights may be shared with other instances, so they stay frozen, in eval mode and where
-    they are.
+    The weights may be shared with other instances, so they stay frozen, in eval mode and on their
+    device.
 
     Parameters
     ----------
     tower : Module
-        The model: tensors to tokens and a pooled vector, as ``Tower`` does it.
+        The model: tensors to tokens and a pooled vector, like ``Tower``.
     tokenizer : Tokenizer
-        Its tokenizer.
+        Tokenizer of the model.
     pooling : {"mean", "max", "cls", "pooler", "last"}
-        How the tokens of a text become one vector.
+        How the tokens of a text are pooled.
     normalize : bool
-        Whether that vector gets length 1.
+        Whether pooled vectors are scaled to length 1.
     max_length : int or None
-        Tokens after which a text is cut.
+        Maximum number of tokens; longer texts are cut.
     width : int
         Length of the vectors.
     """
 
-    looks_again: ClassVar[bool] = True  # masks, and what else the tokenizer gives
+    needs_cells: ClassVar[bool] = True  # for the masks and other outputs of the tokenizer
 
     def __init__(
         self,
@@ -213,7 +212,9 @@ class PretrainedText(FrozenBackbone):
         self.max_length = max_length
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
-        """Count the tokens of texts, as ``collate`` will cut them.
+        """Count the tokens of texts, which are cut as in ``collate``.
+
+        The ids are kept for the following ``collate``.
 
         Parameters
         ----------
@@ -223,12 +224,12 @@ class PretrainedText(FrozenBackbone):
         Returns
         -------
         lengths : list of int, of length n_texts
-            To make batches of like length; the ids are kept for the ``collate`` that follows.
+            Numbers of tokens, by which texts of similar length are batched.
         """
         return self.tokenizer.count(texts, self.max_length)
 
     def collate(self, cells: Sequence[str]) -> dict[str, Tensor]:
-        """Turn texts into ids, padded to the longest."""
+        """Convert texts to ids, padded to the longest."""
         return self.tokenizer.tensors(cells, self.max_length)
 
     def forward(self, *, input_ids: Tensor, attention_mask: Tensor, **others: Tensor) -> Encoded:
@@ -237,16 +238,16 @@ class PretrainedText(FrozenBackbone):
         Parameters
         ----------
         input_ids : LongTensor of shape (n_texts, n_tokens)
-            Ids.
+            Ids of the tokens.
         attention_mask : LongTensor of shape (n_texts, n_tokens)
-            1 where the id is one of the text, special ones included.
+            1 for tokens of the text, special ones included, 0 for padding.
         **others : LongTensor of shape (n_texts, n_tokens)
-            What else the tokenizer gave.
+            Other outputs of the tokenizer.
 
         Returns
         -------
         encoded : Encoded
-            In float32, whatever the type of the weights.
+            Tokens and pooled vectors in float32, for weights of any type.
         """
         tokens, summary, mask = self.through_tower(
             input_ids=input_ids, attention_mask=attention_mask, **others
@@ -257,48 +258,48 @@ class PretrainedText(FrozenBackbone):
     def through_tower(
         self, *, input_ids: Tensor, attention_mask: Tensor, **others: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return what the model itself gives, tokens and its own summary, and the mask.
+        """Return the output of the model, tokens and its own pooled vector, and the mask.
 
         Parameters
         ----------
         input_ids, attention_mask, **others : LongTensor of shape (n_texts, n_tokens)
-            As for ``forward``.
+            As in ``forward``.
         """
         mask = attention_mask.bool()
         if self.tokenizer.masked:
-            # A row without a token would be a softmax over nothing: let it see its padding.
+            # Rows without tokens attend to their padding, since an empty softmax is NaN.
             attended = attention_mask.clone()
             attended[:, 0] = torch.where(mask.any(1), attended[:, 0], 1)
             others["attention_mask"] = attended
         tokens, summary = self.tower(input_ids=input_ids, **others)
         return tokens, summary, mask
 
-    def trial(self) -> list[str]:
-        """Give two short texts."""
+    def trial_cells(self) -> list[str]:
+        """Return two short texts."""
         return ["a", "some more words, so that the other one is padded"]
 
-    def below(self, **tensors: Tensor) -> list[np.ndarray]:
-        """Give the tokens of each text; padding where the model looks at it."""
+    def trunk_arrays(self, **tensors: Tensor) -> list[np.ndarray]:
+        """Return the tokens of each text, with padding if the model does not mask it."""
         hidden, _, mask = self.through_tower(**tensors)
         arrays = hidden.float().cpu().numpy()
         if not self.tokenizer.masked:
             return list(arrays)
         return [a[:n] for a, n in zip(arrays, mask.sum(1).tolist(), strict=True)]
 
-    def remainder(self, tower: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
-        """Run the whole of it: its input is known again."""
+    def head_part(self, tower: nn.Module) -> tuple[nn.Module, dict[str, Tensor]]:
+        """Return the whole model: the tokenizer provides its inputs."""
         return tower, {}
 
-    def above(self, arrays: Sequence[np.ndarray], cells: Sequence[str]) -> dict[str, Tensor]:
-        """Put hidden states beside the ids and masks of the texts."""
+    def head_inputs(self, arrays: Sequence[np.ndarray], cells: Sequence[str]) -> dict[str, Tensor]:
+        """Return hidden states with the ids and masks of the texts."""
         tensors = self.collate(cells)
         hidden = torch.zeros(*tensors["input_ids"].shape, arrays[0].shape[-1])
         for row, array in enumerate(arrays):
             hidden[row, : len(array)] = torch.from_numpy(np.array(array))
         return {**tensors, "hidden": hidden}
 
-    def trimmed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Cut off what stands behind the longest text."""
+    def trim(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Remove padding beyond the longest text."""
         if not self.tokenizer.masked:
             return tensors
         mask = tensors["attention_mask"]
@@ -307,14 +308,14 @@ class PretrainedText(FrozenBackbone):
 
 
 class TextRecipe:
-    """All of a text checkpoint but its weights: config, tokenizer, the way to pool.
+    """A text checkpoint without its weights: config, tokenizer, pooling.
 
     Parameters
     ----------
     folder : Path
-        The checkpoint's.
+        Folder of the checkpoint.
     name : str
-        Its name, for messages.
+        Name of the checkpoint, for errors.
     """
 
     def __init__(self, folder: Path, name: str):
@@ -337,8 +338,8 @@ class TextRecipe:
         width = tower_width(self.config, "text")
         if width is None:
             raise CheckpointError(
-                f"The config of {name!r} ({self.config.model_type}) does not say how long its"
-                " vectors are, so it cannot be used. Use another checkpoint."
+                f"The config of {name!r} ({self.config.model_type}) does not declare the length of"
+                " its vectors. Use another checkpoint."
             )
         self.width: int = width
 
@@ -350,16 +351,16 @@ class TextRecipe:
         Parameters
         ----------
         pooling : {"auto", "mean", "max", "cls", "pooler", "last"}
-            As the user gave it.
+            Parameter of the user.
         normalize : "auto" or bool
-            As the user gave it.
+            Parameter of the user.
         max_length : int or None
-            As the user gave it.
+            Parameter of the user.
 
         Returns
         -------
         settings : dict
-            Of JSON types: all that changes the output beside the files themselves.
+            All that changes the output besides the files, as JSON types.
         """
         return {
             "pooling": self._pooling(pooling),
@@ -375,26 +376,25 @@ class TextRecipe:
         return try_out(tower, self.name, self.sample(), self.width)
 
     def backbone(self, tower: nn.Module, settings: dict[str, Any]) -> PretrainedText:
-        """Put a way to pool around the weights."""
+        """Return a backbone with the weights of a tower."""
         if settings["pooling"] == "pooler" and not getattr(tower, "has_pooler", False):
             raise CheckpointError(
-                f"pooling='pooler' needs the pooler's weights, which {self.name!r} lacks."
-                " Use pooling='mean' or 'cls'."
+                f"pooling='pooler' needs the weights of the pooler, which are missing in"
+                f" {self.name!r}. Use pooling='mean' or 'cls'."
             )
         options = {key: settings[key] for key in ("pooling", "normalize", "max_length", "width")}
         return PretrainedText(tower, self.tokenizer, **options)
 
     def sample(self) -> dict[str, Tensor]:
-        """Give the smallest input, to see what the model makes of it."""
+        """Return a small input, on which the model is tried."""
         return self.tokenizer.tensors(["a"], self._max_length(None))
 
     def _pooling(self, pooling: str) -> str:
         if pooling == "auto":
             if self.sentence.unsupported:
                 raise CheckpointError(
-                    f"pooling='auto' cannot follow {self.name!r}: skmm does not know"
-                    f" {self.sentence.unsupported}. Choose pooling='mean' or 'cls', which leave"
-                    " it out."
+                    f"pooling='auto' cannot follow {self.name!r}: skmm does not support"
+                    f" {self.sentence.unsupported}. Use pooling='mean' or 'cls', which ignore it."
                 )
             return self.sentence.pooling or ("pooler" if self.dual else "mean")
         if pooling not in _POOLINGS:
@@ -410,8 +410,8 @@ class TextRecipe:
             limit -= (config.pad_token_id or 0) + 1
         limit = limit if limit and limit > 0 else None
         if max_length is None:
-            said = self.tokenizer.tokenizer.model_max_length
-            limits = (limit, said if said < _NO_LIMIT else None, self.sentence.max_length)
+            own = self.tokenizer.tokenizer.model_max_length
+            limits = (limit, own if own < _NO_LIMIT else None, self.sentence.max_length)
             return min((int(n) for n in limits if n), default=None)
         least = self.tokenizer.n_special + 1
         if not least <= max_length <= (limit or max_length):
@@ -423,35 +423,35 @@ class TextRecipe:
 
 
 def _check_vocabulary(tokenizer: LibraryTokenizer, folder: Path, name: str) -> None:
-    # Without these files the library makes a tokenizer that knows no word, and says nothing.
+    # Without these files the library silently makes a tokenizer with an empty vocabulary.
     files = set(tokenizer.vocab_files_names.values())
     if files and not any((folder / file).is_file() for file in {"tokenizer.json", *files}):
         raise CheckpointError(
-            f"{name!r} lacks the files of its tokenizer ({', '.join(sorted(files))}). Copy them"
-            " from where its weights come from."
+            f"The files of the tokenizer of {name!r} are missing ({', '.join(sorted(files))})."
+            " Copy them from the source of its weights."
         )
 
 
 @dataclass(frozen=True)
 class SentenceSettings:
-    """How a folder wants its texts to be embedded.
+    """Settings of a folder of sentence-transformers.
 
     Attributes
     ----------
     folder : Path
-        Where config.json, weights and tokenizer lie: the folder itself or one inside it.
+        Folder of config.json, weights and tokenizer: the folder itself or a subfolder.
     pooling : str or None
-        Its way to pool, None where the folder does not say.
+        Pooling of the tokens, None if the folder does not declare one.
     normalize : bool
-        Whether its embeddings have length 1.
+        Whether embeddings have length 1.
     max_length : int or None
-        Tokens after which it cuts a text.
+        Maximum number of tokens of a text.
     lower : bool
-        Whether texts are lowered before they reach the tokenizer.
+        Whether texts are lower-cased before they are tokenized.
     prompt : str
-        What is put before every text.
+        Prefix of every text.
     unsupported : str or None
-        A part of its recipe that skmm does not follow.
+        Module or pooling that skmm does not support.
     """
 
     folder: Path
@@ -464,7 +464,7 @@ class SentenceSettings:
 
 
 def read_sentence_settings(folder: Path) -> SentenceSettings:
-    """Read what a folder says about pooling; a plain transformers folder says nothing."""
+    """Read the settings of sentence-transformers; the defaults for a plain transformers folder."""
     modules = sentence_modules(folder)
     if not modules:
         return SentenceSettings(folder)

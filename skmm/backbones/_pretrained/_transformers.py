@@ -1,7 +1,7 @@
-"""Open a folder in the format of transformers: quietly, without code from it, complete.
+"""Load models of transformers from a folder: silently, without remote code, with all weights.
 
-Everything that has to be known about the library itself is in this file; the files for text and
-images build on ``Tower``, which makes every architecture look alike.
+The code that depends on the library is here. The modules for text, images and audio build on
+``Tower``, which has one interface for all architectures.
 """
 
 import inspect
@@ -37,21 +37,22 @@ __all__ = [
 ]
 
 _NEEDED_BY = "A pretrained model"
-# Never code from the folder, never the network: whatever is needed lies in the folder already.
+# Never code from the folder, never the network: all files are in the folder.
 LOCAL = {"trust_remote_code": False, "local_files_only": True}
-# These apply the last layer norm to the pooled vector alone, so their tokens lack it.
+# These apply the last layer norm to the pooled vector only, not to the tokens.
 _LATE_NORM = {"altclip", "chinese_clip", "clip", "clipseg", "metaclip_2", "owlv2", "owlvit"}
-# Of the models that read audio, those whose input and masks are understood here.
+# Models of audio whose inputs and masks are supported.
 _RAW_AUDIO = {"data2vec-audio", "hubert", "unispeech", "unispeech-sat", "wav2vec2", "wavlm"}
 _AUDIO = {*_RAW_AUDIO, "audio-spectrogram-transformer", "whisper"}
-# Missing weights that do no harm: the pooler is then not used, the other hides frames in training.
+# Weights that may be missing: without them the pooler is not used; the other masks frames in
+# training only.
 _DISPENSABLE = {"pooler", "masked_spec_embed"}
-# The library's verbosity is global: who turns it down must be alone until it is back.
+# The library's verbosity is global: one thread at a time may change it.
 _LIBRARY = threading.RLock()
 
 
 class Config(Protocol):
-    """A config of transformers. What it holds beside the type is the architecture's."""
+    """A config of transformers; its other attributes depend on the architecture."""
 
     model_type: str
 
@@ -60,14 +61,14 @@ class Config(Protocol):
 
 @contextmanager
 def reading(name: str, what: str) -> Iterator[ModuleType]:
-    """Give the transformers package, silent; one sentence for whatever it raises.
+    """Silence the transformers package, and raise its errors as `CheckpointError`.
 
     Parameters
     ----------
     name : str
-        The checkpoint's name, for the message.
+        Name of the checkpoint, for errors.
     what : str
-        What is read, for the message.
+        Part of the checkpoint that is read, for errors.
 
     Yields
     ------
@@ -84,16 +85,16 @@ def reading(name: str, what: str) -> Iterator[ModuleType]:
                 f"The {what} of {name!r} needs a package that cannot be imported:"
                 f" {_first_line(error)}. See skmm.show_versions()."
             ) from error
-        except Exception as error:  # the libraries below raise their own classes, and bare ones
+        except Exception as error:  # transformers and its dependencies raise many classes
             raise CheckpointError(
                 f"The {what} of {name!r} cannot be read ({type(error).__name__}:"
-                f" {_first_line(error)}). Give a folder that was written by save_pretrained."
+                f" {_first_line(error)}). Pass a folder that was written by save_pretrained."
             ) from error
 
 
 @contextmanager
 def quiet() -> Iterator[ModuleType]:
-    """Give the transformers package, silent; for one thread at a time."""
+    """Silence the transformers package; one thread at a time."""
     transformers = import_optional("transformers", needed_by=_NEEDED_BY)
     logging = transformers.utils.logging
     with _LIBRARY:
@@ -110,14 +111,14 @@ def quiet() -> Iterator[ModuleType]:
 
 
 def read_config(folder: Path, name: str) -> Config:
-    """Read config.json as the class that transformers has for it."""
+    """Read config.json as an instance of its class of transformers."""
     with reading(name, "config.json") as transformers:
         config: Config = transformers.AutoConfig.from_pretrained(folder, **LOCAL)
         return config
 
 
 def modalities_of(config: Config, name: str) -> frozenset[str]:
-    """Which of ``"text"``, ``"image"`` and ``"video"`` a model reads; two for CLIP and its like."""
+    """Return the modalities that a model encodes; two for dual encoders such as CLIP."""
     model = _model_class(config, name)
     if is_dual(config, name):
         other = "image" if hasattr(model, "get_image_features") else "audio"
@@ -126,7 +127,7 @@ def modalities_of(config: Config, name: str) -> frozenset[str]:
         return frozenset({"audio"})
     if model.main_input_name == "pixel_values":
         return frozenset({"video" if is_video_model(config) else "image"})
-    # A generator that reads images takes input_ids too, but is no encoder of texts.
+    # Generators conditioned on images take input_ids too, but are no text encoders.
     others = any(hasattr(config, part) for part in ("vision_config", "audio_config"))
     if model.main_input_name == "input_ids" and not others:
         return frozenset({"text"})
@@ -134,12 +135,12 @@ def modalities_of(config: Config, name: str) -> frozenset[str]:
 
 
 def is_video_model(config: Config) -> bool:
-    """Whether a model of images takes several of them at once, as a clip."""
+    """Return whether a vision model takes several frames at once, as a clip."""
     return hasattr(config, "num_frames")
 
 
 def is_dual(config: Config, name: str) -> bool:
-    """Whether texts and images, or texts and audio clips, are encoded into one space."""
+    """Return whether a model encodes texts and images, or texts and audio, into one space."""
     model = _model_class(config, name)
     others = ("get_image_features", "get_audio_features")
     return hasattr(model, "get_text_features") and any(hasattr(model, other) for other in others)
@@ -151,28 +152,28 @@ def _model_class(config: Config, name: str) -> type[Any]:
     if model is None:
         raise CheckpointError(
             f"{name!r} is a {config.model_type!r} model, for which transformers has no plain"
-            " encoder. Use another checkpoint, or the whole model that this is a part of."
+            " encoder. Use another checkpoint, or the complete model that this is a part of."
         )
     found: type[Any] = model[0] if isinstance(model, tuple) else model
     return found
 
 
 class Tower(nn.Module):
-    """One modality's half of any model of transformers, with one kind of output.
+    """Encoder of one modality in a transformers model, with the same output for all models.
 
     Parameters
     ----------
     model : PreTrainedModel
-        What the library loaded.
+        The loaded model.
     modality : {"text", "image", "audio"}
-        The half that is used.
+        Modality to encode.
     dual : bool
-        Whether the model has two halves.
+        Whether the model has encoders of two modalities.
 
     Attributes
     ----------
     has_pooler : bool
-        Whether ``forward`` gives a pooled vector of the model's own.
+        Whether ``forward`` returns a pooled vector of the model.
     """
 
     model: Any  # its attributes are the architecture's
@@ -187,7 +188,7 @@ class Tower(nn.Module):
             others = ("vision_model", "audio_model") if modality == "text" else ("text_model",)
             for other in others:
                 if hasattr(model, other):
-                    setattr(model, other, None)  # half of the memory, never used
+                    setattr(model, other, None)  # free the memory of the other encoder
         self._accepted = set(inspect.signature(self._encoder()).parameters)
 
     def forward(self, **tensors: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -196,21 +197,21 @@ class Tower(nn.Module):
         Parameters
         ----------
         **tensors : Tensor of shape (n_cells, ...)
-            Input of the model by its own names.
+            Inputs under the names of the model.
 
         Returns
         -------
         tokens : Tensor of shape (n_cells, n_tokens, width)
-            Last hidden states; pixels of the last map for a convolutional network.
+            Last hidden states, or positions of the last feature map of a convolutional network.
         pooled : Tensor of shape (n_cells, width) or None
-            The model's own summary.
+            The model's own pooled vector.
         """
         dtype = self.model.dtype
         output = self._encoder()(
             **{
                 key: value.to(dtype) if value.is_floating_point() else value
                 for key, value in tensors.items()
-                if key in self._accepted  # a tokenizer may give more than the model takes
+                if key in self._accepted  # tokenizers may return more than the model takes
             }
         )
         tokens = output.last_hidden_state
@@ -227,10 +228,11 @@ class Tower(nn.Module):
         return self.model.forward
 
     def _project(self, tokens: Tensor) -> Tensor:
-        # The model projects its pooled vector alone; tokens follow it into the shared space.
+        # The model projects its pooled vector only; the same projection maps the tokens into the
+        # shared space.
         if self.modality == "text":
             head = getattr(self.model, "text_projection", None)
-            if head is None:  # SigLIP keeps it inside
+            if head is None:  # SigLIP has it in its text model
                 head = getattr(self.model.text_model, "head", None)
         elif self.modality == "audio":
             head = self.model.audio_projection
@@ -242,7 +244,7 @@ class Tower(nn.Module):
 
 
 def tower_width(config: Config, modality: str) -> int | None:
-    """Length of a vector as the config declares it, None where it does not."""
+    """Return the length of the vectors according to the config, None if it does not say."""
     if not any(hasattr(config, part) for part in ("vision_config", "audio_config")):
         width = getattr(config, "hidden_size", None)
     elif not config.model_type.startswith("siglip"):
@@ -256,19 +258,19 @@ def tower_width(config: Config, modality: str) -> int | None:
 
 
 def outline(config: Config, name: str, tensors: dict[str, Tensor]) -> tuple[int, bool]:
-    """Width of the tokens of a vision model, and whether it pools, without its weights.
+    """Return the width of a vision model's tokens, and whether it pools, without its weights.
 
-    The configs of convolutional networks call their width by a dozen names. So the model is built
-    without memory, on torch's "meta" device, and shapes alone run through it.
+    The configs of convolutional networks have many names for the width. The model is therefore
+    built on torch's "meta" device, without memory, to propagate the shapes.
 
     Parameters
     ----------
     config : PreTrainedConfig
-        Of a model with one tower.
+        Config of a model with one encoder.
     name : str
-        The checkpoint's name, for messages.
+        Name of the checkpoint, for errors.
     tensors : dict of str to Tensor
-        What the model's processor made of one image.
+        Output of the model's processor for one image.
 
     Returns
     -------
@@ -295,31 +297,31 @@ def load_tower(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Tower:
-    """Load the weights of a folder, all of them, frozen and in eval mode.
+    """Load the weights of a folder, frozen and in eval mode; none may be missing.
 
     Parameters
     ----------
     folder : Path
-        With config.json and safetensors.
+        Folder with config.json and safetensors.
     name : str
-        The checkpoint's name, for messages.
+        Name of the checkpoint, for errors.
     config : PreTrainedConfig
-        What ``read_config`` gave.
+        Result of ``read_config``.
     modality : {"text", "image", "audio"}
-        Which half of a dual model is kept.
+        Encoder of a dual model to keep.
     device : torch.device
-        Where the weights go.
+        Device of the weights.
     dtype : torch.dtype
-        Their type.
+        Type of the weights.
 
     Returns
     -------
     tower : Tower
-        Its ``has_pooler`` is False if the checkpoint lacks the weights of the pooler.
+        The model. ``has_pooler`` is False if the weights of the pooler are missing.
     """
     dual = is_dual(config, name)
-    # Weights that the checkpoint lacks are drawn at random by the library, from the global
-    # generator; they are refused below, and the generator is put back.
+    # The library samples missing weights from the global generator. They are refused below, and
+    # the state of the generator is restored.
     with reading(name, "weights") as transformers, torch.random.fork_rng(devices=[]):
         loader = transformers.AutoModel
         if (
@@ -344,51 +346,51 @@ def load_tower(
 def check_complete(
     info: Mapping[str, Any], name: str, dispensable: Collection[str] = ()
 ) -> list[str]:
-    """Refuse weights that lack some of their architecture's; the library would draw them.
+    """Refuse incomplete weights, whose missing ones the library would sample at random.
 
     Parameters
     ----------
     info : dict
-        What ``from_pretrained`` tells beside the model.
+        Loading info of ``from_pretrained``.
     name : str
-        The checkpoint's name, for messages.
+        Name of the checkpoint, for errors.
     dispensable : collection of str, default=()
         Parts of the model that may be missing.
 
     Returns
     -------
     missing : list of str
-        Weights of such parts that are.
+        Missing weights of these parts.
     """
     missing = sorted(info["missing_keys"])
     lost = [key for key in missing if key.partition(".")[0] not in dispensable]
     if lost or info["error_msgs"]:
         shown = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
         raise CheckpointError(
-            f"The weights of {name!r} are incomplete: they lack {shown or info['error_msgs']}."
+            f"The weights of {name!r} are incomplete, without {shown or info['error_msgs']}."
             " Save the model again with save_pretrained, or use another checkpoint."
         )
     return missing
 
 
 def try_out(tower: Tower, name: str, sample: dict[str, Tensor], width: int) -> Tower:
-    """Run a loaded tower once: it must give vectors of the declared length.
+    """Run a loaded tower once, and check that its vectors have the expected length.
 
     Parameters
     ----------
     tower : Tower
-        What ``load_tower`` gave; its ``has_pooler`` is set to what it really has.
+        Result of ``load_tower``. Its ``has_pooler`` is updated.
     name : str
-        The checkpoint's name, for messages.
+        Name of the checkpoint, for errors.
     sample : dict of str to Tensor
-        The smallest input.
+        A small input.
     width : int
-        Length that was told before the weights were there.
+        Expected length, determined without the weights.
 
     Returns
     -------
     tower : Tower
-        The same.
+        The same tower.
     """
     device = next(tower.parameters()).device
     with reading(name, "model"), torch.no_grad():
@@ -396,16 +398,15 @@ def try_out(tower: Tower, name: str, sample: dict[str, Tensor], width: int) -> T
     tower.has_pooler = pooled is not None and pooled.shape[-1] == width
     if tokens.shape[-1] != width:
         raise CheckpointError(
-            f"{name!r} declares vectors of length {width} and gives {tokens.shape[-1]}, so skmm"
-            " cannot use it. Take another checkpoint."
+            f"{name!r} declares vectors of length {width} and returns {tokens.shape[-1]}, so skmm"
+            " cannot use it. Use another checkpoint."
         )
     return tower
 
 
 def detach(module: nn.Module) -> None:
-    """Move weights that were loaded into memory of their own."""
-    # Tensors from safetensors are windows into the file: were it overwritten in place, the
-    # loaded model would change with it.
+    """Copy loaded weights into memory."""
+    # Tensors of safetensors are mapped from the file: overwriting it would change the model.
     for tensor in (*module.parameters(), *module.buffers()):
         tensor.data = tensor.data.clone()
 

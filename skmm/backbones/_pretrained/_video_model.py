@@ -1,4 +1,4 @@
-"""Video models of transformers: clips of a fixed number of frames, one vector a patch in time."""
+"""Video models of transformers: clips of a fixed number of frames, one vector per patch in time."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from skmm.backbones._pretrained._transformers import reading
 
 __all__ = ["VideoRecipe"]
 
-# Their first token was trained to stand for the whole clip.
+# Models whose first token represents the whole clip.
 _CLS_PUBLISHED = {"timesformer", "vivit"}
 _POOLINGS = ("mean", "max", "cls")
 
@@ -19,24 +19,24 @@ _POOLINGS = ("mean", "max", "cls")
 class PretrainedClip(PretrainedImage):
     """A pretrained video model, whose cells are iterables of frames."""
 
-    def trial(self) -> list[list[np.ndarray]]:
-        """Give two clips of noise."""
+    def trial_cells(self) -> list[list[np.ndarray]]:
+        """Return two clips of noise."""
         noise = np.random.default_rng(0).integers(0, 256, (2, 4, 48, 48, 3)).astype(np.uint8)
         return [list(clip) for clip in noise]
 
 
 class VideoRecipe(ImageRecipe):
-    """All of a video checkpoint but its weights: config, preprocessing, the way to pool.
+    """A video checkpoint without its weights: config, preprocessing, pooling.
 
-    A cell is an iterable of frames, from which as many as the model takes are spread evenly; a
-    shorter cell repeats its frames.
+    A cell is an iterable of frames. The number of frames that the model takes is sampled from
+    them at equal distances; frames of a shorter cell are repeated.
 
     Parameters
     ----------
     folder : Path
-        The checkpoint's.
+        Folder of the checkpoint.
     name : str
-        Its name, for messages.
+        Name of the checkpoint, for errors.
     """
 
     backbone_class: ClassVar[type[PretrainedImage]] = PretrainedClip
@@ -49,7 +49,7 @@ class VideoRecipe(ImageRecipe):
         return {**settings, "n_frames": int(self.config.num_frames)}
 
     def sample(self) -> dict[str, Tensor]:
-        """Give the smallest input, to see what the model makes of it."""
+        """Return a small input, on which the model is tried."""
         with reading(self.name, "image processor"):
             return self._prepare([[np.zeros((32, 32, 3), np.uint8)]])
 
@@ -76,7 +76,7 @@ class VideoRecipe(ImageRecipe):
 
 
 def _spread(frames: list[np.ndarray], n_wanted: int) -> list[np.ndarray]:
-    """Frames in the middle of ``n_wanted`` equal parts of a clip."""
+    """Return the frames in the middle of ``n_wanted`` equal parts of a clip."""
     if not frames:
         raise ValueError("a clip needs at least one frame")
     return [frames[(2 * k + 1) * len(frames) // (2 * n_wanted)] for k in range(n_wanted)]

@@ -11,14 +11,14 @@ from torch import nn
 from skmm.backbones import Backbone, Encoded, FrameEncoder
 from skmm.backbones._pretrained._base import FrozenBackbone
 from skmm.backbones._pretrained._splitting import (
-    Lower,
-    Upper,
+    LastBlocks,
+    Trunk,
     add_lora,
     block_count,
+    names_with_gradient,
     put_parameter,
-    reached_by_gradient,
-    steadied,
     structure_of,
+    without_layerdrop,
 )
 from skmm.encoders._engines._base import Engine, HasModel, Runtime
 from skmm.encoders._engines._parts import PartsEngine
@@ -120,7 +120,7 @@ class TunedEngine(TrainedEngine):
     @property
     def wants_cells(self) -> bool:
         """Whether the head needs the cells beside what the trunk gave for them."""
-        return self.backbone.looks_again
+        return self.backbone.needs_cells
 
     def head_inputs(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> Tensors:
         """Inputs of the head, from what the trunk gave for each cell.
@@ -200,7 +200,7 @@ class TunedBackbone(Backbone):
         """Copies of the weights that the output depends on, of those that are not in the trunk."""
         pretrained = self.pretrained(device)
         tower = pretrained.tower
-        sample = {k: v.to(device) for k, v in pretrained.collate(pretrained.trial()).items()}
+        sample = {k: v.to(device) for k, v in pretrained.collate(pretrained.trial_cells()).items()}
         if self.n_blocks is not None:
             self._check_count(block_count(tower))
             try:
@@ -215,7 +215,7 @@ class TunedBackbone(Backbone):
             return encoded.pooled.sum() + encoded.tokens.sum()
 
         with torch.backends.cudnn.flags(enabled=False):  # its recurrent nets want train mode
-            names = reached_by_gradient(lambda new: self._part(pretrained, new), tower, run)
+            names = names_with_gradient(lambda new: self._part(pretrained, new), tower, run)
         weights = dict(tower.named_parameters())
         return {name: nn.Parameter(weights[name].detach().clone()) for name in names}
 
@@ -237,10 +237,10 @@ class TunedBackbone(Backbone):
         self, pretrained: FrozenBackbone, sample: Tensors, device: torch.device
     ) -> Tensors:
         """Inputs of the last blocks; cut in two, the model must give what it gives whole."""
-        lower = pretrained.with_tower(Lower(pretrained.tower, self.n_blocks or 1).eval())
+        lower = pretrained.with_tower(Trunk(pretrained.tower, self.n_blocks or 1).eval())
         with torch.no_grad():
-            arrays = lower.below(**sample)
-            inputs = pretrained.above(arrays, pretrained.trial())
+            arrays = lower.trunk_arrays(**sample)
+            inputs = pretrained.head_inputs(arrays, pretrained.trial_cells())
             inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
             whole, parts = pretrained(**sample), self._part(pretrained, {}).eval()(**inputs)
         mask = whole.mask[..., None]
@@ -270,17 +270,17 @@ class TunedBackbone(Backbone):
     def _part(
         self, pretrained: FrozenBackbone, replaced: Mapping[int, torch.Tensor]
     ) -> FrozenBackbone:
-        tower = steadied(structure_of(pretrained.tower, replaced))
+        tower = without_layerdrop(structure_of(pretrained.tower, replaced))
         if self.n_blocks is not None:
-            part, blank = pretrained.remainder(tower)
-            tower = Upper(part, self.n_blocks, blank)
+            part, blank = pretrained.head_part(tower)
+            tower = LastBlocks(part, self.n_blocks, blank)
         return pretrained.with_tower(tower)
 
     def _bind(self, device: torch.device) -> FrozenBackbone:
         pretrained = self.pretrained(device)
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             if self.kind == "lora":
-                tower = steadied(structure_of(pretrained.tower))
+                tower = without_layerdrop(structure_of(pretrained.tower))
                 add_lora(tower, self.lora, needed_by=self.source.owner)
                 for name, weight in zip(self.names, self.weights, strict=True):
                     put_parameter(tower, name, weight)
@@ -314,9 +314,9 @@ class TunedBackbone(Backbone):
         return self.pretrained().collate(cells)
 
     @property
-    def looks_again(self) -> bool:
+    def needs_cells(self) -> bool:
         """Whether ``stacked`` needs the cells."""
-        return self.pretrained().looks_again
+        return self.pretrained().needs_cells
 
     def stacked(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> Tensors:
         """Inputs of the last blocks, from what the trunk gave for each cell.
@@ -326,7 +326,7 @@ class TunedBackbone(Backbone):
         arrays : sequence of ndarray
             Of ``TrunkEngine``.
         cells : sequence
-            The cells, if this backbone ``looks_again``.
+            The cells, if this backbone ``needs_cells``.
 
         Returns
         -------
@@ -334,7 +334,7 @@ class TunedBackbone(Backbone):
             First axis: cells.
         """
         try:
-            return self.pretrained().above(arrays, cells)
+            return self.pretrained().head_inputs(arrays, cells)
         except ValueError as error:  # of numpy, which has nothing to say of where they come from
             if len({array.shape for array in arrays}) == 1:
                 raise
@@ -351,7 +351,7 @@ class TunedBackbone(Backbone):
         """Encode what ``collate``, or with ``n_blocks`` what ``stacked`` gave."""
         model = self._model()
         # Tensors of a whole column are padded to its longest cell, far beyond most.
-        encoded = model(**model.trimmed(tensors))
+        encoded = model(**model.trim(tensors))
         return Encoded(encoded.tokens, encoded.mask, encoded.pooled.float())
 
     def reconstruction_target(self, **tensors: torch.Tensor) -> torch.Tensor:
@@ -406,7 +406,7 @@ class TunedFrames(FrameEncoder):
         others.
     """
 
-    looks_again: ClassVar[bool] = False
+    needs_cells: ClassVar[bool] = False
     images: TunedBackbone
 
     def __init__(self, images: TunedBackbone, *, temporal_pooling: str):

@@ -11,7 +11,7 @@ import torch
 from skmm.backbones._pretrained._base import FrozenBackbone
 from skmm.backbones._pretrained._checkpoint import Checkpoint, resolve_checkpoint
 from skmm.backbones._pretrained._loading import describe, load_backbone
-from skmm.backbones._pretrained._splitting import Lower
+from skmm.backbones._pretrained._splitting import Trunk
 from skmm.encoders._engines._base import BackboneEngine, HasModel, Runtime, precision
 
 __all__ = ["HasCheckpoint", "PretrainedEngine", "TrunkEngine"]
@@ -161,7 +161,7 @@ class TrunkEngine(PretrainedEngine):
         ready = self._trunk
         if ready is None or ready[0] != runtime:
             whole = super().backbone_on(runtime._replace(compile=False))
-            trunk = whole.with_tower(Lower(whole.tower, self.n_blocks).eval())
+            trunk = whole.with_tower(Trunk(whole.tower, self.n_blocks).eval())
             self._trunk = ready = (runtime, trunk)
         return ready[1]
 
@@ -172,7 +172,7 @@ class TrunkEngine(PretrainedEngine):
         backbone = self.backbone_on(runtime)
         tensors = {name: t.to(runtime.device, non_blocking=True) for name, t in prepared.items()}
         with torch.inference_mode(), precision(runtime):
-            return backbone.below(**tensors)
+            return backbone.trunk_arrays(**tensors)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_trunk": None}

@@ -1,4 +1,4 @@
-"""Draws the characters of a font and measures them; knows nothing of labels or tables."""
+"""Rendering and measuring of the characters of a font, and the cache of the rendered arrays."""
 
 import contextlib
 import hashlib
@@ -23,33 +23,33 @@ __all__ = [
     "MEASURES",
     "cached_arrays",
     "data_folder",
-    "draw_font",
-    "drawing_key",
+    "render_font",
+    "rendering_key",
     "find_font",
-    "is_drawing",
+    "is_rendering",
 ]
 
-# Raise it when anything below changes a pixel or a measure.
+# Part of the cache key. Raise it with every change of a pixel or a measure.
 VERSION = 1
 MEASURES = ("advance_width", "ink_left", "ink_top", "ink_width", "ink_height", "ink_share")
 
-# Shares of the image's side. With them the usual ink, 0.93 em above the baseline to
-# 0.24 em below, stands in the middle; what is larger is shrunk.
+# Shares of the image's height. They center the usual ink, which reaches from 0.93 em above the
+# baseline to 0.24 em below. Larger characters are shrunk.
 _EM = 0.72
 _BASELINE = 0.748
-# Drawn larger and reduced, so that hinting, which differs among versions of FreeType, fades.
+# Rendered larger and reduced: hinting differs among versions of FreeType, and this hides it.
 _OVERSAMPLING = 4
-_MEASURED_EM = 128  # pixels an em
+_MEASURED_EM = 128  # pixels per em
 
 
 def find_font(needed_by: str) -> Path:
-    """Path of the DejaVu Sans that matplotlib ships."""
+    """Return the path of the font DejaVu Sans that matplotlib ships."""
     matplotlib = import_optional("matplotlib", needed_by=needed_by)
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
-def drawing_key(path: Path, image_size: int, *, needed_by: str) -> str:
-    """All that the drawn arrays depend on, as a name for a file."""
+def rendering_key(path: Path, image_size: int, *, needed_by: str) -> str:
+    """Return a file name that identifies all that the rendered arrays depend on."""
     features = import_optional("PIL.features", needed_by=needed_by)
     font = hashlib.sha256(path.read_bytes()).hexdigest()
     freetype = features.version("freetype2") or "unknown"
@@ -59,32 +59,32 @@ def drawing_key(path: Path, image_size: int, *, needed_by: str) -> str:
     return f"glyphs-{image_size}-{digest}"
 
 
-def draw_font(path: Path, image_size: int, *, needed_by: str) -> dict[str, np.ndarray]:
-    """Draw every named character of a font that leaves ink.
+def render_font(path: Path, image_size: int, *, needed_by: str) -> dict[str, np.ndarray]:
+    """Render and measure every named character of a font that leaves ink.
 
     Parameters
     ----------
     path : Path
         A TrueType font.
     image_size : int
-        Side of the images, in pixels.
+        Height and width of the images, in pixels.
     needed_by : str
-        The function that asks, for the message about an absent package.
+        Name of the calling function, for errors about missing packages.
 
     Returns
     -------
     arrays : dict of str to ndarray
         - ``code_points`` (n,) int32, ascending;
         - ``images`` (n, image_size, image_size) uint8, black (0) on white (255);
-        - ``measures`` (n, 6) float32, the columns of `MEASURES`, in em, a share last;
+        - ``measures`` (n, 6) float32, the columns of `MEASURES`: five in em, then a share;
         - ``shapes`` (n,) int32, equal for characters that look the same.
     """
     image_font = import_optional("PIL.ImageFont", needed_by=needed_by)
     ft2font = import_optional("matplotlib.ft2font", needed_by=needed_by)
     candidates = [code for code in sorted(ft2font.FT2Font(str(path)).get_charmap()) if _named(code)]
-    # The basic layout is part of every Pillow, and draws an Arabic letter as it stands alone.
+    # Every build of Pillow has the basic layout. It renders the isolated form of Arabic letters.
     font = image_font.truetype(str(path), _MEASURED_EM, layout_engine=image_font.Layout.BASIC)
-    pen = _Pen(font, image_size)
+    renderer = _Renderer(font, image_size)
     codes, images, measures, shapes = [], [], [], []
     seen: dict[bytes, int] = {}
     for code in candidates:
@@ -94,7 +94,7 @@ def draw_font(path: Path, image_size: int, *, needed_by: str) -> dict[str, np.nd
         codes.append(code)
         measures.append(measured[0])
         shapes.append(seen.setdefault(measured[1], len(seen)))
-        images.append(pen.draw(chr(code), measured[0]))
+        images.append(renderer.render(chr(code), measured[0]))
     return {
         "code_points": np.array(codes, dtype=np.int32),
         "images": np.stack(images),
@@ -103,8 +103,8 @@ def draw_font(path: Path, image_size: int, *, needed_by: str) -> dict[str, np.nd
     }
 
 
-def is_drawing(arrays: dict[str, np.ndarray], image_size: int) -> bool:
-    """Whether the arrays have the form that `draw_font` gives."""
+def is_rendering(arrays: dict[str, np.ndarray], image_size: int) -> bool:
+    """Return whether arrays have the names, shapes and dtypes of those of `render_font`."""
     if set(arrays) != {"code_points", "images", "measures", "shapes"}:
         return False
     n_characters = len(arrays["code_points"])
@@ -121,7 +121,7 @@ def is_drawing(arrays: dict[str, np.ndarray], image_size: int) -> bool:
 
 
 def _named(code: int) -> bool:
-    """Whether a character has a name and is neither a control nor a space."""
+    """Return whether a character has a name and is neither a control nor a space."""
     character = chr(code)
     return bool(unicodedata.name(character, "")) and unicodedata.category(character)[0] not in "CZ"
 
@@ -129,8 +129,8 @@ def _named(code: int) -> bool:
 def _ink(
     character: str, font: "FreeTypeFont", side: int, origin: tuple[int, int]
 ) -> tuple[Any, Any]:
-    """White ink of a character on a black square, and the box around it or None."""
-    # Imported here: the caller has made sure that Pillow is there.
+    """Render a character in white on a black square; return it and its bounding box or None."""
+    # Imported here: the caller has checked that Pillow is installed.
     from PIL import Image, ImageDraw
 
     canvas = Image.new("L", (side, side), 0)
@@ -139,7 +139,7 @@ def _ink(
 
 
 def _measure(character: str, font: "FreeTypeFont") -> tuple[list[float], bytes] | None:
-    """Measures in em and a digest of the shape, or None where there is no ink."""
+    """Return measures in em and a digest of the shape, or None without ink."""
     # The widest glyphs reach 1.7 em to the right and 1.1 em to the left.
     origin = (2 * _MEASURED_EM, 2 * _MEASURED_EM)
     canvas, box = _ink(character, font, 4 * _MEASURED_EM, origin)
@@ -159,16 +159,16 @@ def _measure(character: str, font: "FreeTypeFont") -> tuple[list[float], bytes] 
     return [value / _MEASURED_EM for value in measures] + [share], digest
 
 
-class _Pen:
-    """Draws characters on squares of one size, on one baseline."""
+class _Renderer:
+    """Render characters on squares of one size, with a common baseline."""
 
     def __init__(self, font: "FreeTypeFont", image_size: int):
         self.side = image_size * _OVERSAMPLING
         self.em = round(self.side * _EM)
         self.font = font.font_variant(size=self.em)
 
-    def draw(self, character: str, measures: list[float]) -> np.ndarray:
-        """Image of a character, (image_size, image_size) uint8."""
+    def render(self, character: str, measures: list[float]) -> np.ndarray:
+        """Return the image of a character, (image_size, image_size) uint8."""
         from PIL import ImageChops
 
         _, left, top, width, height, _ = (round(value * self.em) for value in measures)
@@ -177,7 +177,7 @@ class _Pen:
             x = self.side // 2 - left - width // 2
             canvas, _ = _ink(character, self.font, self.side, (x, baseline))
         else:
-            # Larger than the image: drawn on a larger one, cut out and shrunk.
+            # Larger than the image: render on a larger canvas, crop and shrink.
             wide = 3 * self.side
             origin = (wide // 2 - left - width // 2, wide // 2)
             canvas, box = _ink(character, self.font, wide, origin)
@@ -186,26 +186,26 @@ class _Pen:
 
 
 def _squared(canvas: "Image", box: tuple[int, int, int, int]) -> Any:
-    """The smallest square around the ink, with the ink in its middle."""
+    """Crop the smallest square that has the ink in its center."""
     left, top, right, bottom = box
     side = max(right - left, bottom - top)
     x, y = (left + right - side) // 2, (top + bottom - side) // 2
     return canvas.crop((x, y, x + side, y + side))
 
 
-# --- The folder in which drawn data sets are kept, and files in it that can be trusted ---
+# --- The cache of rendered data sets: its folder, checked reads, atomic writes ---
 
 Arrays = dict[str, np.ndarray]
 
 
 def data_folder(data_home: str | os.PathLike[str] | None = None) -> Path:
-    """Folder of the cached data sets; it need not exist.
+    """Return the folder of the cached data sets; it need not exist.
 
     Parameters
     ----------
     data_home : str or path-like, default=None
-        The folder. With None it is the environment variable ``SKMM_DATA_HOME``, or
-        else the folder that the platform has for caches.
+        The folder. If None, it is the environment variable ``SKMM_DATA_HOME``, or without it the
+        folder ``skmm`` in the platform's folder for caches.
 
     Returns
     -------
@@ -227,26 +227,26 @@ def data_folder(data_home: str | os.PathLike[str] | None = None) -> Path:
 def cached_arrays(
     path: Path, make: Callable[[], Arrays], is_valid: Callable[[Arrays], bool], *, needed_by: str
 ) -> Arrays:
-    """Read arrays from a file, or make them and write the file.
+    """Read arrays from a file, or compute them and write the file.
 
-    A file that is damaged or holds something else is made anew. A folder that cannot
-    be written costs a warning and nothing else.
+    A damaged or invalid file is written again. If the folder cannot be written, the arrays are
+    returned with a warning.
 
     Parameters
     ----------
     path : Path
-        The ``.npz`` file. Its name must tell all that the arrays depend on.
+        The ``.npz`` file. Its name must identify all that the arrays depend on.
     make : callable
-        Gives the arrays, a dictionary of name to array without object dtypes.
+        Returns the arrays, a dict of name to array without object dtypes.
     is_valid : callable
-        Whether the arrays that were read have the names, shapes and dtypes they must have.
+        Returns whether the arrays of a file have the expected names, shapes and dtypes.
     needed_by : str
-        The function that asks, for the warning.
+        Name of the calling function, for the warning.
 
     Returns
     -------
     arrays : dict of str to ndarray
-        The arrays, the caller's own.
+        New arrays that the caller may change.
     """
     arrays = _read(path)
     if arrays is not None and is_valid(arrays):
@@ -265,7 +265,7 @@ def cached_arrays(
 
 
 def _read(path: Path) -> Arrays | None:
-    """Arrays of a file, or None where it is absent or damaged."""
+    """Return the arrays of a file, or None if it is absent or damaged."""
     try:
         # Opened here: np.load leaves a damaged file open.
         with path.open("rb") as stream:
@@ -273,13 +273,13 @@ def _read(path: Path) -> Arrays | None:
             # zipfile checks a CRC of every array that is read to its end.
             return {name: file[name] for name in file.files}
     except Exception:
-        # A damaged archive raises nearly anything: BadZipFile, zlib.error, struct.error,
-        # NotImplementedError for a method that does not exist, AttributeError for a plain .npy.
+        # A damaged archive raises many errors: BadZipFile, zlib.error, struct.error,
+        # NotImplementedError for an unknown compression, AttributeError for a plain .npy.
         return None
 
 
 def _write(path: Path, arrays: Arrays) -> None:
-    """Write the file under another name and rename it, so that nobody reads half of it."""
+    """Write a temporary file and rename it, so that no process reads a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=path.stem, suffix=".tmp", dir=path.parent)
     try:
