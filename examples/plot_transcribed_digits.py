@@ -95,11 +95,11 @@ plt.show()
 # %%
 # How sure it is
 # --------------
-# ``predict_log_proba`` gives the log-likelihood of any text for any audio. So it tells how much
+# ``score_samples`` gives the log-likelihood of any text for any audio. So it tells how much
 # likelier the right number is than one in which the first two words have changed places.
 
 swapped = [" ".join([b, a, *rest]) for a, b, *rest in (text.split() for text in y_test)]
 differ = np.array([text != other for text, other in zip(y_test, swapped, strict=True)])
-right = transcripts.predict_log_proba(X_test, y_test)
-wrong = transcripts.predict_log_proba(X_test, swapped)
+right = transcripts.score_samples(X_test, y_test)
+wrong = transcripts.score_samples(X_test, swapped)
 print(f"the right order is likelier in {np.mean(right[differ] > wrong[differ]):.0%} of the rows")

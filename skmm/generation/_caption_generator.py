@@ -192,7 +192,7 @@ class CaptionGenerator(BaseGenerator):
 
     How likely two texts are for a row:
 
-    >>> likely, unlikely = captions.predict_log_proba(X[:1].iloc[[0, 0]], [y[0], "One thing."])
+    >>> likely, unlikely = captions.score_samples(X[:1].iloc[[0, 0]], [y[0], "One thing."])
     >>> bool(likely > unlikely)
     True
 
@@ -453,16 +453,16 @@ class CaptionGenerator(BaseGenerator):
                 use(some, *self.module_.remember_behind(part))
         return len(present)
 
-    def predict_log_proba(self, X: Frame, y: CellColumn | None = None) -> np.ndarray:
-        """Return how likely texts are for their rows.
+    def score_samples(self, X: Frame, y: CellColumn) -> np.ndarray:
+        """Compute the log-likelihood of a text for each row.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
             Cells; any row may lack any modality.
-        y : array-like of shape (n_samples,), default=None
-            A text for each row, of any length; None for those that ``predict`` writes. A token
-            that no training text held counts as an unknown one.
+        y : array-like of shape (n_samples,)
+            A text for each row, of any length. A token that occurs in no training text counts as
+            the unknown token.
 
         Returns
         -------
@@ -471,8 +471,8 @@ class CaptionGenerator(BaseGenerator):
             missing or the row lacks every modality.
         """
         check_is_fitted(self, "module_")
-        owner = f"{type(self).__name__}.predict_log_proba"
-        texts = texts_of_rows(self.predict(X) if y is None else y, n_rows(X), owner, several=False)
+        owner = f"{type(self).__name__}.score_samples"
+        texts = texts_of_rows(y, n_rows(X), owner, several=False)
         result = np.full(len(texts), np.nan)
 
         def measure(rows: np.ndarray, memory: Tensor, mask: Tensor, prefix: Tensor | None) -> None:

@@ -117,7 +117,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
     All parameters but ``modalities`` and ``prompt_column`` are read when they are used, so a search
     over them costs no more than writing. Whatever else the checkpoint's ``generation_config.json``
     says of writing (tokens that are never written, a penalty for repetition) holds;
-    ``predict_log_proba`` is computed without it. A pickle holds the name and the digest of the
+    ``score_samples`` is computed without it. A pickle holds the name and the digest of the
     files, and refuses other weights.
 
     References
@@ -137,7 +137,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
     ...     prompt="a photo of",
     ... )
     >>> captions.fit(X).predict(X)  # doctest: +SKIP
-    >>> captions.predict_log_proba(X, ["a dog", "a cat"])  # doctest: +SKIP
+    >>> captions.score_samples(X, ["a dog", "a cat"])  # doctest: +SKIP
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -293,15 +293,15 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
             texts[row] = text
         return texts
 
-    def predict_log_proba(self, X: Frame, y: CellColumn | None = None) -> np.ndarray:
-        """Return how likely texts are for their rows.
+    def score_samples(self, X: Frame, y: CellColumn) -> np.ndarray:
+        """Compute the log-likelihood of a text for each row.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
             Cells; any row may lack them.
-        y : array-like of shape (n_samples,), default=None
-            A text for each row; None for those that ``predict`` writes.
+        y : array-like of shape (n_samples,)
+            A text for each row.
 
         Returns
         -------
@@ -311,8 +311,8 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         """
         check_is_fitted(self, "checkpoint_")
         self._validate_params()
-        owner = f"{type(self).__name__}.predict_log_proba"
-        texts = texts_of_rows(self.predict(X) if y is None else y, n_rows(X), owner, several=False)
+        owner = f"{type(self).__name__}.score_samples"
+        texts = texts_of_rows(y, n_rows(X), owner, several=False)
 
         def measure(captioner: Captioner, requests: list[_Request]) -> list[float]:
             cells, prompts = _cells_and_prompts(requests)

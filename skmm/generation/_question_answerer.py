@@ -485,31 +485,30 @@ class QuestionAnswerer(
         probabilities = self._ready().predict_proba(self._check_frame(X, reset=False))
         return np.asarray(probabilities)
 
-    def predict_log_proba(self, X: Frame, y: CellColumn | None = None) -> np.ndarray:
-        """Return how likely answers are for their rows.
+    def score_samples(self, X: Frame, y: CellColumn) -> np.ndarray:
+        """Compute the log-likelihood of an answer for each row.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
             Cells; any row may lack any modality, or the question.
-        y : array-like of shape (n_samples,), default=None
-            An answer for each row; None for those that ``predict`` gives.
+        y : array-like of shape (n_samples,)
+            An answer for each row.
 
         Returns
         -------
         log_likelihood : ndarray of shape (n_samples,), float64
             One number a row. Closed: of the answer among ``classes_``, minus infinity for one
             that is not there. Open: sum over the answer's tokens and its end, for any text, as
-            :meth:`CaptionGenerator.predict_log_proba` gives it. NaN where the answer is missing.
+            :meth:`CaptionGenerator.score_samples` gives it. NaN where the answer is missing.
         """
         model = self._ready()
         X = self._check_frame(X, reset=False)
         if isinstance(model, CaptionGenerator):
-            return model.predict_log_proba(X, y)
-        owner = f"{type(self).__name__}.predict_log_proba"
+            return model.score_samples(X, y)
+        owner = f"{type(self).__name__}.score_samples"
         probabilities = model.predict_proba(X)
-        given = self.classes_[probabilities.argmax(axis=1)] if y is None else y
-        texts = texts_of_rows(given, len(probabilities), owner, several=False)
+        texts = texts_of_rows(y, len(probabilities), owner, several=False)
         places = {answer: place for place, answer in enumerate(self.classes_.tolist())}
         with np.errstate(divide="ignore"):
             logs = np.log(probabilities.astype(np.float64))

@@ -147,7 +147,7 @@ def test_several_texts_of_a_row_are_all_learned(things):
     y = [[f"a {k}", f"b {k}", None] if k else f"c {k}" for k in kind]
     captions = small(max_epochs=20).fit(X, y)
     given = X.iloc[[int(np.flatnonzero(kind == 1)[0])]]
-    likely = [captions.predict_log_proba(given, [t])[0] for t in ("a 1", "b 1", "c 1")]
+    likely = [captions.score_samples(given, [t])[0] for t in ("a 1", "b 1", "c 1")]
     assert np.exp(likely[0]) == pytest.approx(0.5, abs=0.2)
     assert np.exp(likely[1]) == pytest.approx(0.5, abs=0.2)
     assert np.exp(likely[2]) < 0.1
@@ -159,9 +159,9 @@ def test_likelihoods_are_the_shares_of_the_texts(things):
     rows = X.iloc[[1, 2, 3, 4]]
     ends = [text.split(maxsplit=1)[1] for text in y[1:5]]
     share = np.mean([text.startswith("a ") for text in y])
-    found = np.exp(captions.predict_log_proba(rows, [f"a {end}" for end in ends]))
+    found = np.exp(captions.score_samples(rows, [f"a {end}" for end in ends]))
     np.testing.assert_allclose(found, share, atol=0.15)
-    other = np.exp(captions.predict_log_proba(rows, [f"one {end}" for end in ends]))
+    other = np.exp(captions.score_samples(rows, [f"one {end}" for end in ends]))
     np.testing.assert_allclose(found + other, 1, atol=0.1)
 
 
@@ -170,7 +170,7 @@ def test_likelihoods_are_the_shares_of_the_texts(things):
 
 def test_log_likelihood_is_that_of_the_network(fitted, things):
     X, y = things
-    found = fitted.predict_log_proba(X[:7], y[:7])
+    found = fitted.score_samples(X[:7], y[:7])
     assert found.dtype == np.float64 and (found < 0).all()
     batch = fitted._inputs.batch(X[:7])
     for row in range(7):
@@ -183,26 +183,25 @@ def test_log_likelihood_is_that_of_the_network(fitted, things):
         assert found[row] == pytest.approx(direct, rel=1e-4)
     # A text does not depend on those beside it, however long.
     longer = [*y[:6], " ".join(y[:9])]
-    np.testing.assert_allclose(fitted.predict_log_proba(X[:7], longer)[:6], found[:6], rtol=1e-4)
-    # Without texts, those that it writes.
-    own = fitted.predict_log_proba(X[:7], fitted.predict(X[:7]))
-    np.testing.assert_allclose(fitted.predict_log_proba(X[:7]), own)
+    np.testing.assert_allclose(fitted.score_samples(X[:7], longer)[:6], found[:6], rtol=1e-4)
+    with pytest.raises(ValueError, match="score_samples requires y to be passed"):
+        fitted.score_samples(X[:7], None)
 
 
 def test_unknown_and_longer_texts_have_a_likelihood(fitted, things):
     X, y = things
     texts = [y[0], f"{y[1]} unheard-of", " ".join([y[2]] * 9), ""]
-    found = fitted.predict_log_proba(X[:4], texts)
+    found = fitted.score_samples(X[:4], texts)
     assert np.isfinite(found).all() and (found[1:] < found[0]).all()
 
 
 def test_decoding_is_set_without_training_again(fitted, things):
     X, y = things
     captions, before = copy.copy(fitted), fitted.predict(X)
-    greedy = captions.predict_log_proba(X, before)
+    greedy = captions.score_samples(X, before)
     captions.set_params(decoding="beam", decoding__beam_size=6)
     assert captions.module_ is fitted.module_
-    by_beam = captions.predict_log_proba(X)
+    by_beam = captions.score_samples(X, captions.predict(X))
     assert (by_beam >= greedy - 1e-4).all()  # a small language: the beam holds its likeliest
     captions.set_params(max_length=2)
     assert all(len(text.split()) <= 2 for text in captions.predict(X))
@@ -271,9 +270,10 @@ def test_rows_that_lack_everything(fitted, things):
     X.loc[[1, 4], ["left", "right"]] = None
     written = fitted.predict(X)
     assert [text is None for text in written] == [False, True, False, False, True, False]
-    likely = fitted.predict_log_proba(X, [None, *y[1:6]])
+    likely = fitted.score_samples(X, [None, *y[1:6]])
     assert np.isnan(likely).tolist() == [True, True, False, False, True, False]
-    assert np.isnan(fitted.predict_log_proba(X)).tolist() == [text is None for text in written]
+    own = fitted.score_samples(X, written)
+    assert np.isnan(own).tolist() == [text is None for text in written]
     expected = fitted.predict(X.iloc[[0, 2, 3, 5]])
     np.testing.assert_array_equal(written[[0, 2, 3, 5]], expected)
     nothing = X.iloc[[1, 4]]
@@ -290,8 +290,8 @@ def test_rows_without_a_text_or_a_cell_are_not_learned(things):
     X.loc[~keep, ["left", "right"]] = None
     same = small(max_epochs=3, early_stopping=False).fit(X, texts)
     np.testing.assert_allclose(
-        same.predict_log_proba(X[keep], y[:80][keep]),
-        expected.predict_log_proba(X[keep], y[:80][keep]),
+        same.score_samples(X[keep], y[:80][keep]),
+        expected.score_samples(X[keep], y[:80][keep]),
         rtol=1e-4,
     )
     without = [text if k else None for text, k in zip(texts, keep, strict=True)]
@@ -307,9 +307,9 @@ def test_the_same_seed_gives_the_same(things):
     X, y = things
     params = {"max_epochs": 2, "modality_dropout": 0.3, "label_smoothing": 0.1}
     first, second = (small(**params).fit(X, y) for _ in range(2))
-    np.testing.assert_array_equal(first.predict_log_proba(X, y), second.predict_log_proba(X, y))
+    np.testing.assert_array_equal(first.score_samples(X, y), second.score_samples(X, y))
     other = small(**params).set_params(random_state=1).fit(X, y)
-    assert (first.predict_log_proba(X, y) != other.predict_log_proba(X, y)).any()
+    assert (first.score_samples(X, y) != other.score_samples(X, y)).any()
 
 
 def test_pickle_and_clone(fitted, things):
@@ -319,7 +319,7 @@ def test_pickle_and_clone(fitted, things):
         way = {"decoding": decoding, "random_state": 5}
         expected = copy.copy(fitted).set_params(**way).predict(X)
         np.testing.assert_array_equal(loaded.set_params(**way).predict(X), expected)
-    np.testing.assert_array_equal(loaded.predict_log_proba(X, y), fitted.predict_log_proba(X, y))
+    np.testing.assert_array_equal(loaded.score_samples(X, y), fitted.score_samples(X, y))
     with pytest.raises(NotFittedError):
         clone(fitted).predict(X)
 
@@ -357,8 +357,8 @@ def test_a_target_of_no_texts_is_told(things, y, error, message):
 
 def test_lists_are_no_single_texts(fitted, things):
     X, y = things
-    with pytest.raises(TypeError, match="predict_log_proba: a cell of y must be a text, or None"):
-        fitted.predict_log_proba(X[:1], [[y[0]]])
+    with pytest.raises(TypeError, match="score_samples: a cell of y must be a text, or None"):
+        fitted.score_samples(X[:1], [[y[0]]])
 
 
 @pytest.mark.parametrize(
@@ -401,9 +401,9 @@ def test_a_copy_has_its_own_decoding(fitted):
 def test_a_series_and_a_column_of_a_frame_are_targets(things):
     X, y = things
     rows = X[:60]
-    expected = small(max_epochs=1).fit(rows, y[:60]).predict_log_proba(rows, y[:60])
+    expected = small(max_epochs=1).fit(rows, y[:60]).score_samples(rows, y[:60])
     for given in (pd.Series(y[:60], index=rows.index[::-1]), pd.DataFrame({"text": y[:60]})):
-        found = small(max_epochs=1).fit(rows, given).predict_log_proba(rows, y[:60])
+        found = small(max_epochs=1).fit(rows, given).score_samples(rows, y[:60])
         np.testing.assert_array_equal(found, expected)
 
 
@@ -419,5 +419,5 @@ def test_on_the_gpu(things, decoder):
         written = captions.set_params(device="cuda", **way).predict(X)
         assert np.mean(written == loaded.set_params(**way).predict(X)) > 0.95
     np.testing.assert_allclose(
-        captions.predict_log_proba(X, y), loaded.predict_log_proba(X, y), rtol=1e-2, atol=1e-3
+        captions.score_samples(X, y), loaded.score_samples(X, y), rtol=1e-2, atol=1e-3
     )

@@ -270,7 +270,7 @@ def observed(generator, X, y):
         "narrow": lambda: list(generator.predict(X.drop(columns=["also", "pair", "other"]))),
         "score": lambda: generator.score(X, y),
         "epochs": lambda: generator.n_iter_,
-        "likelihood": lambda: generator.predict_log_proba(X),
+        "likelihood": lambda: generator.score_samples(X, generator.predict(X)),
         "weights": lambda: [p.detach().numpy() for p in module.parameters()],
     }
     return {name: outcome(call) for name, call in calls.items()}

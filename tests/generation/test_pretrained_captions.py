@@ -188,7 +188,7 @@ class TestAsByHand:
         X = frame(kind)
         texts = ["a red cat on the dog", "dog", "", "a"][: len(X)]
         generator = captions(folder(kind), kind, prompt=prompt).fit(X)
-        likely = generator.predict_log_proba(X, texts)
+        likely = generator.score_samples(X, texts)
         pairs = zip(X["seen"], texts, strict=True)
         direct = [by_hand(kind).likelihood(cell, text, prompt) for cell, text in pairs if text]
         np.testing.assert_allclose(likely[np.array(texts) != ""], direct, atol=1e-4)
@@ -200,7 +200,7 @@ def test_whisper_of_one_language(folder, by_hand):
     generator = captions(folder("whisper", **one), "whisper").fit(X)
     hand = by_hand("whisper", **one)
     assert list(generator.predict(X)) == [hand.write(cell) for cell in X["seen"]]
-    likely = generator.predict_log_proba(X, ["ab"] * 3)
+    likely = generator.score_samples(X, ["ab"] * 3)
     np.testing.assert_allclose(likely, [hand.likelihood(c, "ab") for c in X["seen"]], atol=1e-4)
 
 
@@ -212,7 +212,7 @@ def test_whisper_of_the_language_that_is_named(folder, by_hand, tmp_path):
         named = json.dumps({**settings, "language": language})
         (model / "generation_config.json").write_text(named)
         generator = captions(model, "whisper").fit(X)
-        likely.append(generator.predict_log_proba(X, ["abc"] * 3))
+        likely.append(generator.score_samples(X, ["abc"] * 3))
         if language == "german":
             texts = list(generator.predict(X))
             assert texts == [hand.write(cell, language="german") for cell in X["seen"]]
@@ -256,7 +256,7 @@ def test_rules_of_the_checkpoint_hold_for_writing_alone(folder):
     X = frame("whisper")
     generator = captions(folder("whisper"), "whisper", max_length=20).fit(X)
     assert not any(set("#$") & set(text) for text in generator.predict(X))
-    assert np.isfinite(generator.predict_log_proba(X, ["a#$b"] * 3)).all()
+    assert np.isfinite(generator.score_samples(X, ["a#$b"] * 3)).all()
 
 
 def test_length_that_the_checkpoint_says(folder):
@@ -317,11 +317,10 @@ class TestRows:
         texts = generator.predict(X)
         assert texts[0] is None and texts[3] is None
         assert isinstance(texts[1], str) and texts.dtype == object
-        likely = generator.predict_log_proba(X, ["a", "b", None, "c"])
+        likely = generator.score_samples(X, ["a", "b", None, "c"])
         assert np.isnan(likely).tolist() == [True, False, True, True]
-        assert generator.predict_log_proba(X)[1] == pytest.approx(
-            generator.predict_log_proba(X, texts)[1]
-        )
+        with pytest.raises(ValueError, match="score_samples requires y to be passed"):
+            generator.score_samples(X, None)
         with pytest.raises(ModalityMissingError, match="row 0"):
             generator.set_params(all_missing="raise").predict(X)
 
@@ -330,7 +329,7 @@ class TestRows:
         generator = captions(folder("vit_gpt2"), missing_columns="absent").fit(X)
         absent = pd.DataFrame({"seen": [None, None]})
         assert list(generator.predict(absent)) == [None, None]
-        assert np.isnan(generator.predict_log_proba(absent, ["a", "b"])).all()
+        assert np.isnan(generator.score_samples(absent, ["a", "b"])).all()
 
     def test_like_content_is_written_once(self, folder, monkeypatch):
         seen = []
@@ -357,11 +356,11 @@ class TestRows:
         generator = captions(folder(kind), kind, batch_size=1, prompt=PROMPT).fit(X)
         one = (
             generator.predict(X),
-            generator.predict_log_proba(X, ["a cat", "a", "dog", "on"][: len(X)]),
+            generator.score_samples(X, ["a cat", "a", "dog", "on"][: len(X)]),
         )
         generator.set_params(batch_size=64)
         assert list(generator.predict(X)) == list(one[0])
-        likely = generator.predict_log_proba(X, ["a cat", "a", "dog", "on"][: len(X)])
+        likely = generator.score_samples(X, ["a cat", "a", "dog", "on"][: len(X)])
         np.testing.assert_allclose(likely, one[1], atol=1e-4)
 
     @pytest.mark.parametrize("kind", ["vit_gpt2", "blip", "llava"])
@@ -451,16 +450,17 @@ class TestEstimator:
         X = frame()
         generator = captions(folder("vit_gpt2"), dtype="bfloat16").fit(X)
         assert all(isinstance(text, str) for text in generator.predict(X))
-        half = generator.predict_log_proba(X, ["a b"] * 4)
-        whole = generator.set_params(dtype="float32").predict_log_proba(X, ["a b"] * 4)
+        half = generator.score_samples(X, ["a b"] * 4)
+        whole = generator.set_params(dtype="float32").score_samples(X, ["a b"] * 4)
         assert (half != whole).all()
         np.testing.assert_allclose(half, whole, rtol=0.1)
 
     def test_not_fitted(self, folder):
         generator = captions(folder("git"))
-        for method in (generator.predict, generator.predict_log_proba):
-            with pytest.raises(NotFittedError):
-                method(frame())
+        with pytest.raises(NotFittedError):
+            generator.predict(frame())
+        with pytest.raises(NotFittedError):
+            generator.score_samples(frame(), ["a"] * 4)
         with pytest.raises(ValueError, match="The 'model' parameter"):
             generator.fit(frame()).set_params(model=None).predict(frame())
 
@@ -544,7 +544,7 @@ class TestRefused:
         X = frame(kind)
         generator = captions(folder(kind), kind).fit(X)
         with pytest.raises(ValueError, match=r"text of row 1 .* more than the \d+ tokens"):
-            generator.predict_log_proba(X, ["a", "b a" * 50, *["c"] * (len(X) - 2)])
+            generator.score_samples(X, ["a", "b a" * 50, *["c"] * (len(X) - 2)])
 
     def test_audio_clip_that_is_too_long(self, folder):
         X = pd.DataFrame({"seen": [np.zeros(40_000, np.float32)]})

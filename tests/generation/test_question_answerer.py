@@ -104,7 +104,7 @@ def test_open_is_the_generator_with_the_question_as_prefix():
         **with_trainer(learning_rate=5e-3, early_stopping=False, **{**SMALL, **options}),
     ).fit(X, y)  # fmt: skip
     np.testing.assert_array_equal(
-        answerer.predict_log_proba(X, y), captions.predict_log_proba(X, y)
+        answerer.score_samples(X, y), captions.score_samples(X, y)
     )
     np.testing.assert_array_equal(answerer.predict(X), captions.predict(X))
     assert not hasattr(answerer, "classes_") and not hasattr(answerer, "predict_proba")
@@ -112,15 +112,14 @@ def test_open_is_the_generator_with_the_question_as_prefix():
 
 def test_likelihoods(fitted):
     X, y = things(30, seed=1)
-    found = fitted.predict_log_proba(X, [None, "unheard of", *y[2:]])
+    found = fitted.score_samples(X, [None, "unheard of", *y[2:]])
     assert np.isnan(found[0]) and found[1] < -1 and np.isfinite(found[2:]).all()
     if fitted.vocabulary == "closed":
         assert found[1] == -np.inf
         places = np.searchsorted(fitted.classes_, y)
         expected = np.log(fitted.predict_proba(X)[np.arange(30), places])
         np.testing.assert_allclose(found[2:], expected[2:])
-    best = fitted.predict_log_proba(X)
-    np.testing.assert_allclose(best, fitted.predict_log_proba(X, fitted.predict(X)))
+    best = fitted.score_samples(X, fitted.predict(X))
     assert (best[2:] >= found[2:] - 1e-6).all()
 
 
@@ -128,8 +127,8 @@ def test_a_row_does_not_depend_on_those_beside_it(fitted):
     X, y = things(6, seed=2)
     X.loc[1, "question"] = None
     X.loc[2, "seen"] = None
-    together = fitted.predict_log_proba(X, y)
-    alone = [fitted.predict_log_proba(X[i : i + 1], y[i : i + 1])[0] for i in range(6)]
+    together = fitted.score_samples(X, y)
+    alone = [fitted.score_samples(X[i : i + 1], y[i : i + 1])[0] for i in range(6)]
     np.testing.assert_allclose(alone, together, rtol=1e-4)
 
 
@@ -145,7 +144,7 @@ def test_the_most_frequent_answer_of_a_list_is_learned(vocabulary):
     options = {"vocabulary": vocabulary, "max_epochs": 2}
     answerer = small(**options).fit(X, several)
     expected = small(**options).fit(X, y)
-    found, wanted = (a.predict_log_proba(X) for a in (answerer, expected))
+    found, wanted = (a.score_samples(X, y) for a in (answerer, expected))
     np.testing.assert_array_equal(found, wanted)
     tied = [["first", "second"] for _ in y[:40]] + [["second", "first"] for _ in y[40:]]
     answers = set(small(**options).fit(X, tied).predict(X))
@@ -302,13 +301,13 @@ def test_read_when_it_answers(fitted):
 
 def test_pickle_clone_and_the_same_seed(fitted):
     X, y = things(30, seed=6)
-    expected = fitted.predict_log_proba(X, y)
+    expected = fitted.score_samples(X, y)
     loaded = pickle.loads(pickle.dumps(fitted))
-    np.testing.assert_array_equal(loaded.predict_log_proba(X, y), expected)
+    np.testing.assert_array_equal(loaded.score_samples(X, y), expected)
     with pytest.raises(NotFittedError):
         clone(fitted).predict(X)
     options = {"vocabulary": fitted.vocabulary, "max_epochs": 1}
-    first, second = (small(**options).fit(X, y).predict_log_proba(X, y) for _ in range(2))
+    first, second = (small(**options).fit(X, y).score_samples(X, y) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert len(fitted.history_) == fitted.n_iter_ == 12
 
