@@ -106,10 +106,10 @@ print("together more than one by one:", shares.interactions.iloc[0, 1].round(2))
 # %%
 # Written instead of chosen
 # -------------------------
-# With an open vocabulary a decoder reads the question, looks at the image and writes the answer,
+# With ``answers="open"`` a decoder reads the question, looks at the image and writes the answer,
 # word by word.
 
-written = QuestionAnswerer([image], vocabulary="open", **options)
+written = QuestionAnswerer([image], answers="open", **options)
 written.fit(X.iloc[train], y.iloc[train])
 print("right to the letter:", round(written.score(X_test, y_test), 2))
 

@@ -330,10 +330,11 @@ class GAN(BaseImageMethod):
     Notes
     -----
     The losses do not say how good the images are, so nothing is held out and the training goes on
-    to the last epoch: ``early_stopping`` of the trainer is refused, and so are ``max_grad_norm``,
-    for one norm of both gradients would let the larger one shorten the other's step, and
-    ``accumulate``, for images are compared within a batch. A training whose loss is no number,
-    whose images are all alike, or whose discriminator is never wrong raises ``ConvergenceError``.
+    to the last epoch: ``early_stopping`` of the trainer is refused, and so are a number as
+    ``max_grad_norm``, because one norm over both gradients would let the larger one shorten the
+    step of the other, and ``accumulate``, because images are compared within a batch. A training
+    raises ``ConvergenceError`` if a loss is not finite, if all generated images are the same, or
+    if the discriminator is never wrong.
 
     References
     ----------
@@ -470,8 +471,10 @@ class GAN(BaseImageMethod):
         trainer : Trainer
             Of the generator.
         """
-        # Real images stand beside the conditions of other rows of the batch, whole.
-        useless = ["accumulate", "max_grad_norm"]
+        # Real images are compared with the conditions of other rows of the whole batch.
+        useless = ["accumulate"]
+        if trainer.max_grad_norm is not None:  # None clips nothing, as this method does
+            useless.append("max_grad_norm")
         if trainer.early_stopping is not False:
             useless.append("early_stopping")
         refuse_unused(trainer, useless, "with method='gan'")

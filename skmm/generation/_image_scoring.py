@@ -51,7 +51,7 @@ class ImageScoreMixin(BaseEstimator, ABC):
             refuse_unused(self, ["alignment"], f"with scoring={self.scoring!r}")
 
     def score(self, X: Frame, y: CellColumn) -> float:
-        """Return how near generated images are to those given, or to what they should show.
+        """Score the generated images against those given, or against what they should show.
 
         Parameters
         ----------
@@ -63,13 +63,13 @@ class ImageScoreMixin(BaseEstimator, ABC):
         Returns
         -------
         score : float
-            By ``scoring``, higher is better.
+            What ``scoring`` names, or what the scorer ``scoring`` returns. Higher is better.
         """
         check_is_fitted(self, "mode_")
         self._validate_params()
         self._check_scoring()
         if callable(self.scoring):
-            return float(self.scoring(y, self.predict(X)))
+            return float(self.scoring(self, X, y))
         if self.scoring == "alignment":
             if self.alignment is None:
                 raise ValueError(

@@ -251,8 +251,10 @@ def test_scoring(fitted, things):
     captions = copy.copy(fitted)
     assert captions.score(X, y) == corpus_bleu(y, written)
     assert captions.set_params(scoring="chrf").score(X, y) == chrf(y, written)
-    same = captions.set_params(scoring=lambda t, p: float(np.mean(t == p))).score(X, y)
-    assert same == np.mean(y == written)
+    scorer = make_text_scorer("exact_match", ignore="case")
+    assert captions.set_params(scoring=scorer).score(X, y) == scorer(fitted, X, y)
+    accuracy = captions.set_params(scoring=lambda model, X, y: np.mean(model.predict(X) == y))
+    assert accuracy.score(X, y) == np.mean(y == written)
 
 
 def test_it_can_be_asked_what_it_uses(fitted, things):

@@ -58,11 +58,11 @@ class Means(TransformerMixin, BaseEstimator):
         return hasattr(self, "fitted_") or self.scale < 0
 
 
-def seven(y_true, y_pred):
+def seven(estimator, X, y):
     return 7.0
 
 
-def eight(y_true, y_pred):
+def eight(estimator, X, y):
     return 8.0
 
 
@@ -95,7 +95,7 @@ MODALITIES = [("one", "passthrough", ["left"]), ("two", Tokens(), ["pair"])]
 SMALL = {"modalities": MODALITIES, "n_components": 8, "max_epochs": 1, "random_state": 0}
 SEQUENCE = {"granularity": "sequence"}
 WORDS = TextEncoder("tfidf", n_components=2, random_state=0)
-OPEN = {"vocabulary": "open", "question_encoder": None}
+OPEN = {"answers": "open", "question_encoder": None}
 COMMON = {
     "modalities": MODALITIES[:1],
     "granularity": "sequence",
@@ -117,7 +117,7 @@ TRAINED = {
         {**SMALL, "n_layers": 1, "scoring": seven},
         {
             **COMMON,
-            "prefix": "asked",
+            "prefix_column": "asked",
             "decoder": "gru",
             "tokenizer": "character",
             "max_vocabulary": 2,
@@ -174,14 +174,14 @@ TRAINED = {
         {
             **SMALL,
             "n_layers": 1,
-            "question": "asked",
+            "question_column": "asked",
             "question_encoder": WORDS,
             "scoring": seven,
         },
         {
             **COMMON,
-            "question": "also",
-            "vocabulary": (
+            "question_column": "also",
+            "answers": (
                 {
                     "modalities": [*MODALITIES, ("words", WORDS, ["asked"])],
                     "question_encoder": None,

@@ -30,7 +30,7 @@ ASKED = {"color": "color ?", "shape": "tell me what shape it has"}
 
 
 def small(**params):
-    options = {"modalities": [("seen", "passthrough", ["seen"])], "prefix": "asked", **SMALL}
+    options = {"modalities": [("seen", "passthrough", ["seen"])], "prefix_column": "asked", **SMALL}
     return CaptionGenerator(**with_trainer(**{**options, "random_state": 0, **params}))
 
 
@@ -152,9 +152,7 @@ def test_a_row_does_not_depend_on_those_beside_it(fitted, way):
     assert np.isfinite(likely).all() and not pd.isna(written).any()
     for row in range(len(X)):
         own = X.iloc[[row]]
-        np.testing.assert_allclose(
-            captions.score_samples(own, y[[row]]), likely[row], rtol=1e-4
-        )
+        np.testing.assert_allclose(captions.score_samples(own, y[[row]]), likely[row], rtol=1e-4)
         if way != "nucleus":  # whose draws go by the place of a row
             assert captions.predict(own)[0] == written[row]
     if way == "nucleus":  # a longer question beside them changes no draw
@@ -235,7 +233,7 @@ def test_auto_leaves_it_out():
         patch.setattr(_modalities, "default_encoder", lambda kind: captions_of(kind))
         captions.fit(X, y)
     assert [columns for _, _, columns in captions.modalities_] == [["seen"], ["note"], ["number"]]
-    by_position = small(prefix=0, max_epochs=1).fit(X, y)
+    by_position = small(prefix_column=0, max_epochs=1).fit(X, y)
     np.testing.assert_array_equal(
         by_position.score_samples(X, y),
         small(max_epochs=1).fit(X, y).score_samples(X, y),
@@ -277,14 +275,14 @@ def test_house(fitted):
         ("aske", ["a"], ValueError, "no column 'aske': did you mean 'asked'"),
         (7, ["a"], ValueError, "7"),
         ("asked", [None, 3], CellTypeError, "CaptionGenerator: column 'asked', row 1: got int"),
-        (-1, ["a"], ValueError, "The 'prefix' parameter"),
+        (-1, ["a"], ValueError, "The 'prefix_column' parameter"),
     ],
 )
 def test_errors(prefix, cells, error, message):
     X, y = things(8)
     X["asked"] = pd.Series((cells * 8)[:8], dtype=object)
     with pytest.raises(error, match=message):
-        small(prefix=prefix).fit(X, y)
+        small(prefix_column=prefix).fit(X, y)
 
 
 def test_a_frame_of_nothing_but_the_prefix():

@@ -455,6 +455,16 @@ class TestEstimator:
         assert (half != whole).all()
         np.testing.assert_allclose(half, whole, rtol=0.1)
 
+    def test_verbose_reports_the_rows(self, folder, capsys):
+        X = frame("git").iloc[[0, 1, 0]]  # two of them are written once
+        generator = captions(folder("git"), batch_size=1).fit(X)
+        generator.predict(X)
+        assert "cells" not in capsys.readouterr().err
+        generator.set_params(verbose=1).predict(X)
+        assert "PretrainedCaptionGenerator: 3/3 cells" in capsys.readouterr().err
+        generator.score_samples(X, ["a", None, "a"])
+        assert "PretrainedCaptionGenerator: 2/2 cells" in capsys.readouterr().err
+
     def test_not_fitted(self, folder):
         generator = captions(folder("git"))
         with pytest.raises(NotFittedError):

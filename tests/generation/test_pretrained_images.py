@@ -175,6 +175,14 @@ def test_score(folder):
         model.set_params(alignment=_Space()).score(X, y)
 
 
+def test_verbose_reports_the_rows(folder, capsys):
+    model = images(folder, batch_size=3).fit(X)
+    model.predict(X)
+    assert "cells" not in capsys.readouterr().err
+    model.set_params(verbose=True).predict(X)
+    assert "PretrainedImageGenerator: 4/4 cells" in capsys.readouterr().err
+
+
 class _Space:
     def transform_modality(self, X, modality):
         """Give a vector for each row."""
