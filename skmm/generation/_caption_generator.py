@@ -448,7 +448,10 @@ class CaptionGenerator(BaseGenerator):
     def _for_batches(
         self, X: Frame, use: Callable[[np.ndarray, Tensor, Tensor, Tensor | None], None]
     ) -> int:
-        """Call ``use(rows, memory, mask, prefix)`` on batches of non-empty rows; return n_samples."""
+        """Call ``use(rows, memory, mask, prefix)`` for batches of non-empty rows.
+
+        Returns the number of all rows.
+        """
         X = self._check_frame(X, reset=False)
         prefixes = self._prefixes(X)
         modalities = self._inputs.batch(X).modalities
@@ -458,7 +461,7 @@ class CaptionGenerator(BaseGenerator):
         rows = np.flatnonzero(present.any(axis=1))
         for some, part in self._parts(batch, rows):
             with threads_for(self.module_), torch.inference_mode():
-                use(some, *self.module_.remember_behind(part))
+                use(some, *self.module_.memory_and_prefix(part))
         return len(present)
 
     def score_samples(self, X: Frame, y: CellColumn) -> np.ndarray:

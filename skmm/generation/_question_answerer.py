@@ -516,10 +516,11 @@ class QuestionAnswerer(
         Returns
         -------
         log_likelihood : ndarray of shape (n_samples,), float64
-            One number per row. With ``answers="closed"``: log-probability of the answer, minus
-            infinity if it is not in ``classes_``. With ``answers="open"``: sum over the answer's tokens and its end, for any text,
-            as :meth:`CaptionGenerator.score_samples` returns it; NaN for a row without a question
-            and without any modality. NaN where the answer is missing.
+            One number per row, NaN where the answer is missing. With ``answers="closed"``: the
+            log-probability of the answer, minus infinity if it is not in ``classes_``. With
+            ``answers="open"``: the sum over the tokens of the answer and its end, for any text, as
+            :meth:`CaptionGenerator.score_samples` computes it; NaN for a row without a question
+            and without any modality.
         """
         model = self._ready()
         X = self._check_frame(X, reset=False)

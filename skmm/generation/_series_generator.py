@@ -347,7 +347,7 @@ class SeriesGenerator(BaseGenerator):
 
     def _generate(self, batch: SeriesBatch, longest: int) -> list[np.ndarray]:
         """Return the series of the rows of a batch, (n_steps, n_channels) each."""
-        memory, mask = self.module_.remember(batch)
+        memory, mask = self.module_.make_memory(batch)
         outputs = self.module_.decoder.predict_length(memory, mask).cpu().numpy()
         lengths = self._target.lengths(outputs, longest)
         values = self.module_.decoder(memory, mask, torch.from_numpy(lengths).to(memory.device))

@@ -345,7 +345,7 @@ def test_a_discriminator_that_is_never_wrong_says_so(rows):
     images = small("gan", {"discriminator_learning_rate": 1e-2}, learning_rate=1e-7, max_epochs=60)
     images.set_params(method__patience=3, unconditional_fraction=0.0)
     X = X.iloc[[0] * 64]  # no condition is wrong: the images alone tell
-    with pytest.raises(ConvergenceError, match="sure of every image in 3 epochs"):
+    with pytest.raises(ConvergenceError, match="certain of every image in 3 epochs"):
         images.fit(X, y[:64])
 
 

@@ -204,7 +204,7 @@ def test_modality_dropout_hides_prefix_or_image_and_never_both():
     batch = CaptionBatch(own, prefix=torch.ones(200, 4, dtype=torch.long))
     torch.manual_seed(0)
     for training in (True, False):
-        _, mask, prefix = captions.module_.train(training).remember_behind(batch)
+        _, mask, prefix = captions.module_.train(training).memory_and_prefix(batch)
         seen, read = mask[:, 1:].any(dim=1), (prefix >= 0).any(dim=1)
         assert torch.equal(read, (prefix >= 0).all(dim=1)) and (seen | read).all()
         shares = seen.float().mean().item(), read.float().mean().item()
@@ -287,5 +287,5 @@ def test_errors(prefix, cells, error, message):
 
 def test_a_frame_of_nothing_but_the_prefix():
     X, y = things(8)
-    with pytest.raises(ValueError, match="CaptionGenerator: X has no column beside 'asked'"):
+    with pytest.raises(ValueError, match="CaptionGenerator: X has no column besides 'asked'"):
         small(modalities="auto").fit(X[["asked"]], y)

@@ -400,5 +400,5 @@ def test_a_frame_without_text_or_without_anything_else():
     X, y = things(40)
     with pytest.raises(ValueError, match=r"no column of text among \['seen'\]"):
         small().fit(X[["seen"]], y)
-    with pytest.raises(ValueError, match="QuestionAnswerer: X has no column beside 'question'"):
+    with pytest.raises(ValueError, match="QuestionAnswerer: X has no column besides 'question'"):
         small(modalities="auto").fit(X[["question"]], y)
