@@ -1,4 +1,4 @@
-"""Checkpoints that write: what transformers gives by hand, through the generator's parameters."""
+"""PretrainedCaptionGenerator: equal to transformers by hand, for each of its parameters."""
 
 import json
 import pickle
@@ -40,13 +40,13 @@ def _on_the_cpu():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """``folder("blip")`` holds such a checkpoint, built once; never write to it."""
+    """Return a function to the folder of a tiny checkpoint, built once; never write to it."""
     built = {}
 
     def get(kind, **options):
         key = (kind, *options.items())
         if key not in built:
-            built[key] = tmp_path_factory.mktemp("writers") / kind
+            built[key] = tmp_path_factory.mktemp("captioners") / kind
             getattr(tiny_captioners, kind)(built[key], **options)
         return built[key]
 
@@ -84,7 +84,7 @@ class ByHand:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def inputs(self, cell, prompt):
-        """Tensors of one cell, the ids in front of a text, and by which name the model has them."""
+        """Return the tensors of a cell, the ids before a text, and their name in the model."""
         if self.kind == "whisper":
             from io import BytesIO
 
@@ -131,15 +131,15 @@ class ByHand:
         options = {"do_sample": False, "max_new_tokens": 8, **options}
         if self.kind == "whisper":
             if prompt:
-                told = self.processor.get_prompt_ids(prompt, return_tensors="pt")
-                options["prompt_ids"] = told
+                prompt_ids = self.processor.get_prompt_ids(prompt, return_tensors="pt")
+                options["prompt_ids"] = prompt_ids
             if hasattr(self.model.generation_config, "lang_to_id"):
                 options["task"] = "transcribe"
             written = self.model.generate(**tensors, **options)[0].tolist()
-            # Of a prompt, Whisper's own generate gives all that it was made to begin with.
+            # With a prompt, Whisper's generate returns the tokens of the prompt too.
             written = written[len(ids) :] if prompt and written[: len(ids)] == ids else written
         else:
-            # BLIP drops the last id, which its processor puts there.
+            # BLIP drops the last id, which its processor appends.
             given = [*ids, self.end()] if self.kind == "blip" else ids
             written = self.model.generate(**tensors, **{name: torch.tensor([given])}, **options)
             written = written[0, len(ids) :].tolist()
@@ -223,14 +223,14 @@ def test_whisper_of_the_language_that_is_named(folder, by_hand, tmp_path):
         captions(model, "whisper").fit(X).predict(X)
 
 
-def test_model_without_a_chat_template_wants_its_own_prompt(folder):
-    """A prompt without a place for the image is refused by the model, and so by us."""
+def test_model_without_a_chat_template_requires_its_own_prompt(folder):
+    """The model refuses a prompt without a placeholder for the image."""
     X, bare = frame("llava"), folder("llava", template=False)
     for prompt in (None, "what ?"):
         with pytest.raises(CheckpointError, match=r"a 'llava' model, cannot write.*another prompt"):
             captions(bare, prompt=prompt).fit(X).predict(X)
-    told = captions(bare, prompt="USER: <image>\nwhat ? ASSISTANT:").fit(X)
-    assert list(told.predict(X)) == list(
+    prompted = captions(bare, prompt="USER: <image>\nwhat ? ASSISTANT:").fit(X)
+    assert list(prompted.predict(X)) == list(
         captions(folder("llava"), prompt="what ?").fit(X).predict(X)
     )
 
@@ -252,21 +252,21 @@ def test_name_on_the_hub(folder, monkeypatch):
     assert list(generator.predict(frame())) == list(texts)
 
 
-def test_rules_of_the_checkpoint_hold_for_writing_alone(folder):
+def test_generation_config_applies_to_predict_only(folder):
     X = frame("whisper")
     generator = captions(folder("whisper"), "whisper", max_length=20).fit(X)
     assert not any(set("#$") & set(text) for text in generator.predict(X))
     assert np.isfinite(generator.score_samples(X, ["a#$b"] * 3)).all()
 
 
-def test_length_that_the_checkpoint_says(folder):
+def test_default_length_is_that_of_the_checkpoint(folder):
     X = frame("whisper")
     generator = captions(folder("whisper"), "whisper", max_length=None).fit(X)
-    # Of 30 tokens 4 say the language and the task.
+    # 4 of the 30 tokens are for the language and the task.
     assert {len(text) for text in generator.predict(X)} == {26}
     texts = captions(folder("vit_gpt2"), max_length=None).fit(frame()).predict(frame())
     assert max(map(len, texts)) == 20
-    # No text is longer than the model can read, however long it may be.
+    # No text is longer than the positions of the model, whatever max_length is.
     texts = captions(folder("vit_gpt2"), max_length=10_000).fit(frame()).predict(frame())
     assert max(map(len, texts)) <= 48
 
@@ -288,7 +288,7 @@ class TestNucleus:
         likeliest = generator.predict(X)
         assert list(likeliest) == list(generator.set_params(decoding="greedy").predict(X))
 
-    def test_draws_as_likely_as_the_model_says(self, folder):
+    def test_samples_follow_the_probabilities_of_the_model(self, folder):
         X = frame().iloc[np.zeros(600, int)]
         generator = captions(
             folder("vit_gpt2"),
@@ -298,7 +298,7 @@ class TestNucleus:
             random_state=0,
         ).fit(X)
         texts, counts = np.unique(generator.predict(X).astype(str), return_counts=True)
-        assert len(texts) > 5  # rows of one content are drawn anew
+        assert len(texts) > 5  # rows with the same cell are sampled independently
         hand = ByHand("vit_gpt2", folder("vit_gpt2"))
         tensors, ids, name = hand.inputs(X["seen"].iloc[0], None)
         with torch.no_grad():
@@ -331,7 +331,7 @@ class TestRows:
         assert list(generator.predict(absent)) == [None, None]
         assert np.isnan(generator.score_samples(absent, ["a", "b"])).all()
 
-    def test_like_content_is_written_once(self, folder, monkeypatch):
+    def test_equal_cells_are_written_once(self, folder, monkeypatch):
         seen = []
         write = Captioner.write
 
@@ -365,7 +365,7 @@ class TestRows:
 
     @pytest.mark.parametrize("kind", ["vit_gpt2", "blip", "llava"])
     def test_a_prompt_for_each_row(self, folder, kind):
-        """A column of questions, of unlike lengths."""
+        """A column of questions of different lengths."""
         X = frame(kind).assign(question=["what ?", "a cat on the dog", None, "what ?"])
         generator = captions(folder(kind), prompt_column="question").fit(X)
         texts = generator.predict(X)
@@ -414,7 +414,7 @@ class TestEstimator:
         shutil.copytree(folder("blip"), model)
         with pytest.raises(CheckpointError, match=r"fitted with other weights than .*Fit it again"):
             pickle.loads(stored).predict(frame())
-        # The same weights elsewhere are the same.
+        # The same weights in another folder are accepted.
         moved = pickle.loads(stored).set_params(model=folder("git"))
         assert len(moved.predict(frame())) == 4
 
@@ -490,7 +490,7 @@ class TestRefused:
             captions(folder("blip"), "whisper").fit(frame("whisper"))
 
     @pytest.mark.parametrize("middle", [ImageEncoder(), "text", "passthrough", "tabular"])
-    def test_other_middles(self, folder, middle):
+    def test_other_transformers(self, folder, middle):
         generator = PretrainedCaptionGenerator(folder("git"), [("cells", middle, ["seen"])])
         with pytest.raises(ValueError, match="must be 'image' or 'audio', got"):
             generator.fit(frame())

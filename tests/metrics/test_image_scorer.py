@@ -1,4 +1,4 @@
-"""Scorers of generated images: they see what is wrong, and fit into a search."""
+"""Scorers of generated images, also in a search."""
 
 import pickle
 
@@ -17,13 +17,13 @@ SIZE = 8
 
 
 def draw(brightness, seed=0):
-    """A gray image for each row with a little noise, (n, SIZE, SIZE)."""
+    """Make a gray image with a little noise for each row, (n, SIZE, SIZE)."""
     noise = np.random.default_rng(seed).integers(0, 20, (len(brightness), SIZE, SIZE))
     return (np.asarray(brightness)[:, None, None] + noise).astype(np.uint8)
 
 
 class Gray(BaseEstimator):
-    """Images as bright as the row says, off by an error."""
+    """Generator of images as bright as the row says, plus an error."""
 
     def __init__(self, error=0, shuffled=False):
         self.error = error
@@ -39,7 +39,7 @@ class Gray(BaseEstimator):
 
 
 class Flat:
-    """Images as the vector of their pixels, by a rule that is not fitted."""
+    """Encoder of images by their first pixels, which needs no fit."""
 
     def transform(self, X):
         return np.stack([np.asarray(cell, dtype=float).ravel()[:5] for cell in X])
@@ -101,7 +101,7 @@ def alignment(rows):
 
 
 class Vectors(Gray):
-    """Images that the alignment of this test takes: their first pixels."""
+    """Generator of images as vectors of their first pixels."""
 
     def predict(self, X):
         return super().predict(X).reshape(len(X), -1)[:, :12].astype(float)
@@ -120,7 +120,7 @@ def test_agreement(rows, alignment):
     assert right == wanted
 
 
-def test_a_real_image_at_another_row_is_seen_by_the_agreement_alone(rows, alignment):
+def test_frechet_distance_ignores_shuffled_images(rows, alignment):
     X, y = rows
     flat = [cell.ravel()[:12].astype(float) for cell in y]
     distance = make_image_scorer(encoder=PCA(3).fit(np.stack(flat)))
@@ -130,7 +130,7 @@ def test_a_real_image_at_another_row_is_seen_by_the_agreement_alone(rows, alignm
     assert abs(right - wrong) < 0.1 * abs(right - dark)
 
 
-def test_bad_input_is_told(rows, alignment):
+def test_bad_input_is_refused(rows, alignment):
     X, y = rows
     with pytest.raises(ValueError, match=r"metric must be one of \['alignment', 'frechet'\], got"):
         make_image_scorer("fid")
