@@ -211,9 +211,8 @@ def test_decoding_is_set_without_training_again(fitted, objects):
     captions.set_params(decoding="beam", decoding__beam_size=6)
     assert captions.module_ is fitted.module_
     by_beam = captions.score_samples(X, captions.predict(X))
-    assert (
-        by_beam >= greedy - 1e-4
-    ).all()  # few texts are possible, so the beam holds the most likely ones
+    # Few texts are possible, so the beam holds the most likely ones.
+    assert (by_beam >= greedy - 1e-4).all()
     captions.set_params(max_length=2)
     assert all(len(text.split()) <= 2 for text in captions.predict(X))
     with pytest.raises(ValueError, match="beam_size.*must be an int"):

@@ -489,9 +489,9 @@ class TestRefused:
         with pytest.raises(CheckpointError, match=r"'blip' model.*Give a model from speech"):
             captions(folder("blip"), "whisper").fit(frame("whisper"))
 
-    @pytest.mark.parametrize("middle", [ImageEncoder(), "text", "passthrough", "tabular"])
-    def test_other_transformers(self, folder, middle):
-        generator = PretrainedCaptionGenerator(folder("git"), [("cells", middle, ["seen"])])
+    @pytest.mark.parametrize("transformer", [ImageEncoder(), "text", "passthrough", "tabular"])
+    def test_other_transformers(self, folder, transformer):
+        generator = PretrainedCaptionGenerator(folder("git"), [("cells", transformer, ["seen"])])
         with pytest.raises(ValueError, match="must be 'image' or 'audio', got"):
             generator.fit(frame())
 

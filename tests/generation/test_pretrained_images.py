@@ -100,9 +100,8 @@ def test_a_row_without_a_text(folder):
     model = images(folder, prompt="a photo of {}").fit(some)
     generated = model.predict(some)
     empty = images(folder).fit(X).predict(pd.DataFrame({"said": ["a photo of a red cat", "", ""]}))
-    assert np.array_equal(
-        generated, empty
-    )  # the prompt of a missing text is empty, also with a template
+    # The prompt of a missing text is empty, also with a template.
+    assert np.array_equal(generated, empty)
     with pytest.raises(ModalityMissingError, match="PretrainedImageGenerator"):
         model.set_params(all_missing="raise").predict(some)
 
@@ -203,10 +202,10 @@ class _Mean(BaseEstimator):
         return [[np.mean(cell), np.mean(np.asarray(cell)[:4])] for cell in X]
 
 
-@pytest.mark.parametrize("case", ["one middle", "two columns", "no text", "odd cell"])
+@pytest.mark.parametrize("case", ["one transformer", "two columns", "no text", "odd cell"])
 def test_bad_input_is_refused(folder, case):
     two = X.assign(more="words of another kind")
-    if case == "one middle":
+    if case == "one transformer":
         with pytest.raises(ValueError, match="the transformer of the modality must be 'text', got"):
             images(folder).set_params(modalities=[("said", "passthrough", ["said"])]).fit(X)
     elif case == "two columns":

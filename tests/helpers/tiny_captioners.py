@@ -106,9 +106,8 @@ def blip(folder: Path) -> None:
         "pad_token_id": 0,
     }
     config = BlipConfig(text_config=text, vision_config=_IMAGE, projection_dim=16)
-    _random_model(lambda: BlipForConditionalGeneration(config), 12.0, seen=20.0).save_pretrained(
-        folder
-    )
+    model = _random_model(lambda: BlipForConditionalGeneration(config), 12.0, seen=20.0)
+    model.save_pretrained(folder)
     BlipProcessor(BlipImageProcessor(size=_SQUARE), words).save_pretrained(folder)
 
 
