@@ -143,7 +143,7 @@ class CaptionGenerator(BaseGenerator):
     net_ : skorch.NeuralNet
         Net that trained ``module_``; not part of a pickle.
     history_ : list of dict
-        One dict per epoch, with ``train_loss`` and, if rows are held out, ``valid_loss``: the mean
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out, ``valid_loss``: the mean
         cross-entropy of a token, in nats.
     n_iter_ : int
         Number of epochs trained.

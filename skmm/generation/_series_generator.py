@@ -107,7 +107,7 @@ class SeriesGenerator(BaseGenerator):
     net_ : skorch.NeuralNet
         Net that trained ``module_``; not part of a pickle.
     history_ : list of dict
-        One dict per epoch, with ``train_loss`` and, if rows are held out, ``valid_loss``: the mean
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out, ``valid_loss``: the mean
         squared error of the values, in standard deviations of their channel, plus that of the
         lengths, in standard deviations of the lengths.
     n_iter_ : int
@@ -324,8 +324,8 @@ class SeriesGenerator(BaseGenerator):
         Returns
         -------
         series : ndarray of shape (n_samples,), object
-            float32 arrays of shape (n_steps, n_channels), or (n_steps,) if the training series
-            have this shape. A row without any modality gets the mean of the training series.
+            Arrays of shape (n_steps, n_channels), or (n_steps,) if the training series have this
+            shape, float32. A row without any modality gets the mean of the training series.
         """
         check_is_fitted(self, "module_")
         self._validate_params()  # max_length may have been set after fit
