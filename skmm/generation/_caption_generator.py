@@ -143,8 +143,8 @@ class CaptionGenerator(BaseGenerator):
     net_ : skorch.NeuralNet
         Net that trained ``module_``; not part of a pickle.
     history_ : list of dict
-        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out, ``valid_loss``: the mean
-        cross-entropy of a token, in nats.
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
+        ``valid_loss``: the mean cross-entropy of a token, in nats.
     n_iter_ : int
         Number of epochs trained.
     n_features_in_ : int

@@ -132,11 +132,11 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
     net_ : skorch.NeuralNet
         Net that trained ``module_``; not part of a pickle.
     history_ : list of dict
-        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out, ``valid_loss``: the mean
-        squared error of the velocity of a pixel, where noise has variance 1 and images have
-        variance 1/4. :class:`GAN` holds out no rows and adds ``discriminator_loss``,
-        ``generator_loss``, whose sum is ``train_loss``, and ``spread``: the standard deviation of
-        a pixel over the generated images, relative to real ones.
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
+        ``valid_loss``: the mean squared error of the velocity of a pixel, where noise has variance
+        1 and images have variance 1/4. :class:`GAN` holds out no rows and adds
+        ``discriminator_loss``, ``generator_loss``, whose sum is ``train_loss``, and ``spread``:
+        the standard deviation of a pixel over the generated images, relative to real ones.
     n_iter_ : int
         Number of epochs trained.
     n_features_in_ : int

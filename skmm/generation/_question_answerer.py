@@ -175,8 +175,8 @@ class QuestionAnswerer(
     modalities_ : list of (name, transformer, columns)
         Fitted transformers; with ``answers="closed"`` including that of the question.
     history_ : list of dict
-        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out, ``valid_loss``: the mean
-        cross-entropy of a row (closed) or of a token (open), in nats.
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
+        ``valid_loss``: the mean cross-entropy of a row (closed) or of a token (open), in nats.
     n_iter_ : int
         Number of epochs trained.
     n_features_in_ : int

@@ -107,9 +107,9 @@ class SeriesGenerator(BaseGenerator):
     net_ : skorch.NeuralNet
         Net that trained ``module_``; not part of a pickle.
     history_ : list of dict
-        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out, ``valid_loss``: the mean
-        squared error of the values, in standard deviations of their channel, plus that of the
-        lengths, in standard deviations of the lengths.
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
+        ``valid_loss``: the mean squared error of the values, in standard deviations of their
+        channel, plus that of the lengths, in standard deviations of the lengths.
     n_iter_ : int
         Number of epochs trained.
     n_features_in_ : int

@@ -290,7 +290,7 @@ def test_rows_without_any_modality(fitted, objects):
     np.testing.assert_array_equal(written[[0, 2, 3, 5]], expected)
     nothing = X.iloc[[1, 4]]
     assert fitted.predict(nothing).tolist() == [None, None]
-    with pytest.raises(ModalityMissingError, match="CaptionGenerator: row 1"):
+    with pytest.raises(ModalityMissingError, match="CaptionGenerator: row 1.*all_missing='none'"):
         copy.copy(fitted).set_params(all_missing="raise").predict(X)
 
 
