@@ -100,6 +100,6 @@ plt.show()
 
 swapped = [" ".join([b, a, *rest]) for a, b, *rest in (text.split() for text in y_test)]
 differ = np.array([text != other for text, other in zip(y_test, swapped, strict=True)])
-right = transcripts.predict_log_proba(X_test, y_test)
-wrong = transcripts.predict_log_proba(X_test, swapped)
+right = transcripts.score_samples(X_test, y_test)
+wrong = transcripts.score_samples(X_test, swapped)
 print(f"the right order is likelier in {np.mean(right[differ] > wrong[differ]):.0%} of the rows")

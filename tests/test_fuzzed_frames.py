@@ -238,7 +238,7 @@ def fuzz(name, i, data):
     if name == "QuestionAnswerer":  # few frames have one column of text and something beside it
         for frame in (X, other):
             frame["asked"] = [None if i % 5 == 4 else f"is it {i % 3} ?" for i in range(len(frame))]
-        estimator.set_params(question="asked")
+        estimator.set_params(question_column="asked")
     kind = data.draw(st.sampled_from(["words", "numbers", "booleans", "one class", "series"]))
     if paired:
         other.columns = X.columns

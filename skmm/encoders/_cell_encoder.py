@@ -13,13 +13,13 @@ from torch import nn
 
 from skmm._constraints import RandomState
 from skmm._environment._device import n_decoding_threads, resolve_device, seeded, shared_threads
+from skmm._environment._progress import Progress
 from skmm._frame._column import Column
 from skmm._frame._types import CellColumn
 from skmm.backbones import Backbone
 from skmm.encoders._base import BaseEncoder, TokenSequence
 from skmm.encoders._engines._base import Engine, Runtime
 from skmm.encoders._engines._fine_tuned import TunedEngine, make_tuned
-from skmm.encoders._engines._prefetch import Progress
 from skmm.encoders._engines._trained import TrainedEngine, train_backbone
 from skmm.encoders._pass import CellPass, CellReader, Place, places_of
 from skmm.encoders._store._store import StoreLike

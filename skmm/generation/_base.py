@@ -1,4 +1,4 @@
-"""What generators share: training under the modalities of a frame, and methods as parameters."""
+"""Base classes of the generators: training on the modalities of a frame, methods as parameters."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
@@ -21,16 +21,16 @@ from skmm._training._trainer import TrainedNetworkMixin, Trainer
 __all__ = ["BaseGenerator", "BaseMethod", "MethodsMixin", "chosen_rows"]
 
 
-# --- Methods as parameters: an object with parameters of its own, or the shorthand for one ---
+# --- Methods as parameters: an object with its own parameters, or its shorthand ---
 
 
 class BaseMethod(BaseEstimator):
-    """Base of the objects that hold a method of a generator with the parameters of that method."""
+    """Base of the objects that hold a method of a generator and its parameters."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def check(self) -> Self:
-        """Check the parameters.
+        """Validate the parameters.
 
         Returns
         -------
@@ -42,9 +42,9 @@ class BaseMethod(BaseEstimator):
 
 
 class MethodsMixin:
-    """Nested parameters of methods that may be given by a shorthand, such as ``"beam"``."""
+    """Nested parameters for methods that may be given by a shorthand, such as ``"beam"``."""
 
-    # Of each parameter that takes a method: its shorthands and what they stand for.
+    # For each parameter that takes a method: shorthand -> class.
     _shorthands: ClassVar[Mapping[str, Mapping[str, type[BaseEstimator]]]] = {}
 
     def set_params(self, **params: Any) -> Self:
@@ -53,9 +53,9 @@ class MethodsMixin:
         Parameters
         ----------
         **params : dict
-            Names as ``get_params`` gives them. A parameter of a method that is given by its
-            shorthand, such as ``decoding__beam_size`` with ``decoding="beam"``, replaces the
-            shorthand by the method's object.
+            Names as in ``get_params``. A nested parameter of a method given by its shorthand, such
+            as ``decoding__beam_size`` with ``decoding="beam"``, replaces the shorthand by an object
+            of the method.
 
         Returns
         -------
@@ -72,8 +72,8 @@ class MethodsMixin:
         return self
 
     def __copy__(self) -> Self:
-        # The copy shares the trained network, and nothing that set_params changes. It does not go
-        # through __getstate__, which moves the network.
+        # The copy shares the trained network, but no object that set_params changes. __getstate__
+        # is not used, since it moves the network to the CPU.
         new = type(self).__new__(type(self))
         new.__dict__.update(self.__dict__)
         for name in ("trainer", "strategy", *self._shorthands):
@@ -89,9 +89,9 @@ class MethodsMixin:
 class BaseGenerator(
     MethodsMixin, TrainedNetworkMixin, CallbackSupportMixin, BaseMultimodalEstimator
 ):
-    """A network under which cells of some modalities become cells of another one.
+    """Base of the generators that train a network from modalities to cells of another one.
 
-    A subclass writes ``fit`` and ``predict``.
+    A subclass implements ``fit`` and ``predict``.
     """
 
     _inputs: JointInputs
@@ -110,14 +110,14 @@ class BaseGenerator(
     }
 
     def _check_params(self) -> Trainer:
-        """Refuse parameters out of range, and those that others make useless."""
+        """Refuse parameters out of range and parameters without effect."""
         self._validate_params()
         if self.granularity == "pooled":
             refuse_unused(self, ["max_tokens"], "with granularity='pooled'")
         return self._checked_trainer()
 
     def _encode(self, X: Frame, seed: int) -> JointInputs:
-        """Fit what is frozen, and leave out what cannot be used."""
+        """Fit and apply the frozen transformers, and leave out modalities that cannot be used."""
         inputs = JointInputs.of(
             self._resolve(X), seed, granularity=self.granularity, max_tokens=self.max_tokens
         )
@@ -145,10 +145,10 @@ class BaseGenerator(
         reporter: TaskReporter,
         callbacks: tuple[tuple[str, object], ...] = (),
     ) -> None:
-        """Train on a batch, a part of it held out, and take over what was learned.
+        """Train on a batch, with a part held out, and set the fitted attributes.
 
-        ``places`` are the rows of ``X`` that the rows of the batch come from, in order. All that
-        come from one row are on one side.
+        ``places`` are the rows of ``X`` that the rows of the batch come from, in ascending order.
+        All rows of the batch that come from one row of ``X`` are on the same side of the split.
         """
         device, goal = resolve_device(self.device), self._target.tensor(target)
         rows = np.unique(places)
@@ -168,7 +168,7 @@ class BaseGenerator(
         self.modalities_ = [block.triple for block in self._inputs.blocks]
 
     def _parts(self, batch: Batch, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
-        """Yield some rows after the others, with what the network gets of them."""
+        """Yield the rows in parts, each with the batch that the network receives."""
         device, step = self._placed(), self.module_.rows_at_once
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
@@ -176,13 +176,13 @@ class BaseGenerator(
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False  # its target is cells, which no common check has
+        tags.input_tags.two_d_array = False  # the target holds cells, which no common check has
         tags.target_tags.required = True
         return tags
 
 
 def chosen_rows(batch: Batch, places: np.ndarray) -> Batch:
-    """Return rows of a batch; where they are all that there are, without a copy."""
+    """Return rows of a batch, without a copy if they are all rows."""
     if np.array_equal(places, np.arange(len(batch))):
         return batch
     return batch.rows(torch.from_numpy(places))

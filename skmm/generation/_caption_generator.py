@@ -1,4 +1,4 @@
-"""Texts of cells of any modality: captions, by a decoder that is trained."""
+"""Captions: texts written from cells of any modality, by a decoder that is trained."""
 
 from collections.abc import Callable
 from numbers import Integral
@@ -49,13 +49,13 @@ __all__ = ["CaptionGenerator"]
 
 
 class CaptionGenerator(BaseGenerator):
-    """Write a text for each row, from images, audio clips, videos, series or anything encoded.
+    """Write a text for each row, from images, audio, videos, series or any encoded modality.
 
-    Features of frozen encoders, tables and passed-through columns are standardized and encoded
-    once; an encoder whose model is trained, from scratch (``"cnn"``, ``"gru"``, ...) or by its
-    ``fine_tune``, is trained with the decoder. The decoder learns to give each token of the
-    training texts from what is before it [1]_ and what it sees of the row, by attention over the
-    vectors or tokens of all modalities [2]_. Its tokens are learned from the training texts.
+    The decoder is trained to predict each token of the training texts from the tokens before it
+    [1]_, with attention over the vectors or tokens of all modalities of the row [2]_. Its
+    vocabulary is learned from the training texts. Frozen encoders and other transformers run once,
+    and their features are standardized; an encoder whose model is trained, from scratch
+    (``"cnn"``, ``"gru"``, ...) or by its ``fine_tune``, is trained together with the decoder.
 
     Parameters
     ----------
@@ -64,82 +64,89 @@ class CaptionGenerator(BaseGenerator):
         scikit-learn transformer or pipeline, ``"drop"``, ``"passthrough"`` (numbers, or cells that
         are vectors of one length), or a modality such as ``"image"`` or ``"audio"`` for its
         default encoder. ``"auto"`` infers the modalities from the training frame.
-    prefix : str or int, default=None
-        Column, by name or position, whose text stands in front of what is written: a question, a
-        language, the first words. The decoder reads its tokens, is not taught to write them, and
-        goes on behind them. ``"auto"`` leaves that column out of the modalities. A missing prefix
-        is an empty one; tokens that no training text or prefix held are left out of it.
+    prefix_column : str or int, default=None
+        Name or position of a column of texts that precede the written text: a question, a
+        language, the first words. The decoder reads the tokens of the prefix and continues them;
+        no loss is computed on them. ``modalities="auto"`` leaves this column out. A missing prefix
+        counts as an empty one. Tokens that occur in no training text or prefix are left out.
     decoder : {"transformer", "gru"}, default="transformer"
-        A transformer [3]_, or a recurrent network whose outputs attend to the row [4]_.
+        Network that writes: a transformer [3]_, or a recurrent network whose outputs attend to the
+        row [4]_.
     tokenizer : {"word", "bpe", "character"}, default="word"
-        What a token is: a word or sign, a part of a word found by byte-pair encoding [5]_, or a
-        character. Only ``"word"`` meets unknown ones in texts of the same letters. Case and signs
-        are kept.
+        What a token is: a word or punctuation mark, a part of a word found by byte-pair encoding
+        [5]_, or a character. Case and punctuation are kept. Only ``"word"`` has unknown tokens in
+        texts whose characters are all known.
     max_vocabulary : int, default=8000
-        Most tokens, the most frequent ones.
+        Maximum number of tokens in the vocabulary. The most frequent ones are kept.
     granularity : {"pooled", "sequence"}, default="pooled"
-        Whether the decoder sees one vector of a modality or its tokens: patches, words, frames,
-        steps in time.
+        Whether the decoder attends to one vector per modality or to its tokens: patches, words,
+        frames, time steps.
     max_tokens : int, default=None
-        Of ``"sequence"``: most tokens of a modality that are seen, evenly spaced; None for all.
+        Maximum number of tokens of a modality, evenly spaced, with ``granularity="sequence"``.
+        None keeps all.
     n_components : int, default=128
-        Width of the decoder, for ``"transformer"`` a multiple of ``n_heads``.
+        Width of the decoder; a multiple of ``n_heads`` with ``decoder="transformer"``.
     n_heads : int, default=4
-        Attention heads of ``"transformer"``; ``"gru"`` has none.
+        Number of attention heads with ``decoder="transformer"``.
     n_layers : int, default=2
-        Layers of the decoder.
+        Number of layers of the decoder.
     dropout : float, default=0.1
-        Share of units that is zeroed in training.
+        Fraction of the units that is zeroed in training. Lower than the 0.2 of the fusions, since
+        each text gives one training signal per token.
     modality_dropout : float, default=0.0
-        Probability that a row loses a modality, or its prefix, in training; one of all that it
-        has always stays.
+        Probability that a row loses a modality, or its prefix, in a training step. At least one of
+        those that it has is kept.
     label_smoothing : float, default=0.0
-        Share of each target that is spread over all tokens in training.
+        Fraction of each target that is spread evenly over all tokens in training.
     decoding : {"greedy", "beam", "nucleus"} or object, default="greedy"
-        How ``predict`` chooses: the likeliest token each time, the likeliest text among those
-        that a beam search finds, or tokens drawn among the likeliest. An object sets more of it:
-        :class:`GreedySearch`, :class:`BeamSearch` or :class:`NucleusSampling`.
+        How ``predict`` chooses the tokens: the most likely one at each step, the most likely text
+        that a beam search finds, or by sampling among the most likely ones. An object sets the
+        options of the method: :class:`GreedySearch`, :class:`BeamSearch` or
+        :class:`NucleusSampling`.
     max_length : int, default=None
-        Most tokens of a text: longer ones are cut, in ``fit`` and in ``predict``. None is the
-        length of the longest training text.
+        Maximum length of a text in tokens, the end token included. Longer texts are cut, in
+        ``fit`` and in ``predict``. None is the length of the longest training text.
     scoring : str or callable, default="corpus_bleu"
-        What ``score`` measures: a name that :func:`~skmm.metrics.make_text_scorer` takes, or a
-        function of ``(y_true, y_pred)``.
+        What ``score`` returns: the metric of a name that :func:`~skmm.metrics.make_text_scorer`
+        takes, or the value of a scikit-learn scorer ``scorer(estimator, X, y)``.
     max_epochs : int, default=None
-        Most passes over the training texts; None is the trainer's, 100.
+        Maximum number of passes over the training texts. None is that of ``trainer``, 100 by
+        default.
     trainer : Trainer, default=None
-        How the network is trained: step sizes, batches, early stopping, callbacks. None is
-        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``.
-    all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality, and has no prefix, gets None, a missing text, or
-        ``ModalityMissingError`` is raised.
+        How the network is trained: learning rate, batches, early stopping, callbacks. None is
+        ``Trainer()``. Its parameters are set as ``trainer__learning_rate``.
+    all_missing : {"none", "raise"}, default="none"
+        What to do with a row without any modality and without a prefix: ``"none"`` predicts None,
+        a missing text, ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame: raise, or count it as
-        absent in every row.
+        What to do with a frame without a column of the training frame: raise an error, or treat
+        the column as missing in every row.
     device : str, default="auto"
         Where the decoder is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, order, dropout, the held-out part, and of what :class:`NucleusSampling`
-        draws.
+        Seed of the initial weights, the order of the rows, the dropout, the held-out rows and of
+        :class:`NucleusSampling`.
     verbose : bool or int, default=0
-        Whether to print a line an epoch.
+        Whether to print one line per epoch.
 
     Attributes
     ----------
     modalities_ : list of (name, transformer, columns)
-        Fitted transformers, those trained with the decoder included.
+        Fitted transformers, including those trained with the decoder.
     vocabulary_ : list of str
-        Tokens that can be written; a word's begins with the space before it.
+        Tokens that can be written. The token of a word begins with the space before it.
     max_length_ : int
-        Tokens of the longest training text, that of its end included.
+        Length of the longest training text in tokens, the end token included, after texts are cut
+        to ``max_length``. It limits ``predict`` if ``max_length`` is None.
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        What trained it; not in a pickle.
+        Net that trained ``module_``; not part of a pickle.
     history_ : list of dict
-        ``train_loss`` and ``valid_loss`` of every epoch: nats a token.
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
+        ``valid_loss``: the mean cross-entropy of a token, in nats.
     n_iter_ : int
-        Number of epochs.
+        Number of epochs trained.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
@@ -147,14 +154,14 @@ class CaptionGenerator(BaseGenerator):
 
     See Also
     --------
-    PretrainedCaptionGenerator : Takes a checkpoint that writes already.
-    skmm.metrics.corpus_bleu : What ``score`` gives.
-    skmm.retrieval.CrossModalRetriever : Finds a text that is there instead of writing one.
+    PretrainedCaptionGenerator : Write texts by a pretrained checkpoint.
+    skmm.metrics.corpus_bleu : The default metric of ``score``.
+    skmm.retrieval.CrossModalRetriever : Retrieve an existing text instead of writing one.
 
     Notes
     -----
-    ``decoding``, ``max_length`` and ``scoring`` are read when they are used: after ``set_params`` a
-    fitted generator writes another way, without training again.
+    ``decoding``, ``max_length`` and ``scoring`` are read by ``predict`` and ``score``, so
+    ``set_params`` changes them on a fitted generator without another training.
 
     References
     ----------
@@ -170,7 +177,7 @@ class CaptionGenerator(BaseGenerator):
 
     Examples
     --------
-    Vectors that say a color and a size, and sentences about them:
+    Vectors that encode a color and a size, and sentences about them:
 
     >>> import numpy as np
     >>> import pandas as pd
@@ -190,14 +197,14 @@ class CaptionGenerator(BaseGenerator):
     >>> captions.score(X[150:], y[150:])
     1.0
 
-    How likely two texts are for a row:
+    The log-likelihood of two texts for the same row:
 
-    >>> likely, unlikely = captions.predict_log_proba(X[:1].iloc[[0, 0]], [y[0], "One thing."])
+    >>> likely, unlikely = captions.score_samples(X[:1].iloc[[0, 0]], [y[0], "One thing."])
     >>> bool(likely > unlikely)
     True
 
-    A search over the decoding alone fits nothing again: each candidate is a copy that shares the
-    trained network, and ``FrozenEstimator`` leaves it as it is.
+    Search over the decoding without another training: each candidate is a copy that shares the
+    trained network, and ``FrozenEstimator`` keeps it fitted.
 
     >>> from copy import copy
     >>> from sklearn.frozen import FrozenEstimator
@@ -216,7 +223,8 @@ class CaptionGenerator(BaseGenerator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseGenerator._parameter_constraints,
-        "prefix": [str, Interval(Integral, 0, None, closed="left"), None],
+        "prefix_column": [str, Interval(Integral, 0, None, closed="left"), None],
+        "all_missing": [StrOptions({"none", "raise"})],
         "decoder": [StrOptions({"transformer", "gru"})],
         "tokenizer": [StrOptions({"word", "bpe", "character"})],
         "max_vocabulary": POSITIVE_INT,
@@ -235,7 +243,7 @@ class CaptionGenerator(BaseGenerator):
         self,
         modalities: Modalities = "auto",
         *,
-        prefix: str | int | None = None,
+        prefix_column: str | int | None = None,
         decoder: Literal["transformer", "gru"] = "transformer",
         tokenizer: Literal["word", "bpe", "character"] = "word",
         max_vocabulary: int = 8000,
@@ -252,14 +260,14 @@ class CaptionGenerator(BaseGenerator):
         scoring: TextMetric | Callable[..., float] = "corpus_bleu",
         max_epochs: int | None = None,
         trainer: Trainer | None = None,
-        all_missing: Literal["prior", "raise"] = "prior",
+        all_missing: Literal["none", "raise"] = "none",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
         random_state: RandomState = None,
         verbose: bool | int = 0,
     ):
         self.modalities = modalities
-        self.prefix = prefix
+        self.prefix_column = prefix_column
         self.decoder = decoder
         self.tokenizer = tokenizer
         self.max_vocabulary = max_vocabulary
@@ -284,16 +292,16 @@ class CaptionGenerator(BaseGenerator):
 
     @with_callbacks
     def fit(self, X: Frame, y: CellColumn) -> Self:
-        """Fit the transformers and train the decoder, and encoders that need training.
+        """Fit the transformers and train the decoder, with the encoders that are trained.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality. One that lacks all, and its prefix, is not
-            learned from.
+            Cells. Any cell may be missing; rows without any modality and prefix are not used to
+            train the decoder.
         y : array-like of shape (n_samples,)
-            Texts, or a list of several texts in a cell, each of which is learned. A row whose
-            text is missing is not learned from, but its cells are seen by the transformers.
+            Texts, or a list of several texts in a cell, each of which is a training text. Rows
+            whose text is missing are used to fit the transformers, not to train the decoder.
 
         Returns
         -------
@@ -302,7 +310,7 @@ class CaptionGenerator(BaseGenerator):
         """
         trainer, X, texts, prefixes = self._check(X, y)
         seed = self._draw_seed()
-        # Before torch is seeded, for that lets in one thread of the process at a time.
+        # Encode before torch is seeded: only one thread of the process at a time may hold the seed.
         inputs = self._encode(X, seed)
         with (
             seeded(seed),
@@ -328,15 +336,15 @@ class CaptionGenerator(BaseGenerator):
         return TrainingDefaults(batch_size=64, max_grad_norm=1.0)
 
     def _resolve(self, X: Frame, *, predictors: bool = False) -> list[Modality]:
-        if self.prefix is None or not isinstance(self.modalities, str):
+        if self.prefix_column is None or not isinstance(self.modalities, str):
             return super()._resolve(X, predictors=predictors)
-        return resolve_others(X, self.prefix, type(self).__name__, super()._resolve)
+        return resolve_others(X, self.prefix_column, type(self).__name__, super()._resolve)
 
     def _prefixes(self, X: Frame) -> list[str | None]:
-        """Prefix of each row, None where it is missing; nothing at all if no column has them."""
-        if self.prefix is None:
+        """Return the prefix of each row, None where it is missing; empty without the column."""
+        if self.prefix_column is None:
             return []
-        return prefixes_of_rows(X, self.prefix, type(self).__name__)
+        return prefixes_of_rows(X, self.prefix_column, type(self).__name__)
 
     def _build(
         self,
@@ -345,10 +353,10 @@ class CaptionGenerator(BaseGenerator):
         prefixes: list[str | None],
         inputs: JointInputs,
     ) -> tuple[CaptionBatch, np.ndarray, np.ndarray]:
-        """Start the encoders that are trained, learn the tokens, and build the network.
+        """Initialize the trained encoders, learn the vocabulary and build the network.
 
-        Returns a row for each text, what is to be written there, and from which row of ``X`` it
-        comes.
+        Returns a batch with one row per text, the target tokens, and the row of ``X`` that each
+        text belongs to.
         """
         batch = inputs.build(X)
         present = _with_prefix(batch.present(), prefixes)
@@ -380,7 +388,7 @@ class CaptionGenerator(BaseGenerator):
         if not len(rows):
             raise ValueError(
                 f"{type(self).__name__} has nothing to learn from: none of n_samples={len(texts)}"
-                " rows has both a text and a modality. Give rows that have."
+                " rows has both a text and a modality. Give rows that have both."
             )
         return rows
 
@@ -403,19 +411,19 @@ class CaptionGenerator(BaseGenerator):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells. Any cell may be missing.
 
         Returns
         -------
         texts : ndarray of shape (n_samples,), object
-            Texts; None for a row that lacks every modality.
+            Texts; None for a row without any modality and without a prefix.
         """
         check_is_fitted(self, "module_")
         self._validate_params()  # those of the decoding may have been set after fit
         decoding, longest = resolve_decoding(self.decoding), self.max_length or self.max_length_
         draws = None
         if decoding.is_random:
-            # Of all rows at once: what a row gets does not depend on the batches.
+            # Draw for all rows at once, so that the texts do not depend on the batches.
             draws = check_random_state(self.random_state).random_sample((n_rows(X), longest))
         found: dict[int, str] = {}
 
@@ -440,7 +448,10 @@ class CaptionGenerator(BaseGenerator):
     def _for_batches(
         self, X: Frame, use: Callable[[np.ndarray, Tensor, Tensor, Tensor | None], None]
     ) -> int:
-        """Call ``use(rows, memory, mask, prefix)`` for rows that have something; n_samples."""
+        """Call ``use(rows, memory, mask, prefix)`` for batches of non-empty rows.
+
+        Returns the number of all rows.
+        """
         X = self._check_frame(X, reset=False)
         prefixes = self._prefixes(X)
         modalities = self._inputs.batch(X).modalities
@@ -450,29 +461,29 @@ class CaptionGenerator(BaseGenerator):
         rows = np.flatnonzero(present.any(axis=1))
         for some, part in self._parts(batch, rows):
             with threads_for(self.module_), torch.inference_mode():
-                use(some, *self.module_.remember_behind(part))
+                use(some, *self.module_.memory_and_prefix(part))
         return len(present)
 
-    def predict_log_proba(self, X: Frame, y: CellColumn | None = None) -> np.ndarray:
-        """Return how likely texts are for their rows.
+    def score_samples(self, X: Frame, y: CellColumn) -> np.ndarray:
+        """Compute the log-likelihood of a text for each row.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
-        y : array-like of shape (n_samples,), default=None
-            A text for each row, of any length; None for those that ``predict`` writes. A token
-            that no training text held counts as an unknown one.
+            Cells. Any cell may be missing.
+        y : array-like of shape (n_samples,)
+            A text for each row, of any length. A token that occurs in no training text counts as
+            the unknown token.
 
         Returns
         -------
         log_likelihood : ndarray of shape (n_samples,), float64
-            Sum of the log-probabilities of a text's tokens and of its end; NaN where the text is
-            missing or the row lacks every modality.
+            Sum of the log-probabilities of the tokens of the text and of its end; NaN where the
+            text is missing or the row has no modality and no prefix.
         """
         check_is_fitted(self, "module_")
-        owner = f"{type(self).__name__}.predict_log_proba"
-        texts = texts_of_rows(self.predict(X) if y is None else y, n_rows(X), owner, several=False)
+        owner = f"{type(self).__name__}.score_samples"
+        texts = texts_of_rows(y, n_rows(X), owner, several=False)
         result = np.full(len(texts), np.nan)
 
         def measure(rows: np.ndarray, memory: Tensor, mask: Tensor, prefix: Tensor | None) -> None:
@@ -492,27 +503,28 @@ class CaptionGenerator(BaseGenerator):
         return result
 
     def score(self, X: Frame, y: CellColumn) -> float:
-        """Return how near the texts that are written are to those given.
+        """Score the texts that ``predict`` writes against those given.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells. A row that lacks every modality counts as one with an empty text.
+            Cells. A metric counts the text of a row without any modality and prefix as empty.
         y : array-like of shape (n_samples,)
-            Texts, or a list of several references in a cell. Rows without any are left out.
+            Texts, or a list of several references in a cell. A metric leaves out rows without any.
 
         Returns
         -------
         score : float
-            By ``scoring``, higher is better: corpus BLEU, from 0 to 1.
+            The metric that ``scoring`` names, by default corpus BLEU from 0 to 1, or what the
+            scorer ``scoring`` returns. Higher is better.
         """
         if callable(self.scoring):
-            return float(self.scoring(y, self.predict(X)))
+            return float(self.scoring(self, X, y))
         return make_text_scorer(self.scoring)(self, X, y)
 
 
 def _with_prefix(present: np.ndarray, prefixes: list[str | None]) -> np.ndarray:
-    """What each row has, (n_samples, n_modalities), and whether it has a prefix, if any may."""
+    """Append whether each row has a prefix to ``present``, (n_samples, n_modalities)."""
     if not prefixes:
         return present
     return np.column_stack([present, [prefix is not None for prefix in prefixes]])

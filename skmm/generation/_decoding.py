@@ -1,4 +1,4 @@
-"""How a text is chosen, given the probabilities of each next token."""
+"""Decoding: how the tokens of a text are chosen from the probabilities of each next token."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -33,11 +33,11 @@ __all__ = [
 _END, _UNKNOWN = TextTokenizer.END, TextTokenizer.UNKNOWN
 
 
-# --- The ways to choose, as users give them ---
+# --- Decoding methods, as parameters ---
 
 
 class BaseDecoding(BaseMethod, ABC):
-    """Base of the ways to choose a text."""
+    """Base of the decoding methods."""
 
     is_random: ClassVar[bool] = False
 
@@ -52,20 +52,20 @@ class BaseDecoding(BaseMethod, ABC):
         prefix: Tensor | None = None,
         draws: np.ndarray | None = None,
     ) -> Tensor:
-        """Return the ids of a text for each row, as :func:`greedy` does.
+        """Return the token ids of a text for each row, as :func:`greedy` does.
 
-        ``draws`` are there if the way is random: uniform on [0, 1), (n_rows, max_length).
+        ``draws``, (n_rows, max_length) uniform on [0, 1), is given if ``is_random``.
         """
 
 
 class GreedySearch(BaseDecoding):
-    """Take the likeliest token at each step.
+    """Choose the most likely token at each step.
 
-    The ``decoding`` of a caption generator, with the shorthand ``"greedy"``.
+    A ``decoding`` of the caption generators, with the shorthand ``"greedy"``.
 
     See Also
     --------
-    BeamSearch : Finds likelier texts.
+    BeamSearch : Find more likely texts.
 
     Examples
     --------
@@ -90,34 +90,34 @@ class GreedySearch(BaseDecoding):
         Parameters
         ----------
         decoder, memory, mask, max_length, prefix : object
-            The network and what it sees of the rows.
+            As in :func:`greedy`.
         draws : None
             Not used.
 
         Returns
         -------
         ids : Tensor of shape (n_rows, n_steps), int
-            Texts, the end's id behind each that has ended.
+            Texts, padded with the id of the end.
         """
         return greedy(decoder, memory, mask, max_length=max_length, prefix=prefix)
 
 
 class BeamSearch(BaseDecoding):
-    """Keep the likeliest beginnings at each step, and take the likeliest text of those left.
+    """Keep the most likely partial texts at each step, and choose the most likely complete one.
 
-    The ``decoding`` of a caption generator, with the shorthand ``"beam"``.
+    A ``decoding`` of the caption generators, with the shorthand ``"beam"``.
 
     Parameters
     ----------
     beam_size : int, default=5
-        How many beginnings are kept.
+        Number of partial texts that are kept.
     length_penalty : float, default=0.0
-        Log-likelihoods are compared divided by the number of tokens to this power. 0 favors
-        short texts, 1 compares the mean of a token.
+        Exponent of the number of tokens by which log-likelihoods are divided before they are
+        compared. 0 favors short texts, 1 compares the mean log-likelihood of a token.
 
     See Also
     --------
-    NucleusSampling : Gives texts that vary.
+    NucleusSampling : Sample texts that vary.
 
     Examples
     --------
@@ -152,14 +152,14 @@ class BeamSearch(BaseDecoding):
         Parameters
         ----------
         decoder, memory, mask, max_length, prefix : object
-            The network and what it sees of the rows.
+            As in :func:`greedy`.
         draws : None
             Not used.
 
         Returns
         -------
         ids : Tensor of shape (n_rows, n_steps), int
-            Texts, the end's id behind each that has ended.
+            Texts, padded with the id of the end.
         """
         return beam(
             decoder,
@@ -173,21 +173,22 @@ class BeamSearch(BaseDecoding):
 
 
 class NucleusSampling(BaseDecoding):
-    """Draw each token among the likeliest that together have a certain probability [1]_.
+    """Sample each token among the most likely ones, up to a total probability [1]_.
 
-    The ``decoding`` of a caption generator, with the shorthand ``"nucleus"``. What is drawn is
-    decided by the generator's ``random_state``.
+    A ``decoding`` of the caption generators, with the shorthand ``"nucleus"``. The samples depend
+    on the ``random_state`` of the generator.
 
     Parameters
     ----------
     top_p : float, default=0.9
-        That probability, in (0, 1].
+        Total probability of the tokens to sample from, in (0, 1].
     temperature : float, default=1.0
-        Below 1 the likely becomes likelier.
+        What the logits are divided by before the softmax. Below 1 likely tokens become more
+        likely, above 1 less.
 
     See Also
     --------
-    GreedySearch : Always takes the likeliest token.
+    GreedySearch : Choose the most likely token at each step.
 
     References
     ----------
@@ -228,17 +229,17 @@ class NucleusSampling(BaseDecoding):
         Parameters
         ----------
         decoder, memory, mask, max_length, prefix : object
-            The network and what it sees of the rows.
+            As in :func:`greedy`.
         draws : ndarray of shape (n_rows, max_length)
-            Uniform on [0, 1): what decides each token.
+            Random numbers, uniform on [0, 1), one for each token.
 
         Returns
         -------
         ids : Tensor of shape (n_rows, n_steps), int
-            Texts, the end's id behind each that has ended.
+            Texts, padded with the id of the end.
         """
         if draws is None:
-            raise ValueError("NucleusSampling.decode needs draws. Give (n_rows, max_length).")
+            raise ValueError("NucleusSampling.decode needs draws of shape (n_rows, max_length).")
         return nucleus(
             decoder,
             memory,
@@ -251,19 +252,19 @@ class NucleusSampling(BaseDecoding):
         )
 
     def sample(self, logits: Tensor, draws: np.ndarray) -> Tensor:
-        """Return a token for each row.
+        """Sample a token for each row.
 
         Parameters
         ----------
         logits : Tensor of shape (n_rows, n_tokens)
-            Of each token.
+            Logits of the next token.
         draws : ndarray of shape (n_rows,)
-            Uniform on [0, 1): what decides.
+            Random numbers, uniform on [0, 1).
 
         Returns
         -------
         ids : Tensor of shape (n_rows,), int
-            Where the logits are.
+            Token ids, on the device of the logits.
         """
         return sample_tokens(logits, draws, top_p=self.top_p, temperature=self.temperature)
 
@@ -277,13 +278,13 @@ Decoding: TypeAlias = Literal["greedy", "beam", "nucleus"] | BaseDecoding
 
 
 def resolve_decoding(decoding: str | BaseDecoding) -> BaseDecoding:
-    """Return the way to choose that a parameter names or is, its parameters checked."""
+    """Return the decoding method that a parameter names or is, with validated parameters."""
     chosen = DECODINGS[decoding]() if isinstance(decoding, str) else decoding
     assert isinstance(chosen, BaseDecoding)
     return chosen.check()
 
 
-# --- How each of them goes through the steps of a decoder ---
+# --- Decoding with a decoder, step by step ---
 
 
 def greedy(
@@ -294,25 +295,25 @@ def greedy(
     max_length: int,
     prefix: Tensor | None = None,
 ) -> Tensor:
-    """Take the likeliest token, each time.
+    """Choose the most likely token at each step.
 
     Parameters
     ----------
     decoder : TextDecoder
-        Trained.
+        Trained decoder.
     memory : Tensor of shape (n_rows, n_memory, width)
-        What is looked at.
+        Vectors that the decoder attends to.
     mask : BoolTensor of shape (n_rows, n_memory)
-        True where it exists.
+        Which vectors of the memory exist.
     max_length : int
-        Most tokens of a text.
+        Maximum length of a text in tokens.
     prefix : Tensor of shape (n_rows, n_prefix), int, default=None
-        Ids of what stands in front of each text, negative behind its end.
+        Ids of the tokens that precede each text, padded with negative numbers.
 
     Returns
     -------
     ids : Tensor of shape (n_rows, n_steps), int
-        Texts, the end's id behind each that has ended.
+        Texts, padded with the id of the end.
     """
     given = (memory, mask, prefix)
     return _step_by_step(decoder, given, max_length, lambda _, logits: logits.argmax(dim=1))
@@ -329,25 +330,25 @@ def nucleus(
     draws: np.ndarray,
     prefix: Tensor | None = None,
 ) -> Tensor:
-    """Draw each token among the likeliest that together have a probability of ``top_p``.
+    """Sample each token among the most likely ones, up to a total probability of ``top_p``.
 
     Parameters
     ----------
     decoder, memory, mask, max_length : object
         As in :func:`greedy`.
     top_p : float
-        In (0, 1].
+        Total probability of the tokens to sample from, in (0, 1].
     temperature : float
-        Logits are divided by it.
+        What the logits are divided by before the softmax.
     draws : ndarray of shape (n_rows, max_length)
-        Uniform on [0, 1): what decides each token.
+        Random numbers, uniform on [0, 1), one for each token.
     prefix : Tensor, default=None
         As in :func:`greedy`.
 
     Returns
     -------
     ids : Tensor of shape (n_rows, n_steps), int
-        As of :func:`greedy`.
+        As in :func:`greedy`.
     """
     chance = torch.as_tensor(draws, dtype=torch.float64, device="cpu")
 
@@ -360,23 +361,23 @@ def nucleus(
 def sample_tokens(
     logits: Tensor, chance: Tensor | ArrayLike, *, top_p: float, temperature: float
 ) -> Tensor:
-    """Draw one token a row among the likeliest that together have a probability of ``top_p``.
+    """Sample one token per row among the most likely ones, up to a probability of ``top_p``.
 
     Parameters
     ----------
     logits : Tensor of shape (n_rows, n_tokens)
-        Of each token.
+        Logits of the next token.
     chance : array-like of shape (n_rows,)
-        Uniform on [0, 1): what decides.
+        Random numbers, uniform on [0, 1).
     top_p, temperature : float
         As in :func:`nucleus`.
 
     Returns
     -------
     ids : Tensor of shape (n_rows,), int
-        Where the logits are.
+        Token ids, on the device of the logits.
     """
-    # On the CPU in double precision: the same draw on every device, up to its logits.
+    # On the CPU in double precision, so that every device samples the same from equal logits.
     shares = torch.softmax(logits.double().cpu() / temperature, dim=1)
     shares, order = shares.sort(dim=1, descending=True, stable=True)
     total = shares.cumsum(dim=1)
@@ -411,7 +412,7 @@ def _step_by_step(
 
 
 def _writable(logits: Tensor) -> Tensor:
-    """Logits without that of the unknown token, which stands for no text."""
+    """Return the logits with that of the unknown token, which is no text, set to -inf."""
     logits = logits.float().clone()
     logits[:, _UNKNOWN] = -torch.inf
     return logits
@@ -427,29 +428,29 @@ def beam(
     length_penalty: float,
     prefix: Tensor | None = None,
 ) -> Tensor:
-    """Keep the likeliest beginnings at each step, and return the likeliest text of those left.
+    """Keep the most likely partial texts at each step; return the most likely complete one.
 
     Parameters
     ----------
     decoder, memory, mask, max_length : object
         As in :func:`greedy`.
     size : int
-        How many beginnings of a row are kept.
+        Number of partial texts of a row that are kept.
     length_penalty : float
-        Log-likelihoods are compared divided by the number of tokens to this power.
+        Exponent of the number of tokens by which log-likelihoods are divided.
     prefix : Tensor, default=None
         As in :func:`greedy`.
 
     Returns
     -------
     ids : Tensor of shape (n_rows, n_steps), int
-        As of :func:`greedy`.
+        As in :func:`greedy`.
     """
     n_rows, device = len(memory), memory.device
     rows = torch.arange(n_rows, device=device).repeat_interleave(size)
     state = decoder.start_behind(memory, mask, prefix).take(rows)
     ids = torch.full((n_rows * size,), decoder.n_tokens, device=device)
-    # All beginnings are alike at first: only one of them counts.
+    # All partial texts are equal at first, so only one of them may be extended.
     scores = torch.full((n_rows, size), -torch.inf, device=device)
     scores[:, 0] = 0.0
     lengths = torch.zeros(n_rows, size, device=device)
@@ -458,11 +459,11 @@ def beam(
     first = torch.arange(n_rows, device=device)[:, None] * size
     for _ in range(max_length):
         logits, state = decoder.advance(ids[:, None], state)
-        # The likelihood is that of the model, which knows of the unknown token.
+        # The softmax includes the unknown token, as in training.
         steps = torch.log_softmax(logits[:, 0].float(), dim=1)
         steps[:, _UNKNOWN] = -torch.inf
         steps = steps.view(n_rows, size, -1)
-        # What has ended goes on in one way, at no cost.
+        # A complete text is extended only by its end, at no cost.
         steps = torch.where(ended[..., None], -torch.inf, steps)
         steps[..., _END] = torch.where(ended, 0.0, steps[..., _END])
         longer = lengths + ~ended
@@ -477,8 +478,8 @@ def beam(
         written = torch.cat([before, tokens[..., None]], dim=2)
         state = state.take_past((first + parents).flatten())
         ids = tokens.flatten()
-        # The best comes first; what is longer is never likelier.
-        done = ended | scores.isneginf()  # fewer texts than `size` can be written
+        # Sorted by score. Without a length penalty a longer text is never more likely.
+        done = ended | scores.isneginf()  # there may be fewer texts than `size`
         if bool(done.all()) or (length_penalty == 0 and bool(ended[:, 0].all())):
             break
     return written[:, 0]
@@ -490,11 +491,11 @@ def log_likelihood(logits: Tensor, target: Tensor, nothing: int) -> Tensor:
     Parameters
     ----------
     logits : Tensor of shape (n_rows, n_steps, n_tokens)
-        Of each place.
+        Logits of the token at each position.
     target : Tensor of shape (n_rows, n_steps), int
-        What stands there.
+        Ids of the tokens.
     nothing : int
-        Target behind the end of a text.
+        Padding of the target.
     """
     exists = target != nothing
     chosen = target.clamp(min=0)[..., None]

@@ -1,4 +1,4 @@
-"""Images of cells of any modality, by networks that are trained."""
+"""Images generated from cells of any modality, by networks that are trained."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Self
@@ -39,17 +39,18 @@ from skmm.metrics._scorers import Alignment
 __all__ = ["ImageGenerator"]
 
 _COLORS = {"L": 1, "RGB": 3, "RGBA": 4}
-_LOSSES = ("train_loss", "valid_loss", "discriminator_loss", "generator_loss", "spread")
+# Values that a GAN adds to each epoch of ``history_``.
+_OF_GAN = ("discriminator_loss", "generator_loss", "spread")
 
 
 class ImageGenerator(ImageScoreMixin, BaseGenerator):
-    """Generate an image for each row, from a text, a category, numbers or anything encoded.
+    """Generate an image for each row, from text, categories, numbers or any encoded modality.
 
-    Features of frozen encoders, tables and passed-through columns are standardized and encoded
-    once; an encoder whose model is trained, from scratch (``"cnn"``, ``"gru"``, ...) or by its
-    ``fine_tune``, is trained with the network that generates. A joint-fusion strategy makes one
-    vector of all modalities of a row: the condition under which a small network, trained from
-    scratch, turns noise into an image.
+    A joint-fusion strategy fuses all modalities of a row into one vector. On this condition a
+    small network, trained from scratch, turns noise into an image. Frozen encoders and other
+    transformers run once, and their features are standardized; an encoder whose model is trained,
+    from scratch (``"cnn"``, ``"gru"``, ...) or by its ``fine_tune``, is trained together with the
+    generating network.
 
     Parameters
     ----------
@@ -59,79 +60,85 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         are vectors of one length), or a modality such as ``"text"`` or ``"tabular"`` for its
         default encoder. ``"auto"`` infers the modalities from the training frame.
     method : {"flow_matching", "gan"} or object, default="flow_matching"
-        How an image is generated: in some steps from noise along a learned velocity, or in one
-        step by a network that a discriminator teaches. An object sets more of it:
-        :class:`FlowMatching` or :class:`GAN`.
+        How an image is generated: by integrating a learned velocity from noise to image, or in one
+        step by a network trained against a discriminator. An object sets the options of the
+        method: :class:`FlowMatching` or :class:`GAN`.
     image_size : int, default=32
-        Height and width of the images in pixels, a multiple of 4. Training images are brought
-        to it, whatever their proportions.
+        Height and width of the images in pixels, a multiple of 4. Training images are resized to
+        it; their aspect ratio is not kept.
     mode : {"auto", "L", "RGB", "RGBA"}, default="auto"
-        Gray, color, or color with opacity; ``"auto"`` is the least that holds all training
-        images. Where it drops the opacity, white shows through.
+        Gray, color, or color with opacity. ``"auto"`` is the simplest mode that represents all
+        training images. Modes without opacity show the images over white.
     strategy : str, FusionStrategy, nn.Module or callable, default="concat"
         How the modalities are fused, as in :class:`~skmm.fusion.JointFusionClassifier`.
     granularity : {"pooled", "sequence"}, default="pooled"
-        Whether vectors or tokens of the modalities are fused.
+        Whether one vector per modality is fused or its tokens: words, patches, frames, time steps.
     max_tokens : int, default=None
-        Of ``"sequence"``: most tokens of a modality that are fused, evenly spaced; None for all.
+        Maximum number of tokens of a modality, evenly spaced, with ``granularity="sequence"``.
+        None keeps all.
     n_components : int, default=128
         Length of the condition, and of the noise of :class:`GAN`.
     n_channels : int, default=32
-        Width of the networks' finest layer; coarser ones have up to 4 times as many channels.
+        Number of channels of the finest layer of the networks; coarser layers have up to 4 times
+        as many.
     dropout : float, default=0.1
-        Share of units that is zeroed in training, of the fusion and of the U-Net.
+        Fraction of the units of the fusion and of the U-Net that is zeroed in training. Lower than
+        the 0.2 of the fusions, since each image gives one training signal per pixel.
     modality_dropout : float, default=0.0
-        Probability that a row loses a modality in training; one always stays.
+        Probability that a row loses a modality in a training step. At least one of those that it
+        has is kept.
     unconditional_fraction : float, default=0.1
-        Share of the rows that lose all modalities in training. So the network learns to
-        generate without a condition, for rows that lack them and for the guidance.
+        Fraction of the rows that lose their condition in a training step. The network so learns to
+        generate without a condition, for rows without any modality and for the guidance.
     scoring : {"frechet", "alignment"} or callable, default="frechet"
-        What ``score`` measures: the negative of :func:`~skmm.metrics.frechet_distance` between
-        generated and real images, whether generated images agree with their rows in the space of
-        ``alignment`` (:func:`~skmm.metrics.paired_cosine`), or a function of
-        ``(y_true, y_pred)``.
+        What ``score`` returns: the negative of :func:`~skmm.metrics.frechet_distance` between
+        generated and real images, how well generated images agree with their rows in the space of
+        ``alignment`` (:func:`~skmm.metrics.paired_cosine`), or the value of a scikit-learn scorer
+        ``scorer(estimator, X, y)``.
     feature_encoder : transformer, default=None
-        Of ``"frechet"``: gives the features of images. One that is not fitted is fitted on the
+        Encoder of images for ``scoring="frechet"``. An encoder that is not fitted is fitted on the
         images given to ``score``. None is ``ImageEncoder()``.
     alignment : estimator, default=None
-        Of ``"alignment"``: fitted, of ``skmm.alignment``, with a modality ``"image"`` and
-        another one whose columns are in ``X``.
+        Fitted estimator of ``skmm.alignment`` for ``scoring="alignment"``, with a modality
+        ``"image"`` and another one whose columns are in ``X``.
     max_epochs : int, default=None
-        Most passes over the training images; None is the trainer's, 100.
+        Maximum number of passes over the training images. None is that of ``trainer``, 100 by
+        default.
     trainer : Trainer, default=None
-        How the network is trained: step sizes, batches, early stopping, callbacks. None is
-        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``.
+        How the network is trained: learning rate, batches, early stopping, callbacks. None is
+        ``Trainer()``. Its parameters are set as ``trainer__learning_rate``.
     all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality gets an image that is generated without condition, or
-        ``ModalityMissingError`` is raised.
+        What to do with a row without any modality: ``"prior"`` generates an image without a
+        condition, ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame: raise, or count it as
-        absent in every row.
+        What to do with a frame without a column of the training frame: raise an error, or treat
+        the column as missing in every row.
     device : str, default="auto"
-        Where the network is trained and generates: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        Device of the network: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, order, dropout, the held-out part, and of the noise of ``predict``: the
-        same int, the same images.
+        Seed of the initial weights, the order of the rows, the dropout, the held-out rows and the
+        noise of ``predict``. An int gives the same images in each call.
     verbose : bool or int, default=0
-        Whether to print a line an epoch.
+        Whether to print one line per epoch.
 
     Attributes
     ----------
     modalities_ : list of (name, transformer, columns)
-        Fitted transformers, those trained with the network included.
+        Fitted transformers, including those trained with the network.
     mode_ : {"L", "RGB", "RGBA"}
-        What is generated.
+        Mode of the generated images.
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        What trained it; not in a pickle.
+        Net that trained ``module_``; not part of a pickle.
     history_ : list of dict
-        For every epoch ``train_loss`` and, of held-out rows, ``valid_loss``: the squared error of
-        the velocity, of images with variance 1/4. Of :class:`GAN`: ``discriminator_loss``,
-        ``generator_loss``, their sum ``train_loss``, and ``spread``, how much generated images
-        vary, as a share of real ones.
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
+        ``valid_loss``: the mean squared error of the velocity of a pixel, where noise has variance
+        1 and images have variance 1/4. :class:`GAN` holds out no rows and adds
+        ``discriminator_loss``, ``generator_loss``, whose sum is ``train_loss``, and ``spread``:
+        the standard deviation of a pixel over the generated images, relative to real ones.
     n_iter_ : int
-        Number of epochs.
+        Number of epochs trained.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
@@ -139,20 +146,20 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
 
     See Also
     --------
-    PretrainedImageGenerator : Takes a pipeline that is trained already.
-    skmm.metrics.make_image_scorer : For ``cross_val_score`` and ``GridSearchCV``.
-    CaptionGenerator : The way back, from images to texts.
-    skmm.retrieval.CrossModalRetriever : Finds an image that is there instead of generating one.
+    PretrainedImageGenerator : Generate images by a pretrained pipeline.
+    skmm.metrics.make_image_scorer : Make a scorer for ``cross_val_score`` and ``GridSearchCV``.
+    CaptionGenerator : Write texts for images.
+    skmm.retrieval.CrossModalRetriever : Retrieve an existing image instead of generating one.
 
     Notes
     -----
-    ``method``, ``scoring`` and what belongs to the score are read when they are used: after
-    ``set_params`` a fitted generator generates another way, without training again. A method of
-    another class than that of ``fit`` needs another fit.
+    ``method``, ``scoring`` and the parameters of the score are read by ``predict`` and ``score``,
+    so ``set_params`` changes them on a fitted generator without another training. A method of
+    another class than that of ``fit`` requires another fit.
 
     Examples
     --------
-    A bright bar on a dark ground, at the left or at the right as the word says:
+    A bright bar on a dark background, on the left or on the right as the word says:
 
     >>> import numpy as np
     >>> import pandas as pd
@@ -175,7 +182,7 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
     >>> bool(right[:, 5:7].mean() > right[:, 1:3].mean() + 100)
     True
 
-    How it generates is set without training again:
+    The options of the method are set without another training:
 
     >>> rough = images.set_params(method__n_steps=2, method__guidance_scale=1.0).predict(X[:4])
     >>> rough.shape
@@ -251,16 +258,16 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
 
     @with_callbacks
     def fit(self, X: Frame, y: CellColumn) -> Self:
-        """Fit the transformers and train the network that generates, and encoders that need it.
+        """Fit the transformers and train the network, with the encoders that are trained.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality. One that lacks all teaches what images look like
-            without a condition.
+            Cells. Any cell may be missing; rows without any modality train the network without a
+            condition.
         y : array-like of shape (n_samples,), or an array of images along its first axis
-            Images: arrays, PIL images, paths or the bytes of files, of any size. A row whose image
-            is missing is not learned from, but its cells are seen by the transformers.
+            Images of any size: arrays, PIL images, paths or the bytes of files. Rows whose image
+            is missing are used to fit the transformers, not to train the network.
 
         Returns
         -------
@@ -269,20 +276,19 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         """
         trainer, X, images = self._check(X, y)
         seed = self._draw_seed()
-        # Before torch is seeded, for that lets in one thread of the process at a time.
+        # Encode before torch is seeded: only one thread of the process at a time may hold the seed.
         inputs = self._encode(X, seed)
         with (
             seeded(seed),
             TaskReporter(self, X, y, self._n_epochs(trainer), "epoch") as reporter,
         ):
             batch, places = self._build(X, images, inputs)
-            watching = self._method.callbacks(type(self).__name__)
-            self._train_on(
-                trainer, X, batch, images.pixels, places, seed, reporter, tuple(watching)
-            )
+            callbacks = tuple(self._method.callbacks(type(self).__name__))
+            self._train_on(trainer, X, batch, images.pixels, places, seed, reporter, callbacks)
         self.module_.finish()
         self.history_ = [
-            {name: epoch[name] for name in _LOSSES if name in epoch} for epoch in self.net_.history
+            {**known, **{name: epoch[name] for name in _OF_GAN if name in epoch}}
+            for known, epoch in zip(self.history_, self.net_.history, strict=True)
         ]
         return self
 
@@ -296,8 +302,8 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         name = type(self).__name__
         if self.image_size % 4:
             raise ValueError(
-                f"{name}: image_size must be a multiple of 4, got {self.image_size}. Networks"
-                " halve it."
+                f"{name}: image_size must be a multiple of 4, got {self.image_size}. The networks"
+                " halve it twice."
             )
         X = self._check_frame(X, reset=True)
         images = images_of_rows(y, n_rows(X), name, image_size=self.image_size, mode=self.mode)
@@ -313,9 +319,9 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
     def _build(
         self, X: Frame, images: TargetImages, inputs: JointInputs
     ) -> tuple[ImageBatch, np.ndarray]:
-        """Start the encoders that are trained, and build the network.
+        """Initialize the trained encoders and build the network.
 
-        Returns the rows that have an image, and their places in ``X``.
+        Returns a batch of the rows that have an image, and their positions in ``X``.
         """
         batch = inputs.build(X)
         self._refuse_empty(batch.present())
@@ -326,7 +332,7 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
             n_channels=self.n_channels,
             n_components=self.n_components,
         )
-        # Of the fitted network, whatever the parameters are set to later.
+        # Properties of the fitted network, which later set_params do not change.
         self._size, self._noise_shape = self.image_size, self._method.noise_shape(shape)
         self._inputs = inputs
         self.module_ = self._method.make_module(
@@ -346,13 +352,13 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells. Any cell may be missing.
 
         Returns
         -------
         images : ndarray of shape (n_samples, image_size, image_size), uint8
             With a last axis of 3 or 4 channels if ``mode_`` is ``"RGB"`` or ``"RGBA"``. The noise
-            of a row depends on ``random_state`` and on its place in ``X`` alone.
+            of a row depends only on ``random_state`` and on the position of the row in ``X``.
         """
         check_is_fitted(self, "module_")
         self._validate_params()  # the method may have been set after fit
@@ -364,9 +370,9 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         device = self._placed()
         rng, parts = check_random_state(self.random_state), []
         for rows, part in self._parts(batch, np.arange(len(batch))):
-            # One stream over all rows: what a row gets does not depend on the batches.
-            drawn = rng.standard_normal((len(rows), *self._noise_shape)).astype(np.float32)
-            noise = torch.from_numpy(drawn).to(device)
+            # One stream over all rows, so that the images do not depend on the batches.
+            noise_values = rng.standard_normal((len(rows), *self._noise_shape))
+            noise = torch.from_numpy(noise_values.astype(np.float32)).to(device)
             with threads_for(self.module_), torch.inference_mode():
                 images = method.generate(self.module_, noise, self.module_.condition(part))
                 pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255)

@@ -1,4 +1,4 @@
-"""Methods of an image generator: flow matching and a GAN, each with parameters of its own."""
+"""Methods of an image generator, flow matching and a GAN, each with its own parameters."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -41,7 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ImageShape:
-    """Shape of the images, and how wide the networks are."""
+    """Shape of the images and width of the networks."""
 
     n_colors: int
     image_size: int
@@ -58,7 +58,7 @@ class BaseImageMethod(BaseMethod, ABC):
 
     @abstractmethod
     def training_defaults(self) -> TrainingDefaults:
-        """Return what ``"auto"`` of a trainer means for this method."""
+        """Return the values of ``"auto"`` in the trainer for this method."""
 
     @abstractmethod
     def make_module(
@@ -77,7 +77,7 @@ class BaseImageMethod(BaseMethod, ABC):
         """Return the shape of the noise of one row."""
 
     def callbacks(self, owner: str) -> list[tuple[str, object]]:
-        """Return what watches the training.
+        """Return the callbacks of the training.
 
         Parameters
         ----------
@@ -87,17 +87,17 @@ class BaseImageMethod(BaseMethod, ABC):
         Returns
         -------
         callbacks : list of (name, callback)
-            Of skorch.
+            Callbacks of skorch.
         """
         return [("skmm_follow", FollowTraining())]
 
     def check_trainer(self, trainer: Trainer) -> None:
-        """Refuse parameters of a trainer that are of no use to the method.
+        """Refuse parameters of the trainer that have no effect with this method.
 
         Parameters
         ----------
         trainer : Trainer
-            Of the generator.
+            Trainer of the generator.
         """
 
     def check_module(self, module: nn.Module, owner: str) -> None:
@@ -106,14 +106,14 @@ class BaseImageMethod(BaseMethod, ABC):
         Parameters
         ----------
         module : nn.Module
-            Trained.
+            Trained module.
         owner : str
-            Class that asks, for messages.
+            Class of the generator, for messages.
         """
         if not isinstance(module, self._module_type):
             raise ValueError(
-                f"{owner}: method={self!r} generates with networks that were trained by it, and"
-                " the fitted ones were trained by another method. Set that one, or fit again."
+                f"{owner}: method={self!r} needs networks that it has trained, and the fitted ones"
+                " were trained by another method. Set that method, or fit again."
             )
 
     @abstractmethod
@@ -122,33 +122,32 @@ class BaseImageMethod(BaseMethod, ABC):
 
 
 class FlowMatching(BaseImageMethod):
-    """Turn noise into an image in some steps, along the velocity that a U-Net gives.
+    """Turn noise into an image by integrating a velocity that a U-Net predicts.
 
-    The network is trained by plain regression [1]_, [2]_. The ``method`` of
+    The network is trained by regression on the velocity [1]_, [2]_. A ``method`` of
     :class:`ImageGenerator`, with the shorthand ``"flow_matching"``.
 
     Parameters
     ----------
     n_steps : int, default=16
-        Steps from noise to image. More follow the path more closely.
+        Number of integration steps from noise to image. More steps are more accurate.
     solver : {"euler", "heun"}, default="euler"
-        What makes a step, of first order, or of second order at twice the cost.
+        Integration method: of first order, or of second order at twice the cost.
     guidance_scale : float, default=2.0
-        How far the velocity is pushed from that without condition to that with it and beyond
-        [3]_. 1 generates from what was learned; more gives images that show their condition more
-        clearly and vary less.
+        Weight of classifier-free guidance, which extrapolates the velocity from that without to
+        that with the condition [3]_. 1 is the learned velocity; larger values give images that
+        show their condition more clearly and vary less.
     ema_decay : float, default=0.995
-        Decay, for each step of the training, of the moving average of the weights, which is what
-        generates.
+        Decay per training step of the moving average of the weights, which generates the images.
 
     See Also
     --------
-    GAN : Generates in one step.
+    GAN : Generate in one step.
 
     Notes
     -----
-    All but ``ema_decay`` are read in ``predict``: after ``set_params`` a fitted generator generates
-    another way, without training again.
+    All parameters except ``ema_decay`` are read by ``predict``, so ``set_params`` changes them on
+    a fitted generator without another training.
 
     References
     ----------
@@ -190,14 +189,14 @@ class FlowMatching(BaseImageMethod):
         self.ema_decay = ema_decay
 
     def training_defaults(self) -> TrainingDefaults:
-        """Return what ``"auto"`` of a trainer means for this method.
+        """Return the values of ``"auto"`` in the trainer for this method.
 
         Returns
         -------
         defaults : TrainingDefaults
-            Those in the table of :class:`skmm.fusion.Trainer`.
+            Values in the table of :class:`skmm.fusion.Trainer`.
         """
-        # The moving average of the weights regularizes, and decay pulls it toward zero.
+        # The moving average regularizes the weights; weight decay would only shrink it.
         return TrainingDefaults(batch_size=64, weight_decay=0.0, max_grad_norm=1.0)
 
     def make_module(
@@ -214,20 +213,20 @@ class FlowMatching(BaseImageMethod):
         Parameters
         ----------
         shape : ImageShape
-            Of the images and the networks.
+            Shape of the images and width of the networks.
         encoders : ModalityEncoders
             From a batch to the tokens of every modality.
         make_fusion : callable
-            Gives an untrained fusion.
+            Returns an untrained fusion.
         dropout : float
-            Of the U-Net.
+            Dropout of the U-Net.
         unconditional_fraction : float
-            Share of the rows that lose their condition in training.
+            Fraction of the rows that lose their condition in a training step.
 
         Returns
         -------
         module : FlowModule
-            Untrained.
+            Untrained module.
         """
         fusion = make_fusion()
         unet = ImageUNet(
@@ -247,12 +246,12 @@ class FlowMatching(BaseImageMethod):
         )
 
     def noise_shape(self, shape: ImageShape) -> tuple[int, ...]:
-        """Return the shape of the noise of one row, that of its image.
+        """Return the shape of the noise of one row, which is that of its image.
 
         Parameters
         ----------
         shape : ImageShape
-            Of the images.
+            Shape of the images.
 
         Returns
         -------
@@ -262,14 +261,14 @@ class FlowMatching(BaseImageMethod):
         return shape.n_colors, shape.image_size, shape.image_size
 
     def check_module(self, module: nn.Module, owner: str) -> None:
-        """Refuse a module of another method, and guidance that the module has not learned.
+        """Refuse a module of another method, and guidance for which it was not trained.
 
         Parameters
         ----------
         module : nn.Module
-            Trained.
+            Trained module.
         owner : str
-            Class that asks, for messages.
+            Class of the generator, for messages.
         """
         super().check_module(module, owner)
         assert isinstance(module, FlowModule)
@@ -280,21 +279,21 @@ class FlowMatching(BaseImageMethod):
             )
 
     def generate(self, module: ImageGeneratorModule, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return the images of some noise under a condition.
+        """Generate images from noise and conditions.
 
         Parameters
         ----------
         module : FlowModule
-            Trained.
+            Trained module.
         noise : Tensor of shape (n_rows, n_colors, image_size, image_size)
-            Where each image begins.
+            Start of the integration.
         condition : Tensor of shape (n_rows, n_components)
-            What they should show.
+            Fused modalities of each row.
 
         Returns
         -------
         images : Tensor of shape (n_rows, n_colors, image_size, image_size)
-            About in [-1, 1].
+            Images, approximately in [-1, 1].
         """
         assert isinstance(module, FlowModule)
         return module.generate(
@@ -307,33 +306,36 @@ class FlowMatching(BaseImageMethod):
 
 
 class GAN(BaseImageMethod):
-    """Generate in one step, by a network that a discriminator teaches.
+    """Generate in one step, by a network trained against a discriminator.
 
-    The projection discriminator [1]_ with hinge loss, spectral normalization [2]_, two step sizes
-    [3]_ and, among what it should refuse, real images under the condition of another row [4]_. The
-    ``method`` of :class:`ImageGenerator`, with the shorthand ``"gan"``.
+    Adversarial training with a projection discriminator [1]_, hinge loss, spectral normalization
+    [2]_ and two learning rates [3]_. Real images under the condition of another row are further
+    negatives of the discriminator [4]_. A ``method`` of :class:`ImageGenerator`, with the shorthand
+    ``"gan"``.
 
     Parameters
     ----------
     discriminator_learning_rate : float or "auto", default="auto"
-        Step size of the discriminator; ``"auto"`` is 4 times the generator's.
+        Learning rate of the discriminator; ``"auto"`` is 4 times that of the generator.
     patience : int, default=10
-        Epochs in a row in which one network must have lost for the training to be given up.
+        Number of consecutive epochs in which one network has failed before training stops with an
+        error.
     ema_decay : float, default=0.995
-        Decay, for each step of the training, of the moving average of the generator's weights,
-        which is what generates.
+        Decay per training step of the moving average of the generator's weights, which generates
+        the images.
 
     See Also
     --------
-    FlowMatching : Gives better images, and trains without surprises.
+    FlowMatching : Generate better images, with a more stable training.
 
     Notes
     -----
-    The losses do not say how good the images are, so nothing is held out and the training goes on
-    to the last epoch: ``early_stopping`` of the trainer is refused, and so are ``max_grad_norm``,
-    for one norm of both gradients would let the larger one shorten the other's step, and
-    ``accumulate``, for images are compared within a batch. A training whose loss is no number,
-    whose images are all alike, or whose discriminator is never wrong raises ``ConvergenceError``.
+    The losses do not measure the quality of the images, so no rows are held out and the training
+    runs to the last epoch: ``early_stopping`` of the trainer is refused. So are a number as
+    ``max_grad_norm``, because one norm over both gradients would let the larger one shorten the
+    step of the other, and ``accumulate``, because images are compared within a batch. The training
+    raises ``ConvergenceError`` if a loss is not finite, if all generated images are the same, or
+    if the discriminator is never wrong.
 
     References
     ----------
@@ -373,12 +375,12 @@ class GAN(BaseImageMethod):
         self.ema_decay = ema_decay
 
     def training_defaults(self) -> TrainingDefaults:
-        """Return what ``"auto"`` of a trainer means for this method.
+        """Return the values of ``"auto"`` in the trainer for this method.
 
         Returns
         -------
         defaults : TrainingDefaults
-            Those in the table of :class:`skmm.fusion.Trainer`.
+            Values in the table of :class:`skmm.fusion.Trainer`.
         """
         return TrainingDefaults(
             batch_size=64, learning_rate=3e-4, weight_decay=0.0, early_stopping=False
@@ -398,20 +400,20 @@ class GAN(BaseImageMethod):
         Parameters
         ----------
         shape : ImageShape
-            Of the images and the networks.
+            Shape of the images and width of the networks.
         encoders : ModalityEncoders
             From a batch to the tokens of every modality.
         make_fusion : callable
-            Gives an untrained fusion; generator and discriminator have one each.
+            Returns an untrained fusion; generator and discriminator have one each.
         dropout : float
-            Not used: that of the fusions is theirs.
+            Not used: the fusions have their own.
         unconditional_fraction : float
-            Share of the rows that lose their condition in training.
+            Fraction of the rows that lose their condition in a training step.
 
         Returns
         -------
         module : AdversarialModule
-            Untrained.
+            Untrained module.
         """
         n_colors, size, width = shape.n_colors, shape.image_size, shape.n_components
         fusion = make_fusion()
@@ -428,22 +430,22 @@ class GAN(BaseImageMethod):
         )
 
     def noise_shape(self, shape: ImageShape) -> tuple[int, ...]:
-        """Return the shape of the noise of one row, that of its condition.
+        """Return the shape of the noise of one row, which is that of its condition.
 
         Parameters
         ----------
         shape : ImageShape
-            Of the networks.
+            Width of the networks.
 
         Returns
         -------
         noise_shape : tuple of int
-            A length.
+            ``(n_components,)``.
         """
         return (shape.n_components,)
 
     def callbacks(self, owner: str) -> list[tuple[str, object]]:
-        """Return what watches the training.
+        """Return the callbacks of the training.
 
         Parameters
         ----------
@@ -453,7 +455,7 @@ class GAN(BaseImageMethod):
         Returns
         -------
         callbacks : list of (name, callback)
-            Of skorch.
+            Callbacks of skorch.
         """
         own = self.discriminator_learning_rate
         return [
@@ -463,35 +465,37 @@ class GAN(BaseImageMethod):
         ]
 
     def check_trainer(self, trainer: Trainer) -> None:
-        """Refuse parameters of a trainer that are of no use to adversaries.
+        """Refuse parameters of the trainer that have no effect in adversarial training.
 
         Parameters
         ----------
         trainer : Trainer
-            Of the generator.
+            Trainer of the generator.
         """
-        # Real images stand beside the conditions of other rows of the batch, whole.
-        useless = ["accumulate", "max_grad_norm"]
+        # Real images are compared with the conditions of other rows of the whole batch.
+        useless = ["accumulate"]
+        if trainer.max_grad_norm is not None:  # None clips nothing, as this method does
+            useless.append("max_grad_norm")
         if trainer.early_stopping is not False:
             useless.append("early_stopping")
         refuse_unused(trainer, useless, "with method='gan'")
 
     def generate(self, module: ImageGeneratorModule, noise: Tensor, condition: Tensor) -> Tensor:
-        """Return the images of some noise under a condition.
+        """Generate images from noise and conditions.
 
         Parameters
         ----------
         module : AdversarialModule
-            Trained.
+            Trained module.
         noise : Tensor of shape (n_rows, n_components)
-            What makes images of one condition differ.
+            Makes images of the same condition differ.
         condition : Tensor of shape (n_rows, n_components)
-            What they should show.
+            Fused modalities of each row.
 
         Returns
         -------
         images : Tensor of shape (n_rows, n_colors, image_size, image_size)
-            In [-1, 1].
+            Images in [-1, 1].
         """
         assert isinstance(module, AdversarialModule)
         return module.generate(noise, condition)
@@ -502,7 +506,7 @@ ImageMethod: TypeAlias = Literal["flow_matching", "gan"] | BaseImageMethod
 
 
 def resolve_method(method: str | BaseImageMethod) -> BaseImageMethod:
-    """Return the method that a parameter names or is, its parameters checked."""
+    """Return the method that a parameter names or is, with validated parameters."""
     chosen = IMAGE_METHODS[method]() if isinstance(method, str) else method
     assert isinstance(chosen, BaseImageMethod)
     return chosen.check()

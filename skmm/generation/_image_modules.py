@@ -1,4 +1,4 @@
-"""Modules that generate images under a condition: by flow matching, and by a GAN."""
+"""Modules that generate images from a condition, by flow matching and by a GAN."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ImageBatch(Batch):
-    """Rows of which images are generated.
+    """Rows for which images are generated.
 
     Attributes
     ----------
@@ -48,18 +48,18 @@ class ImageBatch(Batch):
 
 
 def to_units(images: Tensor) -> Tensor:
-    """Images of uint8 as floats in [-1, 1]."""
+    """Convert images of uint8 to floats in [-1, 1]."""
     return images.float() / 127.5 - 1
 
 
 class WeightAverage:
-    """Exponential moving average of weights, which draws better images than the last ones.
+    """Exponential moving average of weights, which generates better images than the last weights.
 
     Parameters
     ----------
     decay : float
-        Of the average; smaller in the first steps, so that what the weights began with does not
-        stay in it: ``min(decay, (1 + step) / (10 + step))``.
+        Decay of the average. The first steps use ``min(decay, (1 + step) / (10 + step))``, so that
+        the initial weights are soon forgotten.
     """
 
     def __init__(self, decay: float):
@@ -69,7 +69,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, weights: Iterable[Tensor]) -> None:
-        """Take in the weights after a step."""
+        """Update the average by the weights after a step."""
         own = list(weights)
         self.n_steps += 1
         if not self.kept:
@@ -80,7 +80,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def swap(self, weights: Iterable[Tensor]) -> None:
-        """Exchange average and weights in place: a recurrent network wants its memory kept."""
+        """Swap average and weights in place, since recurrent networks need contiguous memory."""
         for kept, weight in zip(self.kept, weights, strict=False):
             before = weight.clone()
             weight.copy_(kept)
@@ -88,10 +88,10 @@ class WeightAverage:
 
 
 class FollowTraining(Callback):
-    """Shows a module its training images, and lets its average take in the weights of each step."""
+    """Pass the training images to a module, and update its weight average after each step."""
 
     def on_train_begin(self, net: NeuralNet, X: TensorDataset | None = None, **kwargs: Any) -> None:
-        """Let the module measure the images."""
+        """Compute the statistics of the images."""
         assert X is not None and isinstance(X.batch, ImageBatch) and X.batch.image is not None
         net.module_.measure(X.batch.image)
 
@@ -102,9 +102,9 @@ class FollowTraining(Callback):
 
 
 class ImageGeneratorModule(nn.Module):
-    """From the modalities to a condition, and the network that generates under it.
+    """Base of the modules that fuse modalities to a condition and generate images from it.
 
-    In evaluation its weights are the average over the steps.
+    In evaluation the weights are their average over the training steps.
 
     Parameters
     ----------
@@ -115,14 +115,14 @@ class ImageGeneratorModule(nn.Module):
     n_components : int
         Width of that vector.
     unconditional_fraction : float
-        Share of the rows that lose their condition in training.
+        Fraction of the rows that lose their condition in a training step.
     ema_decay : float
-        Of the average of the weights.
+        Decay of the average of the weights.
     """
 
-    # An image's maps take the memory, not its condition.
+    # Bounded by the memory of the feature maps.
     rows_at_once = 256
-    # Convolutions gain, other than small dense layers.
+    # Convolutions are faster with threads and half precision, unlike small dense layers.
     gains_by_threads = True
     gains_by_half = True
 
@@ -144,21 +144,24 @@ class ImageGeneratorModule(nn.Module):
         self.unconditional = nn.Parameter(0.02 * torch.randn(n_components))
 
     def measure(self, images: Tensor) -> None:
-        """Look at the training images, (n_rows, n_colors, image_size, image_size), uint8."""
+        """Compute statistics of the training images.
+
+        ``images`` has shape (n_rows, n_colors, image_size, image_size), uint8.
+        """
 
     def train(self, mode: bool = True) -> Self:
-        """Take up the weights of the last step for training, their average for all else."""
+        """Switch to the last weights for training and to their average for evaluation."""
         if mode != self.training:
             self.average.swap(self.parameters())
         return super().train(mode)
 
     def finish(self) -> None:
-        """Keep the average alone."""
+        """Keep only the averaged weights."""
         self.eval()
         self.average = WeightAverage(self.average.decay)
 
     def kept(self, known: Mapping[str, Tensor]) -> Tensor:
-        """Which rows have a condition, (n_rows,); in training some lose it."""
+        """Return which rows have a condition, (n_rows,); in training some lose it."""
         exists = torch.stack([mask.any(dim=1) for mask in known.values()]).any(dim=0)
         if self.training and self.unconditional_fraction:
             luck = torch.rand(exists.shape, device=exists.device)
@@ -166,10 +169,10 @@ class ImageGeneratorModule(nn.Module):
         return exists
 
     def condition(self, batch: Batch) -> Tensor:
-        """Return what an image should show, (n_rows, n_components).
+        """Return the condition of each row, (n_rows, n_components).
 
-        A row that has no modality, or in training loses all, gets a learned vector that stands
-        for no condition.
+        A row without any modality, or one that loses its condition in training, gets a learned
+        vector instead.
         """
         tokens, known = self.encoders.gather(batch)
         keeps = self.kept(known)
@@ -178,24 +181,24 @@ class ImageGeneratorModule(nn.Module):
         return torch.where(keeps[:, None], fused, self.unconditional)
 
 
-# --- Flow matching: straight paths from noise to images, along the velocity of a network ---
+# --- Flow matching: straight paths from noise to images ---
 
 _ROWS_MEASURED = 1024
-_LEAST_SCALE = 1e-2  # of images that are all one color; a gray level is 8e-3
+_LEAST_SCALE = 1e-2  # for images of a single color; a gray level is 8e-3
 
 
 class FlowModule(ImageGeneratorModule):
-    """Learns the velocity at each point between noise and images, under a condition.
+    """Predict the velocity at each point between noise and images, given a condition.
 
-    On the way from noise to an image, ``x_t = (1 - t) noise + t image``, the velocity is
-    ``image - noise``; what is learned is its mean over all that may have led to ``x_t``. Were
-    images noise too, that would be a multiple of ``x_t``: the network gives the rest, from an
-    input and to an output of variance 1 [1]_.
+    On the path from noise to an image, ``x_t = (1 - t) noise + t image``, the velocity is
+    ``image - noise``. The network learns its mean over all pairs that lead to ``x_t``. If images
+    were noise as well, this mean would be a multiple of ``x_t``; the U-Net predicts the remainder,
+    with inputs and outputs of variance 1 [1]_.
 
     Parameters
     ----------
     encoders, fusion, n_components, **options : object
-        Of :class:`ImageGeneratorModule`.
+        As in :class:`ImageGeneratorModule`.
     unet : ImageUNet
         Called with images, times and conditions.
 
@@ -205,8 +208,8 @@ class FlowModule(ImageGeneratorModule):
        generative models", NeurIPS.
     """
 
-    # Standard deviation of images where that of the noise is 1. What an image is of shows
-    # through noise long before its pixels do, so much of the way has to be deep in the noise.
+    # Standard deviation of images, relative to noise. The content of an image is visible through
+    # noise long before its pixels are, so a large part of the path must be dominated by noise.
     deviation = 0.5
 
     center: Tensor
@@ -226,28 +229,28 @@ class FlowModule(ImageGeneratorModule):
         self.register_buffer("scale", torch.ones(()))
 
     def measure(self, images: Tensor) -> None:
-        """Note mean color and variance of the training images, which are learned without."""
-        parts = torch.split(images, _ROWS_MEASURED)  # not all images as floats at once
+        """Set mean color and scale of the training images, by which they are standardized."""
+        parts = torch.split(images, _ROWS_MEASURED)  # to convert only some images at once
         total = torch.stack([to_units(part).sum(dim=(0, 2, 3), keepdim=True) for part in parts])
         self.center = total.sum(dim=0) / (images.numel() / images.shape[1])
         squares = torch.stack([(to_units(part) - self.center).square().sum() for part in parts])
         self.scale = (squares.sum() / images.numel()).sqrt().clamp(min=_LEAST_SCALE)
 
     def forward(self, batch: ImageBatch) -> Tensor:
-        """Return the squared error of the velocity, (n_rows,), at a time and noise for each row.
+        """Return the squared error of the velocity, (n_rows,), at one time and noise per row.
 
-        In evaluation they are always the same.
+        In evaluation the times and the noise are always the same.
         """
         real = (batch.true_images() - self.center) * (self.deviation / self.scale)
         n = len(real)
         if self.training:
             noise, within = torch.randn_like(real), torch.rand(n, device=real.device)
         else:
-            # On the CPU, so that it is the same on every device.
+            # Drawn on the CPU, so that the noise is the same on every device.
             fixed = torch.Generator().manual_seed(0)
             noise = torch.randn(real.shape, generator=fixed).to(real.device)
             within = torch.full((n,), 0.5, device=real.device)
-        # One time in each n-th of the way: their mean varies less than that of n times at random.
+        # One time per n-th of the path: the mean loss varies less than with n independent times.
         time = (torch.arange(n, device=real.device) + within) / n
         share = time[:, None, None, None]
         found = self.velocity((1 - share) * noise + share * real, time, self.condition(batch))
@@ -259,11 +262,11 @@ class FlowModule(ImageGeneratorModule):
         Parameters
         ----------
         images : Tensor of shape (n_rows, n_colors, image_size, image_size)
-            Between noise and an image without mean and scale.
+            Points between noise and a standardized image.
         time : Tensor of shape (n_rows,)
             0 at the noise, 1 at the image.
         condition : Tensor of shape (n_rows, n_components)
-            What the images are to be of.
+            Fused modalities of each row.
         """
         share = time[:, None, None, None]
         own = self.deviation**2
@@ -274,14 +277,14 @@ class FlowModule(ImageGeneratorModule):
         return velocity
 
     def guided(self, condition: Tensor, guidance_scale: float) -> Callable[..., Tensor]:
-        """Return the velocity as a function of images and a time, guided to the condition.
+        """Return the guided velocity as a function of images and a time.
 
         Parameters
         ----------
         condition : Tensor of shape (n_rows, n_components)
-            What the images are to be of.
+            Fused modalities of each row.
         guidance_scale : float
-            How far to go from the velocity without condition to that with it, and beyond.
+            Weight of the velocity with the condition relative to that without it.
         """
 
         def under(given: Tensor) -> Callable[[Tensor, float], Tensor]:
@@ -306,14 +309,14 @@ class FlowModule(ImageGeneratorModule):
     def generate(
         self, noise: Tensor, condition: Tensor, *, n_steps: int, solver: str, guidance_scale: float
     ) -> Tensor:
-        """Return images (n_rows, n_colors, image_size, image_size), about in [-1, 1].
+        """Return images (n_rows, n_colors, image_size, image_size), approximately in [-1, 1].
 
         Parameters
         ----------
         noise : Tensor of the shape of the images
-            Where each begins.
+            Start of the integration.
         condition : Tensor of shape (n_rows, n_components)
-            What they are to be of.
+            Fused modalities of each row.
         n_steps, solver, guidance_scale : object
             As in :class:`FlowMatching`.
         """
@@ -324,23 +327,23 @@ class FlowModule(ImageGeneratorModule):
 def integrate(
     velocity: Callable[[Tensor, float], Tensor], start: Tensor, n_steps: int, solver: str
 ) -> Tensor:
-    """Follow a field of velocities from time 0 to 1.
+    """Integrate a velocity field from time 0 to 1.
 
     Parameters
     ----------
     velocity : callable
-        ``velocity(x, time)`` of the shape of ``x``.
+        ``velocity(x, time)`` returns a tensor of the shape of ``x``.
     start : Tensor
-        Where to begin.
+        Point at time 0.
     n_steps : int
-        Equal steps.
+        Number of equal steps.
     solver : {"euler", "heun"}
-        ``"heun"`` takes the mean of the velocities at both ends of a step.
+        ``"heun"`` uses the mean of the velocities at both ends of a step.
 
     Returns
     -------
     end : Tensor
-        Of the shape of ``start``.
+        Point at time 1, of the shape of ``start``.
     """
     x, step = start, 1 / n_steps
     for i in range(n_steps):
@@ -351,33 +354,32 @@ def integrate(
     return x
 
 
-# --- Images by adversarial training: a generator, and a discriminator that tells its images from
-# --- real ones
+# --- Adversarial training of a generator and a discriminator ---
 
-_FASTER = 4.0  # the discriminator than the generator
-_BETAS = (0.0, 0.99)  # no momentum: the gradients of adversaries turn
-# Spread of generated images, as a share of that of real ones, below which they are all alike.
-_ALIKE = 0.02
-# A hinge loss of the discriminator below which it is sure of every image.
-_SURE = 0.005
+_FASTER = 4.0  # learning rate of the discriminator relative to the generator
+_BETAS = (0.0, 0.99)  # no momentum: in adversarial training the gradients rotate
+# Spread of generated images relative to real ones below which the generator has collapsed.
+_COLLAPSED = 0.02
+# Hinge loss of the discriminator below which it is certain of every image.
+_CERTAIN = 0.005
 
 
 class AdversarialModule(ImageGeneratorModule):
-    """A generator and its discriminator, each with a fusion of its own.
+    """A generator and its discriminator, each with its own fusion.
 
-    Encoders that are trained here learn with the discriminator, which has to know what an image
-    should be of; the generator takes their vectors as they are.
+    Encoders that are trained get their gradients from the discriminator alone, which compares an
+    image with its condition; the generator uses their vectors without a gradient.
 
     Parameters
     ----------
     encoders, fusion, n_components, **options : object
-        Of :class:`ImageGeneratorModule`.
+        As in :class:`ImageGeneratorModule`.
     generator : GANImageGenerator
         Called with noise and conditions.
     discriminator : ImageDiscriminator
-        Its ``look`` takes images, itself features and conditions.
+        Its ``look`` is called with images, itself with features and conditions.
     discriminator_fusion : nn.Module
-        From tokens and masks to the condition as the discriminator sees it.
+        From tokens and masks to the condition for the discriminator.
     """
 
     def __init__(
@@ -399,19 +401,19 @@ class AdversarialModule(ImageGeneratorModule):
         self.losses: dict[str, Tensor] = {}  # of the last step
 
     def discriminator_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that learn with the discriminator, those of encoders aside."""
+        """Return the parameters of the discriminator, without those of encoders."""
         parts = [*self.discriminator.parameters(), *self.discriminator_fusion.parameters()]
         return [*parts, self.discriminator_unconditional]
 
     def finish(self) -> None:
-        """Keep the generator alone, its weights averaged."""
+        """Keep only the generator with averaged weights."""
         super().finish()
         del self.discriminator, self.discriminator_fusion, self.discriminator_unconditional
 
     def forward(self, batch: ImageBatch) -> Tensor:
-        """Return the losses of both networks added up, (n_rows,), for a step in training.
+        """Return the sum of the losses of both networks, (n_rows,), for a training step.
 
-        Neither gets a gradient from the loss of the other.
+        Neither network gets a gradient from the loss of the other.
         """
         real, width = batch.true_images(), self.n_components
         tokens, known = self.encoders.gather(batch)
@@ -428,8 +430,8 @@ class AdversarialModule(ImageGeneratorModule):
         features, of_generated = self.discriminator.look(torch.cat([real, fake.detach()])).chunk(2)
         other = torch.roll(torch.arange(len(real), device=real.device), 1)
         differs = differing_rows(batch, other) & keeps & keeps[other]
-        # Real, generated, and real under the condition of another row: at once, for spectral norms
-        # change with each pass.
+        # Real, generated, and real images under the condition of another row in one pass, since the
+        # estimates of the spectral norms change with each pass.
         seen = torch.cat([features, of_generated, features])
         scores = self.discriminator(seen, torch.cat([checked, checked, checked[other]]))
         of_real, of_fake, of_wrong = scores.float().chunk(3)
@@ -455,7 +457,7 @@ class AdversarialModule(ImageGeneratorModule):
 def differing_rows(batch: Batch, other: Tensor) -> Tensor:
     """Return which rows have other cells than their partners, (n_rows,).
 
-    The condition of a partner with the same cells is not wrong.
+    A partner with the same cells has the same condition and is no negative.
     """
     differs = torch.zeros(len(other), dtype=torch.bool, device=other.device)
     for tensor in _tensors_of(batch.modalities):
@@ -464,7 +466,7 @@ def differing_rows(batch: Batch, other: Tensor) -> Tensor:
 
 
 def _tensors_of(part: object) -> Iterator[Tensor]:
-    """Tensors of a modality, however its encoder keeps them."""
+    """Yield all tensors of a modality, however its encoder nests them."""
     if isinstance(part, Tensor):
         yield part
     elif isinstance(part, Mapping):
@@ -479,35 +481,35 @@ def _tensors_of(part: object) -> Iterator[Tensor]:
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, wrong: Tensor, differs: Tensor) -> Tensor:
-    """Hinge loss of the discriminator with matching-aware negatives.
+    """Compute the hinge loss of the discriminator with matching-aware negatives.
 
     Parameters
     ----------
     real, fake, wrong : Tensor of shape (n_rows,)
-        Scores of real images and of generated ones under their condition, and of real ones
-        under that of another row.
+        Scores of real and of generated images under their condition, and of real images under the
+        condition of another row.
     differs : BoolTensor of shape (n_rows,)
-        Whether that condition is another one; where it is not, the generated image counts twice.
+        Whether the other condition differs. If not, the generated image counts twice.
 
     Returns
     -------
     losses : Tensor of shape (n_rows,)
-        Zero where real images score above 1 and all else below -1.
+        Zero where real images score above 1 and both negatives below -1.
     """
     of_fake = relu(1 + fake)
     return relu(1 - real) + (of_fake + torch.where(differs, relu(1 + wrong), of_fake)) / 2
 
 
 def _relative_spread(fake: Tensor, real: Tensor) -> Tensor:
-    """Spread of a pixel over the images, mean over pixels, as a share of that of real ones."""
+    """Return the mean standard deviation of a pixel over the images, relative to real ones."""
     own, usual = (images.std(dim=0, correction=0).mean() for images in (fake, real))
-    # Real images that are all alike, such as a single one, ask for no spread.
+    # Real images that are all the same, such as a single one, have no spread to reach.
     return torch.where(usual > 1e-3, own / usual, 1.0)
 
 
 @contextmanager
 def _frozen(module: nn.Module) -> Iterator[None]:
-    """Let gradients through a module, and none into it."""
+    """Let gradients pass through a module without computing those of its parameters."""
     learning = [weight for weight in module.parameters() if weight.requires_grad]
     for weight in learning:
         weight.requires_grad_(False)
@@ -519,19 +521,19 @@ def _frozen(module: nn.Module) -> Iterator[None]:
 
 
 class AdversarialSteps(Callback):
-    """Gives the discriminator a step size of its own, and both networks no momentum.
+    """Set the learning rate of the discriminator, and the momentum of both networks to zero.
 
     Parameters
     ----------
     learning_rate : float or None
-        Of the discriminator, two time-scale updates; None is 4 times the generator's.
+        Learning rate of the discriminator; None is 4 times that of the generator.
     """
 
     def __init__(self, learning_rate: float | None):
         self.learning_rate = learning_rate
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Put the weights of the discriminator into a group of their own."""
+        """Move the weights of the discriminator to their own parameter group."""
         optimizer, weights = net.optimizer_, net.module_.discriminator_parameters()
         own, rest = {id(weight) for weight in weights}, optimizer.param_groups[-1]
         rest["params"] = [weight for weight in rest["params"] if id(weight) not in own]
@@ -542,12 +544,12 @@ class AdversarialSteps(Callback):
 
 
 class WatchAdversaries(Callback):
-    """Notes the losses of both networks, and ends a training that one of them has lost for good.
+    """Record the losses of both networks, and raise an error if one of them has failed.
 
     Parameters
     ----------
     patience : int
-        Epochs in a row that say so.
+        Number of consecutive epochs of failure.
     owner : str
         Class that trains, for messages.
     """
@@ -557,34 +559,34 @@ class WatchAdversaries(Callback):
         self.owner = owner
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Begin the sums of an epoch."""
+        """Reset the sums of the epoch."""
         self.sums_: dict[str, Tensor] = {}
         self.n_steps_ = 0
 
     def on_batch_end(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
-        """Add up what a step says; nothing waits for a GPU here."""
+        """Add the losses of a step, as tensors, so that the GPU is not waited for."""
         if training:
             self.n_steps_ += 1
             for name, value in net.module_.losses.items():
                 self.sums_[name] = self.sums_.get(name, 0.0) + value
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Note the means, and look at the last epochs."""
+        """Record the means, and check the last epochs."""
         for name, total in self.sums_.items():
             net.history.record(name, float(total) / self.n_steps_)
         last = net.history[-self.patience :]
         if len(last) < self.patience:
             return
-        if all(epoch["spread"] < _ALIKE for epoch in last):
+        if all(epoch["spread"] < _COLLAPSED for epoch in last):
             raise ConvergenceError(
                 f"{self.owner}: the generator has given the same image for every row in"
-                f" {self.patience} epochs. Lower learning_rate, now {net.lr}, or take"
+                f" {self.patience} epochs. Lower learning_rate, now {net.lr}, or use"
                 " method='flow_matching', which has no discriminator."
             )
-        if all(epoch["discriminator_loss"] < _SURE for epoch in last):
+        if all(epoch["discriminator_loss"] < _CERTAIN for epoch in last):
             raise ConvergenceError(
-                f"{self.owner}: the discriminator has been sure of every image in"
+                f"{self.owner}: the discriminator has been certain of every image in"
                 f" {self.patience} epochs, so the generator learns nothing. Lower"
-                " discriminator_learning_rate of GAN, give more rows, or take"
+                " discriminator_learning_rate of GAN, give more rows, or use"
                 " method='flow_matching'."
             )

@@ -1,4 +1,4 @@
-"""How good generated images are: the score of the image generators."""
+"""The score of the image generators."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -22,7 +22,7 @@ __all__ = ["ImageScoreMixin"]
 
 
 class ImageScoreMixin(BaseEstimator, ABC):
-    """The score of a generator of images.
+    """Mixin with the score of an image generator.
 
     A subclass sets ``mode_`` and ``_size`` in ``fit``, and calls ``_check_scoring`` there.
     """
@@ -44,32 +44,32 @@ class ImageScoreMixin(BaseEstimator, ABC):
         """Return an image for each row."""
 
     def _check_scoring(self) -> None:
-        """Refuse what the kind of score makes useless."""
+        """Refuse parameters without effect on the score."""
         if self.scoring != "frechet":
             refuse_unused(self, ["feature_encoder"], f"with scoring={self.scoring!r}")
         if self.scoring != "alignment":
             refuse_unused(self, ["alignment"], f"with scoring={self.scoring!r}")
 
     def score(self, X: Frame, y: CellColumn) -> float:
-        """Return how near generated images are to those given, or to what they should show.
+        """Score the generated images against those given, or against what they should show.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
             Cells.
         y : array-like of shape (n_samples,)
-            Images as for ``fit``. Rows without one are left out.
+            Images, as in ``fit``. Named scores leave out rows without one.
 
         Returns
         -------
         score : float
-            By ``scoring``, higher is better.
+            What ``scoring`` names, or what the scorer ``scoring`` returns. Higher is better.
         """
         check_is_fitted(self, "mode_")
         self._validate_params()
         self._check_scoring()
         if callable(self.scoring):
-            return float(self.scoring(y, self.predict(X)))
+            return float(self.scoring(self, X, y))
         if self.scoring == "alignment":
             if self.alignment is None:
                 raise ValueError(
@@ -79,7 +79,7 @@ class ImageScoreMixin(BaseEstimator, ABC):
             return float(make_image_scorer("alignment", alignment=self.alignment)(self, X, y))
         owner = f"{type(self).__name__}.score"
         real = images_of_rows(y, n_rows(X), owner, image_size=self._size, mode=self.mode_)
-        # Of the size and the colors of generated ones: the rest they cannot have.
+        # Compare at the size and in the mode of the generated images.
         cells = np.full(len(real.known), None, dtype=object)
         images = list(to_user_images(real.pixels, self.mode_))
         for row, image in zip(np.flatnonzero(real.known), images, strict=True):
@@ -89,7 +89,7 @@ class ImageScoreMixin(BaseEstimator, ABC):
 
 
 def _fitted_encoder(encoder: Transformer | None, images: list[np.ndarray]) -> Transformer:
-    """Encoder whose features are compared, fitted on real images if it is not yet."""
+    """Return a fitted encoder; one that is not fitted is fitted on the real images."""
     if encoder is None:
         encoder = default_encoder("image")
     try:

@@ -1,4 +1,4 @@
-"""The images of a target: read, checked, brought to one size."""
+"""Target images: read, checked, resized."""
 
 from typing import Any, NamedTuple
 
@@ -20,13 +20,13 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as pillow has it
 
 
 class ImageTarget(Target):
-    """Images, which the network sees itself: what it gives in training is the loss of each row.
+    """Images as a target; the network reads them itself and returns the loss of each row.
 
-    Encoded they are pixels, (n_images, n_colors, image_size, image_size) uint8.
+    Encoded images are pixels, (n_images, n_colors, image_size, image_size) uint8.
     """
 
     def tensor(self, encoded: np.ndarray) -> Tensor:
-        """Return a number for each image, at which the loss does not look."""
+        """Return zeros, one per image, which the loss does not use."""
         return torch.zeros(len(encoded))
 
     def criterion(self) -> nn.Module:
@@ -35,16 +35,16 @@ class ImageTarget(Target):
 
 
 class TargetImages(NamedTuple):
-    """Images of one size.
+    """Images of the same size.
 
     Attributes
     ----------
     pixels : ndarray of shape (n_known, n_colors, image_size, image_size), uint8
-        As networks learn them; colors of ``"RGBA"`` are those over black.
+        Pixels for the networks. The colors of ``"RGBA"`` are those over a black background.
     known : ndarray of shape (n_rows,), bool
         Which rows have an image.
     mode : {"L", "RGB", "RGBA"}
-        What the channels are.
+        Meaning of the channels.
     """
 
     pixels: np.ndarray
@@ -60,23 +60,23 @@ def images_of_rows(y: Any, n_rows: int, owner: str, *, image_size: int, mode: st
     y : array-like of shape (n_samples,), or (n_samples, height, width) and with channels
         Cells as ``ImageEncoder`` takes them; missing ones are left out.
     n_rows : int
-        Of ``X``.
+        Number of rows of ``X``.
     owner : str
-        Class or method that asks, for messages.
+        Name of the caller, for messages.
     image_size : int
-        Side to which the images are brought, whatever their proportions.
+        Height and width to which the images are resized; the aspect ratio is not kept.
     mode : {"auto", "L", "RGB", "RGBA"}
-        What to keep of them.
+        Mode to convert the images to.
 
     Returns
     -------
     images : TargetImages
-        Their number may be 0.
+        May be empty.
     """
     column = _column(y, n_rows, owner)
     known = ~column.missing
     over_white = np.empty((int(known.sum()), image_size, image_size, 3), dtype=np.uint8)
-    # Over two backgrounds an image tells what shows through.
+    # Opacity is the difference of an image over two backgrounds.
     over_black = np.empty_like(over_white) if mode in ("auto", "RGBA") else None
     for place, row in enumerate(np.flatnonzero(known)):
         cell = column.values[row]
@@ -117,7 +117,7 @@ def _is_scalar(y: object) -> bool:
 
 
 def _resized(image: np.ndarray, image_size: int) -> np.ndarray:
-    """Bicubic with antialiasing; proportions are not kept, as in ``ImageEncoder``."""
+    """Resize an image by bicubic interpolation with antialiasing, without its aspect ratio."""
     if image.shape[:2] == (image_size, image_size):
         return image
     maps = torch.from_numpy(image).permute(2, 0, 1)[None].float()
@@ -140,7 +140,7 @@ def _channels_first(over_white: np.ndarray, over_black: np.ndarray | None, mode:
     elif mode == "RGB" or over_black is None:
         pixels = over_white
     else:
-        # White shows through as much as the image is absent; the most of three roundings.
+        # The difference is how transparent a pixel is; take the largest of three roundings.
         clear = (over_white.astype(np.int16) - over_black).max(axis=3, keepdims=True)
         alpha = (255 - np.clip(clear, 0, 255)).astype(np.uint8)
         pixels = np.concatenate([over_black, alpha], axis=3)
@@ -148,19 +148,19 @@ def _channels_first(over_white: np.ndarray, over_black: np.ndarray | None, mode:
 
 
 def to_user_images(pixels: np.ndarray, mode: str) -> np.ndarray:
-    """Images as users have them, from those that networks have.
+    """Convert pixels of the networks to images as users have them.
 
     Parameters
     ----------
     pixels : ndarray of shape (n, n_colors, height, width), uint8
         As in :class:`TargetImages`.
     mode : {"L", "RGB", "RGBA"}
-        What the channels are.
+        Meaning of the channels.
 
     Returns
     -------
     images : ndarray of shape (n, height, width), or (n, height, width, 3 or 4), uint8
-        Colors of ``"RGBA"`` are no longer those over black.
+        The colors of ``"RGBA"`` are independent of the background.
     """
     if mode == "L":
         return pixels[:, 0]

@@ -1,4 +1,4 @@
-"""Modules whose decoder attends to a memory, the vectors or tokens of all modalities of a row."""
+"""Modules whose decoder attends to a memory: the vectors or tokens of all modalities of a row."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -18,26 +18,26 @@ __all__ = [
     "SeriesGeneratorModule",
 ]
 
-_PREFIX = "__prefix"  # beside the names of modalities, which hold no two underscores
-_NO_TOKEN = -1  # behind the end of a prefix
+_PREFIX = "__prefix"  # no name of a modality has two underscores in a row
+_NO_TOKEN = -1  # padding of a prefix
 
 _Decoder = TypeVar("_Decoder", TextDecoder, SeriesDecoder)
 
 
 class MemoryModule(nn.Module, Generic[_Decoder]):
-    """From a batch to a memory, and the decoder that attends to it.
+    """Turn a batch into a memory for a decoder.
 
     Parameters
     ----------
     encoders : ModalityEncoders
         From the batch to tokens.
     memory : TokenMemory
-        From tokens and masks to one sequence, of the decoder's width.
+        From tokens and masks to one sequence, of the width of the decoder.
     decoder : TextDecoder or SeriesDecoder
-        What attends to it.
+        Decoder that attends to the memory.
     """
 
-    # The attention among the steps takes their number squared, and logits a vocabulary each.
+    # Self-attention takes memory quadratic in the steps, and each step has logits of a vocabulary.
     rows_at_once = 128
 
     def __init__(self, encoders: ModalityEncoders, memory: TokenMemory, decoder: _Decoder):
@@ -46,8 +46,8 @@ class MemoryModule(nn.Module, Generic[_Decoder]):
         self.memory = memory
         self.decoder: _Decoder = decoder
 
-    def remember(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the memory, (n_rows, n_memory, width), and which of it exists."""
+    def make_memory(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the memory, (n_rows, n_memory, width), and its mask, (n_rows, n_memory)."""
         memory, mask = self.memory(*self.encoders(batch))
         return memory, mask
 
@@ -57,14 +57,14 @@ class MemoryModule(nn.Module, Generic[_Decoder]):
 
 @dataclass(frozen=True)
 class CaptionBatch(Batch):
-    """Rows of which texts are written.
+    """Rows for which texts are written.
 
     Attributes
     ----------
     text : Tensor of shape (n_rows, n_steps), int64, or None
-        Ids that the decoder reads, in training.
+        Token ids that the decoder reads, in training.
     prefix : Tensor of shape (n_rows, n_prefix), int64, or None
-        Ids of what stands in front of each text, negative behind its end.
+        Ids of the tokens that precede each text, padded with -1.
     """
 
     text: Tensor | None = None
@@ -72,17 +72,17 @@ class CaptionBatch(Batch):
 
 
 class CaptionGeneratorModule(MemoryModule[TextDecoder]):
-    """From the modalities and the text so far to what comes next.
+    """Predict the next tokens of a text from the modalities and the tokens so far.
 
-    A row may lose its prefix in training as it may lose a modality.
+    In training a row may lose its prefix as it may lose a modality.
     """
 
-    def remember_behind(self, batch: CaptionBatch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the memory, (n_rows, n_memory, width), which of it exists, and the prefix."""
+    def memory_and_prefix(self, batch: CaptionBatch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the memory, (n_rows, n_memory, width), its mask, and the prefix."""
         if batch.prefix is None:
-            return *self.remember(batch), None
+            return *self.make_memory(batch), None
         tokens, known = self.encoders.gather(batch)
-        # Hidden in training as a modality is: so of an image and a question either may be gone.
+        # Dropped in training as a modality is, so that a question may be missing as an image may.
         known = {**known, _PREFIX: batch.prefix >= 0}
         tokens, masks = self.encoders.completed(tokens, known)
         prefix = batch.prefix.where(masks.pop(_PREFIX), _NO_TOKEN)
@@ -90,8 +90,8 @@ class CaptionGeneratorModule(MemoryModule[TextDecoder]):
         return memory, mask, prefix
 
     def forward(self, batch: CaptionBatch) -> Tensor:
-        """Return logits (n_rows, n_steps, n_tokens) of what follows each token of the texts."""
-        memory, mask, prefix = self.remember_behind(batch)
+        """Return the logits of the next token at each step, (n_rows, n_steps, n_tokens)."""
+        memory, mask, prefix = self.memory_and_prefix(batch)
         logits: Tensor = self.decoder(memory, mask, batch.text, prefix)
         return logits
 
@@ -101,23 +101,27 @@ class CaptionGeneratorModule(MemoryModule[TextDecoder]):
 
 @dataclass(frozen=True)
 class SeriesBatch(Batch):
-    """Rows of which series are generated.
+    """Rows for which series are generated.
 
     Attributes
     ----------
     lengths : Tensor of shape (n_rows,), int64, or None
-        Steps of the true series, in training.
+        Lengths of the true series in time steps, in training.
     """
 
     lengths: Tensor | None = None
 
 
 class SeriesGeneratorModule(MemoryModule[SeriesDecoder]):
-    """From the modalities to the length of a series and its values."""
+    """Predict the length of a series and its values from the modalities."""
 
     def forward(self, batch: SeriesBatch) -> Tensor:
-        """Return lengths, in the first channel of the first place, and series of those given."""
-        memory, mask = self.remember(batch)
+        """Return the predicted lengths and the series of the given lengths.
+
+        The output has shape (n_rows, 1 + n_steps, n_channels): the length is in the first channel
+        of the first step, the series follows.
+        """
+        memory, mask = self.make_memory(batch)
         series: Tensor = self.decoder(memory, mask, batch.lengths)
         first = torch.zeros_like(series[:, :1])
         first[:, 0, 0] = self.decoder.predict_length(memory, mask)

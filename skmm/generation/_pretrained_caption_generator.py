@@ -1,4 +1,4 @@
-"""Captions by a pretrained checkpoint that writes: nothing is trained."""
+"""Captions written by a pretrained checkpoint, without training."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -19,11 +19,13 @@ from skmm._constraints import (
     DEVICE,
     POSITIVE_INT,
     RANDOM_STATE,
+    VERBOSE,
     Interval,
     RandomState,
     StrOptions,
 )
 from skmm._environment._device import resolve_device, resolve_dtype, shared_threads
+from skmm._environment._progress import Progress
 from skmm._frame._column import Column, column_names, columns_of, n_rows
 from skmm._frame._types import CellColumn, Frame
 from skmm.backbones._pretrained._captioner_loading import (
@@ -53,56 +55,62 @@ _Result = TypeVar("_Result")
 
 
 class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimodalEstimator):
-    """Write a text for each row by a pretrained checkpoint, as it is.
+    """Write a text for each row by a pretrained checkpoint, without training.
 
-    From images (BLIP [1]_, GIT [2]_, a vision-encoder-decoder such as ViT-GPT2, LLaVA, ...) or from
-    speech (Whisper [3]_). Nothing is trained: ``fit`` looks for the column and for the files, and
-    the weights are loaded at first use, once per process.
+    The checkpoint reads images (BLIP [1]_, GIT [2]_, a vision-encoder-decoder such as ViT-GPT2,
+    LLaVA, ...) or speech (Whisper [3]_). ``fit`` only resolves the column and the files of the
+    checkpoint; the weights are loaded at first use, once per process.
 
     Parameters
     ----------
     model : str or path
-        Folder or hub name of a checkpoint of ``transformers``: safetensors only, never code of its
-        own. It reads the raw cells of one column.
+        Folder or hub name of a checkpoint of ``transformers``. Its weights must be safetensors, and
+        code that it ships is never run. It reads the raw cells of one column.
     modalities : list of (name, transformer, columns) or "auto", default="auto"
         One triple with one column, whose ``transformer`` is ``"image"`` or ``"audio"``. ``"auto"``
         infers it from the training frame.
     prompt : str, default=None
-        Text in front of what is written, such as ``"a photo of"``, or the question to a model that
-        answers. It is no part of the text that is returned.
+        Text that precedes the written text, such as ``"a photo of"``, or a question to a model
+        that answers. It is not part of the text that is returned.
     prompt_column : str or int, default=None
-        Column, by name or position, whose text stands where the prompt has ``{}``, else behind it.
-        ``"auto"`` leaves that column out of the modalities. A missing text is an empty one.
+        Name or position of a column of texts. The text of a row replaces ``{}`` in the prompt, or
+        follows the prompt if it has no ``{}``. ``modalities="auto"`` leaves this column out. A
+        missing text counts as an empty one.
     decoding : {"greedy", "beam", "nucleus"} or object, default="greedy"
-        How ``predict`` chooses: the likeliest token each time, the likeliest text among those
-        that a beam search finds, or tokens drawn among the likeliest. An object sets more of it:
-        :class:`GreedySearch`, :class:`BeamSearch` or :class:`NucleusSampling`.
+        How ``predict`` chooses the tokens: the most likely one at each step, the most likely text
+        that a beam search finds, or by sampling among the most likely ones. An object sets the
+        options of the method: :class:`GreedySearch`, :class:`BeamSearch` or
+        :class:`NucleusSampling`.
     max_length : int, default=None
-        Most tokens of a text. None is what the checkpoint's ``generation_config.json`` allows, else
-        20.
+        Maximum length of a written text in tokens. Longer texts are cut. None is that of the
+        checkpoint's ``generation_config.json``, or 20 if it has none.
     scoring : str or callable, default="corpus_bleu"
-        What ``score`` measures: a name that :func:`~skmm.metrics.make_text_scorer` takes, or a
-        function of ``(y_true, y_pred)``.
+        What ``score`` returns: the metric of a name that :func:`~skmm.metrics.make_text_scorer`
+        takes, or the value of a scikit-learn scorer ``scorer(estimator, X, y)``.
     batch_size : int, default=64
-        Cells at once.
-    all_missing : {"prior", "raise"}, default="prior"
-        A row without a cell gets None, a missing text, or ``ModalityMissingError`` is raised.
+        Number of cells per batch.
+    all_missing : {"none", "raise"}, default="none"
+        What to do with a row whose cell is missing: ``"none"`` predicts None, a missing text,
+        ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame: raise, or count it as
-        absent in every row.
+        What to do with a frame without a column of the training frame: raise an error, or treat
+        the column as missing in every row.
     device : str, default="auto"
-        Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        Device of the model: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of the weights; ``"auto"`` is bfloat16 on a GPU that has it, else float32.
     random_state : int, RandomState instance or None, default=None
-        Seed of what :class:`NucleusSampling` draws.
+        Seed of :class:`NucleusSampling`.
+    verbose : bool or int, default=0
+        Whether ``predict``, ``score`` and ``score_samples`` report the rows done, the speed and
+        the time left, on standard error.
 
     Attributes
     ----------
     modalities_ : list of (name, transformer, columns)
         The one triple that is read.
     checkpoint_ : dict
-        Name, source and sha256 of the checkpoint, and what it reads.
+        Name, source and sha256 of the checkpoint, and the modality that it reads.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
@@ -110,15 +118,15 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
 
     See Also
     --------
-    CaptionGenerator : Trains a decoder on texts of your own.
+    CaptionGenerator : Train a decoder on your own texts.
 
     Notes
     -----
-    All parameters but ``modalities`` and ``prompt_column`` are read when they are used, so a search
-    over them costs no more than writing. Whatever else the checkpoint's ``generation_config.json``
-    says of writing (tokens that are never written, a penalty for repetition) holds;
-    ``predict_log_proba`` is computed without it. A pickle holds the name and the digest of the
-    files, and refuses other weights.
+    All parameters except ``modalities`` and ``prompt_column`` are read by ``predict``, so a search
+    over them costs no more than the predictions. The other settings of the checkpoint's
+    ``generation_config.json``, such as suppressed tokens or a repetition penalty, apply to
+    ``predict`` and not to ``score_samples``. A pickle holds the name and the digest of the files,
+    no weights, and refuses other weights.
 
     References
     ----------
@@ -137,11 +145,12 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
     ...     prompt="a photo of",
     ... )
     >>> captions.fit(X).predict(X)  # doctest: +SKIP
-    >>> captions.predict_log_proba(X, ["a dog", "a cat"])  # doctest: +SKIP
+    >>> captions.score_samples(X, ["a dog", "a cat"])  # doctest: +SKIP
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMultimodalEstimator._parameter_constraints,
+        "all_missing": [StrOptions({"none", "raise"})],
         "model": [str, PathLike],
         "prompt": [str, None],
         "prompt_column": [str, Interval(Integral, 0, None, closed="left"), None],
@@ -152,6 +161,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         "device": DEVICE,
         "dtype": [StrOptions({"auto", "float32", "bfloat16"})],
         "random_state": RANDOM_STATE,
+        "verbose": VERBOSE,
     }
     _shorthands: ClassVar[dict[str, dict[str, type[BaseMethod]]]] = {"decoding": DECODINGS}
 
@@ -166,11 +176,12 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         max_length: int | None = None,
         scoring: TextMetric | Callable[..., float] = "corpus_bleu",
         batch_size: int = 64,
-        all_missing: Literal["prior", "raise"] = "prior",
+        all_missing: Literal["none", "raise"] = "none",
         missing_columns: Literal["raise", "absent"] = "raise",
         device: str = "auto",
         dtype: Literal["auto", "float32", "bfloat16"] = "auto",
         random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.model = model
         self.modalities = modalities
@@ -185,17 +196,18 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         self.device = device
         self.dtype = dtype
         self.random_state = random_state
+        self.verbose = verbose
 
     @with_callbacks
     def fit(self, X: Frame, y: CellColumn | None = None) -> Self:
-        """Find the column of cells and the checkpoint that reads them; nothing is trained.
+        """Resolve the column of cells and the checkpoint that reads them; nothing is trained.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack them.
+            Cells. Any cell may be missing.
         y : array-like of shape (n_samples,), default=None
-            Texts, checked and not used.
+            Texts. They are checked and not used.
 
         Returns
         -------
@@ -218,24 +230,24 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         return self
 
     def _declared_kind(self) -> str | None:
-        """What the triples say that the cells are; None if that is inferred."""
+        """Return the modality that the triples name; None if it is inferred."""
         if isinstance(self.modalities, str):
             return None
         try:
-            middles = [middle for _, middle, _ in self.modalities]
+            transformers = [transformer for _, transformer, _ in self.modalities]
         except (TypeError, ValueError):  # not triples: refused when they are resolved
             return None
         kinds = []
-        for middle in middles:
-            if isinstance(middle, str) and middle == "drop":
+        for transformer in transformers:
+            if isinstance(transformer, str) and transformer == "drop":
                 continue
-            if not (isinstance(middle, str) and middle in _KINDS):
+            if not (isinstance(transformer, str) and transformer in _KINDS):
                 raise ValueError(
                     f"{type(self).__name__}: the checkpoint reads the raw cells, so the transformer"
-                    f" of a modality must be 'image' or 'audio', got {middle!r}. Name what the"
-                    " cells are, or train a decoder with CaptionGenerator."
+                    f" of a modality must be 'image' or 'audio', got {transformer!r}."
+                    " Name the modality of the cells, or train a decoder with CaptionGenerator."
                 )
-            kinds.append(middle)
+            kinds.append(transformer)
         return kinds[0] if kinds else None
 
     def _resolve(self, X: Frame, *, predictors: bool = False) -> list[Modality]:
@@ -264,12 +276,12 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack them.
+            Cells. Any cell may be missing.
 
         Returns
         -------
         texts : ndarray of shape (n_samples,), object
-            Texts; None for a row without a cell.
+            Texts; None for a row whose cell is missing.
         """
         check_is_fitted(self, "checkpoint_")
         self._validate_params()
@@ -293,26 +305,26 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
             texts[row] = text
         return texts
 
-    def predict_log_proba(self, X: Frame, y: CellColumn | None = None) -> np.ndarray:
-        """Return how likely texts are for their rows.
+    def score_samples(self, X: Frame, y: CellColumn) -> np.ndarray:
+        """Compute the log-likelihood of a text for each row.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack them.
-        y : array-like of shape (n_samples,), default=None
-            A text for each row; None for those that ``predict`` writes.
+            Cells. Any cell may be missing.
+        y : array-like of shape (n_samples,)
+            A text for each row.
 
         Returns
         -------
         log_likelihood : ndarray of shape (n_samples,), float64
-            The model's own log-likelihood of a text and its end, given the cell and the prompt;
+            Log-likelihood under the model of the text and its end, given the cell and the prompt;
             NaN where the text or the cell is missing.
         """
         check_is_fitted(self, "checkpoint_")
         self._validate_params()
-        owner = f"{type(self).__name__}.predict_log_proba"
-        texts = texts_of_rows(self.predict(X) if y is None else y, n_rows(X), owner, several=False)
+        owner = f"{type(self).__name__}.score_samples"
+        texts = texts_of_rows(y, n_rows(X), owner, several=False)
 
         def measure(captioner: Captioner, requests: list[_Request]) -> list[float]:
             cells, prompts = _cells_and_prompts(requests)
@@ -321,7 +333,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
             if np.isnan(likely).any():
                 row = requests[int(np.flatnonzero(np.isnan(likely))[0])].row
                 raise ValueError(
-                    f"{owner}: the text of row {row} (by position) and what stands before it are"
+                    f"{owner}: the text of row {row} (by position) and the tokens before it are"
                     f" more than the {captioner.positions} tokens that {str(self.model)!r} can"
                     " read. Shorten them."
                 )
@@ -333,25 +345,26 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         return result
 
     def score(self, X: Frame, y: CellColumn) -> float:
-        """Return how near the texts that are written are to those given.
+        """Score the texts that ``predict`` writes against those given.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells. A row without one counts as one with an empty text.
+            Cells. A metric counts the text of a row whose cell is missing as empty.
         y : array-like of shape (n_samples,)
-            Texts, or a list of several references in a cell. Rows without any are left out.
+            Texts, or a list of several references in a cell. A metric leaves out rows without any.
 
         Returns
         -------
         score : float
-            By ``scoring``, higher is better: corpus BLEU, from 0 to 1.
+            The metric that ``scoring`` names, by default corpus BLEU from 0 to 1, or what the
+            scorer ``scoring`` returns. Higher is better.
         """
         if callable(self.scoring):
-            return float(self.scoring(y, self.predict(X)))
+            return float(self.scoring(self, X, y))
         return make_text_scorer(self.scoring)(self, X, y)
 
-    # --- Rows to batches for the checkpoint, and results back to rows ---
+    # --- Batches of cells for the checkpoint ---
 
     def _for_requests(
         self,
@@ -361,9 +374,9 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         *,
         share: bool,
     ) -> dict[int, _Result]:
-        """Call ``use`` for batches of cells, and give what it returns by row.
+        """Call ``use`` on batches of requests and return its results by row.
 
-        With ``share`` rows of the same content are looked at once.
+        With ``share``, rows with the same cell, prompt and text are one request.
         """
         X = self._check_frame(X, reset=False)
         (column,) = columns_of(X, [self._place])
@@ -382,17 +395,22 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         def flush(requests: list[_Request]) -> None:
             found = use(captioner, requests)
             results.update(zip((request.key for request in requests), found, strict=True))
+            progress.advance(len(requests))
 
-        with shared_threads():
+        with (
+            shared_threads(),
+            Progress(type(self).__name__, len(rows), self.verbose) as progress,
+        ):
             for row in map(int, rows):
                 digest, cell = self._cell(column, row, captioner)
                 text = texts[row][0] if texts is not None else ""
                 keys[row] = (digest, prompts[row], text) if share else row
                 if keys[row] in requested:
+                    progress.advance(1)
                     continue
                 requested.add(keys[row])
                 request = _Request(row, keys[row], cell, prompts[row], text)
-                # Prompts of one length need no padding, which not every model can do.
+                # Prompts of the same length need no padding, which some models do not support.
                 batch = waiting.setdefault(len(captioner.inputs.prompt_ids(request.prompt)), [])
                 batch.append(request)
                 if len(batch) == self.batch_size:
@@ -404,7 +422,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         return {row: results[key] for row, key in keys.items()}
 
     def _load(self) -> Captioner:
-        """Load the checkpoint of ``fit``, or find it loaded."""
+        """Return the checkpoint of ``fit``, loaded once per process."""
         owner, known = type(self).__name__, self.checkpoint_
         checkpoint, kind = resolve_captioner(
             self.model, modality=known["modality"], needed_by=owner
@@ -416,7 +434,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         )
 
     def _prompts(self, X: Frame) -> list[str]:
-        """What stands in front of each row's text."""
+        """Return the prompt of each row."""
         prompt = self.prompt or ""
         if self.prompt_column is None:
             return [prompt] * n_rows(X)
@@ -427,7 +445,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         return [f"{prompt} {text}".strip() for text in own]
 
     def _cell(self, column: Column, row: int, captioner: Captioner) -> tuple[bytes, np.ndarray]:
-        """Digest and content of a cell, decoded as the checkpoint takes it."""
+        """Return the digest and the decoded content of a cell."""
         owner, cell = type(self).__name__, column.values[row]
         longest = captioner.inputs.longest
         try:
@@ -443,7 +461,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         if len(parts) > 1:
             raise ValueError(
                 f"{owner}: column {column.name!r}, row {column.labels[row]!r}: the audio lasts"
-                f" longer than the {longest:g} seconds that {str(self.model)!r} hears. Cut it, and"
+                f" longer than the {longest:g} seconds that {str(self.model)!r} reads. Cut it, and"
                 " give each part a row."
             )
         return digest, parts[0]
@@ -456,7 +474,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
 
 @dataclass
 class _Request:
-    """One cell for the checkpoint, with what stands before the text and the text itself."""
+    """One cell for the checkpoint, with its prompt and the text to score."""
 
     row: int
     key: Hashable
@@ -470,15 +488,16 @@ def _cells_and_prompts(requests: list[_Request]) -> tuple[list[np.ndarray], list
 
 
 class _UniformDraws:
-    """What decides each token of each row, whatever the batches: uniform on [0, 1)."""
+    """Random numbers, uniform on [0, 1), that do not depend on the batches."""
 
     def __init__(self, n: int, random_state: RandomState):
         self.n = n
         self.random_state = random_state
         self.steps: list[np.ndarray] = []
 
-    def of(self, step: int, rows: list[int]) -> np.ndarray:
-        if not self.steps:  # nothing is drawn where nothing is asked
+    def at(self, step: int, rows: list[int]) -> np.ndarray:
+        """Return the numbers of a step for some rows."""
+        if not self.steps:  # leave the random state alone if no number is requested
             self.random = check_random_state(self.random_state)
         while len(self.steps) <= step:
             self.steps.append(self.random.random_sample(self.n))
@@ -488,5 +507,5 @@ class _UniformDraws:
 def _sample(
     decoding: NucleusSampling, draws: _UniformDraws, rows: list[int], step: int, logits: Tensor
 ) -> Tensor:
-    """Draw the token of a step for each row."""
-    return decoding.sample(logits, draws.of(step, rows))
+    """Sample the token of a step for each row."""
+    return decoding.sample(logits, draws.at(step, rows))

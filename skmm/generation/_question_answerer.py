@@ -1,4 +1,4 @@
-"""Answers to questions about cells of any modality."""
+"""Question answering about cells of any modality."""
 
 import copy
 from collections import Counter
@@ -47,11 +47,11 @@ from skmm.metrics import exact_match, vqa_accuracy
 __all__ = ["QuestionAnswerer"]
 
 _SCORES: dict[str, Callable[[Any, Any], float]] = {"accuracy": exact_match, "vqa": vqa_accuracy}
-# What "auto" of the trainer means, whichever estimator answers.
+# Values of "auto" in the trainer, for both estimators that may answer.
 _DEFAULTS = {"batch_size": 64, "learning_rate": 1e-3}
 _QUESTION_WIDTH = 64
 _DECODINGS = {name: DECODINGS[name] for name in ("greedy", "beam")}
-# Of both vocabularies, as the estimator that answers calls them.
+# Parameters of both forms of answers, by the names of the estimator that answers.
 _SHARED = (
     "granularity",
     "max_tokens",
@@ -65,113 +65,120 @@ _SHARED = (
     "random_state",
     "verbose",
 )
-# Of one vocabulary alone.
-_OF_VOCABULARY = {
+# Parameters of one form alone.
+_OF_ANSWERS = {
     "closed": ("question_encoder", "max_answers", "strategy"),
     "open": ("decoder", "decoding", "max_length"),
 }
 _OF_ATTENTION = ("n_heads", "n_layers")
-# Those that are read when it answers.
+# Parameters read by predict, which may change after fit.
 _READ = {"all_missing", "missing_columns", "device", "decoding", "max_length"}
 
 
 def _is_closed(answerer: "QuestionAnswerer") -> bool:
-    return answerer.vocabulary == "closed"
+    return answerer.answers == "closed"
 
 
 class QuestionAnswerer(
     MethodsMixin, TrainedNetworkMixin, CallbackSupportMixin, BaseMultimodalEstimator
 ):
-    """Answer a question about an image, an audio clip, a series or anything encoded.
+    """Answer a question about an image, a recording, a series or any encoded modality.
 
-    A row holds a question, in a column of texts, and what it is about, in one modality or several.
-    With a closed vocabulary an answer is a class: a network reads the question, cross-attention
-    fuses it with the other modalities, and the answers of training are what there is to choose
-    from [1]_. With an open one a decoder reads the question and writes the answer behind it, word
-    by word, looking at the other modalities [2]_: so it may put together what no answer was.
+    A row holds a question, in a column of texts, and its subject, in one or more modalities.
+    Closed answers are classes: a network encodes the question, cross-attention fuses it with the
+    other modalities, and a classifier chooses among the training answers [1]_. Open answers are
+    texts: a decoder reads the question and writes the answer after it, token by token, with
+    attention over the other modalities [2]_, so an answer may be one that training did not have.
 
     Parameters
     ----------
     modalities : list of (name, transformer, columns) or "auto", default="auto"
-        What is asked about, as in ``ColumnTransformer``. ``transformer`` is any scikit-learn
+        Subjects of the questions, as in ``ColumnTransformer``. ``transformer`` is any scikit-learn
         transformer or pipeline, ``"drop"``, ``"passthrough"`` (numbers, or cells that are vectors
         of one length), or a modality such as ``"image"`` or ``"audio"`` for its default encoder.
-        ``"auto"`` infers the modalities of all columns but the question's.
-    question : str or int, default="auto"
-        Column of the questions, by name or position. ``"auto"`` is the only column of text that
-        no triple selects.
-    vocabulary : {"closed", "open"}, default="closed"
-        Whether an answer is chosen, by a :class:`~skmm.fusion.JointFusionClassifier`, or written,
-        by a :class:`CaptionGenerator` whose ``prefix`` is the question.
+        ``"auto"`` infers the modalities of all columns except that of the questions.
+    question_column : str or int, default="auto"
+        Name or position of the column of the questions. ``"auto"`` takes the only column of text
+        that no triple selects.
+    answers : {"closed", "open"}, default="closed"
+        Whether an answer is chosen among the training answers, by a
+        :class:`~skmm.fusion.JointFusionClassifier`, or written, by a :class:`CaptionGenerator`
+        whose ``prefix_column`` is that of the questions.
     question_encoder : transformer or str, default=None
-        Of ``"closed"``: what reads the question; a modality's name stands for its default encoder.
-        None is ``TextEncoder("gru", n_components=64)``, which is trained with the network. Not
-        used where a triple selects the question's column.
+        Encoder of the questions, with ``answers="closed"``; the name of a modality is its default
+        encoder. None is ``TextEncoder("gru", n_components=64)``, trained with the network. Not
+        used if a triple selects the column of the questions.
     max_answers : int, default=None
-        Of ``"closed"``: how many answers there are to choose from, the most frequent ones; rows
-        with another are left out of the training. None is all.
+        Maximum number of classes, with ``answers="closed"``. The most frequent answers are kept,
+        and rows with other answers are left out of the training. None keeps all.
     strategy : str, FusionStrategy, nn.Module or callable, default="cross_attention"
-        Of ``"closed"``: how modalities are fused, as in ``JointFusionClassifier``. One that is
-        given by its name has ``n_heads`` and ``n_layers``, if it takes them.
+        How the modalities are fused, with ``answers="closed"``, as in ``JointFusionClassifier``. A
+        strategy given by name gets ``n_heads`` and ``n_layers``, if it has them.
     decoder : {"transformer", "gru"}, default="transformer"
-        Of ``"open"``: what reads the question and writes.
+        Network that reads the question and writes, with ``answers="open"``.
     decoding : {"greedy", "beam"}, GreedySearch or BeamSearch, default="greedy"
-        Of ``"open"``: how ``predict`` chooses words, the likeliest each time or by a beam search,
-        of which :class:`BeamSearch` sets more.
+        How ``predict`` chooses tokens, with ``answers="open"``: the most likely one at each step,
+        or by a beam search, whose options :class:`BeamSearch` sets.
     max_length : int, default=None
-        Of ``"open"``: most tokens of an answer. None is the length of the longest in training.
+        Maximum length of an answer in tokens, with ``answers="open"``. Longer answers are cut, in
+        ``fit`` and in ``predict``. None is the length of the longest training answer.
     granularity : {"pooled", "sequence"}, default="pooled"
-        Whether one vector of a modality goes in or its tokens: patches, words, frames. Closed,
-        this holds for the question too.
+        Whether a modality is one vector or a sequence of tokens: patches, words, frames. With
+        ``answers="closed"`` this includes the question.
     max_tokens : int, default=None
-        Of ``"sequence"``: most tokens of a modality that are kept, evenly spaced; None for all.
+        Maximum number of tokens of a modality, evenly spaced, with ``granularity="sequence"``.
+        None keeps all.
     n_components : int, default=128
-        Width of the network, where there is attention a multiple of ``n_heads``.
+        Width of the network; with attention a multiple of ``n_heads``.
     n_heads : int, default=4
-        Attention heads of the decoder, or of a strategy that is given by its name.
+        Number of attention heads of the decoder, or of a strategy given by name.
     n_layers : int, default=2
-        Layers of the decoder, or of attention in such a strategy.
+        Number of layers of the decoder, or of the attention of such a strategy.
     dropout : float, default=0.1
-        Share of units that is zeroed in training.
+        Fraction of the units that is zeroed in training. Lower than the 0.2 of the fusions, as in
+        :class:`CaptionGenerator`, so that both forms of answers are trained alike.
     modality_dropout : float, default=0.1
-        Probability that a row loses its question or a modality in training, never the last one it
-        has. So what answers without one of them knows how often each answer is right; 0 where no
-        row will lack any.
+        Probability that a row loses its question or a modality in a training step. At least one of
+        those that it has is kept. The network so learns the frequencies of the answers for rows
+        without a question or a subject; set 0 if no row has anything missing.
     scoring : {"accuracy", "vqa"} or callable, default="accuracy"
-        What ``score`` measures: whether an answer is one of its row's;
-        :func:`~skmm.metrics.vqa_accuracy`; or a function of ``(y_true, y_pred)``.
+        What ``score`` returns: the share of rows whose answer is one of those given,
+        :func:`~skmm.metrics.vqa_accuracy`, or the value of a scikit-learn scorer
+        ``scorer(estimator, X, y)``.
     max_epochs : int, default=None
-        Most passes over the training rows; None is the trainer's, 100.
+        Maximum number of passes over the training rows. None is that of ``trainer``, 100 by
+        default.
     trainer : Trainer, default=None
-        How the network is trained: step sizes, batches, early stopping, callbacks. None is
-        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``.
+        How the network is trained: learning rate, batches, early stopping, callbacks. None is
+        ``Trainer()``. Its parameters are set as ``trainer__learning_rate``.
     all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks its question and every modality gets the most frequent answer, None where
-        the vocabulary is open, or ``ModalityMissingError`` is raised.
+        What to do with a row without a question and without any modality: ``"prior"`` predicts
+        the most frequent training answer, ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame: raise, or count it as
-        absent in every row.
+        What to do with a frame without a column of the training frame: raise an error, or treat
+        the column as missing in every row.
     device : str, default="auto"
         Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, order, dropout and the held-out part.
+        Seed of the initial weights, the order of the rows, the dropout and the held-out rows.
     verbose : bool or int, default=0
-        Whether to print a line an epoch.
+        Whether to print one line per epoch.
 
     Attributes
     ----------
     estimator_ : JointFusionClassifier or CaptionGenerator
-        What was trained, with its network, its attention and the encoder of the question.
-    question_ : str or int
-        Column of the questions.
+        Fitted estimator that answers.
+    question_column_ : str or int
+        Name or position of the column of the questions.
     classes_ : ndarray of shape (n_classes,), object
-        Answers there are to choose from; only of a closed vocabulary.
+        Answers to choose from; only with ``answers="closed"``.
     modalities_ : list of (name, transformer, columns)
-        Fitted transformers; closed, that of the question is among them.
+        Fitted transformers; with ``answers="closed"`` including that of the question.
     history_ : list of dict
-        ``train_loss`` and ``valid_loss`` of every epoch.
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
+        ``valid_loss``: the mean cross-entropy of a row (closed) or of a token (open), in nats.
     n_iter_ : int
-        Number of epochs.
+        Number of epochs trained.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
@@ -179,16 +186,18 @@ class QuestionAnswerer(
 
     See Also
     --------
-    CaptionGenerator : Writes without a question; with ``prefix`` it has more to set.
-    skmm.metrics.vqa_accuracy : Where ten people answered.
+    CaptionGenerator : Write texts, with ``prefix_column`` after a question, with more options.
+    skmm.metrics.vqa_accuracy : Accuracy with several answers per question.
 
     Notes
     -----
-    ``all_missing``, ``missing_columns``, ``device``, ``scoring``, ``decoding`` and
-    ``max_length`` are read when they are used: ``set_params`` changes them without training again.
+    ``all_missing``, ``missing_columns``, ``device``, ``scoring``, ``decoding`` and ``max_length``
+    are read by ``predict`` and ``score``, so ``set_params`` changes them on a fitted estimator
+    without another training.
 
-    Words of a question that no training row holds say nothing: closed, they stand for the one
-    unknown word, open, they are left out.
+    Words of a question that occur in no training row carry no information: with
+    ``answers="closed"`` each is replaced by the unknown word, with ``answers="open"`` it is left
+    out.
 
     References
     ----------
@@ -200,7 +209,7 @@ class QuestionAnswerer(
 
     Examples
     --------
-    Things that have a color and a size, and a question about one of the two:
+    Objects with a color and a size, and a question about one of the two:
 
     >>> import numpy as np
     >>> import pandas as pd
@@ -220,9 +229,9 @@ class QuestionAnswerer(
     >>> answerer.score(X[300:], y[300:])
     1.0
 
-    Written instead of chosen:
+    Answers that are written instead of chosen:
 
-    >>> written = QuestionAnswerer(triples, vocabulary="open", **options).fit(X[:300], y[:300])
+    >>> written = QuestionAnswerer(triples, answers="open", **options).fit(X[:300], y[:300])
     >>> written.predict(new)
     array(['blue', 'small'], dtype=object)
     """
@@ -232,8 +241,8 @@ class QuestionAnswerer(
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMultimodalEstimator._parameter_constraints,
         **TrainedNetworkMixin._training_constraints,
-        "question": [str, Interval(Integral, 0, None, closed="left")],
-        "vocabulary": [StrOptions({"closed", "open"})],
+        "question_column": [str, Interval(Integral, 0, None, closed="left")],
+        "answers": [StrOptions({"closed", "open"})],
         "question_encoder": [str, HasMethods(["fit", "transform"]), None],
         "max_answers": [Interval(Integral, 2, None, closed="left"), None],
         "strategy": [str, FusionStrategy, nn.Module, callable],
@@ -254,8 +263,8 @@ class QuestionAnswerer(
         self,
         modalities: Modalities = "auto",
         *,
-        question: str | int = "auto",
-        vocabulary: Literal["closed", "open"] = "closed",
+        question_column: str | int = "auto",
+        answers: Literal["closed", "open"] = "closed",
         question_encoder: Transformer | str | None = None,
         max_answers: int | None = None,
         strategy: str | FusionStrategy | nn.Module | Callable[..., nn.Module] = "cross_attention",
@@ -279,8 +288,8 @@ class QuestionAnswerer(
         verbose: bool | int = 0,
     ):
         self.modalities = modalities
-        self.question = question
-        self.vocabulary = vocabulary
+        self.question_column = question_column
+        self.answers = answers
         self.question_encoder = question_encoder
         self.max_answers = max_answers
         self.strategy = strategy
@@ -309,10 +318,10 @@ class QuestionAnswerer(
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells, one column of questions among them; any row may lack any of them.
+            Cells, with one column of questions. Any cell may be missing.
         y : array-like of shape (n_samples,)
-            Answers, texts; or a list of several people's answers in a cell, of which the most
-            frequent one is learned. A row whose answer is missing is left out.
+            Answers as texts, or a list of the answers of several people in a cell, of which the
+            most frequent one is learned. Rows whose answer is missing are left out.
 
         Returns
         -------
@@ -324,13 +333,17 @@ class QuestionAnswerer(
         name = type(self).__name__
         answers = _answers_of_rows(texts_of_rows(y, n_rows(X), name, several=True))
         given = None if isinstance(self.modalities, str) else self._resolve(X)
-        self.question_ = self._find_question(X, given)
-        prefixes_of_rows(X, self.question_, name)  # what is no text is refused before any work
+        self.question_column_ = self._find_question(X, given)
+        # Refuse what is no text before any work.
+        prefixes_of_rows(X, self.question_column_, name)
         if given is None:
-            given = resolve_others(X, self.question_, name, self._resolve)
+            given = resolve_others(X, self.question_column_, name, self._resolve)
         self.__dict__.pop("classes_", None)
         rows = self._rows_to_learn(answers)
         target = np.array([answers[row] for row in rows], dtype=object)
+        counts = Counter(target.tolist())
+        # The first in the alphabet of several, as the argmax over the classes.
+        self._prior = min(counts, key=lambda answer: (-counts[answer], answer))
         model: Any = self._closed(X, given) if _is_closed(self) else self._open(given)
         own = X if len(rows) == len(answers) else take_rows(X, rows)
         with _handed_on(self, model):
@@ -343,42 +356,42 @@ class QuestionAnswerer(
         return self
 
     def _check_params(self) -> None:
-        """Refuse parameters out of range, and those that others make useless."""
+        """Refuse parameters out of range and parameters without effect."""
         self._validate_params()
-        other = "open" if self.vocabulary == "closed" else "closed"
-        refuse_unused(self, _OF_VOCABULARY[other], f"with vocabulary={self.vocabulary!r}")
+        other = "open" if self.answers == "closed" else "closed"
+        refuse_unused(self, _OF_ANSWERS[other], f"with answers={self.answers!r}")
         resolve_decoding(self.decoding)
         if self.granularity == "pooled":
             refuse_unused(self, ["max_tokens"], "with granularity='pooled'")
-        if self.vocabulary == "open" and self.decoder == "gru":
+        if self.answers == "open" and self.decoder == "gru":
             refuse_unused(self, ["n_heads"], "with decoder='gru'")
-        if self.vocabulary == "closed":
+        if self.answers == "closed":
             useless = [name for name in _OF_ATTENTION if name not in self._attention()]
             refuse_unused(self, useless, f"with strategy={self.strategy!r}")
         self._checked_trainer()
 
     def _attention(self) -> dict[str, int]:
-        """Options of attention that the strategy takes from this estimator."""
+        """Return the attention options that the strategy takes from this estimator."""
         strategy = make_strategy(self.strategy)
         known = strategy.get_params(deep=False) if isinstance(self.strategy, str) else {}
         return {name: getattr(self, name) for name in _OF_ATTENTION if name in known}
 
     def _find_question(self, X: Frame, given: list[Modality] | None) -> str | int:
-        """Name of the column of questions, or its position where it has none."""
-        if self.question != "auto":
-            columns_of(X, self.question)  # raises for a column that is not there
-            return self.question
+        """Return the name of the column of questions, or its position if it has no name."""
+        if self.question_column != "auto":
+            columns_of(X, self.question_column)  # raises for a column that is not there
+            return self.question_column
         names = column_names(X)
         taken = {name for own in given or [] for name in column_names(X, own.columns)}
         free = [place for place, name in enumerate(names) if name not in taken]
-        # A question may stand among the modalities, too.
+        # A triple may select the column of the questions too.
         for places in (free, list(range(len(names)))):
             texts = _texts_among(X, places) if places else []
             if len(texts) > 1:
                 raise ValueError(
                     f"{type(self).__name__}: X has {len(texts)} columns of text,"
-                    f" {[names[place] for place in texts]}. Name that of the questions by"
-                    " question=..."
+                    f" {[names[place] for place in texts]}. Name that of the questions with"
+                    " question_column=..."
                 )
             if texts:
                 label = getattr(X, "columns", names)[texts[0]]
@@ -386,7 +399,7 @@ class QuestionAnswerer(
                 return str(label) if named else texts[0]
         raise ValueError(
             f"{type(self).__name__}: X has no column of text among {names}. Name that of the"
-            " questions by question=..."
+            " questions with question_column=..."
         )
 
     def _rows_to_learn(self, answers: list[str | None]) -> np.ndarray:
@@ -394,42 +407,44 @@ class QuestionAnswerer(
         if len(kept) < 1 + _is_closed(self):
             raise ValueError(
                 f"{type(self).__name__}: y holds {len(kept)} different answers, of which"
-                f" vocabulary={self.vocabulary!r} needs at least {1 + _is_closed(self)}. Give rows"
+                f" answers={self.answers!r} needs at least {1 + _is_closed(self)}. Give rows"
                 " with other answers too, or a larger max_answers."
             )
         return np.flatnonzero([answer in kept for answer in answers])
 
-    def _options(self, vocabulary: str) -> dict[str, Any]:
-        """Parameters of the estimator that answers."""
+    def _options(self, answers: str) -> dict[str, Any]:
+        """Return the parameters of the estimator that answers."""
         options = {name: getattr(self, name) for name in _SHARED}
         options["trainer"] = self._trainer_of_model()
-        if vocabulary == "closed":
+        if answers == "closed":
             strategy = make_strategy(self.strategy)
             return {**options, "strategy": strategy.set_params(**self._attention())}
-        names = (*_OF_VOCABULARY["open"], *_OF_ATTENTION)
-        return {**options, **{name: getattr(self, name) for name in names}}
+        names = (*_OF_ANSWERS["open"], *_OF_ATTENTION)
+        options |= {name: getattr(self, name) for name in names}
+        # A row that has nothing gets None from the generator, and the prior from predict.
+        return {**options, "all_missing": "none" if self.all_missing == "prior" else "raise"}
 
     def _trainer_of_model(self) -> Trainer:
-        """The trainer, with what ``"auto"`` means here."""
+        """Return the trainer with the values of ``"auto"`` filled in."""
         trainer = Trainer() if self.trainer is None else copy.copy(self.trainer)
         params = trainer.get_params(deep=False)
         unset = {name: value for name, value in _DEFAULTS.items() if params[name] == "auto"}
         return trainer.set_params(**unset)
 
     def _closed(self, X: Frame, given: list[Modality]) -> JointFusionClassifier:
-        """The question as one more modality, if it is none yet."""
+        """Make the classifier, with the question as a modality if no triple selects it."""
         triples: list[tuple[str, Any, Any]] = [tuple(own) for own in given]
-        (question,) = column_names(X, [self.question_])
+        (question,) = column_names(X, [self.question_column_])
         if all(question not in column_names(X, own.columns) for own in given):
             encoder = self.question_encoder
             if encoder is None:
                 encoder = default_encoder("text")
                 encoder.set_params(model="gru", n_components=_QUESTION_WIDTH)
-            triples.append((self._free_name(question, given), encoder, [self.question_]))
+            triples.append((self._free_name(question, given), encoder, [self.question_column_]))
         return JointFusionClassifier(triples, **self._options("closed"))
 
     def _free_name(self, wanted: str, given: list[Modality]) -> str:
-        """Name for the question's modality: that of its column, if nothing else is called so."""
+        """Return a name for the modality of the question: that of its column, if it is free."""
         wanted = wanted.replace("__", "_") or "question"
         taken = {own.name for own in given} | set(self.get_params(deep=False))
         taken |= set(JointFusionClassifier().get_params(deep=False))
@@ -438,12 +453,13 @@ class QuestionAnswerer(
         return wanted
 
     def _open(self, given: list[Modality]) -> CaptionGenerator:
-        """The question as what stands in front of the answer."""
+        """Make the generator, with the question as the prefix of the answer."""
         triples = [tuple(own) for own in given]
-        return CaptionGenerator(triples, prefix=self.question_, **self._options("open"))
+        options = self._options("open")
+        return CaptionGenerator(triples, prefix_column=self.question_column_, **options)
 
     def _ready(self) -> Any:
-        """The fitted model, answering as the parameters say now."""
+        """Return the fitted model with the current values of the parameters of ``predict``."""
         check_is_fitted(self, "estimator_")
         self._check_params()
         model = copy.copy(self.estimator_)  # shares the network
@@ -456,60 +472,63 @@ class QuestionAnswerer(
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality, or the question.
+            Cells. Any cell may be missing, also the question.
 
         Returns
         -------
         answers : ndarray of shape (n_samples,), object
-            Texts. A row that has neither a question nor anything it is about gets the most
-            frequent training answer, or None where the vocabulary is open.
+            Texts. A row without a question and without any modality gets the most frequent
+            training answer.
         """
         model = self._ready()
-        return np.asarray(model.predict(self._check_frame(X, reset=False)), dtype=object)
+        answers = np.array(model.predict(self._check_frame(X, reset=False)), dtype=object)
+        answers[[answer is None for answer in answers]] = self._prior
+        return answers
 
     @available_if(_is_closed)
     def predict_proba(self, X: Frame) -> np.ndarray:
-        """Predict the probability of each answer; only there with a closed vocabulary.
+        """Predict the probability of each answer, only with ``answers="closed"``.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality, or the question.
+            Cells. Any cell may be missing, also the question.
 
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``; shares of the training answers for a row that lacks
-            everything.
+            In the order of ``classes_``. A row without a question and without any modality gets
+            the frequencies of the training answers.
         """
         probabilities = self._ready().predict_proba(self._check_frame(X, reset=False))
         return np.asarray(probabilities)
 
-    def predict_log_proba(self, X: Frame, y: CellColumn | None = None) -> np.ndarray:
-        """Return how likely answers are for their rows.
+    def score_samples(self, X: Frame, y: CellColumn) -> np.ndarray:
+        """Compute the log-likelihood of an answer for each row.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality, or the question.
-        y : array-like of shape (n_samples,), default=None
-            An answer for each row; None for those that ``predict`` gives.
+            Cells. Any cell may be missing, also the question.
+        y : array-like of shape (n_samples,)
+            An answer for each row.
 
         Returns
         -------
         log_likelihood : ndarray of shape (n_samples,), float64
-            One number a row. Closed: of the answer among ``classes_``, minus infinity for one
-            that is not there. Open: sum over the answer's tokens and its end, for any text, as
-            :meth:`CaptionGenerator.predict_log_proba` gives it. NaN where the answer is missing.
+            One number per row, NaN where the answer is missing. With ``answers="closed"``: the
+            log-probability of the answer, minus infinity if it is not in ``classes_``. With
+            ``answers="open"``: the sum over the tokens of the answer and its end, for any text, as
+            :meth:`CaptionGenerator.score_samples` computes it; NaN for a row without a question
+            and without any modality.
         """
         model = self._ready()
         X = self._check_frame(X, reset=False)
         if isinstance(model, CaptionGenerator):
-            return model.predict_log_proba(X, y)
-        owner = f"{type(self).__name__}.predict_log_proba"
+            return model.score_samples(X, y)
+        owner = f"{type(self).__name__}.score_samples"
         probabilities = model.predict_proba(X)
-        given = self.classes_[probabilities.argmax(axis=1)] if y is None else y
-        texts = texts_of_rows(given, len(probabilities), owner, several=False)
+        texts = texts_of_rows(y, len(probabilities), owner, several=False)
         places = {answer: place for place, answer in enumerate(self.classes_.tolist())}
         with np.errstate(divide="ignore"):
             logs = np.log(probabilities.astype(np.float64))
@@ -520,23 +539,24 @@ class QuestionAnswerer(
         return result
 
     def score(self, X: Frame, y: CellColumn) -> float:
-        """Return the share of right answers.
+        """Score the answers of ``predict`` against those given.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality, or the question.
+            Cells. Any cell may be missing, also the question.
         y : array-like of shape (n_samples,)
-            Answers, or a list of several in a cell. Rows without any are left out.
+            Answers, or a list of several in a cell. A named metric leaves out rows without any.
 
         Returns
         -------
         score : float
-            By ``scoring``, from 0 to 1: by default an answer is right that is one of its row's.
+            By default the accuracy, from 0 to 1, where an answer is correct if it is one of its
+            row's; else what ``scoring`` names or returns. Higher is better.
         """
-        answers = self.predict(X)
         if callable(self.scoring):
-            return float(self.scoring(y, answers))
+            return float(self.scoring(self, X, y))
+        answers = self.predict(X)
         owner = f"{type(self).__name__}.score"
         return _SCORES[self.scoring](texts_of_rows(y, len(answers), owner, several=True), answers)
 
@@ -551,7 +571,7 @@ class QuestionAnswerer(
 
 
 def _answers_of_rows(answers: list[list[str]]) -> list[str | None]:
-    """Return the most frequent answer of each row, the first of several; None where none is.
+    """Return the most frequent answer of each row, the first of several; None without answers.
 
     Parameters
     ----------
@@ -562,21 +582,24 @@ def _answers_of_rows(answers: list[list[str]]) -> list[str | None]:
 
 
 def _kept_answers(answers: list[str | None], max_answers: int | None) -> set[str]:
-    """Return the answers that most rows have, in the order of the alphabet where as many do.
+    """Return the most frequent answers; ties are broken alphabetically.
 
     Parameters
     ----------
     answers : list of str or None
         As :func:`_answers_of_rows` gives them.
     max_answers : int or None
-        How many; None for all.
+        Maximum number of answers; None keeps all.
     """
     counts = Counter(answer for answer in answers if answer is not None)
     return set(sorted(counts, key=lambda answer: (-counts[answer], answer))[:max_answers])
 
 
 def _texts_among(X: Frame, places: list[int]) -> list[int]:
-    """Which columns hold texts; if none, those of strings that come back, as questions do."""
+    """Return the columns of texts; if there is none, those of sentences that are repeated.
+
+    The same question is often asked of many rows, which makes its column look like a category.
+    """
     kinds = list(infer_modalities(take_columns(X, places)).values())
     found = [place for place, kind in zip(places, kinds, strict=True) if kind == "text"]
     return found or [
@@ -593,7 +616,7 @@ def _holds_sentences(column: Column) -> bool:
 
 @contextmanager
 def _handed_on(answerer: BaseEstimator, model: BaseEstimator) -> Iterator[None]:
-    """Let scikit-learn's callbacks see the fit of the model, whose epochs are what there is."""
+    """Pass scikit-learn's callbacks on to the model, so that they receive its epochs."""
     names = ("_skl_callbacks", "_parent_callback_ctx")
     given = {name: value for name, value in vars(answerer).items() if name in names}
     vars(model).update(given)

@@ -1,4 +1,4 @@
-"""Series from cells of any modality."""
+"""Time series generated from cells of any modality."""
 
 from typing import Any, ClassVar, Literal, Self
 
@@ -28,14 +28,14 @@ __all__ = ["SeriesGenerator"]
 
 
 class SeriesGenerator(BaseGenerator):
-    """Generate a series for each row, from texts, images, audio clips, tables or anything encoded.
+    """Generate a series for each row, from text, images, audio, tables or any encoded modality.
 
-    Features of frozen encoders, tables and passed-through columns are standardized and encoded
-    once; an encoder whose model is trained, from scratch (``"gru"``, ``"cnn"``, ...) or by its
-    ``fine_tune``, is trained with the decoder. The decoder first says how long the series is, and
-    then gives all of its steps, each from its place and from what it sees of the row by attention
-    over the vectors or tokens of all modalities. It is trained by squared error, so what it gives
-    is the mean of the series that such a row may have.
+    The decoder predicts the length of the series and then all of its time steps, each from its
+    position and by attention over the vectors or tokens of all modalities of the row. It is
+    trained by squared error, so it predicts the mean of the series that such a row may have.
+    Frozen encoders and other transformers run once, and their features are standardized; an
+    encoder whose model is trained, from scratch (``"gru"``, ``"cnn"``, ...) or by its
+    ``fine_tune``, is trained together with the decoder.
 
     Parameters
     ----------
@@ -45,65 +45,73 @@ class SeriesGenerator(BaseGenerator):
         are vectors of one length), or a modality such as ``"text"`` or ``"image"`` for its
         default encoder. ``"auto"`` infers the modalities from the training frame.
     decoder : {"transformer", "gru"}, default="transformer"
-        A transformer in which queries for the places attend to each other and to the row [1]_,
-        none waiting for another [2]_; or a recurrent network whose outputs attend to the row [3]_,
-        whose cost grows with the length of a series and not with its square.
+        A transformer whose queries, one per time step, attend to each other and to the row [1]_
+        and are decoded in parallel [2]_; or a recurrent network whose outputs attend to the row
+        [3]_, whose cost is linear in the length of a series and not quadratic.
     position : {"steps", "share"}, default="steps"
-        What a step knows of its place: how many steps are before it, as for waves that go on at
-        their own pace; or which share of the length, as for words that are said fast or slowly.
+        How the position of a time step is encoded: as the number of steps before it, for series
+        with a fixed rate such as waves; or as a fraction of the length, for series that are
+        stretched in time, such as words spoken fast or slowly.
     granularity : {"pooled", "sequence"}, default="pooled"
-        Whether the decoder sees one vector of a modality or its tokens: words, patches, frames,
-        steps in time.
+        Whether the decoder attends to one vector per modality or to its tokens: words, patches,
+        frames, time steps.
     max_tokens : int, default=None
-        Of ``"sequence"``: most tokens of a modality that are seen, evenly spaced; None for all.
+        Maximum number of tokens of a modality, evenly spaced, with ``granularity="sequence"``.
+        None keeps all.
     n_components : int, default=128
-        Width of the decoder, for ``"transformer"`` a multiple of ``n_heads``.
+        Width of the decoder; a multiple of ``n_heads`` with ``decoder="transformer"``.
     n_heads : int, default=4
-        Attention heads of ``"transformer"``; ``"gru"`` has none.
+        Number of attention heads with ``decoder="transformer"``.
     n_layers : int, default=2
-        Layers of the decoder.
+        Number of layers of the decoder.
     dropout : float, default=0.0
-        Share of units that is zeroed in training.
+        Fraction of the units that is zeroed in training. 0, since dropout adds noise to values
+        that are regressed exactly.
     modality_dropout : float, default=0.0
-        Probability that a row loses a modality in training; one always stays.
+        Probability that a row loses a modality in a training step. At least one of those that it
+        has is kept.
     max_length : int, default=None
-        Most steps of a series: longer ones are cut, in ``fit`` and in ``predict``. None is the
-        length of the longest training series.
+        Maximum length of a series in time steps. Longer series are cut, in ``fit`` and in
+        ``predict``. None is the length of the longest training series.
     max_epochs : int, default=None
-        Most passes over the training series; None is the trainer's, 100.
+        Maximum number of passes over the training series. None is that of ``trainer``, 100 by
+        default.
     trainer : Trainer, default=None
-        How the network is trained: step sizes, batches, early stopping, callbacks. None is
-        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``.
+        How the network is trained: learning rate, batches, early stopping, callbacks. None is
+        ``Trainer()``. Its parameters are set as ``trainer__learning_rate``.
     all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality gets the mean of the training series, step by step and of
-        their mean length, or ``ModalityMissingError`` is raised.
+        What to do with a row without any modality: ``"prior"`` predicts the mean of the training
+        series at each time step, of their mean length; ``"raise"`` raises
+        ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame: raise, or count it as
-        absent in every row.
+        What to do with a frame without a column of the training frame: raise an error, or treat
+        the column as missing in every row.
     device : str, default="auto"
         Where the decoder is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, order, dropout and the held-out part.
+        Seed of the initial weights, the order of the rows, the dropout and the held-out rows.
     verbose : bool or int, default=0
-        Whether to print a line an epoch.
+        Whether to print one line per epoch.
 
     Attributes
     ----------
     modalities_ : list of (name, transformer, columns)
-        Fitted transformers, those trained with the decoder included.
+        Fitted transformers, including those trained with the decoder.
     n_channels_ : int
-        Channels of the training series.
+        Number of channels of the training series.
     max_length_ : int
-        Steps of the longest training series.
+        Length of the longest training series in time steps, after series are cut to
+        ``max_length``. It limits ``predict`` if ``max_length`` is None.
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        What trained it; not in a pickle.
+        Net that trained ``module_``; not part of a pickle.
     history_ : list of dict
-        ``train_loss`` and ``valid_loss`` of every epoch: mean squared error of the values in
-        deviations of their channel, and that of the length in deviations of the lengths.
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
+        ``valid_loss``: the mean squared error of the values, in standard deviations of their
+        channel, plus that of the lengths, in standard deviations of the lengths.
     n_iter_ : int
-        Number of epochs.
+        Number of epochs trained.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
@@ -111,13 +119,13 @@ class SeriesGenerator(BaseGenerator):
 
     See Also
     --------
-    skmm.encoders.TimeSeriesEncoder : Takes generated series as cells.
-    CaptionGenerator : Writes texts, of series too.
+    skmm.encoders.TimeSeriesEncoder : Encode series, also generated ones.
+    CaptionGenerator : Write texts, also for series.
 
     Notes
     -----
-    A mean of series that differ in phase is flat: what the row does not tell, such as where a wave
-    begins, is averaged out. ``max_length`` is read when ``predict`` runs.
+    The mean of series that differ in phase is flat: what the modalities do not determine, such as
+    the phase of a wave, is averaged out. ``max_length`` is read by ``predict``.
 
     References
     ----------
@@ -129,7 +137,7 @@ class SeriesGenerator(BaseGenerator):
 
     Examples
     --------
-    Words for a wave, and the wave:
+    Descriptions of waves, and the waves:
 
     >>> import numpy as np
     >>> import pandas as pd
@@ -147,7 +155,7 @@ class SeriesGenerator(BaseGenerator):
     >>> waves.score(X[150:], y[150:]) > 0.98
     True
 
-    Series of their own length each, and for a row without a text the mean of all:
+    Each series has its own length. A row without a text gets the mean of the training series:
 
     >>> new = pd.DataFrame({"text": ["a short high wave", "a long low wave", None]})
     >>> [len(series) for series in waves.predict(new)]
@@ -212,18 +220,19 @@ class SeriesGenerator(BaseGenerator):
 
     @with_callbacks
     def fit(self, X: Frame, y: CellColumn) -> Self:
-        """Fit the transformers and train the decoder, and encoders that need training.
+        """Fit the transformers and train the decoder, with the encoders that are trained.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality. One that lacks all is not learned from.
+            Cells. Any cell may be missing; rows without any modality are not used to train the
+            decoder.
         y : array-like of shape (n_samples,)
             Series of any lengths: arrays, lists of numbers, pandas or polars objects of shape
-            (n_steps,) or (n_steps, n_channels), NaN where a value is unknown. A row whose series
-            is missing or holds nothing but NaN is not learned from, but its cells are seen by the
-            transformers. An array of numbers (n_samples, n_steps) or (n_samples, n_steps,
-            n_channels) holds series of one length.
+            (n_steps,) or (n_steps, n_channels), NaN where a value is unknown. Rows whose series is
+            missing or all NaN are used to fit the transformers, not to train the decoder. An array
+            of numbers (n_samples, n_steps) or (n_samples, n_steps, n_channels) holds series of one
+            length.
 
         Returns
         -------
@@ -232,7 +241,7 @@ class SeriesGenerator(BaseGenerator):
         """
         trainer, X, series = self._check(X, y)
         seed = self._draw_seed()
-        # Before torch is seeded, for that lets in one thread of the process at a time.
+        # Encode before torch is seeded: only one thread of the process at a time may hold the seed.
         inputs = self._encode(X, seed)
         with (
             seeded(seed),
@@ -252,7 +261,7 @@ class SeriesGenerator(BaseGenerator):
         return trainer, X, [None if own is None else self._cut(own) for own in series]
 
     def _cut(self, series: np.ndarray) -> np.ndarray | None:
-        """As much of a series as is learned; None where nothing of that is known."""
+        """Cut a series to ``max_length``; None if all of its values are unknown."""
         cut = series[: self.max_length]
         return None if np.isnan(cut).all() else cut
 
@@ -262,9 +271,9 @@ class SeriesGenerator(BaseGenerator):
     def _build(
         self, X: Frame, series: list[np.ndarray | None], inputs: JointInputs
     ) -> tuple[SeriesBatch, np.ndarray, np.ndarray]:
-        """Start the encoders that are trained, learn the scales, and build the network.
+        """Initialize the trained encoders, learn the scales and build the network.
 
-        Returns the rows to learn from, the target there, and their places in ``X``.
+        Returns a batch of the rows to train on, their target, and their positions in ``X``.
         """
         batch = inputs.build(X)
         present = batch.present()
@@ -288,7 +297,7 @@ class SeriesGenerator(BaseGenerator):
         if not len(rows):
             raise ValueError(
                 f"{type(self).__name__} has nothing to learn from: none of n_samples={len(series)}"
-                " rows has both a series and a modality. Give rows that have."
+                " rows has both a series and a modality. Give rows that have both."
             )
         return rows
 
@@ -310,13 +319,13 @@ class SeriesGenerator(BaseGenerator):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells. Any cell may be missing.
 
         Returns
         -------
         series : ndarray of shape (n_samples,), object
-            Arrays of shape (n_steps, n_channels), or (n_steps,) if those of ``fit`` were so,
-            float32. A row that lacks every modality gets the mean of the training series.
+            Arrays of shape (n_steps, n_channels), or (n_steps,) if the training series have this
+            shape, float32. A row without any modality gets the mean of the training series.
         """
         check_is_fitted(self, "module_")
         self._validate_params()  # max_length may have been set after fit
@@ -337,8 +346,8 @@ class SeriesGenerator(BaseGenerator):
         return found
 
     def _generate(self, batch: SeriesBatch, longest: int) -> list[np.ndarray]:
-        """Series of the rows of a batch, (n_steps, n_channels) each."""
-        memory, mask = self.module_.remember(batch)
+        """Return the series of the rows of a batch, (n_steps, n_channels) each."""
+        memory, mask = self.module_.make_memory(batch)
         outputs = self.module_.decoder.predict_length(memory, mask).cpu().numpy()
         lengths = self._target.lengths(outputs, longest)
         values = self.module_.decoder(memory, mask, torch.from_numpy(lengths).to(memory.device))
@@ -353,21 +362,21 @@ class SeriesGenerator(BaseGenerator):
     def score(self, X: Frame, y: CellColumn) -> float:
         """Return the coefficient of determination of the generated series.
 
-        All known values of all series count the same, in deviations of their channel. Behind its
-        end a series counts as being at the training mean of its channel: one that is too short or
-        too long loses by it.
+        All known values of all series have the same weight, in standard deviations of their
+        channel. After its end a series is continued by the training mean of its channel, so
+        predictions that are too short or too long lower the score.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
             Cells.
         y : array-like of shape (n_samples,)
-            Series, as ``fit`` takes them. Rows without one are left out.
+            Series, as in ``fit``. Rows without one are left out.
 
         Returns
         -------
         score : float
-            At most 1; 0 is what the mean of ``y`` of each channel gets.
+            At most 1. Predicting the mean of each channel of ``y`` scores 0.
         """
         check_is_fitted(self, "module_")
         series, _ = series_of_rows(y, n_rows(X), f"{type(self).__name__}.score")

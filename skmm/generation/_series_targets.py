@@ -1,4 +1,4 @@
-"""The series of a target: read, standardized, and as arrays for the loss."""
+"""Target series: read, checked, standardized, and arranged for the loss."""
 
 from typing import Any
 
@@ -17,22 +17,22 @@ _WANTED = "a series, (n_steps,) or (n_steps, n_channels)"
 
 
 def series_of_rows(y: object, n_rows: int, owner: str) -> tuple[list[np.ndarray | None], bool]:
-    """Read a target.
+    """Read the series of a target.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        Series of one number of channels; or an array of numbers, (n_samples, n_steps) or
+        Series with the same number of channels; or an array of numbers, (n_samples, n_steps) or
         (n_samples, n_steps, n_channels).
     n_rows : int
-        Of ``X``.
+        Number of rows of ``X``.
     owner : str
-        Class or method that asks, for messages.
+        Name of the caller, for messages.
 
     Returns
     -------
     series : list of ndarray of shape (n_steps, n_channels), float64
-        NaN where a value is unknown; None where nothing is known.
+        NaN where a value is unknown; None where all values are.
     is_flat : bool
         Whether all have the shape (n_steps,).
     """
@@ -72,7 +72,7 @@ def _cells(y: Any, owner: str) -> list[Any]:
             f"{owner}: y must hold {_WANTED}, for each row, got {type(y).__name__}. For one row"
             " give a list of one."
         )
-    if hasattr(y, "columns"):  # a frame: one column of cells, or a column a step
+    if hasattr(y, "columns"):  # a frame: one column of cells, or one column per time step
         if y.shape[1] > 1:
             y = np.asarray(y)
         else:
@@ -106,16 +106,16 @@ def _numbers(cell: Any, owner: str, row: int) -> np.ndarray:
 
 
 class SeriesTarget(Target):
-    """Series, of which the net gives standardized values behind a standardized length.
+    """Series as a target: a standardized length, followed by standardized values.
 
     Attributes
     ----------
     mean, scale : ndarray of shape (n_channels,)
-        Of the training values.
+        Mean and standard deviation of the training values.
     prior : ndarray of shape (n_steps, n_channels)
-        Mean of the training series step by step, of their mean length.
+        Mean of the training series at each time step, cut to their mean length.
     longest : int
-        Steps of the longest one.
+        Length of the longest training series in time steps.
     mean_known : float
         Mean number of known values in a series.
     """
@@ -143,7 +143,7 @@ class SeriesTarget(Target):
         self.prior = self._prior(series)
 
     def _prior(self, series: list[np.ndarray]) -> np.ndarray:
-        """Mean series; a step of which nothing is known is at the mean of its channel."""
+        """Return the mean series; a step without any known value is the mean of its channel."""
         total = np.zeros((self.longest, len(self.mean)))
         counts = np.zeros(total.shape)
         for own in series:
@@ -155,12 +155,15 @@ class SeriesTarget(Target):
         return prior
 
     def standardized(self, series: np.ndarray) -> np.ndarray:
-        """Values in deviations from the mean of their channel."""
+        """Standardize the values of each channel."""
         values: np.ndarray = (series - self.mean) / self.scale
         return values
 
     def encode(self, series: list[np.ndarray]) -> np.ndarray:
-        """Target of the loss, (n_series, 1 + longest, n_channels) float32, NaN for nothing."""
+        """Return the target of the loss, (n_series, 1 + longest, n_channels) float32.
+
+        The standardized length is in the first channel of the first step; NaN is not compared.
+        """
         target = np.full((len(series), 1 + self.longest, len(self.mean)), np.nan, dtype=np.float32)
         for row, own in enumerate(series):
             target[row, 0, 0] = (len(own) - self.length_mean) / (self.length_scale or 1.0)
@@ -168,18 +171,18 @@ class SeriesTarget(Target):
         return target
 
     def lengths(self, outputs: np.ndarray, longest: int) -> np.ndarray:
-        """Whole numbers of steps of what the net says."""
+        """Convert outputs of the network to lengths in time steps, from 1 to ``longest``."""
         lengths = self.length_mean + self.length_scale * outputs.astype(np.float64)
         return np.clip(np.rint(lengths), 1, longest).astype(np.int64)
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
-        """Series of what the net gives, (n_steps, n_channels) float32."""
+        """Convert outputs of the network to a series, (n_steps, n_channels) float32."""
         series = self.mean + self.scale * outputs.astype(np.float64)
         values: np.ndarray = np.clip(series, -_LARGEST, _LARGEST).astype(np.float32)
         return values
 
     def tensor(self, encoded: np.ndarray) -> Tensor:
-        """Return the target as the loss takes it."""
+        """Return the target as a tensor for the loss."""
         return torch.from_numpy(encoded)
 
     def criterion(self) -> nn.Module:
@@ -188,7 +191,10 @@ class SeriesTarget(Target):
 
 
 def squared_error(true: np.ndarray, guess: np.ndarray) -> float:
-    """Of standardized series; each is zero behind its end, and NaN of the truth is left out."""
+    """Sum the squared errors of a standardized series.
+
+    Each series is continued by zeros after its end; NaN of the true series is left out.
+    """
     n = max(len(true), len(guess))
     sides = []
     for own in (true, guess):
@@ -199,7 +205,7 @@ def squared_error(true: np.ndarray, guess: np.ndarray) -> float:
 
 
 def channel_means(values: np.ndarray) -> np.ndarray:
-    """Mean of each channel over its known values."""
+    """Return the mean of the known values of each channel."""
     known = ~np.isnan(values)
     total = np.where(known, values, 0.0).sum(axis=0)
     means: np.ndarray = total / np.maximum(known.sum(axis=0), 1)

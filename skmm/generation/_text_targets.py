@@ -27,32 +27,33 @@ __all__ = [
     "texts_of_rows",
 ]
 
-# --- Texts to numbers and back, without loss ---
+# --- Texts to token ids and back ---
 
-# Scripts that put no space between words: Thai to Khmer, Japanese, Chinese. A sentence of theirs
-# in one piece would be a word that no other text holds.
+# Scripts without spaces between words: Thai to Khmer, Japanese, Chinese. Each character is a word,
+# since a whole sentence would be a word that occurs in no other text.
 _NO_SPACES = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
     "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
 )
-# The space before a word belongs to it, so that pieces put together are the text.
+# The space before a word is part of it, so that the concatenated pieces are the text.
 _PIECE = re.compile(rf" ?(?:[{_NO_SPACES}]|[^\W{_NO_SPACES}]+|[^\w\s])")
 
 _Pair = tuple[str, str]
 
 
 class TextTokenizer:
-    """Cuts texts into tokens that make up the same text again.
+    """Split texts into tokens from which the text is restored without loss.
 
-    Spaces are squeezed and characters composed (Unicode NFC); case and signs stay. What no
-    training text holds is the id ``UNKNOWN``.
+    Runs of spaces become one space and characters are composed (Unicode NFC); case and punctuation
+    are kept. Tokens that occur in no training text have the id ``UNKNOWN``.
 
     Parameters
     ----------
     kind : {"word", "bpe", "character"}
-        Words and signs; parts of words, by byte-pair encoding (of characters) [1]_; or characters.
+        Words and punctuation; parts of words, by byte-pair encoding (of characters) [1]_; or
+        characters.
     max_tokens : int
-        Most tokens that are kept: the most frequent words, or the merges that are learned first.
+        Maximum number of tokens: the most frequent words, or the merges that are learned first.
 
     References
     ----------
@@ -69,7 +70,7 @@ class TextTokenizer:
         self.max_tokens = max_tokens
 
     def fit(self, texts: Iterable[str]) -> "TextTokenizer":
-        """Learn the tokens of texts; sets ``tokens_``, the most frequent first."""
+        """Learn the tokens of texts and set ``tokens_``, the most frequent first."""
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(_pieces(text))
@@ -88,17 +89,17 @@ class TextTokenizer:
         return self
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text, without that of the end."""
+        """Return the token ids of a text, without that of the end."""
         tokens = [token for piece in _pieces(text) for token in self._cut(piece)]
         return [self._ids.get(token, self.UNKNOWN) for token in tokens]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids, none of which is that of the end."""
+        """Return the text of token ids, without that of the end."""
         special = self.N_SPECIAL
         return "".join("\ufffd" if i < special else self.tokens_[i - special] for i in ids).strip()
 
     def __len__(self) -> int:
-        """Count the ids that can be written."""
+        """Return the number of token ids."""
         return self.N_SPECIAL + len(self.tokens_)
 
     def _cut(self, piece: str) -> list[str]:
@@ -116,7 +117,7 @@ class TextTokenizer:
         return self._ranks.get(pair, len(self._ranks))
 
     def _learn_merges(self, counts: Counter[str]) -> None:
-        """Join the most frequent pair of neighbors, again and again."""
+        """Merge the most frequent pair of neighbors, repeatedly."""
         words = [(list(piece), count) for piece, count in sorted(counts.items())]
         pairs: Counter[_Pair] = Counter()
         places: defaultdict[_Pair, set[int]] = defaultdict(set)
@@ -127,11 +128,11 @@ class TextTokenizer:
         known = set(self.tokens_)
         while len(self.tokens_) < self.max_tokens and pairs:
             best = max(pairs, key=lambda pair: (pairs[pair], pair))
-            if pairs[best] < 2:  # a part that is there once explains nothing else
+            if pairs[best] < 2:  # a pair that occurs once is of no use elsewhere
                 break
             self._ranks[best] = len(self._ranks)
             token = "".join(best)
-            if token not in known:  # two ways may lead to one token
+            if token not in known:  # different merges may give the same token
                 known.add(token)
                 self.tokens_.append(token)
             for i in places.pop(best):
@@ -170,16 +171,16 @@ def _merged(parts: list[str], pair: _Pair) -> list[str]:
 
 
 def texts_of_rows(y: Any, n_rows: int, owner: str, *, several: bool) -> list[list[str]]:
-    """Check a target and return the texts of each row; none where it is missing.
+    """Check a target and return the texts of each row, an empty list where it is missing.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
         Texts; with ``several`` also lists of texts.
     n_rows : int
-        Of ``X``.
+        Number of rows of ``X``.
     owner : str
-        Class or method that asks, for messages.
+        Name of the caller, for messages.
     several : bool
         Whether a cell may hold a list.
 
@@ -228,8 +229,8 @@ def _cells(y: Any, owner: str) -> list[Any]:
         y = y.iloc[:, 0] if hasattr(y, "iloc") else np.asarray(y, dtype=object)[:, 0]
     elif len(shape) != 1:
         raise ValueError(
-            f"{owner}: y must have one dimension, got shape {shape}. Several texts of a row"
-            " go as a list into its cell."
+            f"{owner}: y must have one dimension, got shape {shape}. Give several texts of a"
+            " row as a list in its cell."
         )
     return list(y)
 
@@ -242,25 +243,25 @@ def _not_text(owner: str, wanted: str, cell: object, position: int) -> TypeError
 
 
 class TextTarget(Target):
-    """Texts, whose tokens a decoder is taught to write.
+    """Texts as a target of a decoder.
 
-    Encoded they are what is to be written, (n_texts, n_steps).
+    Encoded texts are the token ids to be predicted, (n_texts, n_steps).
 
     Parameters
     ----------
     kind, max_tokens : object
         Of :class:`TextTokenizer`.
     label_smoothing : float
-        Share of each target that is spread over all tokens.
+        Fraction of each target that is spread evenly over all tokens.
 
     Attributes
     ----------
     tokenizer : TextTokenizer
-        After ``learn``: what cuts texts into tokens.
+        Tokenizer, fitted by ``learn``.
     mean_length : float
-        After ``learn``: mean number of tokens in a training text.
+        Mean length of the training texts in tokens, set by ``learn``.
     longest : int
-        After ``learn``: tokens of the longest one.
+        Length of the longest training text in tokens, its end included, set by ``learn``.
     """
 
     mean_length: float
@@ -273,7 +274,7 @@ class TextTarget(Target):
     def learn(
         self, texts: list[str], prefixes: list[str], max_length: int | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Learn the tokens of texts, and of what is read alone; ids as ``encode`` gives them."""
+        """Learn the tokens of texts and prefixes, and return the ids of ``encode``."""
         self.tokenizer.fit([*texts, *prefixes])
         read, written = self.encode(texts, max_length)
         self.mean_length = float((written != TokenLoss.NOTHING).sum(axis=1).mean())
@@ -283,17 +284,17 @@ class TextTarget(Target):
     def encode(
         self, texts: list[str], max_length: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what a decoder reads of texts and what it should write, as `padded_ids` does."""
+        """Return the input and the target of a decoder for texts, as :func:`padded_ids`."""
         ids = [self.tokenizer.encode(text) for text in texts]
         return padded_ids(ids, len(self.tokenizer), TokenLoss.NOTHING, max_length)
 
     def decode(self, ids: list[int]) -> str:
-        """Return the text of ids, up to its end."""
+        """Return the text of token ids, up to the first end."""
         end = TextTokenizer.END
         return self.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
 
     def tensor(self, encoded: np.ndarray) -> Tensor:
-        """Return the target as the loss takes it."""
+        """Return the target as a tensor for the loss."""
         return torch.from_numpy(encoded)
 
     def criterion(self) -> nn.Module:
@@ -304,23 +305,23 @@ class TextTarget(Target):
 def padded_ids(
     texts: list[list[int]], begin: int, nothing: int, max_length: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a decoder reads and what it should write, (n_texts, n_steps) int64 each.
+    """Return the input and the target of a decoder, (n_texts, n_steps) int64 each.
 
     Parameters
     ----------
     texts : list of list of int
-        Ids, without that of the end.
+        Token ids, without that of the end.
     begin : int
-        Id in front of each text.
+        Id that precedes each text in the input.
     nothing : int
-        What stands in the target behind the end of a text.
+        Padding of the target.
     max_length : int, default=None
-        What is longer is cut, and then has no end.
+        Maximum length in tokens, the end included. Longer texts are cut and have no end.
 
     Returns
     -------
     ids, target : ndarray
-        The target is the ids one step later.
+        The target is the input one step later.
     """
     whole = [[*ids, TextTokenizer.END][:max_length] for ids in texts]
     longest = max((len(ids) for ids in whole), default=1)
@@ -333,7 +334,7 @@ def padded_ids(
     return read, target
 
 
-# --- A column of texts that stand in front of what is written: checked, set apart, as ids ---
+# --- A column of texts that precede the written texts ---
 
 
 def prefixes_of_rows(X: Frame, column: str | int, owner: str) -> list[str | None]:
@@ -346,7 +347,7 @@ def prefixes_of_rows(X: Frame, column: str | int, owner: str) -> list[str | None
     column : str or int
         Name or position.
     owner : str
-        Class that asks, for messages.
+        Name of the caller, for messages.
 
     Returns
     -------
@@ -358,19 +359,19 @@ def prefixes_of_rows(X: Frame, column: str | int, owner: str) -> list[str | None
     for cell, absent, label in zip(cells.values, cells.missing, cells.labels, strict=True):
         if not absent and not isinstance(cell, str):
             raise CellTypeError(
-                f"{owner}: column {column!r}, row {label!r}: got {type(cell).__name__} where a"
-                " text is read. Give a text, or None."
+                f"{owner}: column {column!r}, row {label!r}: got {type(cell).__name__} in a column"
+                " of texts. Give a text, or None."
             )
         prefixes.append(None if absent else str(cell))
     return prefixes
 
 
 def prefix_ids(prefixes: list[str | None], tokenizer: TextTokenizer) -> np.ndarray:
-    """Return what a decoder reads in front of texts, (n_rows, n_steps) int64, -1 behind the end.
+    """Return the token ids of prefixes, (n_rows, n_steps) int64, padded with -1.
 
-    A token that the tokenizer does not know is left out: no training said what it stands for.
+    Unknown tokens are left out, since the decoder was not trained on them.
     """
-    known: dict[str, list[int]] = {}  # a question is asked of many images
+    known: dict[str, list[int]] = {}  # many rows have the same prefix
     for prefix in prefixes:
         if prefix and prefix not in known:
             ids = tokenizer.encode(prefix)
@@ -385,30 +386,30 @@ def prefix_ids(prefixes: list[str | None], tokenizer: TextTokenizer) -> np.ndarr
 def resolve_others(
     X: Frame, column: str | int, owner: str, resolve: Callable[[Frame], list[Modality]]
 ) -> list[Modality]:
-    """Infer the modalities of all columns but one.
+    """Infer the modalities of all columns except one.
 
     Parameters
     ----------
     X : DataFrame of shape (n_samples, n_columns)
         Training frame.
     column : str or int
-        Name or position of what is no modality.
+        Name or position of the column that is no modality.
     owner : str
-        Class that asks, for messages.
+        Name of the caller, for messages.
     resolve : callable
-        From a frame to modalities whose columns are positions in it.
+        From a frame to modalities with positions of its columns.
 
     Returns
     -------
     resolved : list of Modality
-        Their columns are positions in ``X``.
+        Modalities with positions of columns of ``X``.
     """
     names = column_names(X)
     position = names.index(column) if isinstance(column, str) else column
     others = np.delete(np.arange(len(names)), position)
     if not len(others):
         raise ValueError(
-            f"{owner}: X has no column beside {column!r}, which is read as text. Give at least one"
+            f"{owner}: X has no column besides {column!r}, which is read as text. Give at least one"
             " modality."
         )
     found = resolve(take_columns(X, others))

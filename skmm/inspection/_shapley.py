@@ -448,7 +448,7 @@ class Removal:
                 " removal='permute'."
             )
         if kind == "auto":
-            able = [getattr(f, "all_missing", None) == "prior" for f in fusions]
+            able = [getattr(f, "all_missing", "raise") != "raise" for f in fusions]
             kind = "missing" if able and all(able) else "permute"
         if kind == "missing":
             return cls(kind, columns, None, np.zeros((1, n_rows(X)), dtype=int))

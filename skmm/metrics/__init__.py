@@ -1,6 +1,6 @@
-"""Metrics of retrieval, right with ties and with several relevant items, of texts, of images.
+"""Metrics of retrieval, with ties and several relevant items, of texts and of images.
 
-And scorers of all of them.
+Each has a scorer for ``cross_val_score`` and ``GridSearchCV``.
 """
 
 from skmm.metrics._answers import vqa_accuracy

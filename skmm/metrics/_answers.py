@@ -1,4 +1,4 @@
-"""How right answers to questions are, where people gave several."""
+"""Accuracy of answers to questions to which several people gave an answer."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,27 +13,27 @@ _DIGITS = {"none": "0"} | {word: str(number) for number, word in enumerate(_NUMB
 
 
 def vqa_accuracy(y_true: ArrayLike, y_pred: ArrayLike, *, leave_one_out: bool = False) -> float:
-    """Mean share of what three people would have said: a third for each who gave this answer.
+    """Compute the accuracy of visual question answering: a third for each person who agrees.
 
-    Answers are compared as lower-case words, without signs and articles; number words up to ten
-    are digits, and "none" is 0.
+    Answers are compared as lower-case words, without punctuation and articles; number words up to
+    ten count as digits, and "none" as 0.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
-        Answers that people gave, a list in each cell, with repetitions; a text is one answer. A
-        row without any is left out.
+        Answers that people gave, as a list with repetitions in each cell; a text is one answer.
+        Rows without any are left out.
     y_pred : array-like of shape (n_samples,)
-        Answers to be judged. A missing one is wrong.
+        Predicted answers. A missing one is wrong.
     leave_one_out : bool, default=False
-        Whether each of a row's answers is left out in turn and the values averaged, as the
-        challenge does with ten of them.
+        Whether to leave out each answer of a row in turn and to average the values, as the VQA
+        challenge does with ten answers.
 
     Returns
     -------
     vqa_accuracy : float
-        Mean over rows of ``min(n_matching / 3, 1)``, from 0 to 1. Where a row has fewer than three
-        answers, nothing is quite right: take :func:`exact_match` there.
+        Mean over rows of ``min(n_matching / 3, 1)``, from 0 to 1. A row with fewer than three
+        answers cannot reach 1; use :func:`exact_match` for such rows.
 
     References
     ----------
@@ -51,7 +51,7 @@ def vqa_accuracy(y_true: ArrayLike, y_pred: ArrayLike, *, leave_one_out: bool = 
         found = _form(text)
         n, right = len(references), sum(_form(reference) == found for reference in references)
         if leave_one_out:
-            # One of those that match is left out, or one of the others.
+            # The answer left out is one of those that match, or one of the others.
             values.append((right * _share(right - 1) + (n - right) * _share(right)) / n)
         else:
             values.append(_share(right))
@@ -60,7 +60,7 @@ def vqa_accuracy(y_true: ArrayLike, y_pred: ArrayLike, *, leave_one_out: bool = 
 
 def _form(text: str) -> list[str]:
     words = plain_words(text)
-    # Of the letter "a" nothing would be left.
+    # An answer of articles alone, such as the letter "a", is kept.
     telling = [word for word in words if word not in _ARTICLES] or words or [text.strip()]
     return [_DIGITS.get(word, word) for word in telling]
 

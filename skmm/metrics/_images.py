@@ -1,4 +1,4 @@
-"""How far the images that a model makes are from real ones, by their features."""
+"""Metrics of generated images, computed from features."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,43 +11,45 @@ __all__ = [
 
 
 def frechet_distance(features_true: ArrayLike, features_pred: ArrayLike) -> float:
-    """Fréchet distance between two sets of feature vectors, each taken for a Gaussian.
+    """Compute the Fréchet distance between Gaussians fitted to two sets of feature vectors.
 
-    With the features of an Inception network of ImageNet this is the FID of generated images;
-    with those of any other encoder, of any medium, the same distance in the space of that encoder.
+    With features of an Inception network trained on ImageNet this is the FID of generated images
+    [1]_. With those of another encoder, of any modality, it is the same distance in the space of
+    that encoder.
 
     Parameters
     ----------
     features_true : array-like of shape (n_true, n_features)
-        Vectors of what is real, at least two.
+        Vectors of real cells, at least two.
     features_pred : array-like of shape (n_pred, n_features)
-        Vectors of what was generated, at least two. The rows of the two sets are not paired.
+        Vectors of generated cells, at least two. The rows of the two sets are not paired.
 
     Returns
     -------
     distance : float
         At least 0, lower is better: the squared distance of the means, plus the trace of
-        ``C_true + C_pred - 2 (C_true C_pred)^(1/2)`` of the covariances. In squared units of the
+        ``C_true + C_pred - 2 (C_true C_pred)^(1/2)`` of the covariances, in squared units of the
         features.
 
     Raises
     ------
     ValueError
-        If a set is no matrix of finite numbers, has fewer than two rows, or the widths differ.
+        If a set is not a matrix of finite numbers or has fewer than two rows, or if the numbers of
+        columns differ.
 
     See Also
     --------
-    paired_cosine : Whether each image is the one that was asked for, which this does not see.
-    make_image_scorer : For ``cross_val_score`` and ``GridSearchCV``.
+    paired_cosine : Measure whether each image agrees with its row, which this metric ignores.
+    make_image_scorer : Make a scorer for ``cross_val_score`` and ``GridSearchCV``.
 
     Notes
     -----
-    The trace of the root is the sum of the singular values of the product of the centered sets, so
-    no root of a matrix is taken: the value is exact also where there are fewer rows than
-    features, and two equal sets have distance 0 but for rounding.
+    The trace of the root is computed as the sum of the singular values of the product of the
+    centered sets, without the root of a matrix. The value is exact also with fewer rows than
+    features, and two equal sets have distance 0 up to rounding.
 
-    Few rows make the distance larger [2]_. Compare values only of the same encoder and of the same
-    numbers of rows, and beside them the distance of two sets of real images.
+    The distance is biased upward for few rows [2]_. Compare only values of the same encoder and of
+    the same numbers of rows, and report the distance between two sets of real images with them.
 
     References
     ----------
@@ -74,19 +76,19 @@ def frechet_distance(features_true: ArrayLike, features_pred: ArrayLike) -> floa
             f"frechet_distance: features_true has {true.shape[1]} columns and features_pred has"
             f" {pred.shape[1]}. Give features of one encoder."
         )
-    # Numbers near 1, so that no square overflows or vanishes.
+    # Scaled to numbers near 1, so that no square overflows or vanishes.
     largest = max(np.abs(true).max(initial=0.0), np.abs(pred).max(initial=0.0))
     scale = 2.0 ** np.frexp(largest)[1] if largest > 0 else 1.0
     (mean, root), (mean_pred, root_pred) = _moments(true / scale), _moments(pred / scale)
     shift = float(((mean - mean_pred) ** 2).sum())
     spread = float((root**2).sum() + (root_pred**2).sum())  # traces of the covariances
     shared = float(np.linalg.svd(root @ root_pred.T, compute_uv=False).sum())
-    # Rounding alone makes it negative, where the sets are equal.
+    # Only rounding makes it negative, if the sets are equal.
     return float((shift + max(spread - 2 * shared, 0.0)) * scale * scale)
 
 
 def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean, and a matrix R of at most n_features rows with R.T @ R the covariance."""
+    """Return the mean, and a matrix R of at most n_features rows with R.T @ R the covariance."""
     mean = features.mean(axis=0)
     centered = (features - mean) / np.sqrt(len(features) - 1)
     if len(centered) > centered.shape[1]:
@@ -95,13 +97,13 @@ def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def feature_rows(features: ArrayLike, name: str, owner: str) -> np.ndarray:
-    """Check a set of feature vectors: (n, n_features) of float64, two rows or more."""
+    """Check a set of feature vectors and return it as (n, n_features) float64, n at least 2."""
     try:
         rows = np.asarray(features, dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(
             f"{owner}: {name} must be a matrix of numbers with one row for each cell, got"
-            f" {type(features).__name__} that is none."
+            f" {type(features).__name__} that is not one."
         ) from None
     if rows.ndim != 2 or 0 in rows.shape[1:]:
         raise ValueError(
@@ -121,28 +123,29 @@ def feature_rows(features: ArrayLike, name: str, owner: str) -> np.ndarray:
     return rows
 
 
-# --- Whether each generated cell is the one that was asked for, by vectors in one space ---
+# --- Agreement of pairs of vectors in one space ---
 
 
 def paired_cosine(vectors_true: ArrayLike, vectors_pred: ArrayLike) -> float:
-    """Mean cosine of the vectors of each pair: agreement of texts and images.
+    """Compute the mean cosine similarity of paired vectors, such as those of texts and images.
 
-    Of vectors of an alignment, such as :class:`~skmm.alignment.ContrastiveAlignment`, it says how
-    well generated images agree with the texts that they were generated from, without any real
+    With vectors of an alignment, such as :class:`~skmm.alignment.ContrastiveAlignment`, it measures
+    how well generated images agree with the texts that they were generated from, without any real
     image.
 
     Parameters
     ----------
     vectors_true : array-like of shape (n_samples, n_components)
-        Vectors of what was asked for, such as texts. A row with a NaN is missing.
+        Vectors of the inputs, such as texts. A row with a NaN is missing.
     vectors_pred : array-like of shape (n_samples, n_components)
-        Vectors of what was given, such as images, in the same order. A row with a NaN is missing.
+        Vectors of the generated cells, such as images, in the same order. A row with a NaN is
+        missing.
 
     Returns
     -------
     agreement : float
-        From -1 to 1, higher is better; over the rows of which neither vector is missing. A vector
-        of zeros agrees with nothing: its cosine is 0.
+        From -1 to 1, higher is better. Rows with a missing vector are left out. The cosine of a
+        vector of zeros is 0.
 
     Raises
     ------
@@ -151,14 +154,14 @@ def paired_cosine(vectors_true: ArrayLike, vectors_pred: ArrayLike) -> float:
 
     See Also
     --------
-    frechet_distance : Whether the images look real, which this does not see.
-    recall_at_k : Whether each finds its own among the others.
+    frechet_distance : Measure whether the images look real, which this metric ignores.
+    recall_at_k : Measure whether each vector retrieves its pair among all others.
 
     Notes
     -----
-    CLIPScore [1]_ is 2.5 times the mean of the cosines of a CLIP checkpoint, negative ones
-    counted as 0. A model can be trained to raise such a score and its images need not get
-    better: judge by an alignment that the model was not trained with.
+    CLIPScore [1]_ is 2.5 times the mean of the cosines of a CLIP checkpoint, where negative cosines
+    count as 0. Training can raise such a score without better images, so use an alignment that the
+    generator was not trained with.
 
     References
     ----------
@@ -185,13 +188,13 @@ def paired_cosine(vectors_true: ArrayLike, vectors_pred: ArrayLike) -> float:
     if not len(known):
         raise ValueError(
             f"paired_cosine: none of the {len(cosines)} rows has both vectors. Give at least one"
-            " that has."
+            " row that has both."
         )
     return float(np.clip(known, -1.0, 1.0).mean())
 
 
 def _units(vectors: ArrayLike, name: str) -> np.ndarray:
-    """Vectors divided by their lengths; zeros stay zeros and NaN makes the whole row NaN."""
+    """Normalize vectors to unit length; zeros stay zeros, and a NaN makes its row NaN."""
     try:
         rows = np.asarray(vectors, dtype=np.float64)
     except (TypeError, ValueError):
@@ -201,7 +204,7 @@ def _units(vectors: ArrayLike, name: str) -> np.ndarray:
             f"paired_cosine: {name} must be a matrix (n_samples, n_components) of numbers without"
             f" infinity, got {type(vectors).__name__} of shape {np.shape(rows)}."
         )
-    # Relative to the largest number, for the square of 1e-200 is none.
+    # Relative to the largest number, since the square of 1e-200 underflows.
     largest = np.abs(rows).max(axis=1, keepdims=True)
     rows = rows / np.where(largest == 0, 1.0, largest)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)

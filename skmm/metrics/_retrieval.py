@@ -1,4 +1,4 @@
-"""How well queries find what is relevant for them, as numbers."""
+"""Metrics of retrieval."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
@@ -27,24 +27,24 @@ __all__ = [
 
 
 def recall_at_k(scores: ArrayLike, relevance: ArrayLike | None = None, *, k: int = 1) -> float:
-    """Share of the relevant items that stand among the first k, averaged over queries.
+    """Compute the fraction of the relevant items among the first k, averaged over queries.
 
     Parameters
     ----------
     scores : array-like of shape (n_queries, n_items)
-        Similarities, higher is nearer. NaN: this item cannot be found by this query, and counts
-        neither as an item nor as relevant; a query that is missing is a row of NaN.
+        Similarities, where higher is more similar. NaN excludes an item for a query: it counts
+        neither as an item nor as relevant. A missing query is a row of NaN.
     relevance : array-like of shape (n_queries, n_items) or (n_queries,), default=None
-        What is relevant for each query: a matrix of bool or of grades (0: not at all), or one int
-        for each query, the position of its relevant item (-1: none). None: the i-th item answers
-        the i-th query.
+        Relevant items of each query: a matrix of bool or of grades, 0 for not relevant, or one int
+        per query, the position of its relevant item, -1 for none. None: the i-th item is relevant
+        for the i-th query.
     k : int, default=1
-        How many items are looked at. More than there are is all of them.
+        Number of first items. If it exceeds their number, all items count.
 
     Returns
     -------
     recall : float
-        From 0 to 1, over the queries that have a relevant item among those that can be found.
+        From 0 to 1, averaged over the queries that have a relevant item that is not excluded.
 
     Raises
     ------
@@ -53,13 +53,13 @@ def recall_at_k(scores: ArrayLike, relevance: ArrayLike | None = None, *, k: int
 
     See Also
     --------
-    hit_rate_at_k : Whether at least one relevant item is there, which benchmarks of images with
-        several captions report under the name of recall.
+    hit_rate_at_k : Whether at least one relevant item is among the first k. Benchmarks of images
+        with several captions often call it recall.
 
     Notes
     -----
-    Items with equal scores stand in no order. As in all metrics of this module the value is the
-    mean over every order of theirs, so it depends on no sort, and a constant score gains nothing.
+    Items with equal scores are tied. As in all metrics of this module the value is the mean over
+    all orders of tied items, so it does not depend on a sort, and a constant score gains nothing.
 
     References
     ----------
@@ -79,7 +79,7 @@ def recall_at_k(scores: ArrayLike, relevance: ArrayLike | None = None, *, k: int
 
 
 def hit_rate_at_k(scores: ArrayLike, relevance: ArrayLike | None = None, *, k: int = 1) -> float:
-    """Share of the queries with at least one relevant item among the first k.
+    """Compute the fraction of queries with at least one relevant item among the first k.
 
     Parameters
     ----------
@@ -88,13 +88,13 @@ def hit_rate_at_k(scores: ArrayLike, relevance: ArrayLike | None = None, *, k: i
     relevance : array-like of shape (n_queries, n_items) or (n_queries,), default=None
         As in :func:`recall_at_k`.
     k : int, default=1
-        How many items are looked at.
+        Number of first items.
 
     Returns
     -------
     hit_rate : float
-        From 0 to 1; with one relevant item a query the same as :func:`recall_at_k`. Tied items:
-        the mean over every order of theirs.
+        From 0 to 1; with one relevant item per query it equals :func:`recall_at_k`. The mean over
+        all orders of tied items.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def hit_rate_at_k(scores: ArrayLike, relevance: ArrayLike | None = None, *, k: i
 
 
 def median_rank(scores: ArrayLike, relevance: ArrayLike | None = None) -> float:
-    """Median over queries of the position of the first relevant item.
+    """Compute the median over queries of the rank of the first relevant item.
 
     Parameters
     ----------
@@ -119,8 +119,8 @@ def median_rank(scores: ArrayLike, relevance: ArrayLike | None = None) -> float:
     Returns
     -------
     rank : float
-        At least 1; lower is better. Tied items: a query's rank is the mean over every order of
-        theirs, which for one relevant item is the average rank.
+        At least 1; lower is better. The rank of a query is the mean over all orders of tied items,
+        which for one relevant item is its average rank.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def median_rank(scores: ArrayLike, relevance: ArrayLike | None = None) -> float:
 
 
 def mean_rank(scores: ArrayLike, relevance: ArrayLike | None = None) -> float:
-    """Mean over queries of the position of the first relevant item.
+    """Compute the mean over queries of the rank of the first relevant item.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def mean_rank(scores: ArrayLike, relevance: ArrayLike | None = None) -> float:
 
 
 def mean_reciprocal_rank(scores: ArrayLike, relevance: ArrayLike | None = None) -> float:
-    """Mean over queries of one over the position of the first relevant item.
+    """Compute the mean over queries of the reciprocal rank of the first relevant item.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def mean_reciprocal_rank(scores: ArrayLike, relevance: ArrayLike | None = None) 
     Returns
     -------
     mrr : float
-        From 0 to 1. Tied items: the mean over every order of theirs.
+        From 0 to 1. The mean over all orders of tied items.
 
     Examples
     --------
@@ -180,7 +180,10 @@ def mean_reciprocal_rank(scores: ArrayLike, relevance: ArrayLike | None = None) 
 
 
 def mean_average_precision(scores: ArrayLike, relevance: ArrayLike | None = None) -> float:
-    """Precision at each relevant item, averaged over them and then over queries.
+    """Compute the mean average precision.
+
+    The average precision of a query is the mean over its relevant items of the precision at their
+    ranks.
 
     Parameters
     ----------
@@ -192,7 +195,7 @@ def mean_average_precision(scores: ArrayLike, relevance: ArrayLike | None = None
     Returns
     -------
     mean_ap : float
-        From 0 to 1. Tied items: the mean over every order of theirs.
+        From 0 to 1. The mean over all orders of tied items.
 
     Examples
     --------
@@ -204,10 +207,10 @@ def mean_average_precision(scores: ArrayLike, relevance: ArrayLike | None = None
 
 
 def ndcg(scores: ArrayLike, relevance: ArrayLike | None = None, *, k: int | None = None) -> float:
-    """Discounted cumulative gain, in parts of the best order's, averaged over queries.
+    """Compute the normalized discounted cumulative gain, averaged over queries.
 
-    The gain is the grade itself and the discount is logarithmic, as in scikit-learn's
-    ``ndcg_score``, whose value this is where no query is left out.
+    The gain is the grade and the discount is logarithmic. The value equals scikit-learn's
+    ``ndcg_score`` if no query is left out.
 
     Parameters
     ----------
@@ -216,12 +219,12 @@ def ndcg(scores: ArrayLike, relevance: ArrayLike | None = None, *, k: int | None
     relevance : array-like of shape (n_queries, n_items) or (n_queries,), default=None
         As in :func:`recall_at_k`.
     k : int, default=None
-        How many items are looked at; None for all.
+        Number of first items; None is all.
 
     Returns
     -------
     ndcg : float
-        From 0 to 1. Tied items: the mean over every order of theirs.
+        From 0 to 1. The mean over all orders of tied items.
 
     References
     ----------
@@ -240,22 +243,22 @@ def _measure(name: str, scores: ArrayLike, relevance: ArrayLike | None, **params
     value = measure(name, [(scores, relevance)], check_params(name, params))
     if value != value:
         raise ValueError(
-            f"{name}: no query has a relevant item that it could find. Each is missing, or what is"
-            " relevant for it is."
+            f"{name}: no query has a relevant item: each query is missing, or all of its relevant"
+            " items are. Give at least one pair without NaN."
         )
     return value
 
 
-# --- Scores and relevance of a query set: checked, and given in parts of bounded size ---
+# --- Scores and relevance: checked, and split into parts of bounded size ---
 
-# Scores looked at in one go; the arrays of a part take some ten times as many bytes.
+# Number of scores per part; the arrays of a part take about ten times as many bytes.
 _PART = 1 << 20
 
 
 def orders(
     scores: ArrayLike, relevance: ArrayLike | None, owner: str
 ) -> "Iterator[OneRelevant | ManyRelevant]":
-    """Check the input and yield where relevant items stand, a part of the queries at a time."""
+    """Check the input and yield the positions of relevant items for parts of the queries."""
     known = _check_scores(scores, owner)
     gains = _check_relevance(relevance, known.shape, owner)
     step = max(1, _PART // known.shape[1])
@@ -280,13 +283,13 @@ def _check_scores(scores: ArrayLike, owner: str) -> np.ndarray:
 
 
 def _check_relevance(relevance: ArrayLike | None, shape: tuple[int, ...], owner: str) -> np.ndarray:
-    """Return the position of the one relevant item of each query, or how relevant each item is."""
+    """Return the position of the relevant item of each query, or the grades of all items."""
     n_queries, n_items = shape
     if relevance is None:
         if n_items < n_queries:
             raise ValueError(
-                f"{owner}: without relevance the i-th item answers the i-th query, and scores of"
-                f" shape {shape} have more queries than items. Give relevance."
+                f"{owner}: without relevance the i-th item is relevant for the i-th query, and"
+                f" scores of shape {shape} have more queries than items. Give relevance."
             )
         return np.arange(n_queries)
     array = np.asarray(relevance)
@@ -309,13 +312,13 @@ def _check_relevance(relevance: ArrayLike | None, shape: tuple[int, ...], owner:
     return gains
 
 
-# --- The metrics as a table, and how a metric is taken of scores that come in parts ---
+# --- The table of metrics, and the computation from parts of the queries ---
 
 
 class Metric(NamedTuple):
-    """What is computed of each query, and what is made of these values."""
+    """Value of each query, and summary of these values."""
 
-    value: Callable[..., np.ndarray]  # (where relevant items stand, **params) -> (n_queries,)
+    value: Callable[..., np.ndarray]  # (OneRelevant or ManyRelevant, **params) -> (n_queries,)
     summary: Callable[[np.ndarray], Any] = np.mean
     greater_is_better: bool = True
     params: Mapping[str, int | None] = {}  # with their defaults
@@ -333,9 +336,9 @@ METRICS = {
 
 
 def measure(name: str, parts: Iterable[tuple[Any, Any]], params: Mapping[str, Any]) -> float:
-    """Take a metric of parts of the queries, each (scores, relevance).
+    """Compute a metric from parts of the queries, each (scores, relevance).
 
-    NaN if no query has anything that it could find.
+    Returns NaN if no query has a relevant item.
     """
     metric = METRICS[name]
     values = [
@@ -348,7 +351,7 @@ def measure(name: str, parts: Iterable[tuple[Any, Any]], params: Mapping[str, An
 
 
 def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in what is left open; refuse a k that is no positive integer."""
+    """Fill in defaults, and refuse a k that is not a positive integer."""
     metric = METRICS[name]
     unknown = sorted(set(params) - set(metric.params))
     if unknown:
@@ -363,20 +366,20 @@ def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-# --- Where the relevant items of each query stand, in expectation over the order of tied items ---
-# Items with equal scores stand in no order, and a sort would make one up. All values here are
-# means over every order of tied items, in closed form: McSherry and Najork (2008), "Computing
-# information retrieval performance measures efficiently in the presence of tied scores", ECIR.
-# Positions are counted from 1 in the formulas and from 0 in the arrays.
+# --- Ranks of the relevant items of each query, as means over all orders of tied items ---
+# A sort would order tied items arbitrarily. All values here are means over all orders of tied
+# items, in closed form: McSherry and Najork (2008), "Computing information retrieval performance
+# measures efficiently in the presence of tied scores", ECIR. Positions are counted from 1 in the
+# formulas and from 0 in the arrays.
 
 
 class OneRelevant:
-    """Queries with one relevant item each: known by counting, without a sort.
+    """Queries with one relevant item each, evaluated by counting, without a sort.
 
     Parameters
     ----------
     scores : ndarray of shape (n_queries, n_items)
-        Higher is nearer; NaN for an item that cannot be found.
+        Similarities; NaN for an excluded item.
     relevant : ndarray of shape (n_queries,), int
         Position of the relevant item, -1 for none.
     """
@@ -389,28 +392,28 @@ class OneRelevant:
         self._n_items = scores.shape[1]
 
     def recall(self, k: int) -> np.ndarray:
-        """Share of the relevant items among the first k."""
+        """Return the fraction of the relevant items among the first k."""
         among: NDArray[np.int64] = np.clip(k - self._above, 0, self._tied)
         return among / self._tied
 
     def hit(self, k: int) -> np.ndarray:
-        """Whether a relevant item is among the first k."""
+        """Return the probability that a relevant item is among the first k."""
         return self.recall(k)
 
     def rank(self) -> np.ndarray:
-        """Position of the first relevant item."""
+        """Return the rank of the first relevant item."""
         return self._above + (self._tied + 1) / 2
 
     def reciprocal_rank(self) -> np.ndarray:
-        """One over the position of the first relevant item."""
+        """Return the reciprocal rank of the first relevant item."""
         return self._mean_over_ties(1 / np.arange(1, self._n_items + 1))
 
     def average_precision(self) -> np.ndarray:
-        """Precision at each relevant item, averaged."""
+        """Return the average precision."""
         return self.reciprocal_rank()
 
     def ndcg(self, k: int | None) -> np.ndarray:
-        """Discounted gain of the first k, in parts of the best there can be."""
+        """Return the normalized discounted cumulative gain of the first k."""
         discounts = _discounts(self._n_items, k)
         value: NDArray[np.float64] = self._mean_over_ties(discounts) / discounts[0]
         return value
@@ -427,9 +430,9 @@ class ManyRelevant:
     Parameters
     ----------
     scores : ndarray of shape (n_queries, n_items)
-        Higher is nearer; NaN for an item that cannot be found.
+        Similarities; NaN for an excluded item.
     gains : ndarray of shape (n_queries, n_items), float
-        How relevant each item is; not negative, 0 for not at all.
+        Grades of relevance, not negative, 0 for not relevant.
     """
 
     def __init__(self, scores: np.ndarray, gains: np.ndarray):
@@ -444,7 +447,7 @@ class ManyRelevant:
 
     @cached_property
     def _size(self) -> NDArray[np.int64]:
-        """How many items are tied with the one here."""
+        """Number of items tied with the one at each position."""
         return self._end - self._start + 1
 
     @cached_property
@@ -454,21 +457,21 @@ class ManyRelevant:
 
     @cached_property
     def _alike(self) -> NDArray[np.float64]:
-        """How many relevant items are tied with the one here."""
+        """Number of relevant items tied with the one at each position."""
         return _between(self._counts, self._start, self._end)
 
     def recall(self, k: int) -> np.ndarray:
-        """Share of the relevant items among the first k."""
+        """Return the fraction of the relevant items among the first k."""
         expected = self._alike / self._size  # that the item at this position is relevant
         found: NDArray[np.float64] = expected[:, :k].sum(axis=1)
         return found / np.maximum(self._n_relevant, 1)
 
     def hit(self, k: int) -> np.ndarray:
-        """Whether a relevant item is among the first k."""
+        """Return the probability that a relevant item is among the first k."""
         return 1 - self._nothing_until[:, min(k, self._gains.shape[1]) - 1]
 
     def rank(self) -> np.ndarray:
-        """Position of the first relevant item."""
+        """Return the rank of the first relevant item."""
         first = self._relevant.argmax(axis=1)[:, None]
         start, size, alike = (
             np.take_along_axis(values, first, axis=1)[:, 0]
@@ -477,15 +480,15 @@ class ManyRelevant:
         return start + (size + 1) / (alike + 1)
 
     def reciprocal_rank(self) -> np.ndarray:
-        """One over the position of the first relevant item."""
+        """Return the reciprocal rank of the first relevant item."""
         until = np.column_stack([np.ones(len(self._gains)), self._nothing_until])
         value: NDArray[np.float64] = (-np.diff(until, axis=1) / self._positions).sum(axis=1)
         return value
 
     def average_precision(self) -> np.ndarray:
-        """Precision at each relevant item, averaged."""
+        """Return the average precision."""
         before = np.take_along_axis(self._counts, self._start, axis=1)
-        # If this position holds a relevant item, the others are spread over the other places.
+        # Given a relevant item at this position, the others are spread evenly over the tie.
         others = (self._alike - 1) / np.maximum(self._size - 1, 1)
         up_to_here = before + 1 + (self._positions - 1 - self._start) * others
         expected = self._alike / self._size * up_to_here / self._positions
@@ -493,7 +496,7 @@ class ManyRelevant:
         return found / np.maximum(self._n_relevant, 1)
 
     def ndcg(self, k: int | None) -> np.ndarray:
-        """Discounted gain of the first k, in parts of the best there can be."""
+        """Return the normalized discounted cumulative gain of the first k."""
         discounts = _discounts(self._gains.shape[1], k)
         mean = _between(_sums_before(self._gains), self._start, self._end) / self._size
         best = -np.sort(-self._gains, axis=1) @ discounts
@@ -505,17 +508,17 @@ class ManyRelevant:
 
     @cached_property
     def _nothing_until(self) -> NDArray[np.float64]:
-        """Probability that nothing relevant stands here nor before."""
+        """Probability that no relevant item is at or before each position."""
         before = np.take_along_axis(self._counts, self._start, axis=1)
         place = np.arange(self._gains.shape[1]) - self._start
         left = self._size - place  # items of this tie that are not yet placed
         still: NDArray[np.float64] = np.clip((left - self._alike) / left, 0, 1)
-        # What comes after the first tie with a relevant item comes too late.
+        # Zero after the first tie that has a relevant item.
         return np.cumprod(np.where(before > 0, 0.0, still), axis=1, dtype=np.float64)
 
 
 def _tied_with(ranked: np.ndarray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last position of the tie in which each position stands."""
+    """Return the first and the last position of the tie of each position."""
     n_queries, n_items = ranked.shape
     differs = ranked[:, 1:] != ranked[:, :-1]
     edge = np.ones((n_queries, 1), dtype=bool)

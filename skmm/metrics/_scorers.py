@@ -1,4 +1,4 @@
-"""Scorers of estimators that map several modalities into one space."""
+"""Scorers of alignments, and of estimators that write texts or generate images."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
@@ -30,32 +30,32 @@ __all__ = [
 
 
 class Alignment(Protocol):
-    """An estimator that maps modalities into one space, as those of ``skmm.alignment``."""
+    """Estimator that maps modalities into one space, such as those of ``skmm.alignment``."""
 
     modalities_: Any  # list of (name, transformer, columns), set by fit
 
     def fit(self, X: Any, y: Any, /) -> Any:
-        """Learn from rows."""
+        """Fit to rows."""
 
     def transform_modality(self, X: Any, modality: str, /) -> np.ndarray:
         """Return vectors of the cells of one modality."""
 
 
 class Predictor(Protocol):
-    """An estimator that makes a text, an image or a value of each row."""
+    """Estimator that predicts a text, an image or a value for each row."""
 
     def predict(self, X: Any, /) -> Any:
-        """Return what it makes of rows."""
+        """Return the predictions for rows."""
 
 
 class ImageTransformer(Protocol):
-    """A transformer of images, as ``ImageEncoder``; fitted, where it has to be."""
+    """Transformer of images, such as ``ImageEncoder``, fitted if it needs a fit."""
 
     def transform(self, X: Any, /) -> Any:
         """Return vectors of images."""
 
 
-# Scores looked at in one go, so that the matrix of all pairs is never there.
+# Number of scores computed at once, so that the matrix of all pairs is never in memory.
 _PART = 1 << 22
 
 
@@ -67,27 +67,27 @@ def make_retrieval_scorer(
     relevance: Literal["row", "label"] = "row",
     **params: object,
 ) -> "RetrievalScorer":
-    """Make a scorer for ``cross_val_score`` and ``GridSearchCV`` of a metric of retrieval.
+    """Make a scorer of retrieval for ``cross_val_score`` and ``GridSearchCV``.
 
-    It asks a fitted estimator for the vectors of each modality, compares them by their cosine
-    and measures how well the rows that are scored find each other across modalities.
+    The scorer computes the vectors of each modality by a fitted estimator, compares them by their
+    cosine similarity and measures how well the scored rows retrieve each other across modalities.
 
     Parameters
     ----------
     metric : str, default="recall_at_k"
         Name of a metric of this module.
     source, target : str, default=None
-        Modality of the queries and of what they look for. None stands for each modality in turn:
-        with both None the score is the mean over all ordered pairs.
+        Modality of the queries and of the retrieved items. None is each modality in turn; if both
+        are None the score is the mean over all ordered pairs.
     relevance : {"row", "label"}, default="row"
-        What answers a query: the same row, or every row with the same ``y``.
+        Which items are relevant for a query: the same row, or every row with the same ``y``.
     **params : dict
-        Parameters of the metric, e.g. ``k=10``.
+        Parameters of the metric, such as ``k=10``.
 
     Returns
     -------
     scorer : callable
-        ``scorer(estimator, X, y=None)`` gives a float, higher is better: the ranks are taken
+        ``scorer(estimator, X, y=None)`` returns a float, higher is better: ranks are taken
         negative. ``estimator`` is fitted and has ``modalities_`` and
         ``transform_modality(X, modality)``, as the estimators of ``skmm.alignment``.
 
@@ -98,8 +98,8 @@ def make_retrieval_scorer(
 
     Notes
     -----
-    Rows that lack the source ask nothing and rows that lack the target are no answers. A pair
-    of modalities that no row has both of is left out of the mean. Rows with equal vectors are
+    Rows without the source are no queries and rows without the target are no items. A pair of
+    modalities is left out of the mean if no query has a relevant item. Rows with equal vectors are
     tied, see :func:`recall_at_k`.
 
     Examples
@@ -128,7 +128,7 @@ def make_retrieval_scorer(
 
 
 class RetrievalScorer:
-    """What :func:`make_retrieval_scorer` makes: a class, so that workers can be sent one."""
+    """Scorer of :func:`make_retrieval_scorer`; a class, so that it can be pickled."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ def modality_names(estimator: object) -> list[str]:
 
 
 class _Vectors:
-    """Vectors of unit length; those that are equal are kept once, so that they tie."""
+    """Vectors of unit length, of which equal ones are stored once, so that they are tied."""
 
     def __init__(self, values: ArrayLike):
         values = np.asarray(values, dtype=np.float64)
@@ -221,7 +221,7 @@ class _Vectors:
 def _parts(
     source: _Vectors, target: _Vectors, labels: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Scores and relevance of parts of the queries, against all items."""
+    """Yield scores and relevance of parts of the queries against all items."""
     n = len(source.position)
     step = max(1, _PART // n)
     for begin in range(0, n, step):
@@ -249,21 +249,21 @@ def make_text_scorer(
     metric: TextMetric = "corpus_bleu",
     **params: object,
 ) -> "TextScorer":
-    """Make a scorer for ``cross_val_score`` and ``GridSearchCV`` of a metric of texts.
+    """Make a scorer of written texts for ``cross_val_score`` and ``GridSearchCV``.
 
-    It asks a fitted estimator for the text of each row and compares it with ``y``.
+    The scorer compares the texts that a fitted estimator predicts with those in ``y``.
 
     Parameters
     ----------
     metric : {"corpus_bleu", "chrf", "rouge_l", "exact_match", "cider"}, default="corpus_bleu"
         Name of a metric of this module.
     **params : dict
-        Parameters of the metric, e.g. ``lowercase=True``.
+        Parameters of the metric, such as ``lowercase=True``.
 
     Returns
     -------
     scorer : callable
-        ``scorer(estimator, X, y)`` gives a float, higher is better.
+        ``scorer(estimator, X, y)`` returns a float, higher is better.
 
     Raises
     ------
@@ -296,7 +296,7 @@ def make_text_scorer(
 
 
 class TextScorer:
-    """What :func:`make_text_scorer` makes: a class, so that workers can be sent one."""
+    """Scorer of :func:`make_text_scorer`; a class, so that it can be pickled."""
 
     def __init__(self, metric: str, params: dict[str, Any]):
         self.metric = metric
@@ -311,7 +311,7 @@ class TextScorer:
         return TEXT_METRICS[self.metric](y, estimator.predict(X), **self.params)
 
 
-# --- Scorers of estimators that make images ---
+# --- Scorers of estimators that generate images ---
 
 IMAGE_METRICS = ("alignment", "frechet")
 
@@ -323,51 +323,51 @@ def make_image_scorer(
     alignment: Alignment | None = None,
     image: str = "image",
     source: str | None = None,
-) -> "Imagescorer":
-    """Make a scorer for ``cross_val_score`` and ``GridSearchCV`` of generated images.
+) -> "ImageScorer":
+    """Make a scorer of generated images for ``cross_val_score`` and ``GridSearchCV``.
 
-    It asks a fitted estimator for the image of each row, and measures how far these are from
-    the images in ``y``, or how well they agree with what the row says.
+    The scorer compares the images that a fitted estimator predicts with those in ``y``, or
+    measures how well they agree with their rows.
 
     Parameters
     ----------
     metric : {"frechet", "alignment"}, default="frechet"
-        :func:`frechet_distance` to the images in ``y``, or :func:`paired_cosine` with the rest
-        of the row.
+        The negative of :func:`frechet_distance` to the images in ``y``, or :func:`paired_cosine`
+        with another modality of the row.
     encoder : transformer, default=None
-        Of ``"frechet"``: gives vectors of images, e.g. ``ImageEncoder()``; fitted, where it has
-        to be. None compares pixels, which needs images in ``y`` of the size that is generated.
+        Encoder of images for ``"frechet"``, such as ``ImageEncoder()``, fitted if it needs a fit.
+        None compares pixels, which requires images in ``y`` of the generated size.
     alignment : estimator, default=None
-        Of ``"alignment"``: fitted, with ``transform_modality``, as those of ``skmm.alignment``.
+        Fitted estimator with ``transform_modality`` for ``"alignment"``, such as those of
+        ``skmm.alignment``.
     image : str, default="image"
-        Of ``"alignment"``: its modality of images.
+        Modality of images of ``alignment``.
     source : str, default=None
-        Of ``"alignment"``: its modality that the images are to agree with, whose columns are in
-        ``X``. None is the other one of two.
+        Modality of ``alignment`` that the images should agree with, whose columns are in ``X``.
+        None is the other one of two.
 
     Returns
     -------
     scorer : callable
-        ``scorer(estimator, X, y)`` gives a float, higher is better: the distance is taken
-        negative. ``"alignment"`` does not look at ``y``. Rows whose cell in ``y`` is missing do
-        not count for ``"frechet"``.
+        ``scorer(estimator, X, y)`` returns a float, higher is better. ``"alignment"`` does not use
+        ``y``. ``"frechet"`` leaves out rows whose cell in ``y`` is missing.
 
     Raises
     ------
     ValueError
-        If there is no such metric or modality, or what the metric needs is not given.
+        If there is no such metric or modality, or if ``alignment`` is required and not given.
     TypeError
-        If ``encoder`` is no transformer or ``alignment`` maps no modalities.
+        If ``encoder`` has no ``transform`` or ``alignment`` no ``transform_modality``.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skmm.metrics import make_image_scorer
-    >>> class Painter:  # a gray image, as bright as the row says
+    >>> class Gray:  # a gray image, as bright as the row says
     ...     def predict(self, X):
     ...         return np.stack([np.full((2, 2), value, dtype=np.uint8) for value in X])
     >>> real = np.stack([np.full((2, 2), value, dtype=np.uint8) for value in (0, 51, 102)])
-    >>> make_image_scorer()(Painter(), [51, 102, 153], real)  # each of 4 pixels brighter by 0.2
+    >>> make_image_scorer()(Gray(), [51, 102, 153], real)  # each of 4 pixels brighter by 0.2
     -0.16
     """
     if metric not in IMAGE_METRICS:
@@ -386,11 +386,11 @@ def make_image_scorer(
                 " skmm.alignment or one like it."
             )
         source = _source(modality_names(alignment), image, source)
-    return Imagescorer(metric, encoder, alignment, image, source)
+    return ImageScorer(metric, encoder, alignment, image, source)
 
 
 def _source(names: list[str], image: str, source: str | None) -> str:
-    """Modality that images are to agree with."""
+    """Return the modality that images should agree with."""
     for name in (image, source):
         if name is not None and name not in names:
             raise ValueError(
@@ -399,14 +399,14 @@ def _source(names: list[str], image: str, source: str | None) -> str:
     others = [name for name in names if name != image] if source is None else [source]
     if len(others) != 1:
         raise ValueError(
-            f"make_image_scorer: the alignment has the modalities {names}, so say which of them"
-            " images are to agree with by source=."
+            f"make_image_scorer: the alignment has the modalities {names}. Name the one that"
+            " images should agree with by source=."
         )
     return others[0]
 
 
-class Imagescorer:
-    """What :func:`make_image_scorer` makes: a class, so that workers can be sent one."""
+class ImageScorer:
+    """Scorer of :func:`make_image_scorer`; a class, so that it can be pickled."""
 
     def __init__(
         self,
@@ -447,12 +447,12 @@ class Imagescorer:
         return -frechet_distance(self._features(real, X), self._features(made, X))
 
     def _features(self, images: list[Any], X: "CellColumn") -> np.ndarray:
-        """Vectors (n, n_features) of images."""
+        """Return the vectors of images, (n, n_features)."""
         if self.encoder is None:
             return self._pixels(images)
         names = getattr(self.encoder, "feature_names_in_", None)
         if names is not None and hasattr(X, "columns"):
-            # An encoder that was fitted on a frame asks for its column by name.
+            # An encoder that was fitted on a frame selects its column by name.
             container: Any = type(X)
             return np.asarray(self.encoder.transform(container({names[0]: images})))
         return np.asarray(self.encoder.transform(images))

@@ -34,30 +34,29 @@ def corpus_bleu(
     lowercase: bool = False,
     tokenize: Callable[[str], Sequence[str]] | None = None,
 ) -> float:
-    """BLEU of all rows together: how many runs of words stand in a reference.
+    """Compute the corpus BLEU: the precision of word n-grams over all rows.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
-        Texts, or a list of several references in a cell. A row without any is left out.
+        Texts, or a list of several references in a cell. Rows without any are left out.
     y_pred : array-like of shape (n_samples,)
-        Texts that were written. A missing one counts as empty.
+        Predicted texts. A missing one counts as empty.
     max_order : int, default=4
-        Longest run of words.
+        Largest n of the n-grams.
     smoothing : bool, default=True
-        Whether an order without any match counts a little, half of the last such, instead of
-        making the score 0.
+        Whether an order without any match gets a small precision, half of the previous such,
+        instead of making the score 0.
     lowercase : bool, default=False
-        Whether case is ignored.
+        Whether to ignore case.
     tokenize : callable, default=None
-        From a text to its words; None cuts as published scores do (mteval-v13a). A language that
-        puts no spaces between words needs one of its own.
+        Function from a text to its words. None is the tokenizer of published scores
+        (mteval-v13a). Languages without spaces between words require their own.
 
     Returns
     -------
     bleu : float
-        From 0 to 1; it is often printed times 100. The mean of the rows' scores is another
-        number.
+        From 0 to 1; often reported times 100. It differs from the mean of the scores of the rows.
 
     Raises
     ------
@@ -66,12 +65,12 @@ def corpus_bleu(
 
     See Also
     --------
-    chrf : Of characters, which says more of short texts and of languages with many endings.
+    chrf : F-score of characters, better suited to short texts and to inflected languages.
 
     Notes
     -----
-    Equals ``sacrebleu`` with its defaults, but for orders that no reference is long enough for:
-    these are left out here, where they would make the score of any short captions 0.
+    Equals ``sacrebleu`` with its defaults, except for orders that are longer than every reference:
+    these are left out, since they would make the score of short captions 0.
 
     References
     ----------
@@ -107,28 +106,28 @@ def chrf(
     beta: float = 2.0,
     lowercase: bool = False,
 ) -> float:
-    """F score of runs of characters, of all rows together: chrF, or chrF++ with words.
+    """Compute chrF, the F-score of character n-grams over all rows, or chrF++ with words.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
-        Texts, or a list of several references in a cell, of which the best counts. A row without
-        any is left out.
+        Texts, or a list of several references in a cell, the best of which counts. Rows without
+        any are left out.
     y_pred : array-like of shape (n_samples,)
-        Texts that were written. A missing one counts as empty.
+        Predicted texts. A missing one counts as empty.
     char_order : int, default=6
-        Longest run of characters; spaces are left out.
+        Largest n of the character n-grams; spaces are left out.
     word_order : int, default=0
-        Longest run of words; 2 is chrF++.
+        Largest n of the word n-grams; 2 is chrF++.
     beta : float, default=2.0
-        How much more recall weighs than precision.
+        Weight of recall relative to precision.
     lowercase : bool, default=False
-        Whether case is ignored.
+        Whether to ignore case.
 
     Returns
     -------
     chrf : float
-        From 0 to 1; it is often printed times 100. The same as ``sacrebleu``.
+        From 0 to 1; often reported times 100. Equals ``sacrebleu``.
 
     References
     ----------
@@ -151,19 +150,19 @@ def chrf(
 
 
 def rouge_l(y_true: ArrayLike, y_pred: ArrayLike, *, beta: float = 1.0) -> float:
-    """F score of the longest common subsequence of words, averaged over rows: ROUGE-L.
+    """Compute ROUGE-L, the mean F-score of the longest common subsequence of words.
 
-    Texts are compared as lower-case words, without signs; words are not stemmed.
+    Texts are compared as lower-case words, without punctuation and without stemming.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
-        Texts, or a list of several references in a cell, of which the best counts. A row without
-        any is left out.
+        Texts, or a list of several references in a cell, the best of which counts. Rows without
+        any are left out.
     y_pred : array-like of shape (n_samples,)
-        Texts that were written. A missing one counts as empty.
+        Predicted texts. A missing one counts as empty.
     beta : float, default=1.0
-        How much more recall weighs than precision. Captions are often scored with 1.2.
+        Weight of recall relative to precision. Captions are often scored with 1.2.
 
     Returns
     -------
@@ -188,17 +187,17 @@ def rouge_l(y_true: ArrayLike, y_pred: ArrayLike, *, beta: float = 1.0) -> float
 def exact_match(
     y_true: ArrayLike, y_pred: ArrayLike, *, ignore: Literal["case", "case_and_signs"] | None = None
 ) -> float:
-    """Share of rows whose text is a reference of theirs.
+    """Compute the fraction of rows whose text equals one of its references.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
-        Texts, or a list of several references in a cell. A row without any is left out.
+        Texts, or a list of several references in a cell. Rows without any are left out.
     y_pred : array-like of shape (n_samples,)
-        Texts that were written. A missing one counts as empty.
+        Predicted texts. A missing one counts as empty.
     ignore : {"case", "case_and_signs"}, default=None
-        What need not be the same. None: nothing but how many spaces stand between words, and how
-        a character is composed (Unicode NFC).
+        What to ignore: case, or case and punctuation. The number of spaces between words and the
+        composition of characters (Unicode NFC) never count.
 
     Returns
     -------
@@ -233,30 +232,31 @@ def exact_match(
 def cider(
     y_true: ArrayLike, y_pred: ArrayLike, *, max_order: int = 4, sigma: float | None = 6.0
 ) -> float:
-    """Consensus with the references, rare runs of words counting more: CIDEr-D.
+    """Compute CIDEr-D, the mean similarity of TF-IDF weighted n-grams with the references.
 
-    Runs of one to four words are weighed by how few rows have them in a reference, and a text's
-    cosine with each of its references is averaged. What it repeats counts once, and what is longer
-    or shorter than a reference counts less. Compared are lower-case words, without signs.
+    N-grams of one to four words are weighted by how rare they are in the references of all rows,
+    and the cosine similarities of a text with its references are averaged. Repeated n-grams are
+    clipped to their count in the reference, and a difference in length lowers the score. Texts are
+    compared as lower-case words, without punctuation.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
-        Texts, or a list of several references in a cell. A row without any is left out.
+        Texts, or a list of several references in a cell. Rows without any are left out.
     y_pred : array-like of shape (n_samples,)
-        Texts that were written. A missing one counts as empty.
+        Predicted texts. A missing one counts as empty.
     max_order : int, default=4
-        Longest run of words.
+        Largest n of the n-grams.
     sigma : float, default=6.0
-        Difference of lengths, in words, at which a text counts 0.6 of what it would; None does
-        not look at the length.
+        Standard deviation, in words, of the Gaussian penalty on the difference of lengths; None is
+        no penalty.
 
     Returns
     -------
     cider : float
-        From 0 to 10, the scale of the paper; it is often printed times 10. Rarity is learned from
-        the rows given, so scores of different sets of rows are not comparable, and that of a
-        single row is 0.
+        From 0 to 10, the scale of the paper; often reported times 10. The weights come from the
+        given rows, so scores of different sets of rows are not comparable, and that of a single
+        row is 0.
 
     References
     ----------
@@ -286,7 +286,7 @@ def _check_positive(owner: str, name: str, value: object) -> None:
         raise ValueError(f"{owner}: {name} must be a number above 0, got {value!r}.")
 
 
-# --- What the metrics of texts compute, of rows that are checked ---
+# --- The metrics, for checked rows ---
 
 _SIGNS = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
@@ -298,7 +298,7 @@ def bleu(
     smoothing: bool,
     words: Callable[[str], Sequence[str]],
 ) -> float:
-    """Corpus BLEU, from 0 to 1."""
+    """Compute corpus BLEU, from 0 to 1."""
     right, there = np.zeros(max_order), np.zeros(max_order)
     n_words = n_wanted = longest = 0
     for text, references in rows:
@@ -306,7 +306,7 @@ def bleu(
         wanted = [words(reference) for reference in references]
         lengths = [len(reference) for reference in wanted]
         n_words += len(found)
-        # The nearest length, the shorter one of two that are as near.
+        # The nearest length; the shorter of two at the same distance.
         n_wanted += min(lengths, key=lambda length: (abs(length - len(found)), length))
         longest = max(longest, *lengths)
         for n in range(1, max_order + 1):
@@ -316,11 +316,11 @@ def bleu(
             counts = count_ngrams(found, n)
             right[n - 1] += (counts & allowed).total()
             there[n - 1] += counts.total()
-    order = min(max_order, max(longest, 1))  # what no reference is long enough for says nothing
+    order = min(max_order, max(longest, 1))  # leave out orders longer than every reference
     right, there = right[:order], there[:order]
     if not right.any() or not there.all():
         return 0.0
-    halvings = np.cumsum(right == 0)  # each order without a match counts half of the last one's
+    halvings = np.cumsum(right == 0)  # each order without a match halves again
     if halvings.any() and not smoothing:
         return 0.0
     precisions = np.where(right == 0, 0.5**halvings, right) / there
@@ -331,7 +331,7 @@ def bleu(
 def character_f(
     rows: list[TextRow], *, char_order: int, word_order: int, beta: float, lowercase: bool
 ) -> float:
-    """Score chrF of a corpus, from 0 to 1."""
+    """Compute chrF of a corpus, from 0 to 1."""
     total = np.zeros((char_order + word_order, 3))
     for text, references in rows:
         found = _pieces(text, char_order, word_order, lowercase)
@@ -344,7 +344,7 @@ def character_f(
 
 
 def _pieces(text: str, char_order: int, word_order: int, lowercase: bool) -> list[Counter[Any]]:
-    """Runs of characters, without spaces, and of words, by their length."""
+    """Count the n-grams of characters, without spaces, and of words, for each n."""
     text = text.lower() if lowercase else text
     characters = "".join(text.split())
     words = [part for word in text.split() for part in _without_sign(word)]
@@ -353,7 +353,7 @@ def _pieces(text: str, char_order: int, word_order: int, lowercase: bool) -> lis
 
 
 def _without_sign(word: str) -> list[str]:
-    """A word, and a sign at its end or else at its beginning, apart."""
+    """Split off a punctuation mark at the end of a word, or else at its beginning."""
     if len(word) > 1 and word[-1] in _SIGNS:
         return [word[:-1], word[-1]]
     if len(word) > 1 and word[0] in _SIGNS:
@@ -362,10 +362,10 @@ def _without_sign(word: str) -> list[str]:
 
 
 def _matches(found: list[Counter[Any]], wanted: list[Counter[Any]]) -> np.ndarray:
-    """Runs of the text, of the reference and of both, by order: (n_orders, 3)."""
+    """Count the n-grams of the text, of the reference and of both: (n_orders, 3)."""
     return np.array(
         [
-            # A reference too short for an order does not judge the text in it.
+            # An order longer than the reference does not count against the text.
             (own.total() if other else 0, other.total(), (own & other).total())
             for own, other in zip(found, wanted, strict=True)
         ],
@@ -374,11 +374,11 @@ def _matches(found: list[Counter[Any]], wanted: list[Counter[Any]]) -> np.ndarra
 
 
 def _f_of_counts(counts: np.ndarray, beta: float) -> float:
-    judged = counts[(counts[:, 0] > 0) & (counts[:, 1] > 0)]
-    if not len(judged):
+    known = counts[(counts[:, 0] > 0) & (counts[:, 1] > 0)]
+    if not len(known):
         return 0.0
-    precision = float((judged[:, 2] / judged[:, 0]).mean())
-    recall = float((judged[:, 2] / judged[:, 1]).mean())
+    precision = float((known[:, 2] / known[:, 0]).mean())
+    recall = float((known[:, 2] / known[:, 1]).mean())
     return _f(precision, recall, beta)
 
 
@@ -388,7 +388,7 @@ def _f(precision: float, recall: float, beta: float) -> float:
 
 
 def subsequence_f(rows: list[TextRow], *, beta: float) -> float:
-    """ROUGE-L of each row's best reference, averaged; from 0 to 1."""
+    """Compute the mean ROUGE-L with the best reference of each row, from 0 to 1."""
     values = []
     for text, references in rows:
         found = plain_words(text)
@@ -402,10 +402,10 @@ def subsequence_f(rows: list[TextRow], *, beta: float) -> float:
 
 
 def _n_common(left: Sequence[str], right: Sequence[str]) -> int:
-    """Length of the longest common subsequence.
+    """Return the length of the longest common subsequence.
 
-    A row of the usual table as the bits of one integer: Hyyrö (2004), "Bit-parallel LCS-length
-    computation revisited".
+    A row of the dynamic programming table is the bits of one integer: Hyyrö (2004), "Bit-parallel
+    LCS-length computation revisited".
     """
     places: dict[str, int] = {}
     for i, word in enumerate(left):
@@ -419,7 +419,7 @@ def _n_common(left: Sequence[str], right: Sequence[str]) -> int:
 
 
 def consensus(rows: list[TextRow], *, max_order: int, sigma: float | None) -> float:
-    """CIDEr-D, from 0 to 10."""
+    """Compute CIDEr-D, from 0 to 10."""
     words = [[plain_words(reference) for reference in row.references] for row in rows]
     said = [plain_words(row.text) for row in rows]
     scores = np.zeros(len(rows))
@@ -443,7 +443,7 @@ def consensus(rows: list[TextRow], *, max_order: int, sigma: float | None) -> fl
 def _likeness(
     own: Counter[Any], other: Counter[Any], rarity: dict[Any, float], unseen: float
 ) -> float:
-    """Cosine of two texts' runs weighted by rarity; what is said too often counts once less."""
+    """Compute the cosine of TF-IDF weighted n-grams, clipped to the counts of the reference."""
     shared = sum(
         min(own[run], count) * count * rarity[run] ** 2
         for run, count in other.items()

@@ -1,4 +1,4 @@
-"""Rows of texts with their references: checked, and cut into words."""
+"""Rows of texts with their references: checked, and split into words."""
 
 import re
 import unicodedata
@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 __all__ = ["TextRow", "count_ngrams", "is_missing", "marked_words", "plain_words", "text_rows"]
 
 _PLAIN = re.compile(r"[^\W_]+")
-# The rules of mteval-v13a, which published BLEU scores are computed by: signs stand alone, but a
-# full stop or a comma between digits does not, and a hyphen does after a digit.
+# The rules of mteval-v13a, the tokenizer of published BLEU scores: punctuation marks are tokens,
+# except a full stop or a comma between digits; a hyphen is a token after a digit.
 _ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
 _MARKS = (
     (re.compile(r"([{-~[-` -&(-+:-@/])"), r" \1 "),
@@ -24,7 +24,7 @@ _MARKS = (
 
 
 class TextRow(NamedTuple):
-    """A text, and those it should be like; at least one."""
+    """A text with its references, at least one."""
 
     text: str
     references: list[str]
@@ -36,9 +36,9 @@ def text_rows(y_true: ArrayLike, y_pred: ArrayLike, owner: str) -> list[TextRow]
     Parameters
     ----------
     y_true, y_pred : array-like of shape (n_samples,)
-        As the metrics of texts take them.
+        As in the metrics of texts.
     owner : str
-        Function that asks, for messages.
+        Name of the metric, for messages.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def _listed(values: object, name: str, owner: str) -> list[Any]:
 
 
 def _references(cell: object, position: int, owner: str) -> list[str]:
-    """Texts of a cell of ``y_true``: one, several or none."""
+    """Return the texts of a cell of ``y_true``: one, several or none."""
     if isinstance(cell, str):
         return [cell]
     if is_missing(cell):
@@ -94,8 +94,8 @@ def _references(cell: object, position: int, owner: str) -> list[str]:
 
 
 def is_missing(cell: object) -> bool:
-    """Tell whether a cell is None, a NaN or pandas.NA."""
-    # pandas, whose NA compares to nothing, is not imported here.
+    """Return whether a cell is None, a NaN or pandas.NA."""
+    # By the name of the type, so that pandas need not be imported.
     return (
         cell is None
         or type(cell).__name__ in ("NAType", "NaTType")
@@ -104,21 +104,21 @@ def is_missing(cell: object) -> bool:
 
 
 def plain_words(text: str) -> list[str]:
-    """Cut a text into lower-case runs of letters and digits; signs are left out."""
+    """Split a text into lower-case words of letters and digits, without punctuation."""
     return _PLAIN.findall(unicodedata.normalize("NFKC", text).lower())
 
 
 def marked_words(text: str) -> list[str]:
-    """Cut a text into words and signs as BLEU is published with (``13a``)."""
+    """Split a text into words and punctuation marks by the rules of mteval-v13a."""
     text = text.replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, sign in _ENTITIES:
         text = text.replace(entity, sign)
-    text = f" {text} "  # a sign at an end has a neighbor too
+    text = f" {text} "  # so that a mark at an end has a neighbor
     for pattern, spread in _MARKS:
         text = pattern.sub(spread, text)
     return text.split()
 
 
 def count_ngrams(items: Sequence[str], order: int) -> Counter[Any]:
-    """How often each run of ``order`` items is there."""
+    """Count the n-grams of ``order`` items."""
     return Counter(zip(*(items[start:] for start in range(order)), strict=False))

@@ -251,7 +251,7 @@ def _images() -> list[Any]:
 
 def _answers() -> list[Any]:
     # The text of the toy frame is the question, and reads as a modality too.
-    return [QuestionAnswerer(vocabulary=kind, **_JOINT) for kind in ("closed", "open")]
+    return [QuestionAnswerer(answers=kind, **_JOINT) for kind in ("closed", "open")]
 
 
 def _series() -> list[Any]:

@@ -1,4 +1,4 @@
-"""Things of a color, a shape and a size, as vectors and as sentences with a slot for each."""
+"""Objects with a color, a shape and a size, as vectors and as sentences."""
 
 import numpy as np
 import pandas as pd
@@ -10,9 +10,9 @@ SIZES = np.array(["small", "large", "huge"])
 
 
 @pytest.fixture
-def make_things():
+def make_objects():
     def make(n=480, seed=0):
-        """Give a frame, sentences, and which rows are of a combination to be held out."""
+        """Return a frame, sentences, and which rows have a combination to hold out."""
         rng = np.random.default_rng(seed)
         color, shape, size = (rng.integers(0, k, n) for k in (4, 4, 3))
         latent = np.hstack([np.eye(4)[color], np.eye(4)[shape], np.eye(3)[size]])

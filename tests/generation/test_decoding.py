@@ -1,4 +1,4 @@
-"""How texts are chosen: against every text there is, and against the decoder without its cache."""
+"""Decoding: against all possible texts, and against the decoder without its cache."""
 
 from itertools import product
 
@@ -14,13 +14,13 @@ END, UNKNOWN = 0, 1
 
 @pytest.fixture(params=["gru", "transformer"])
 def make(request):
-    """Give an untrained decoder whose distributions are far from even, and a memory."""
+    """Return a function that makes an untrained decoder with peaked distributions, and a memory."""
 
     def make(n_tokens, n_rows=12, seed=0):
         torch.manual_seed(seed)
         kinds = {"gru": GRUDecoder, "transformer": TransformerDecoder}
         decoder = kinds[request.param](n_tokens, 16).eval().requires_grad_(False)
-        # Large weights: what is written hangs on the memory and on all that was before.
+        # Large weights, so that a token depends on the memory and on all tokens before.
         for name, parameter in decoder.named_parameters():
             if parameter.ndim == 2 and "embedding" not in name:
                 parameter.normal_(std=0.5)
@@ -32,13 +32,13 @@ def make(request):
 
 
 def texts_of(ids):
-    """Tokens of each row up to its end."""
+    """Return the tokens of each row up to its end."""
     rows = [row.tolist() for row in ids]
     return [row[: row.index(END)] if END in row else row for row in rows]
 
 
 def likelihood(decoder, memory, mask, texts, max_length):
-    """Log-likelihood of texts, one a row, without any cache; those cut have no end."""
+    """Compute the log-likelihood of one text per row without a cache; cut texts have no end."""
     values = []
     for row, text in enumerate(texts):
         target = [*text, END][:max_length]
@@ -87,7 +87,7 @@ def test_a_beam_of_one_is_greedy(make):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_beam_finds_likelier_texts_than_greedy(make, seed):
+def test_beam_search_finds_more_likely_texts_than_greedy_search(make, seed):
     decoder, memory, mask = make(20, n_rows=60, seed=seed)
     texts = texts_of(greedy(decoder, memory, mask, max_length=8))
     by_greed = likelihood(decoder, memory, mask, texts, 8)
@@ -106,7 +106,7 @@ def test_a_length_penalty_makes_longer_texts(make):
     assert lengths[0] < lengths[1] < lengths[2]
 
 
-def test_nucleus_draws_what_it_should(make):
+def test_nucleus_sampling_follows_the_truncated_distribution(make):
     decoder, memory, mask = make(9, n_rows=1)
     n = 20_000
     draws = np.random.default_rng(0).random((n, 1))
@@ -133,7 +133,7 @@ def test_nucleus_at_its_limits_is_greedy(make):
     for top_p, temperature in ((1e-9, 1.0), (1.0, 1e-4)):
         options = {"max_length": 8, "top_p": top_p, "temperature": temperature}
         assert texts_of(nucleus(decoder, memory, mask, draws=draws, **options)) == expected
-    # The largest draw there is takes the last token that is kept, none beyond it.
+    # The largest random number selects the last token that is kept, none after it.
     options = {"max_length": 8, "top_p": 1.0, "temperature": 1.0}
     largest = np.full((12, 8), np.nextafter(1.0, 0.0))
     ids = nucleus(decoder, memory, mask, draws=largest, **options)

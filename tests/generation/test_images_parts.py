@@ -1,4 +1,4 @@
-"""The parts of an image generator against references: flow, average, adversaries, targets."""
+"""Parts of the image generators against references: flow, weight average, GAN, targets."""
 
 import io
 
@@ -48,7 +48,7 @@ def batch(n=5):
     return ImageBatch({"a": FeatureInputs(values, torch.arange(n) != 2)}, image=image)
 
 
-# --- flow matching ------------------------------------------------------------------------
+# --- flow matching -------------------------------------------------------------------------
 
 
 def test_loss_is_the_squared_error_of_the_velocity():
@@ -69,7 +69,7 @@ def test_loss_is_the_squared_error_of_the_velocity():
         between = (1 - t) * noise[[row]] + t * real[[row]].float()
         total = deviation**2 * t**2 + (1 - t) ** 2
         rest = module.unet(between / total**0.5, t[None], condition[[row]])
-        # Between two clouds of noise the velocity is its regression on the place.
+        # Between two Gaussians the mean velocity is linear in the point.
         slope = (deviation**2 * t - (1 - t)) / total
         velocity = slope * between + deviation / total**0.5 * rest
         expected = ((velocity - (real[row] - noise[row])) ** 2).mean()
@@ -80,8 +80,8 @@ def test_loss_is_the_squared_error_of_the_velocity():
 
 
 @pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("heun", 2)])
-def test_following_a_known_field(solver, order):
-    """Of x' = a x + t the end is known; errors fall with the order of the solver."""
+def test_integration_of_a_known_field(solver, order):
+    """The solution of x' = a x + t is known; errors decrease with the order of the solver."""
     rates = torch.tensor([-1.0, 0.5, 2.0], dtype=torch.float64)
     start = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     end = (start + 1 / rates**2) * rates.exp() - (rates + 1) / rates**2
@@ -92,14 +92,14 @@ def test_following_a_known_field(solver, order):
         torch.testing.assert_close(
             coarse / fine, torch.full_like(end, 2.0**order), rtol=0.1, atol=0
         )
-    # Velocities that do not change, as those between two points, need a single step.
+    # A constant velocity needs a single step.
     far = torch.tensor([5.0, 5.0, 5.0])
     torch.testing.assert_close(
         integrate(lambda x, t: far - start.float(), start.float(), 1, solver), far
     )
 
 
-def test_guidance_goes_from_without_condition_to_with_it_and_beyond():
+def test_guidance_extrapolates_the_velocity():
     module, inputs = flow().eval(), batch()
     condition, x = module.condition(inputs), torch.randn(5, 1, 8, 8)
     asked = module.velocity(x, torch.full((5,), 0.3), condition)
@@ -111,12 +111,12 @@ def test_guidance_goes_from_without_condition_to_with_it_and_beyond():
         (0.5, (asked + free) / 2),
     ):
         torch.testing.assert_close(module.guided(condition, scale)(x, 0.3), expected)
-    # A row without any modality has nothing to be guided to.
+    # A row without any modality has no condition to be guided to.
     torch.testing.assert_close(module.guided(condition, 3.0)(x, 0.3)[2], free[2])
 
 
-def test_velocity_between_clouds_is_their_regression():
-    """Were images noise, what the network has to add would have variance 1 at every time."""
+def test_velocity_between_gaussians_is_their_regression():
+    """If images were noise, the target of the network would have variance 1 at every time."""
     module = flow().eval()
     given = []
     module.unet.forward = lambda x, t, c: given.append(x) or torch.zeros_like(x)
@@ -144,10 +144,10 @@ def test_share_without_condition():
     assert lost.view(5, 800).float().mean(dim=1).tolist() == [0, 0, 1, 0, 0]
 
 
-# --- average of the weights ---------------------------------------------------------------
+# --- average of the weights ----------------------------------------------------------------
 
 
-def test_average_is_the_recursion():
+def test_weight_average_follows_its_recursion():
     average, weights = WeightAverage(0.8), [torch.zeros(2), torch.zeros(3)]
     expected, rng = None, np.random.default_rng(0)
     for step in range(1, 60):
@@ -160,7 +160,7 @@ def test_average_is_the_recursion():
         assert average.kept[1][0].item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-def test_evaluation_has_the_average_and_training_the_weights():
+def test_evaluation_uses_the_average_and_training_the_last_weights():
     module = flow()
     first = [p.detach().clone() for p in module.parameters()]
     module.average.update(module.parameters())
@@ -183,7 +183,7 @@ def test_evaluation_has_the_average_and_training_the_weights():
             torch.testing.assert_close(p, before + share)
 
 
-# --- adversaries -----------------------------------------------------------------------------
+# --- adversarial training ------------------------------------------------------------------
 
 
 def adversaries():
@@ -206,9 +206,9 @@ def test_hinge_loss_by_hand():
     assert found.tolist() == [0 + (0 + 2) / 2, 0.5 + (1 + 0) / 2, 2 + 4]
 
 
-def test_adversaries_get_the_gradient_of_their_own_loss():
+def test_both_networks_get_the_gradient_of_their_own_loss():
     module, inputs = adversaries(), batch()
-    module.discriminator.eval()  # its spectral norms stand still
+    module.discriminator.eval()  # keeps its spectral norms constant
     own_weights = {id(p) for p in module.discriminator_parameters()}
     torch.manual_seed(3)
     module(inputs).mean().backward()
@@ -226,7 +226,7 @@ def test_adversaries_get_the_gradient_of_their_own_loss():
     fake = module.generator(torch.randn(5, 6), asked)
     seen = module.discriminator.look(real)
     other = [4, 0, 1, 2, 3]
-    differs = torch.tensor([True, True, False, False, True])  # row 2 lacks its cells
+    differs = torch.tensor([True, True, False, False, True])  # row 2 has no cells
     of_discriminator = discriminator_loss(
         module.discriminator(seen, checked),
         module.discriminator(module.discriminator.look(fake.detach()), checked),
@@ -250,7 +250,7 @@ def test_adversaries_get_the_gradient_of_their_own_loss():
             torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-6, msg=name)
 
 
-def test_equal_cells_are_no_wrong_condition():
+def test_equal_cells_are_no_negatives():
     inputs = batch(6)
     own = inputs.modalities["a"]
     own.present[:] = True
@@ -259,7 +259,7 @@ def test_equal_cells_are_no_wrong_condition():
     assert differing_rows(inputs, other).tolist() == [True, False, True, True, True, True]
 
 
-# --- targets ------------------------------------------------------------------------------
+# --- targets -------------------------------------------------------------------------------
 
 
 def read(y, n=None, size=8, mode="auto"):
@@ -282,7 +282,7 @@ def test_every_kind_of_image_is_read(tmp_path):
     np.testing.assert_array_equal(to_user_images(found.pixels, "RGB"), cells)
 
 
-def test_missing_images_are_told_apart():
+def test_missing_images():
     cell = np.full((4, 4), 9, np.uint8)
     found = read([None, cell, float("nan"), cell, pd.NA], size=4)
     assert found.known.tolist() == [False, True, False, True, False]
@@ -334,6 +334,6 @@ def test_size_is_changed_as_pillow_does():
         (pd.Series([b"x"], index=["u7"]), 1, MediaDecodeError, "Column 'y', row 'u7'"),
     ],
 )
-def test_what_holds_no_images_is_refused(y, n, error, message):
+def test_a_target_without_images_is_refused(y, n, error, message):
     with pytest.raises(error, match=message):
         images_of_rows(y, n, "Generator", image_size=8, mode="auto")

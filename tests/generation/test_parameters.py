@@ -1,4 +1,4 @@
-"""Every parameter of every generator: a value other than the default changes what can be seen."""
+"""Every parameter of every generator has an effect: another value changes an outcome."""
 
 import importlib.util
 import inspect
@@ -23,16 +23,16 @@ from skmm.generation import (
 )
 
 N = 24
-# What only says where, how fast or with how many words: the results are the same.
+# Parameters that change where, how fast or with how much output a generator runs, not its results.
 RUNTIME = {
-    "device": "the results of devices are the same but for rounding",
-    "verbose": "prints a line an epoch",
-    "batch_size": "of pretrained generators: how much memory is taken",
+    "device": "the results of devices are equal up to rounding",
+    "verbose": "reports progress",
+    "batch_size": "of pretrained generators: memory and speed",
 }
 
 
 class Means(TransformerMixin, BaseEstimator):
-    """Images as means of their columns; a space in which images lie beside vectors."""
+    """Encoder of images by the means of their columns, and an alignment of images and vectors."""
 
     modality_names_ = ("image", "place")
     modalities_ = (("image", None, ["image"]), ("place", None, ["left"]))
@@ -58,17 +58,17 @@ class Means(TransformerMixin, BaseEstimator):
         return hasattr(self, "fitted_") or self.scale < 0
 
 
-def seven(y_true, y_pred):
+def seven(estimator, X, y):
     return 7.0
 
 
-def eight(y_true, y_pred):
+def eight(estimator, X, y):
     return 8.0
 
 
 @pytest.fixture(scope="module")
 def rows():
-    """Cells of all kinds, a row that lacks everything, and a target for each generator."""
+    """Make cells of all kinds, a row without any, and a target for each generator."""
     rng = np.random.default_rng(0)
     X = pd.DataFrame(
         {
@@ -95,7 +95,7 @@ MODALITIES = [("one", "passthrough", ["left"]), ("two", Tokens(), ["pair"])]
 SMALL = {"modalities": MODALITIES, "n_components": 8, "max_epochs": 1, "random_state": 0}
 SEQUENCE = {"granularity": "sequence"}
 WORDS = TextEncoder("tfidf", n_components=2, random_state=0)
-OPEN = {"vocabulary": "open", "question_encoder": None}
+OPEN = {"answers": "open", "question_encoder": None}
 COMMON = {
     "modalities": MODALITIES[:1],
     "granularity": "sequence",
@@ -109,15 +109,15 @@ COMMON = {
     "missing_columns": "absent",
     "random_state": 1,
 }
-# Of each generator: what it learns, the parameters to begin with, and other values. A pair holds
-# what must be set for the parameter to count, and the value.
+# For each generator: its target, the base parameters, and other values. A pair holds what must be
+# set for the parameter to have an effect, and its value.
 TRAINED = {
     CaptionGenerator: (
         "texts",
         {**SMALL, "n_layers": 1, "scoring": seven},
         {
             **COMMON,
-            "prefix": "asked",
+            "prefix_column": "asked",
             "decoder": "gru",
             "tokenizer": "character",
             "max_vocabulary": 2,
@@ -174,14 +174,14 @@ TRAINED = {
         {
             **SMALL,
             "n_layers": 1,
-            "question": "asked",
+            "question_column": "asked",
             "question_encoder": WORDS,
             "scoring": seven,
         },
         {
             **COMMON,
-            "question": "also",
-            "vocabulary": (
+            "question_column": "also",
+            "answers": (
                 {
                     "modalities": [*MODALITIES, ("words", WORDS, ["asked"])],
                     "question_encoder": None,
@@ -249,7 +249,7 @@ ALL = TRAINED | PRETRAINED
 
 
 def outcome(call):
-    """What a call returns or raises, as a hash."""
+    """Return a hash of what a call returns, or the error that it raises."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -259,8 +259,8 @@ def outcome(call):
 
 
 def observed(generator, X, y):
-    """What can be seen of a generator, fitted on rows."""
-    known = X["left"].notna().to_numpy()  # the row that lacks everything is for prediction
+    """Fit a generator and return its observable outcomes."""
+    known = X["left"].notna().to_numpy()  # the empty row is for prediction only
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         generator.fit(X[known], [own for own, k in zip(y, known, strict=True) if k])
@@ -270,7 +270,7 @@ def observed(generator, X, y):
         "narrow": lambda: list(generator.predict(X.drop(columns=["also", "pair", "other"]))),
         "score": lambda: generator.score(X, y),
         "epochs": lambda: generator.n_iter_,
-        "likelihood": lambda: generator.predict_log_proba(X),
+        "likelihood": lambda: generator.score_samples(X, generator.predict(X)),
         "weights": lambda: [p.detach().numpy() for p in module.parameters()],
     }
     return {name: outcome(call) for name, call in calls.items()}
@@ -285,23 +285,35 @@ def test_the_tables_name_every_parameter_of_every_generator():
         assert len(inspect.signature(kind).parameters) <= 24
 
 
-def differs(make, kind, name, rows):
-    X, y = rows
-    target, base, others = ALL[kind]
-    needed, value = others[name] if isinstance(others[name], tuple) else ({}, others[name])
-    plain = make(kind).set_params(**{**base, **needed})
-    other = clone(plain).set_params(**{name: value})
-    X = X.assign(other=list(X["seen"][::-1]))
-    with config_context(device="cpu"):
-        first, second = (observed(own, X, y[target]) for own in (plain, other))
-    return first != second
+@pytest.fixture(scope="module")
+def differs(rows):
+    """Return whether a parameter changes what is observed; plain fits are shared by the tests."""
+    plain_fits = {}
+
+    def observed_once(generator, X, y):
+        key = joblib.hash((type(generator), generator.get_params()))
+        if key not in plain_fits:
+            plain_fits[key] = observed(generator, X, y)
+        return plain_fits[key]
+
+    def differs(make, kind, name, n_rows=N):
+        X, y = rows[0][:n_rows], {target: own[:n_rows] for target, own in rows[1].items()}
+        target, base, others = ALL[kind]
+        needed, value = others[name] if isinstance(others[name], tuple) else ({}, others[name])
+        plain = make(kind).set_params(**{**base, **needed})
+        other = clone(plain).set_params(**{name: value})
+        X = X.assign(other=list(X["seen"][::-1]))
+        with config_context(device="cpu"):
+            return observed_once(plain, X, y[target]) != observed(other, X, y[target])
+
+    return differs
 
 
 @pytest.mark.parametrize(
     ("kind", "name"), [(kind, name) for kind, (_, _, others) in TRAINED.items() for name in others]
 )
-def test_every_parameter_changes_what_a_trained_generator_gives(kind, name, rows):
-    assert differs(lambda kind: kind(), kind, name, rows)
+def test_every_parameter_changes_what_a_trained_generator_gives(kind, name, differs):
+    assert differs(lambda kind: kind(), kind, name)
 
 
 @pytest.mark.parametrize("kind", TRAINED)
@@ -313,17 +325,17 @@ def test_the_same_parameters_change_nothing(kind, rows):
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    """Of each kind a tiny checkpoint, and another one."""
+    """Build two tiny checkpoints of each kind."""
     if not all(map(importlib.util.find_spec, ("transformers", "diffusers"))):
         pytest.skip("checkpoints need the extras 'hub' and 'diffusion'")
     import tiny_captioners
     import tiny_diffusion
 
     folder = tmp_path_factory.mktemp("checkpoints")
-    tiny_captioners.vit_gpt2(folder / "writer")
-    tiny_captioners.git(folder / "other_writer")
-    tiny_diffusion.stable_diffusion(folder / "painter")
-    tiny_diffusion.stable_diffusion(folder / "other_painter", seed=1)
+    tiny_captioners.vit_gpt2(folder / "captioner")
+    tiny_captioners.git(folder / "other_captioner")
+    tiny_diffusion.stable_diffusion(folder / "pipeline")
+    tiny_diffusion.stable_diffusion(folder / "other_pipeline", seed=1)
     return folder
 
 
@@ -332,12 +344,10 @@ def checkpoints(tmp_path_factory):
     [(kind, name) for kind, (_, _, others) in PRETRAINED.items() for name in others],
 )
 def test_every_parameter_changes_what_a_pretrained_generator_gives(
-    kind, name, rows, checkpoints, monkeypatch
+    kind, name, differs, checkpoints, monkeypatch
 ):
-    model = {PretrainedCaptionGenerator: "writer", PretrainedImageGenerator: "painter"}[kind]
+    model = {PretrainedCaptionGenerator: "captioner", PretrainedImageGenerator: "pipeline"}[kind]
     if name == "model":
         other = str(checkpoints / f"other_{model}")
         monkeypatch.setitem(PRETRAINED[kind][2], "model", other)
-    X, y = rows
-    some = X[:6], {target: own[:6] for target, own in y.items()}
-    assert differs(lambda kind: kind(str(checkpoints / model)), kind, name, some)
+    assert differs(lambda kind: kind(str(checkpoints / model)), kind, name, n_rows=6)

@@ -1,4 +1,4 @@
-"""Checkpoints that write: what transformers gives by hand, through the generator's parameters."""
+"""PretrainedCaptionGenerator: equal to transformers by hand, for each of its parameters."""
 
 import json
 import pickle
@@ -40,13 +40,13 @@ def _on_the_cpu():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """``folder("blip")`` holds such a checkpoint, built once; never write to it."""
+    """Return a function to the folder of a tiny checkpoint, built once; never write to it."""
     built = {}
 
     def get(kind, **options):
         key = (kind, *options.items())
         if key not in built:
-            built[key] = tmp_path_factory.mktemp("writers") / kind
+            built[key] = tmp_path_factory.mktemp("captioners") / kind
             getattr(tiny_captioners, kind)(built[key], **options)
         return built[key]
 
@@ -84,7 +84,7 @@ class ByHand:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def inputs(self, cell, prompt):
-        """Tensors of one cell, the ids in front of a text, and by which name the model has them."""
+        """Return the tensors of a cell, the ids before a text, and their name in the model."""
         if self.kind == "whisper":
             from io import BytesIO
 
@@ -131,15 +131,15 @@ class ByHand:
         options = {"do_sample": False, "max_new_tokens": 8, **options}
         if self.kind == "whisper":
             if prompt:
-                told = self.processor.get_prompt_ids(prompt, return_tensors="pt")
-                options["prompt_ids"] = told
+                prompt_ids = self.processor.get_prompt_ids(prompt, return_tensors="pt")
+                options["prompt_ids"] = prompt_ids
             if hasattr(self.model.generation_config, "lang_to_id"):
                 options["task"] = "transcribe"
             written = self.model.generate(**tensors, **options)[0].tolist()
-            # Of a prompt, Whisper's own generate gives all that it was made to begin with.
+            # With a prompt, Whisper's generate returns the tokens of the prompt too.
             written = written[len(ids) :] if prompt and written[: len(ids)] == ids else written
         else:
-            # BLIP drops the last id, which its processor puts there.
+            # BLIP drops the last id, which its processor appends.
             given = [*ids, self.end()] if self.kind == "blip" else ids
             written = self.model.generate(**tensors, **{name: torch.tensor([given])}, **options)
             written = written[0, len(ids) :].tolist()
@@ -188,7 +188,7 @@ class TestAsByHand:
         X = frame(kind)
         texts = ["a red cat on the dog", "dog", "", "a"][: len(X)]
         generator = captions(folder(kind), kind, prompt=prompt).fit(X)
-        likely = generator.predict_log_proba(X, texts)
+        likely = generator.score_samples(X, texts)
         pairs = zip(X["seen"], texts, strict=True)
         direct = [by_hand(kind).likelihood(cell, text, prompt) for cell, text in pairs if text]
         np.testing.assert_allclose(likely[np.array(texts) != ""], direct, atol=1e-4)
@@ -200,7 +200,7 @@ def test_whisper_of_one_language(folder, by_hand):
     generator = captions(folder("whisper", **one), "whisper").fit(X)
     hand = by_hand("whisper", **one)
     assert list(generator.predict(X)) == [hand.write(cell) for cell in X["seen"]]
-    likely = generator.predict_log_proba(X, ["ab"] * 3)
+    likely = generator.score_samples(X, ["ab"] * 3)
     np.testing.assert_allclose(likely, [hand.likelihood(c, "ab") for c in X["seen"]], atol=1e-4)
 
 
@@ -212,7 +212,7 @@ def test_whisper_of_the_language_that_is_named(folder, by_hand, tmp_path):
         named = json.dumps({**settings, "language": language})
         (model / "generation_config.json").write_text(named)
         generator = captions(model, "whisper").fit(X)
-        likely.append(generator.predict_log_proba(X, ["abc"] * 3))
+        likely.append(generator.score_samples(X, ["abc"] * 3))
         if language == "german":
             texts = list(generator.predict(X))
             assert texts == [hand.write(cell, language="german") for cell in X["seen"]]
@@ -223,14 +223,14 @@ def test_whisper_of_the_language_that_is_named(folder, by_hand, tmp_path):
         captions(model, "whisper").fit(X).predict(X)
 
 
-def test_model_without_a_chat_template_wants_its_own_prompt(folder):
-    """A prompt without a place for the image is refused by the model, and so by us."""
+def test_model_without_a_chat_template_requires_its_own_prompt(folder):
+    """The model refuses a prompt without a placeholder for the image."""
     X, bare = frame("llava"), folder("llava", template=False)
     for prompt in (None, "what ?"):
         with pytest.raises(CheckpointError, match=r"'llava' model, cannot generate.*another"):
             captions(bare, prompt=prompt).fit(X).predict(X)
-    told = captions(bare, prompt="USER: <image>\nwhat ? ASSISTANT:").fit(X)
-    assert list(told.predict(X)) == list(
+    prompted = captions(bare, prompt="USER: <image>\nwhat ? ASSISTANT:").fit(X)
+    assert list(prompted.predict(X)) == list(
         captions(folder("llava"), prompt="what ?").fit(X).predict(X)
     )
 
@@ -252,21 +252,21 @@ def test_name_on_the_hub(folder, monkeypatch):
     assert list(generator.predict(frame())) == list(texts)
 
 
-def test_rules_of_the_checkpoint_hold_for_writing_alone(folder):
+def test_generation_config_applies_to_predict_only(folder):
     X = frame("whisper")
     generator = captions(folder("whisper"), "whisper", max_length=20).fit(X)
     assert not any(set("#$") & set(text) for text in generator.predict(X))
-    assert np.isfinite(generator.predict_log_proba(X, ["a#$b"] * 3)).all()
+    assert np.isfinite(generator.score_samples(X, ["a#$b"] * 3)).all()
 
 
-def test_length_that_the_checkpoint_says(folder):
+def test_default_length_is_that_of_the_checkpoint(folder):
     X = frame("whisper")
     generator = captions(folder("whisper"), "whisper", max_length=None).fit(X)
-    # Of 30 tokens 4 say the language and the task.
+    # 4 of the 30 tokens are for the language and the task.
     assert {len(text) for text in generator.predict(X)} == {26}
     texts = captions(folder("vit_gpt2"), max_length=None).fit(frame()).predict(frame())
     assert max(map(len, texts)) == 20
-    # No text is longer than the model can read, however long it may be.
+    # No text is longer than the positions of the model, whatever max_length is.
     texts = captions(folder("vit_gpt2"), max_length=10_000).fit(frame()).predict(frame())
     assert max(map(len, texts)) <= 48
 
@@ -288,7 +288,7 @@ class TestNucleus:
         likeliest = generator.predict(X)
         assert list(likeliest) == list(generator.set_params(decoding="greedy").predict(X))
 
-    def test_draws_as_likely_as_the_model_says(self, folder):
+    def test_samples_follow_the_probabilities_of_the_model(self, folder):
         X = frame().iloc[np.zeros(600, int)]
         generator = captions(
             folder("vit_gpt2"),
@@ -298,7 +298,7 @@ class TestNucleus:
             random_state=0,
         ).fit(X)
         texts, counts = np.unique(generator.predict(X).astype(str), return_counts=True)
-        assert len(texts) > 5  # rows of one content are drawn anew
+        assert len(texts) > 5  # rows with the same cell are sampled independently
         hand = ByHand("vit_gpt2", folder("vit_gpt2"))
         tensors, ids, name = hand.inputs(X["seen"].iloc[0], None)
         with torch.no_grad():
@@ -317,11 +317,10 @@ class TestRows:
         texts = generator.predict(X)
         assert texts[0] is None and texts[3] is None
         assert isinstance(texts[1], str) and texts.dtype == object
-        likely = generator.predict_log_proba(X, ["a", "b", None, "c"])
+        likely = generator.score_samples(X, ["a", "b", None, "c"])
         assert np.isnan(likely).tolist() == [True, False, True, True]
-        assert generator.predict_log_proba(X)[1] == pytest.approx(
-            generator.predict_log_proba(X, texts)[1]
-        )
+        with pytest.raises(ValueError, match="score_samples requires y to be passed"):
+            generator.score_samples(X, None)
         with pytest.raises(ModalityMissingError, match="row 0"):
             generator.set_params(all_missing="raise").predict(X)
 
@@ -330,9 +329,9 @@ class TestRows:
         generator = captions(folder("vit_gpt2"), missing_columns="absent").fit(X)
         absent = pd.DataFrame({"seen": [None, None]})
         assert list(generator.predict(absent)) == [None, None]
-        assert np.isnan(generator.predict_log_proba(absent, ["a", "b"])).all()
+        assert np.isnan(generator.score_samples(absent, ["a", "b"])).all()
 
-    def test_like_content_is_written_once(self, folder, monkeypatch):
+    def test_equal_cells_are_written_once(self, folder, monkeypatch):
         seen = []
         write = Captioner.generate
 
@@ -357,16 +356,16 @@ class TestRows:
         generator = captions(folder(kind), kind, batch_size=1, prompt=PROMPT).fit(X)
         one = (
             generator.predict(X),
-            generator.predict_log_proba(X, ["a cat", "a", "dog", "on"][: len(X)]),
+            generator.score_samples(X, ["a cat", "a", "dog", "on"][: len(X)]),
         )
         generator.set_params(batch_size=64)
         assert list(generator.predict(X)) == list(one[0])
-        likely = generator.predict_log_proba(X, ["a cat", "a", "dog", "on"][: len(X)])
+        likely = generator.score_samples(X, ["a cat", "a", "dog", "on"][: len(X)])
         np.testing.assert_allclose(likely, one[1], atol=1e-4)
 
     @pytest.mark.parametrize("kind", ["vit_gpt2", "blip", "llava"])
     def test_a_prompt_for_each_row(self, folder, kind):
-        """A column of questions, of unlike lengths."""
+        """A column of questions of different lengths."""
         X = frame(kind).assign(question=["what ?", "a cat on the dog", None, "what ?"])
         generator = captions(folder(kind), prompt_column="question").fit(X)
         texts = generator.predict(X)
@@ -415,7 +414,7 @@ class TestEstimator:
         shutil.copytree(folder("blip"), model)
         with pytest.raises(CheckpointError, match=r"fitted with other weights than .*Fit it again"):
             pickle.loads(stored).predict(frame())
-        # The same weights elsewhere are the same.
+        # The same weights in another folder are accepted.
         moved = pickle.loads(stored).set_params(model=folder("git"))
         assert len(moved.predict(frame())) == 4
 
@@ -451,16 +450,27 @@ class TestEstimator:
         X = frame()
         generator = captions(folder("vit_gpt2"), dtype="bfloat16").fit(X)
         assert all(isinstance(text, str) for text in generator.predict(X))
-        half = generator.predict_log_proba(X, ["a b"] * 4)
-        whole = generator.set_params(dtype="float32").predict_log_proba(X, ["a b"] * 4)
+        half = generator.score_samples(X, ["a b"] * 4)
+        whole = generator.set_params(dtype="float32").score_samples(X, ["a b"] * 4)
         assert (half != whole).all()
         np.testing.assert_allclose(half, whole, rtol=0.1)
 
+    def test_verbose_reports_the_rows(self, folder, capsys):
+        X = frame("git").iloc[[0, 1, 0]]  # two of them are written once
+        generator = captions(folder("git"), batch_size=1).fit(X)
+        generator.predict(X)
+        assert "cells" not in capsys.readouterr().err
+        generator.set_params(verbose=1).predict(X)
+        assert "PretrainedCaptionGenerator: 3/3 cells" in capsys.readouterr().err
+        generator.score_samples(X, ["a", None, "a"])
+        assert "PretrainedCaptionGenerator: 2/2 cells" in capsys.readouterr().err
+
     def test_not_fitted(self, folder):
         generator = captions(folder("git"))
-        for method in (generator.predict, generator.predict_log_proba):
-            with pytest.raises(NotFittedError):
-                method(frame())
+        with pytest.raises(NotFittedError):
+            generator.predict(frame())
+        with pytest.raises(NotFittedError):
+            generator.score_samples(frame(), ["a"] * 4)
         with pytest.raises(ValueError, match="The 'model' parameter"):
             generator.fit(frame()).set_params(model=None).predict(frame())
 
@@ -479,9 +489,9 @@ class TestRefused:
         with pytest.raises(CheckpointError, match=r"'blip' model.*Give a model from speech"):
             captions(folder("blip"), "whisper").fit(frame("whisper"))
 
-    @pytest.mark.parametrize("middle", [ImageEncoder(), "text", "passthrough", "tabular"])
-    def test_other_middles(self, folder, middle):
-        generator = PretrainedCaptionGenerator(folder("git"), [("cells", middle, ["seen"])])
+    @pytest.mark.parametrize("transformer", [ImageEncoder(), "text", "passthrough", "tabular"])
+    def test_other_transformers(self, folder, transformer):
+        generator = PretrainedCaptionGenerator(folder("git"), [("cells", transformer, ["seen"])])
         with pytest.raises(ValueError, match="must be 'image' or 'audio', got"):
             generator.fit(frame())
 
@@ -544,7 +554,7 @@ class TestRefused:
         X = frame(kind)
         generator = captions(folder(kind), kind).fit(X)
         with pytest.raises(ValueError, match=r"text of row 1 .* more than the \d+ tokens"):
-            generator.predict_log_proba(X, ["a", "b a" * 50, *["c"] * (len(X) - 2)])
+            generator.score_samples(X, ["a", "b a" * 50, *["c"] * (len(X) - 2)])
 
     def test_audio_clip_that_is_too_long(self, folder):
         X = pd.DataFrame({"seen": [np.zeros(40_000, np.float32)]})

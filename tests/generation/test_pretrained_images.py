@@ -1,4 +1,4 @@
-"""Pipelines that draw: what diffusers gives by hand, through the generator's parameters."""
+"""PretrainedImageGenerator: equal to diffusers by hand, for each of its parameters."""
 
 import json
 import pickle
@@ -34,15 +34,15 @@ def _on_the_cpu():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A tiny Stable Diffusion; never write to it."""
-    path = tmp_path_factory.mktemp("painters") / "tiny"
+    """Build a tiny Stable Diffusion; never write to it."""
+    path = tmp_path_factory.mktemp("pipelines") / "tiny"
     tiny_diffusion.stable_diffusion(path)
     return path
 
 
 @pytest.fixture
 def own(folder, tmp_path):
-    """A copy that a test may change."""
+    """Make a copy that a test may change."""
     return shutil.copytree(folder, tmp_path / "own")
 
 
@@ -51,9 +51,9 @@ def images(model, **params):
     return PretrainedImageGenerator(model, [("text", "text", ["said"])], **options)
 
 
-def test_is_what_the_pipeline_draws(folder):
-    drawn = images(folder).fit(X).predict(X)
-    assert drawn.shape == (4, 16, 16, 3) and drawn.dtype == np.uint8
+def test_equals_the_pipeline_by_hand(folder):
+    generated = images(folder).fit(X).predict(X)
+    assert generated.shape == (4, 16, 16, 3) and generated.dtype == np.uint8
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     seeds = np.random.RandomState(0).randint(2**31 - 1, size=4)
@@ -61,7 +61,7 @@ def test_is_what_the_pipeline_draws(folder):
     by_hand = pipeline(
         TEXTS, num_inference_steps=3, guidance_scale=4.0, generator=noise, output_type="np"
     ).images
-    assert np.abs(drawn - by_hand * 255).max() <= 1
+    assert np.abs(generated - by_hand * 255).max() <= 1
 
 
 def test_random_state_decides_and_nothing_else(folder):
@@ -72,7 +72,7 @@ def test_random_state_decides_and_nothing_else(folder):
     assert np.array_equal(model.predict(X), first)
     assert torch.equal(torch.get_rng_state(), state[0])
     assert np.array_equal(np.random.get_state()[1], state[1])
-    # By its place alone, whatever the batches; two rows of one text differ.
+    # The noise depends on the position alone, so two rows with one text differ.
     assert np.abs(first - model.set_params(batch_size=3).predict(X).astype(int)).max() <= 1
     assert not np.array_equal(first[0], first[3])
     assert np.abs(first[:2] - model.predict(X[:2]).astype(int)).max() <= 1
@@ -80,14 +80,14 @@ def test_random_state_decides_and_nothing_else(folder):
     assert not np.array_equal(first, other)
 
 
-def test_the_text_counts_and_so_do_prompt_steps_and_guidance(folder):
+def test_text_prompt_steps_and_guidance_change_the_image(folder):
     model = images(folder).fit(X)
     first = model.predict(X)
     changed = pd.DataFrame({"said": ["the sea", *TEXTS[1:]]})
-    drawn = model.predict(changed)
-    assert np.abs(drawn[0] - first[0].astype(int)).mean() > 1
-    assert np.abs(drawn[1:] - first[1:].astype(int)).max() <= 1
-    # Read at predict: a template gives what its text gives, and nothing is fitted again.
+    generated = model.predict(changed)
+    assert np.abs(generated[0] - first[0].astype(int)).mean() > 1
+    assert np.abs(generated[1:] - first[1:].astype(int)).max() <= 1
+    # The prompt is read by predict, without another fit.
     asked = copy(model).set_params(prompt="{}, a photo of {}")
     whole = pd.DataFrame({"said": [f"{text}, a photo of {text}" for text in TEXTS]})
     assert np.array_equal(asked.predict(X), model.predict(whole))
@@ -98,9 +98,10 @@ def test_the_text_counts_and_so_do_prompt_steps_and_guidance(folder):
 def test_a_row_without_a_text(folder):
     some = pd.DataFrame({"said": ["a red cat", None, np.nan]})
     model = images(folder, prompt="a photo of {}").fit(some)
-    drawn = model.predict(some)
+    generated = model.predict(some)
     empty = images(folder).fit(X).predict(pd.DataFrame({"said": ["a photo of a red cat", "", ""]}))
-    assert np.array_equal(drawn, empty)  # the prompt of an absent text is empty, template or not
+    # The prompt of a missing text is empty, also with a template.
+    assert np.array_equal(generated, empty)
     with pytest.raises(ModalityMissingError, match="PretrainedImageGenerator"):
         model.set_params(all_missing="raise").predict(some)
 
@@ -175,13 +176,21 @@ def test_score(folder):
         model.set_params(alignment=_Space()).score(X, y)
 
 
+def test_verbose_reports_the_rows(folder, capsys):
+    model = images(folder, batch_size=3).fit(X)
+    model.predict(X)
+    assert "cells" not in capsys.readouterr().err
+    model.set_params(verbose=True).predict(X)
+    assert "PretrainedImageGenerator: 4/4 cells" in capsys.readouterr().err
+
+
 class _Space:
     def transform_modality(self, X, modality):
-        """Give a vector for each row."""
+        """Return a vector for each row."""
 
 
 class _Mean(BaseEstimator):
-    """The mean brightness of images, and of their upper half."""
+    """Encoder of images by their mean brightness and that of their upper half."""
 
     def fit(self, X, y=None):
         return self
@@ -193,10 +202,10 @@ class _Mean(BaseEstimator):
         return [[np.mean(cell), np.mean(np.asarray(cell)[:4])] for cell in X]
 
 
-@pytest.mark.parametrize("case", ["one middle", "two columns", "no text", "odd cell"])
-def test_bad_input_is_told(folder, case):
+@pytest.mark.parametrize("case", ["one transformer", "two columns", "no text", "odd cell"])
+def test_bad_input_is_refused(folder, case):
     two = X.assign(more="words of another kind")
-    if case == "one middle":
+    if case == "one transformer":
         with pytest.raises(ValueError, match="the transformer of the modality must be 'text', got"):
             images(folder).set_params(modalities=[("said", "passthrough", ["said"])]).fit(X)
     elif case == "two columns":
@@ -245,19 +254,19 @@ def test_code_of_a_checkpoint_is_never_run(own):
     (own / "unet" / "my_unet.py").write_text(code)
     (own / "pipeline.py").write_text(code)
     index = json.loads((own / "model_index.json").read_text())
-    for told in (["my_unet", "Own"], ["unet.my_unet", "Own"], ["os", "system"], ["diffusers"]):
-        (own / "model_index.json").write_text(json.dumps({**index, "unet": told}))
+    for entry in (["my_unet", "Own"], ["unet.my_unet", "Own"], ["os", "system"], ["diffusers"]):
+        (own / "model_index.json").write_text(json.dumps({**index, "unet": entry}))
         with pytest.raises(CheckpointError, match="its part 'unet' .* is never run"):
             images(own).fit(X)
-    for told in ("MyPipeline", ["pipeline", "Own"]):
-        (own / "model_index.json").write_text(json.dumps({**index, "_class_name": told}))
+    for entry in ("MyPipeline", ["pipeline", "Own"]):
+        (own / "model_index.json").write_text(json.dumps({**index, "_class_name": entry}))
         with pytest.raises(CheckpointError, match="is no text-to-image pipeline of the installed"):
             images(own).fit(X)
     assert not ran.exists()
 
 
 @pytest.mark.parametrize("part", ["unet", "text_encoder"])
-def test_weights_that_are_not_whole_are_refused(own, part):
+def test_incomplete_weights_are_refused(own, part):
     from safetensors.torch import load_file, save_file
 
     file = next((own / part).glob("*.safetensors"))
@@ -301,7 +310,7 @@ def test_only_what_is_needed_is_fetched(folder, monkeypatch, tmp_path):
     def download(name, *, local_files_only, revision=None, **patterns):
         if local_files_only:
             raise FileNotFoundError("not in the cache")
-        assert name == "somebody/paints" and revision in (None, "commit")
+        assert name == "somebody/pipeline" and revision in (None, "commit")
         for file in filter_repo_objects([*files, *more], **patterns):
             assert file in files
             (cache / file).parent.mkdir(parents=True, exist_ok=True)
@@ -309,18 +318,18 @@ def test_only_what_is_needed_is_fetched(folder, monkeypatch, tmp_path):
         return str(cache)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    model = images("somebody/paints").fit(X)
+    model = images("somebody/pipeline").fit(X)
     assert model.checkpoint_["source"] == "hub"
     assert model.checkpoint_["digest"] == resolve_pipeline(folder, needed_by="A test").digest
     assert np.array_equal(model.predict(X), images(folder).fit(X).predict(X))
 
 
-def test_a_hub_that_is_out_of_reach(monkeypatch):
+def test_an_unreachable_hub(monkeypatch):
     import huggingface_hub
 
     def download(*args, **options):
         raise ConnectionError("no way there. More words")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    with pytest.raises(CheckpointError, match=r"'somebody/paints' could not be fetched .*no way"):
-        images("somebody/paints").fit(X)
+    with pytest.raises(CheckpointError, match=r"'somebody/pipeline' could not be fetched .*no way"):
+        images("somebody/pipeline").fit(X)

@@ -1,4 +1,4 @@
-"""Tokens make up the text again, and what is learned is what is frequent."""
+"""The tokenizer is lossless and learns the most frequent tokens."""
 
 import pytest
 
@@ -15,7 +15,7 @@ KINDS = ["word", "bpe", "character"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_lost(kind):
+def test_tokenization_is_lossless(kind):
     tokenizer = TextTokenizer(kind, 1000).fit(TEXTS)
     for text in TEXTS:
         ids = tokenizer.encode(text)
@@ -58,7 +58,7 @@ def test_byte_pairs_by_hand():
 
 
 def counted_again(texts, n_merges):
-    """Byte-pair encoding with every pair counted anew before each merge."""
+    """Byte-pair encoding that counts all pairs again before each merge."""
     words = [list(f" {word}") for text in texts for word in text.split()]
     merges = []
     for _ in range(n_merges):

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints that write, as transformers saves real ones: 60 to 120 KB each."""
+"""Tiny random checkpoints that write texts, saved by transformers: 60 to 120 KB each."""
 
 import string
 from pathlib import Path
@@ -23,7 +23,7 @@ _SPOKEN = (
 
 
 def _words(folder: Path):
-    """Words and letters, as BLIP and GIT have them."""
+    """Make a tokenizer of words and letters, such as that of BLIP and GIT."""
     from transformers import BertTokenizer
 
     letters = string.ascii_lowercase
@@ -33,13 +33,13 @@ def _words(folder: Path):
 
 
 def _letter_vocabulary(*special: str) -> dict[str, int]:
-    """Letters, digits and the space, as byte-level tokenizers write them."""
+    """Make the vocabulary of a byte-level tokenizer: letters, digits and the space."""
     letters = [*string.ascii_letters, *string.digits, *"#$?:.-", "\u0120", "\u010a"]
     return {token: i for i, token in enumerate([*letters, *special])}
 
 
-def _drawn(make, factor: float = 4.0, *, seen: float = 3.0):
-    """Model whose weights are so large that its texts differ from image to image."""
+def _random_model(make, factor: float = 4.0, *, seen: float = 3.0):
+    """Make a model with weights so large that its texts differ between images."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = make()
@@ -53,7 +53,7 @@ def _drawn(make, factor: float = 4.0, *, seen: float = 3.0):
 
 
 def vit_gpt2(folder: Path) -> None:
-    """A vision-encoder-decoder without a processor, as ViT-GPT2 is saved."""
+    """Write a vision-encoder-decoder without a processor, as ViT-GPT2 is saved."""
     from transformers import (
         GPT2Config,
         GPT2Tokenizer,
@@ -78,7 +78,7 @@ def vit_gpt2(folder: Path) -> None:
     encoder = ViTConfig(**_IMAGE)
     config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
     config.decoder_start_token_id = config.pad_token_id = config.eos_token_id = end
-    model = _drawn(lambda: VisionEncoderDecoderModel(config), 6.0)
+    model = _random_model(lambda: VisionEncoderDecoderModel(config), 6.0)
     model.generation_config.update(decoder_start_token_id=end, pad_token_id=end, eos_token_id=end)
     model.save_pretrained(folder)
     GPT2Tokenizer(vocab=vocab, merges=[]).save_pretrained(folder)
@@ -86,7 +86,7 @@ def vit_gpt2(folder: Path) -> None:
 
 
 def blip(folder: Path) -> None:
-    """BLIP, whose decoder begins and ends a text as BERT does."""
+    """Write a BLIP, whose decoder begins and ends a text as BERT does."""
     from transformers import (
         BlipConfig,
         BlipForConditionalGeneration,
@@ -106,12 +106,13 @@ def blip(folder: Path) -> None:
         "pad_token_id": 0,
     }
     config = BlipConfig(text_config=text, vision_config=_IMAGE, projection_dim=16)
-    _drawn(lambda: BlipForConditionalGeneration(config), 12.0, seen=20.0).save_pretrained(folder)
+    model = _random_model(lambda: BlipForConditionalGeneration(config), 12.0, seen=20.0)
+    model.save_pretrained(folder)
     BlipProcessor(BlipImageProcessor(size=_SQUARE), words).save_pretrained(folder)
 
 
 def git(folder: Path) -> None:
-    """GIT, a decoder that reads the patches as if they were words."""
+    """Write a GIT, a decoder that reads patches as tokens."""
     from transformers import CLIPImageProcessor, GitConfig, GitForCausalLM, GitProcessor
 
     words = _words(folder)
@@ -124,13 +125,13 @@ def git(folder: Path) -> None:
         pad_token_id=0,
         **_SMALL,
     )
-    _drawn(lambda: GitForCausalLM(config), 12.0, seen=1.0).save_pretrained(folder)
+    _random_model(lambda: GitForCausalLM(config), 12.0, seen=1.0).save_pretrained(folder)
     images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=_SQUARE)
     GitProcessor(images, words).save_pretrained(folder)
 
 
 def blip2(folder: Path) -> None:
-    """BLIP-2, whose processor puts places for the image before a prompt."""
+    """Write a BLIP-2, whose processor puts placeholders for the image before a prompt."""
     from transformers import (
         Blip2Config,
         Blip2ForConditionalGeneration,
@@ -161,7 +162,7 @@ def blip2(folder: Path) -> None:
         num_query_tokens=4,
         image_token_index=vocab["<image>"],
     )
-    model = _drawn(lambda: Blip2ForConditionalGeneration(config), 8.0)
+    model = _random_model(lambda: Blip2ForConditionalGeneration(config), 8.0)
     model.save_pretrained(folder)
     words = GPT2Tokenizer(vocab=vocab, merges=[])
     images = BlipImageProcessor(size=_SQUARE)
@@ -169,7 +170,7 @@ def blip2(folder: Path) -> None:
 
 
 def llava(folder: Path, *, template: bool = True) -> None:
-    """LLaVA, which answers in a conversation: its processor has a chat template."""
+    """Write a LLaVA, whose processor has a chat template."""
     from transformers import (
         CLIPImageProcessor,
         CLIPVisionConfig,
@@ -192,7 +193,7 @@ def llava(folder: Path, *, template: bool = True) -> None:
         vision_feature_layer=-1,
         image_seq_length=4,
     )
-    model = _drawn(lambda: LlavaForConditionalGeneration(config), 6.0)
+    model = _random_model(lambda: LlavaForConditionalGeneration(config), 6.0)
     model.generation_config.update(**special)
     model.save_pretrained(folder)
     chat = (
@@ -211,7 +212,7 @@ def llava(folder: Path, *, template: bool = True) -> None:
 
 
 def whisper(folder: Path, *, languages: bool = True) -> None:
-    """Whisper that hears two seconds, of two languages or of one."""
+    """Write a Whisper for recordings of two seconds, in two languages or in one."""
     from transformers import (
         WhisperConfig,
         WhisperFeatureExtractor,
@@ -239,8 +240,8 @@ def whisper(folder: Path, *, languages: bool = True) -> None:
         eos_token_id=end,
         decoder_start_token_id=vocab["<|startoftranscript|>"],
     )
-    model = _drawn(lambda: WhisperForConditionalGeneration(config), 20.0)
-    # Its config knows more than those of others do, which "update" would not take.
+    model = _random_model(lambda: WhisperForConditionalGeneration(config), 20.0)
+    # Its config has more fields than that of others, which "update" would not set.
     settings = model.generation_config
     if languages:
         settings.lang_to_id = {token: vocab[token] for token in ("<|en|>", "<|de|>")}
@@ -250,7 +251,7 @@ def whisper(folder: Path, *, languages: bool = True) -> None:
     settings.suppress_tokens = [vocab[sign] for sign in "#$"]
     settings.begin_suppress_tokens = [end]
     settings.max_length = 30
-    settings._from_model_config = False  # else it would be made anew from the model's
+    settings._from_model_config = False  # else it would be replaced by that of the model
     model.save_pretrained(folder)
     special = {f"{part}_token": "<|endoftext|>" for part in ("unk", "bos", "eos", "pad")}
     words = WhisperTokenizer(
@@ -261,13 +262,13 @@ def whisper(folder: Path, *, languages: bool = True) -> None:
 
 
 def plain_images(n: int = 4) -> list[np.ndarray]:
-    """Images of one color each, all of other colors."""
+    """Make images of a single color each, all of different colors."""
     colors = [(250, 0, 0), (0, 240, 10), (20, 20, 250), (250, 250, 240), (0, 0, 0)][:n]
     return [np.full((40, 30, 3), color, np.uint8) for color in colors]
 
 
 def tones(n: int = 3, rate: int = 16_000) -> list[bytes]:
-    """Audio clips of one second, as wav files."""
+    """Make recordings of one second, as wav files."""
     import io
 
     from scipy.io import wavfile

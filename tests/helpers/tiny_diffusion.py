@@ -1,4 +1,4 @@
-"""Tiny random pipelines of diffusers, saved as real ones: some 150 KB each."""
+"""Tiny random pipelines of diffusers, about 150 KB each."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ __all__ = ["stable_diffusion", "unconditional"]
 
 
 def unconditional(folder: Path) -> None:
-    """Draws without any text."""
+    """Write a pipeline that generates images without a text."""
     from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 
     unet = UNet2DModel(

@@ -1,4 +1,4 @@
-"""Agreement of pairs of vectors."""
+"""The mean cosine of paired vectors."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_missing_vectors_and_zeros():
     assert paired_cosine([[1, 0], [0, 0]], [[2, 0], [1, 1]]) == 0.5
 
 
-def test_bad_input_is_told():
+def test_bad_input_is_refused():
     with pytest.raises(ValueError, match=r"vectors_true has shape \(1, 2\) and vectors_pred \(2,"):
         paired_cosine([[1, 0]], [[1, 0], [0, 1]])
     with pytest.raises(ValueError, match="none of the 1 rows has both vectors"):

@@ -32,6 +32,6 @@ def test_rows_without_an_answer_are_left_out():
 
 
 def test_an_answer_of_articles_alone_is_itself():
-    """What is said of a letter."""
+    """An answer may be the letter a."""
     assert vqa_accuracy([["a"] * 3, ["the"] * 3], ["the", "dog"]) == 0
     assert vqa_accuracy([["a"] * 3], ["A"]) == 1

@@ -22,7 +22,7 @@ def sample(seed, n, width, *, mean=0.0):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("n_true", "n_pred"), [(300, 300), (80, 500)])
-def test_is_that_of_the_paper(seed, n_true, n_pred):
+def test_equals_the_paper(seed, n_true, n_pred):
     true, pred = sample(seed, n_true, 20), sample(100 + seed, n_pred, 20, mean=3.0)
     assert frechet_distance(true, pred) == pytest.approx(by_definition(true, pred), rel=1e-7)
     assert frechet_distance(pred, true) == pytest.approx(frechet_distance(true, pred), rel=1e-10)
@@ -54,7 +54,7 @@ def test_with_fewer_rows_than_features():
 
 @pytest.mark.parametrize("shape", [(10, 300), (300, 10), (40, 40)])
 @pytest.mark.parametrize("scale", [1.0, 1e-180, 1e120])
-def test_of_a_set_with_itself_is_nothing(shape, scale):
+def test_distance_of_a_set_to_itself_is_zero(shape, scale):
     features = np.random.default_rng(0).standard_normal(shape) * scale
     # scipy's root of a singular matrix is off by far more, or complex.
     assert 0 <= frechet_distance(features, features[::-1]) <= 1e-11 * scale * scale
@@ -77,7 +77,7 @@ def test_constant_features():
     assert isinstance(frechet_distance(np.zeros((3, 2)), np.ones((4, 2))), float)
 
 
-def test_bad_input_is_told():
+def test_bad_input_is_refused():
     good = np.eye(4)
     with pytest.raises(ValueError, match="features_true has 4 columns and features_pred has 3"):
         frechet_distance(good, good[:, :3])

@@ -1,4 +1,4 @@
-"""Scorers of generated images: they see what is wrong, and fit into a search."""
+"""Scorers of generated images, also in a search."""
 
 import pickle
 
@@ -17,13 +17,13 @@ SIZE = 8
 
 
 def draw(brightness, seed=0):
-    """A gray image for each row with a little noise, (n, SIZE, SIZE)."""
+    """Make a gray image with a little noise for each row, (n, SIZE, SIZE)."""
     noise = np.random.default_rng(seed).integers(0, 20, (len(brightness), SIZE, SIZE))
     return (np.asarray(brightness)[:, None, None] + noise).astype(np.uint8)
 
 
-class Painter(BaseEstimator):
-    """Images as bright as the row says, off by an error."""
+class Gray(BaseEstimator):
+    """Generator of images as bright as the row says, plus an error."""
 
     def __init__(self, error=0, shuffled=False):
         self.error = error
@@ -39,7 +39,7 @@ class Painter(BaseEstimator):
 
 
 class Flat:
-    """Images as the vector of their pixels, by a rule that is not fitted."""
+    """Encoder of images by their first pixels, which needs no fit."""
 
     def transform(self, X):
         return np.stack([np.asarray(cell, dtype=float).ravel()[:5] for cell in X])
@@ -54,24 +54,24 @@ def rows():
 def test_distance_of_pixels(rows):
     X, y = rows
     scorer = make_image_scorer()
-    values = [scorer(Painter(error), X, y) for error in (0, 5, 40)]
+    values = [scorer(Gray(error), X, y) for error in (0, 5, 40)]
     assert 0 > values[0] > values[1] > values[2]
-    made = Painter(5).predict(X).reshape(60, -1) / 255
+    made = Gray(5).predict(X).reshape(60, -1) / 255
     real = np.stack(y).reshape(60, -1) / 255
     assert values[1] == -frechet_distance(real, made)
-    # A search picks the painter without an error.
-    search = GridSearchCV(Painter(), {"error": [40, 0, 5]}, scoring=scorer, cv=3).fit(X, y)
+    # A search picks the generator without an error.
+    search = GridSearchCV(Gray(), {"error": [40, 0, 5]}, scoring=scorer, cv=3).fit(X, y)
     assert search.best_params_ == {"error": 0}
 
 
 def test_distance_by_an_encoder(rows):
     X, y = rows
-    made = Painter(5).predict(X)
+    made = Gray(5).predict(X)
     wanted = -frechet_distance(Flat().transform(y), Flat().transform(made))
     scorer = make_image_scorer("frechet", encoder=Flat())
-    assert scorer(Painter(5), X, y) == wanted
-    assert scorer(Painter(5), X, pd.Series(y, index=X.index[::-1])) == wanted  # by position
-    assert pickle.loads(pickle.dumps(scorer))(Painter(5), X, y) == wanted
+    assert scorer(Gray(5), X, y) == wanted
+    assert scorer(Gray(5), X, pd.Series(y, index=X.index[::-1])) == wanted  # by position
+    assert pickle.loads(pickle.dumps(scorer))(Gray(5), X, y) == wanted
 
 
 def test_distance_by_a_fitted_encoder_of_images(rows):
@@ -79,15 +79,15 @@ def test_distance_by_a_fitted_encoder_of_images(rows):
     frame = pd.DataFrame({"image": y})
     encoder = ImageEncoder("cnn", n_components=8, image_size=16, max_epochs=1, random_state=0)
     scorer = make_image_scorer(encoder=encoder.fit(frame, X["wanted"] > 90))
-    assert 0 > scorer(Painter(), X, y) > scorer(Painter(60), X, y)
+    assert 0 > scorer(Gray(), X, y) > scorer(Gray(60), X, y)
 
 
 def test_a_missing_image_does_not_count(rows):
     X, y = rows
     scorer = make_image_scorer()
     some = [None, np.nan, *y[2:]]
-    known = scorer(Painter(3), X, some)
-    made = Painter(3).predict(X)[2:].reshape(58, -1) / 255
+    known = scorer(Gray(3), X, some)
+    made = Gray(3).predict(X)[2:].reshape(58, -1) / 255
     assert known == -frechet_distance(np.stack(y[2:]).reshape(58, -1) / 255, made)
 
 
@@ -100,8 +100,8 @@ def alignment(rows):
     return CCAAlignment(triples, n_components=2).fit(frame)
 
 
-class Vectors(Painter):
-    """Images that the alignment of this test takes: their first pixels."""
+class Vectors(Gray):
+    """Generator of images as vectors of their first pixels."""
 
     def predict(self, X):
         return super().predict(X).reshape(len(X), -1)[:, :12].astype(float)
@@ -120,7 +120,7 @@ def test_agreement(rows, alignment):
     assert right == wanted
 
 
-def test_a_real_image_at_another_row_is_seen_by_the_agreement_alone(rows, alignment):
+def test_frechet_distance_ignores_shuffled_images(rows, alignment):
     X, y = rows
     flat = [cell.ravel()[:12].astype(float) for cell in y]
     distance = make_image_scorer(encoder=PCA(3).fit(np.stack(flat)))
@@ -130,7 +130,7 @@ def test_a_real_image_at_another_row_is_seen_by_the_agreement_alone(rows, alignm
     assert abs(right - wrong) < 0.1 * abs(right - dark)
 
 
-def test_bad_input_is_told(rows, alignment):
+def test_bad_input_is_refused(rows, alignment):
     X, y = rows
     with pytest.raises(ValueError, match=r"metric must be one of \['alignment', 'frechet'\], got"):
         make_image_scorer("fid")
@@ -138,20 +138,20 @@ def test_bad_input_is_told(rows, alignment):
         make_image_scorer(encoder="efficientnet")
     with pytest.raises(ValueError, match="metric='alignment' needs alignment="):
         make_image_scorer("alignment")
-    with pytest.raises(TypeError, match="Painter has no transform_modality"):
-        make_image_scorer("alignment", alignment=Painter())
+    with pytest.raises(TypeError, match="Gray has no transform_modality"):
+        make_image_scorer("alignment", alignment=Gray())
     with pytest.raises(ValueError, match="the alignment has no modality 'photo'"):
         make_image_scorer("alignment", alignment=alignment, image="photo")
     triples = [(name, None, [name]) for name in ("image", "text", "audio")]
     several = type("Space", (), {"modalities_": triples})
     several.transform_modality = lambda self, X, name: X
-    with pytest.raises(ValueError, match="say which of them .* by source="):
+    with pytest.raises(ValueError, match="Name the one that .* by source="):
         make_image_scorer("alignment", alignment=several())
     assert make_image_scorer("alignment", alignment=several(), source="text").source == "text"
     scorer = make_image_scorer()
     with pytest.raises(ValueError, match="compares with real images and got no y"):
-        scorer(Painter(), X)
+        scorer(Gray(), X)
     with pytest.raises(ValueError, match="y has 3 rows and X has 60"):
-        scorer(Painter(), X, y[:3])
+        scorer(Gray(), X, y[:3])
     with pytest.raises(ValueError, match="are no arrays of one size.*Give an encoder"):
-        scorer(Painter(), X, [y[0][:4], *y[1:]])
+        scorer(Gray(), X, [y[0][:4], *y[1:]])

@@ -12,7 +12,7 @@ from skmm.metrics import make_retrieval_scorer, mean_average_precision, mean_ran
 
 
 class Turned(BaseEstimator):
-    """A space in which the second modality is off by noise of a given size."""
+    """Alignment in which the second modality has noise of a given size."""
 
     def __init__(self, noise=0.0):
         self.noise = noise
@@ -76,11 +76,11 @@ def test_a_search_finds_the_space_without_noise():
     assert scores["test_score"].tolist() == [1, 1, 1]
 
 
-def test_rows_that_lack_a_modality():
+def test_rows_without_a_modality():
     X = make_frame(6)
     X.loc[[1, 2], "text"] = None
     X.loc[3, "image"] = None
-    # Rows 0, 4 and 5 find each other; what is missing neither asks nor answers.
+    # Rows 0, 4 and 5 retrieve each other; missing cells are no queries and no items.
     assert make_retrieval_scorer()(Turned().fit(None), X) == 1
     X["text"] = [None, None, None, *X["text"][3:]]
     X["image"] = [*X["image"][:3], None, None, None]
@@ -93,19 +93,19 @@ def test_equal_rows_are_tied():
     assert make_retrieval_scorer(k=1)(Turned().fit(None), X) == pytest.approx(1 / 4)
 
 
-def test_zero_vectors_are_near_nothing():
+def test_zero_vectors_retrieve_nothing():
     X = make_frame(4)
     X.at[0, "text"] = np.zeros(8)
     assert 0 <= make_retrieval_scorer()(Turned().fit(None), X) < 1
 
 
-def test_travels():
+def test_pickle_and_repr():
     scorer = pickle.loads(pickle.dumps(make_retrieval_scorer(k=2, source="text")))
     assert repr(scorer) == "make_retrieval_scorer('recall_at_k', source='text', k=2)"
     assert scorer(Turned().fit(None), make_frame()) == 1
 
 
-def test_wrong_input_is_told():
+def test_bad_input_is_refused():
     X, model = make_frame(5), Turned().fit(None)
     with pytest.raises(ValueError, match="metric must be one of .*'ndcg'.*got 'accuracy'"):
         make_retrieval_scorer("accuracy")

@@ -13,7 +13,7 @@ from sklearn.metrics import make_scorer
 
 from skmm.metrics import chrf, cider, corpus_bleu, exact_match, make_text_scorer, rouge_l
 
-# Signs of every kind beside and inside words, and what only one of two texts holds.
+# Punctuation of every kind around and inside words.
 WORDS = (
     "a red circle, \"blue\" square. on the (left) 3.5 1,000 10-year well-known it's don't $5 50%"
     " e.g. &amp; &lt;b&gt; <skipped> A Red é naïve x. - -- 7 #1 a/b http://x.y/?z=1 a! one_two ..."
@@ -22,7 +22,7 @@ WORDS = (
 
 
 def sentences(seed, n_rows=12, n_references=1):
-    """References (n_rows lists) and texts that have some of their words."""
+    """Make references (n_rows lists) and texts that share some of their words."""
     rng = np.random.default_rng(seed)
     references, texts = [], []
     for _ in range(n_rows):
@@ -40,7 +40,7 @@ def _changed(words, rng):
 
 
 def columns(references):
-    """References as sacrebleu takes them, one list for each place."""
+    """Convert references to the format of sacrebleu, one list for each position."""
     return [list(column) for column in zip(*references, strict=True)]
 
 
@@ -49,7 +49,7 @@ CASES = [(seed, n) for seed in range(8) for n in (1, 3)]
 
 @pytest.mark.parametrize(("seed", "n_references"), CASES)
 @pytest.mark.parametrize("lowercase", [False, True])
-def test_bleu_is_that_of_sacrebleu(seed, n_references, lowercase):
+def test_bleu_equals_sacrebleu(seed, n_references, lowercase):
     references, texts = sentences(seed, n_references=n_references)
     for smoothing, name in ((True, "exp"), (False, "none")):
         for max_order in (2, 4):
@@ -75,7 +75,7 @@ def test_bleu_of_short_captions_uses_the_orders_that_they_have():
     assert corpus_bleu(["red circle", "a b c d e"], ["red circle", "a"]) == 0
 
 
-def test_bleu_with_words_of_ones_own():
+def test_bleu_with_a_custom_tokenizer():
     assert corpus_bleu(["中文字"], ["中文"]) == 0  # two words that differ
     assert corpus_bleu(["中文字"], ["中文"], tokenize=list, max_order=1) == pytest.approx(
         math.exp(-0.5)
@@ -83,7 +83,7 @@ def test_bleu_with_words_of_ones_own():
 
 
 @pytest.mark.parametrize(("seed", "n_references"), CASES)
-def test_chrf_is_that_of_sacrebleu(seed, n_references):
+def test_chrf_equals_sacrebleu(seed, n_references):
     references, texts = sentences(seed, n_references=n_references)
     for char_order, word_order, beta, lowercase in (
         (6, 0, 2, False),
@@ -139,7 +139,7 @@ ROUGE = [
 
 
 @pytest.mark.parametrize(("references", "text", "value"), ROUGE)
-def test_rouge_l_is_that_of_rouge_score(references, text, value):
+def test_rouge_l_equals_rouge_score(references, text, value):
     """Values of rouge-score 0.1.2, ``RougeScorer(["rougeL"]).score_multi``."""
     assert rouge_l([references], [text]) == pytest.approx(value, abs=1e-12)
 
@@ -178,7 +178,7 @@ def cider_by_hand(references, texts, sigma=6.0, max_order=4):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("n_references", [1, 4])
-def test_cider_is_that_of_the_paper(seed, n_references):
+def test_cider_equals_the_paper(seed, n_references):
     rng = np.random.default_rng(seed)
 
     def text(longest=9):
@@ -191,11 +191,11 @@ def test_cider_is_that_of_the_paper(seed, n_references):
     assert cider(references, texts, sigma=2.0, max_order=2) == pytest.approx(theirs, abs=1e-9)
 
 
-def test_cider_rewards_what_is_rare_and_not_what_is_said_twice():
+def test_cider_rewards_rare_words_and_no_repetition():
     y = ["a red circle", "a blue square", "a green star", "a red star"]
     assert cider(y, y, max_order=2) == pytest.approx(10)
     plain = cider(y, ["a", "a", "a", "a"])
-    assert plain == 0  # every row says it
+    assert plain == 0  # every row has it
     said_twice = ["circle circle circle", *y[1:]]
     assert cider(y, said_twice, sigma=None) < cider(y, ["a red circle", *y[1:]], sigma=None)
 
@@ -226,7 +226,7 @@ def test_missing_texts(metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_bad_input_is_told(metric):
+def test_bad_input_is_refused(metric):
     name = metric.__name__
     with pytest.raises(ValueError, match=f"{name}: y_true has 2 rows and y_pred has 1"):
         metric(["a", "b"], ["a"])
@@ -251,12 +251,12 @@ def test_bad_input_is_told(metric):
         (exact_match, {"ignore": "signs"}, "ignore must be None, 'case' or 'case_and_signs'"),
     ],
 )
-def test_bad_parameters_are_told(metric, params, message):
+def test_bad_parameters_are_refused(metric, params, message):
     with pytest.raises(ValueError, match=message):
         metric(["a"], ["a"], **params)
 
 
-# --- scorers ------------------------------------------------------------------------------
+# --- scorers -------------------------------------------------------------------------------
 
 
 def test_scorer():
@@ -271,7 +271,7 @@ def test_scorer():
     assert make_scorer(chrf)(model, X, np.array(y)) == make_text_scorer("chrf")(model, X, y)
 
 
-def test_scorer_refuses_what_is_not_there():
+def test_scorer_refuses_unknown_metrics_and_parameters():
     with pytest.raises(ValueError, match="metric must be one of .*'chrf'.* got 'meteor'"):
         make_text_scorer("meteor")
     with pytest.raises(TypeError, match="chrf has no parameter 'order': it takes .*'char_order'"):

@@ -70,7 +70,7 @@ ESTIMATORS = [
     (CaptionGenerator(TRIPLES), "text"),
     (SeriesGenerator(TRIPLES), "series"),
     (ImageGenerator(TRIPLES, method=FlowMatching(2), image_size=8, n_channels=4), "image"),
-    (QuestionAnswerer(TRIPLES, question="words"), "text"),
+    (QuestionAnswerer(TRIPLES, question_column="words"), "text"),
 ]
 
 

@@ -10,9 +10,9 @@ from sklearn.utils.multiclass import type_of_target
 from torch import nn
 
 from skmm._environment._device import on_device, one_thread, shared_threads
+from skmm._environment._progress import Progress
 from skmm.backbones import Backbone
 from skmm.encoders._engines._base import BackboneEngine, Runtime
-from skmm.encoders._engines._prefetch import Progress
 from skmm.exceptions import ConvergenceError
 
 __all__ = ["TrainedEngine", "train_backbone"]
