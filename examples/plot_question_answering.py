@@ -110,7 +110,7 @@ print("together more than one by one:", shares.interactions.iloc[0, 1].round(2))
 # With open answers a decoder reads the question, attends to the image and generates the answer word
 # by word.
 
-generative = QuestionAnswerer([image], vocabulary="open", **options)
+generative = QuestionAnswerer([image], answers="open", **options)
 generative.fit(X.iloc[train], y.iloc[train])
 print("exactly right:", round(generative.score(X_test, y_test), 2))
 

@@ -45,7 +45,7 @@ def models(max_epochs):
     for strategy in ("concat", "film"):
         answerer = QuestionAnswerer([IMAGE], strategy=strategy, **options)
         yield f"closed: {strategy}", answerer, None
-    yield OPEN, QuestionAnswerer([IMAGE], vocabulary="open", **options), None
+    yield OPEN, QuestionAnswerer([IMAGE], answers="open", **options), None
 
 
 def measure(train, test, max_epochs):
