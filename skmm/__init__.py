@@ -4,8 +4,8 @@ A row of a DataFrame is a sample; a column holds text, images, numbers or catego
 any cell may be missing. Encoders turn each modality into features, a fusion joins them and
 predicts, and every part is a scikit-learn estimator.
 
-Names are given lazily: ``import skmm`` loads neither torch nor scikit-learn, the first use of
-a name does.
+Names are loaded lazily: ``import skmm`` loads neither torch nor scikit-learn; the first use of a
+name does.
 """
 
 import importlib
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from skmm import (
         alignment,
+        backbones,
         datasets,
         encoders,
         exceptions,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
         inspection,
         metrics,
         model_selection,
+        nets,
+        readers,
         retrieval,
         testing,
     )
@@ -99,6 +102,7 @@ __all__ = [
     "VideoEncoder",
     "ZeroShotClassifier",
     "alignment",
+    "backbones",
     "config_context",
     "datasets",
     "encoders",
@@ -112,6 +116,8 @@ __all__ = [
     "make_multimodal_pipeline",
     "metrics",
     "model_selection",
+    "nets",
+    "readers",
     "retrieval",
     "set_config",
     "show_versions",
@@ -120,6 +126,7 @@ __all__ = [
 
 _FOLDERS = (
     "alignment",
+    "backbones",
     "datasets",
     "encoders",
     "exceptions",
@@ -128,12 +135,14 @@ _FOLDERS = (
     "inspection",
     "metrics",
     "model_selection",
+    "nets",
+    "readers",
     "retrieval",
     "testing",
 )
 
-# Public name -> the module that defines it. One place less to forget than it seems:
-# tests/test_import.py holds this table, __all__ and the imports above equal.
+# Public name -> the module that exports it. tests/test_import.py checks that this table,
+# ``__all__`` and the imports above are equal.
 _HOME = {
     "AdversarialAlignment": "skmm.alignment",
     "AudioEncoder": "skmm.encoders",
@@ -180,9 +189,9 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'skmm' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value  # the next access does not come here
+    globals()[name] = value  # so that the next access does not call __getattr__
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__"])

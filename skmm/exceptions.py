@@ -20,6 +20,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 class CellTypeError(TypeError):
     """A cell holds an object that an encoder cannot take for its modality."""
 

@@ -8,6 +8,7 @@ import ast
 import builtins
 import importlib
 import inspect
+import pkgutil
 import re
 import textwrap
 from pathlib import Path
@@ -36,10 +37,11 @@ PUBLIC_MODULES = (
     "skmm.inspection",
     "skmm.datasets",
     "skmm.testing",
+    "skmm.nets",
+    "skmm.backbones",
+    "skmm.readers",
     "skmm.exceptions",
 )
-# Of these, docs/api.rst shows what an author of a network needs.
-EXTENSION_MODULES = ("skmm.nets", "skmm.backbones")
 # numpydoc's own codes. Left out are those of taste (GL01, SS05, RT02, SA, ES), examples (EX01)
 # outside classes, and YD01, which requires a section of a context manager that yields nothing.
 CHECKS = {
@@ -93,11 +95,7 @@ def api_entries() -> set[str]:
 
 
 OBJECTS = public_objects(PUBLIC_MODULES)
-ENTRIES = {
-    path: value
-    for path, value in (OBJECTS | public_objects(EXTENSION_MODULES)).items()
-    if path in api_entries()
-}
+ENTRIES = {path: value for path, value in OBJECTS.items() if path in api_entries()}
 CLASSES = {path: value for path, value in ENTRIES.items() if inspect.isclass(value)}
 ESTIMATORS = dict(all_estimators())
 
@@ -106,6 +104,20 @@ def test_checked_objects_are_found():
     assert len(OBJECTS) > 30
     assert len(ESTIMATORS) >= 9
     assert len(ENTRIES) > 30
+
+
+def test_each_public_module_is_checked():
+    found = {f"skmm.{module.name}" for module in pkgutil.iter_modules(skmm.__path__)}
+    public = {name for name in found if not name.startswith("skmm._")}
+    assert {"skmm", *public} == set(PUBLIC_MODULES)
+
+
+@pytest.mark.parametrize("name", PUBLIC_MODULES)
+def test_a_public_module_has_public_names_only(name):
+    module = importlib.import_module(name)
+    assert len(module.__all__) == len(set(module.__all__))
+    shown = {member for member in dir(module) if not member.startswith("_")}
+    assert shown == set(module.__all__)
 
 
 @pytest.mark.parametrize("path", OBJECTS)

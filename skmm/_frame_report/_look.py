@@ -16,8 +16,8 @@ from skmm._frame._types import CellColumn
 from skmm._frame_report._cells import SHOW, bars, glance, size_of, steps
 from skmm._frame_report._facts import ColumnFacts, Sample, spell
 from skmm.exceptions import MissingExtraError
-from skmm.readers import as_float, digest_bytes
-from skmm.readers._source import digest_array
+from skmm.readers._source import digest_array, digest_bytes
+from skmm.readers._text import as_float
 
 __all__ = [
     "look_at",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from skmm.nets import TaskLoss, UnimodalHeads
+from skmm.nets._task_loss import TaskLoss
+from skmm.nets.fusion._unimodal import UnimodalHeads
 
 if TYPE_CHECKING:
     from skmm._training._module import JointModule

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from skmm._compose._sequence_block import thinned
 from skmm._training._balance import Balance
 from skmm._training._batches import Batch, FeatureInputs, ModalityInputs
-from skmm.nets import ModalityDropout, masked_mean
-from skmm.nets._layers import to_shares
+from skmm.nets._layers import ModalityDropout, masked_mean, to_shares
 
 __all__ = [
     "Imputer",

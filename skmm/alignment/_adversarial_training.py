@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from skmm.exceptions import ConvergenceError
-from skmm.nets import Discriminator, OrthogonalMap
+from skmm.nets._adversary import Discriminator, OrthogonalMap
 
 __all__ = ["AdversarialTraining", "FoundRotation", "Losses", "Whitening", "procrustes"]
 

@@ -20,7 +20,7 @@ from skmm._environment._device import resolve_device, seeded
 from skmm._training._batches import Batch, dataset_of
 from skmm._training._trainer import TrainedNetworkMixin, Trainer, TrainingDefaults, threads_for
 from skmm.alignment._blocks import BaseDecodingAlignment, batch_of_blocks, unpacked
-from skmm.nets import GivenLoss, SharedAutoencoder
+from skmm.nets._autoencoder import GivenLoss, SharedAutoencoder
 
 __all__ = ["AutoencoderAlignment", "AutoencoderModule"]
 

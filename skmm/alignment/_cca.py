@@ -40,7 +40,7 @@ from skmm.alignment._cca_solver import (
     variate_correlations,
 )
 from skmm.exceptions import ModalityWarning
-from skmm.nets import GivenLoss
+from skmm.nets._autoencoder import GivenLoss
 
 __all__ = ["CCAAlignment"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from skmm._environment._device import on_device, one_thread, resolve_device
 from skmm._training._batches import Batch
 from skmm.alignment._blocks import unpacked
-from skmm.nets import CorrelationLoss, CorrelationNet
+from skmm.nets._correlation import CorrelationLoss, CorrelationNet
 
 __all__ = [
     "DeepCCAModule",

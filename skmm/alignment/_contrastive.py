@@ -37,7 +37,8 @@ from skmm.alignment._contrastive_losses import (
     loss_module,
 )
 from skmm.alignment._recall import encode_contents
-from skmm.nets import ContrastiveLoss, PairwiseContrast, Perceptron
+from skmm.nets._contrastive import ContrastiveLoss, PairwiseContrast
+from skmm.nets._layers import Perceptron
 
 __all__ = ["AlignmentModule", "ContrastiveAlignment"]
 

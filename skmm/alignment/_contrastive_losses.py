@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from skmm._constraints import POSITIVE_REAL, Interval, StrOptions
-from skmm.nets import InfoNCELoss, MaxMarginLoss, SigLIPLoss, TripletLoss
+from skmm.nets._contrastive import InfoNCELoss, MaxMarginLoss, SigLIPLoss, TripletLoss
 
 __all__ = [
     "LOSS_SHORTHANDS",
@@ -114,7 +114,7 @@ class InfoNCE(BaseAlignmentLoss):
 
         Returns
         -------
-        module : skmm.nets.InfoNCELoss
+        module : InfoNCELoss
             Module that returns the loss of each row.
         """
         self._validate_params()
@@ -185,7 +185,7 @@ class SigLIP(BaseAlignmentLoss):
 
         Returns
         -------
-        module : skmm.nets.SigLIPLoss
+        module : SigLIPLoss
             Module that returns the loss of each row.
         """
         self._validate_params()
@@ -248,7 +248,7 @@ class Triplet(BaseAlignmentLoss):
 
         Returns
         -------
-        module : skmm.nets.TripletLoss
+        module : TripletLoss
             Module that returns the loss of each row.
         """
         self._validate_params()
@@ -300,7 +300,7 @@ class MaxMargin(BaseAlignmentLoss):
 
         Returns
         -------
-        module : skmm.nets.MaxMarginLoss
+        module : MaxMarginLoss
             Module that returns the loss of each row.
         """
         self._validate_params()

@@ -62,7 +62,7 @@ class AudioCNN(Backbone):
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones import AudioCNN
+    >>> from skmm.backbones._audio_resnet import AudioCNN
     >>> model = AudioCNN(32)
     >>> tone = np.sin(np.arange(16000) * 0.1).astype(np.float32)  # a second
     >>> encoded = model(**model.collate([tone, tone[:4000]]))

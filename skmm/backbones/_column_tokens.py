@@ -57,7 +57,7 @@ class FeatureTokens(Backbone):
     --------
     Two numeric columns, with a missing number in the second row, and one of three categories:
 
-    >>> from skmm.backbones import FeatureTokens
+    >>> from skmm.backbones._column_tokens import FeatureTokens
     >>> model = FeatureTokens(2, cardinalities=[3], n_components=16)
     >>> encoded = model(**model.collate([[0.5, -1.0, 4], [float("nan"), 2.0, 2]]))
     >>> encoded.tokens.shape, encoded.pooled.shape

@@ -48,7 +48,8 @@ class FrameEncoder(Backbone):
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones import FrameEncoder, ImageCNN
+    >>> from skmm.backbones._frames import FrameEncoder
+    >>> from skmm.backbones._image_cnn import ImageCNN
     >>> model = FrameEncoder(ImageCNN(16, image_size=32), temporal_pooling="gru")
     >>> clips = [np.zeros((3, 40, 40, 3), np.uint8), np.ones((2, 9, 9, 3), np.uint8)]
     >>> encoded = model(**model.collate(clips))

@@ -50,7 +50,7 @@ class ImageCNN(Backbone):
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones import ImageCNN
+    >>> from skmm.backbones._image_cnn import ImageCNN
     >>> model = ImageCNN(32)
     >>> images = [np.zeros((48, 60, 3), dtype=np.uint8), np.ones((9, 9, 3), dtype=np.uint8)]
     >>> encoded = model(**model.collate(images))

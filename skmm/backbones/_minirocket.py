@@ -64,7 +64,7 @@ class MiniRocket(SeriesBackbone):
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones import MiniRocket
+    >>> from skmm.backbones._minirocket import MiniRocket
     >>> cells = [np.sin(np.arange(n, dtype=np.float32))[:, None] for n in (40, 50, 1)]
     >>> model = MiniRocket(1, n_kernels=500).fit(cells, np.random.RandomState(0))
     >>> model(**model.collate(cells)).pooled.shape

@@ -75,7 +75,7 @@ class PointDescriptor(Backbone):
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones import PointDescriptor
+    >>> from skmm.backbones._point_descriptor import PointDescriptor
     >>> model = PointDescriptor(rotation_invariant=True)
     >>> clouds = [np.random.default_rng(0).normal(size=(n, 3)) for n in (50, 1)]
     >>> model(**model.collate(clouds)).pooled.shape

@@ -172,7 +172,7 @@ class PointNet(Backbone):
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones import PointCloudInputs, PointNet
+    >>> from skmm.backbones._pointnet import PointCloudInputs, PointNet
     >>> clouds = [np.random.default_rng(0).normal(size=(n, 3)) for n in (50, 20)]
     >>> inputs = PointCloudInputs(n_points=40, rotation_invariant=False, center=True, scale=True)
     >>> model = PointNet(inputs.fit(clouds), n_components=16)

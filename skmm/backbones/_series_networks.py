@@ -45,7 +45,7 @@ class InceptionTime(SeriesBackbone):
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones import InceptionTime
+    >>> from skmm.backbones._series_networks import InceptionTime
     >>> model = InceptionTime(2, n_components=16)
     >>> cells = [np.ones((50, 2), dtype=np.float32), np.zeros((1, 2), dtype=np.float32)]
     >>> encoded = model(**model.collate(cells))
@@ -196,7 +196,7 @@ class SeriesGRU(SeriesBackbone):
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones import SeriesGRU
+    >>> from skmm.backbones._series_networks import SeriesGRU
     >>> model = SeriesGRU(2, n_components=16)
     >>> cells = [np.ones((50, 2), dtype=np.float32), np.zeros((1, 2), dtype=np.float32)]
     >>> encoded = model(**model.collate(cells))

@@ -225,7 +225,7 @@ class MFCC(Backbone):
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones import MFCC
+    >>> from skmm.backbones._spectrogram import MFCC
     >>> model = MFCC()
     >>> tone = np.sin(np.arange(16000) * 0.1).astype(np.float32)  # a second
     >>> encoded = model(**model.collate([tone, tone[:4000]]))

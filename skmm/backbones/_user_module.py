@@ -163,7 +163,7 @@ class AudioModule(ModuleBackbone):
     --------
     >>> import numpy as np
     >>> import torch
-    >>> from skmm.backbones import AudioModule
+    >>> from skmm.backbones._user_module import AudioModule
     >>> model = AudioModule(torch.nn.Linear(800, 3), n_samples=800)
     >>> model(**model.collate([np.ones(500, np.float32)])).pooled.shape
     torch.Size([1, 3])

@@ -45,7 +45,7 @@ class Vocabulary:
 
     Examples
     --------
-    >>> from skmm.backbones import Vocabulary
+    >>> from skmm.backbones._word_gru import Vocabulary
     >>> vocabulary = Vocabulary().fit(["A red coat, a RED hat.", "A dress"])
     >>> vocabulary.words_
     ['a', 'red', ',', '.', 'coat', 'dress', 'hat']
@@ -162,7 +162,7 @@ class WordGRU(Backbone):
 
     Examples
     --------
-    >>> from skmm.backbones import Vocabulary, WordGRU
+    >>> from skmm.backbones._word_gru import Vocabulary, WordGRU
     >>> texts = ["a red coat", "a hat", ""]
     >>> model = WordGRU(Vocabulary().fit(texts), n_components=16)
     >>> encoded = model(**model.collate(texts))

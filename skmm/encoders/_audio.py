@@ -26,7 +26,10 @@ from skmm._constraints import (
     StrOptions,
 )
 from skmm._frame._column import Column
-from skmm.backbones import MFCC, AudioCNN, AudioModule, Backbone
+from skmm.backbones import Backbone
+from skmm.backbones._audio_resnet import AudioCNN
+from skmm.backbones._spectrogram import MFCC
+from skmm.backbones._user_module import AudioModule
 from skmm.encoders._cell_encoder import Augment, CellEncoder, Dtype, FineTune, ModelName, OnError
 from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
 from skmm.encoders._engines._fine_tuned import TunedEngine
@@ -34,7 +37,7 @@ from skmm.encoders._engines._parts import WindowsEngine
 from skmm.encoders._engines._pretrained import PretrainedEngine
 from skmm.encoders._store._fingerprint import package_version
 from skmm.encoders._store._store import StoreLike
-from skmm.readers import digest_audio, load_audio, read_audio
+from skmm.readers._audio import digest_audio, load_audio, read_audio
 
 __all__ = ["AudioEncoder"]
 

@@ -23,8 +23,10 @@ from skmm._constraints import (
 )
 from skmm._frame._column import Column
 from skmm._frame._types import CellColumn
-from skmm.backbones import Backbone, FrameEncoder, ImageCNN, ImageModule
-from skmm.backbones._image_cnn import resized
+from skmm.backbones import Backbone
+from skmm.backbones._frames import FrameEncoder
+from skmm.backbones._image_cnn import ImageCNN, resized
+from skmm.backbones._user_module import ImageModule
 from skmm.encoders._cell_encoder import Augment, CellEncoder, Dtype, FineTune, ModelName, OnError
 from skmm.encoders._engines._base import Engine
 from skmm.encoders._engines._fine_tuned import TunedEngine
@@ -33,7 +35,7 @@ from skmm.encoders._engines._pretrained import PretrainedEngine
 from skmm.encoders._engines._trained import TrainedEngine
 from skmm.encoders._store._store import StoreLike
 from skmm.exceptions import CellTypeError
-from skmm.readers import (
+from skmm.readers._image import (
     digest_image,
     digest_image_list,
     is_image_list,

@@ -22,7 +22,7 @@ from skmm._constraints import (
 )
 from skmm._environment._device import on_device
 from skmm._frame._column import Column
-from skmm.backbones import ModuleBackbone, stack_cells
+from skmm.backbones._user_module import ModuleBackbone, stack_cells
 from skmm.encoders._cell_encoder import CellEncoder, Dtype, OnError
 from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
 from skmm.encoders._pass import places_of

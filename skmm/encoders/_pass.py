@@ -19,7 +19,7 @@ from skmm.encoders._engines._base import Engine, Runtime
 from skmm.encoders._engines._prefetch import FittingRunner, prepared_batches
 from skmm.encoders._store._store import NullStore, StoreLike, StoreProtocol, resolve_store
 from skmm.exceptions import CellTypeError, MediaDecodeError, ModalityWarning
-from skmm.readers import with_position
+from skmm.readers._source import with_position
 
 __all__ = [
     "CellPass",

@@ -23,13 +23,16 @@ from skmm._constraints import (
     StrOptions,
 )
 from skmm._frame._column import Column
-from skmm.backbones import Backbone, PointCloudInputs, PointCloudModule, PointDescriptor, PointNet
+from skmm.backbones import Backbone
+from skmm.backbones._point_descriptor import PointDescriptor
+from skmm.backbones._pointnet import PointCloudInputs, PointNet
+from skmm.backbones._user_module import PointCloudModule
 from skmm.encoders._cell_encoder import CellEncoder, OnError
 from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
 from skmm.encoders._pass import Place, first_readable
 from skmm.encoders._store._store import StoreLike
 from skmm.exceptions import CellTypeError
-from skmm.readers import digest_points, load_points, read_points
+from skmm.readers._points import digest_points, load_points, read_points
 
 __all__ = ["PointCloudEncoder"]
 
@@ -273,7 +276,7 @@ class _GeometricEngine(BackboneEngine):
     Parameters
     ----------
     **parameters : int or bool
-        As of :class:`~skmm.backbones.PointDescriptor`; all of them.
+        Parameters of ``PointDescriptor``; all of them are required.
     """
 
     def __init__(self, **parameters: int | bool):

@@ -26,12 +26,13 @@ from skmm._constraints import (
 from skmm._environment._device import on_device, resolve_device, seeded
 from skmm._frame._column import Column
 from skmm._frame._types import CellColumn
-from skmm.backbones import Encoded, FeatureTokens
+from skmm.backbones import Encoded
+from skmm.backbones._column_tokens import FeatureTokens
 from skmm.encoders._base import BaseEncoder, TokenSequence
 from skmm.encoders._engines._trained import train_backbone
 from skmm.encoders._training_inputs import CellTensors, SideBySide, TrainingInputs
 from skmm.exceptions import CellTypeError
-from skmm.readers import as_float, read_text
+from skmm.readers._text import as_float, read_text
 
 __all__ = ["TableReader", "TabularEncoder"]
 

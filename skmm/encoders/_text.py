@@ -24,13 +24,13 @@ from skmm._constraints import (
     StrOptions,
 )
 from skmm._frame._column import Column
-from skmm.backbones import Backbone, Vocabulary, WordGRU
-from skmm.backbones._word_gru import split_words
+from skmm.backbones import Backbone
+from skmm.backbones._word_gru import Vocabulary, WordGRU, split_words
 from skmm.encoders._cell_encoder import Augment, CellEncoder, Dtype, FineTune, ModelName, OnError
 from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
 from skmm.encoders._engines._pretrained import PretrainedEngine
 from skmm.encoders._store._store import StoreLike
-from skmm.readers import digest_text, read_text
+from skmm.readers._text import digest_text, read_text
 
 __all__ = ["TextEncoder", "TfidfEngine"]
 

@@ -20,13 +20,16 @@ from skmm._constraints import (
     StrOptions,
 )
 from skmm._frame._column import Column
-from skmm.backbones import Backbone, InceptionTime, MiniRocket, SeriesGRU, SeriesModule
+from skmm.backbones import Backbone
+from skmm.backbones._minirocket import MiniRocket
+from skmm.backbones._series_networks import InceptionTime, SeriesGRU
+from skmm.backbones._user_module import SeriesModule
 from skmm.encoders._cell_encoder import CellEncoder, OnError
 from skmm.encoders._engines._base import Engine
 from skmm.encoders._engines._trained import TrainedEngine
 from skmm.encoders._pass import Place, first_readable
 from skmm.exceptions import CellTypeError
-from skmm.readers import digest_series, load_series, read_series
+from skmm.readers._series import digest_series, load_series, read_series
 
 __all__ = ["TimeSeriesEncoder"]
 

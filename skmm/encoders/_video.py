@@ -25,8 +25,10 @@ from skmm._constraints import (
 )
 from skmm._environment._device import resolve_device
 from skmm._frame._column import Column
-from skmm.backbones import Backbone, FrameEncoder, ImageCNN, ImageModule
-from skmm.backbones._image_cnn import resized
+from skmm.backbones import Backbone
+from skmm.backbones._frames import FrameEncoder
+from skmm.backbones._image_cnn import ImageCNN, resized
+from skmm.backbones._user_module import ImageModule
 from skmm.encoders._cell_encoder import Augment, CellEncoder, Dtype, FineTune, ModelName, OnError
 from skmm.encoders._engines._base import Engine
 from skmm.encoders._engines._fine_tuned import make_tuned, over_frames
@@ -35,7 +37,7 @@ from skmm.encoders._engines._pretrained import PretrainedEngine
 from skmm.encoders._engines._trained import TrainedEngine
 from skmm.encoders._store._fingerprint import package_version
 from skmm.encoders._store._store import StoreLike
-from skmm.readers import digest_video, load_video, read_video
+from skmm.readers._video import digest_video, load_video, read_video
 
 __all__ = ["VideoEncoder"]
 

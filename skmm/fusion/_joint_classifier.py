@@ -17,7 +17,7 @@ from skmm._training._trainer import Trainer
 from skmm.fusion._joint import BaseJointFusion, Classes
 from skmm.fusion._strategies import StrategyLike
 from skmm.fusion._targets import ClassTarget, ClassWeight, LabelTarget, is_indicator
-from skmm.nets import LOSSES
+from skmm.nets._losses import LOSSES
 
 __all__ = ["JointFusionClassifier"]
 

@@ -32,7 +32,7 @@ from skmm.fusion._multitask_targets import (
 )
 from skmm.fusion._strategies import StrategyLike
 from skmm.fusion._targets import ClassTarget, ClassWeight
-from skmm.nets import GradNormWeights
+from skmm.nets._task_loss import GradNormWeights
 
 __all__ = ["JointFusionMultiTask"]
 

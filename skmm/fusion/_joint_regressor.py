@@ -16,7 +16,7 @@ from skmm._training._trainer import Trainer
 from skmm.fusion._joint import BaseJointFusion, Classes
 from skmm.fusion._strategies import StrategyLike
 from skmm.fusion._targets import ValueTarget
-from skmm.nets import LOSSES
+from skmm.nets._losses import LOSSES
 
 __all__ = ["JointFusionRegressor"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from skmm._frame._column import Column, to_columns
 from skmm._frame._types import Frame
 from skmm.fusion._targets import ClassTarget, ClassWeight, JointTarget, ValueTarget
-from skmm.nets import (
+from skmm.nets._task_loss import (
     FixedWeights,
     GradNormWeights,
     TaskHeads,

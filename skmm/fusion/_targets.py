@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from skmm._frame._column import is_missing
 from skmm._frame._types import Frame
 from skmm._training._batches import Target
-from skmm.nets import Head, OrdinalHead, make_loss
+from skmm.nets._layers import Head
+from skmm.nets._losses import OrdinalHead, make_loss
 
 __all__ = [
     "ClassTarget",

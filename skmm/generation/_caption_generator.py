@@ -43,7 +43,8 @@ from skmm.generation._text_targets import (
 )
 from skmm.metrics import make_text_scorer
 from skmm.metrics._scorers import TEXT_METRICS, TextMetric
-from skmm.nets import GRUDecoder, TextDecoder, TokenLoss, TokenMemory, TransformerDecoder
+from skmm.nets._layers import TokenMemory
+from skmm.nets._text_decoders import GRUDecoder, TextDecoder, TokenLoss, TransformerDecoder
 
 __all__ = ["CaptionGenerator"]
 

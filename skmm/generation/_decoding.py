@@ -13,7 +13,7 @@ from torch import Tensor
 from skmm._constraints import NON_NEGATIVE, POSITIVE_INT, POSITIVE_REAL, Interval
 from skmm.generation._base import BaseMethod
 from skmm.generation._text_targets import TextTokenizer
-from skmm.nets import TextDecoder
+from skmm.nets._text_decoders import TextDecoder
 
 __all__ = [
     "DECODINGS",

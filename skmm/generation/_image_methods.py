@@ -26,7 +26,7 @@ from skmm.generation._image_modules import (
     ImageGeneratorModule,
     WatchAdversaries,
 )
-from skmm.nets import GANImageGenerator, ImageDiscriminator, ImageUNet
+from skmm.nets._image_networks import GANImageGenerator, ImageDiscriminator, ImageUNet
 
 __all__ = [
     "GAN",

@@ -13,7 +13,7 @@ from skmm._training._batches import Batch, TensorDataset
 from skmm._training._module import ModalityEncoders, fuse_checked
 from skmm._training._net import Callback, NeuralNet
 from skmm.exceptions import ConvergenceError
-from skmm.nets import GANImageGenerator, ImageDiscriminator, ImageUNet
+from skmm.nets._image_networks import GANImageGenerator, ImageDiscriminator, ImageUNet
 
 __all__ = [
     "AdversarialModule",

@@ -10,8 +10,9 @@ from torch.nn.functional import interpolate
 from skmm._frame._column import Column, to_column
 from skmm._training._batches import Target
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.nets import GivenLoss
-from skmm.readers import read_image, with_position
+from skmm.nets._autoencoder import GivenLoss
+from skmm.readers import read_image
+from skmm.readers._source import with_position
 
 __all__ = ["ImageTarget", "TargetImages", "images_of_rows", "to_user_images"]
 

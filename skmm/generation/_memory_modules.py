@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from skmm._training._batches import Batch
 from skmm._training._module import ModalityEncoders
-from skmm.nets import SeriesDecoder, TextDecoder, TokenMemory
+from skmm.nets._layers import TokenMemory
+from skmm.nets._series_decoders import SeriesDecoder
+from skmm.nets._text_decoders import TextDecoder
 
 __all__ = [
     "CaptionBatch",

@@ -46,7 +46,9 @@ from skmm.generation._decoding import (
 from skmm.generation._text_targets import prefixes_of_rows, resolve_others, texts_of_rows
 from skmm.metrics import make_text_scorer
 from skmm.metrics._scorers import TEXT_METRICS, TextMetric
-from skmm.readers import load_audio, load_image, with_position
+from skmm.readers._audio import load_audio
+from skmm.readers._image import load_image
+from skmm.readers._source import with_position
 
 __all__ = ["PretrainedCaptionGenerator"]
 

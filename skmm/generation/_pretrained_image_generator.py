@@ -29,7 +29,8 @@ from skmm.exceptions import CellTypeError
 from skmm.generation._image_scoring import ImageScoreMixin
 from skmm.generation._image_targets import images_of_rows, to_user_images
 from skmm.metrics._scorers import Alignment
-from skmm.readers import read_text, with_position
+from skmm.readers import read_text
+from skmm.readers._source import with_position
 
 __all__ = ["PretrainedImageGenerator"]
 

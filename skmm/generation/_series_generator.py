@@ -22,7 +22,8 @@ from skmm.generation._series_targets import (
     series_of_rows,
     squared_error,
 )
-from skmm.nets import GRUSeriesDecoder, SeriesDecoder, TokenMemory, TransformerSeriesDecoder
+from skmm.nets._layers import TokenMemory
+from skmm.nets._series_decoders import GRUSeriesDecoder, SeriesDecoder, TransformerSeriesDecoder
 
 __all__ = ["SeriesGenerator"]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from skmm._frame._column import is_missing
 from skmm._training._batches import Target
-from skmm.nets import SeriesLoss
+from skmm.nets._series_decoders import SeriesLoss
 
 __all__ = ["SeriesTarget", "channel_means", "series_of_rows", "squared_error"]
 

@@ -15,7 +15,7 @@ from skmm._frame._column import column_names, columns_of, is_missing, take_colum
 from skmm._frame._types import Frame
 from skmm._training._batches import Target
 from skmm.exceptions import CellTypeError
-from skmm.nets import TokenLoss
+from skmm.nets._text_decoders import TokenLoss
 
 __all__ = [
     "TextTarget",

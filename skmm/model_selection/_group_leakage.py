@@ -18,16 +18,13 @@ from skmm._frame._column import Column, column_names, columns_of, n_rows, take_c
 from skmm._frame._modality import MODALITIES, infer_modalities
 from skmm._frame._types import CellColumn, ColumnKey
 from skmm.exceptions import CellTypeError, LeakageError, LeakageWarning, MediaDecodeError
-from skmm.readers import (
-    digest_audio,
-    digest_image,
-    digest_points,
-    digest_series,
-    digest_text,
-    digest_video,
-    is_image_list,
-    with_position,
-)
+from skmm.readers._audio import digest_audio
+from skmm.readers._image import digest_image, is_image_list
+from skmm.readers._points import digest_points
+from skmm.readers._series import digest_series
+from skmm.readers._source import with_position
+from skmm.readers._text import digest_text
+from skmm.readers._video import digest_video
 
 if TYPE_CHECKING:
     from skmm._constraints import Splits

@@ -25,7 +25,7 @@ class OrthogonalMap(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import OrthogonalMap
+    >>> from skmm.nets._adversary import OrthogonalMap
     >>> OrthogonalMap(torch.eye(3)[None])(torch.ones(1, 5, 3)).shape
     torch.Size([1, 5, 3])
     """
@@ -72,7 +72,7 @@ class Discriminator(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import Discriminator
+    >>> from skmm.nets._adversary import Discriminator
     >>> Discriminator(2, 3)(torch.ones(2, 5, 3)).shape
     torch.Size([2, 5])
     """

@@ -48,7 +48,7 @@ class SharedAutoencoder(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import SharedAutoencoder
+    >>> from skmm.nets._autoencoder import SharedAutoencoder
     >>> net = SharedAutoencoder([8, 6], n_components=2)
     >>> present = torch.tensor([[True, True], [True, False]])
     >>> net(present, values_0=torch.ones(2, 8), values_1=torch.ones(2, 6)).shape
@@ -225,7 +225,7 @@ class GivenLoss(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import GivenLoss
+    >>> from skmm.nets._autoencoder import GivenLoss
     >>> GivenLoss()(torch.tensor([1.0, 2.0]), None)
     tensor([1., 2.])
     """

@@ -55,14 +55,20 @@ class ContrastiveLoss(ABC, nn.Module):
         positive: Tensor | None = None,
         negative: Tensor | None = None,
     ) -> Tensor:
-        """Return the loss of each row, (n_rows,).
+        """Compute the loss of each row.
 
         Parameters
         ----------
         left, right : Tensor of shape (n_rows, n_components)
             Vectors of unit length.
         positive, negative : BoolTensor of shape (n_rows, n_rows), default=None
-            None says that a row belongs to its partner, and to no other.
+            Which rows of ``right`` match a row of ``left``, and which do not. By default a row
+            matches its partner and no other row.
+
+        Returns
+        -------
+        loss : Tensor of shape (n_rows,)
+            Mean of both directions: from left to right, and from right to left.
         """
         if positive is None:
             positive = torch.eye(len(left), dtype=torch.bool, device=left.device)
@@ -155,7 +161,7 @@ class InfoNCELoss(_Tempered):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import InfoNCELoss
+    >>> from skmm.nets._contrastive import InfoNCELoss
     >>> vectors = torch.eye(2)
     >>> InfoNCELoss(temperature=1.0)(vectors, vectors).detach()  # log(1 + exp(-1))
     tensor([0.3133, 0.3133])
@@ -210,7 +216,7 @@ class SigLIPLoss(_Tempered):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import SigLIPLoss
+    >>> from skmm.nets._contrastive import SigLIPLoss
     >>> vectors = torch.eye(2)
     >>> SigLIPLoss(temperature=1.0, bias=0.0)(vectors, vectors).detach()
     tensor([1.0064, 1.0064])
@@ -314,7 +320,7 @@ class TripletLoss(_Hinged):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import TripletLoss
+    >>> from skmm.nets._contrastive import TripletLoss
     >>> TripletLoss(margin=0.2)(torch.eye(2), torch.eye(2).flip(0))
     tensor([2.2000, 2.2000])
     """
@@ -348,7 +354,7 @@ class MaxMarginLoss(_Hinged):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import MaxMarginLoss
+    >>> from skmm.nets._contrastive import MaxMarginLoss
     >>> MaxMarginLoss(margin=0.2)(torch.eye(2), torch.eye(2).flip(0))
     tensor([1.2000, 1.2000])
     """

@@ -33,7 +33,7 @@ class CorrelationNet(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import CorrelationNet
+    >>> from skmm.nets._correlation import CorrelationNet
     >>> net = CorrelationNet([8, 6], n_components=2)
     >>> present = torch.ones(5, 2, dtype=torch.bool)
     >>> outputs, _ = net(present, values_0=torch.ones(5, 8), values_1=torch.ones(5, 6))
@@ -94,7 +94,7 @@ class CorrelationLoss(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import CorrelationLoss
+    >>> from skmm.nets._correlation import CorrelationLoss
     >>> same = torch.randn(100, 1, 3).expand(100, 2, 3)
     >>> bool(CorrelationLoss(3)((same, torch.ones(100, 2, dtype=torch.bool)), None) < 0.01)
     True

@@ -258,7 +258,7 @@ class ImageUNet(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import ImageUNet
+    >>> from skmm.nets._image_networks import ImageUNet
     >>> network = ImageUNet(1, 32, n_condition=8, n_channels=16)
     >>> network(torch.ones(5, 1, 32, 32), torch.linspace(0, 1, 5), torch.ones(5, 8)).shape
     torch.Size([5, 1, 32, 32])
@@ -353,7 +353,7 @@ class GANImageGenerator(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import GANImageGenerator
+    >>> from skmm.nets._image_networks import GANImageGenerator
     >>> draw = GANImageGenerator(3, 32, n_noise=4, n_condition=8, n_channels=16)
     >>> draw(torch.randn(5, 4), torch.ones(5, 8)).shape
     torch.Size([5, 3, 32, 32])
@@ -432,7 +432,7 @@ class ImageDiscriminator(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import ImageDiscriminator
+    >>> from skmm.nets._image_networks import ImageDiscriminator
     >>> discriminator = ImageDiscriminator(1, 32, n_condition=8, n_channels=16)
     >>> features = discriminator.look(torch.ones(5, 1, 32, 32))
     >>> discriminator(features, torch.ones(5, 8)).shape

@@ -73,7 +73,7 @@ def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import masked_mean
+    >>> from skmm.nets._layers import masked_mean
     >>> masked_mean(torch.tensor([[[1.0], [3.0], [99.0]]]), torch.tensor([[True, True, False]]))
     tensor([[2.]])
     """
@@ -118,7 +118,7 @@ def masked_max(tokens: Tensor, mask: Tensor) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import masked_max
+    >>> from skmm.nets._layers import masked_max
     >>> masked_max(torch.tensor([[[1.0], [3.0], [99.0]]]), torch.tensor([[True, True, False]]))
     tensor([[3.]])
     """
@@ -148,7 +148,7 @@ def masked_softmax(scores: Tensor, mask: Tensor, *, dim: int) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import masked_softmax
+    >>> from skmm.nets._layers import masked_softmax
     >>> masked_softmax(torch.tensor([5.0, 5.0, 9.0]), torch.tensor([True, True, False]), dim=0)
     tensor([0.5000, 0.5000, 0.0000])
     """
@@ -199,7 +199,7 @@ class Projection(nn.Sequential):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import Projection
+    >>> from skmm.nets._layers import Projection
     >>> Projection(384, 32)(torch.ones(5, 384)).shape
     torch.Size([5, 32])
     """
@@ -239,7 +239,7 @@ class Head(nn.Sequential):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import Head
+    >>> from skmm.nets._layers import Head
     >>> Head(32, 3)(torch.ones(5, 32)).shape
     torch.Size([5, 3])
     """
@@ -272,7 +272,7 @@ class Perceptron(nn.Sequential):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import Perceptron
+    >>> from skmm.nets._layers import Perceptron
     >>> Perceptron(8, 2, hidden_sizes=(16,))(torch.ones(5, 8)).shape
     torch.Size([5, 2])
     """
@@ -368,7 +368,7 @@ class TokenMemory(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import TokenMemory
+    >>> from skmm.nets._layers import TokenMemory
     >>> memory = TokenMemory({"image": 8, "text": 4}, 16)
     >>> tokens = {"image": torch.ones(2, 9, 8), "text": torch.ones(2, 5, 4)}
     >>> masks = {name: torch.ones(t.shape[:2]).bool() for name, t in tokens.items()}

@@ -47,7 +47,7 @@ class FocalLoss(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import FocalLoss
+    >>> from skmm.nets._losses import FocalLoss
     >>> FocalLoss(gamma=2.0)(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))  # log(2) / 4
     tensor([0.1733])
     """
@@ -85,7 +85,7 @@ class SmoothedLoss(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import SmoothedLoss
+    >>> from skmm.nets._losses import SmoothedLoss
     >>> SmoothedLoss(smoothing=0.2)(torch.tensor([[3.0, 0.0]]), torch.tensor([0]))
     tensor([0.3486])
     """
@@ -124,7 +124,7 @@ class MarginLoss(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import MarginLoss
+    >>> from skmm.nets._losses import MarginLoss
     >>> MarginLoss()(torch.tensor([[0.5, 0.2, 0.0]]), torch.tensor([0]))
     tensor([0.7000])
     """
@@ -167,7 +167,7 @@ class OrdinalHead(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import OrdinalHead
+    >>> from skmm.nets._losses import OrdinalHead
     >>> OrdinalHead(32, torch.tensor([-1.0, 0.0, 1.0]))(torch.ones(5, 32)).shape
     torch.Size([5, 3])
     """
@@ -199,7 +199,7 @@ class OrdinalLoss(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import OrdinalLoss
+    >>> from skmm.nets._losses import OrdinalLoss
     >>> OrdinalLoss()(torch.tensor([[1.0, -1.0]]), torch.tensor([1]))  # -log(.731 - .269)
     tensor([0.7719])
     """
@@ -300,7 +300,7 @@ def make_loss(loss: str | nn.Module, kind: str, **params: object) -> nn.Module:
 
     Examples
     --------
-    >>> from skmm.nets import make_loss
+    >>> from skmm.nets._losses import make_loss
     >>> make_loss("focal", "classes", gamma=1.0).gamma
     1.0
     >>> make_loss("huber", "values", gamma=1.0)

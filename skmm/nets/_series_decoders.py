@@ -127,7 +127,7 @@ class GRUSeriesDecoder(SeriesDecoder):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import GRUSeriesDecoder
+    >>> from skmm.nets._series_decoders import GRUSeriesDecoder
     >>> decoder = GRUSeriesDecoder(2, 16)
     >>> memory, mask = torch.ones(2, 3, 16), torch.ones(2, 3).bool()
     >>> decoder(memory, mask, torch.tensor([7, 4])).shape
@@ -195,7 +195,7 @@ class TransformerSeriesDecoder(SeriesDecoder):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import TransformerSeriesDecoder
+    >>> from skmm.nets._series_decoders import TransformerSeriesDecoder
     >>> decoder = TransformerSeriesDecoder(2, 16)
     >>> memory, mask = torch.ones(2, 3, 16), torch.ones(2, 3).bool()
     >>> decoder(memory, mask, torch.tensor([7, 4])).shape
@@ -261,7 +261,7 @@ class SeriesLoss(nn.Module):
     Two series of one channel, in front of each its length; the second one has a gap and ends:
 
     >>> import torch
-    >>> from skmm.nets import SeriesLoss
+    >>> from skmm.nets._series_decoders import SeriesLoss
     >>> nothing = torch.nan
     >>> target = torch.tensor([[0.0, 1.0, 2.0, 3.0], [1.0, nothing, 2.0, nothing]])
     >>> SeriesLoss(2.0)(torch.zeros(2, 4, 1), target[:, :, None])

@@ -255,7 +255,8 @@ class TaskHeads(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import Head, TaskHeads
+    >>> from skmm.nets._layers import Head
+    >>> from skmm.nets._task_loss import TaskHeads
     >>> TaskHeads([Head(32, 3), Head(32, 1)])(torch.ones(5, 32)).shape
     torch.Size([5, 4])
     """

@@ -190,7 +190,7 @@ class GRUDecoder(TextDecoder):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import GRUDecoder
+    >>> from skmm.nets._text_decoders import GRUDecoder
     >>> decoder = GRUDecoder(10, 16)
     >>> memory, mask = torch.ones(2, 3, 16), torch.ones(2, 3).bool()
     >>> decoder(memory, mask, torch.tensor([[10, 4, 5], [10, 6, 7]])).shape
@@ -265,7 +265,7 @@ class TransformerDecoder(TextDecoder):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import TransformerDecoder
+    >>> from skmm.nets._text_decoders import TransformerDecoder
     >>> decoder = TransformerDecoder(10, 16).eval()
     >>> memory, mask = torch.ones(2, 3, 16), torch.ones(2, 3).bool()
     >>> ids = torch.tensor([[10, 4, 5], [10, 6, 7]])
@@ -423,7 +423,7 @@ class TokenLoss(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import TokenLoss
+    >>> from skmm.nets._text_decoders import TokenLoss
     >>> target = torch.tensor([[3, 0], [0, TokenLoss.NOTHING]])
     >>> TokenLoss()(torch.zeros(2, 2, 4), target)  # two tokens and one, of four possible
     tensor([2.7726, 1.3863])

@@ -80,7 +80,7 @@ def digest_series(cell: object) -> bytes:
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.readers import digest_series
+    >>> from skmm.readers._series import digest_series
     >>> digest_series([1, 2]) == digest_series(np.array([[1.0], [2.0]]))
     True
     >>> digest_series([1, 2]) == digest_series([[1, 2]])

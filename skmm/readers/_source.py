@@ -202,7 +202,7 @@ def source_bytes(cell: object, *, kind: str = "file") -> bytes:
 
     Examples
     --------
-    >>> from skmm.readers import source_bytes
+    >>> from skmm.readers._source import source_bytes
     >>> source_bytes(b"GIF89a")
     b'GIF89a'
     >>> source_bytes("https://example.org/cat.png", kind="image")
@@ -304,7 +304,7 @@ def with_position(error: _CellError, *, column: object, row: object) -> _CellErr
     Examples
     --------
     >>> from skmm.exceptions import CellTypeError
-    >>> from skmm.readers import with_position
+    >>> from skmm.readers._source import with_position
     >>> with_position(CellTypeError("Cannot read a text."), column="review", row=7)
     CellTypeError("Column 'review', row 7: Cannot read a text.")
     """

@@ -88,7 +88,7 @@ def digest_text(cell: object) -> bytes:
 
     Examples
     --------
-    >>> from skmm.readers import digest_text
+    >>> from skmm.readers._text import digest_text
     >>> digest_text("3") == digest_text(3.0), digest_text("a") == digest_text("A")
     (True, False)
     """

@@ -16,7 +16,7 @@ from skmm import AdversarialAlignment
 from skmm._environment._device import one_thread, seeded
 from skmm.alignment._adversarial_training import AdversarialTraining, Whitening, procrustes
 from skmm.exceptions import ConvergenceError
-from skmm.nets import Discriminator, OrthogonalMap
+from skmm.nets._adversary import Discriminator, OrthogonalMap
 
 # Six clusters of different sizes and weights, whose centers are not symmetric.
 CENTERS = np.array(

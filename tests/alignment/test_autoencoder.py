@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV
 
 from skmm import AutoencoderAlignment
 from skmm.exceptions import ConvergenceError
-from skmm.nets import SharedAutoencoder
+from skmm.nets._autoencoder import SharedAutoencoder
 
 NAMES = ["audio", "scene", "text"]
 

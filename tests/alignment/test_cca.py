@@ -19,7 +19,7 @@ from skmm.alignment import _cca_solver
 from skmm.alignment._blocks import batch_of_blocks, unpacked
 from skmm.alignment._cca_solver import DeepCCAModule
 from skmm.exceptions import ModalityWarning
-from skmm.nets import CorrelationLoss, CorrelationNet
+from skmm.nets._correlation import CorrelationLoss, CorrelationNet
 
 NAMES = ["audio", "scene", "text"]
 

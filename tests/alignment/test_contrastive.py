@@ -19,7 +19,7 @@ from skmm.alignment import InfoNCE, MaxMargin, SigLIP, Triplet
 from skmm.alignment._contrastive import PairTarget
 from skmm.alignment._contrastive_losses import LOSS_SHORTHANDS
 from skmm.alignment._recall import encode_contents
-from skmm.nets import CONTRASTIVE_LOSSES, InfoNCELoss, PairwiseContrast
+from skmm.nets._contrastive import CONTRASTIVE_LOSSES, InfoNCELoss, PairwiseContrast
 
 BATCH_SIZE = 64
 FAST = with_trainer(n_components=16, learning_rate=5e-3, batch_size=BATCH_SIZE, max_epochs=25)

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from skmm.backbones import AudioCNN
-from skmm.backbones._audio_resnet import _MaskedNorm
+from skmm.backbones._audio_resnet import AudioCNN, _MaskedNorm
 
 RATE = 16_000
 

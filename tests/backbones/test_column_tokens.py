@@ -7,7 +7,7 @@ import pytest
 import torch
 from training import accuracy_when_trained, unexplained_when_trained
 
-from skmm.backbones import FeatureTokens
+from skmm.backbones._column_tokens import FeatureTokens
 
 NAN = float("nan")
 ROWS = [[0.5, -1.0, 4, 2], [NAN, 2.0, 0, 3], [1.0, NAN, 1, NAN], [NAN, NAN, 0, 0]]

@@ -11,7 +11,7 @@ import torch
 from sklearn.datasets import load_sample_image
 from torch import nn
 
-from skmm.backbones import EfficientNetLite0, load_weights
+from skmm.backbones._pretrained._efficientnet import EfficientNetLite0, load_weights
 from skmm.exceptions import CheckpointError
 
 DAISY = 985  # of the 1000 classes of ImageNet

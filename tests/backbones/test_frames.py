@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from training import accuracy_when_trained, unexplained_when_trained
 
-from skmm.backbones import FrameEncoder, ImageCNN, ImageModule
-from skmm.backbones._frames import _positions
-from skmm.backbones._image_cnn import resized, stack_images
+from skmm.backbones._frames import FrameEncoder, _positions
+from skmm.backbones._image_cnn import ImageCNN, resized, stack_images
+from skmm.backbones._user_module import ImageModule
 
 POOLINGS = ["mean", "max", "gru", "attention"]
 ORDERED = ["gru", "attention"]

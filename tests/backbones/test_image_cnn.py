@@ -9,8 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from training import accuracy_when_trained, unexplained_when_trained
 
-from skmm.backbones import ImageCNN
-from skmm.backbones._image_cnn import stack_images
+from skmm.backbones._image_cnn import ImageCNN, stack_images
 
 
 def sides(n_images, seed=0):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.linear_model import RidgeClassifierCV
 
-from skmm.backbones import MiniRocket
 from skmm.backbones import _minirocket as module
+from skmm.backbones._minirocket import MiniRocket
 
 
 def noise(lengths, n_channels=3, seed=0):

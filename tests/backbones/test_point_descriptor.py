@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from skmm.backbones import PointDescriptor
 from skmm.backbones._point_descriptor import (
     SCALES,
+    PointDescriptor,
     _distance_histogram,
     _quantiles,
     local_geometry,

@@ -7,9 +7,8 @@ import pytest
 import torch
 from training import accuracy_when_trained, unexplained_when_trained
 
-from skmm.backbones import PointCloudInputs, PointNet
 from skmm.backbones._point_clouds import pad_clouds, place
-from skmm.backbones._pointnet import AlignmentNet, _from_orthogonal
+from skmm.backbones._pointnet import AlignmentNet, PointCloudInputs, PointNet, _from_orthogonal
 from skmm.datasets import make_point_clouds
 
 

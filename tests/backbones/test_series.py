@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from training import accuracy_when_trained, unexplained_when_trained
 
-from skmm.backbones import InceptionTime, MiniRocket, SeriesGRU, SeriesModule
+from skmm.backbones._minirocket import MiniRocket
 from skmm.backbones._series import SeriesBackbone, fill_gaps
+from skmm.backbones._series_networks import InceptionTime, SeriesGRU
+from skmm.backbones._user_module import SeriesModule
 
 LENGTHS = (1, 2, 5, 30, 61)
 

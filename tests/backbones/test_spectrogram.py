@@ -6,8 +6,14 @@ import scipy.fft
 import scipy.signal
 import torch
 
-from skmm.backbones import MFCC
-from skmm.backbones._spectrogram import dct_matrix, delta, log_mel, mel_filters, mel_spectrogram
+from skmm.backbones._spectrogram import (
+    MFCC,
+    dct_matrix,
+    delta,
+    log_mel,
+    mel_filters,
+    mel_spectrogram,
+)
 
 RATE = 16_000
 

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 from tuning import N_BLOCKS, deepened, needs_peft
 
-from skmm.backbones import EfficientNetLite0
-from skmm.backbones._pretrained._efficientnet import _LiteTower
+from skmm.backbones._pretrained._efficientnet import EfficientNetLite0, _LiteTower
 from skmm.backbones._pretrained._splitting import (
     LastBlocks,
     Trunk,

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from training import accuracy_when_trained
 
-from skmm.backbones import AudioModule, PointCloudInputs, PointCloudModule
+from skmm.backbones._pointnet import PointCloudInputs
+from skmm.backbones._user_module import AudioModule, PointCloudModule
 from skmm.datasets import make_point_clouds
 
 

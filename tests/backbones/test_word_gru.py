@@ -9,8 +9,7 @@ import pytest
 import torch
 from training import accuracy_when_trained, unexplained_when_trained
 
-from skmm.backbones import Vocabulary, WordGRU
-from skmm.backbones._word_gru import split_words
+from skmm.backbones._word_gru import Vocabulary, WordGRU, split_words
 
 FILLER = [f"word{i}" for i in range(30)]
 

@@ -13,7 +13,7 @@ from report import table, write_section
 from timing import interleaved, speeds
 
 from skmm import ImageEncoder
-from skmm.backbones import EfficientNetLite0, load_weights
+from skmm.backbones._pretrained._efficientnet import EfficientNetLite0, load_weights
 
 N_IMAGES, REPEATS, BATCH_SIZE = 500, 3, 32
 BARS = {"decode, then forward": 1.15}

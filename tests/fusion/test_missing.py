@@ -17,7 +17,7 @@ from skmm._training._batches import Batch, FeatureInputs
 from skmm._training._module import JointModule, ModalityEncoders, make_imputer
 from skmm.datasets import make_multimodal_classification
 from skmm.fusion._strategies import STRATEGIES, make_strategy
-from skmm.nets import Head
+from skmm.nets._layers import Head
 
 MODES = ["mask", "token", "impute", "zero"]
 WIDTHS = {"a": 3, "b": 5, "c": 2}

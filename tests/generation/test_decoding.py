@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from skmm.generation._decoding import beam, greedy, log_likelihood, nucleus
-from skmm.nets import GRUDecoder, TokenLoss, TransformerDecoder
+from skmm.nets._text_decoders import GRUDecoder, TokenLoss, TransformerDecoder
 
 END, UNKNOWN = 0, 1
 

@@ -23,12 +23,8 @@ from skmm.generation._image_modules import (
     to_units,
 )
 from skmm.generation._image_targets import images_of_rows, to_user_images
-from skmm.nets import (
-    ConcatFusionModule,
-    GANImageGenerator,
-    ImageDiscriminator,
-    ImageUNet,
-)
+from skmm.nets import ConcatFusionModule
+from skmm.nets._image_networks import GANImageGenerator, ImageDiscriminator, ImageUNet
 
 OPTIONS = {"unconditional_fraction": 0.0, "ema_decay": 0.9}
 

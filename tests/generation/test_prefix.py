@@ -15,7 +15,7 @@ from skmm.generation import NucleusSampling
 from skmm.generation._decoding import beam, greedy, nucleus
 from skmm.generation._memory_modules import CaptionBatch
 from skmm.metrics import exact_match
-from skmm.nets import GRUDecoder, TransformerDecoder
+from skmm.nets._text_decoders import GRUDecoder, TransformerDecoder
 
 SMALL = {
     "n_components": 32,

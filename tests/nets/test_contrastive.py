@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from skmm.nets import CONTRASTIVE_LOSSES, InfoNCELoss, PairwiseContrast, SigLIPLoss
+from skmm.nets._contrastive import CONTRASTIVE_LOSSES, InfoNCELoss, PairwiseContrast, SigLIPLoss
 
 NEGATIVES = ("all", "hard", "semi_hard")
 COMBINATIONS = [(loss, negatives) for loss in CONTRASTIVE_LOSSES for negatives in NEGATIVES]

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from skmm.nets import GANImageGenerator, ImageDiscriminator, ImageUNet
 from skmm.nets._image_networks import (
+    GANImageGenerator,
+    ImageDiscriminator,
+    ImageUNet,
     ModulatedBlock,
     SpectralConv2d,
     SpectralLinear,

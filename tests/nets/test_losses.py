@@ -6,7 +6,7 @@ import torch
 from scipy.special import expit, log_softmax, softmax
 from torch import nn
 
-from skmm.nets import LOSSES, make_loss
+from skmm.nets._losses import LOSSES, make_loss
 
 rng = np.random.default_rng(0)
 SCORES = 2 * rng.normal(size=(40, 4))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skmm.nets import Head, Projection, masked_max, masked_mean, masked_softmax
+from skmm.nets._layers import Head, Projection, masked_max, masked_mean, masked_softmax
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from skmm.nets import GRUSeriesDecoder, SeriesLoss, TransformerSeriesDecoder
+from skmm.nets._series_decoders import GRUSeriesDecoder, SeriesLoss, TransformerSeriesDecoder
 
 
 def test_loss_equals_a_loop():

@@ -5,15 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from skmm.nets import (
-    FixedWeights,
-    GradNormWeights,
-    OrdinalHead,
-    OrdinalLoss,
-    TaskLoss,
-    UncertaintyWeights,
-    make_loss,
-)
+from skmm.nets._losses import OrdinalHead, OrdinalLoss, make_loss
+from skmm.nets._task_loss import FixedWeights, GradNormWeights, TaskLoss, UncertaintyWeights
 
 NAN = float("nan")
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from skmm.nets import GRUDecoder, TokenLoss, TokenMemory, TransformerDecoder
+from skmm.nets._layers import TokenMemory
+from skmm.nets._text_decoders import GRUDecoder, TokenLoss, TransformerDecoder
 
 DECODERS = {
     "transformer": lambda: TransformerDecoder(11, 16, n_layers=2, dropout=0.3),

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
 from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
-from skmm.readers import _audio, digest_audio, digest_bytes, digest_image, load_audio, read_audio
+from skmm.readers import _audio, read_audio
+from skmm.readers._audio import digest_audio, load_audio
+from skmm.readers._image import digest_image
+from skmm.readers._source import digest_bytes
 
 soundfile = pytest.importorskip("soundfile", reason="audio files need the extra 'audio'")
 

@@ -14,7 +14,10 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageFile
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.readers import digest_bytes, digest_image, digest_text, load_image, read_image
+from skmm.readers import read_image
+from skmm.readers._image import digest_image, load_image
+from skmm.readers._source import digest_bytes
+from skmm.readers._text import digest_text
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)

@@ -5,13 +5,8 @@ import pytest
 from PIL import Image
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.readers import (
-    digest_image,
-    digest_image_list,
-    is_image_list,
-    load_image_list,
-    read_image,
-)
+from skmm.readers import read_image
+from skmm.readers._image import digest_image, digest_image_list, is_image_list, load_image_list
 
 RNG = np.random.default_rng(0)
 

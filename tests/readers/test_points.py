@@ -11,7 +11,8 @@ import torch
 
 from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
 from skmm.readers import _points as point_files
-from skmm.readers import digest_points, load_points, read_points
+from skmm.readers import read_points
+from skmm.readers._points import digest_points, load_points
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.readers import digest_image, digest_series, load_series, read_series
+from skmm.readers import read_series
+from skmm.readers._image import digest_image
+from skmm.readers._series import digest_series, load_series
 
 VALUES = np.array([[1.5, -2.0], [np.nan, 0.25], [3.0, 4.0]])
 FRAME = pd.DataFrame(VALUES, columns=["x", "y"], index=pd.date_range("2026-01-01", periods=3))

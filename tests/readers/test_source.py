@@ -10,8 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.readers import _source, digest_bytes, source_bytes, with_position
-from skmm.readers._source import digest_file, hasher, is_source, open_file, shorten
+from skmm.readers import _source
+from skmm.readers._source import (
+    digest_bytes,
+    digest_file,
+    hasher,
+    is_source,
+    open_file,
+    shorten,
+    source_bytes,
+    with_position,
+)
 
 DATA = b"\x89PNG and more"
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skmm.exceptions import CellTypeError
-from skmm.readers import digest_bytes, digest_text, read_text
+from skmm.readers import read_text
+from skmm.readers._source import digest_bytes
+from skmm.readers._text import digest_text
 
 
 @given(st.text())

@@ -13,14 +13,10 @@ from PIL import Image
 
 from skmm import exceptions
 from skmm.exceptions import CellTypeError, MediaDecodeError
-from skmm.readers import (
-    digest_bytes,
-    digest_image,
-    digest_video,
-    load_video,
-    read_image,
-    read_video,
-)
+from skmm.readers import read_image, read_video
+from skmm.readers._image import digest_image
+from skmm.readers._source import digest_bytes
+from skmm.readers._video import digest_video, load_video
 
 av = pytest.importorskip("av", reason="video files need the extra 'video'")
 

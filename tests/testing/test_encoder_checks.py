@@ -12,7 +12,8 @@ from torch import nn
 from skmm import ImageEncoder, ModuleEncoder, TextEncoder
 from skmm.encoders._base import BaseEncoder, TokenSequence
 from skmm.exceptions import CellTypeError
-from skmm.readers import read_text, with_position
+from skmm.readers import read_text
+from skmm.readers._source import with_position
 from skmm.testing import check_encoder
 from skmm.testing._encoder_case import EncoderCase
 from skmm.testing._encoder_checks import ENCODER_CHECKS, run_checks

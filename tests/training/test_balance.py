@@ -22,7 +22,10 @@ from skmm import (
 from skmm._training import _balance
 from skmm._training._balance import row_losses, step_factors
 from skmm.fusion._strategies import STRATEGIES
-from skmm.nets import Head, MeanFusionModule, UnimodalHeads, make_loss
+from skmm.nets import MeanFusionModule
+from skmm.nets._layers import Head
+from skmm.nets._losses import make_loss
+from skmm.nets.fusion._unimodal import UnimodalHeads
 
 FAST = {"n_components": 16, "batch_size": 32, "learning_rate": 5e-3, "random_state": 0}
 STILL = {"dropout": 0.0, "modality_dropout": 0.0}  # nothing is drawn but the order

@@ -18,7 +18,7 @@ from skmm._training._batches import (
 from skmm._training._module import JointModule, ModalityEncoders
 from skmm._training._net import make_net
 from skmm.exceptions import ConvergenceError
-from skmm.nets import Head
+from skmm.nets._layers import Head
 
 OPTIONS = {
     "valid": None,

@@ -69,7 +69,7 @@ class EfficientNetLite0(Backbone):
     Examples
     --------
     >>> import numpy as np
-    >>> from skmm.backbones import EfficientNetLite0
+    >>> from skmm.backbones._pretrained._efficientnet import EfficientNetLite0
     >>> model = EfficientNetLite0(image_size=64).eval()
     >>> images = [np.zeros((48, 60, 3), dtype=np.uint8)]
     >>> encoded = model(**model.collate(images))

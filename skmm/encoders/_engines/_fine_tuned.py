@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from skmm.backbones import Backbone, Encoded, FrameEncoder
+from skmm.backbones import Backbone, Encoded
+from skmm.backbones._frames import FrameEncoder
 from skmm.backbones._pretrained._base import FrozenBackbone
 from skmm.backbones._pretrained._splitting import (
     LastBlocks,

@@ -13,14 +13,8 @@ from skmm._frame._types import CellColumn
 from skmm.exceptions import CellTypeError, MediaDecodeError, MissingExtraError
 from skmm.inspection._cell_edits import column_positions, has_cells
 from skmm.inspection._displays._drawing import BLUE, COLORS, fit_name
-from skmm.readers import (
-    is_image_list,
-    read_audio,
-    read_image,
-    read_points,
-    read_series,
-    read_video,
-)
+from skmm.readers import read_audio, read_points, read_series, read_video
+from skmm.readers._image import is_image_list, read_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

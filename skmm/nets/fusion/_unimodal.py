@@ -30,7 +30,9 @@ class UnimodalHeads(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from skmm.nets import Head, MeanFusionModule, UnimodalHeads
+    >>> from skmm.nets import MeanFusionModule
+    >>> from skmm.nets._layers import Head
+    >>> from skmm.nets.fusion._unimodal import UnimodalHeads
     >>> widths = {"image": 8, "text": 4}
     >>> fusion = MeanFusionModule(widths, 16)
     >>> heads = UnimodalHeads(fusion, widths, lambda width: Head(width, 3))

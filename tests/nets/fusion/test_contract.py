@@ -6,11 +6,18 @@ import pytest
 import torch
 from fusion_modules import FUSION_MODULES
 
+from skmm import nets
 from skmm.nets import FusionModule
 
 ALL = pytest.mark.parametrize("strategy", sorted(FUSION_MODULES))
 LAYERED = ["attention", "bottleneck", "cross_attention"]  # transformers, which have heads
 ADDITIVE = ["mean", "sum"]
+
+
+def test_each_public_network_is_tested():
+    public = {getattr(nets, name) for name in nets.__all__}
+    networks = {value for value in public if issubclass(value, FusionModule)}
+    assert networks - {FusionModule} == set(FUSION_MODULES.values())
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import torch
 from fusion_modules import FUSION_MODULES
 from torch import nn
 
-from skmm.nets import Head, UnimodalHeads
+from skmm.nets._layers import Head
+from skmm.nets.fusion._unimodal import UnimodalHeads
 
 ALL = pytest.mark.parametrize("strategy", sorted(FUSION_MODULES))
 
