@@ -1,6 +1,6 @@
-"""Errors and warnings that a user of skmm may want to catch.
+"""Errors and warnings that a user may want to catch.
 
-This file imports nothing from skmm, so every other file may import it.
+This module imports nothing from skmm, so every other module may import it.
 """
 
 from collections.abc import Callable
@@ -25,18 +25,18 @@ def __dir__() -> list[str]:
 
 
 class CellTypeError(TypeError):
-    """A cell holds an object that an encoder cannot take for its modality."""
+    """A cell holds an object of a type that is not supported for its modality."""
 
 
 class MediaDecodeError(ValueError):
-    """A cell names or holds an image, audio or video that cannot be decoded.
+    """A cell names or holds content, such as an image, that cannot be decoded.
 
     Attributes
     ----------
     column : object
-        Name of the column, None where the cell came without a frame.
+        Name of the column, None if the cell was read without a frame.
     row : object
-        Index label of the row, None where the cell came without a frame.
+        Index label of the row, None if the cell was read without a frame.
     """
 
     def __init__(self, message: str, *, column: object = None, row: object = None):
@@ -45,8 +45,8 @@ class MediaDecodeError(ValueError):
         self.row = row
 
     def __reduce__(self) -> tuple[Callable[..., "MediaDecodeError"], tuple[object, ...]]:
-        # Keyword-only arguments are lost by the default reduction of exceptions,
-        # and this error has to travel back from joblib workers.
+        # The default reduction of exceptions loses keyword-only arguments, but joblib workers
+        # pickle this error.
         return (_rebuild_media_error, (str(self), self.column, self.row))
 
 
@@ -55,36 +55,36 @@ def _rebuild_media_error(message: str, column: object, row: object) -> MediaDeco
 
 
 class ModalityMissingError(ValueError):
-    """A row lacks every modality and the estimator was asked to raise."""
+    """A row has no modality at all, and the estimator has ``all_missing="raise"``."""
 
 
 class CheckpointError(ValueError):
-    """Pretrained weights cannot be found, are incomplete, or are not those expected."""
+    """Pretrained weights are missing, incomplete, or not the expected ones."""
 
 
 class MissingExtraError(ImportError):
-    """An optional package is needed; the message names the extra to install."""
+    """An optional package is not installed; the message names the extra to install."""
 
 
 class ConvergenceError(ValueError):
-    """Training met a loss that is not a number."""
+    """Training diverged: a loss or a weight is not finite."""
 
 
 class FusionWarning(UserWarning):
-    """A fusion is not shown to do better than its best single modality."""
+    """There is no evidence that a fusion is better than its best single modality."""
 
 
 class LeakageError(ValueError):
-    """The same content is on both sides of a split, and the caller asked to raise."""
+    """The same content is on both sides of a split; raised if the caller requests an error."""
 
 
 class LeakageWarning(UserWarning):
-    """The same content is on both sides of a split, so its score flatters."""
+    """The same content is on both sides of a split, so the score is too optimistic."""
 
 
 class ModalityWarning(UserWarning):
-    """A modality is there but cannot be used as expected, e.g. it is always absent."""
+    """A modality cannot be used as expected, e.g. because it is absent in all rows."""
 
 
 class StoreWarning(UserWarning):
-    """The embedding store met trouble (damage, full disk) and work goes on without it."""
+    """The embedding store failed, e.g. on a full disk, and is no longer used."""

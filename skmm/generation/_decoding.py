@@ -396,7 +396,7 @@ def _step_by_step(
     max_length: int,
     choose: Callable[[int, Tensor], Tensor],
 ) -> Tensor:
-    state = decoder.start_behind(*given)
+    state = decoder.start_after(*given)
     n_rows, device = len(given[0]), given[0].device
     ids = torch.full((n_rows,), decoder.n_tokens, device=device)
     ended = torch.zeros(n_rows, dtype=torch.bool, device=device)
@@ -448,7 +448,7 @@ def beam(
     """
     n_rows, device = len(memory), memory.device
     rows = torch.arange(n_rows, device=device).repeat_interleave(size)
-    state = decoder.start_behind(memory, mask, prefix).take(rows)
+    state = decoder.start_after(memory, mask, prefix).take(rows)
     ids = torch.full((n_rows * size,), decoder.n_tokens, device=device)
     # All partial texts are equal at first, so only one of them may be extended.
     scores = torch.full((n_rows, size), -torch.inf, device=device)

@@ -427,7 +427,7 @@ class AdversarialModule(ImageGeneratorModule):
         noise = torch.randn(len(real), self.generator.n_noise, device=real.device)
         fake = self.generator(noise, asked)
 
-        features, of_generated = self.discriminator.look(torch.cat([real, fake.detach()])).chunk(2)
+        features, of_generated = self.discriminator.features(torch.cat([real, fake.detach()])).chunk(2)
         other = torch.roll(torch.arange(len(real), device=real.device), 1)
         differs = differing_rows(batch, other) & keeps & keeps[other]
         # Real, generated, and real images under the condition of another row in one pass, since the
@@ -438,7 +438,7 @@ class AdversarialModule(ImageGeneratorModule):
         of_discriminator = discriminator_loss(of_real, of_fake, of_wrong, differs)
         with _frozen(self.discriminator):
             of_generator = -self.discriminator(
-                self.discriminator.look(fake), checked.detach()
+                self.discriminator.features(fake), checked.detach()
             ).float()
         self.losses = {
             "discriminator_loss": of_discriminator.detach().mean(),

@@ -1,4 +1,4 @@
-"""Adversarial training: maps between two spaces, and a discriminator that tells them apart."""
+"""Networks of adversarial alignment: maps between two spaces, and their discriminators."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ __all__ = ["Discriminator", "OrthogonalMap"]
 
 
 class OrthogonalMap(nn.Module):
-    """Several linear maps of a space that stay near to rotations [1]_.
+    """Several linear maps of a space that stay close to rotations [1]_.
 
     Parameters
     ----------
     start : Tensor of shape (n_maps, n_components, n_components)
-        What the maps begin with.
+        Initial maps.
 
     References
     ----------
@@ -35,30 +35,30 @@ class OrthogonalMap(nn.Module):
         self.weight = nn.Parameter(start.clone())
 
     def forward(self, values: Tensor) -> Tensor:
-        """Map vectors, (n_maps, n_rows, n_components), each part by its map."""
+        """Map vectors (n_maps, n_rows, n_components), each block by its map."""
         return values @ self.weight
 
     @torch.no_grad()
     def pull(self, strength: float) -> None:
-        """Draw the maps toward rotations: ``W <- (1 + s) W - s W W' W``."""
+        """Pull the maps toward rotations: ``W <- (1 + s) W - s W W' W``."""
         weight = self.weight
         weight.copy_((1 + strength) * weight - strength * weight @ weight.mT @ weight)
 
     @torch.no_grad()
     def rotations(self) -> Tensor:
-        """Return the orthogonal matrices next to the maps, of the shape of ``start``."""
+        """Return the orthogonal matrices closest to the maps, of the shape of ``start``."""
         left, _, right = torch.linalg.svd(self.weight)
         rotations: Tensor = left @ right
         return rotations
 
 
 class Discriminator(nn.Module):
-    """Several networks that tell where vectors come from [1]_, [2]_, side by side.
+    """Several independent networks that predict which space a vector is from [1]_, [2]_.
 
     Parameters
     ----------
     n_copies : int
-        How many networks; they know nothing of each other.
+        Number of networks, evaluated in one batch.
     n_components : int
         Length of the vectors.
     hidden_sizes : sequence of int, default=(64, 64)

@@ -14,10 +14,10 @@ __all__ = ["GivenLoss", "SharedAutoencoder"]
 class SharedAutoencoder(nn.Module):
     """An encoder and a decoder for each modality, and a latent vector that all of them share.
 
-    Its forward pass gives losses, for they need every way through it: each modality's latent vector
-    is decoded into that modality and into all others [1]_, and so is the vector of all modalities
-    together. With ``variational`` an encoder gives a normal distribution, several ones are joined
-    by their product with the standard normal prior, and what is decoded is drawn [2]_.
+    The forward pass returns losses: the latent vector of each modality, and that of all modalities
+    together, is decoded into every modality [1]_. With ``variational`` an encoder returns a normal
+    distribution, the distributions of several modalities are multiplied with the standard normal
+    prior (a product of experts), and latent vectors are sampled [2]_.
 
     Parameters
     ----------
@@ -26,16 +26,17 @@ class SharedAutoencoder(nn.Module):
     n_components : int
         Length of the latent vector.
     hidden_sizes : sequence of int, default=(128,)
-        Hidden layers of every encoder; those of decoders are the same backwards.
+        Units of the hidden layers of every encoder; decoders have them in reverse order.
     dropout : float, default=0.0
         Share of the encoders' hidden units that is zeroed in training, in [0, 1].
     variational : bool, default=False
-        Whether latent vectors are drawn.
+        Whether latent vectors are sampled.
     reconstruction_weight, cross_weight, contrastive_weight, kl_weight : float
-        Weights of the terms of the loss; ``kl_weight=1`` is the evidence bound for features of
-        residual variance 1.
+        Weights of the terms of the loss; ``kl_weight=1`` is the evidence lower bound for features
+        of residual variance 1.
     temperature : float, default=0.1
-        Of the contrastive term, InfoNCE [3]_ between the modalities' vectors of a batch.
+        What similarities are divided by in the contrastive term, InfoNCE [3]_ between the latent
+        vectors of two modalities.
 
     References
     ----------
@@ -80,9 +81,9 @@ class SharedAutoencoder(nn.Module):
         self.contrastive_weight = contrastive_weight
         self.kl_weight = kl_weight
         self.temperature = temperature
-        n_codes = 2 * n_components if variational else n_components
+        n_latent = 2 * n_components if variational else n_components
         self.encoders = nn.ModuleList(
-            Perceptron(n, n_codes, hidden_sizes=hidden_sizes, dropout=dropout) for n in n_features
+            Perceptron(n, n_latent, hidden_sizes=hidden_sizes, dropout=dropout) for n in n_features
         )
         self.decoders = nn.ModuleList(
             Perceptron(n_components, n, hidden_sizes=tuple(hidden_sizes)[::-1]) for n in n_features
@@ -90,42 +91,43 @@ class SharedAutoencoder(nn.Module):
         self._n_features = sum(n_features) / len(n_features)
 
     def encode(self, i: int, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what modality ``i`` says of the latent vector.
+        """Encode the vectors of modality ``i``.
 
         Parameters
         ----------
         i : int
-            Modality.
+            Index of the modality.
         values : Tensor of shape (n_rows, n_features)
             Its vectors.
 
         Returns
         -------
         mean, precision : Tensor of shape (n_rows, n_components)
-            The expert before the prior; precision is 1 if it is not variational.
+            Distribution of the latent vector without the prior; the precision is 1 if the network
+            is not variational.
         """
-        codes = self.encoders[i](values)
+        encoded = self.encoders[i](values)
         if not self.variational:
-            return codes, torch.ones_like(codes)
-        mean, log_precision = codes.chunk(2, dim=1)
+            return encoded, torch.ones_like(encoded)
+        mean, log_precision = encoded.chunk(2, dim=1)
         return mean, log_precision.clamp(-10, 10).exp()
 
     def join(
         self, experts: Sequence[tuple[Tensor, Tensor]], present: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Join what several modalities say: a mean, or the product of experts and prior.
+        """Join the encodings of several modalities: their mean, or the product of experts.
 
         Parameters
         ----------
         experts : sequence of (mean, precision)
-            Of the modalities, each of shape (n_rows, n_components).
+            From :meth:`encode`, each of shape (n_rows, n_components).
         present : BoolTensor of shape (n_rows, n_modalities)
-            Which of them count.
+            Which of them are used.
 
         Returns
         -------
         mean, precision : Tensor of shape (n_rows, n_components)
-            Of the latent vector; zero mean where a row has no modality.
+            Distribution of the latent vector; its mean is zero for a row without any modality.
         """
         mask = present.unsqueeze(-1)
         means = torch.stack([mean for mean, _ in experts], dim=1)
@@ -137,7 +139,7 @@ class SharedAutoencoder(nn.Module):
         return (means * precisions).sum(dim=1) / total, total
 
     def decode(self, i: int, latent: Tensor) -> Tensor:
-        """Return the vectors (n_rows, n_features) of modality ``i`` for latent ones."""
+        """Decode latent vectors into vectors (n_rows, n_features) of modality ``i``."""
         vectors: Tensor = self.decoders[i](latent)
         return vectors
 
@@ -149,8 +151,8 @@ class SharedAutoencoder(nn.Module):
         present : BoolTensor of shape (n_rows, n_modalities)
             True where the row has the modality.
         **values : Tensor of shape (n_rows, n_features)
-            ``values_0``, ``values_1`` and so on: vectors of each modality, anything finite where
-            the row lacks it.
+            ``values_0``, ``values_1`` and so on: vectors of each modality, any finite values where
+            it is absent.
 
         Returns
         -------
@@ -163,14 +165,14 @@ class SharedAutoencoder(nn.Module):
         own: list[tuple[Tensor, Tensor]] = []
         other: list[tuple[Tensor, Tensor]] = []
         divergence: list[tuple[Tensor, Tensor]] = []
-        # Of each modality alone, then of all that the row has.
+        # From each modality alone, then from all that the row has.
         for source in [*range(len(targets)), None]:
             if source is None:
                 posterior, active = self.join(experts, present), several
             else:
                 posterior = self.join([experts[source]], present[:, source : source + 1])
                 active = present[:, source]
-            latent = self._drawn(*posterior)
+            latent = self._sampled(*posterior)
             divergence.append((self._divergence(*posterior), active))
             for i, target in enumerate(targets):
                 error = (self.decode(i, latent) - target).square().mean(dim=1)
@@ -184,19 +186,19 @@ class SharedAutoencoder(nn.Module):
             losses = losses + self.contrastive_weight * self._contrast(means, present)
         return losses
 
-    def _drawn(self, mean: Tensor, precision: Tensor) -> Tensor:
+    def _sampled(self, mean: Tensor, precision: Tensor) -> Tensor:
         if not (self.variational and self.training):
             return mean
         return mean + torch.randn_like(mean) * precision.rsqrt()
 
     def _divergence(self, mean: Tensor, precision: Tensor) -> Tensor:
-        """Kullback-Leibler divergence from the prior, (n_rows,)."""
+        """Compute the Kullback-Leibler divergence from the prior, (n_rows,)."""
         if not self.variational:
             return mean.new_zeros(len(mean))
         return 0.5 * (mean.square() + 1 / precision - 1 + precision.log()).sum(dim=1)
 
     def _contrast(self, means: Sequence[Tensor], present: Tensor) -> Tensor:
-        """How badly the rows' partners are told from other rows, (n_rows,)."""
+        """Compute the InfoNCE loss of the rows' partners, (n_rows,)."""
         units = [functional.normalize(mean, dim=1) for mean in means]
         rows = torch.arange(len(present), device=present.device)
         terms = []
@@ -213,14 +215,14 @@ class SharedAutoencoder(nn.Module):
 
 
 def _mean(terms: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Mean over the terms that a row has, (n_rows,); zero where it has none."""
+    """Compute the mean over the terms that a row has, (n_rows,); zero where it has none."""
     values = torch.stack([torch.where(mask, value, 0.0) for value, mask in terms], dim=1)
     counts = torch.stack([mask for _, mask in terms], dim=1).sum(dim=1)
     return values.sum(dim=1) / counts.clamp(min=1)
 
 
 class GivenLoss(nn.Module):
-    """The loss of a module whose outputs are losses already.
+    """Loss of a module whose outputs are losses already.
 
     Examples
     --------

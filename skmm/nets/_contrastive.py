@@ -1,11 +1,10 @@
-"""Contrastive losses: what belongs together becomes more alike than what does not.
+"""Contrastive losses: vectors that match become more similar than vectors that do not.
 
-A loss is called with the vectors of two modalities, row by row partners and of unit length, and
-with two masks of shape (n_rows, n_rows): ``positive[i, j]`` says that row ``j`` of the one side
-belongs to row ``i`` of the other, ``negative[i, j]`` that it does not; where both are False the
-pair is left out. It gives a loss for each row, the mean of both directions: each side once asks
-for the other. Losses are sums over pairs of an asking row (the anchor) and one that belongs to it,
-so that several may belong to it.
+A loss is called with the vectors of two modalities, of unit length and paired by row, and with two
+masks of shape (n_rows, n_rows): ``positive[i, j]`` states that row ``j`` of the right side matches
+row ``i`` of the left side, ``negative[i, j]`` that it does not; if both are False the pair is
+ignored. The loss of a row is the mean of both directions. In each direction, a row (the anchor)
+may have several positives.
 """
 
 from abc import ABC, abstractmethod
@@ -25,21 +24,35 @@ __all__ = [
 ]
 
 NEGATIVES = ("all", "hard", "semi_hard")
-# Stands for the similarity of what is not there; no sum of it is infinite.
+# Replaces the similarity of pairs that are ignored; no sum of it is infinite.
 _NONE = -1e9
 _BIAS_PACE = 10.0
 _LARGEST_SCALE = 100.0  # as in CLIP
 
 
 class ContrastiveLoss(ABC, nn.Module):
-    """Base of the contrastive losses: both directions, and the choice of negatives.
+    """Base class of the losses of contrastive alignment.
+
+    A subclass implements ``_one_way(similarity, positive, negative)``. The arguments are matrices
+    of shape (n_rows, n_rows) whose rows are anchors; it returns the loss of each anchor, a Tensor
+    of shape (n_rows,). The loss of a row is the mean over both directions.
 
     Parameters
     ----------
     negatives : {"all", "hard", "semi_hard"}, default="all"
-        Those that an anchor and its positive are held against. A subclass says what it makes of
-        the hard ones; the semi-hard ones are those less similar to the anchor than the positive,
-        and where there is none the least similar one.
+        Negatives that an anchor and its positive are compared with. A subclass defines the hard
+        ones. Semi-hard are those less similar to the anchor than the positive, or the least
+        similar one if there are none.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmm.nets import ContrastiveLoss
+    >>> class Distance(ContrastiveLoss):
+    ...     def _one_way(self, similarity, positive, negative):
+    ...         return (positive * (1 - similarity)).sum(dim=1)
+    >>> Distance()(torch.eye(2), torch.eye(2).flip(0))
+    tensor([1., 1.])
     """
 
     def __init__(self, negatives: str = "all"):
@@ -81,14 +94,14 @@ class ContrastiveLoss(ABC, nn.Module):
 
     @abstractmethod
     def _one_way(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-        """Loss of each anchor, (n_rows,); rows of the matrices are anchors."""
+        """Compute the loss of each anchor, (n_rows,); rows of the matrices are anchors."""
 
     @staticmethod
     def _in_order(similarity: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """Negatives from the least to the most similar, and where each pair's semi-hard ones end.
+        """Sort negatives by similarity, and find where the semi-hard ones of each pair end.
 
-        Both of shape (n_rows, n_rows). The first is ``_NONE`` before the negatives begin; the
-        second is the place of the most similar one of them.
+        Both results have shape (n_rows, n_rows). The first is ``_NONE`` before the negatives
+        begin; the second is the index of the most similar semi-hard negative.
         """
         n = len(similarity)
         ordered = torch.where(negative, similarity, _NONE).sort(dim=1).values.contiguous()
@@ -98,19 +111,19 @@ class ContrastiveLoss(ABC, nn.Module):
 
 
 def _over_positives(losses: Tensor, positive: Tensor) -> Tensor:
-    """Mean of the losses (n_rows, n_rows) of an anchor's pairs, (n_rows,)."""
+    """Average the losses (n_rows, n_rows) over the positives of each anchor, (n_rows,)."""
     return torch.where(positive, losses, 0.0).sum(dim=1) / positive.sum(dim=1).clamp(min=1)
 
 
 class _Tempered(ContrastiveLoss):
-    """A loss that divides similarities by a temperature."""
+    """Base class of losses that divide similarities by a temperature."""
 
     def __init__(self, negatives: str, temperature: float, learn_temperature: bool):
         super().__init__(negatives)
         if not temperature > 0:
             raise ValueError(f"temperature must be above 0, got {temperature!r}.")
         self.first_scale = 1.0 / temperature
-        # Learned as a factor, so that weight decay draws it to where it began.
+        # Learned as a factor, so that weight decay pulls it toward its initial value.
         self.log_factor = nn.Parameter(torch.zeros(()), requires_grad=learn_temperature)
 
     @property
@@ -121,12 +134,12 @@ class _Tempered(ContrastiveLoss):
 
     @property
     def temperature(self) -> float:
-        """Temperature as it is now."""
+        """Current temperature."""
         return 1.0 / float(self.scale.detach())
 
     @staticmethod
     def _weights(logits: Tensor, negative: Tensor) -> Tensor:
-        """Weights of an anchor's negatives, in proportion to ``exp(logit)``, of sum 1."""
+        """Return weights of an anchor's negatives, proportional to ``exp(logit)``, of sum 1."""
         shares = torch.where(negative, logits.detach(), _NONE).softmax(dim=1)
         return torch.where(negative, shares, 0.0)
 
@@ -134,18 +147,18 @@ class _Tempered(ContrastiveLoss):
 class InfoNCELoss(_Tempered):
     """Cross-entropy of finding the partner among the negatives [1]_, in both directions [2]_.
 
-    Of an anchor and its positive ``-log(exp(s_p / t) / (exp(s_p / t) + sum_n exp(s_n / t)))``,
-    averaged over its positives where it has several: other positives do not stand in the
-    denominator [3]_.
+    The loss of an anchor and its positive is
+    ``-log(exp(s_p / t) / (exp(s_p / t) + sum_n exp(s_n / t)))``, averaged over the positives of the
+    anchor. Other positives are not part of the denominator [3]_.
 
     Parameters
     ----------
     negatives : {"all", "hard", "semi_hard"}, default="all"
-        Which are in the sum; ``"hard"`` weighs them by ``exp(s_n / t)``, 1 on average [4]_.
+        Negatives of the sum; ``"hard"`` weights them by ``exp(s_n / t)``, 1 on average [4]_.
     temperature : float, default=0.07
-        Where it begins, or what it is.
+        Initial temperature, which similarities are divided by before the softmax.
     learn_temperature : bool, default=True
-        Whether it is learned; at least 0.01 then.
+        Whether the temperature is learned; a learned one does not fall below 0.01.
 
     References
     ----------
@@ -191,22 +204,22 @@ class InfoNCELoss(_Tempered):
 
 
 class SigLIPLoss(_Tempered):
-    """Each pair on its own, does it belong together or not, by a sigmoid [1]_.
+    """Binary cross-entropy of each pair, by a sigmoid [1]_.
 
-    Of an anchor ``sum_p softplus(-(s_p / t + b)) + sum_n softplus(s_n / t + b)``. The second sum,
-    where it goes over the semi-hard negatives, is a mean over the positives.
+    The loss of an anchor is ``sum_p softplus(-(s_p / t + b)) + sum_n softplus(s_n / t + b)``. With
+    semi-hard negatives, the second sum is averaged over the positives.
 
     Parameters
     ----------
     negatives : {"all", "hard", "semi_hard"}, default="all"
-        Which are in the sum; ``"hard"`` makes it a mean, weighted by ``exp(s_n / t)``.
+        Negatives of the sum; ``"hard"`` makes it a mean, weighted by ``exp(s_n / t)``.
     temperature : float, default=0.1
-        Where it begins, or what it is.
+        Initial temperature, which similarities are divided by before the sigmoid.
     learn_temperature : bool, default=True
-        Whether it is learned; at least 0.01 then.
+        Whether the temperature is learned; a learned one does not fall below 0.01.
     bias : float, default=-10.0
-        Where the learned bias begins: near the logarithm of the odds that a pair belongs together,
-        or else the first steps draw everything into one point.
+        Initial value of the learned bias. It should be near the log-odds that a pair matches;
+        otherwise all vectors collapse to one point in the first steps.
 
     References
     ----------
@@ -232,12 +245,12 @@ class SigLIPLoss(_Tempered):
     ):
         super().__init__(negatives, temperature, learn_temperature)
         self.first_bias = bias
-        # Of the bias, for weight decay, as above; and a bias has a longer way to go than weights.
+        # An offset, for weight decay; scaled, because a bias changes more than weights do.
         self.offset = nn.Parameter(torch.zeros(()))
 
     @property
     def bias(self) -> Tensor:
-        """Bias as it is now."""
+        """Current bias."""
         return self.first_bias + _BIAS_PACE * self.offset
 
     def _one_way(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
@@ -254,7 +267,7 @@ class SigLIPLoss(_Tempered):
 
 
 class _Hinged(ContrastiveLoss):
-    """A loss that is zero where the positive leads a negative by a margin."""
+    """Base class of losses that are zero if the positive leads a negative by a margin."""
 
     slope = 1.0  # of the loss in the similarity
 
@@ -276,16 +289,16 @@ class _Hinged(ContrastiveLoss):
         return _over_positives(losses, positive)
 
     def _hinges(self, similarity: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum over the negatives of each pair's hinges, and how many are above zero.
+        """Return the sum of each pair's hinges over the negatives, and how many are positive.
 
-        By a sum over negatives in their order: each pair against each negative would take the
-        cube of the number of rows.
+        Computed by cumulative sums over sorted negatives; comparing each pair with each negative
+        would take time cubic in the number of rows.
         """
         n = len(similarity)
         ordered = torch.where(negative, similarity, _NONE).sort(dim=1).values.contiguous()
         counted = torch.where(ordered > _NONE, ordered, 0.0)
         zero = counted.new_zeros(n, 1)
-        # Of the k largest: the first entry is none of them, the last all.
+        # Sums of the k largest, for k from 0 to n.
         largest = torch.cat([zero, counted.flip(1).cumsum(dim=1)], dim=1)
         enough = (similarity - self.margin / self.slope).detach().contiguous()
         n_active = n - torch.searchsorted(ordered, enough, right=True)
@@ -294,21 +307,21 @@ class _Hinged(ContrastiveLoss):
 
     @abstractmethod
     def _of_all(self, total: Tensor, n_active: Tensor) -> Tensor:
-        """Loss of each pair, from the sum of its hinges and the number that is above zero."""
+        """Compute the loss of each pair from the sum and the number of its positive hinges."""
 
 
 class TripletLoss(_Hinged):
-    """An anchor shall be nearer to its positive than to a negative, by a margin [1]_.
+    """Triplet loss: the anchor should be nearer to its positive than to a negative [1]_.
 
-    ``max(0, margin + d(a, p) - d(a, n))`` with squared distances ``d``. Against all negatives it
-    is the mean over those that are not yet far enough [2]_.
+    The loss is ``max(0, margin + d(a, p) - d(a, n))`` with squared distances ``d``. For all
+    negatives it is the mean over those with a loss above zero [2]_.
 
     Parameters
     ----------
     negatives : {"all", "hard", "semi_hard"}, default="semi_hard"
-        Which of them; one of each kind, the most similar.
+        Negatives that are compared; of the hard or semi-hard ones, the most similar.
     margin : float, default=0.2
-        Difference of squared distances that is enough.
+        Difference of squared distances from which on the loss is 0.
 
     References
     ----------
@@ -335,16 +348,16 @@ class TripletLoss(_Hinged):
 
 
 class MaxMarginLoss(_Hinged):
-    """The positive shall lead the negatives in similarity by a margin, the hardest above all [1]_.
+    """Hinge loss of the similarities of the positive and the hardest negative [1]_.
 
-    ``max(0, margin - s_p + s_n)`` for the hardest negative, or summed over all of them.
+    The loss is ``max(0, margin - s_p + s_n)`` for the hardest negative, or the sum over all.
 
     Parameters
     ----------
     negatives : {"all", "hard", "semi_hard"}, default="hard"
-        Which of them; one of each kind, the most similar.
+        Negatives that are compared; of the hard or semi-hard ones, the most similar.
     margin : float, default=0.2
-        Lead in cosine similarity that is enough.
+        Difference of cosine similarities from which on the loss is 0.
 
     References
     ----------
@@ -375,15 +388,15 @@ CONTRASTIVE_LOSSES: dict[str, type[ContrastiveLoss]] = {
 
 
 class PairwiseContrast(nn.Module):
-    """A contrastive loss over every pair of modalities, for the rows that have both.
+    """Contrastive loss over all pairs of modalities, for the rows that have both.
 
-    What holds the same is no negative: rows whose cells of either modality are equal in content
-    are left out of each other's comparison. Rows of one class belong to each other.
+    Rows with equal content in either modality are not negatives of each other. Rows of one class
+    are positives of each other.
 
     Parameters
     ----------
     loss : ContrastiveLoss
-        Of one pair.
+        Loss of one pair of modalities.
     """
 
     def __init__(self, loss: ContrastiveLoss):
@@ -391,18 +404,18 @@ class PairwiseContrast(nn.Module):
         self.loss = loss
 
     def forward(self, vectors: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of each row, (n_rows,), whose mean is the sum over pairs of their means.
+        """Return the loss of each row, (n_rows,); the mean is the sum over pairs of their means.
 
         Parameters
         ----------
         vectors : Tensor of shape (n_rows, n_modalities, n_components)
-            Of unit length; what stands where a modality is absent is not looked at.
+            Vectors of unit length; values of absent modalities are ignored.
         target : Tensor of shape (n_rows, n_modalities + 1), int64
-            What the row holds of each modality, as a number that equal contents share, -1 where
-            it is absent; and its class, -1 where that is not known.
+            Number of the content of each modality, equal for equal contents, -1 where it is
+            absent; and the class, -1 where it is unknown.
         """
         n_rows, n_modalities, _ = vectors.shape
-        # Zero, with a gradient, where there is no pair; whatever stands in what is absent.
+        # Zero, with a gradient, for rows without a pair; absent modalities may hold NaN.
         losses = torch.nan_to_num(0.0 * vectors.sum(dim=(1, 2)))
         for a in range(n_modalities):
             for b in range(a + 1, n_modalities):
@@ -421,5 +434,5 @@ class PairwiseContrast(nn.Module):
         return losses
 
 
-def _equal(codes: Tensor) -> Tensor:
-    return codes[:, None] == codes[None, :]
+def _equal(labels: Tensor) -> Tensor:
+    return labels[:, None] == labels[None, :]

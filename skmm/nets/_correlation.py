@@ -1,4 +1,4 @@
-"""Deep canonical correlation: networks whose outputs go along with each other."""
+"""Deep canonical correlation: networks whose outputs are maximally correlated."""
 
 from collections.abc import Sequence
 
@@ -63,13 +63,13 @@ class CorrelationNet(nn.Module):
         present : BoolTensor of shape (n_rows, n_modalities)
             True where the row has the modality.
         **values : Tensor of shape (n_rows, n_features)
-            ``values_0``, ``values_1`` and so on: vectors of each modality, anything finite where
-            the row lacks it.
+            ``values_0``, ``values_1`` and so on: vectors of each modality, any finite values where
+            it is absent.
 
         Returns
         -------
         outputs : Tensor of shape (n_rows, n_modalities, n_components)
-            Vectors.
+            Outputs of the networks.
         present : BoolTensor of shape (n_rows, n_modalities)
             As given.
         """
@@ -78,11 +78,11 @@ class CorrelationNet(nn.Module):
 
 
 class CorrelationLoss(nn.Module):
-    """How much a generalized canonical correlation analysis of a batch leaves unexplained.
+    """Variance that a generalized canonical correlation analysis of a batch leaves unexplained.
 
-    The part of the variates' variance that the modalities' outputs do not predict: 0 where all
-    outputs tell the same. It has a gradient for whole batches only, which should be large against
-    ``n_components``.
+    It is the share of the variates' variance that the outputs of the modalities do not predict: 0
+    if all outputs are equal. The loss is defined for a whole batch, which should have many more
+    rows than ``n_components``.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class CorrelationLoss(nn.Module):
         mask = present.unsqueeze(-1).to(values.dtype)
         counts = mask.sum(dim=0).clamp(min=1)
         centered = (values - (values * mask).sum(dim=0) / counts) * mask
-        # Rows that have more modalities would count more: see canonical_directions.
+        # Rows with more modalities would count more: see canonical_directions.
         weight = present.sum(dim=1).clamp(min=1).rsqrt()
         whitened = torch.cat(
             [
@@ -127,10 +127,10 @@ class CorrelationLoss(nn.Module):
         return unexplained
 
     def _root(self, centered: Tensor) -> Tensor:
-        """Lower triangle L with ``L @ L.T`` the sum of squares, ridge included."""
+        """Return the lower triangle L with ``L @ L.T`` the sum of squares, ridge included."""
         squares = centered.T @ centered
         identity = torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
-        # Of outputs that are all alike nothing would be left to divide by.
+        # Avoids a singular matrix if all outputs are equal.
         mean = squares.diagonal().mean().clamp(min=1e-6)
         root: Tensor = torch.linalg.cholesky(squares + self.ridge * mean * identity)
         return root

@@ -1,4 +1,4 @@
-"""Small networks over images: a U-Net for diffusion, and generator and discriminator of a GAN."""
+"""Small networks for images: a U-Net for flow matching, generator and discriminator of a GAN."""
 
 import math
 
@@ -26,9 +26,9 @@ _SMALLEST_MAP = 4
 
 
 def patch_size(image_size: int) -> int:
-    """Side of the patches whose pixels a network takes and gives as channels of one place.
+    """Return the side of the patches whose pixels become channels of one position.
 
-    Most of the work of a convolutional network is in its finest layers.
+    Most of the computation of a convolutional network is in its finest layers.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def patch_size(image_size: int) -> int:
 
 
 def stage_sizes(image_size: int) -> list[int]:
-    """Sides of the maps of a network, each half the one before, the smallest last.
+    """Return the sides of a network's feature maps, each half of the previous one.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def stage_sizes(image_size: int) -> list[int]:
     Returns
     -------
     sizes : list of int
-        From the patches down to 4 places or a little more.
+        From the number of patches down to 4 or a little more.
     """
     sizes = [image_size // patch_size(image_size)]
     while sizes[-1] > _SMALLEST_MAP and sizes[-1] % 2 == 0:
@@ -63,37 +63,37 @@ def stage_sizes(image_size: int) -> list[int]:
 
 
 def group_norm(n_channels: int, *, affine: bool = True) -> nn.GroupNorm:
-    """Group normalization of at most 8 groups.
+    """Build a group normalization of at most 8 groups.
 
     Parameters
     ----------
     n_channels : int
         Number of channels.
     affine : bool, default=True
-        Whether it has weights of its own.
+        Whether it has learned weights.
 
     Returns
     -------
     norm : GroupNorm
-        Its groups divide the channels.
+        The number of groups divides the number of channels.
     """
     return nn.GroupNorm(math.gcd(n_channels, 8), n_channels, affine=affine)
 
 
 def time_features(time: Tensor, width: int) -> Tensor:
-    """Waves of many lengths, by which a network tells times apart.
+    """Encode times by sines and cosines of several frequencies.
 
     Parameters
     ----------
     time : Tensor of shape (n_rows,)
-        In [0, 1].
+        Times in [0, 1].
     width : int
         Number of features, even.
 
     Returns
     -------
     features : Tensor of shape (n_rows, width)
-        Sines and cosines; Vaswani et al. (2017).
+        Sines and cosines, as in Vaswani et al. (2017).
     """
     half = torch.arange(width // 2, device=time.device, dtype=time.dtype)
     angles = time[:, None] * 1000.0 ** (1 - half / max(width // 2 - 1, 1))
@@ -103,7 +103,7 @@ def time_features(time: Tensor, width: int) -> Tensor:
 class ModulatedBlock(nn.Module):
     """A residual block whose normalized maps are scaled and shifted by a condition [1]_, [2]_.
 
-    It begins as the identity, or as a projection where the number of channels changes.
+    It is initialized as the identity, or as a projection if the number of channels changes.
 
     Parameters
     ----------
@@ -138,9 +138,9 @@ class ModulatedBlock(nn.Module):
         Parameters
         ----------
         maps : Tensor of shape (n_rows, n_in, height, width)
-            What the block changes.
+            Input maps.
         condition : Tensor of shape (n_rows, n_condition)
-            What scales and shifts it.
+            Vector that determines scale and shift.
         """
         own = self.conv_in(functional.silu(self.norm_in(maps)))
         scale, shift = self.modulate(condition)[:, :, None, None].chunk(2, dim=1)
@@ -152,7 +152,7 @@ class ModulatedBlock(nn.Module):
 class _Spectral(nn.Module):
     """A layer whose weight is divided by its largest singular value [1]_.
 
-    That value comes from one step of the power iteration for each pass in training.
+    The value is estimated by one step of the power iteration per forward pass in training.
 
     References
     ----------
@@ -169,7 +169,7 @@ class _Spectral(nn.Module):
     def normalized(self) -> Tensor:
         """Return the weight divided by its largest singular value."""
         matrix = self.weight.flatten(1)
-        # In half precision the value would be off by a part in a hundred.
+        # In half precision the value would have an error of a hundredth.
         with torch.autocast(matrix.device.type, enabled=False):
             with torch.no_grad():
                 right = functional.normalize(self.left @ matrix, dim=0)
@@ -181,7 +181,7 @@ class _Spectral(nn.Module):
 
 
 class SpectralConv2d(_Spectral, nn.Conv2d):
-    """A convolution under spectral normalization; parameters as of ``nn.Conv2d``."""
+    """A convolution with spectral normalization; parameters as for ``nn.Conv2d``."""
 
     def __init__(self, n_in: int, n_out: int, kernel_size: int, *, padding: int = 0):
         super().__init__(n_in, n_out, kernel_size, padding=padding)
@@ -194,7 +194,7 @@ class SpectralConv2d(_Spectral, nn.Conv2d):
 
 
 class SpectralLinear(_Spectral, nn.Linear):
-    """A linear layer under spectral normalization; parameters as of ``nn.Linear``."""
+    """A linear layer with spectral normalization; parameters as for ``nn.Linear``."""
 
     def __init__(self, n_in: int, n_out: int, *, bias: bool = True):
         super().__init__(n_in, n_out, bias=bias)
@@ -207,7 +207,7 @@ class SpectralLinear(_Spectral, nn.Linear):
 
 
 class SpectralBlock(nn.Module):
-    """A residual block under spectral normalization, without normalization of the maps.
+    """A residual block with spectral normalization, without normalization of the maps.
 
     Parameters
     ----------
@@ -228,14 +228,14 @@ class SpectralBlock(nn.Module):
         return out
 
 
-_WIDEST = 4  # times the stage of full size
+_WIDEST = 4  # width of the coarsest maps relative to the finest
 
 
 class ImageUNet(nn.Module):
-    """From a noisy image, a time and a condition to something of the image's shape [1]_.
+    """U-Net from a noisy image, a time and a condition to a tensor of the image's shape [1]_.
 
-    Every block is scaled and shifted by the time and the condition. Pixels of a patch come in and
-    go out as channels of one place: the finest maps are those of the patches.
+    Every block is modulated by the time and the condition. The pixels of a patch are channels of
+    one position of the finest maps.
 
     Parameters
     ----------
@@ -290,10 +290,10 @@ class ImageUNet(nn.Module):
             for before, after in zip([n_channels, *widths[:-1]], widths, strict=True)
         )
         self.middle = ModulatedBlock(widths[-1], widths[-1], n_inner, **own)
-        # What comes up from below, beside what was there on the way down.
+        # Inputs are coarser maps and, by a skip connection, maps of the same size.
         self.up = nn.ModuleList(
-            ModulatedBlock(below + own_width, own_width, n_inner, **own)
-            for below, own_width in zip([*widths[1:], widths[-1]], widths, strict=True)
+            ModulatedBlock(coarser + own_width, own_width, n_inner, **own)
+            for coarser, own_width in zip([*widths[1:], widths[-1]], widths, strict=True)
         )
         self.norm = group_norm(n_channels)
         self.end = nn.Conv2d(n_channels, n_pixels, 3, padding=1)
@@ -306,11 +306,11 @@ class ImageUNet(nn.Module):
         Parameters
         ----------
         images : Tensor of shape (n_rows, n_colors, image_size, image_size)
-            Between noise and an image.
+            Interpolations of noise and images.
         time : Tensor of shape (n_rows,)
-            How far on the way, in [0, 1].
+            Times of the interpolations, in [0, 1].
         condition : Tensor of shape (n_rows, n_condition)
-            What the image has to show.
+            Encoded conditions.
         """
         given = self.of_time(time_features(time, self.n_time)) + self.of_condition(condition)
         given = functional.silu(given)
@@ -329,7 +329,7 @@ class ImageUNet(nn.Module):
 
 
 class GANImageGenerator(nn.Module):
-    """From noise and a condition to an image: trained against a discriminator [1]_, [2]_.
+    """Generator of a GAN, from noise and a condition to an image [1]_, [2]_.
 
     Parameters
     ----------
@@ -354,8 +354,8 @@ class GANImageGenerator(nn.Module):
     --------
     >>> import torch
     >>> from skmm.nets._image_networks import GANImageGenerator
-    >>> draw = GANImageGenerator(3, 32, n_noise=4, n_condition=8, n_channels=16)
-    >>> draw(torch.randn(5, 4), torch.ones(5, 8)).shape
+    >>> generator = GANImageGenerator(3, 32, n_noise=4, n_condition=8, n_channels=16)
+    >>> generator(torch.randn(5, 4), torch.ones(5, 8)).shape
     torch.Size([5, 3, 32, 32])
     """
 
@@ -380,7 +380,7 @@ class GANImageGenerator(nn.Module):
             ModulatedBlock(before, after, n_given)
             for before, after in zip([widths[0], *widths[:-1]], widths, strict=True)
         ]
-        for block in blocks:  # drawn in one go, an image needs all layers from the start
+        for block in blocks:  # a generator uses all layers from the start, not the identity
             nn.init.kaiming_uniform_(block.conv_out.weight, a=5**0.5)
         self.blocks = nn.ModuleList(blocks)
         self.norm = group_norm(n_channels)
@@ -392,9 +392,9 @@ class GANImageGenerator(nn.Module):
         Parameters
         ----------
         noise : Tensor of shape (n_rows, n_noise)
-            What sets images of one condition apart.
+            Noise, which makes images of one condition different.
         condition : Tensor of shape (n_rows, n_condition)
-            What the image has to show.
+            Encoded conditions.
         """
         given = torch.cat([noise, condition], dim=1)
         maps = torch.unflatten(self.begin(given), 1, (-1, self.first, self.first))
@@ -407,10 +407,10 @@ class GANImageGenerator(nn.Module):
 
 
 class ImageDiscriminator(nn.Module):
-    """Score of an image under a condition: a projection discriminator [1]_.
+    """Projection discriminator of a GAN, which scores an image given a condition [1]_.
 
-    Two terms make the score: how real the image looks, and the product of its features with the
-    condition. All layers are under spectral normalization [2]_.
+    The score is the sum of a linear score of the image's features and their product with the
+    projected condition. All layers have spectral normalization [2]_.
 
     Parameters
     ----------
@@ -434,7 +434,7 @@ class ImageDiscriminator(nn.Module):
     >>> import torch
     >>> from skmm.nets._image_networks import ImageDiscriminator
     >>> discriminator = ImageDiscriminator(1, 32, n_condition=8, n_channels=16)
-    >>> features = discriminator.look(torch.ones(5, 1, 32, 32))
+    >>> features = discriminator.features(torch.ones(5, 1, 32, 32))
     >>> discriminator(features, torch.ones(5, 8)).shape
     torch.Size([5])
     """
@@ -451,13 +451,13 @@ class ImageDiscriminator(nn.Module):
         self.is_real = SpectralLinear(widths[-1], 1)
         self.of_condition = SpectralLinear(n_condition, widths[-1], bias=False)
 
-    def look(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """Return features (n_rows, n_features) of images.
 
         Parameters
         ----------
         images : Tensor of shape (n_rows, n_colors, image_size, image_size)
-            In [-1, 1].
+            Images with values in [-1, 1].
         """
         maps = self.begin(functional.pixel_unshuffle(images, self.patch))
         for stage, block in enumerate(self.blocks):
@@ -465,14 +465,14 @@ class ImageDiscriminator(nn.Module):
         return functional.leaky_relu(maps, 0.2).sum(dim=(2, 3))
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Return scores (n_rows,), high for real images of what the condition says.
+        """Return scores (n_rows,), high for real images that match the condition.
 
         Parameters
         ----------
         features : Tensor of shape (n_rows, n_features)
-            From :meth:`look`.
+            From :meth:`features`.
         condition : Tensor of shape (n_rows, n_condition)
-            What the image has to show.
+            Encoded conditions.
         """
         fit: Tensor = (features * self.of_condition(condition)).sum(dim=1)
         is_real: Tensor = self.is_real(features)

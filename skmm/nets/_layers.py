@@ -1,7 +1,7 @@
 """Layers that several networks share: masked reductions, projection, head, modality dropout.
 
-The masked functions take values that may be NaN or infinite where the mask is False; neither
-their result nor its gradient sees them.
+The masked functions accept values that are NaN or infinite where the mask is False; neither the
+result nor its gradient depends on them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def zeroed(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Zeros where a token does not exist, whatever stands there.
+    """Replace tokens that do not exist by zeros.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def zeroed(tokens: Tensor, mask: Tensor) -> Tensor:
     Returns
     -------
     tokens : Tensor of shape (n_rows, n_tokens, n_features)
-        Of the same values where the mask is True.
+        Same values where the mask is True, zeros elsewhere.
 
     Examples
     --------
@@ -46,17 +46,17 @@ def zeroed(tokens: Tensor, mask: Tensor) -> Tensor:
     >>> zeroed(torch.tensor([[[1.0], [torch.nan]]]), torch.tensor([[True, False]])).flatten()
     tensor([1., 0.])
     """
-    # Not a product with the mask, NaN * 0 is NaN.
+    # Not by a product with the mask, because NaN * 0 is NaN.
     if tokens.device.type != "cpu" or torch.compiler.is_compiling():
         return torch.where(mask.unsqueeze(-1), tokens, 0.0)
-    # A fifth of a small head's training went into comparing every value with its mask; few rows
-    # are absent. Finding them would make a GPU wait.
+    # Few rows are absent, and filling only these saves a fifth of the training of a small head. On
+    # a GPU, ``nonzero`` would wait for the device.
     absent = (~mask).flatten().nonzero().squeeze(1)
     return tokens.flatten(end_dim=1).index_fill(0, absent, 0.0).view(tokens.shape)
 
 
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the tokens that exist, zero where there are none.
+    """Compute the mean over the tokens that exist, zero where there are none.
 
     Parameters
     ----------
@@ -81,12 +81,12 @@ def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
 
 
 def mean_of_zeroed(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the tokens that exist of tokens that are zero where they do not.
+    """Compute the mean over the tokens that exist, given zeros where they do not.
 
     Parameters
     ----------
     tokens : Tensor of shape (n_rows, n_tokens, n_features)
-        From `zeroed`.
+        From :func:`zeroed`.
     mask : BoolTensor of shape (n_rows, n_tokens)
         True where the token exists.
 
@@ -101,12 +101,12 @@ def mean_of_zeroed(tokens: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_max(tokens: Tensor, mask: Tensor) -> Tensor:
-    """Largest value over the tokens that exist, zero where there are none.
+    """Compute the maximum over the tokens that exist, zero where there are none.
 
     Parameters
     ----------
     tokens : Tensor of shape (n_rows, n_tokens, n_features)
-        Values to compare, each feature on its own.
+        Values to compare, for each feature.
     mask : BoolTensor of shape (n_rows, n_tokens)
         True where the token exists.
 
@@ -129,14 +129,14 @@ def masked_max(tokens: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_softmax(scores: Tensor, mask: Tensor, *, dim: int) -> Tensor:
-    """Softmax over the places that exist; zeros, not NaN, where there are none.
+    """Compute the softmax over the entries that exist; zeros, not NaN, where there are none.
 
     Parameters
     ----------
     scores : Tensor
         Scores of any shape.
     mask : BoolTensor
-        True where a place exists; of a shape that broadcasts to that of ``scores``.
+        True where an entry exists; of a shape that broadcasts to that of ``scores``.
     dim : int
         Axis whose weights sum to one.
 
@@ -159,17 +159,17 @@ def masked_softmax(scores: Tensor, mask: Tensor, *, dim: int) -> Tensor:
 
 
 def to_shares(weights: Tensor) -> Tensor:
-    """Weights divided by their sum in each row.
+    """Divide weights by their sum in each row.
 
     Parameters
     ----------
     weights : Tensor of shape (n_rows, n_weights)
-        Not negative.
+        Nonnegative weights.
 
     Returns
     -------
     shares : Tensor of shape (n_rows, n_weights)
-        A row sums to one; one of zeros stays so.
+        Each row sums to one; a row of zeros stays zero.
     """
     total = weights.sum(dim=1, keepdim=True)
     return weights / total.clamp(min=torch.finfo(weights.dtype).tiny)
@@ -178,8 +178,8 @@ def to_shares(weights: Tensor) -> Tensor:
 class Projection(nn.Sequential):
     """Linear map to a common length, layer normalization, nonlinearity and dropout.
 
-    The layer normalization [1]_ makes blocks of any scale equal partners: a sentence embedding
-    of length one weighs as much as raw activations in the hundreds.
+    The layer normalization [1]_ puts modalities on one scale: a sentence embedding of length one
+    weighs as much as raw activations in the hundreds.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ class Projection(nn.Sequential):
     dropout : float, default=0.0
         Share of the outputs that is zeroed in training, in [0, 1].
     activation : Module or None, default=None
-        Nonlinearity of the normalized outputs; None stands for GELU, ``nn.Identity()`` for none.
+        Nonlinearity of the normalized outputs. By default GELU; ``nn.Identity()`` for none.
 
     References
     ----------
@@ -212,7 +212,7 @@ class Projection(nn.Sequential):
         dropout: float = 0.0,
         activation: nn.Module | None = None,
     ):
-        # Normalizing a single number would leave nothing of it.
+        # The normalization of a single number would always be zero.
         norm = nn.LayerNorm(n_components) if n_components > 1 else nn.Identity()
         super().__init__(
             nn.Linear(n_features, n_components),
@@ -223,7 +223,7 @@ class Projection(nn.Sequential):
 
 
 class Head(nn.Sequential):
-    """From the fused vector to the outputs of an estimator.
+    """Linear layer or hidden layer from the fused vector to the outputs of an estimator.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ class Perceptron(nn.Sequential):
     n_outputs : int
         Length of the output vectors.
     hidden_sizes : sequence of int, default=()
-        Units of the hidden layers; none makes a linear map.
+        Units of the hidden layers; a linear map if empty.
     dropout : float, default=0.0
         Share of the hidden units that is zeroed in training, in [0, 1].
 
@@ -293,16 +293,17 @@ class Perceptron(nn.Sequential):
 
 
 class ModalityDropout(nn.Module):
-    """Hide whole modalities of a row at random while training, never the last one it has.
+    """Hide whole modalities of a row at random in training, but always keep one of them.
 
-    A network trained so keeps working when a modality is missing that training never lacked,
-    and cannot lean on the strongest one alone [1]_. In evaluation nothing is hidden.
+    The network learns to predict when a modality is missing, even if it is never missing in the
+    training data, and not to rely on the strongest modality alone [1]_. In evaluation mode nothing
+    is hidden.
 
     Parameters
     ----------
     p : float, default=0.1
-        Probability that a present modality of a row is hidden, in [0, 1]. Where all would go,
-        one of them, drawn at random, stays.
+        Probability that a present modality of a row is hidden, in [0, 1]. If all would be hidden,
+        one of them, sampled at random, is kept.
 
     References
     ----------
@@ -333,37 +334,37 @@ class ModalityDropout(nn.Module):
         Parameters
         ----------
         masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
-            True where the token exists; left as it is.
+            True where the token exists; not modified.
 
         Returns
         -------
         masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
-            With all of the hidden modality's tokens False.
+            New masks, False for all tokens of a hidden modality.
         """
         if not self.training or self.p == 0.0:
             return dict(masks)
-        names = sorted(masks)  # the order of the dictionary must not change what is drawn
+        names = sorted(masks)  # so that the order of the dictionary has no effect
         present = torch.stack([masks[name].any(dim=1) for name in names], dim=1)
-        luck = torch.rand(present.shape, device=present.device).masked_fill(~present, -1.0)
-        # The luckiest present modality of a row stays whatever its luck.
-        luckiest = luck == luck.amax(dim=1, keepdim=True)
-        keep = (luck >= self.p) | luckiest
+        draws = torch.rand(present.shape, device=present.device).masked_fill(~present, -1.0)
+        # The present modality with the largest draw is always kept.
+        largest = draws == draws.amax(dim=1, keepdim=True)
+        keep = (draws >= self.p) | largest
         return {name: masks[name] & keep[:, [i]] for i, name in enumerate(names)}
 
 
 class TokenMemory(nn.Module):
-    """From the tokens of each modality to one sequence of a common width.
+    """Projection of the tokens of all modalities to one sequence of a common width.
 
-    In front stands a learned token that every row has, so there is always something to look at.
+    The first token is learned and exists in every row, so that attention always has a token.
 
     Parameters
     ----------
     n_features : dict of str to int
         Length of the tokens of each modality.
     n_components : int
-        Length of the tokens that come out.
+        Length of the projected tokens.
     dropout : float, default=0.0
-        Share of the numbers that is zeroed in training, in [0, 1].
+        Share of the values that is zeroed in training, in [0, 1].
 
     Examples
     --------
@@ -390,7 +391,7 @@ class TokenMemory(nn.Module):
     def forward(
         self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Put the tokens of all modalities one after the other.
+        """Concatenate the projected tokens of all modalities.
 
         Parameters
         ----------
@@ -401,10 +402,10 @@ class TokenMemory(nn.Module):
 
         Returns
         -------
-        memory : Tensor of shape (n_rows, 1 + n_tokens of all, n_components)
+        memory : Tensor of shape (n_rows, 1 + sum of n_tokens, n_components)
             Zero where a token does not exist.
-        mask : BoolTensor of shape (n_rows, 1 + n_tokens of all)
-            True where it does.
+        mask : BoolTensor of shape (n_rows, 1 + sum of n_tokens)
+            True where the token exists.
         """
         parts, exists = [], []
         for name, projection, kind in zip(

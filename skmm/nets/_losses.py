@@ -1,6 +1,6 @@
-"""Losses of single rows: what a joint network is trained with, and the head of ordered classes.
+"""Losses of joint networks, one value per row, and the head for ordered classes.
 
-A loss is called with outputs and target and reduces nothing. The target is
+A loss is called with outputs and target and does no reduction. The target is
 
 - classes: int64 of shape (n_rows,), for outputs (n_rows, n_classes);
 - labels: float of shape (n_rows, n_labels), 0 or 1, for outputs of the same shape;
@@ -26,19 +26,19 @@ __all__ = [
     "make_loss",
 ]
 
-_SMALLEST_GAP = 1e-3  # between ordinal thresholds: a class has a share that is not zero
+_SMALLEST_GAP = 1e-3  # between ordinal thresholds, so that no class has probability zero
 
 
 class FocalLoss(nn.Module):
-    """Cross-entropy in which what is already right counts little.
+    """Focal loss: cross-entropy with a low weight for rows that are predicted well.
 
-    With the probability ``p`` of the truth it is ``-(1 - p) ** gamma * log(p)`` [1]_, for classes
-    by softmax, for labels by sigmoid.
+    With the predicted probability ``p`` of the target it is ``-(1 - p) ** gamma * log(p)`` [1]_,
+    by a softmax for classes and a sigmoid for labels.
 
     Parameters
     ----------
     gamma : float, default=2.0
-        How little; 0 is cross-entropy.
+        Exponent of the weight; 0 is cross-entropy.
 
     References
     ----------
@@ -64,18 +64,18 @@ class FocalLoss(nn.Module):
             log_truth = functional.logsigmoid(outputs * (2 * target - 1))
         else:
             log_truth = -functional.cross_entropy(outputs, target, reduction="none")
-        # Away from 0, where the slope of a root is infinite.
+        # At 0 the power has an infinite slope if gamma is below 1.
         wrong = (-torch.expm1(log_truth)).clamp(min=1e-12)
         return -(wrong**self.gamma) * log_truth
 
 
 class SmoothedLoss(nn.Module):
-    """Cross-entropy with a target that is not quite sure [1]_.
+    """Cross-entropy with label smoothing [1]_.
 
     Parameters
     ----------
     smoothing : float, default=0.1
-        Share of the target that is spread over all classes, or over both sides of a label.
+        Share of the target that is spread over all classes, or over both values of a label.
 
     References
     ----------
@@ -107,14 +107,14 @@ class SmoothedLoss(nn.Module):
 
 
 class MarginLoss(nn.Module):
-    """Hinge: the truth has to lead the strongest rival by a margin [1]_.
+    """Hinge loss of the margin between the target class and the best other class [1]_.
 
-    For labels the score has to be beyond the margin on the right side of 0.
+    For labels it is the hinge loss of the score, with the sign of the label.
 
     Parameters
     ----------
     margin : float, default=1.0
-        Lead beyond which the loss is 0.
+        Difference of scores from which on the loss is 0.
 
     References
     ----------
@@ -145,18 +145,18 @@ class MarginLoss(nn.Module):
 
 
 class OrdinalHead(nn.Module):
-    """From the fused vector to the log-odds of being above each class but the last.
+    """Head for ordered classes: log-odds of being above each class but the last.
 
-    The cumulative link model with a logistic link [1]_, for classes in an order: a class above the
-    k-th has probability ``sigmoid(score - threshold[k])``. The thresholds rise by construction, so
-    every class has a probability that is not negative.
+    The cumulative link model with a logistic link [1]_: a class above the k-th has probability
+    ``sigmoid(score - threshold[k])``. The thresholds increase by construction, so no class has a
+    negative probability.
 
     Parameters
     ----------
     n_components : int
         Length of the fused vector.
     thresholds : Tensor of shape (n_classes - 1,)
-        Rising; where training starts.
+        Increasing initial thresholds.
     dropout : float, default=0.0
         Share of the inputs that is zeroed in training.
 
@@ -179,16 +179,16 @@ class OrdinalHead(nn.Module):
         thresholds = thresholds.float()
         gaps = (thresholds.diff() - _SMALLEST_GAP).clamp(min=1e-3)
         self.first = nn.Parameter(thresholds[:1].clone())
-        self.gaps = nn.Parameter(gaps + torch.log(-torch.expm1(-gaps)))  # softplus, undone
+        self.gaps = nn.Parameter(gaps + torch.log(-torch.expm1(-gaps)))  # inverse of softplus
 
     @property
     def thresholds(self) -> Tensor:
-        """Rising values of the score, one between each pair of neighbors."""
+        """Increasing thresholds of the score, one between each two neighboring classes."""
         gaps = functional.softplus(self.gaps) + _SMALLEST_GAP
         return torch.cat([self.first, self.first + gaps.cumsum(0)])
 
     def forward(self, fused: Tensor) -> Tensor:
-        """Return log-odds (n_rows, n_classes - 1), which fall along a row."""
+        """Return log-odds (n_rows, n_classes - 1), which decrease along a row."""
         score: Tensor = self.score(self.dropout(fused))
         return score - self.thresholds
 
@@ -210,7 +210,7 @@ class OrdinalLoss(nn.Module):
         odds = torch.cat([edge, outputs, -edge], dim=1)
         above_lower = odds.gather(1, target[:, None])[:, 0]  # log-odds of not being below
         above_upper = odds.gather(1, target[:, None] + 1)[:, 0]
-        # log(sigmoid(a) - sigmoid(b)), which cancels, as a product: a > b.
+        # log(sigmoid(a) - sigmoid(b)) for a > b, as a product to avoid cancellation.
         inside = torch.isfinite(above_lower) & torch.isfinite(above_upper)
         gap = torch.where(inside, above_lower, 1.0) - torch.where(inside, above_upper, 0.0)
         overlap = torch.where(inside, torch.log(-torch.expm1(-gap.clamp(min=1e-6))), 0.0)
@@ -218,18 +218,18 @@ class OrdinalLoss(nn.Module):
 
 
 def _log_sigmoid(odds: Tensor) -> Tensor:
-    """Log of the sigmoid, 0 at infinity with a gradient that is no NaN."""
+    """Compute the log of the sigmoid, 0 at infinity, with a finite gradient."""
     finite = torch.isfinite(odds)
     return torch.where(finite, functional.logsigmoid(torch.where(finite, odds, 0.0)), 0.0)
 
 
 class RowLoss(nn.Module):
-    """A loss of the user's, of which a copy is used, held to one value a row or output.
+    """Copy of a user's loss, with a check that it returns one value per row or output.
 
     Parameters
     ----------
     loss : nn.Module
-        Called with outputs and target; gives a Tensor of shape (n_rows,) or of the target's.
+        Called with outputs and target; returns a Tensor of shape (n_rows,) or of the target's.
     """
 
     def __init__(self, loss: nn.Module):
@@ -241,8 +241,8 @@ class RowLoss(nn.Module):
         losses: Tensor = self.loss(outputs, target)
         if losses.ndim not in (1, 2) or len(losses) != len(outputs):
             raise ValueError(
-                f"loss {type(self.loss).__name__} gave a tensor of shape {tuple(losses.shape)} for"
-                f" {len(outputs)} rows, but must give a value for each row. Build it with"
+                f"loss {type(self.loss).__name__} returned a tensor of shape {tuple(losses.shape)}"
+                f" for {len(outputs)} rows, but must return a value for each row. Build it with"
                 " reduction='none'."
             )
         return losses
@@ -258,7 +258,7 @@ def _huber(delta: float = 1.0) -> nn.Module:
     return nn.HuberLoss(delta=delta, reduction="none")
 
 
-# Kind of target -> name -> what builds the loss from its parameters.
+# Kind of target -> name -> function that builds the loss from its parameters.
 LOSSES: dict[str, dict[str, Callable[..., nn.Module]]] = {
     "classes": {
         "cross_entropy": _plain(nn.CrossEntropyLoss),
@@ -282,14 +282,14 @@ LOSSES: dict[str, dict[str, Callable[..., nn.Module]]] = {
 
 
 def make_loss(loss: str | nn.Module, kind: str, **params: object) -> nn.Module:
-    """Build the loss of each row.
+    """Build a loss that returns one value per row.
 
     Parameters
     ----------
     loss : str or nn.Module
         A name in ``LOSSES[kind]``, or a loss of which a copy is used.
     kind : {"classes", "labels", "values"}
-        What the target is.
+        Kind of target.
     **params : object
         Parameters of a named loss, such as ``gamma``.
 
@@ -317,7 +317,7 @@ def make_loss(loss: str | nn.Module, kind: str, **params: object) -> nn.Module:
         return RowLoss(loss)
     if loss not in LOSSES[kind]:
         raise ValueError(
-            f"loss {loss!r} is none for {kind}. There are {sorted(LOSSES[kind])}, or give an"
+            f"loss {loss!r} is not available for {kind}. Use one of {sorted(LOSSES[kind])}, or an"
             " nn.Module."
         )
     factory = LOSSES[kind][loss]

@@ -1,6 +1,6 @@
-"""Networks that draw series: a memory in, a length and values out.
+"""Networks that generate series from a memory: a length, and the values of all timestamps.
 
-First the contract, then the two networks and the loss they are trained with.
+First the base class, then the two networks and their loss.
 """
 
 import math
@@ -23,19 +23,19 @@ _SLOWEST = 10_000
 
 
 class SeriesDecoder(ABC, nn.Module):
-    """Base of the networks that draw a series of any length, looking at a memory.
+    """Base class of networks that generate a series of any length, with attention to a memory.
 
-    All steps are drawn at once, each from its place and what it sees of the memory. Height and
-    level of a series are found apart from its shape.
+    All timestamps are generated at once, each from its position and the memory. Scale and level of
+    a series are predicted separately from its shape.
 
     Parameters
     ----------
     n_channels : int
-        Values of a step.
+        Number of channels of the series.
     width : int
         Length of the vectors of the memory.
     position : {"steps", "share"}, default="steps"
-        What a step is told of its place: the steps before it, or their share of the length.
+        Position of a timestamp: its number, or its number as a share of the length.
     """
 
     rates: Tensor
@@ -46,20 +46,22 @@ class SeriesDecoder(ABC, nn.Module):
         self.width = width
         self.position = position
         half = (width + 1) // 2
-        if position == "steps":  # from two steps a wave, the fastest there is, to very slow ones
+        if (
+            position == "steps"
+        ):  # wavelengths from two steps, the shortest possible, to very long ones
             rates = math.pi * _SLOWEST ** (-torch.arange(half) / half)
         else:  # half waves over the length
             rates = math.pi * torch.arange(1, _N_WAVES + 1)
         self.register_buffer("rates", rates, persistent=False)
         self.place = nn.Linear(2 * len(rates), width)
         self.length = Perceptron(width, 1, hidden_sizes=(width,))
-        # Height one and level zero before anything is learned.
+        # Before training the scale is one and the level zero.
         self.scale = nn.Linear(width, 2 * n_channels)
         nn.init.zeros_(self.scale.weight)
         nn.init.zeros_(self.scale.bias)
 
     def places(self, lengths: Tensor, n_steps: int) -> Tensor:
-        """Return a vector for each place, (n_rows, n_steps, width)."""
+        """Return a vector for each position, (n_rows, n_steps, width)."""
         steps = torch.arange(n_steps, device=lengths.device)[None]
         if self.position == "share":
             steps = steps / (lengths[:, None] - 1).clamp(min=1)
@@ -68,48 +70,48 @@ class SeriesDecoder(ABC, nn.Module):
         return places.expand(len(lengths), -1, -1)
 
     def predict_length(self, memory: Tensor, mask: Tensor) -> Tensor:
-        """Return the length of each row's series, (n_rows,), in units of the training.
+        """Predict the length of each row's series, (n_rows,), in units of the training.
 
         Parameters
         ----------
         memory : Tensor of shape (n_rows, n_memory, width)
-            What is looked at.
+            Vectors that are attended to.
         mask : BoolTensor of shape (n_rows, n_memory)
-            True where it exists; at least once in each row.
+            True where a vector exists; at least once in each row.
         """
         length: Tensor = self.length(masked_mean(memory, mask))
         return length.squeeze(1)
 
     def forward(self, memory: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-        """Return series (n_rows, n_steps, n_channels), of as many steps as the longest has.
+        """Return series (n_rows, n_steps, n_channels) with the length of the longest.
 
         Parameters
         ----------
         memory : Tensor of shape (n_rows, n_memory, width)
-            What is looked at.
+            Vectors that are attended to.
         mask : BoolTensor of shape (n_rows, n_memory)
-            True where it exists; at least once in each row.
+            True where a vector exists; at least once in each row.
         lengths : Tensor of shape (n_rows,), int
-            Steps of each series, at least one; what stands behind them is of no meaning.
+            Length of each series, at least one; values after it have no meaning.
         """
         scale: Tensor = self.scale(masked_mean(memory, mask))
-        height, level = scale[:, None].chunk(2, dim=2)
-        return height.exp() * self.shapes(memory, mask, lengths) + level
+        log_scale, level = scale[:, None].chunk(2, dim=2)
+        return log_scale.exp() * self.shapes(memory, mask, lengths) + level
 
     @abstractmethod
     def shapes(self, memory: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-        """Return what ``forward`` brings to each series' height and level."""
+        """Return the series that ``forward`` scales and shifts."""
 
 
 class GRUSeriesDecoder(SeriesDecoder):
-    """A GRU that is told each place, and whose outputs look at the memory [1]_.
+    """A GRU over positions, whose outputs attend to the memory [1]_.
 
-    It begins with the mean of the memory. Values are not fed back.
+    Its initial state is computed from the mean of the memory. Values are not fed back.
 
     Parameters
     ----------
     n_channels : int
-        Values of a step.
+        Number of channels of the series.
     width : int
         Units of each layer and length of the memory's vectors.
     dropout : float, default=0.0
@@ -117,7 +119,7 @@ class GRUSeriesDecoder(SeriesDecoder):
     n_layers : int, default=1
         Number of recurrent layers.
     position : {"steps", "share"}, default="steps"
-        What a step is told of its place: the steps before it, or their share of the length.
+        Position of a timestamp: its number, or its number as a share of the length.
 
     References
     ----------
@@ -154,7 +156,7 @@ class GRUSeriesDecoder(SeriesDecoder):
         self.out = nn.Sequential(nn.Tanh(), nn.Dropout(dropout), nn.Linear(width, n_channels))
 
     def shapes(self, memory: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-        """Return series (n_rows, n_steps, n_channels) before height and level are put in."""
+        """Return series (n_rows, n_steps, n_channels) before scaling and shifting."""
         mean = masked_mean(memory, mask)
         hidden = torch.tanh(self.begin(mean))
         hidden = torch.unflatten(hidden, 1, (self.n_layers, self.width))
@@ -167,14 +169,14 @@ class GRUSeriesDecoder(SeriesDecoder):
 
 
 class TransformerSeriesDecoder(SeriesDecoder):
-    """Queries for places attend to each other and to the memory [1]_.
+    """A transformer whose queries, one per position, attend to each other and to the memory [1]_.
 
-    Nothing waits for the step before: the steps are not fed back [2]_.
+    It is not autoregressive: values are not fed back [2]_.
 
     Parameters
     ----------
     n_channels : int
-        Values of a step.
+        Number of channels of the series.
     width : int
         Width of the layers and length of the memory's vectors, a multiple of ``n_heads``.
     dropout : float, default=0.0
@@ -184,7 +186,7 @@ class TransformerSeriesDecoder(SeriesDecoder):
     n_layers : int, default=2
         Number of layers.
     position : {"steps", "share"}, default="steps"
-        What a step is told of its place: the steps before it, or their share of the length.
+        Position of a timestamp: its number, or its number as a share of the length.
 
     References
     ----------
@@ -235,7 +237,7 @@ class TransformerSeriesDecoder(SeriesDecoder):
         self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, n_channels))
 
     def shapes(self, memory: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-        """Return series (n_rows, n_steps, n_channels) before height and level are put in."""
+        """Return series (n_rows, n_steps, n_channels) before scaling and shifting."""
         n_steps = int(lengths.max())
         x = self.places(lengths, n_steps)
         absent = torch.arange(n_steps, device=lengths.device) >= lengths[:, None]
@@ -246,10 +248,10 @@ class TransformerSeriesDecoder(SeriesDecoder):
 
 
 class SeriesLoss(nn.Module):
-    """Squared error of the known values, summed over a series, and that of its length.
+    """Squared error of the known values, summed over a series, plus that of its length.
 
-    The sum is divided by a common number, so that each value of a batch counts the same, in
-    whatever series it stands.
+    The sum is divided by one number for all series, so that each value has the same weight, in
+    short and long series.
 
     Parameters
     ----------
@@ -258,12 +260,12 @@ class SeriesLoss(nn.Module):
 
     Examples
     --------
-    Two series of one channel, in front of each its length; the second one has a gap and ends:
+    Two series of one channel, each after its length; the second one has a gap and is shorter:
 
     >>> import torch
     >>> from skmm.nets._series_decoders import SeriesLoss
-    >>> nothing = torch.nan
-    >>> target = torch.tensor([[0.0, 1.0, 2.0, 3.0], [1.0, nothing, 2.0, nothing]])
+    >>> unknown = torch.nan
+    >>> target = torch.tensor([[0.0, 1.0, 2.0, 3.0], [1.0, unknown, 2.0, unknown]])
     >>> SeriesLoss(2.0)(torch.zeros(2, 4, 1), target[:, :, None])
     tensor([7., 3.])
     """
@@ -278,14 +280,14 @@ class SeriesLoss(nn.Module):
         Parameters
         ----------
         outputs : Tensor of shape (n_rows, 1 + n_steps, n_channels)
-            Lengths, in the first channel of the first place, and series.
+            Lengths, in the first channel of the first step, followed by the series.
         target : Tensor of shape (n_rows, 1 + at least n_steps, n_channels)
-            The same, NaN where nothing is known. Beyond ``n_steps`` nothing is.
+            The same, NaN where unknown, as all values after ``n_steps`` are.
 
         Returns
         -------
         loss : Tensor of shape (n_rows,)
-            Not negative.
+            Nonnegative losses.
         """
         target = target[:, : outputs.shape[1]]
         known = ~torch.isnan(target)

@@ -1,4 +1,4 @@
-"""Several tasks at once: their weights, the loss of all, and heads side by side."""
+"""Multi-task learning: weights of the tasks, their common loss, and their heads."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,19 +13,19 @@ __all__ = [
     "UncertaintyWeights",
 ]
 
-# The optimizer moves all it learns by about its learning rate a step, and a log-variance has
-# farther to go than a weight.
+# The optimizer changes each parameter by about its learning rate per step, and a log-variance must
+# change more than a weight.
 _PACE = 10.0
-_GRADNORM_RATE = 0.025  # of the paper
+_GRADNORM_RATE = 0.025  # as in the paper
 
 
 class FixedWeights(nn.Module):
-    """Tasks weigh what they are given.
+    """Given weights of the tasks.
 
     Parameters
     ----------
     weights : Tensor of shape (n_tasks,)
-        Not negative.
+        Nonnegative weights.
     """
 
     weights: Tensor
@@ -39,7 +39,7 @@ class FixedWeights(nn.Module):
         return self.weights
 
     def for_evaluation(self) -> Tensor:
-        """Return the weights (n_tasks,) in the loss that early stopping looks at."""
+        """Return the weights (n_tasks,) of the loss that early stopping monitors."""
         return self.weights
 
     def forward(self, losses: Tensor, known: Tensor) -> Tensor:
@@ -48,15 +48,15 @@ class FixedWeights(nn.Module):
 
 
 class UncertaintyWeights(nn.Module):
-    """Tasks weigh by their noise, which is learned [1]_.
+    """Weights of the tasks by their noise, which is learned [1]_.
 
-    With a log-variance ``s`` of each task, its loss ``L`` enters as ``exp(-s) * L + s / 2`` for
-    classes and as ``exp(-s) * L / 2 + s / 2`` for values.
+    With a log-variance ``s`` of each task, the term of its loss ``L`` is ``exp(-s) * L + s / 2``
+    for classes and ``exp(-s) * L / 2 + s / 2`` for values.
 
     Parameters
     ----------
     is_value : sequence of bool
-        Which tasks are of values.
+        Which tasks are regressions.
 
     References
     ----------
@@ -92,20 +92,20 @@ class UncertaintyWeights(nn.Module):
 
 
 class GradNormWeights(nn.Module):
-    """Tasks weigh so that their gradients pull alike, those that lag behind a bit more [1]_.
+    """Weights of the tasks by gradient normalization (GradNorm) [1]_.
 
-    After each batch the weights ``w`` take a step down the slope of the sum over tasks of
-    ``abs(G - mean(G) * r ** alpha)``, where ``G`` is the norm of the gradient of ``w * L`` at the
-    shared weights and ``r`` how little the loss has fallen, relative to the mean of the tasks.
-    The slope is that at ``log(w)``, divided by ``mean(G)``: so weights stay positive, and the unit
-    of a loss does not matter. The weights add up to the number of tasks.
+    After each batch the task weights ``w`` take a gradient step that reduces the sum over tasks of
+    ``abs(G - mean(G) * r ** alpha)``, where ``G`` is the norm of the gradient of ``w * L`` with
+    respect to the shared weights, and ``r`` the ratio of the loss to its initial value, relative to
+    the mean of the tasks. The step is in ``log(w)`` and divided by ``mean(G)``, so weights stay
+    positive and the unit of a loss has no effect. The weights sum to the number of tasks.
 
     Parameters
     ----------
     initial : Tensor of shape (n_tasks,)
         Loss of each task before training.
     alpha : float, default=1.5
-        How much more a task pulls that lags behind.
+        How much larger the gradients of tasks with a slowly decreasing loss are.
 
     References
     ----------
@@ -124,7 +124,7 @@ class GradNormWeights(nn.Module):
         self._shared: tuple[Tensor, ...] = ()
 
     def watch(self, parameters: Iterable[Tensor]) -> None:
-        """Say which weights the tasks share; without any, the tasks keep weight 1."""
+        """Set the weights that the tasks share; without any, the tasks keep weight 1."""
         self._shared = tuple(p for p in parameters if p.requires_grad)
 
     def current(self) -> Tensor:
@@ -137,14 +137,14 @@ class GradNormWeights(nn.Module):
 
     def forward(self, losses: Tensor, known: Tensor) -> Tensor:
         """Return (n_rows,) from losses and what is known, both (n_rows, n_tasks)."""
-        total = losses @ self.weights  # of before the step, as in the paper
+        total = losses @ self.weights  # with the weights before the step, as in the paper
         there = torch.nonzero(known.any(dim=0))[:, 0]
         if self._shared and losses.requires_grad and len(there) > 1:
             self._step(losses[:, there].sum(dim=0) / known[:, there].sum(dim=0), there)
         return total
 
     def _step(self, losses: Tensor, there: Tensor) -> None:
-        """Move the weights of the tasks that this batch has targets of."""
+        """Update the weights of the tasks that have targets in this batch."""
         norms = torch.stack([self._norm(loss) for loss in losses])
         weights = self.weights[there]
         pulls = weights * norms
@@ -166,21 +166,21 @@ class GradNormWeights(nn.Module):
 class TaskLoss(nn.Module):
     """Weighted sum of the losses of several tasks.
 
-    A task counts the same whether many rows have its target or few: its losses are divided by
-    the share of the rows that do.
+    The losses of a task are divided by the share of the rows that have its target, so that the
+    number of known targets does not change the weight of a task.
 
     Parameters
     ----------
     losses : sequence of nn.Module
-        One a task, from outputs and target to losses of the rows.
+        One per task, from outputs and target to losses of the rows.
     widths : sequence of int
-        How many of the outputs are a task's.
+        Number of outputs of each task.
     is_value : sequence of bool
-        Whether a task's target is a value; else it is a class.
+        Whether the target of a task is a value; otherwise it is a class.
     shares : Tensor of shape (n_tasks,)
-        Of the training rows that have the target.
+        Share of the training rows that have the target of each task.
     class_weights : sequence of Tensor or None
-        Weights of a task's classes.
+        Weights of the classes of each task.
     balance : FixedWeights, UncertaintyWeights or GradNormWeights
         Weights of the tasks.
     """
@@ -206,7 +206,7 @@ class TaskLoss(nn.Module):
         self.balance = balance
 
     def rows(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return losses, 0 where the target is not known, and what is; (n_rows, n_tasks) both."""
+        """Return losses, 0 where the target is unknown, and which are known; (n_rows, n_tasks)."""
         known = ~target.isnan()
         columns = []
         for k, own in enumerate(torch.split(outputs, self.widths, dim=1)):
@@ -216,7 +216,7 @@ class TaskLoss(nn.Module):
         return torch.stack(columns, dim=1), known
 
     def alone(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return loss and score (n_rows,) of other outputs, which teach no weight of a task.
+        """Return loss and score (n_rows,) of other outputs, without an update of task weights.
 
         The score is the mean over known targets of the exponential of the negative loss.
         """
@@ -245,12 +245,12 @@ class TaskLoss(nn.Module):
 
 
 class TaskHeads(nn.Module):
-    """Outputs of several heads over one fused vector, side by side.
+    """Several heads over one fused vector, whose outputs are concatenated.
 
     Parameters
     ----------
     heads : iterable of nn.Module
-        From (n_rows, n_components) to (n_rows, n_outputs of the task).
+        One per task, from (n_rows, n_components) to (n_rows, n_outputs).
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Networks that write: a memory and the tokens so far in, the next one out.
+"""Networks that generate text: from a memory and previous tokens to the next token.
 
-First the contract, then the two networks and the loss they are trained with.
+First the base class, then the two networks and their loss.
 """
 
 from abc import ABC, abstractmethod
@@ -23,25 +23,25 @@ __all__ = [
 
 
 class DecoderState(NamedTuple):
-    """What is kept between two steps, so that a step costs one token.
+    """State between two steps, so that each step computes one token only.
 
     Attributes
     ----------
     memory : dict of str to Tensor
-        What does not change while a row is written; first axis rows.
+        Tensors that are constant during the generation; their first axis is rows.
     past : dict of str to Tensor
-        What each step adds to or replaces; first axis rows.
+        Tensors that each step extends or replaces; their first axis is rows.
     """
 
     memory: dict[str, Tensor]
     past: dict[str, Tensor]
 
     def take(self, rows: Tensor) -> "DecoderState":
-        """Return the state of some rows, each as often as asked for."""
+        """Return the state of the given rows, which may repeat."""
         return DecoderState(_taken(self.memory, rows), _taken(self.past, rows))
 
     def take_past(self, rows: Tensor) -> "DecoderState":
-        """Return a state in which rows exchange what they wrote, of the same memory."""
+        """Return a state with the past of the given rows and the same memory."""
         return DecoderState(self.memory, _taken(self.past, rows))
 
 
@@ -50,14 +50,14 @@ def _taken(tensors: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
 
 
 class TextDecoder(ABC, nn.Module):
-    """Base of the networks that write token by token, looking at a memory.
+    """Base class of networks that generate text token by token, with attention to a memory.
 
-    Ids count from 0 to ``n_tokens - 1``; the id ``n_tokens`` begins a text and is never written.
+    Ids range from 0 to ``n_tokens - 1``; the id ``n_tokens`` begins a text and is never generated.
 
     Parameters
     ----------
     n_tokens : int
-        Number of tokens that can be written, that of the end included.
+        Number of tokens that can be generated, including the one that ends a text.
     width : int
         Length of the vectors of the memory.
     dropout : float
@@ -71,8 +71,8 @@ class TextDecoder(ABC, nn.Module):
         self.embedding = nn.Embedding(n_tokens + 1, width)
         nn.init.normal_(self.embedding.weight, std=width**-0.5)
         self.dropout = nn.Dropout(dropout)
-        # What is read of a token and what is asked for it are the same vector: Press and Wolf
-        # (2017), "Using the output embedding to improve language models".
+        # Input and output embeddings are tied: Press and Wolf (2017), "Using the output embedding
+        # to improve language models".
         self.bias = nn.Parameter(self.embedding.weight.new_zeros(n_tokens))
 
     def _embed(self, ids: Tensor) -> Tensor:
@@ -91,23 +91,23 @@ class TextDecoder(ABC, nn.Module):
         Parameters
         ----------
         memory : Tensor of shape (n_rows, n_memory, width)
-            What is looked at.
+            Vectors that are attended to.
         mask : BoolTensor of shape (n_rows, n_memory)
-            True where it exists; at least once in each row.
+            True where a vector exists; at least once in each row.
         """
 
     @abstractmethod
     def read(self, ids: Tensor, mask: Tensor, state: DecoderState) -> DecoderState:
-        """Return the state behind a prefix, which is read and not written.
+        """Return the state after a prefix.
 
         Parameters
         ----------
         ids : Tensor of shape (n_rows, n_steps), int
-            Prefixes, each from the left; at least one of them of full length.
+            Prefixes, padded on the right; at least one has full length.
         mask : BoolTensor of shape (n_rows, n_steps)
-            False behind the end of a prefix, which may be empty.
+            False after the end of a prefix, which may be empty.
         state : DecoderState
-            As :meth:`start` gives it.
+            From :meth:`start`.
         """
 
     @abstractmethod
@@ -117,25 +117,24 @@ class TextDecoder(ABC, nn.Module):
         Parameters
         ----------
         ids : Tensor of shape (n_rows, n_steps), int
-            What is written next: several only as the first step of a state, then one at a time.
+            Next tokens: several are allowed only in the first step of a state.
         state : DecoderState
-            What was before.
+            State before these tokens.
         """
 
-    def start_behind(
+    def start_after(
         self, memory: Tensor, mask: Tensor, prefix: Tensor | None = None
     ) -> DecoderState:
-        """Return the state before the first token of a text, behind a prefix if there is one.
+        """Return the state before the first token of a text, after a prefix if one is given.
 
         Parameters
         ----------
         memory : Tensor of shape (n_rows, n_memory, width)
-            What is looked at.
+            Vectors that are attended to.
         mask : BoolTensor of shape (n_rows, n_memory)
-            True where it exists.
+            True where a vector exists.
         prefix : Tensor of shape (n_rows, n_steps), int, default=None
-            Ids of what stands in front of each text, negative behind its end. An empty one is
-            none.
+            Ids of the tokens before each text, negative after the end of a prefix.
         """
         state = self.start(memory, mask)
         if prefix is None:
@@ -154,27 +153,27 @@ class TextDecoder(ABC, nn.Module):
         Parameters
         ----------
         memory : Tensor of shape (n_rows, n_memory, width)
-            What is looked at.
+            Vectors that are attended to.
         mask : BoolTensor of shape (n_rows, n_memory)
-            True where it exists.
+            True where a vector exists.
         ids : Tensor of shape (n_rows, n_steps), int
-            Texts, each behind the id that begins one.
+            Texts, each after the id that begins a text.
         prefix : Tensor of shape (n_rows, n_prefix), int, default=None
-            What stands in front of them, as :meth:`start_behind` takes it.
+            Tokens before the texts, as in :meth:`start_after`.
         """
-        return self.advance(ids, self.start_behind(memory, mask, prefix))[0]
+        return self.advance(ids, self.start_after(memory, mask, prefix))[0]
 
 
 class GRUDecoder(TextDecoder):
-    """A GRU whose outputs look at the memory before each token is chosen [1]_.
+    """A GRU whose outputs attend to the memory before each token is predicted [1]_.
 
-    It begins with the mean of the memory. The attention is the multiplicative one of [1]_, without
-    feeding what was found into the next step.
+    Its initial state is computed from the mean of the memory. The attention is the multiplicative
+    one of [1]_, without input feeding.
 
     Parameters
     ----------
     n_tokens : int
-        Number of tokens that can be written, that of the end included.
+        Number of tokens that can be generated, including the one that ends a text.
     width : int
         Units of each layer and length of the memory's vectors.
     dropout : float, default=0.0
@@ -208,16 +207,16 @@ class GRUDecoder(TextDecoder):
         self.mix = nn.Linear(2 * width, width)
 
     def start(self, memory: Tensor, mask: Tensor) -> DecoderState:
-        """Return the state before the first token: hidden units made of the memory's mean."""
+        """Return the state before the first token: hidden units from the mean of the memory."""
         hidden = torch.tanh(self.begin(masked_mean(memory, mask)))
         hidden = torch.unflatten(hidden, 1, (self.n_layers, self.width))
         return DecoderState({"memory": memory, "mask": mask}, {"hidden": hidden})
 
     def read(self, ids: Tensor, mask: Tensor, state: DecoderState) -> DecoderState:
-        """Return the state behind a prefix: what the hidden units are after its last token."""
+        """Return the state after a prefix: the hidden units after its last token."""
         begin = state.past["hidden"].transpose(0, 1).contiguous()
         lengths = mask.sum(dim=1)
-        # Packed, each row ends at its own last token; one of no token is not allowed.
+        # Packed, so that each row ends at its last token; packing allows no empty rows.
         read = nn.utils.rnn.pack_padded_sequence(
             self.dropout(self._embed(ids)),
             lengths.clamp(min=1).cpu(),
@@ -240,14 +239,15 @@ class GRUDecoder(TextDecoder):
 
 
 class TransformerDecoder(TextDecoder):
-    """Layers of attention to what is written, attention to the memory, and a hidden layer [1]_.
+    """Transformer decoder: causal self-attention, attention to the memory, a hidden layer [1]_.
 
-    Normalized before each part [2]_. Positions are sines, so a text may be longer than any seen.
+    Each part is normalized before [2]_. Positions are encoded by sines and cosines, so a text may
+    be longer than those in training.
 
     Parameters
     ----------
     n_tokens : int
-        Number of tokens that can be written, that of the end included.
+        Number of tokens that can be generated, including the one that ends a text.
     width : int
         Width of the layers and length of the memory's vectors, a multiple of ``n_heads``.
     dropout : float, default=0.0
@@ -310,8 +310,8 @@ class TransformerDecoder(TextDecoder):
         return DecoderState(kept, past)
 
     def read(self, ids: Tensor, mask: Tensor, state: DecoderState) -> DecoderState:
-        """Return the state behind a prefix: its keys and values, and which of them exist."""
-        # What stands behind the end of a prefix is behind all its tokens: none looks there.
+        """Return the state after a prefix: its keys and values, and which of them exist."""
+        # Padding is after all tokens of a prefix, which attend only to previous ones.
         _, past = self._through(ids, state)
         return DecoderState({**state.memory, "read": mask}, past)
 
@@ -325,16 +325,16 @@ class TransformerDecoder(TextDecoder):
         places = torch.arange(n_before, n_before + n, device=ids.device)[None]
         read, own = state.memory.get("read"), None
         if read is not None:
-            # Each row goes on where its own prefix ended.
+            # Each row continues at the end of its own prefix.
             places = places - (~read).sum(dim=1, keepdim=True)
             own = _visible(read, n_before, n)
         x = self.dropout(self._embed(ids) + self._positions(places))
-        seen = state.memory["mask"][:, None, None]
+        memory_mask = state.memory["mask"][:, None, None]
         past = {}
         for i, layer in enumerate(cast(Iterable[_DecoderLayer], self.layers)):
-            written = state.past[f"keys_{i}"], state.past[f"values_{i}"]
-            looked_at = state.memory[f"keys_{i}"], state.memory[f"values_{i}"]
-            x, (past[f"keys_{i}"], past[f"values_{i}"]) = layer(x, written, looked_at, seen, own)
+            before = state.past[f"keys_{i}"], state.past[f"values_{i}"]
+            memory = state.memory[f"keys_{i}"], state.memory[f"values_{i}"]
+            x, (past[f"keys_{i}"], past[f"values_{i}"]) = layer(x, before, memory, memory_mask, own)
         return x, past
 
     def _positions(self, places: Tensor) -> Tensor:
@@ -346,15 +346,15 @@ class TransformerDecoder(TextDecoder):
 
 
 def _visible(read: Tensor, n_before: int, n: int) -> Tensor:
-    """What each of n tokens may look at behind a prefix, (n_rows, 1, n, n_before + n)."""
-    written = read.new_ones(len(read), n_before - read.shape[1])
-    before = torch.cat([read, written], dim=1)[:, None].expand(-1, n, -1)
+    """Return what each of n tokens after a prefix may attend to, (n_rows, 1, n, n_before + n)."""
+    generated = read.new_ones(len(read), n_before - read.shape[1])
+    before = torch.cat([read, generated], dim=1)[:, None].expand(-1, n, -1)
     own = read.new_ones(n, n).tril().expand(len(read), -1, -1)
     return torch.cat([before, own], dim=2)[:, None]
 
 
 class _DecoderLayer(nn.Module):
-    """Attention to what is written, attention to the memory, and a hidden layer."""
+    """Self-attention with a cache, attention to the memory, and a hidden layer."""
 
     def __init__(self, width: int, n_heads: int, dropout: float):
         super().__init__()
@@ -369,29 +369,29 @@ class _DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def read(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of the memory, (n_rows, n_heads, n_memory, n)."""
+        """Return keys and values of the memory, (n_rows, n_heads, n_memory, n)."""
         keys, values = self.read_in(memory).chunk(2, dim=2)
         return self._by_head(keys), self._by_head(values)
 
     def forward(
         self,
         x: Tensor,
-        written: tuple[Tensor, Tensor],
-        read: tuple[Tensor, Tensor],
-        seen: Tensor,
-        own: Tensor | None,
+        before: tuple[Tensor, Tensor],
+        memory: tuple[Tensor, Tensor],
+        memory_mask: Tensor,
+        own_mask: Tensor | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         query, key, value = self.own(self.norms[0](x)).chunk(3, dim=2)
-        keys = torch.cat([written[0], self._by_head(key)], dim=2)
-        values = torch.cat([written[1], self._by_head(value)], dim=2)
-        # A single new token may look at all that is there; several look only back.
-        causal = own is None and x.shape[1] > 1
+        keys = torch.cat([before[0], self._by_head(key)], dim=2)
+        values = torch.cat([before[1], self._by_head(value)], dim=2)
+        # A single new token may attend to all keys; several need a causal mask.
+        causal = own_mask is None and x.shape[1] > 1
         found = functional.scaled_dot_product_attention(
-            self._by_head(query), keys, values, attn_mask=own, is_causal=causal
+            self._by_head(query), keys, values, attn_mask=own_mask, is_causal=causal
         )
         x = x + self.dropout(self.own_out(self._joined(found)))
         query = self._by_head(self.query(self.norms[1](x)))
-        found = functional.scaled_dot_product_attention(query, *read, attn_mask=seen)
+        found = functional.scaled_dot_product_attention(query, *memory, attn_mask=memory_mask)
         x = x + self.dropout(self.read_out(self._joined(found)))
         return x + self.dropout(self.hidden(self.norms[2](x))), (keys, values)
 
@@ -406,7 +406,7 @@ class _DecoderLayer(nn.Module):
 class TokenLoss(nn.Module):
     """Cross-entropy of the tokens, summed over a text and divided by a common length.
 
-    So each token of a batch counts the same, in whatever batch it stands.
+    Each token has the same weight, in short and long texts.
 
     Parameters
     ----------
@@ -418,7 +418,7 @@ class TokenLoss(nn.Module):
     Attributes
     ----------
     NOTHING : int
-        Target behind the end of a text.
+        Target after the end of a text.
 
     Examples
     --------
@@ -442,14 +442,14 @@ class TokenLoss(nn.Module):
         Parameters
         ----------
         logits : Tensor of shape (n_rows, n_steps, n_tokens)
-            Of each place.
+            Logits of each step.
         target : Tensor of shape (n_rows, n_steps), int
-            What stands there, ``NOTHING`` behind the end.
+            Ids of the tokens, ``NOTHING`` after the end.
 
         Returns
         -------
         loss : Tensor of shape (n_rows,)
-            Not negative.
+            Nonnegative losses.
         """
         losses = functional.cross_entropy(
             logits.transpose(1, 2),

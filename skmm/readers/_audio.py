@@ -1,7 +1,6 @@
-"""Audio cells: path, bytes or array, all to one channel at the rate that a model wants.
+"""Audio cells: path, bytes or array, all decoded to one channel at the rate of the model.
 
-A recording of any length is decoded window by window, so that an hour of audio never lies in
-memory at once.
+A recording is decoded window by window, so that an hour of audio is never in memory at once.
 """
 
 import io
@@ -39,7 +38,7 @@ __all__ = [
 
 
 class _LongFile(str):
-    """Path of a file that is too long to be held in memory."""
+    """Path of a file that is too large to be held in memory."""
 
 
 def read_audio(
@@ -49,42 +48,43 @@ def read_audio(
     array_rate: int | None = None,
     window: float | None = None,
 ) -> Iterator[np.ndarray]:
-    """Decode an audio clip, window by window.
+    """Decode audio, window by window.
 
     Parameters
     ----------
     cell : str, path-like, bytes, bytearray, memoryview or array
-        A path, the content of an audio clip or video file, or the samples themselves: float, int16
-        or int32 of shape ``(n_samples,)`` or ``(n_samples, n_channels)``. Anything with
-        ``__array__`` (a torch tensor on the CPU) counts as an array.
+        A path, the content of an audio or video file, or the samples themselves: float, int16 or
+        int32 of shape ``(n_samples,)`` or ``(n_samples, n_channels)``. Any object with
+        ``__array__`` (e.g. a torch tensor on the CPU) counts as an array.
     rate : int, default=16000
-        Samples per second of the result.
+        Sampling rate of the result, in samples per second.
     array_rate : int, default=None
-        Samples per second of a cell that is an array; a file says its own.
+        Sampling rate of a cell that is an array, in samples per second. A file states its own.
     window : float, default=None
-        Seconds after which a new window begins. None gives the whole audio at once.
+        Length of a window in seconds. By default there is one window with the whole audio.
 
     Returns
     -------
     windows : iterator of ndarray of shape (n_samples,), float32
-        The mean of the channels, integers scaled to [-1, 1]. The last window is shorter than
-        the others. The first one is decoded at once, so most of what is wrong with a cell is
-        told here and not by the iterator.
+        Mean of the channels, integers scaled to [-1, 1]. The last window may be shorter than the
+        others. The first one is decoded by this call, so most errors are raised here and not by
+        the iterator.
 
     Raises
     ------
     CellTypeError
-        If the cell is no audio, or an array whose shape, dtype or rate is not known.
+        If the cell is not audio, or an array whose shape or dtype is not supported, or whose rate
+        is not given.
     MediaDecodeError
-        If a file is missing, truncated or no audio; if the audio clip has no samples, or values
-        that are not finite.
+        If a file is missing, truncated or not audio; if there are no samples, or values that are
+        not finite.
 
     Notes
     -----
-    Other rates are brought to ``rate`` by a polyphase filter (``scipy.signal.resample_poly``),
-    the windows being cut afterwards: they lie side by side as if the whole audio had been
-    resampled at once. A file that ends before its header says is refused. Not every mp3 says
-    how long it is; one that does not is read to its end.
+    Other rates are resampled to ``rate`` by a polyphase filter (``scipy.signal.resample_poly``).
+    Windows are cut afterwards, so together they equal the whole audio resampled at once. A file
+    that ends earlier than its header states is refused. An mp3 whose header states no length is
+    read to its end.
 
     Examples
     --------
@@ -100,23 +100,23 @@ def read_audio(
 
 
 def digest_audio(cell: object) -> bytes:
-    """Name the content of an audio cell.
+    """Compute the digest of an audio cell.
 
     Parameters
     ----------
     cell : str, path-like, bytes, bytearray, memoryview or array
-        As :func:`read_audio` takes it.
+        As for :func:`read_audio`.
 
     Returns
     -------
     digest : bytes
-        16 bytes. A file has the digest of its bytes, under whatever path or none; an array that
-        of its dtype, shape and values. The rate of an array is not part of it.
+        16 bytes. That of a file depends on its bytes and not on its path; that of an array on
+        dtype, shape and values. The rate of an array is not part of it.
 
     Raises
     ------
     CellTypeError, MediaDecodeError
-        As :func:`read_audio` does, save that the bytes of a file are not decoded.
+        As for :func:`read_audio`, but the bytes of a file are not decoded.
     """
     return _digest(_taken(cell))
 
@@ -128,12 +128,12 @@ def load_audio(
     array_rate: int | None = None,
     window: float | None = None,
 ) -> tuple[bytes, Iterator[np.ndarray]]:
-    """Digest and decode an audio clip from one look at the cell.
+    """Digest and decode audio while reading the cell once.
 
     Parameters
     ----------
     cell : str, path-like, bytes, bytearray, memoryview or array
-        As :func:`read_audio` takes it.
+        As for :func:`read_audio`.
     rate, array_rate, window : int, int or None, float or None
         As in :func:`read_audio`. They do not enter the digest.
 
@@ -142,8 +142,8 @@ def load_audio(
     digest : bytes
         16 bytes, equal to ``digest_audio(cell)``.
     windows : iterator of ndarray of shape (n_samples,), float32
-        As of ``read_audio(cell)``. It raises ``MediaDecodeError`` if a file that is too long to
-        be held in memory has changed since the digest was taken.
+        Equal to those of ``read_audio(cell)``. It raises ``MediaDecodeError`` if a file that is
+        too large to be held in memory has changed since the digest was computed.
     """
     taken = _taken(cell)
     stamp = _stamp(taken)
@@ -160,7 +160,7 @@ def _taken(cell: object) -> "bytes | _LongFile | np.ndarray":
     if hasattr(type(cell), "__array__") and not isinstance(cell, np.generic):
         return _array(cell)
     if hasattr(cell, "read"):
-        source_bytes(cell, kind="audio")  # words the refusal of open files
+        source_bytes(cell, kind="audio")  # raises the error for open files
     way = "Give a path, bytes or an array."
     if isinstance(cell, list | tuple):
         way = "Convert it first: numpy.asarray(cell, dtype=numpy.float32)."
@@ -171,7 +171,7 @@ def _is_long(path: "str | os.PathLike[str]") -> bool:
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return False  # the reader of bytes says what is wrong with it
+        return False  # source_bytes raises the error
     return stat.S_ISREG(status.st_mode) and status.st_size > _IN_MEMORY
 
 
@@ -189,7 +189,7 @@ def _array(cell: object) -> np.ndarray:
         )
     if array.ndim == 2 and array.shape[1] > min(len(array), _MANY_CHANNELS) > 0:
         raise CellTypeError(
-            f"{_TROUBLE} an array of shape {array.shape}, which means {array.shape[1]} channels."
+            f"{_TROUBLE} an array of shape {array.shape}, which has {array.shape[1]} channels."
             " If its channels come first, use cell.T."
         )
     return array
@@ -237,7 +237,7 @@ def _decode(
     windows = _named(_windows(pieces, length), cell)
     first = next(windows, None)
     if first is None:
-        raise MediaDecodeError(f"Cannot decode the audio clip {_name(cell)}: it has no samples.")
+        raise MediaDecodeError(f"Cannot decode the audio {_name(cell)}: it has no samples.")
     return _chained(first, windows)
 
 
@@ -248,17 +248,17 @@ def _chained(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarr
 
 
 def _named(windows: Iterator[np.ndarray], cell: object) -> Iterator[np.ndarray]:
-    """Name the cell in whatever goes wrong; a value that is not finite does."""
+    """Add the cell to the message of any error, and refuse values that are not finite."""
     try:
         for samples in windows:
             if not np.isfinite(samples).all():
                 raise MediaDecodeError("it has values that are NaN, infinite or beyond float32")
             yield samples
     except (MissingExtraError, MemoryError):
-        raise  # says nothing about the audio clip
-    except Exception as error:  # each library has its own classes, and no list of them is complete
+        raise  # not an error of the audio
+    except Exception as error:  # each library has its own error classes
         raise MediaDecodeError(
-            f"Cannot decode the audio clip {_name(cell)}: {reason_of(error)}."
+            f"Cannot decode the audio {_name(cell)}: {reason_of(error)}."
         ) from error
 
 
@@ -274,7 +274,7 @@ def _name(cell: object) -> str:
 def _pieces_of_array(array: np.ndarray, rate: int, array_rate: int | None) -> Iterator[np.ndarray]:
     if array_rate is None:
         raise CellTypeError(
-            f"{_TROUBLE} an array whose rate is not known. Set sampling_rate to its samples per"
+            f"{_TROUBLE} an array whose rate is unknown. Set sampling_rate to its samples per"
             " second."
         )
     scale = _FULL_SCALE.get(array.dtype.name, 1.0)
@@ -283,9 +283,9 @@ def _pieces_of_array(array: np.ndarray, rate: int, array_rate: int | None) -> It
         for start in range(0, len(array), _PIECE):
             piece = array[start : start + _PIECE].astype(np.float64)
             mono = piece if piece.ndim == 1 else piece.mean(axis=1)
-            with np.errstate(over="ignore"):  # refused where it becomes infinite
+            with np.errstate(over="ignore"):  # infinite values are refused later
                 single = (mono / scale).astype(np.float32)
-            yield single  # outside: a generator may go on in another thread
+            yield single  # outside of errstate: a generator may continue in another thread
 
     return _resampled(pieces(), array_rate, rate)
 
@@ -301,19 +301,19 @@ def _pieces_of_file(taken: "bytes | _LongFile", rate: int) -> Iterator[np.ndarra
 
 
 def _resampled(pieces: Iterable[np.ndarray], rate: int, target: int) -> Iterator[np.ndarray]:
-    """Resample piece by piece, to the same samples as all of it at once.
+    """Resample piece by piece, with the same result as for the whole audio at once.
 
-    The filter looks at a stretch on either side, so each piece is resampled together with the
-    end of the one before and the beginning of the one after, whose results are thrown away.
+    The filter reads samples on both sides, so each piece is resampled together with the end of
+    the previous and the beginning of the next piece, whose results are dropped.
     """
     if rate == target:
         yield from pieces
         return
-    if not _RATES[0] <= rate <= _RATES[1]:  # of a damaged header; it would fill the memory
+    if not _RATES[0] <= rate <= _RATES[1]:  # a damaged header; resampling would fill the memory
         raise MediaDecodeError(f"it declares {rate} samples per second")
     common = math.gcd(rate, target)
     up, down = target // common, rate // common
-    # In samples of the input; whole multiples of down have whole numbers of samples as results.
+    # In samples of the input; a multiple of down gives a whole number of output samples.
     reach = -(-(_REACH * max(up, down) // up + 1) // down) * down
     held, done = np.zeros(0, np.float32), 0
     for piece in _gathered(pieces, _PIECE):  # a call of the filter costs more than a short piece
@@ -331,7 +331,7 @@ def _resampled(pieces: Iterable[np.ndarray], rate: int, target: int) -> Iterator
 
 
 def _gathered(pieces: Iterable[np.ndarray], least: int) -> Iterator[np.ndarray]:
-    """Lay short pieces together, the last one excepted."""
+    """Join short pieces until each has at least ``least`` samples, except the last one."""
     held: list[np.ndarray] = []
     n_held = 0
     for piece in pieces:
@@ -353,7 +353,7 @@ def _filtered(samples: np.ndarray, up: int, down: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _filter(most: int) -> np.ndarray:
-    """Low-pass filter of ``resample_poly``, which would design it again at every call."""
+    """Return the low-pass filter of ``resample_poly``, which would design it at every call."""
     from scipy.signal import firwin
 
     window: np.ndarray = firwin(2 * _REACH * most + 1, 1.0 / most, window=("kaiser", 5.0))
@@ -361,7 +361,7 @@ def _filter(most: int) -> np.ndarray:
 
 
 def _windows(pieces: Iterable[np.ndarray], length: int | None) -> Iterator[np.ndarray]:
-    """Cut the pieces, laid end to end, into windows of one length; None gives one window."""
+    """Cut the joined pieces into windows of one length; None yields a single window."""
     held: list[np.ndarray] = []
     n_held = 0
     for piece in pieces:
@@ -377,16 +377,17 @@ def _windows(pieces: Iterable[np.ndarray], length: int | None) -> Iterator[np.nd
 
 
 # --- Audio files: opened by content, checked against their header, decoded block by block ---
-# soundfile reads what libsndfile knows (wav, flac, ogg, mp3, aiff, ...); PyAV reads the rest (m4a,
-# aac, the audio track of a video). Neither ever sees a file's name, so a wrong suffix misleads nobody.
+# soundfile reads the formats of libsndfile (wav, flac, ogg, mp3, aiff, ...); PyAV reads the rest
+# (m4a, aac, the audio track of a video). Neither gets the name of a file, so a wrong suffix has no
+# effect.
 
 _NEEDED_BY = "Reading an audio file"
 _BLOCK = 1 << 16  # samples of each channel
-# What programs write that do not know the length in advance: ffmpeg the largest number, sox this.
+# Written by programs that do not know the length in advance: ffmpeg the largest number, sox this.
 _UNKNOWN = 0x7FFFF000
 # An mp3 may count samples that its encoder added, or estimate its length: two frames, a hundredth.
 _SLACK, _SLACK_SHARE = 2 * 1152, 0.01
-_MALFORMED = 3  # libsndfile's number for a format that it knows, and a file that is broken
+_MALFORMED = 3  # libsndfile's code for a broken file of a supported format
 # Nothing that the bytes refer to (playlists name other files) is ever opened.
 _CLOSED = {"protocol_whitelist": "none"}
 
@@ -397,25 +398,25 @@ def audio_blocks(file: BinaryIO) -> Generator[Any, None, None]:
     Parameters
     ----------
     file : binary file
-        Its content; it has to be open as long as blocks are taken.
+        Seekable; it must stay open while blocks are read.
 
     Yields
     ------
     rate : int
         First, the samples per second.
     block : ndarray of shape (n_samples,), float32
-        Then the audio clip itself, the mean of its channels.
+        Then the samples, the mean of the channels.
 
     Raises
     ------
     MediaDecodeError
-        If the file is no audio, or ends before its header says. The message is a reason, to be
-        put behind the name of the cell.
+        If the file is not audio, or ends earlier than its header states. The message is a reason,
+        to be put after the name of the cell.
     """
     head = file.read(16)
     _check_length(file, head)
     reason = ""
-    # Of an mp3 without a tag libsndfile guesses the length, and stops there.
+    # libsndfile estimates the length of an mp3 without a tag, and stops there.
     if not (_is_untagged_mp3(file, head) and is_installed("av")):
         file.seek(0)
         try:
@@ -430,11 +431,11 @@ def audio_blocks(file: BinaryIO) -> Generator[Any, None, None]:
 
 
 class _UnknownFormatError(Exception):
-    """soundfile does not know a file's format, so another library has its turn."""
+    """soundfile does not support a file's format, so another library is tried."""
 
 
 class _Nameless:
-    """A file without its name; a damaged header may ask for places that are in no file."""
+    """A file without its name, in which seeking to an invalid position has no effect."""
 
     def __init__(self, file: BinaryIO):
         self.read = file.read
@@ -443,7 +444,9 @@ class _Nameless:
         self._seek = file.seek
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        with suppress(OSError, ValueError):  # whoever asked sees that it is not there
+        with suppress(
+            OSError, ValueError
+        ):  # of a damaged header; the caller reads the unchanged position
             self._seek(offset, whence)
         return self.tell()
 
@@ -453,20 +456,20 @@ def _by_soundfile(file: BinaryIO) -> Iterator[Any]:
     try:
         audio = soundfile.SoundFile(_Nameless(file))
     except soundfile.LibsndfileError as error:
-        if error.code == _MALFORMED:  # another library would give the part that is there
+        if error.code == _MALFORMED:  # another library would return the part that exists
             raise
         raise _UnknownFormatError(error.error_string.rstrip(".")) from error
     with closing(audio):
         yield audio.samplerate
         n_read = 0
-        # Not by its method blocks(), which believes the header: behind the end of a truncated mp3
-        # it repeats what came before.
+        # Not by its method blocks(), which trusts the header: after the end of a truncated mp3 it
+        # repeats earlier samples.
         while len(block := audio.read(_BLOCK, dtype="float32", always_2d=True)):
             n_read += len(block)
             yield block.mean(axis=1)
     if audio.frames - n_read > max(_SLACK, _SLACK_SHARE * audio.frames):
         raise MediaDecodeError(
-            f"it is truncated: {n_read} samples are there, of {audio.frames} that it declares"
+            f"it is truncated: it has {n_read} of the {audio.frames} samples that it declares"
         )
 
 
@@ -478,7 +481,7 @@ def _by_av(file: BinaryIO) -> Iterator[Any]:
         rate, resampler = None, None
         for frame in container.decode(container.streams.audio[0]):
             if resampler is None:
-                # Only once a frame is decoded is the rate known for sure: AAC may double it.
+                # The rate is certain only once a frame is decoded: AAC may double it.
                 rate = frame.sample_rate
                 resampler = av.AudioResampler("fltp", frame.layout, rate)
                 yield rate
@@ -490,7 +493,7 @@ def _by_av(file: BinaryIO) -> Iterator[Any]:
 
 
 def _is_container(head: bytes) -> bool:
-    """Whether a file begins like something that PyAV reads and soundfile does not."""
+    """Return whether a file begins like a format that PyAV reads and soundfile does not."""
     return (
         head[4:8] in (b"ftyp", b"moov", b"mdat")
         or head.startswith((b"\x1aE\xdf\xa3", b"FLV\x01", b"\0\0\x01\xba", b"\x30\x26\xb2\x75"))
@@ -500,7 +503,7 @@ def _is_container(head: bytes) -> bool:
 
 
 def _is_untagged_mp3(file: BinaryIO, head: bytes) -> bool:
-    """Whether a file is an mp3 whose first frame does not tell how many there are."""
+    """Return whether a file is an mp3 whose first frame does not state the number of frames."""
     begin = 0
     if head[:3] == b"ID3":  # its size comes in four bytes of seven bits
         begin = 10 + sum(byte << 7 * (3 - i) for i, byte in enumerate(head[6:10]))
@@ -511,10 +514,10 @@ def _is_untagged_mp3(file: BinaryIO, head: bytes) -> bool:
 
 
 def _check_length(file: BinaryIO, head: bytes) -> None:
-    """Refuse a wav or aiff whose header promises more audio than there is.
+    """Refuse a wav or aiff that is shorter than its header states.
 
-    libsndfile gives what is there without a word, so that a download that was cut would pass
-    for a short recording.
+    libsndfile returns the part that exists without a warning, so that a truncated download would
+    be read as a short recording.
     """
     if head[8:12] == b"WAVE" and head[:4] in (b"RIFF", b"RF64"):
         order, wanted = "<", b"data"
@@ -535,25 +538,25 @@ def _check_length(file: BinaryIO, head: bytes) -> None:
                 size = there if long_size is None else long_size
             if there < size:
                 raise MediaDecodeError(
-                    f"it is truncated: {there} bytes of audio are there, of {size} that its"
-                    " header declares"
+                    f"it is truncated: it has {there} of the {size} bytes of audio that its header"
+                    " declares"
                 )
             return
         position += 8 + size + size % 2
 
 
 def reason_of(error: Exception) -> str:
-    """Why a file cannot be decoded, in the words of whichever library stumbled over it."""
-    error_string = getattr(error, "error_string", None)  # soundfile's own message names an object
+    """Return why a file cannot be decoded, in the words of the library that failed."""
+    error_string = getattr(error, "error_string", None)  # soundfile's str() names an object
     told = str(error_string or error).strip().partition("\n")[0].rstrip(".")
     return told or type(error).__name__
 
 
-_TROUBLE = "Cannot read an audio clip from"
-# A file of more bytes is read piece by piece, from the disk.
+_TROUBLE = "Cannot read audio from"
+# A larger file, in bytes, is read from the disk piece by piece.
 _IN_MEMORY = 1 << 25
 _PIECE = 1 << 18
 _REACH = 10  # half length of the resampling filter, in samples of the slower rate
 _FULL_SCALE = {"int16": 2.0**15, "int32": 2.0**31}
 _MANY_CHANNELS = 64
-_RATES = (100, 1_000_000)  # samples per second that are believed
+_RATES = (100, 1_000_000)  # plausible samples per second

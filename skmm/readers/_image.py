@@ -1,8 +1,7 @@
-"""Image cells: path, bytes, PIL image or array, all to 8-bit RGB.
+"""Image cells: path, bytes, PIL image or array, all decoded to 8-bit RGB.
 
-Two things are never done: guessing at values (a float image outside [0, 1] is refused, not
-clipped) and dropping content unseen (transparency is composited, 16 bits are scaled, the EXIF
-rotation is applied).
+Values are never guessed (a float image outside [0, 1] is refused, not clipped), and no content is
+dropped silently (transparency is composited, 16 bits are scaled, the EXIF rotation is applied).
 """
 
 import io
@@ -52,36 +51,39 @@ def read_image(cell: object, *, background: Color = _WHITE, draft: int | None = 
     Parameters
     ----------
     cell : str, path-like, bytes, bytearray, memoryview, PIL image or array
-        A path, the content of an image file, or the image itself. Files: the first frame, in
-        any format that pillow reads. Arrays: ``(height, width)``, or with a last axis of 1, 3 or
-        4 channels; ``(1, height, width)`` and ``(3, height, width)`` are taken where the last
-        axis cannot be the channels. They hold uint8, uint16 (0 to 65535), bool, or float in
-        [0, 1]. Anything with ``__array__`` (a torch tensor on the CPU) counts as an array.
+        A path, the content of an image file, or the image itself. Of a file, the first frame is
+        read, in any format that pillow supports. An array has shape ``(height, width)``, or a last
+        axis of 1, 3 or 4 channels; the shapes ``(1, height, width)`` and ``(3, height, width)``
+        are accepted where the last axis cannot be the channels. Its dtype is uint8, uint16 (0 to
+        65535), bool, or float with values in [0, 1]. Any object with ``__array__`` (e.g. a torch
+        tensor on the CPU) counts as an array.
     background : tuple of 3 int, default=(255, 255, 255)
-        Color, 0 to 255, that shows through where the image is transparent.
+        RGB color, 0 to 255, behind transparent pixels.
     draft : int, default=None
-        Let a JPEG file be decoded at a fraction of its size (1/2, 1/4 or 1/8) that leaves both
-        sides at least this long, in pixels. About twice as fast, with slightly other pixels.
-        None decodes in full. No effect on other cells.
+        Smallest side, in pixels, to which a JPEG file may be reduced while it is decoded: its size
+        is divided by 2, 4 or 8 as long as both sides stay at least this long. This is about twice
+        as fast, and pixel values differ slightly. By default the full size is decoded. It has no
+        effect on other cells.
 
     Returns
     -------
     image : ndarray of shape (height, width, 3), uint8
-        RGB, rotated as the EXIF orientation asks. It shares no memory with the cell.
+        RGB, rotated by the EXIF orientation. It shares no memory with the cell.
 
     Raises
     ------
     CellTypeError
-        If the cell is no image, or an array whose shape, dtype or range is none of the above.
+        If the cell is not an image, or an array of another shape, dtype or range.
     MediaDecodeError
-        If a file is missing, truncated, no image, or has more pixels than
+        If a file is missing, truncated or not an image, or has more pixels than
         ``PIL.Image.MAX_IMAGE_PIXELS`` allows.
 
     Notes
     -----
     16-bit values are divided by 257, so that 65535 becomes 255. A file of 32-bit values (modes
-    ``"I"`` and ``"F"`` of pillow) does not say what its white is: the smallest of 1 (``"F"``
-    only), 255 and 65535 that no value exceeds is taken; beyond that, or below 0, it is refused.
+    ``"I"`` and ``"F"`` of pillow) does not state which value is white: the smallest of 1 (``"F"``
+    only), 255 and 65535 that no value exceeds is used. A file with larger or negative values is
+    refused.
 
     Examples
     --------
@@ -90,7 +92,7 @@ def read_image(cell: object, *, background: Color = _WHITE, draft: int | None = 
     >>> read_image(np.array([[0.0, 1.0]])).tolist()
     [[[0, 0, 0], [255, 255, 255]]]
 
-    What is transparent shows the background:
+    Transparent pixels show the background:
 
     >>> clear = np.zeros((1, 1, 4), dtype=np.uint8)
     >>> read_image(clear, background=(0, 128, 0)).tolist()
@@ -100,24 +102,24 @@ def read_image(cell: object, *, background: Color = _WHITE, draft: int | None = 
 
 
 def digest_image(cell: object) -> bytes:
-    """Name the content of an image cell.
+    """Compute the digest of an image cell.
 
     Parameters
     ----------
     cell : str, path-like, bytes, bytearray, memoryview, PIL image or array
-        As :func:`read_image` takes it.
+        As for :func:`read_image`.
 
     Returns
     -------
     digest : bytes
-        16 bytes. A file has the digest of its bytes, under whatever path or none. A PIL image has
-        that of its mode, size, pixels, palette, transparency and orientation; an array that of
-        its dtype, shape and values.
+        16 bytes. That of a file depends on its bytes and not on its path; that of a PIL image on
+        mode, size, pixels, palette, transparency and orientation; that of an array on dtype, shape
+        and values.
 
     Raises
     ------
     CellTypeError, MediaDecodeError
-        As :func:`read_image` does, save that the bytes of a file are not decoded.
+        As for :func:`read_image`, but the bytes of a file are not decoded.
     """
     return _digest(_taken(cell))
 
@@ -125,15 +127,15 @@ def digest_image(cell: object) -> bytes:
 def load_image(
     cell: object, *, background: Color = _WHITE, draft: int | None = None
 ) -> tuple[bytes, np.ndarray]:
-    """Digest and decode an image from one look at the cell.
+    """Digest and decode an image while reading the cell once.
 
-    A file is read once. Reading it for the digest and again for the pixels would let a file that
-    changes in between be stored under the name of the other.
+    If a file were read twice, and changed in between, its new pixels would be stored under the
+    digest of the old ones.
 
     Parameters
     ----------
     cell : str, path-like, bytes, bytearray, memoryview, PIL image or array
-        As :func:`read_image` takes it.
+        As for :func:`read_image`.
     background : tuple of 3 int, default=(255, 255, 255)
         As in :func:`read_image`. It does not enter the digest.
     draft : int, default=None
@@ -144,7 +146,7 @@ def load_image(
     digest : bytes
         16 bytes, equal to ``digest_image(cell)``.
     image : ndarray of shape (height, width, 3), uint8
-        Equal to ``read_image(cell)`` under the same options.
+        Equal to ``read_image(cell)`` with the same options.
     """
     taken = _taken(cell)
     return _digest(taken), _decode(taken, cell, background, draft)
@@ -155,14 +157,15 @@ def _taken(cell: object) -> "bytes | Image.Image | np.ndarray":
     if is_source(cell):
         return source_bytes(cell, kind="image")
     if _is_pil(cell):
-        # A lazily opened image may yet meet a truncated file, and a TIFF turns only here.
+        # Only here is it found that the file of a lazily opened image is truncated, and is a TIFF
+        # rotated.
         _guarded(cell.load, cell)
         return cell
     # numpy scalars have __array__ too, and no image is one number.
     if hasattr(type(cell), "__array__") and not isinstance(cell, np.generic):
         return _array(cell)
     if hasattr(cell, "read"):
-        source_bytes(cell, kind="image")  # words the refusal of open files
+        source_bytes(cell, kind="image")  # raises the error for open files
     way = "Give a path, bytes, a PIL image or an array."
     if isinstance(cell, list | tuple):
         way = "Convert it first: numpy.asarray(cell, dtype=numpy.uint8)."
@@ -170,7 +173,7 @@ def _taken(cell: object) -> "bytes | Image.Image | np.ndarray":
 
 
 def _is_pil(cell: object) -> "TypeGuard[Image.Image]":
-    # A PIL image cannot exist before its module does, so pillow is not imported to ask.
+    # A PIL image cannot exist before its module is imported, so this does not import pillow.
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(cell, module.Image)
 
@@ -196,7 +199,7 @@ def _digest(taken: "bytes | Image.Image | np.ndarray") -> bytes:
         palette = (taken.palette.mode, taken.getpalette(None))
     transparency = taken.info.get("transparency")
     header = (taken.mode, taken.size, _orientation(taken), palette, transparency)
-    # repr escapes control characters: the null byte surely ends the header.
+    # repr escapes control characters, so the null byte can only be the end of the header.
     h.update(f"{header!r}\0".encode())
     h.update(taken.tobytes())
     return h.digest()
@@ -213,13 +216,13 @@ def _decode(
 
 
 def _guarded(step: Callable[[], _Result], cell: object) -> _Result:
-    """Run a step of pillow; whatever it raises over foreign bytes becomes one error."""
+    """Run a step of pillow and turn any error over invalid bytes into a ``MediaDecodeError``."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         return step()
     except MemoryError:
-        raise  # says nothing about the image
+        raise  # not an error of the image
     except UnidentifiedImageError as error:
         reason = "it is in no format that pillow reads"
         cause: Exception = error
@@ -230,8 +233,7 @@ def _guarded(step: Callable[[], _Result], cell: object) -> _Result:
         )
         cause = error
     except Exception as error:
-        # Pillow's parsers let through what they stumble over: OSError, SyntaxError,
-        # struct.error, IndexError, ... No list of them stays complete.
+        # Pillow's parsers raise many classes: OSError, SyntaxError, struct.error, IndexError, ...
         reason = str(error).rstrip(".") or type(error).__name__
         cause = error
     raise MediaDecodeError(f"Cannot decode the image {_named(cell)}: {reason}.") from cause
@@ -261,12 +263,12 @@ def _orientation(image: "Image.Image") -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:
-        # Broken metadata is common in the wild, and no reason to refuse an audio clip image.
+        # Broken metadata is common and no reason to refuse an intact image.
         return 1
 
 
 def _pixels(image: "Image.Image", background: Color) -> np.ndarray:
-    """8-bit RGB from a loaded image, which is left as it is."""
+    """Return a loaded image, which is not changed, as 8-bit RGB."""
     from PIL import ImageOps
 
     if 0 in image.size:
@@ -276,24 +278,24 @@ def _pixels(image: "Image.Image", background: Color) -> np.ndarray:
     if image.mode.startswith(("I", "F")):
         return _deep_gray(image, background)
     if image.mode == "La":
-        image = image.convert("LA")  # pillow knows no direct way from here to RGB
+        image = image.convert("LA")  # pillow cannot convert "La" to RGB directly
     if image.has_transparency_data:
         return _opaque(np.asarray(image.convert("RGBA")), background)
     return np.array(image.convert("RGB"))
 
 
 def _deep_gray(image: "Image.Image", background: Color) -> np.ndarray:
-    """Pillow itself would clip these modes at 255, which whitens a 16-bit image."""
+    """Return an image of more than 8 bits as RGB; pillow would clip its values at 255."""
     gray = np.asarray(image)
     tops = (65535,) if image.mode.startswith("I;16") else (255, 65535)
     if image.mode == "F":
         tops = (1, *tops)
     low, high = gray.min(), gray.max()
     top = next((top for top in tops if high <= top), None)
-    if top is None or low < 0:  # NaN is at most nothing, so top is None
+    if top is None or low < 0:  # NaN compares as False, so top is None
         raise ValueError(
-            f"its values go from {low:g} to {high:g}, and no scale is known for that; an array of"
-            " floats in [0, 1] is"
+            f"its values range from {low:g} to {high:g}, whose scale is unknown; give an array of"
+            " floats in [0, 1]"
         )
     rgb = _opaque(np.rint(gray * (255.0 / top)).astype(np.uint8), background)
     clear = image.info.get("transparency")  # one gray value, in the units of the file
@@ -303,7 +305,7 @@ def _deep_gray(image: "Image.Image", background: Color) -> np.ndarray:
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:
-    """``(height, width)`` or ``(height, width, channels)``."""
+    """Return the array as ``(height, width)`` or ``(height, width, channels)``."""
     shape = array.shape
     if 0 in shape:
         raise CellTypeError(f"Cannot read an image from an empty array of shape {shape}.")
@@ -313,10 +315,10 @@ def _channels_last(array: np.ndarray) -> np.ndarray:
         return np.moveaxis(array, 0, -1)
     way = "Use (height, width) or (height, width, channels) with 1, 3 or 4 channels."
     if len(shape) == 3 and shape[0] == 4:
-        # Four gray frames look the same: not to be guessed at.
+        # Four gray frames have the same shape.
         way = "If its channels come first, use numpy.moveaxis(cell, 0, -1)."
     elif len(shape) == 4:
-        way = "If it is a batch or a clip, put one image into each cell."
+        way = "If it is a batch or a video, put one image into each cell."
     raise CellTypeError(f"Cannot read an image from an array of shape {shape}. {way}")
 
 
@@ -331,7 +333,7 @@ def _eight_bit(array: np.ndarray) -> np.ndarray:
     if kind != "f":
         raise CellTypeError(
             f"Cannot read an image from an array of dtype {name}, whose white is unknown."
-            " Use cell.astype(numpy.uint8) if its values go from 0 to 255."
+            " Use cell.astype(numpy.uint8) if its values range from 0 to 255."
         )
     low, high = array.min(), array.max()
     if not (low >= -_SLACK and high <= 1 + _SLACK):  # NaN fails both
@@ -344,7 +346,7 @@ def _eight_bit(array: np.ndarray) -> np.ndarray:
 
 
 def _opaque(array: np.ndarray, background: Color) -> np.ndarray:
-    """Own RGB memory from uint8 with no, 1, 3 or 4 channels."""
+    """Return a new RGB array from uint8 without a channel axis, or with 1, 3 or 4 channels."""
     if array.ndim == 2:
         array = array[:, :, None]
     if array.shape[2] == 4:
@@ -359,14 +361,14 @@ def _opaque(array: np.ndarray, background: Color) -> np.ndarray:
 
 
 class ImageList:
-    """The images of one cell, decoded as they are asked for, any number of times.
+    """The images of one cell, decoded lazily; it can be iterated over repeatedly.
 
     Parameters
     ----------
     cells : sequence of cells
-        Each as ``read_image`` takes it.
+        Each as for ``read_image``.
     digests : list of bytes
-        Their contents; a file that has another by the time it is decoded is refused.
+        Digest of each; a file whose digest differs when it is decoded is refused.
     draft : int, default=None
         As in ``read_image``.
     """
@@ -384,8 +386,8 @@ class ImageList:
             digest, image = _with_number(partial(load_image, draft=self._draft), cell, i, len(self))
             if digest != expected:
                 raise MediaDecodeError(
-                    f"Image {i + 1} of {len(self)} changed while being read. Encode files that"
-                    " nobody writes to."
+                    f"Image {i + 1} of {len(self)} changed while it was read. Encode files that"
+                    " no process writes to."
                 )
             yield image
 
@@ -395,7 +397,7 @@ class ImageList:
 
 
 def is_image_list(cell: object) -> TypeGuard[Sequence[object]]:
-    """Whether a cell is a list of images, as against one image.
+    """Return whether a cell is a list of images rather than one image.
 
     Parameters
     ----------
@@ -405,7 +407,7 @@ def is_image_list(cell: object) -> TypeGuard[Sequence[object]]:
     Returns
     -------
     bool
-        True for a list, a tuple or a one-dimensional object array, save nested lists of numbers.
+        True for a list, a tuple or a one-dimensional object array, except nested lists of numbers.
     """
     if isinstance(cell, np.ndarray):
         return cell.dtype == object and cell.ndim == 1
@@ -415,33 +417,34 @@ def is_image_list(cell: object) -> TypeGuard[Sequence[object]]:
 
 
 def digest_image_list(cell: Sequence[object]) -> bytes:
-    """Name the content of a list of images: theirs, in their order.
+    """Compute the digest of a list of images, from theirs in their order.
 
     Parameters
     ----------
     cell : list, tuple or ndarray of cells
-        What :func:`is_image_list` says yes to.
+        Cell for which :func:`is_image_list` returns True.
 
     Returns
     -------
     digest : bytes
-        16 bytes, other than those of the images, one alone included.
+        16 bytes. It differs from the digests of the images, also if there is only one.
 
     Raises
     ------
     CellTypeError, MediaDecodeError
-        As ``digest_image`` does, naming the image; the latter also if the list is empty.
+        As for ``digest_image``, with the number of the image; the latter also if the list is
+        empty.
     """
     return _digest_of_all(_digests(cell))
 
 
 def load_image_list(cell: Sequence[object], *, draft: int | None = None) -> tuple[bytes, ImageList]:
-    """Digest a list of images, and give them to be decoded one after the other.
+    """Digest a list of images, and return an iterable that decodes them one after the other.
 
     Parameters
     ----------
     cell : list, tuple or ndarray of cells
-        What :func:`is_image_list` says yes to.
+        Cell for which :func:`is_image_list` returns True.
     draft : int, default=None
         As in ``read_image``. It does not enter the digest.
 
@@ -450,12 +453,12 @@ def load_image_list(cell: Sequence[object], *, draft: int | None = None) -> tupl
     digest : bytes
         16 bytes, equal to ``digest_image_list(cell)``.
     images : ImageList
-        Of that very content.
+        Images of exactly this content.
     """
     digests = _digests(cell)
     for i, item in enumerate(cell):
         if hasattr(type(item), "__array__") and not hasattr(item, "filename"):
-            # An array of the wrong shape or range is told here, where the cell is known.
+            # An array of a wrong shape or range is refused here, where the cell is known.
             _with_number(read_image, item, i, len(cell))
     return _digest_of_all(digests), ImageList(cell, digests, draft)
 
@@ -463,7 +466,7 @@ def load_image_list(cell: Sequence[object], *, draft: int | None = None) -> tupl
 def _digests(cell: Sequence[object]) -> list[bytes]:
     if not len(cell):
         raise MediaDecodeError(
-            "Cannot read an image from an empty list. Put None into the cell where there is none."
+            "Cannot read an image from an empty list. Put None into a cell without images."
         )
     return [_with_number(digest_image, item, i, len(cell)) for i, item in enumerate(cell)]
 
@@ -476,7 +479,7 @@ def _digest_of_all(digests: list[bytes]) -> bytes:
 
 
 def _with_number(verb: Callable[[object], _Result], cell: object, i: int, n: int) -> _Result:
-    """Apply a reader to one of several images, and say which one it does not take."""
+    """Apply a reader to one of several images, and add its number to an error."""
     if cell is None or (isinstance(cell, float) and cell != cell):
         raise CellTypeError(f"Image {i + 1} of {n} is missing. Leave it out of the list.")
     try:

@@ -1,7 +1,7 @@
-"""Point-cloud cells: array, path or bytes, all to rows of x, y, z and what else a point has.
+"""Point cloud cells: array, path or bytes, all decoded to rows of x, y, z and point features.
 
-A point without a return is no point: sensors write NaN or infinity for it, and such rows are
-left out. A cloud of which nothing is left cannot be decoded.
+Sensors write NaN or infinity where there is no return; such points are dropped. A cloud without a
+finite point is refused.
 """
 
 import io
@@ -31,28 +31,29 @@ def read_points(cell: object, *, n_surface: int = 1024) -> np.ndarray:
     Parameters
     ----------
     cell : array-like of shape (n_points, 3 + n_features), str, path-like or bytes
-        Points, or a file of them. Arrays and lists of lists hold x, y, z and any further numbers
-        of each point (intensity, color, time); a structured array has them by name. Files are
-        NPY, text with a point a line (``.xyz``, ``.csv``), and with the extra ``points`` PLY,
-        PCD, OBJ, OFF and STL. Their format is told from the content. Of PLY and PCD every scalar
-        field of a point becomes a column, in the file's order; a packed ``rgb`` becomes three,
-        from 0 to 255.
+        Points, or a file of points. Arrays and lists of lists hold x, y, z and any further
+        features of each point (intensity, color, time); a structured array has them by name.
+        Supported files are NPY, text with one point per line (``.xyz``, ``.csv``), and with the
+        extra ``points`` PLY, PCD, OBJ, OFF and STL. The format is detected from the content. Each
+        scalar field of PLY and PCD becomes a column, in the file's order; a packed ``rgb`` becomes
+        three, from 0 to 255.
     n_surface : int, default=1024
-        A file with faces is a mesh, and stands for its surface: so many points are spread over
-        it, always the same ones, with the features of the corners in between.
+        Number of points that are sampled on the surface of a mesh (a file with faces). The same
+        file always has the same points; features are interpolated between the corners.
 
     Returns
     -------
     points : ndarray of shape (n_points, 3 + n_features), float64
-        At least one row, all values finite: a point with a NaN or an infinite value is left out.
+        At least one row, all values finite: a point with a NaN or an infinite value is dropped.
         It shares no memory with the cell.
 
     Raises
     ------
     CellTypeError
-        If the cell is no array of numbers with at least three columns, no path and no bytes.
+        If the cell is neither an array of numbers with at least three columns nor a path nor
+        bytes.
     MediaDecodeError
-        If a file is missing, damaged or in no known format, or no finite point is there.
+        If a file is missing, damaged or in an unsupported format, or has no finite point.
     MissingExtraError
         If the format needs a package that is not installed.
 
@@ -66,33 +67,34 @@ def read_points(cell: object, *, n_surface: int = 1024) -> np.ndarray:
 
 
 def digest_points(cell: object) -> bytes:
-    """Name the content of a point-cloud cell.
+    """Compute the digest of a point cloud cell.
 
     Parameters
     ----------
     cell : array-like, str, path-like or bytes
-        As :func:`read_points` takes it.
+        As for :func:`read_points`.
 
     Returns
     -------
     digest : bytes
-        16 bytes: of the bytes of a file, or of dtype, shape and values of an array.
+        16 bytes. That of a file depends on its bytes and not on its path; that of an array on
+        dtype, shape and values.
 
     Raises
     ------
     CellTypeError, MediaDecodeError
-        As :func:`read_points` does, save that the bytes of a file are not decoded.
+        As for :func:`read_points`, but the bytes of a file are not decoded.
     """
     return _digest(_taken(cell))
 
 
 def load_points(cell: object, *, n_surface: int = 1024) -> tuple[bytes, np.ndarray]:
-    """Digest and decode a point cloud from one look at the cell.
+    """Digest and decode a point cloud while reading the cell once.
 
     Parameters
     ----------
     cell : array-like, str, path-like or bytes
-        As :func:`read_points` takes it.
+        As for :func:`read_points`.
     n_surface : int, default=1024
         As in :func:`read_points`. It does not enter the digest.
 
@@ -101,7 +103,7 @@ def load_points(cell: object, *, n_surface: int = 1024) -> tuple[bytes, np.ndarr
     digest : bytes
         16 bytes, equal to ``digest_points(cell)``.
     points : ndarray of shape (n_points, 3 + n_features), float64
-        Equal to ``read_points(cell)`` under the same options.
+        Equal to ``read_points(cell)`` with the same options.
     """
     taken = _taken(cell)
     return _digest(taken), _decode(taken, cell, n_surface)
@@ -109,7 +111,7 @@ def load_points(cell: object, *, n_surface: int = 1024) -> tuple[bytes, np.ndarr
 
 def _taken(cell: object) -> "bytes | np.ndarray":
     """Reduce a cell to file bytes or an array of numbers."""
-    if is_source(cell) or hasattr(cell, "read"):  # open files are refused there
+    if is_source(cell) or hasattr(cell, "read"):  # raises for open files
         return source_bytes(cell, kind="point cloud")
     is_array = hasattr(type(cell), "__array__") and not isinstance(cell, np.generic)
     if not is_array and not isinstance(cell, list | tuple):
@@ -126,12 +128,12 @@ def _checked(array: np.ndarray) -> np.ndarray:
     if any(kind.kind not in "biuf" for kind in kinds) and array.size:
         raise CellTypeError(
             f"Cannot read a point cloud from an array of dtype {shorten(str(array.dtype))}. Give"
-            " numbers, a row a point."
+            " numbers, one row per point."
         )
     if array.dtype.names and array.ndim == 1:
         return array
     if array.size == 0 and array.ndim <= 2:
-        return array  # no point at all, which is told as such
+        return array  # refused later, as a cloud without a point
     if array.ndim != 2 or array.shape[1] < 3:
         way = "Give (n_points, 3 + n_features): x, y and z of each point come first."
         if array.ndim == 3:
@@ -164,7 +166,7 @@ def _decode(taken: "bytes | np.ndarray", cell: object, n_surface: int) -> np.nda
     else:
         points = taken.astype(np.float64)
     if points.size:
-        # In float32, as the models take them: 1e300 marks an absent return too.
+        # In float32, as models read them: some sensors write 1e300 for an absent return.
         with np.errstate(over="ignore"):
             points = points[np.isfinite(points.astype(np.float32)).all(axis=1)]
     if not points.size:
@@ -188,9 +190,9 @@ def _file_points(data: bytes, cell: object, n_surface: int) -> np.ndarray:
             raise ValueError(f"its points have {points.shape[-1]} values, and 3 are needed")
         return points
     except (MemoryError, MissingExtraError):
-        raise  # says nothing about the file
+        raise  # not an error of the file
     except Exception as error:
-        # Parsers let through what they stumble over. No list of it stays complete.
+        # Each parser has its own error classes.
         reason = str(error).rstrip(".") or type(error).__name__
         raise MediaDecodeError(f"Cannot read the point cloud {_named(cell)}: {reason}.") from error
 
@@ -205,8 +207,8 @@ def _named(cell: object) -> str:
 
 
 # --- files: PLY, PCD, OBJ, OFF, STL, NPY, plain text ---------------------------------------
-# What a file holds is told from its bytes, never from its suffix: the store keeps vectors under the
-# bytes alone, so two paths to the same bytes must give the same points.
+# The format is detected from the bytes, never from the suffix: the store keys vectors by the bytes
+# alone, so two paths to the same bytes must give the same points.
 
 
 def _decode_file(data: bytes, *, n_surface: int) -> np.ndarray:
@@ -217,17 +219,17 @@ def _decode_file(data: bytes, *, n_surface: int) -> np.ndarray:
     data : bytes
         The content.
     n_surface : int
-        How many points are taken from the surface of a mesh.
+        Number of points that are sampled on the surface of a mesh.
 
     Returns
     -------
     points : ndarray of shape (n_points, 3 + n_features), float64
-        As they stand in the file; values may be NaN or infinite.
+        As in the file; values may be NaN or infinite.
 
     Raises
     ------
     Exception
-        Of any kind, over damaged content.
+        Of any class, for damaged content.
     """
     if not data:
         raise ValueError("the file is empty")
@@ -249,7 +251,7 @@ def _from_fields(fields: Mapping[str, ArrayLike]) -> np.ndarray:
     Parameters
     ----------
     fields : mapping of str to array-like of shape (n_points,)
-        Numbers, under names of which three are x, y and z in whatever case.
+        Numbers by name; three of the names are x, y and z, in upper or lower case.
 
     Returns
     -------
@@ -271,7 +273,7 @@ def _ply(data: bytes, n_surface: int) -> np.ndarray:
     if "vertex" not in elements:
         raise ValueError("it has no vertices")
     for name, element in elements.items():
-        # A text that is cut gives a shorter array, and no error.
+        # For a truncated text the parser returns a shorter array, and raises no error.
         values = element.get("data")
         names = values.keys() if isinstance(values, dict) else ()
         if any(len(values[key]) != element["length"] for key in names):
@@ -295,18 +297,18 @@ def _ply(data: bytes, n_surface: int) -> np.ndarray:
 
 def _pcd(data: bytes, n_surface: int) -> np.ndarray:
     pypcd4 = import_optional("pypcd4", needed_by=_NEEDED_BY)
-    # The package names padding by Python's global generator; here it has a name already.
+    # The package would name padding fields by Python's global random generator.
     data = re.sub(rb"(?m)^FIELDS .*$", _name_padding, data, count=1)
     cloud = pypcd4.PointCloud.from_fileobj(io.BytesIO(data))
     values = np.atleast_1d(cloud.pc_data)
     if len(values) != cloud.metadata.points:
-        raise ValueError(f"it holds {len(values)} of the {cloud.metadata.points} points promised")
+        raise ValueError(f"it holds {len(values)} of the {cloud.metadata.points} points declared")
     fields: dict[str, np.ndarray] = {}
     for name in values.dtype.names or ():
         if name.startswith(_PADDING):
             continue
         if name.lower() in ("rgb", "rgba") and values.dtype[name].itemsize == 4:
-            # Three bytes that are written as one number, mostly as if they were a float.
+            # Three bytes stored as one number, usually with the type of a float.
             packed = np.ascontiguousarray(values[name]).view(np.uint32)
             shifts = zip(_COLORS, (16, 8, 0), strict=True)
             fields |= {color: (packed >> shift) & 255 for color, shift in shifts}
@@ -338,10 +340,10 @@ def _npy(data: bytes, n_surface: int) -> np.ndarray:
 def _off(data: bytes, n_surface: int) -> np.ndarray:
     off = import_optional("trimesh.exchange.off", needed_by=_NEEDED_BY)
     text = re.sub(r"#.*", "", data.decode("utf-8", errors="replace"))
-    # A file that is cut gives fewer faces, and no error.
+    # For a truncated file the parser returns fewer faces, and raises no error.
     header = re.match(r"\s*(?:ST)?[CN4n]{0,3}OFF\s*(\d+)\s+(\d+)\b.*", text)
     if header is None:
-        raise ValueError("its header does not say how many vertices and faces it has")
+        raise ValueError("its header does not state how many vertices and faces it has")
     lines = [line for line in text[header.end() :].splitlines() if line.strip()]
     n_vertices, n_faces = map(int, header.groups())
     faces = lines[n_vertices : n_vertices + n_faces]
@@ -392,7 +394,7 @@ def _refuse_las(data: bytes, n_surface: int) -> np.ndarray:
 
 
 def _is_cut(face: str | bytes) -> bool:
-    """Whether the line of a face holds fewer corners than it says at its beginning."""
+    """Return whether the line of a face has fewer corners than its first number states."""
     words = face.split()
     return len(words) <= int(words[0])
 
@@ -407,9 +409,9 @@ def _triangles(faces: ArrayLike) -> np.ndarray:
 
 
 def _surface(vertices: ArrayLike, faces: ArrayLike | None, n_surface: int) -> np.ndarray:
-    """Points spread evenly over the surface of a mesh; its vertices if it has no faces.
+    """Sample points evenly on the surface of a mesh; return its vertices if it has no faces.
 
-    A corner of a mesh says where a triangle ends, not where matter is: a cube has eight.
+    Vertices alone do not describe the surface: a cube has only eight.
     """
     vertices = np.asarray(vertices, dtype=np.float64)
     triangles = _triangles(() if faces is None else faces)
@@ -422,7 +424,7 @@ def _surface(vertices: ArrayLike, faces: ArrayLike | None, n_surface: int) -> np
     if not areas.sum() > 0:
         return vertices
     rng = np.random.default_rng(0)  # the same file gives the same points
-    # One point in each n-th of the area: more even than drawing each of them anywhere.
+    # Stratified: one point in each n-th of the area, more even than independent points.
     shares = (np.arange(n_surface) + rng.random(n_surface)) / n_surface
     total = np.cumsum(areas)
     chosen = np.searchsorted(total, shares * total[-1], side="right").clip(max=len(areas) - 1)

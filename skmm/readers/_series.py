@@ -1,7 +1,6 @@
-"""Time series cells: arrays, lists, pandas and polars objects, all to one float32 layout.
+"""Time series cells: arrays, lists, pandas and polars objects, all read as float32.
 
-A NaN is kept: that a sensor gave nothing at a timestamp is a fact, and each model says what it
-makes of it. Infinity is no reading of any sensor and is refused.
+NaN is kept as an unknown value, which each model handles in its own way. Infinity is refused.
 """
 
 from numbers import Real
@@ -24,10 +23,11 @@ def read_series(cell: object, *, max_length: int | None = None) -> np.ndarray:
     ----------
     cell : array, list, pandas or polars Series or DataFrame
         Numbers of shape ``(n_timestamps,)`` or ``(n_timestamps, n_channels)``, NaN or None where
-        a value is unknown. Of a frame the columns are the channels, in their order; its index is
-        not used. Anything with ``__array__`` (a torch tensor on the CPU) counts as an array.
+        a value is unknown. The columns of a DataFrame are the channels, in their order; its index
+        is not used. Any object with ``__array__`` (e.g. a torch tensor on the CPU) counts as an
+        array.
     max_length : int, default=None
-        Timestamps after which the series is cut. None keeps them all.
+        Number of timestamps that are kept; longer series are cut. By default all are kept.
 
     Returns
     -------
@@ -37,10 +37,10 @@ def read_series(cell: object, *, max_length: int | None = None) -> np.ndarray:
     Raises
     ------
     CellTypeError
-        If the cell is no array of numbers of one or two dimensions.
+        If the cell is not an array of numbers of one or two dimensions.
     MediaDecodeError
-        If it has no timestamps, nothing but NaN, or a value that is infinite or beyond the range
-        of float32.
+        If it has no timestamps, only NaN, or a value that is infinite or beyond the range of
+        float32.
 
     Examples
     --------
@@ -59,23 +59,23 @@ file, and put an array (n_timestamps, n_channels) into the cell.
 
 
 def digest_series(cell: object) -> bytes:
-    """Name the content of a time series.
+    """Compute the digest of a time series.
 
     Parameters
     ----------
     cell : array, list, pandas or polars Series or DataFrame
-        As :func:`read_series` takes it.
+        As for :func:`read_series`.
 
     Returns
     -------
     digest : bytes
-        16 bytes, those of the float32 values and their shape: a list and an array of the same
-        values have the same digest, whatever their dtype.
+        16 bytes that depend on the float32 values and their shape. A list and an array of the same
+        values have the same digest, for any dtype.
 
     Raises
     ------
     CellTypeError, MediaDecodeError
-        As :func:`read_series` does.
+        As for :func:`read_series`.
 
     Examples
     --------
@@ -90,12 +90,12 @@ def digest_series(cell: object) -> bytes:
 
 
 def load_series(cell: object, *, max_length: int | None = None) -> tuple[bytes, np.ndarray]:
-    """Digest and read a time series from one look at the cell.
+    """Digest and read a time series while reading the cell once.
 
     Parameters
     ----------
     cell : array, list, pandas or polars Series or DataFrame
-        As :func:`read_series` takes it.
+        As for :func:`read_series`.
     max_length : int, default=None
         As in :func:`read_series`. It does not enter the digest.
 
@@ -111,7 +111,7 @@ def load_series(cell: object, *, max_length: int | None = None) -> tuple[bytes, 
 
 
 def _taken(cell: object) -> np.ndarray:
-    """Own float32 memory of shape (n_timestamps, n_channels), without infinity."""
+    """Return a new float32 array of shape (n_timestamps, n_channels), without infinity."""
     array = _array(cell)
     if array.ndim not in (1, 2):
         raise CellTypeError(
@@ -131,7 +131,7 @@ def _taken(cell: object) -> np.ndarray:
         raise CellTypeError(
             f"{_TROUBLE} an array of dtype {array.dtype}. Use numbers, NaN where one is unknown."
         )
-    with np.errstate(over="ignore"):  # said below, with the place
+    with np.errstate(over="ignore"):  # raised below, with the position
         series = array.reshape(len(array), -1).astype(np.float32, order="C")
     infinite = np.isinf(series)
     if infinite.any():
@@ -140,7 +140,7 @@ def _taken(cell: object) -> np.ndarray:
         why = "infinite" if np.isinf(value) else "beyond the range of float32"
         raise MediaDecodeError(
             f"{_TROUBLE} an array of shape {array.shape}: its value {value} at timestamp"
-            f" {timestamp} of channel {channel} is {why}, and an unknown one is written NaN."
+            f" {timestamp} of channel {channel} is {why}. Use NaN for an unknown value."
         )
     return series
 
@@ -161,7 +161,7 @@ def _array(cell: object) -> np.ndarray:
         )
     if isinstance(cell, np.ma.MaskedArray):
         return np.ma.filled(cell.astype(np.float64), np.nan)
-    # numpy scalars have __array__ too, and no series is one number.
+    # numpy scalars have __array__ too, but a series is not one number.
     if not isinstance(cell, np.generic):
         if hasattr(type(cell), "to_numpy"):  # pandas, polars
             return array_of(cell, "time series", take=lambda cell: np.asarray(cell.to_numpy()))
@@ -169,12 +169,12 @@ def _array(cell: object) -> np.ndarray:
             return array_of(cell, "time series")
     way = "Give an array (n_timestamps, n_channels), a list of numbers, or a Series or DataFrame."
     if isinstance(cell, Real):
-        way = "Put each series into one cell; a matrix with a series a row becomes list(matrix)."
+        way = "Put each series into one cell; for a matrix with a series per row use list(matrix)."
     raise CellTypeError(f"{_TROUBLE} a cell of type {type(cell).__name__}. {way}")
 
 
 def _numbers(array: np.ndarray) -> np.ndarray:
-    """Floats from objects: numbers, and what lists and pandas write for an unknown one."""
+    """Convert an array of objects to floats: numbers, and None or pandas.NA as NaN."""
     values = np.empty(array.size, dtype=np.float64)
     for i, value in enumerate(array.flat):
         if isinstance(value, Real):  # of numpy too
@@ -194,8 +194,8 @@ def _cut(series: np.ndarray, max_length: int | None) -> np.ndarray:
         series = series[:max_length].copy()
     if np.isnan(series).all():
         raise MediaDecodeError(
-            f"{_TROUBLE} an array of shape {series.shape} that holds nothing but NaN: an absent"
-            " series is written None."
+            f"{_TROUBLE} an array of shape {series.shape} that holds nothing but NaN. Use None"
+            " for an absent series."
         )
     return series
 
@@ -203,6 +203,6 @@ def _cut(series: np.ndarray, max_length: int | None) -> np.ndarray:
 def _digest(series: np.ndarray) -> bytes:
     h = hasher("series")
     h.update(f"{series.shape}\0".encode())
-    # There are many bit patterns for NaN, and they mean the same.
+    # All bit patterns of NaN must have the same digest.
     h.update(np.where(np.isnan(series), np.float32(np.nan), series).astype("<f4").tobytes())
     return h.digest()

@@ -1,7 +1,7 @@
-"""From a cell to its bytes: a path is read, bytes are taken as they are, the rest is refused.
+"""From a cell to its bytes: a path is read, bytes are used as they are, the rest is refused.
 
-What every reader needs stands here too: arrays, digests that cannot be confused with another
-kind of cell's, short spellings for messages, and the way to add row and column to an error.
+This module also holds what all readers share: arrays, digests with a domain for each kind of
+content, short forms of a cell for messages, and row and column in an error.
 """
 
 import hashlib
@@ -50,24 +50,24 @@ def hasher(domain: str) -> "hashlib.blake2b":
     Parameters
     ----------
     domain : str
-        Kind of content, at most 11 ASCII characters. Equal bytes in two domains give unrelated
-        digests, so a text never stands for an image.
+        Kind of content, at most 11 ASCII characters. Equal bytes in two domains have unrelated
+        digests, so the embedding of a text is never used for an image.
 
     Returns
     -------
     hasher : hashlib.blake2b
-        Feed it with ``update``; ``digest()`` gives 16 bytes.
+        Call ``update`` with the content; ``digest()`` returns 16 bytes.
     """
     return hashlib.blake2b(digest_size=16, person=b"skmm." + domain.encode("ascii"))
 
 
 def digest_bytes(data: bytes) -> bytes:
-    """Name the content of a media file.
+    """Compute the digest of a media file's content.
 
     Parameters
     ----------
     data : bytes
-        The file's content, wherever it came from.
+        Content of the file.
 
     Returns
     -------
@@ -80,17 +80,17 @@ def digest_bytes(data: bytes) -> bytes:
 
 
 def digest_file(file: BinaryIO) -> bytes:
-    """Name the content of an open file, which need not fit into memory.
+    """Compute the digest of an open file, block by block.
 
     Parameters
     ----------
     file : file object
-        Binary; read from where it stands to its end.
+        Binary; read from its current position to its end.
 
     Returns
     -------
     digest : bytes
-        16 bytes, those that :func:`digest_bytes` gives for the same content.
+        16 bytes, equal to those that :func:`digest_bytes` returns for the same content.
     """
     h = hasher("bytes")
     while piece := file.read(_PIECE):
@@ -99,17 +99,17 @@ def digest_file(file: BinaryIO) -> bytes:
 
 
 def digest_array(array: np.ndarray) -> bytes:
-    """Name an array that is the content of a cell.
+    """Compute the digest of an array.
 
     Parameters
     ----------
     array : ndarray
-        Of plain numbers.
+        Array of numbers, not structured.
 
     Returns
     -------
     digest : bytes
-        16 bytes, of dtype, shape and values: how the array lies in memory is not part of it.
+        16 bytes that depend on dtype, shape and values, but not on the memory layout.
     """
     h = hasher("array")
     h.update(f"{array.dtype.str} {array.shape}\0".encode())
@@ -124,18 +124,18 @@ def array_of(
     way: str = "For a torch tensor use cell.detach().cpu().float().numpy().",
     take: Callable[[Any], np.ndarray] = np.asarray,
 ) -> np.ndarray:
-    """Take a cell that says it is an array as one.
+    """Convert an array-like cell to an array.
 
     Parameters
     ----------
     cell : object
-        Anything that ``take`` may accept.
+        Cell that ``take`` may accept.
     kind : str
-        What the array should be, for messages: ``"image"``, ``"audio"``, ...
+        What the cell should hold, for messages: ``"image"``, ``"audio"``, ...
     way : str
-        The way out, for messages.
+        What the user should do instead, for messages.
     take : callable, default=numpy.asarray
-        From the cell to an array.
+        Function that converts the cell to an array.
 
     Returns
     -------
@@ -145,25 +145,29 @@ def array_of(
     Raises
     ------
     CellTypeError
-        If numpy refuses the cell.
+        If numpy cannot convert the cell.
     """
     try:
         return take(cell)
     except Exception as error:  # ragged lists; torch: on the GPU, with a gradient, bfloat16
         raise CellTypeError(
-            f"Cannot read a {kind} from a {type(cell).__name__} that numpy cannot take ({error})."
-            f" {way}"
+            f"Cannot read {_with_article(kind)} from a {type(cell).__name__} that numpy cannot"
+            f" convert ({error}). {way}"
         ) from error
 
 
+def _with_article(kind: str) -> str:
+    return {"image": "an image", "audio": "audio"}.get(kind, f"a {kind}")
+
+
 def shorten(cell: object) -> str:
-    """Spell a cell for a message: its ``repr``, cut in the middle."""
-    # numpy's own repr of a string reads np.str_('...'), which no user typed.
+    """Return the ``repr`` of a cell for a message, cut in the middle."""
+    # numpy's own repr of a string is np.str_('...'), which no user typed.
     return _SHORT.repr(str(cell) if isinstance(cell, str | os.PathLike) else cell)
 
 
 def is_source(cell: object) -> TypeGuard[Source]:
-    """Whether a cell is a path or bytes, i.e. something that :func:`source_bytes` takes.
+    """Return whether a cell is a path or bytes, which :func:`source_bytes` accepts.
 
     Parameters
     ----------
@@ -179,12 +183,12 @@ def is_source(cell: object) -> TypeGuard[Source]:
 
 
 def source_bytes(cell: object, *, kind: str = "file") -> bytes:
-    """Give the bytes that a cell holds or names.
+    """Return the bytes of a cell: those that it holds, or those of the file that it names.
 
     Parameters
     ----------
     cell : str, path-like, bytes, bytearray or memoryview
-        A path, taken as it stands (``~`` is not expanded), or the content of a file.
+        A path (``~`` is not expanded), or the content of a file.
     kind : str, default="file"
         What the bytes should be, for messages: ``"image"``, ``"audio"``, ...
 
@@ -198,7 +202,7 @@ def source_bytes(cell: object, *, kind: str = "file") -> bytes:
     CellTypeError
         If the cell is neither a path nor bytes.
     MediaDecodeError
-        If the path names no readable, regular file, or is a URL: those are never fetched.
+        If the path names no readable, regular file, or is a URL. URLs are never fetched.
 
     Examples
     --------
@@ -220,11 +224,12 @@ its bytes into the cell.
         return _file_bytes(cell, kind)
     if hasattr(cell, "read"):
         raise CellTypeError(
-            f"Cannot read a {kind} from an open file ({type(cell).__name__}): it can be read only"
-            " once. Put its path or its bytes into the cell."
+            f"Cannot read {_with_article(kind)} from an open file ({type(cell).__name__}): it can"
+            " be read only once. Put its path or its bytes into the cell."
         )
     raise CellTypeError(
-        f"Cannot read a {kind} from a cell of type {type(cell).__name__}. Give a path or bytes."
+        f"Cannot read {_with_article(kind)} from a cell of type {type(cell).__name__}. Give a path"
+        " or bytes."
     )
 
 
@@ -234,31 +239,32 @@ def _file_bytes(path: "str | os.PathLike[str]", kind: str) -> bytes:
             return file.read()
         except OSError as error:
             raise MediaDecodeError(
-                f"Cannot read a {kind} from {shorten(path)}: {error.strerror or error}."
+                f"Cannot read {_with_article(kind)} from {shorten(path)}:"
+                f" {error.strerror or error}."
             ) from error
 
 
 def open_file(path: "str | os.PathLike[str]", *, kind: str = "file") -> BinaryIO:
-    """Open the file that a cell names, for readers that take it in pieces.
+    """Open the file that a cell names, for readers that read it in blocks.
 
     Parameters
     ----------
     path : str or path-like
-        As :func:`source_bytes` takes it.
+        As for :func:`source_bytes`.
     kind : str, default="file"
         What the file should be, for messages.
 
     Returns
     -------
     file : file object
-        Binary, at its start; the caller closes it.
+        Opened in binary mode, at its start; the caller closes it.
 
     Raises
     ------
     MediaDecodeError
-        As :func:`source_bytes` does.
+        As for :func:`source_bytes`.
     """
-    trouble = f"Cannot read a {kind} from {shorten(path)}: "
+    trouble = f"Cannot read {_with_article(kind)} from {shorten(path)}: "
     text = os.fspath(path)
     if isinstance(text, str) and _URL.match(text):
         raise MediaDecodeError(
@@ -285,21 +291,21 @@ def open_file(path: "str | os.PathLike[str]", *, kind: str = "file") -> BinaryIO
 
 
 def with_position(error: _CellError, *, column: object, row: object) -> _CellError:
-    """Say in an error of a reader where the cell stands.
+    """Add the column and row of the cell to an error of a reader.
 
     Parameters
     ----------
     error : CellTypeError or MediaDecodeError
-        What the reader raised.
+        Error that the reader raised.
     column : object
-        Name of the column, None where X has no names.
+        Name of the column, None where X has no column names.
     row : object
         Index label of the row.
 
     Returns
     -------
     error : CellTypeError or MediaDecodeError
-        A new error of the same class; raise it ``from`` the old one.
+        New error of the same class; raise it ``from`` the old one.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Text cells: strings as they are, numbers in one stable spelling, nothing else.
+"""Text cells: strings as they are, numbers in one stable form, nothing else.
 
-Numbers of any size as floats stand here too.
+``as_float`` converts numbers of any size.
 """
 
 from typing import SupportsFloat, cast
@@ -12,7 +12,7 @@ from skmm.readers._source import hasher
 
 __all__ = ["as_float", "digest_text", "read_text"]
 
-# Above this a float no longer tells neighboring integers apart.
+# Above this a float no longer distinguishes neighboring integers.
 _EXACT = 2.0**53
 _HASHER = hasher("text")
 
@@ -23,20 +23,20 @@ def read_text(cell: object) -> str:
     Parameters
     ----------
     cell : str, bool, int, float or numpy scalar
-        A string is kept character by character. A number is spelled as Python does, in its own
-        precision, and a float that is whole as an integer: pandas turns the integers of a column
-        into floats as soon as a neighbor is missing, and ``3`` has to stay ``3``.
+        A string is kept unchanged. A number is converted by ``str``, in its own precision, and a
+        float that is a whole number as an integer: pandas turns the integers of a column into
+        floats if a cell is missing, and ``3`` must stay ``"3"``.
 
     Returns
     -------
     text : str
-        The text, exactly of type ``str``.
+        Text, of type ``str`` and not of a subclass.
 
     Raises
     ------
     CellTypeError
-        If the cell holds anything else. A missing cell is refused too: absence is the caller's
-        to handle, and never becomes the text ``"nan"``.
+        If the cell holds anything else. A missing cell is refused too: the caller handles it, and
+        it never becomes the text ``"nan"``.
 
     Examples
     --------
@@ -74,12 +74,12 @@ for absent text give None.
 
 
 def digest_text(cell: object) -> bytes:
-    """Name the content of a text cell.
+    """Compute the digest of a text cell.
 
     Parameters
     ----------
     cell : str, bool, int, float or numpy scalar
-        As :func:`read_text` takes it; cells that read as the same text have the same digest.
+        As for :func:`read_text`; cells with the same text have the same digest.
 
     Returns
     -------
@@ -92,26 +92,26 @@ def digest_text(cell: object) -> bytes:
     >>> digest_text("3") == digest_text(3.0), digest_text("a") == digest_text("A")
     (True, False)
     """
-    h = _HASHER.copy()  # quicker than a new one, and texts are many
-    # Lone surrogates do turn up in scraped text and must not stop a digest.
+    h = _HASHER.copy()  # faster than a new one
+    # Scraped text may contain lone surrogates.
     h.update(read_text(cell).encode("utf-8", "surrogatepass"))
     return h.digest()
 
 
 def as_float(number: SupportsFloat) -> float:
-    """Return a number as a float; an int that is too large for one is infinite.
+    """Convert a number to a float; an int that is too large for one becomes infinite.
 
     Parameters
     ----------
     number : int, float, or another object with ``__float__``
-        The number.
+        Number to convert.
 
     Returns
     -------
     value : float
-        The number.
+        Its value, infinite where it exceeds the range of a float.
     """
     try:
         return float(number)
-    except OverflowError:  # Python's integers have no end
+    except OverflowError:  # Python's integers are unbounded
         return np.inf if cast(int, number) > 0 else -np.inf

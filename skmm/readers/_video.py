@@ -1,7 +1,7 @@
 """Video cells: a file by path or bytes, an array of frames, a list of images.
 
-Whatever the cell, a few frames of it are wanted, and only they are ever decoded into memory: a
-reader gives an object that decodes them one after the other, as often as it is asked to.
+A reader returns an iterable that decodes the selected frames one after the other, each time it is
+iterated over, so that one frame is in memory at a time.
 """
 
 import io
@@ -36,7 +36,7 @@ __all__ = ["Frames", "digest_video", "load_video", "read_video"]
 
 
 class _Sampling(NamedTuple):
-    """Which frames are taken: see :func:`read_video`."""
+    """Which frames are selected: the parameters of :func:`read_video`."""
 
     kind: str
     n_frames: int
@@ -44,10 +44,10 @@ class _Sampling(NamedTuple):
 
 
 class Frames:
-    """The frames taken from one video: iterate over them, any number of times.
+    """The frames selected from one video; it can be iterated over repeatedly.
 
-    Each is an ndarray of shape (height, width, 3), uint8, in the order of the video. It is
-    decoded when its turn comes, so ``MediaDecodeError`` may be raised on the way.
+    Each frame is an ndarray of shape (height, width, 3), uint8, in the order of the video. Frames
+    are decoded lazily, so the iteration may raise ``MediaDecodeError``.
     """
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -61,37 +61,42 @@ def read_video(
     n_frames: int = 8,
     frame_rate: float | None = None,
 ) -> Iterable[np.ndarray]:
-    """Open a video and say which of its frames are taken.
+    """Open a video and select frames, which are decoded lazily.
 
     Parameters
     ----------
     cell : str, path-like, bytes, bytearray, memoryview, array, or list
         A path, or the content of a video file in any format that FFmpeg reads; a still image is
-        a video of one frame. An array ``(n_frames, height, width, channels)``, or
-        ``(n_frames, 1 or 3, height, width)``; a frame holds what :func:`read_image` takes. A list
-        of images, each a cell of :func:`read_image`.
+        a video of one frame. Or an array of shape ``(n_frames, height, width, channels)`` or
+        ``(n_frames, 1 or 3, height, width)``, with dtype and values as for :func:`read_image`. Or
+        a list of images, each a cell of :func:`read_image`.
     sampling : {"uniform", "rate", "keyframes"}, default="uniform"
-        Which frames: those in the middle of ``n_frames`` equal parts; ``frame_rate`` a second,
-        the first one included; or those that a file stores whole, which are found fastest. An
-        array or a list has no clock and no key frames: ``"uniform"`` alone suits it.
+        Which frames are selected:
+
+        - ``"uniform"``: those in the middle of ``n_frames`` equal parts;
+        - ``"rate"``: ``frame_rate`` frames per second, including the first one;
+        - ``"keyframes"``: the key frames of a file, which is the fastest.
+
+        An array or a list has neither timestamps nor key frames and supports only ``"uniform"``.
     n_frames : int, default=8
-        Number of frames for ``"uniform"``; all of a shorter video.
+        Number of frames for ``"uniform"``. Of a shorter video, all frames are selected.
     frame_rate : float, default=None
-        Frames per second for ``"rate"``. A video with fewer gives each frame once.
+        Frames per second for ``"rate"``. If the video has fewer, each frame is selected once.
 
     Returns
     -------
     frames : iterable of ndarray of shape (height, width, 3), uint8
-        RGB, turned as a file's rotation asks, transparent parts over white. One frame is in
-        memory at a time, whatever the length of the video.
+        RGB, rotated by the file's rotation, transparent parts over white. One frame is in memory
+        at a time.
 
     Raises
     ------
     CellTypeError
-        If the cell is no video, or cannot be sampled in this way.
+        If the cell is not a video, or does not support ``sampling``.
     MediaDecodeError
-        If a file is missing, has no video stream or no frame, or ends before its header says. A
-        broken packet on the way is left out, as players do; the file is refused if a tenth is.
+        If a file is missing, has no video stream or no frame, or ends earlier than its header
+        states. Broken packets are skipped, as players do; the iteration raises this error if they
+        are more than a tenth of all.
 
     Examples
     --------
@@ -105,23 +110,23 @@ def read_video(
 
 
 def digest_video(cell: object) -> bytes:
-    """Name the content of a video cell.
+    """Compute the digest of a video cell.
 
     Parameters
     ----------
     cell : str, path-like, bytes, bytearray, memoryview, array, or list
-        As :func:`read_video` takes it.
+        As for :func:`read_video`.
 
     Returns
     -------
     digest : bytes
-        16 bytes: of a file's bytes, under whatever path or none; of an array's dtype, shape and
-        values; of the images of a list, in their order.
+        16 bytes. That of a file depends on its bytes and not on its path; that of an array on
+        dtype, shape and values; that of a list on its images, in their order.
 
     Raises
     ------
     CellTypeError, MediaDecodeError
-        As :func:`read_video` does, save that the bytes of a file are not looked into.
+        As for :func:`read_video`, but the bytes of a file are not decoded.
     """
     if is_source(cell):
         with _opened(cell) as file:
@@ -138,17 +143,17 @@ def load_video(
     n_frames: int = 8,
     frame_rate: float | None = None,
 ) -> tuple[bytes, Iterable[np.ndarray]]:
-    """Digest a video, and give the frames of that very content.
+    """Digest a video, and open it to decode frames of exactly this content.
 
-    A file is not held open and not in memory between the two. If it has changed by the time its
-    frames are decoded, they are refused.
+    A file is closed in between, and its content is not kept in memory. Decoding raises an error if
+    the file has changed since the digest was computed.
 
     Parameters
     ----------
     cell : str, path-like, bytes, bytearray, memoryview, array, or list
-        As :func:`read_video` takes it.
+        As for :func:`read_video`.
     sampling : {"uniform", "rate", "keyframes"}, default="uniform"
-        As in :func:`read_video`. It does not enter the digest, nor do the next two.
+        As in :func:`read_video`. This and the next two parameters do not enter the digest.
     n_frames : int, default=8
         As in :func:`read_video`.
     frame_rate : float, default=None
@@ -159,13 +164,13 @@ def load_video(
     digest : bytes
         16 bytes, equal to ``digest_video(cell)``.
     frames : iterable of ndarray of shape (height, width, 3), uint8
-        Equal to those of ``read_video(cell)`` under the same options.
+        Equal to those of ``read_video(cell)`` with the same options.
     """
     return _load(cell, _Sampling(sampling, n_frames, frame_rate), named=True)
 
 
 def _load(cell: object, how: _Sampling, *, named: bool) -> tuple[bytes, Frames | ImageList]:
-    """Give digest and frames; the digest may be left out, for it costs a look at all bytes."""
+    """Return digest and frames; the digest, which takes a pass over all bytes, is optional."""
     if how.kind == "rate" and how.frame_rate is None:
         raise ValueError("sampling='rate' needs frame_rate, the frames to take per second.")
     if is_source(cell):
@@ -174,15 +179,15 @@ def _load(cell: object, how: _Sampling, *, named: bool) -> tuple[bytes, Frames |
     if how.kind != "uniform":
         what = "a list of images" if array is None else "an array of frames"
         raise CellTypeError(
-            f"Cannot take frames by sampling={how.kind!r} from {what}, which has no clock and no"
-            " key frames. Use sampling='uniform'; it takes all if n_frames is large enough."
+            f"Cannot take frames by sampling={how.kind!r} from {what}, which has no timestamps and"
+            " no key frames. Use sampling='uniform'; it takes all if n_frames is large enough."
         )
     if array is None:
         digest, images = load_image_list(cast(Sequence[object], cell))
         return digest, images[_middles(len(images), how.n_frames)]
     frames = _ArrayFrames(array, _middles(len(array), how.n_frames))
     if array.dtype.kind != "u":
-        for _ in frames:  # values out of range are told here, where the cell is known
+        for _ in frames:  # values out of range are refused here, where the cell is known
             pass
     return _digest_array(array) if named else b"", frames
 
@@ -225,7 +230,7 @@ def _array(cell: object) -> np.ndarray:
 def _check_shape(shape: tuple[int, ...]) -> None:
     trouble = f"Cannot read a video from an array of shape {shape}"
     if len(shape) == 4 and shape[0] == 0:
-        raise MediaDecodeError(f"{trouble}: it holds no frame. Put None where there is no video.")
+        raise MediaDecodeError(f"{trouble}: it has no frame. Put None into a cell without a video.")
     if len(shape) == 4 and (shape[3] in (1, 3, 4) or shape[1] in (1, 3)) and 0 not in shape:
         return
     way = "Use (n_frames, height, width, channels) with 1, 3 or 4 channels."
@@ -239,7 +244,7 @@ def _check_shape(shape: tuple[int, ...]) -> None:
 def _digest_array(array: np.ndarray) -> bytes:
     h = hasher("frames")
     h.update(f"{array.dtype.str} {array.shape}\0".encode())
-    for frame in array:  # one by one: an array on disk is never copied whole
+    for frame in array:  # frame by frame, so that a memory-mapped array is never copied as a whole
         h.update(np.ascontiguousarray(frame).reshape(-1).view(np.uint8).data)
     return h.digest()
 
@@ -255,7 +260,7 @@ class _FileFrames(Frames):
         self._how = how
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        with _opened(self._cell) as file, _told(self._cell):
+        with _opened(self._cell) as file, _cell_in_errors(self._cell):
             self._check_unchanged(file)
             yield from decode_frames(file, self._survey, self._wanted())
             self._check_unchanged(file)
@@ -270,7 +275,7 @@ class _FileFrames(Frames):
 
     def _check_unchanged(self, file: BinaryIO) -> None:
         if _stamp(file) != self._stamp:
-            raise MediaDecodeError("it changed while being read")
+            raise MediaDecodeError("it changed while it was read")
 
 
 def _load_file(cell: object, how: _Sampling, *, named: bool) -> tuple[bytes, Frames]:
@@ -278,11 +283,11 @@ def _load_file(cell: object, how: _Sampling, *, named: bool) -> tuple[bytes, Fra
         stamp = _stamp(file)
         digest = digest_file(file) if named else b""
         file.seek(0)
-        with _told(cell):
+        with _cell_in_errors(cell):
             survey = survey_video(file)
             if how.kind == "rate" and how.frame_rate is not None and not survey.still:
-                next(every(survey, how.frame_rate))  # that there is a clock
-    # What the cell names must not be held open, and bytes that may be changed are copied.
+                next(every(survey, how.frame_rate))  # raises if there are no timestamps
+    # The file is not kept open, and mutable bytes are copied.
     kept = bytes(cell) if isinstance(cell, bytearray | memoryview) else cell
     return digest, _FileFrames(kept, stamp, survey, how)
 
@@ -297,7 +302,7 @@ def _opened(cell: object) -> Iterator[BinaryIO]:
 
 
 def _stamp(file: BinaryIO) -> tuple[int, ...]:
-    """Something that another content under the same path does not have."""
+    """Return values that differ if the file is replaced or changed."""
     if isinstance(file, io.BytesIO):
         return ()
     status = os.fstat(file.fileno())
@@ -305,8 +310,8 @@ def _stamp(file: BinaryIO) -> tuple[int, ...]:
 
 
 @contextmanager
-def _told(cell: object) -> Iterator[None]:
-    """Put the name of the cell in front of a reason."""
+def _cell_in_errors(cell: object) -> Iterator[None]:
+    """Put the cell before the reason in an error."""
     try:
         yield
     except MediaDecodeError as error:

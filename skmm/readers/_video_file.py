@@ -1,7 +1,7 @@
 """Video files: surveyed by their packets, then decoded in order, a frame at a time.
 
-A survey demultiplexes without decoding, which takes some thousandths of the time. It tells how
-many frames there are, when each is shown, and whether the file is as long as it says.
+A survey demultiplexes without decoding, which takes a few thousandths of the time. It finds how
+many frames there are, when each is shown, and whether the file is as long as its header states.
 """
 
 from collections import Counter
@@ -27,30 +27,30 @@ if TYPE_CHECKING:
 __all__ = ["Survey", "decode_frames", "every", "spread", "survey_video"]
 
 _NEEDED_BY = "Reading a video file"
-# Playlists name other files, and nothing but the cell is ever opened.
+# Playlists name other files, which must not be opened.
 _CLOSED = {"protocol_whitelist": "none"}
-_COVER = 0x400  # disposition of a stream that is the image on a record's sleeve
-# What these say of their length is written down, not estimated from bytes or the last packet.
+_COVER = 0x400  # disposition of a stream that is a cover image
+# Formats that store their length; for others FFmpeg estimates it from the bytes or last packet.
 _VIDEO_LENGTH = {"mov,mp4,m4a,3gp,3g2,mj2"}
 _WHOLE_LENGTH = {"matroska,webm", "flv"}
 _SLACK = 0.03  # share of the length
-# Players step over a broken packet; where there are many, the file is no longer the video.
+# Players skip a broken packet; a file with a larger share of them is refused.
 _MOST_BROKEN = 0.1
 
 
 class Survey(NamedTuple):
-    """What the packets of a video tell.
+    """Frames of a video file, found from its packets.
 
     Attributes
     ----------
     n_frames : int
         Number of frames.
     times : list of int
-        When each is shown, ascending, in units of the stream; empty where the file does not say.
+        When each is shown, ascending, in units of the stream; empty if the file has no times.
     unit : Fraction
-        One unit in seconds.
+        Length of a unit in seconds.
     still : bool
-        Whether the file is an image, which pillow reads.
+        Whether the file is an image, which is read by pillow.
     """
 
     n_frames: int
@@ -67,7 +67,7 @@ class Survey(NamedTuple):
 
 
 def survey_video(file: BinaryIO) -> Survey:
-    """Look through a file without decoding it.
+    """Find the frames of a file without decoding it.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ def survey_video(file: BinaryIO) -> Survey:
     Raises
     ------
     MediaDecodeError
-        If there is no video in the file, no frame, or less of it than it says. The message is a
-        reason, to be put behind the name of the cell.
+        If the file has no video or no frame, or is shorter than its header states. The message is
+        a reason, to be put after the name of the cell.
     """
     with _opened(file) as container:
         if container.format.name.endswith("_pipe"):
@@ -91,13 +91,13 @@ def survey_video(file: BinaryIO) -> Survey:
         stream = _video_stream(container)
         n_frames, times, timed = 0, [], True
         start, end = None, Fraction(0)  # of the file, in seconds
-        own_end = Fraction(0)  # of the stream, after its start
+        own_end = Fraction(0)  # of the stream, measured from its start
         for packet in _packets(container, _timed_streams(container)):
             if packet.pts is not None and packet.time_base is not None:
                 begin = packet.pts * packet.time_base
                 until = begin + (packet.duration or 0) * packet.time_base
                 start, end = begin if start is None else min(start, begin), max(end, until)
-            # An empty packet repeats a frame, a discarded one is decoded for others' sake.
+            # An empty packet repeats a frame; a discarded one only helps to decode others.
             no_frame = not packet.size or packet.is_discard or packet.is_corrupt
             if packet.stream_index != stream.index or no_frame:
                 continue
@@ -109,7 +109,7 @@ def survey_video(file: BinaryIO) -> Survey:
         times = sorted(set(times)) if timed else []
         survey = Survey(n_frames, times, stream.time_base or Fraction(1))
         if not n_frames:
-            raise MediaDecodeError("it holds no frame")
+            raise MediaDecodeError("it has no frame")
         _check_length(container, stream, survey, own_end, end, start or Fraction(0))
         return survey
 
@@ -124,23 +124,23 @@ def decode_frames(
     file : file object
         Binary, seekable, at its start.
     survey : Survey
-        What :func:`survey_video` made of it.
+        Result of :func:`survey_video`.
     wanted : iterable of Fraction or None
-        Ascending times, in units of the stream, or numbers of frames where it has no times. The
-        first frame at or after each is taken, a frame at most once. None takes key frames.
+        Ascending times, in units of the stream, or numbers of frames if it has no times. The
+        first frame at or after each is decoded, a frame at most once. None selects key frames.
 
     Yields
     ------
     image : ndarray of shape (height, width, 3), uint8
-        RGB, turned as the file asks, transparent parts laid over white.
+        RGB, rotated by the file's rotation, transparent parts over white.
     """
     if survey.still:
         yield read_image(file.read())
         return
     with _opened(file) as container:
         stream = _video_stream(container)
-        # Several files are decoded at once by threads of ours; each thread of FFmpeg's would
-        # hold frames of its own.
+        # Several files are decoded at once by our threads; each thread of FFmpeg would hold
+        # further frames.
         stream.codec_context.thread_count = 1
         count: Counter[str] = Counter()
         frames = _frames(container, stream, count, keys_only=wanted is None)
@@ -156,7 +156,7 @@ def decode_frames(
 
 
 def spread(survey: Survey, n_frames: int) -> list[Fraction]:
-    """Times of frames in the middle of ``n_frames`` equal parts, all frames if there are fewer."""
+    """Return times of the frames in the middle of ``n_frames`` parts; of all if there are fewer."""
     n = min(n_frames, survey.n_frames)
     picked = [(2 * k + 1) * survey.n_frames // (2 * n) for k in range(n)]
     if not survey.times:
@@ -166,13 +166,14 @@ def spread(survey: Survey, n_frames: int) -> list[Fraction]:
 
 
 def every(survey: Survey, frame_rate: float) -> Iterator[Fraction]:
-    """Times of so many frames a second, from the first to the last."""
+    """Yield times at ``frame_rate`` per second, from the first frame to the last."""
     if not survey.times:
         raise MediaDecodeError(
-            "its frames carry no time, so they cannot be taken at a rate (use sampling='uniform')"
+            "its frames have no timestamps, so they cannot be sampled at a rate (use"
+            " sampling='uniform')"
         )
     step = 1 / (Fraction(frame_rate) * survey.unit)
-    # Stored times are rounded: half a frame early, and the nearest frame is taken.
+    # Stored times are rounded: half a frame earlier, the nearest frame is selected.
     early = survey.interval / 2
     k, time = 0, Fraction(survey.times[0])
     while time - early <= survey.times[-1]:
@@ -183,9 +184,9 @@ def every(survey: Survey, frame_rate: float) -> Iterator[Fraction]:
 
 @contextmanager
 def _opened(file: BinaryIO) -> Iterator["InputContainer"]:
-    """Open a container; whatever FFmpeg raises over foreign bytes becomes one error."""
+    """Open a container; any error of FFmpeg becomes a ``MediaDecodeError``."""
     av = import_optional("av", needed_by=_NEEDED_BY)
-    # Without its name: the suffix would have a say in what the content is taken for.
+    # Without its name, whose suffix would influence the detected format.
     nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
     try:
         with av.open(nameless, container_options=_CLOSED, metadata_errors="replace") as container:
@@ -202,8 +203,8 @@ def _opened(file: BinaryIO) -> Iterator["InputContainer"]:
 def _video_stream(container: "InputContainer") -> "VideoStream":
     streams = [s for s in container.streams.video if not s.disposition.value & _COVER]
     if not streams:
-        heard = ", only audio" if container.streams.audio else ""
-        raise MediaDecodeError(f"it has no video stream{heard}")
+        only = ", only audio" if container.streams.audio else ""
+        raise MediaDecodeError(f"it has no video stream{only}")
     best = container.streams.best("video")
     return best if best in streams else streams[0]
 
@@ -213,7 +214,7 @@ def _timed_streams(container: "InputContainer") -> "list[Stream]":
 
 
 def _packets(container: "InputContainer", streams: "list[Stream]") -> "Iterator[Packet[Stream]]":
-    """Packets up to the end of the file, or to where it is damaged."""
+    """Yield packets up to the end of the file, or to the first damage."""
     packets = container.demux(streams)
     while True:
         try:
@@ -236,7 +237,7 @@ def _check_length(
     end: Fraction,
     start: Fraction,
 ) -> None:
-    """Refuse a file that ends before its header says, like a download that was cut."""
+    """Refuse a file that ends earlier than its header states, e.g. a truncated download."""
     name, what, there, declared = container.format.name, "seconds", 0.0, 0.0
     if name == "avi" and stream.frames:
         there, declared, what = survey.n_frames, stream.frames, "frames"
@@ -251,7 +252,7 @@ def _check_length(
         slack = max(0.1, _SLACK * declared, 2 * float(survey.interval * survey.unit))
     if there < declared - slack:
         raise MediaDecodeError(
-            f"it is truncated: {there:.4g} {what} are there, of {declared:.4g} that its header"
+            f"it is truncated: it has {there:.4g} of the {declared:.4g} {what} that its header"
             " declares"
         )
 
@@ -259,7 +260,7 @@ def _check_length(
 def _frames(
     container: "InputContainer", stream: "VideoStream", count: "Counter[str]", *, keys_only: bool
 ) -> "Iterator[VideoFrame]":
-    """Frames in the order in which they are shown; counts packets, and those that are broken."""
+    """Yield frames in the order in which they are shown, and count packets and broken ones."""
     if keys_only:
         stream.codec_context.skip_frame = "NONKEY"
     for packet in _packets(container, [stream]):
@@ -267,13 +268,13 @@ def _frames(
             continue
         count["packets"] += 1
         try:
-            # Of a packet whose end is missing, a decoder makes up the rest of the image.
+            # From a packet whose end is missing, a decoder would invent the rest of the image.
             frames = [] if packet.is_corrupt else cast("list[VideoFrame]", packet.decode())
         except _ffmpeg_error():
             frames = []
             count["broken"] += 1
         count["broken"] += packet.is_corrupt
-        # Not every decoder skips what it is asked to skip.
+        # Not every decoder supports skip_frame.
         yield from (frame for frame in frames if frame.key_frame or not keys_only)
     yield from (frame for frame in stream.decode(None) if frame.key_frame or not keys_only)
 
@@ -281,7 +282,7 @@ def _frames(
 def _at(
     frames: "Iterable[VideoFrame]", wanted: Iterable[Fraction], timed: bool
 ) -> "Iterator[VideoFrame]":
-    """The first frame at or after each of ascending times; each frame once."""
+    """Yield the first frame at or after each of ascending times, each frame once."""
     targets = iter(wanted)
     target = next(targets, None)
     for number, frame in enumerate(frames):
@@ -307,7 +308,7 @@ def _image(frame: "VideoFrame") -> np.ndarray:
 
 
 def _turned(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Turn and mirror an image, by quarters, as the display matrix of the file asks."""
+    """Rotate by quarter turns and mirror an image by the display matrix of the file."""
     # A point (x, y) is shown at (a x + c y, b x + d y).
     a, b, _, c, d = (int(value) for value in matrix)
     if abs(a) >= abs(b):

@@ -303,7 +303,7 @@ def test_going_on():
         ({"loss": {"mod": "focal"}}, {}, "loss names 'mod', which is no task. The tasks are"),
         ({"loss_weights": {"mod": 1}}, {}, "loss_weights names 'mod', which is no task"),
         ({"loss_weights": {"mood": -1}}, {}, "weight of task 'mood' in loss_weights is -1"),
-        ({"loss": {"mood": "huber"}}, {}, "task 'mood': loss 'huber' is none for classes"),
+        ({"loss": {"mood": "huber"}}, {}, "task 'mood': loss 'huber' is not available for classes"),
         ({"loss_params": {"stars": {"d": 1}}}, {}, "task 'stars': loss 'squared_error' takes no"),
         ({"loss_weights": "equally"}, {}, "'loss_weights' parameter"),
     ],

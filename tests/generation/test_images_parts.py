@@ -220,16 +220,16 @@ def test_both_networks_get_the_gradient_of_their_own_loss():
         exists, module.discriminator_fusion(tokens, known), module.discriminator_unconditional
     )
     fake = module.generator(torch.randn(5, 6), asked)
-    seen = module.discriminator.look(real)
+    seen = module.discriminator.features(real)
     other = [4, 0, 1, 2, 3]
     differs = torch.tensor([True, True, False, False, True])  # row 2 has no cells
     of_discriminator = discriminator_loss(
         module.discriminator(seen, checked),
-        module.discriminator(module.discriminator.look(fake.detach()), checked),
+        module.discriminator(module.discriminator.features(fake.detach()), checked),
         module.discriminator(seen, checked[other]),
         differs,
     ).mean()
-    of_generator = -module.discriminator(module.discriminator.look(fake), checked).mean()
+    of_generator = -module.discriminator(module.discriminator.features(fake), checked).mean()
     assert module.losses["discriminator_loss"].item() == pytest.approx(
         of_discriminator.item(), rel=1e-4
     )

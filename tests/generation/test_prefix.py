@@ -93,7 +93,7 @@ def test_step_by_step_decoding_after_a_prefix(decoder, given):
     memory, mask, prefix = given
     texts = torch.randint(2, 9, (5, 4))
     whole = decoder(memory, mask, texts, prefix)
-    state = decoder.start_behind(memory, mask, prefix)
+    state = decoder.start_after(memory, mask, prefix)
     for step in range(4):
         logits, state = decoder.advance(texts[:, [step]], state)
         torch.testing.assert_close(logits[:, 0], whole[:, step], atol=1e-4, rtol=1e-4)

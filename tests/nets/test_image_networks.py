@@ -39,7 +39,7 @@ def test_shapes_and_gradients(size, n_colors):
     condition, images = torch.randn(3, 6), torch.randn(3, n_colors, size, size)
     velocity = unet(images, torch.tensor([0.0, 0.5, 1.0]), condition)
     drawn = draw(torch.randn(3, 5), condition)
-    scores = discriminator(discriminator.look(images), condition)
+    scores = discriminator(discriminator.features(images), condition)
     assert velocity.shape == drawn.shape == images.shape and scores.shape == (3,)
     assert drawn.abs().max() <= 1
     for network, out in ((unet, velocity), (draw, drawn), (discriminator, scores)):
@@ -134,7 +134,7 @@ def test_gradient_of_the_norm_is_that_of_the_quotient():
 def test_score_is_realness_and_projection():
     torch.manual_seed(0)
     discriminator = ImageDiscriminator(1, 8, 6, n_channels=4).eval()
-    features, condition = discriminator.look(torch.randn(5, 1, 8, 8)), torch.randn(5, 6)
+    features, condition = discriminator.features(torch.randn(5, 1, 8, 8)), torch.randn(5, 6)
     real = features @ discriminator.is_real.normalized().T + discriminator.is_real.bias
     projected = condition @ discriminator.of_condition.normalized().T
     expected = real[:, 0] + (features * projected).sum(dim=1)

@@ -143,7 +143,7 @@ def test_a_module_is_copied_and_held_to_a_loss_a_row():
         rtol=1e-6,
     )
     assert next(loss.parameters()) is not given.weight
-    with pytest.raises(ValueError, match=r"PerRow gave a tensor of shape \(\).*reduction='none'"):
+    with pytest.raises(ValueError, match=r"PerRow returned .* of shape \(\).*reduction='none'"):
         make_loss(PerRow("mean"), "values")(torch.tensor(SCORES), torch.tensor(VALUES))
 
 
@@ -152,7 +152,7 @@ def test_a_module_is_copied_and_held_to_a_loss_a_row():
     [
         ("focal", "classes", {"gama": 1}, "takes no parameter 'gama'. It takes gamma"),
         ("squared_error", "values", {"delta": 1}, "takes no parameter 'delta'. It takes none"),
-        ("huber", "classes", {}, "'huber' is none for classes. There are"),
+        ("huber", "classes", {}, "'huber' is not available for classes. Use one of"),
         ("focal", "classes", {"gamma": -1}, "gamma .* at least 0, got -1"),
         ("label_smoothing", "labels", {"smoothing": 1}, "below 1, got 1"),
         ("max_margin", "classes", {"margin": 0}, "margin must be positive, got 0"),

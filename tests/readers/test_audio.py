@@ -1,4 +1,4 @@
-"""Audio cells: every spelling of one audio clip, resampling, windows, what is broken."""
+"""Audio cells: every form of one recording, resampling, windows, broken files."""
 
 import io
 import os
@@ -37,7 +37,7 @@ def encoded(samples, rate=RATE, format="WAV", subtype=None):
 
 
 def in_container(samples, format, codec, rate=RATE, image=False):
-    """The audio clip in a container that only PyAV writes and reads."""
+    """Return the audio in a container that only PyAV writes and reads."""
     av = pytest.importorskip("av", reason="needs the extra 'video'")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=format) as container:
@@ -69,7 +69,7 @@ def whole(cell, **options):
     return samples
 
 
-# ---- spellings of one audio clip ----------------------------------------------------------------
+# ---- forms of one recording ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "AIFF", "RF64", "CAF"])
@@ -262,14 +262,14 @@ def test_load_is_digest_and_read():
 def test_truncated_files(format, part):
     data = encoded(chirp(3 * RATE), format=format)
     assert len(whole(data)) == 3 * RATE
-    with pytest.raises(MediaDecodeError, match="Cannot decode the audio clip in .* bytes"):
+    with pytest.raises(MediaDecodeError, match="Cannot decode the audio in .* bytes"):
         list(read_audio(data[: int(part * len(data))]))
 
 
 def test_a_truncated_wav_says_how_much_is_there(tmp_path):
     path = tmp_path / "cut.wav"
     path.write_bytes(encoded(chirp())[:1044])
-    with pytest.raises(MediaDecodeError, match=r"cut\.wav'.*truncated: 1000 bytes .* of 16000"):
+    with pytest.raises(MediaDecodeError, match=r"cut\.wav'.*: it has 1000 of the 16000 bytes"):
         read_audio(path)
 
 
@@ -408,7 +408,7 @@ def test_a_playlist_opens_no_other_file(playlist, tmp_path, monkeypatch):
     ],
 )
 def test_other_kinds_are_refused(cell, told):
-    with pytest.raises(CellTypeError, match=f"Cannot read an audio clip from .*{told}"):
+    with pytest.raises(CellTypeError, match=f"Cannot read audio from .*{told}"):
         read_audio(cell, array_rate=RATE)
     if not isinstance(cell, np.ndarray) or cell.dtype.kind not in "f":
         with pytest.raises(CellTypeError):

@@ -91,7 +91,7 @@ def test_a_file_that_changes(tmp_path):
     Image.fromarray(first).save(path)
     images = load_image_list([path])[1]
     Image.fromarray(second).save(path)
-    with pytest.raises(MediaDecodeError, match="Image 1 of 1 changed while being read"):
+    with pytest.raises(MediaDecodeError, match="Image 1 of 1 changed while it was read"):
         list(images)
 
 
@@ -99,7 +99,7 @@ def test_a_file_that_changes(tmp_path):
 @pytest.mark.parametrize(
     ("cell", "error", "message"),
     [
-        ([], MediaDecodeError, "an empty list. Put None into the cell"),
+        ([], MediaDecodeError, "an empty list. Put None into a cell"),
         (["none.png"], MediaDecodeError, "Image 1 of 1: .*no such file"),
         ([np.zeros((2, 2), np.uint8), None], CellTypeError, "Image 2 of 2 is missing"),
         ([np.zeros((2, 2), np.uint8), float("nan")], CellTypeError, "Image 2 of 2 is missing"),

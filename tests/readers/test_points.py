@@ -142,7 +142,7 @@ class TestArrays:
             (np.zeros(3), r"shape \(3,\)"),
             (np.zeros((4, 5, 3)), r"cell\.reshape\(-1, cell\.shape\[-1\]\)"),
             (np.zeros((3, 100)), r"columns\. Use cell\.T"),
-            ([[1, 2, 3], [1, 2]], "list that numpy cannot take"),
+            ([[1, 2, 3], [1, 2]], "list that numpy cannot convert"),
             (np.array([["a", "b", "c"]]), "dtype .<U1"),
             (np.zeros((2, 3), complex), "complex128"),
             (3.5, "type float"),

@@ -151,7 +151,7 @@ def test_load_is_digest_and_read():
         (pd.Series(["1", "2"]), "values of type str"),
         (np.array([1j]), "dtype complex128"),
         (pd.date_range("2026-01-01", periods=3), r"dtype datetime64"),
-        (torch.ones(2, requires_grad=True), r"a Tensor that numpy cannot take .*detach"),
+        (torch.ones(2, requires_grad=True), r"a Tensor that numpy cannot convert .*detach"),
     ],
 )
 def test_no_series(cell, message):
@@ -182,7 +182,7 @@ def test_unreadable(cell, message):
 @pytest.mark.parametrize("cell", [[np.nan], [None, None], np.full((3, 2), np.nan)])
 def test_nothing_but_nan(cell):
     for reader in (read_series, load_series):
-        with pytest.raises(MediaDecodeError, match="nothing but NaN: an absent series is written"):
+        with pytest.raises(MediaDecodeError, match="nothing but NaN. Use None for an absent"):
             reader(cell)
 
 

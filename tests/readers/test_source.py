@@ -141,9 +141,7 @@ def test_open_files_are_refused(file):
 @pytest.mark.parametrize("cell", [None, 3, {"path": "a.png"}, ["a.png"], object()])
 def test_other_cells_are_refused_by_type(cell):
     assert not is_source(cell)
-    with pytest.raises(
-        CellTypeError, match=f"an audio clip from a cell of type {type(cell).__name__}"
-    ):
+    with pytest.raises(CellTypeError, match=f"audio from a cell of type {type(cell).__name__}"):
         source_bytes(cell, kind="audio")
 
 

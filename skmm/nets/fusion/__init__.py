@@ -1,1 +1,1 @@
-"""Networks that fuse modalities, a file for each family of strategies."""
+"""Networks that fuse modalities, one module per family of strategies."""

@@ -1,6 +1,6 @@
-"""Fusion by a transformer over the tokens of all modalities, and what all transformers share.
+"""Fusion by a transformer over the tokens of all modalities, and its parts shared with others.
 
-First how attention flows through a network and the layers of one, then the network.
+First attention rollout and the layers of a transformer, then the network.
 """
 
 from abc import abstractmethod
@@ -24,16 +24,16 @@ __all__ = [
 
 
 class TokenFlowFusionModule(FusionModule):
-    """A network that tells how much of each token flows to its output.
+    """Base class of networks whose output depends on tokens by attention.
 
-    A subclass follows the flow, in ``_flows``. How it is divided between modalities may say
-    nothing; where it does, the subclass is a ``RolloutFusionModule``.
+    A subclass computes the flow of attention in ``_flows``. If its shares can be compared between
+    modalities, the subclass derives from ``RolloutFusionModule``.
     """
 
     def token_weights(
         self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Weight of each token in each row, by attention rollout.
+        """Return the weight of each token in each row, by attention rollout.
 
         Parameters
         ----------
@@ -55,18 +55,18 @@ class TokenFlowFusionModule(FusionModule):
 
     @abstractmethod
     def _flows(self, tokens: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
-        """What flows from each token, (n_rows, n_tokens) for each modality; of any sum."""
+        """Return the flow from each token, (n_rows, n_tokens) per modality, not normalized."""
 
 
 class RolloutFusionModule(TokenFlowFusionModule):
-    """A network whose tokens of all modalities compete: the flow tells of modalities, too."""
+    """Base class of networks in which tokens of all modalities compete for attention."""
 
     def weights(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """Weight of each modality in each row: how much of its tokens flows to the output.
+        """Return the weight of each modality in each row: the sum over its tokens.
 
-        Attention rollout (Abnar and Zuidema): the attention of the layers, averaged over heads and
-        with the identity for the residual path, multiplied. The shares of learned tokens
-        are left out.
+        By attention rollout (Abnar and Zuidema, 2020): the product of the layers' attention,
+        averaged over heads and with the identity for the residual path. Learned tokens are not
+        counted.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class RolloutFusionModule(TokenFlowFusionModule):
 def transformer_layer(
     n_components: int, n_heads: int, dropout: float
 ) -> nn.TransformerEncoderLayer:
-    """Make a layer of attention and a hidden layer of twice the width, normalized before."""
+    """Build a pre-norm transformer layer whose hidden layer has twice the width."""
     return nn.TransformerEncoderLayer(
         n_components,
         n_heads,
@@ -101,14 +101,14 @@ def transformer_layer(
 
 
 def attention_of(layer: nn.TransformerEncoderLayer, x: Tensor, absent: Tensor) -> Tensor:
-    """How much each token attends to each in such a layer, mean of the heads.
+    """Return the attention between tokens in a transformer layer, mean of the heads.
 
     Parameters
     ----------
     layer : TransformerEncoderLayer
         From :func:`transformer_layer`.
     x : Tensor of shape (n_rows, n_tokens, n_components)
-        What goes into it.
+        Input of the layer.
     absent : BoolTensor of shape (n_rows, n_tokens)
         True where there is no token.
 
@@ -123,32 +123,31 @@ def attention_of(layer: nn.TransformerEncoderLayer, x: Tensor, absent: Tensor) -
 
 
 def flow_through(flow: Tensor, attention: Tensor) -> Tensor:
-    """Follow a flow back through a layer: half stays at its token, half comes from what it reads.
+    """Propagate a flow back through a layer: half by the residual path, half by attention.
 
     Parameters
     ----------
     flow : Tensor of shape (n_rows, n_tokens)
-        Behind the layer.
+        Flow after the layer.
     attention : Tensor of shape (n_rows, n_tokens, n_tokens)
         From :func:`attention_of`.
 
     Returns
     -------
     flow : Tensor of shape (n_rows, n_tokens)
-        Before it.
+        Flow before the layer.
     """
     return 0.5 * flow + 0.5 * torch.einsum("bi,bij->bj", flow, attention)
 
 
 class AttentionFusionModule(RolloutFusionModule):
-    """Transformer over the tokens of all modalities, read at a learned first token.
+    """Transformer over the tokens of all modalities; the output is that of a learned first token.
 
-    Every token is projected to ``n_components``, gets the learned vector of its modality, and
-    attends to all others that exist [1]_, as in one-stream vision and language models [2]_.
-    Modalities keep all their tokens: words, patches and columns can attend to each other. The
-    order of the tokens inside a modality is not used: their makers have put it into them.
-    A row that lacks every modality gives what the first token alone leads to. ``weights`` and
-    ``token_weights`` follow the attention back from the first token [3]_.
+    Every token is projected to ``n_components``, a learned vector of its modality is added, and it
+    attends to all other tokens that exist [1]_, as in one-stream vision and language models [2]_.
+    Words, patches and columns can attend to each other. No positions are added: encoders include
+    them in their tokens. In a row without any modality only the first token exists. ``weights``
+    and ``token_weights`` return the attention rollout from the first token [3]_.
 
     Parameters
     ----------
@@ -214,7 +213,7 @@ class AttentionFusionModule(RolloutFusionModule):
             attentions.append(attention_of(layer, x, absent))
             x = layer(x, src_key_padding_mask=absent)
         flow = torch.zeros_like(x[..., 0])
-        flow[:, 0] = 1.0  # all that is read is the first token; followed back layer by layer
+        flow[:, 0] = 1.0  # the output is the first token
         for attention in reversed(attentions):
             flow = flow_through(flow, attention)
         return list(torch.split(flow[:, 1:], [mask.shape[1] for mask in masks], dim=1))
@@ -227,7 +226,7 @@ class AttentionFusionModule(RolloutFusionModule):
         return fused
 
     def _sequence(self, tokens: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """All tokens of a row one after the other, the learned one first, and which to skip."""
+        """Return the sequence of all tokens, the learned one first, and which are absent."""
         parts = [
             p(block) + kind
             for p, block, kind in zip(self.projections, tokens, self.types, strict=True)

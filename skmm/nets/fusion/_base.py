@@ -1,4 +1,4 @@
-"""The contract of a fusion network: dictionaries of tokens and masks in, one vector a row out."""
+"""The interface of a fusion network: from tokens and masks by modality to one vector per row."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ __all__ = ["FusionModule"]
 
 
 class FusionModule(ABC, nn.Module):
-    """Base of the fusion networks: it reads the dictionaries, a subclass writes ``_fuse``.
+    """Base class of the networks that fuse modalities.
 
-    Modalities are kept in sorted order, so the order of a dictionary never matters, and what
-    stands where a mask is False is replaced by zeros before ``_fuse`` sees it, so neither an
-    output nor a gradient can depend on it.
+    A subclass implements ``_fuse(tokens, masks)``, which receives lists in the sorted order of the
+    modalities and returns a Tensor of shape (n_rows, n_components). Tokens are replaced by zeros
+    where their mask is False, so neither an output nor a gradient depends on their values.
 
     Parameters
     ----------
@@ -32,14 +32,14 @@ class FusionModule(ABC, nn.Module):
 
     Notes
     -----
-    A network that weighs modalities may say so by ``weights(tokens, masks)``, a Tensor of shape
-    (n_rows, n_modalities) in the order of ``modalities``, and one that attends to tokens by
-    ``token_weights(tokens, masks)``, a Tensor of shape (n_rows, n_tokens) by modality.
-    ``skmm.inspection`` asks for them.
+    A subclass may define two more methods, which ``skmm.inspection`` calls if they exist:
+    ``weights(tokens, masks)`` returns the weights of the modalities, a Tensor of shape
+    (n_rows, n_modalities) in the order of ``modalities``; ``token_weights(tokens, masks)`` returns
+    the weights of the tokens, a dict of str to Tensor of shape (n_rows, n_tokens).
 
     Examples
     --------
-    A network of one's own needs no more than ``_fuse``:
+    A subclass needs only ``_fuse``:
 
     >>> import torch
     >>> from skmm.nets import FusionModule
@@ -48,7 +48,7 @@ class FusionModule(ABC, nn.Module):
     ...         return sum(block.sum(dim=1) for block in tokens)
     >>> fusion = Total({"image": 2, "text": 2}, 2)
 
-    The second row has no image; what its mask hides is never read:
+    The second row has no image; the values behind its mask have no effect:
 
     >>> tokens = {
     ...     "image": torch.tensor([[[1.0, 2.0]], [[float("nan"), 0.0]]]),
@@ -75,28 +75,27 @@ class FusionModule(ABC, nn.Module):
         ----------
         tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
             Tokens of each modality; a pooled modality has one. ``n_tokens`` and ``n_features``
-            are the modality's own.
+            may differ between modalities.
         masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
-            True where the token exists. All False: the row lacks the modality.
+            True where the token exists. All False where the modality is missing.
 
         Returns
         -------
         fused : Tensor of shape (n_rows, n_components)
-            Finite also for a row that lacks every modality.
+            Fused vectors, finite also for a row without any modality.
         """
         return self._fuse(*self._in_order(tokens, masks))
 
     def own_layers(self) -> dict[str, nn.Module]:
-        """Return the projection of each modality that has one, by name.
+        """Return the layers that process the values of one modality only, by its name.
 
-        What a modality's mean token goes through before it meets the others: (n_rows, n_features)
-        to (n_rows, any width). By default the list ``projections``, in the order of
-        ``modalities``, where the network has such.
+        Such a layer maps (n_rows, n_features) to (n_rows, any width). By default these are the
+        layers in the attribute ``projections``, a ``ModuleList`` in the order of ``modalities``.
 
         Returns
         -------
         layers : dict of str to nn.Module
-            None but this modality's values go through any of them.
+            Empty if the network has no such attribute.
         """
         own = getattr(self, "projections", None)
         if not isinstance(own, nn.ModuleList) or len(own) != len(self.modalities):
@@ -105,7 +104,7 @@ class FusionModule(ABC, nn.Module):
 
     @abstractmethod
     def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
-        """Fuse tokens that are zero where masked, in the order of ``modalities``."""
+        """Fuse tokens, which are zero where masked, in the order of ``modalities``."""
 
     def _in_order(
         self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]
@@ -114,7 +113,7 @@ class FusionModule(ABC, nn.Module):
         for name in self.modalities:
             if name not in tokens or name not in masks:
                 raise ValueError(
-                    f"{type(self).__name__}: tokens or masks lack the modality {name!r}. Pass"
+                    f"{type(self).__name__}: tokens or masks have no modality {name!r}. Pass"
                     " every modality, with a mask that is all False where it is absent."
                 )
             block, mask = tokens[name], masks[name]
@@ -136,7 +135,7 @@ class FusionModule(ABC, nn.Module):
             )
 
     def _check_heads(self, n_heads: int) -> None:
-        """Refuse a width that attention heads and a layer normalization cannot share."""
+        """Check that the width suits attention heads and a layer normalization."""
         if n_heads < 1:
             raise ValueError(f"{type(self).__name__}: n_heads must be at least 1, got {n_heads}.")
         if self.n_components < 2:
@@ -153,7 +152,7 @@ class FusionModule(ABC, nn.Module):
 
     @staticmethod
     def _pool(tokens: list[Tensor], masks: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Mean token of each modality, and which modalities each row has.
+        """Return the mean token of each modality, and which modalities each row has.
 
         Returns the vectors, (n_rows, n_features) each, and a mask (n_rows, n_modalities).
         """

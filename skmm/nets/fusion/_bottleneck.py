@@ -18,19 +18,18 @@ __all__ = ["BottleneckFusionModule"]
 
 
 class BottleneckFusionModule(RolloutFusionModule):
-    """Attention bottlenecks: a transformer per modality, and a few tokens that all of them share.
+    """Attention bottlenecks: one transformer per modality, and a few tokens that all share.
 
     The tokens of a modality attend to each other, to a learned first token of the modality, and to
-    ``n_bottlenecks`` tokens that every modality sees. Each modality has its own copy of
-    these after a layer; the mean of the copies, over the modalities that the row has, goes into
-    the next layer. All that modalities tell each other has to pass through them [1]_. The
-    fused vector is the mean of the first tokens, normalized, over the modalities that the row
-    has; a row that lacks every modality gives zeros.
+    ``n_bottlenecks`` shared tokens. Each modality has its own copy of the shared tokens after a
+    layer; the mean of the copies, over the modalities that the row has, is the input of the next
+    layer. All information between modalities passes through them [1]_. The fused vector is the
+    mean of the normalized first tokens over the modalities that the row has; the output of a row
+    without any modality is zero.
 
-    The cost grows with the square of each sequence, not of all of them together as that of
-    ``AttentionFusionModule`` does. The order of the tokens inside a modality is not used.
-    ``weights`` and ``token_weights`` follow the attention back from the first tokens, through the
-    bottleneck [2]_.
+    The cost grows with the square of the length of each sequence, that of
+    ``AttentionFusionModule`` with the square of their sum. No positions are added. ``weights`` and
+    ``token_weights`` return the attention rollout from the first tokens [2]_.
 
     Parameters
     ----------
@@ -43,8 +42,8 @@ class BottleneckFusionModule(RolloutFusionModule):
     n_heads : int, default=4
         Number of attention heads.
     n_layers : int, default=2
-        Number of layers of each transformer, at least 2: what one writes into the
-        bottleneck is read by the next.
+        Number of layers of each transformer, at least 2: information that one layer puts into the
+        shared tokens reaches the other modalities in the next.
     n_bottlenecks : int, default=4
         Number of tokens that the modalities share.
 
@@ -79,8 +78,8 @@ class BottleneckFusionModule(RolloutFusionModule):
         self._check_heads(n_heads)
         if n_layers < 2:
             raise ValueError(
-                f"{type(self).__name__}: n_layers must be at least 2, got {n_layers}, as what one"
-                " layer writes into the bottleneck is read by the next."
+                f"{type(self).__name__}: n_layers must be at least 2, got {n_layers}. Modalities"
+                " exchange information between two layers."
             )
         if n_bottlenecks < 1:
             raise ValueError(
@@ -105,7 +104,7 @@ class BottleneckFusionModule(RolloutFusionModule):
         attentions: list[list[Tensor]] = []
         blocks, present = self._through_layers(tokens, masks, attentions)
         n_shared = len(self.bottlenecks)
-        # What is read is the mean of the first tokens; followed back layer by layer.
+        # The output is the mean of the first tokens.
         each = present / present.sum(dim=1, keepdim=True).clamp(min=1)
         shared = each.new_zeros(len(each), n_shared)
         flows = [torch.zeros_like(block[..., 0]) for block in blocks]
@@ -131,9 +130,9 @@ class BottleneckFusionModule(RolloutFusionModule):
         masks: list[Tensor],
         attentions: list[list[Tensor]] | None = None,
     ) -> tuple[list[Tensor], Tensor]:
-        """Return the first and the other tokens of each modality, and which modalities are there.
+        """Return the tokens of each modality, the first one included, and the present modalities.
 
-        The attention of every modality in every layer is put into ``attentions``, if given.
+        The attention of every modality in every layer is appended to ``attentions``, if given.
         """
         present = torch.stack([mask.any(dim=1) for mask in masks], dim=1)
         n_rows, n_shared = len(present), len(self.bottlenecks)

@@ -1,4 +1,4 @@
-"""Fusion by attention of the tokens of each modality to those of each other."""
+"""Fusion by attention between the tokens of each two modalities."""
 
 import itertools
 import math
@@ -15,20 +15,19 @@ __all__ = ["CrossAttentionFusionModule"]
 
 
 class CrossAttentionFusionModule(TokenFlowFusionModule):
-    """Co-attention: in every ordered pair, the tokens of one modality read those of the other.
+    """Co-attention: in every ordered pair, tokens of one modality attend to those of the other.
 
-    Every token is projected to ``n_components``. For each ordered pair a stack of layers lets the
-    tokens of the first modality attend to those of the second [1]_, which stay what they
-    were before the first layer [2]_; each layer ends with a network of one hidden layer. The
-    tokens of a pair are averaged, the pairs joined side by side, and a hidden layer mixes
-    them. The second stack of [2]_, self-attention over what was read, is left out.
+    Every token is projected to ``n_components``. For each ordered pair, a stack of layers lets the
+    tokens of the first modality attend to those of the second [1]_, which do not change from layer
+    to layer [2]_; each layer ends with a network of one hidden layer. The tokens of a pair are
+    averaged, the pairs are concatenated, and a hidden layer mixes them. The second stack of [2]_,
+    self-attention over the result, is omitted.
 
-    The order of the tokens inside a modality is not used: their makers have put it into them.
-    Where a modality has one token alone there is nothing to choose from, and what is read is
-    that token. An absent modality gives the others nothing to read; in the pairs where it would
-    read, a learned vector stands in its place. A single modality reads itself.
-    ``token_weights`` follows what is read [3]_. How it is divided between the modalities says
-    nothing: each is read as often as it reads.
+    No positions are added: encoders include them in their tokens. If a modality has a single
+    token, all attention goes to it. Attention to an absent modality adds nothing; in the pairs
+    where an absent modality would attend, a learned vector replaces it. A single modality attends
+    to itself. ``token_weights`` is an attention rollout [3]_. Its sums over modalities cannot be
+    compared, because each modality is attended to as often as it attends.
 
     Parameters
     ----------
@@ -78,7 +77,7 @@ class CrossAttentionFusionModule(TokenFlowFusionModule):
         if n_layers < 1:
             raise ValueError(f"{type(self).__name__}: n_layers must be at least 1, got {n_layers}.")
         n_modalities = len(self.modalities)
-        # (reading, read)
+        # (attending, attended to)
         self.pairs = list(itertools.permutations(range(n_modalities), 2)) or [(0, 0)]
         self.projections = nn.ModuleList(
             Projection(self.n_features[name], n_components, activation=nn.Identity())
@@ -92,7 +91,7 @@ class CrossAttentionFusionModule(TokenFlowFusionModule):
         self.mix = Projection(len(self.pairs) * n_components, n_components, dropout=dropout)
 
     def _flows(self, tokens: list[Tensor], masks: list[Tensor]) -> list[Tensor]:
-        # Half of a token stays what it was, half is what it reads; all pairs weigh the same.
+        # Half of a token flows by the residual path, half by attention; all pairs weigh the same.
         blocks = [p(block) for p, block in zip(self.projections, tokens, strict=True)]
         totals = [torch.zeros_like(block[..., 0]) for block in blocks]
         for i, (reading, read) in enumerate(self.pairs):
@@ -132,7 +131,7 @@ class _CrossLayer(nn.Module):
         self.norm_source = nn.LayerNorm(n_components)
         self.query = nn.Linear(n_components, n_components)
         self.key_value = nn.Linear(n_components, 2 * n_components)
-        # No bias: reading from an absent modality must add nothing.
+        # No bias: attention to an absent modality must add nothing.
         self.out = nn.Linear(n_components, n_components, bias=False)
         self.norm_hidden = nn.LayerNorm(n_components)
         self.hidden = nn.Sequential(
@@ -144,7 +143,7 @@ class _CrossLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor) -> Tensor:
-        """Let ``x`` (n_rows, n_queries, n_components) read ``source`` where ``mask`` is True."""
+        """Let ``x`` (n_rows, n_queries, n_components) attend to ``source``, where ``mask``."""
         weights, values = self._weights_and_values(x, source, mask)
         read = (self.dropout(weights) @ values).transpose(1, 2).flatten(start_dim=2)
         x = x + self.dropout(self.out(read))
@@ -152,7 +151,7 @@ class _CrossLayer(nn.Module):
         return x
 
     def weights(self, x: Tensor, source: Tensor, mask: Tensor) -> Tensor:
-        """How much each token reads of each, (n_rows, n_queries, n_tokens), mean of the heads."""
+        """Return the attention (n_rows, n_queries, n_tokens), mean of the heads."""
         return self._weights_and_values(x, source, mask)[0].mean(dim=1)
 
     def _weights_and_values(self, x: Tensor, source: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,9 +160,9 @@ class _CrossLayer(nn.Module):
             self._split, (self.query(self.norm_query(x)), keys, values)
         )  # (n_rows, n_heads, n_tokens, n_components / n_heads) each
         scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
-        # Zeros, not NaN, where there is nothing to read: torch's own attention gives NaN.
+        # Zeros where no token exists; torch's own attention returns NaN.
         return masked_softmax(scores, mask[:, None, None, :], dim=-1), values
 
     def _split(self, x: Tensor) -> Tensor:
-        """Heads apart: (n_rows, n_heads, n_tokens, width of a head)."""
+        """Split into heads, (n_rows, n_heads, n_tokens, width of a head)."""
         return torch.unflatten(x, -1, (self.n_heads, -1)).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Fusion by one modality that modulates the others."""
+"""Fusion by a modality that modulates the others."""
 
 from collections.abc import Mapping
 
@@ -14,17 +14,17 @@ __all__ = ["FilmFusionModule"]
 class FilmFusionModule(FusionModule):
     r"""Feature-wise linear modulation: one modality scales and shifts the units of the others.
 
-    From the projection :math:`c` of the modulating modality, every other modality :math:`m`
-    gets a scale and a shift. They act on each of its tokens alike, between normalization and
-    activation, where the paper has them [1]_:
+    The projection :math:`c` of the modulating modality determines a scale and a shift for every
+    other modality :math:`m`. They are applied to each of its tokens, between normalization and
+    activation, as in the paper [1]_:
 
     .. math:: h_{mt} = \mathrm{GELU}\left((1 + \Gamma_m c) \odot u_{mt} + B_m c\right)
 
     where :math:`u_{mt}` is the normalized projection of token :math:`t`. The fused vector is
     the mean of :math:`c` and the :math:`h_m` (each the mean over its tokens) over the
-    modalities that the row has. :math:`c` is among them, other than in the paper, for rows that
-    have nothing else. Where the modulating modality is absent the others pass as they are. A row
-    that lacks every modality gives zeros.
+    modalities that the row has. Unlike in the paper, :math:`c` is part of the mean, for rows
+    without other modalities. Where the modulating modality is absent, the others are not
+    modulated. The output of a row without any modality is zero.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class FilmFusionModule(FusionModule):
         Share of the projection of the modulating modality and of the modulated units that is
         zeroed in training, in [0, 1].
     condition : str or None, default=None
-        Name of the modality that modulates; None stands for the first in alphabetical order.
+        Name of the modality that modulates. By default the first in alphabetical order.
 
     References
     ----------
@@ -45,7 +45,7 @@ class FilmFusionModule(FusionModule):
 
     Examples
     --------
-    A question says what to look for in an image of seven patches:
+    A text, e.g. a question, modulates an image of seven patches:
 
     >>> import torch
     >>> from skmm.nets import FilmFusionModule
@@ -93,7 +93,7 @@ class FilmFusionModule(FusionModule):
         Returns
         -------
         layers : dict of str to nn.Module
-            Those of the modulated modalities stand before their activation.
+            Those of the modulated modalities end before the activation.
         """
         own = dict(zip(self.modulated, self.projections, strict=True))
         return {**own, self.condition: self.project_condition}

@@ -1,4 +1,4 @@
-"""Fusion by gates: those that each row opens for a modality, and those of one for another."""
+"""Fusion by gates: gates that compete, and gates that depend on the other modalities."""
 
 import itertools
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ __all__ = [
 
 
 class GatedFusionModule(FusionModule):
-    r"""Gated multimodal unit: every row decides, unit by unit, which modality it listens to.
+    r"""Gated multimodal unit: each row weights the modalities, unit by unit.
 
-    With :math:`u_m` the normalized projection of modality :math:`m` and :math:`u` all of them
-    side by side, the fused vector is :math:`\sum_m z_m \odot \tanh(u_m)`, where the gates
-    :math:`z_m` are the softmax of :math:`W_m u + b_m` over the modalities that the row has.
-    With two modalities this is the bimodal unit of the paper [1]_, whose gates are a sigmoid
-    and one minus it. A row that lacks every modality gives zeros.
+    With :math:`u_m` the normalized projection of modality :math:`m` and :math:`u` the
+    concatenation of all of them, the fused vector is :math:`\sum_m z_m \odot \tanh(u_m)`, where
+    the gates :math:`z_m` are the softmax of :math:`W_m u + b_m` over the modalities that the row
+    has. With two modalities this is the bimodal unit of the paper [1]_, whose gates are a sigmoid
+    and one minus it. The output of a row without any modality is zero.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class GatedFusionModule(FusionModule):
     >>> fusion(tokens, masks).shape
     torch.Size([3, 16])
 
-    Where only the image is there, it gets all the weight:
+    Where only the image is present, it gets all the weight:
 
     >>> fusion.weights(tokens, masks)[0].tolist()
     [1.0, 0.0]
@@ -65,7 +65,7 @@ class GatedFusionModule(FusionModule):
         self.dropout = nn.Dropout(dropout)
 
     def weights(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """Weight of each modality in each row: its gate, averaged over the units.
+        """Return the weight of each modality in each row: its gate, averaged over the units.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class GatedFusionModule(FusionModule):
         return fused
 
     def _parts_and_gates(self, tokens: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return both as (n_rows, n_modalities, n_components)."""
+        """Return projections and gates, both (n_rows, n_modalities, n_components)."""
         pooled, present = self._pool(tokens, masks)
         parts = torch.stack([p(x) for p, x in zip(self.projections, pooled, strict=True)], dim=1)
         # An absent modality must not reach the gates through the bias of its projection.
@@ -99,15 +99,15 @@ class GatedFusionModule(FusionModule):
 
 
 class CrossGatedFusionModule(FusionModule):
-    r"""Bidirectional gates: what passes of a modality is decided by the others.
+    r"""Gates of each modality that depend on the other modalities.
 
     With :math:`u_m` the normalized projection of modality :math:`m`, the fused vector is the
     mean of :math:`\sigma(b_m + \sum_{j \neq m} G_{mj} u_j) \odot \tanh(u_m)` over the
-    modalities that the row has. With two modalities it is the gate of one over the other [1]_,
-    in both directions at once, as gated messages between parts of an image are sent in [2]_.
-    Unlike those of the gated multimodal unit [3]_, the gates of the modalities do not
-    compete, and none reads the modality that it gates. An absent modality adds nothing to the
-    gates of the others. A row that lacks every modality gives zeros.
+    modalities that the row has. With two modalities it is the gate of one over the other [1]_ in
+    both directions at once, like the gated messages between parts of an image in [2]_. Unlike
+    those of the gated multimodal unit [3]_, the gates do not compete, and none depends on the
+    modality that it gates. An absent modality adds nothing to the gates of the others. The output
+    of a row without any modality is zero.
 
     Parameters
     ----------
@@ -145,17 +145,17 @@ class CrossGatedFusionModule(FusionModule):
             Projection(self.n_features[name], n_components, activation=nn.Identity())
             for name in self.modalities
         )
-        # (gated, gating), in the order of the networks below
+        # (gated, gating), in the order of ``gates``
         self.pairs = list(itertools.permutations(range(n_modalities), 2))
         self.gates = nn.ModuleList(
             nn.Linear(n_components, n_components, bias=False) for _ in self.pairs
         )
-        # Of the gated modality, not of the pair: an absent one must not add a bias of its own.
+        # One per gated modality, not per pair: an absent gating modality must add no bias.
         self.bias = nn.Parameter(torch.zeros(n_modalities, n_components))
         self.dropout = nn.Dropout(dropout)
 
     def weights(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """Weight of each modality in each row: how far its gates are open, as a share.
+        """Return the weight of each modality in each row: its mean gate, as a share.
 
         Parameters
         ----------
@@ -182,7 +182,7 @@ class CrossGatedFusionModule(FusionModule):
     def _parts_and_gates(
         self, tokens: list[Tensor], masks: list[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return parts and gates, both (n_rows, n_modalities, n_components), and who is there."""
+        """Return projections, gates (n_rows, n_modalities, n_components), and present ones."""
         pooled, present = self._pool(tokens, masks)
         # (n_rows, n_modalities, n_components)
         parts = torch.stack([p(x) for p, x in zip(self.projections, pooled, strict=True)], dim=1)
@@ -190,6 +190,6 @@ class CrossGatedFusionModule(FusionModule):
         scores = list(self.bias)
         for (gated, gating), gate in zip(self.pairs, self.gates, strict=True):
             scores[gated] = scores[gated] + gate(parts[:, gating])
-        if len(scores) == 1:  # nobody else is there to gate it
+        if len(scores) == 1:  # a single modality, which no other one gates
             scores = [scores[0].expand_as(parts[:, 0])]
         return parts, torch.sigmoid(torch.stack(scores, dim=1)), present

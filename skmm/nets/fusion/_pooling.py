@@ -1,4 +1,4 @@
-"""Fusion of modalities projected into one space: their mean, maximum or sum, or side by side."""
+"""Fusion by the mean, maximum, sum or concatenation of projected modalities."""
 
 from collections.abc import Mapping
 
@@ -19,9 +19,9 @@ __all__ = [
 class MeanFusionModule(FusionModule):
     """Mean of the projections of the modalities that a row has.
 
-    Pooling over whatever is there treats any pattern of missing modalities alike [1]_. Under a
-    linear head it is an additive model: each modality has its say, none changes the meaning of
-    another. A row that lacks every modality gives zeros.
+    Pooling over the present modalities handles any pattern of missing ones [1]_. With a linear
+    head it is an additive model: the effect of a modality does not depend on the values of the
+    others. The output of a row without any modality is zero.
 
     Parameters
     ----------
@@ -63,10 +63,10 @@ class MeanFusionModule(FusionModule):
 
 
 class MaxFusionModule(FusionModule):
-    """Largest value, unit by unit, over the projections of the modalities that a row has.
+    """Elementwise maximum of the projections of the modalities that a row has.
 
-    A unit fires if any modality makes it fire [1]_. A row that lacks every modality gives
-    zeros.
+    A unit is active if any modality activates it [1]_. The output of a row without any modality is
+    zero.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class MaxFusionModule(FusionModule):
         self.projections = nn.ModuleList(
             Projection(self.n_features[name], n_components) for name in self.modalities
         )
-        # After the maximum: a unit zeroed before it would just hand over to another modality.
+        # After the maximum: a unit zeroed before it would be replaced by that of another modality.
         self.dropout = nn.Dropout(dropout)
 
     def _fuse(self, tokens: list[Tensor], masks: list[Tensor]) -> Tensor:
@@ -112,9 +112,9 @@ class MaxFusionModule(FusionModule):
 class SumFusionModule(FusionModule):
     """Sum of the projections of the modalities that a row has.
 
-    Under a linear head it is an additive model, as the mean is, but evidence adds up: a second
-    modality that says the same makes the answer surer, and an absent one adds nothing
-    [1]_. A row that lacks every modality gives zeros.
+    With a linear head it is an additive model, as the mean is, but evidence adds up: a second
+    modality with the same evidence makes a prediction more certain, and an absent one adds nothing
+    [1]_. The output of a row without any modality is zero.
 
     Parameters
     ----------
@@ -156,12 +156,12 @@ class SumFusionModule(FusionModule):
 
 
 class ConcatFusionModule(FusionModule):
-    """Modalities side by side, then a small network over all of them.
+    """Concatenation of the projected modalities, followed by a hidden layer.
 
     The common baseline of multimodal learning [1]_: every modality is projected to
-    ``n_components`` numbers, the projections are joined, and a hidden layer mixes them. The
-    place of an absent modality is taken by a vector that is learned, so the network knows
-    that it is absent.
+    ``n_components`` numbers, the projections are concatenated, and a hidden layer mixes them. A
+    learned vector replaces an absent modality, so the network can distinguish it from a present
+    one.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Fusion by products: of every two modalities, or of all, kept small by a low rank."""
+"""Fusion by low-rank products of every two modalities, or of all."""
 
 import itertools
 import math
@@ -19,19 +19,19 @@ __all__ = [
 class BilinearFusionModule(FusionModule):
     r"""Factorized bilinear pooling of every two modalities, averaged over the pairs.
 
-    With :math:`z_m` the projection of modality :math:`m` and a 1 appended to it, a pair gives
-    the weighted sums of all products of an entry of :math:`z_i` and one of :math:`z_j`, whose
-    weight matrices have the rank ``rank`` [1]_:
+    With :math:`z_m` the projection of modality :math:`m` with a 1 appended, a pair yields
+    weighted sums of all products of an entry of :math:`z_i` and one of :math:`z_j`, whose weight
+    matrices have rank ``rank`` [1]_:
 
     .. math:: s_{ij} = \sum_{r=1}^{R} U_{ij}^{(r)} z_i \odot V_{ij}^{(r)} z_j, \qquad
         h_{ij} = s_{ij} / \sqrt{1 + |s_{ij}|}
 
-    The root tames large products as the signed root of the paper does, and has, unlike that, a
-    finite slope at zero; the paper's scaling of :math:`h` to length one is left out. The 1 lets
-    a modality speak alone too [2]_, and is all that is left of an absent one. The fused vector
-    is the mean over the pairs of which the row has a part; a row that lacks every modality
-    gives zeros. A single modality is paired with itself. Two modalities interact here as in
-    ``LowRankFusionModule``; from three on there are no products of more than two.
+    The root compresses large products as the signed root of the paper does, but has a finite
+    slope at zero; the paper's scaling of :math:`h` to length one is omitted. The appended 1 keeps
+    terms of a single modality [2]_, and is all that remains of an absent one. The fused vector is
+    the mean over the pairs with at least one present modality; the output of a row without any
+    modality is zero. A single modality is paired with itself. With three or more modalities there
+    are no products of more than two, unlike in ``LowRankFusionModule``.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ class BilinearFusionModule(FusionModule):
         self.projections = nn.ModuleList(
             Projection(self.n_features[name], n_components) for name in self.modalities
         )
-        # The last row of a factor multiplies the 1. The sums of a pair start around 1 whatever
-        # the rank: as many products, each of two factors.
+        # The last row of a factor multiplies the 1. The scale keeps the sums of a pair, of ``rank``
+        # products of two factors each, near 1 for any rank.
         factors = torch.randn(len(self.pairs), 2, rank, n_components + 1, n_components)
         factors[:, :, :, :-1] /= math.sqrt(n_components)
         factors *= rank**-0.25
@@ -99,7 +99,7 @@ class BilinearFusionModule(FusionModule):
         return masked_mean(tamed, present[:, firsts] | present[:, seconds])
 
     def _mapped(self, parts: Tensor, side: int) -> Tensor:
-        """Parts of the pairs under the factors of a side, (n_rows, n_pairs, rank, n_components)."""
+        """Map one side of the pairs by its factors, (n_rows, n_pairs, rank, n_components)."""
         factors = self.factors[:, side]
         return torch.einsum("bpi,prio->bpro", parts, factors[:, :, :-1]) + factors[:, :, -1]
 
@@ -107,14 +107,14 @@ class BilinearFusionModule(FusionModule):
 class LowRankFusionModule(FusionModule):
     r"""Low-rank multimodal fusion: a linear map of the outer product of all modalities.
 
-    With :math:`z_m` the projection of modality :math:`m` and a 1 appended to it, every output
+    With :math:`z_m` the projection of modality :math:`m` with a 1 appended, every output
     is a weighted sum over all products of one entry from each :math:`z_m`: single modalities,
     pairs, triples, ... The weight tensor is a sum of ``rank`` products of vectors, so neither
     it nor the outer product is ever built [1]_:
 
     .. math:: h = b + \sum_{r=1}^{R} \bigodot_m W_m^{(r)} z_m
 
-    An absent modality keeps only its 1: the products without it are left.
+    Of an absent modality only the 1 remains, and so the products without it.
 
     Parameters
     ----------
@@ -160,8 +160,8 @@ class LowRankFusionModule(FusionModule):
             Projection(self.n_features[name], n_components, dropout=dropout)
             for name in self.modalities
         )
-        # The last row of a factor multiplies the 1. It starts at R^(-1/M), the rest around
-        # zero, so the product starts near a constant whatever the number of modalities.
+        # The last row of a factor multiplies the 1. It starts at R^(-1/M) and the rest around
+        # zero, so the product starts near a constant for any number of modalities.
         scale = rank ** (-1.0 / n_modalities)
         factors = torch.randn(n_modalities, rank, n_components + 1, n_components)
         factors *= scale / math.sqrt(n_components)

@@ -1,4 +1,4 @@
-"""Heads that predict from one modality alone, beside the head over the fused vector."""
+"""Heads that predict from one modality each, in addition to the head over the fused vector."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,19 +13,19 @@ __all__ = ["UnimodalHeads"]
 class UnimodalHeads(nn.Module):
     """A head for each modality, on the modality's mean token as the fusion projects it.
 
-    A fusion network that keeps a projection of each modality says so by ``own_layers``; for a
-    modality that it does not name there, the head looks at the mean token as it is.
+    A fusion network returns the projections of its modalities by ``own_layers``; for a modality
+    without one, the input of the head is the mean token.
 
     Parameters
     ----------
     fusion : nn.Module
-        Network whose projections are looked at; it is not kept.
+        Network whose projections are used; no reference to it is kept.
     n_features : mapping of str to int
         Length of the tokens of each modality.
     make_head : callable
-        Called with a width; gives a module from (n_rows, width) to (n_rows, n_outputs).
+        Called with a width; returns a module from (n_rows, width) to (n_rows, n_outputs).
     detached : bool, default=False
-        Whether the heads learn without the modalities' networks learning from them.
+        Whether no gradient flows from the heads to the networks of the modalities.
 
     Examples
     --------
@@ -68,7 +68,7 @@ class UnimodalHeads(nn.Module):
         Parameters
         ----------
         fusion : nn.Module
-            That of the constructor.
+            Same network as in the constructor.
         tokens : mapping of str to Tensor of shape (n_rows, n_tokens, n_features)
             Tokens of each modality.
         masks : mapping of str to BoolTensor of shape (n_rows, n_tokens)
@@ -77,7 +77,7 @@ class UnimodalHeads(nn.Module):
         Returns
         -------
         outputs : Tensor of shape (n_rows, n_modalities, n_outputs)
-            In the order of ``modalities``; finite and of no meaning where a row lacks one.
+            In the order of ``modalities``; meaningless but finite for an absent modality.
         present : BoolTensor of shape (n_rows, n_modalities)
             Which modalities each row has.
         """
@@ -92,13 +92,13 @@ class UnimodalHeads(nn.Module):
 
     @staticmethod
     def layers_of(fusion: nn.Module) -> dict[str, nn.Module]:
-        """Return the projection of each modality, of a fusion network that tells, by name."""
+        """Return the layers of a fusion network that belong to one modality, by its name."""
         own_layers: Callable[[], Mapping[str, nn.Module]] = getattr(fusion, "own_layers", dict)
         return dict(own_layers())
 
 
 def _width(layer: nn.Module | None, n_features: int) -> int:
-    """Width of what a layer gives, which is asked without drawing a random number."""
+    """Return the output width of a layer, without using the random number generator."""
     if layer is None:
         return n_features
     was_training = layer.training

@@ -72,7 +72,7 @@ def test_nothing_passes_around_the_bottleneck(xor_accuracy):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_layers": 1}, "n_layers must be at least 2, got 1, as what one layer writes"),
+        ({"n_layers": 1}, "n_layers must be at least 2, got 1. Modalities exchange"),
         ({"n_bottlenecks": 0}, "n_bottlenecks must be at least 1, got 0"),
     ],
 )

@@ -292,7 +292,7 @@ class TestErrors:
     def test_missing_key(self, fusion, batch):
         tokens, masks = batch
         del masks["text"]
-        with pytest.raises(ValueError, match="Total: tokens or masks lack the modality 'text'"):
+        with pytest.raises(ValueError, match="Total: tokens or masks have no modality 'text'"):
             fusion(tokens, masks)
 
     def test_wrong_width(self, fusion, batch):

@@ -1,26 +1,55 @@
-"""Mean, maximum and sum of what is there, and joining side by side, against a loop over rows."""
+"""Mean, maximum, sum and concatenation of projected modalities, against a loop over rows."""
 
+import pytest
 import torch
 
 from skmm.nets import ConcatFusionModule, MaxFusionModule, MeanFusionModule, SumFusionModule
 
 
-def test_mean_formula(make_batch, n_features):
+def concatenated(fusion, parts):
+    """Return the hidden layer over the parts, with the learned vectors of absent modalities."""
+    replaced = zip(parts, fusion.absent, strict=True)
+    return fusion.mix(torch.cat([absent if part is None else part for part, absent in replaced]))
+
+
+def pooled(reduce):
+    """Return a function that reduces the present parts of a row, to zeros if there are none."""
+
+    def reduced(fusion, parts):
+        present = [part for part in parts if part is not None]
+        return reduce(torch.stack(present)) if present else torch.zeros(fusion.n_components)
+
+    return reduced
+
+
+# Network -> fused vector of one row, from the projections of its modalities (None if absent).
+FORMULAS = {
+    MeanFusionModule: pooled(lambda parts: parts.mean(0)),
+    MaxFusionModule: pooled(lambda parts: parts.amax(0)),
+    SumFusionModule: pooled(lambda parts: parts.sum(0)),
+    ConcatFusionModule: concatenated,
+}
+
+
+@pytest.mark.parametrize("network", FORMULAS)
+def test_formula(make_batch, n_features, network):
     torch.manual_seed(0)
-    fusion = MeanFusionModule(n_features, 4)
+    fusion = network(n_features, 4)
+    if network is ConcatFusionModule:
+        torch.nn.init.normal_(fusion.absent)
     tokens, masks = make_batch()
+    fused = fusion(tokens, masks)
     for row in range(6):
-        parts = []
-        for i, name in enumerate(["image", "table", "text"]):
-            kept = tokens[name][row][masks[name][row]]
-            if len(kept):
-                parts.append(fusion.projections[i](kept.mean(0)))
-        expected = torch.stack(parts).mean(0) if parts else torch.zeros(4)
-        got = fusion(tokens, masks)[row]
-        torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
+        kept = [tokens[name][row][masks[name][row]] for name in fusion.modalities]
+        parts = [
+            project(block.mean(0)) if len(block) else None
+            for project, block in zip(fusion.projections, kept, strict=True)
+        ]
+        expected = FORMULAS[network](fusion, parts)
+        torch.testing.assert_close(fused[row], expected, atol=1e-6, rtol=1e-5)
 
 
-def test_mean_lies_between_its_parts(make_batch, n_features):
+def test_mean_is_between_its_parts(make_batch, n_features):
     fusion = MeanFusionModule(n_features, 4)
     tokens, masks = make_batch()
     everything = {name: torch.ones_like(mask) for name, mask in masks.items()}
@@ -30,21 +59,6 @@ def test_mean_lies_between_its_parts(make_batch, n_features):
     fused = fusion(tokens, everything)
     assert (fused >= alone.amin(0) - 1e-6).all() and (fused <= alone.amax(0) + 1e-6).all()
     torch.testing.assert_close(fused, alone.mean(0))
-
-
-def test_max_formula(make_batch, n_features):
-    torch.manual_seed(0)
-    fusion = MaxFusionModule(n_features, 4)
-    tokens, masks = make_batch()
-    for row in range(6):
-        parts = []
-        for i, name in enumerate(["image", "table", "text"]):
-            kept = tokens[name][row][masks[name][row]]
-            if len(kept):
-                parts.append(fusion.projections[i](kept.mean(0)))
-        expected = torch.stack(parts).amax(0) if parts else torch.zeros(4)
-        got = fusion(tokens, masks)[row]
-        torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
 
 
 def test_max_grows_with_every_modality(make_batch, n_features):
@@ -57,21 +71,7 @@ def test_max_grows_with_every_modality(make_batch, n_features):
     assert (full > part).any()
 
 
-def test_sum_formula(make_batch, n_features):
-    torch.manual_seed(0)
-    fusion = SumFusionModule(n_features, 4)
-    tokens, masks = make_batch()
-    for row in range(6):
-        expected = torch.zeros(4)
-        for i, name in enumerate(["image", "table", "text"]):
-            kept = tokens[name][row][masks[name][row]]
-            if len(kept):
-                expected = expected + fusion.projections[i](kept.mean(0))
-        got = fusion(tokens, masks)[row]
-        torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
-
-
-def test_in_a_sum_each_modality_adds_the_same_whatever_else_is_there(make_batch, n_features):
+def test_each_term_of_a_sum_is_independent_of_the_others(make_batch, n_features):
     fusion = SumFusionModule(n_features, 4)
     tokens, masks = make_batch()
 
@@ -85,22 +85,7 @@ def test_in_a_sum_each_modality_adds_the_same_whatever_else_is_there(make_batch,
     )
 
 
-def test_concat_formula(make_batch, n_features):
-    torch.manual_seed(0)
-    fusion = ConcatFusionModule(n_features, 4)
-    torch.nn.init.normal_(fusion.absent)
-    tokens, masks = make_batch()
-    rows = []
-    for row in range(6):
-        joined = []
-        for i, name in enumerate(["image", "table", "text"]):
-            kept = tokens[name][row][masks[name][row]]
-            joined.append(fusion.projections[i](kept.mean(0)) if len(kept) else fusion.absent[i])
-        rows.append(fusion.mix(torch.cat(joined)))
-    torch.testing.assert_close(fusion(tokens, masks), torch.stack(rows), atol=1e-6, rtol=1e-5)
-
-
-def test_absent_vector_is_learned(make_batch, n_features):
+def test_vectors_of_absent_modalities_are_learned(make_batch, n_features):
     fusion = ConcatFusionModule(n_features, 4)
     tokens, masks = make_batch()
     optimizer = torch.optim.SGD([fusion.absent], lr=0.1)
