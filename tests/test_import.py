@@ -1,4 +1,4 @@
-"""``import skmm`` is cheap, and the names it promises are there."""
+"""``import skmm`` is fast, and its public names exist."""
 
 import ast
 import subprocess
@@ -27,14 +27,14 @@ def test_import_skmm_loads_nothing_heavy():
     assert loaded_after("import skmm").isdisjoint(HEAVY)
 
 
-def test_looking_around_loads_nothing_heavy():
+def test_introspection_loads_nothing_heavy():
     statement = (
         "import skmm; dir(skmm); skmm.__version__; skmm.exceptions; hasattr(skmm, 'nothing')"
     )
     assert loaded_after(statement).isdisjoint(HEAVY)
 
 
-def test_the_check_sees_a_heavy_import():
+def test_a_heavy_import_is_found():
     assert "numpy" in loaded_after("import numpy")
 
 
@@ -46,7 +46,10 @@ def test_readers_and_datasets_load_no_torch():
 @pytest.mark.parametrize("name", skmm.__all__)
 def test_every_public_name_resolves(name):
     assert getattr(skmm, name) is getattr(skmm, name)
-    assert name in dir(skmm)
+
+
+def test_dir_lists_the_public_names():
+    assert dir(skmm) == sorted([*skmm.__all__, "__version__"])
 
 
 def test_star_import():
@@ -61,7 +64,7 @@ def test_unknown_name_is_an_attribute_error():
 
 
 def test_lazy_table_all_and_type_checking_imports_are_equal():
-    """Type checkers read the imports, users ``__all__``, Python the table: one list."""
+    """The imports are for type checkers, ``__all__`` for users, and the table for Python."""
     tree = ast.parse(Path(skmm.__file__).read_text())
     (guard,) = [node for node in tree.body if isinstance(node, ast.If)]
     typed = {
@@ -77,7 +80,7 @@ def test_lazy_table_all_and_type_checking_imports_are_equal():
 
 
 def test_the_classes_of_a_folder_are_names_of_the_root():
-    """Beside what is no estimator: the store, strategies, losses and methods."""
+    """Exceptions are the store, strategies, losses and methods, which are no estimators."""
     from skmm import alignment, encoders, fusion, generation, retrieval
 
     folders = (alignment, encoders, fusion, generation, retrieval)

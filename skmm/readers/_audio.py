@@ -548,8 +548,8 @@ def _check_length(file: BinaryIO, head: bytes) -> None:
 def reason_of(error: Exception) -> str:
     """Return why a file cannot be decoded, in the words of the library that failed."""
     error_string = getattr(error, "error_string", None)  # soundfile's str() names an object
-    told = str(error_string or error).strip().partition("\n")[0].rstrip(".")
-    return told or type(error).__name__
+    reason = str(error_string or error).strip().partition("\n")[0].rstrip(".")
+    return reason or type(error).__name__
 
 
 _TROUBLE = "Cannot read audio from"

@@ -58,7 +58,7 @@ def read_image(cell: object, *, background: Color = _WHITE, draft: int | None = 
         65535), bool, or float with values in [0, 1]. Any object with ``__array__`` (e.g. a torch
         tensor on the CPU) counts as an array.
     background : tuple of 3 int, default=(255, 255, 255)
-        RGB color, 0 to 255, behind transparent pixels.
+        RGB color, 0 to 255, that transparent pixels show.
     draft : int, default=None
         Smallest side, in pixels, to which a JPEG file may be reduced while it is decoded: its size
         is divided by 2, 4 or 8 as long as both sides stay at least this long. This is about twice
@@ -351,9 +351,9 @@ def _opaque(array: np.ndarray, background: Color) -> np.ndarray:
         array = array[:, :, None]
     if array.shape[2] == 4:
         alpha = array[:, :, 3:].astype(np.uint16)
-        behind = np.asarray(background, dtype=np.uint16) * (255 - alpha)
+        shown = np.asarray(background, dtype=np.uint16) * (255 - alpha)
         # At most 255 * 255 + 127: fits 16 bits.
-        return ((array[:, :, :3] * alpha + behind + 127) // 255).astype(np.uint8)
+        return ((array[:, :, :3] * alpha + shown + 127) // 255).astype(np.uint8)
     return np.array(np.broadcast_to(array, (*array.shape[:2], 3)), order="C")
 
 

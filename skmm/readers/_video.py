@@ -184,15 +184,15 @@ def _load(cell: object, how: _Sampling, *, named: bool) -> tuple[bytes, Frames |
         )
     if array is None:
         digest, images = load_image_list(cast(Sequence[object], cell))
-        return digest, images[_middles(len(images), how.n_frames)]
-    frames = _ArrayFrames(array, _middles(len(array), how.n_frames))
+        return digest, images[_center_frames(len(images), how.n_frames)]
+    frames = _ArrayFrames(array, _center_frames(len(array), how.n_frames))
     if array.dtype.kind != "u":
         for _ in frames:  # values out of range are refused here, where the cell is known
             pass
     return _digest_array(array) if named else b"", frames
 
 
-def _middles(n: int, n_wanted: int) -> list[int]:
+def _center_frames(n: int, n_wanted: int) -> list[int]:
     return [int(time) for time in spread(Survey(n, [], Fraction(1)), n_wanted)]
 
 

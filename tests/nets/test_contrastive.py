@@ -204,7 +204,7 @@ def test_errors(loss):
 
 
 def batch(seed=0, n=10):
-    """Vectors of three modalities and target: every row lacks something here and there."""
+    """Return vectors of three modalities and a target, with missing modalities in some rows."""
     rng = np.random.default_rng(seed)
     vectors = np.stack([unit(rng, n) for _ in range(3)], axis=1)
     target = np.tile(np.arange(n)[:, None], (1, 4))
@@ -246,7 +246,7 @@ def test_pairs_of_modalities_with_masks(loss, kind):
         assert losses.mean().item() == pytest.approx(slow_pairs(loss, kind, vectors, own))
 
 
-def test_what_is_absent_changes_nothing():
+def test_absent_modalities_have_no_effect():
     vectors, target = batch()
     module = PairwiseContrast(InfoNCELoss())
     expected = module(*tensors(vectors, target)).mean().item()

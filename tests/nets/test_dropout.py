@@ -1,4 +1,4 @@
-"""Which modalities vanish, how often, and that one always stays."""
+"""Which modalities are hidden, how often, and that one is always kept."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def test_never_the_last_one_and_never_a_new_one(masks, p):
 def test_rate(masks, p):
     hidden = ModalityDropout(p)(masks)
     rows = slice(0, 2000)  # all three there
-    # A modality goes with probability p, unless all go and it is the lucky one of three.
+    # A modality is hidden with probability p, unless all would be and it is the one kept.
     expected = p - p**3 / 3
     for name in "abc":
         rate = 1 - hidden[name].any(1)[rows].float().mean()

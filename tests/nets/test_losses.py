@@ -160,6 +160,6 @@ def test_a_module_is_copied_and_held_to_a_loss_a_row():
         (PerRow("none"), "values", {"p": 1}, "PerRow, which takes no loss_params, got"),
     ],
 )
-def test_what_is_refused(loss, kind, params, message):
+def test_wrong_names_and_parameters_are_refused(loss, kind, params, message):
     with pytest.raises(ValueError, match=message):
         make_loss(loss, kind, **params)

@@ -40,10 +40,10 @@ def test_a_series_does_not_depend_on_its_batch(cls, position):
     torch.testing.assert_close(moved, alone, rtol=1e-4, atol=1e-5)  # a set, not a sequence
     longer = decoder(memory[1:, :2], mask[1:, :2], torch.tensor([6]))
     same_start = torch.allclose(longer[0, 0], alone[0, 0], atol=1e-5)
-    assert same_start or cls is TransformerSeriesDecoder  # whose steps see those behind them
+    assert same_start or cls is TransformerSeriesDecoder  # whose steps attend to later ones
 
 
-def test_a_width_that_no_heads_fit_is_told():
+def test_a_width_that_is_no_multiple_of_heads_is_refused():
     with pytest.raises(
         ValueError, match="width of at least 2 that is a multiple of n_heads, got 6"
     ):

@@ -113,7 +113,7 @@ def test_gradnorm_formula(alpha):
         np.testing.assert_allclose(rows.detach(), losses.detach().numpy() @ expected, rtol=1e-5)
         expected = gradnorm_step(expected, x, (W, heads), targets, initial, alpha)
         np.testing.assert_allclose(balance.current(), expected, rtol=1e-5)
-    assert trunk.grad is None  # only looked at
+    assert trunk.grad is None  # not trained
 
 
 def test_gradnorm_evens_out_the_gradients():
@@ -144,7 +144,7 @@ def test_gradnorm_evens_out_the_gradients():
     assert balance.current().sum().item() == pytest.approx(2.0)
 
 
-def test_gradnorm_leaves_tasks_alone_that_a_batch_lacks():
+def test_gradnorm_ignores_tasks_without_targets_in_a_batch():
     trunk = torch.ones(3, requires_grad=True)
     balance = GradNormWeights(torch.ones(3), 0.0)
     balance.watch([trunk])
@@ -157,7 +157,7 @@ def test_gradnorm_leaves_tasks_alone_that_a_batch_lacks():
     assert torch.equal(balance.current(), moved)
 
 
-def test_what_learned_weights_are_judged_by():
+def test_learned_weights_are_ones_in_evaluation():
     loss = two_tasks(GradNormWeights(torch.ones(2))).eval()
     loss.balance.weights = torch.tensor([0.1, 1.9])
     entropy, error = by_hand()
@@ -167,7 +167,7 @@ def test_what_learned_weights_are_judged_by():
 # --- ordinal head ------------------------------------------------------------------------------
 
 
-def test_ordinal_head_starts_where_it_is_told_and_thresholds_rise():
+def test_ordinal_head_has_the_given_thresholds_and_they_increase():
     thresholds = torch.tensor([-2.0, 0.5, 0.8])
     head = OrdinalHead(4, thresholds)
     torch.testing.assert_close(head.thresholds, thresholds)

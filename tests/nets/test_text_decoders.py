@@ -41,7 +41,7 @@ def test_step_by_step_is_at_once(decoder):
         torch.testing.assert_close(logits[:, 0], whole[:, step], rtol=1e-4, atol=1e-5)
 
 
-def test_what_comes_later_is_not_seen(decoder):
+def test_later_tokens_have_no_effect(decoder):
     memory, mask, ids = make_rows(decoder.width)
     other = ids.clone()
     other[:, 4:] = (other[:, 4:] + 1) % 11
@@ -50,7 +50,7 @@ def test_what_comes_later_is_not_seen(decoder):
     assert (before[:, 4:] - after[:, 4:]).abs().max() > 0.01
 
 
-def test_what_is_masked_is_not_seen_and_the_rest_is(decoder):
+def test_only_unmasked_memory_has_an_effect(decoder):
     memory, mask, ids = make_rows(decoder.width)
     expected = decoder(memory, mask, ids)
     hidden = torch.where(mask[..., None], memory, 100.0)
@@ -118,7 +118,7 @@ def test_a_transformer_layer_is_that_of_torch():
     torch.testing.assert_close(decoder(memory, mask, ids), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_width_that_the_heads_cannot_share_is_told():
+def test_a_width_that_is_no_multiple_of_heads_is_refused():
     with pytest.raises(ValueError, match="multiple of n_heads, got 10 and n_heads=4"):
         TransformerDecoder(5, 10, n_heads=4)
 
@@ -126,7 +126,7 @@ def test_a_width_that_the_heads_cannot_share_is_told():
 # --- memory and loss ----------------------------------------------------------------------
 
 
-def test_memory_neither_reads_nor_learns_from_what_is_absent():
+def test_absent_tokens_reach_neither_memory_nor_gradient():
     torch.manual_seed(0)
     memory = TokenMemory({"image": 3, "text": 2}, 8)
     tokens = {"text": torch.randn(2, 4, 2), "image": torch.full((2, 1, 3), torch.nan)}

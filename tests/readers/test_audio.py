@@ -288,7 +288,7 @@ def test_a_stream_that_did_not_know_its_length(size):
 
 
 @pytest.mark.parametrize(
-    ("cell", "told"),
+    ("cell", "message"),
     [
         (np.zeros(0), r"in a ndarray of shape \(0,\): it has no samples"),
         (np.zeros((0, 2), np.int16), "it has no samples"),
@@ -308,8 +308,8 @@ def test_a_stream_that_did_not_know_its_length(size):
         ("a\0b", "cannot be a path"),
     ],
 )
-def test_unreadable_content(cell, told):
-    with pytest.raises(MediaDecodeError, match=told):
+def test_unreadable_content(cell, message):
+    with pytest.raises(MediaDecodeError, match=message):
         list(read_audio(cell, array_rate=RATE))
 
 
@@ -389,7 +389,7 @@ def test_a_playlist_opens_no_other_file(playlist, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cell", "told"),
+    ("cell", "message"),
     [
         (object(), "type object"),
         (3.5, "type float"),
@@ -407,8 +407,8 @@ def test_a_playlist_opens_no_other_file(playlist, tmp_path, monkeypatch):
         (np.zeros((2, 16_000)), r"16000 channels. If its channels come first, use cell\.T"),
     ],
 )
-def test_other_kinds_are_refused(cell, told):
-    with pytest.raises(CellTypeError, match=f"Cannot read audio from .*{told}"):
+def test_other_kinds_are_refused(cell, message):
+    with pytest.raises(CellTypeError, match=f"Cannot read audio from .*{message}"):
         read_audio(cell, array_rate=RATE)
     if not isinstance(cell, np.ndarray) or cell.dtype.kind not in "f":
         with pytest.raises(CellTypeError):

@@ -370,7 +370,7 @@ def test_an_animation_stays_at_the_frame_where_it_was_given():
         assert digest_image(image) != first
 
 
-def test_draft_is_smaller_but_never_below_what_was_asked():
+def test_draft_is_smaller_but_not_below_the_given_side():
     y, x = np.mgrid[:300, :400]
     smooth = np.stack([x * 255 // 400, y * 255 // 300, x * 0], axis=-1).astype(np.uint8)
     data = encoded(smooth, "JPEG", quality=95)
@@ -380,7 +380,7 @@ def test_draft_is_smaller_but_never_below_what_was_asked():
     assert read_image(data, draft=30).shape == (38, 50, 3)
     halved = smooth.reshape(150, 2, 200, 2, 3).mean(axis=(1, 3))
     assert np.abs(read_image(data, draft=100) - halved).mean() < 2
-    assert_image(read_image(encoded(smooth), draft=30), smooth)  # PNG knows no draft
+    assert_image(read_image(encoded(smooth), draft=30), smooth)  # draft has no effect on PNG
 
 
 @pytest.mark.parametrize("format", ["BMP", "PPM", "TGA", "WEBP", "AVIF", "JPEG", "TIFF", "GIF"])
@@ -472,7 +472,7 @@ def test_garbage(data):
 
 
 @given(st.binary(max_size=200), st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]))
-def test_damage_gives_a_image_or_the_one_error(noise, format):
+def test_damaged_files_are_decoded_or_refused(noise, format):
     data = bytearray(encoded(RGB, format))
     for i, byte in enumerate(noise):
         data[(i * 7919 + byte) % len(data)] ^= byte
@@ -543,7 +543,7 @@ def test_readers_load_neither_torch_nor_pillow():
     assert out.stdout.strip() == "[]"
 
 
-# ---- nothing left behind, nothing changed --------------------------------------------------
+# ---- no open files, no modified cells ------------------------------------------------------
 
 
 def test_no_file_stays_open(png, tmp_path, monkeypatch):
@@ -677,7 +677,7 @@ def test_no_two_kinds_of_cell_share_a_digest():
     assert len(set(digests)) == len(digests)
 
 
-def test_what_a_pil_image_shows_enters_its_digest():
+def test_digest_depends_on_the_visible_content_of_a_pil_image():
     plain, _ = palette_image(None)
     clear, _ = palette_image(None)
     clear.info["transparency"] = 1
@@ -692,7 +692,7 @@ def test_what_a_pil_image_shows_enters_its_digest():
     assert digest_image(plain) == digest_image(plain.copy())
 
 
-def test_what_a_pil_image_does_not_show_stays_out_of_its_digest(png):
+def test_digest_is_independent_of_other_content_of_a_pil_image(png):
     noted = Image.fromarray(RGB)
     noted.info["comment"] = "seen on a walk"
     with Image.open(png) as opened:

@@ -1,4 +1,4 @@
-"""Lists of images: told from single ones, named by their content, decoded one by one."""
+"""Lists of images: distinguished from single images, digested, decoded one by one."""
 
 import numpy as np
 import pytest
@@ -34,14 +34,14 @@ def object_array(cells):
         (b"\xff\xd8\xff", False),
         (np.zeros((2, 2), np.uint8), False),
         (Image.new("L", (2, 2)), False),
-        # Numbers in lists are one image that somebody forgot to make an array.
+        # Numbers in lists are one image that was not converted to an array.
         ([[0, 1], [2, 3]], False),
         ([0.5, 0.5], False),
         ({"a": 1}, False),
         (3, False),
     ],
 )
-def test_what_is_a_list_of_images(cell, several):
+def test_is_image_list(cell, several):
     assert is_image_list(cell) is several
 
 
@@ -112,7 +112,7 @@ def test_bad_lists(verb, cell, error, message):
 
 
 @pytest.mark.parametrize("array", [np.full((2, 2), 7.0), np.zeros((4, 5, 6, 7), np.uint8)])
-def test_arrays_that_are_no_image_are_told_at_once(array):
-    """Not in the middle of a batch, where nobody knows the cell any more."""
+def test_arrays_that_are_no_image_are_refused_at_once(array):
+    """They are refused before decoding, where row and column are known."""
     with pytest.raises(CellTypeError, match="Image 1 of 1: Cannot read an image"):
         load_image_list([array])

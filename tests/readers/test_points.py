@@ -136,7 +136,7 @@ class TestArrays:
             read_points(cell)
 
     @pytest.mark.parametrize(
-        ("cell", "told"),
+        ("cell", "message"),
         [
             (np.zeros((5, 2)), r"shape \(5, 2\)\. Give \(n_points, 3"),
             (np.zeros(3), r"shape \(3,\)"),
@@ -151,9 +151,9 @@ class TestArrays:
             (io.BytesIO(b"ply"), "open file"),
         ],
     )
-    def test_what_is_no_cloud_is_refused(self, cell, told):
+    def test_other_cells_are_refused(self, cell, message):
         for read in (read_points, digest_points, load_points):
-            with pytest.raises(CellTypeError, match=told):
+            with pytest.raises(CellTypeError, match=message):
                 read(cell)
 
     def test_digest_is_of_the_content(self, cloud, tmp_path):
@@ -199,7 +199,7 @@ class TestFiles:
         for name, data in self.files(cloud).items():
             if name in text:
                 continue
-            # Nobody can see that a last number written in digits is cut.
+            # A truncated last number cannot be detected in text.
             end = len(data.rstrip()) - 8
             if name in ("ply", "pcd"):
                 end = data.rstrip().rindex(b" ") + 1
@@ -238,7 +238,7 @@ class TestFiles:
             np.testing.assert_allclose(read_points(data), np.delete(cloud, 2, axis=0))
 
     @pytest.mark.parametrize("suffix", MESHES)
-    def test_a_mesh_stands_for_its_surface(self, suffix):
+    def test_points_of_a_mesh_are_on_its_surface(self, suffix):
         pytest.importorskip("trimesh", reason="meshes need the extra 'points'")
         points = read_points(cube(suffix), n_surface=3000)
         assert points.shape == (3000, 3)
@@ -276,7 +276,7 @@ class TestFiles:
         assert read_points(data).tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 1]]
 
     @pytest.mark.parametrize(
-        ("data", "told"),
+        ("data", "message"),
         [
             (b"a sheep", "in no format that is read here"),
             (b"\0\1\2\3" * 30, "in no format that is read here"),
@@ -288,12 +288,12 @@ class TestFiles:
             (b"ply\nformat ascii 1.0\nelement face 0\nend_header\n", "no vertices|element"),
         ],
     )
-    def test_what_cannot_be_read_is_named(self, data, told, tmp_path):
+    def test_unreadable_content(self, data, message, tmp_path):
         path = tmp_path / "cloud.bin"
         path.write_bytes(data)
-        with pytest.raises(MediaDecodeError, match=f"in {len(data)} bytes.*({told})"):
+        with pytest.raises(MediaDecodeError, match=f"in {len(data)} bytes.*({message})"):
             read_points(data)
-        with pytest.raises(MediaDecodeError, match=f"cloud.bin'?: .*({told})"):
+        with pytest.raises(MediaDecodeError, match=f"cloud.bin'?: .*({message})"):
             read_points(path)
         assert digest_points(path) == digest_points(data)
 

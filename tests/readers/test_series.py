@@ -1,4 +1,4 @@
-"""Time series cells: every spelling gives the same values, and what is no series is refused."""
+"""Time series cells: all forms of one series have the same values; other cells are refused."""
 
 import numpy as np
 import pandas as pd
@@ -118,7 +118,7 @@ def test_a_series_is_no_image():
     assert digest_series(cell) != digest_image(cell)
 
 
-def test_nan_is_nan_whatever_its_bits():
+def test_all_bit_patterns_of_nan_have_one_digest():
     odd = np.array([0x7FC00001, 0x3F800000], dtype=np.uint32).view(np.float32)
     assert np.isnan(odd[0]) and odd[1] == 1.0
     assert digest_series(odd) == digest_series([np.nan, 1.0])

@@ -103,7 +103,7 @@ def test_a_windows_drive_is_no_url():
         ("x" * 5000, "[Nn]ame too long"),
     ],
 )
-def test_what_names_no_file_is_said(cell, message):
+def test_paths_without_a_file_are_refused(cell, message):
     with pytest.raises(MediaDecodeError, match=message) as caught:
         source_bytes(cell)
     assert len(str(caught.value)) < 300
@@ -196,7 +196,7 @@ def test_a_file_in_pieces_has_the_digest_of_its_bytes(tmp_path, monkeypatch):
             assert digest_file(file) == digest_bytes(bytes(range(n)))
 
 
-def test_what_cannot_be_opened(tmp_path):
+def test_files_that_cannot_be_opened(tmp_path):
     for path, reason in {
         tmp_path: "it is a directory",
         tmp_path / "none": "there is no such file",

@@ -48,7 +48,7 @@ class FusionModule(ABC, nn.Module):
     ...         return sum(block.sum(dim=1) for block in tokens)
     >>> fusion = Total({"image": 2, "text": 2}, 2)
 
-    The second row has no image; the values behind its mask have no effect:
+    The second row has no image; the values that its mask hides have no effect:
 
     >>> tokens = {
     ...     "image": torch.tensor([[[1.0, 2.0]], [[float("nan"), 0.0]]]),

@@ -1,4 +1,4 @@
-"""The bottleneck against a loop over rows and modalities, and that nothing passes around it."""
+"""The bottleneck against a loop over rows and modalities; it is the only connection."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def stirred(*args, **options):
 
 
 def encode_row(fusion, tokens, masks, row):
-    """One row, its absent modalities left out."""
+    """Fuse one row, without its absent modalities."""
     blocks = {}
     for i, name in enumerate(fusion.modalities):
         kept = tokens[name][row][masks[name][row]]
@@ -44,13 +44,15 @@ def test_formula(make_batch, n_features, n_layers):
         torch.testing.assert_close(fusion(tokens, masks), expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_bottleneck_is_enough_for_one_product(xor_accuracy):
     assert xor_accuracy(BottleneckFusionModule, n_bottlenecks=1) > 0.95
 
 
-def test_nothing_passes_around_the_bottleneck(xor_accuracy):
+@pytest.mark.slow
+def test_modalities_interact_only_by_the_bottleneck(xor_accuracy):
     class Cut(BottleneckFusionModule):
-        """What the modalities write into the bottleneck is wiped before it is read."""
+        """Zeros replace the shared tokens before the last layer."""
 
         def _fuse(self, tokens, masks):
             def wipe(layer, args, kwargs):
@@ -66,7 +68,7 @@ def test_nothing_passes_around_the_bottleneck(xor_accuracy):
                 handle.remove()
             return fused
 
-    assert xor_accuracy(Cut) < 0.8  # the mean over modalities that are apart is additive
+    assert xor_accuracy(Cut) < 0.8  # the mean of separate modalities is additive
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_too_few(options, message):
 
 
 def test_weights_are_attention_rollout(make_batch, n_features):
-    """Against products of matrices, from the tokens to what is read."""
+    """The rollout equals products of attention matrices."""
     fusion = stirred(n_features, 8, n_heads=2, n_layers=3, n_bottlenecks=3)
     tokens, masks = make_batch()
     got = fusion.token_weights(tokens, masks)

@@ -57,7 +57,7 @@ def test_a_single_modality_reads_itself():
     torch.testing.assert_close(got, torch.stack(expected), atol=1e-5, rtol=1e-4)
 
 
-def test_what_stands_for_an_absent_modality_is_learned(make_batch, n_features):
+def test_vectors_of_absent_modalities_are_learned(make_batch, n_features):
     fusion = CrossAttentionFusionModule(n_features, 8)
     fusion(*make_batch()).square().sum().backward()
     assert (fusion.absent.grad != 0).any(dim=1).all()

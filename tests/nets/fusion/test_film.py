@@ -40,8 +40,8 @@ def test_either_modality_can_modulate(xor_accuracy, condition):
 
 
 def test_tokens_are_modulated_before_they_are_averaged(marked_word_accuracy):
-    # What is asked for has to reach the words while they are apart; the other way round the
-    # words are averaged before they modulate.
+    # The condition must modulate the words before their average; with the words as condition,
+    # they are averaged first.
     assert marked_word_accuracy(FilmFusionModule, condition="a") > 0.95
     assert marked_word_accuracy(FilmFusionModule, condition="b") < 0.85
 

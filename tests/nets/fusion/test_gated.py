@@ -39,8 +39,8 @@ def test_gated_formula_with_missing_modalities(make_batch, n_features):
         torch.testing.assert_close(weights[row], gates.mean(1), atol=1e-6, rtol=1e-5)
 
 
-def test_gates_find_the_modality_that_speaks():
-    # A flag in "flag" says which of two others holds the answer: the gates have to read it.
+def test_gates_select_the_informative_modality():
+    # "flag" indicates which of the two others holds the answer.
     torch.manual_seed(0)
     n = 256
     flag = torch.randint(0, 2, (n,))
@@ -113,7 +113,7 @@ def test_either_direction_can_hold_the_answer(xor_accuracy):
             self.register_buffer("closed", torch.tensor(closed))
 
         def _fuse(self, tokens, masks):
-            # The gates of one direction see nothing: the other has to do it alone.
+            # Without input for the gates of one direction, the other one must suffice.
             parameter = self.gates[int(self.closed)].weight
             with torch.no_grad():
                 parameter.zero_()

@@ -56,7 +56,7 @@ def test_a_single_modality_is_paired_with_itself():
 
 @pytest.mark.parametrize("n_modalities", [1, 2, 5])
 @pytest.mark.parametrize("rank", [1, 8])
-def test_starts_at_the_same_scale_whatever_the_number_of_pairs(n_modalities, rank):
+def test_initial_scale_is_the_same_for_any_number_of_pairs(n_modalities, rank):
     torch.manual_seed(0)
     names = [f"m{i}" for i in range(n_modalities)]
     fusion = BilinearFusionModule(dict.fromkeys(names, 10), 64, rank=rank)
@@ -99,7 +99,7 @@ def test_low_rank_formula_with_the_full_tensor(make_batch, n_features):
 
 @pytest.mark.parametrize("n_modalities", [1, 2, 6])
 @pytest.mark.parametrize("rank", [1, 8])
-def test_starts_at_the_same_scale_whatever_the_number_of_factors(n_modalities, rank):
+def test_initial_scale_is_the_same_for_any_number_of_factors(n_modalities, rank):
     torch.manual_seed(0)
     names = [f"m{i}" for i in range(n_modalities)]
     fusion = LowRankFusionModule(dict.fromkeys(names, 10), 64, rank=rank)

@@ -36,7 +36,7 @@ def test_every_strategy_tells_the_layers_of_each_modality(strategy, n_features, 
 
 
 @ALL
-def test_head_sees_the_projected_mean_token_of_its_modality_alone(strategy, n_features, make_batch):
+def test_head_reads_only_the_projected_mean_token_of_its_modality(strategy, n_features, make_batch):
     fusion, heads = build(strategy, n_features)
     tokens, masks = make_batch()
     outputs, present = heads(fusion, tokens, masks)
