@@ -216,8 +216,8 @@ FAULTS = [
         name="prefix-mask-ignored",
         sentence="Behind a prefix the decoder also looks at the padding of shorter prefixes.",
         file="skmm/nets/_text_decoders.py",
-        old="torch.cat([read, written], dim=1)",
-        new="torch.cat([torch.ones_like(read), written], dim=1)",
+        old="torch.cat([read, generated], dim=1)",
+        new="torch.cat([torch.ones_like(read), generated], dim=1)",
         tests=(
             "tests/generation/test_prefix.py"
             "::test_what_follows_a_prefix_is_what_follows_its_tokens",

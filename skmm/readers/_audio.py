@@ -96,7 +96,7 @@ def read_audio(
     >>> [len(samples) for samples in read_audio(second, array_rate=8000, window=0.4)]
     [6400, 6400, 3200]
     """
-    return _decode(_taken(cell), cell, rate, array_rate, window)
+    return _decode(_content_of(cell), cell, rate, array_rate, window)
 
 
 def digest_audio(cell: object) -> bytes:
@@ -118,7 +118,7 @@ def digest_audio(cell: object) -> bytes:
     CellTypeError, MediaDecodeError
         As for :func:`read_audio`, but the bytes of a file are not decoded.
     """
-    return _digest(_taken(cell))
+    return _digest(_content_of(cell))
 
 
 def load_audio(
@@ -145,13 +145,15 @@ def load_audio(
         Equal to those of ``read_audio(cell)``. It raises ``MediaDecodeError`` if a file that is
         too large to be held in memory has changed since the digest was computed.
     """
-    taken = _taken(cell)
-    stamp = _stamp(taken)
-    digest = _digest(taken)
-    return digest, _unchanged(_decode(taken, cell, rate, array_rate, window), taken, stamp, cell)
+    content = _content_of(cell)
+    stamp = _stamp(content)
+    digest = _digest(content)
+    return digest, _unchanged(
+        _decode(content, cell, rate, array_rate, window), content, stamp, cell
+    )
 
 
-def _taken(cell: object) -> "bytes | _LongFile | np.ndarray":
+def _content_of(cell: object) -> "bytes | _LongFile | np.ndarray":
     """Reduce a cell to file bytes, the path of a long file, or a numeric array."""
     if is_source(cell):
         if isinstance(cell, str | os.PathLike) and _is_long(cell):
@@ -195,44 +197,44 @@ def _array(cell: object) -> np.ndarray:
     return array
 
 
-def _digest(taken: "bytes | _LongFile | np.ndarray") -> bytes:
-    if isinstance(taken, bytes):
-        return digest_bytes(taken)
-    if isinstance(taken, np.ndarray):
-        return digest_array(taken)
-    with open_file(taken, kind="audio") as file:
+def _digest(content: "bytes | _LongFile | np.ndarray") -> bytes:
+    if isinstance(content, bytes):
+        return digest_bytes(content)
+    if isinstance(content, np.ndarray):
+        return digest_array(content)
+    with open_file(content, kind="audio") as file:
         return digest_file(file)
 
 
-def _stamp(taken: object) -> object:
-    if not isinstance(taken, _LongFile):
+def _stamp(content: object) -> object:
+    if not isinstance(content, _LongFile):
         return None
     try:
-        status = os.stat(taken)
+        status = os.stat(content)
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
 
 
 def _unchanged(
-    windows: Iterator[np.ndarray], taken: object, stamp: object, cell: object
+    windows: Iterator[np.ndarray], content: object, stamp: object, cell: object
 ) -> Iterator[np.ndarray]:
     yield from windows
-    if _stamp(taken) != stamp:
+    if _stamp(content) != stamp:
         raise MediaDecodeError(f"{_TROUBLE} {shorten(cell)}: it changed while it was read.")
 
 
 def _decode(
-    taken: "bytes | _LongFile | np.ndarray",
+    content: "bytes | _LongFile | np.ndarray",
     cell: object,
     rate: int,
     array_rate: int | None,
     window: float | None,
 ) -> Iterator[np.ndarray]:
-    if isinstance(taken, np.ndarray):
-        pieces = _pieces_of_array(taken, rate, array_rate)
+    if isinstance(content, np.ndarray):
+        pieces = _pieces_of_array(content, rate, array_rate)
     else:
-        pieces = _pieces_of_file(taken, rate)
+        pieces = _pieces_of_file(content, rate)
     length = None if window is None else max(1, round(window * rate))
     windows = _named(_windows(pieces, length), cell)
     first = next(windows, None)
@@ -290,9 +292,9 @@ def _pieces_of_array(array: np.ndarray, rate: int, array_rate: int | None) -> It
     return _resampled(pieces(), array_rate, rate)
 
 
-def _pieces_of_file(taken: "bytes | _LongFile", rate: int) -> Iterator[np.ndarray]:
+def _pieces_of_file(content: "bytes | _LongFile", rate: int) -> Iterator[np.ndarray]:
     opened: BinaryIO = (
-        io.BytesIO(taken) if isinstance(taken, bytes) else open_file(taken, kind="audio")
+        io.BytesIO(content) if isinstance(content, bytes) else open_file(content, kind="audio")
     )
     with opened as file, closing(audio_blocks(file)) as blocks:
         file_rate = next(blocks, None)

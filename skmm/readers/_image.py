@@ -98,7 +98,7 @@ def read_image(cell: object, *, background: Color = _WHITE, draft: int | None = 
     >>> read_image(clear, background=(0, 128, 0)).tolist()
     [[[0, 128, 0]]]
     """
-    return _decode(_taken(cell), cell, background, draft)
+    return _decode(_content_of(cell), cell, background, draft)
 
 
 def digest_image(cell: object) -> bytes:
@@ -121,7 +121,7 @@ def digest_image(cell: object) -> bytes:
     CellTypeError, MediaDecodeError
         As for :func:`read_image`, but the bytes of a file are not decoded.
     """
-    return _digest(_taken(cell))
+    return _digest(_content_of(cell))
 
 
 def load_image(
@@ -148,11 +148,11 @@ def load_image(
     image : ndarray of shape (height, width, 3), uint8
         Equal to ``read_image(cell)`` with the same options.
     """
-    taken = _taken(cell)
-    return _digest(taken), _decode(taken, cell, background, draft)
+    content = _content_of(cell)
+    return _digest(content), _decode(content, cell, background, draft)
 
 
-def _taken(cell: object) -> "bytes | Image.Image | np.ndarray":
+def _content_of(cell: object) -> "bytes | Image.Image | np.ndarray":
     """Reduce a cell to file bytes, a loaded PIL image, or a numeric array."""
     if is_source(cell):
         return source_bytes(cell, kind="image")
@@ -188,31 +188,31 @@ def _array(cell: object) -> np.ndarray:
     return array
 
 
-def _digest(taken: "bytes | Image.Image | np.ndarray") -> bytes:
-    if isinstance(taken, bytes):
-        return digest_bytes(taken)
-    if isinstance(taken, np.ndarray):
-        return digest_array(taken)
+def _digest(content: "bytes | Image.Image | np.ndarray") -> bytes:
+    if isinstance(content, bytes):
+        return digest_bytes(content)
+    if isinstance(content, np.ndarray):
+        return digest_array(content)
     h = hasher("pil")
     palette = None
-    if taken.palette is not None:
-        palette = (taken.palette.mode, taken.getpalette(None))
-    transparency = taken.info.get("transparency")
-    header = (taken.mode, taken.size, _orientation(taken), palette, transparency)
+    if content.palette is not None:
+        palette = (content.palette.mode, content.getpalette(None))
+    transparency = content.info.get("transparency")
+    header = (content.mode, content.size, _orientation(content), palette, transparency)
     # repr escapes control characters, so the null byte can only be the end of the header.
     h.update(f"{header!r}\0".encode())
-    h.update(taken.tobytes())
+    h.update(content.tobytes())
     return h.digest()
 
 
 def _decode(
-    taken: "bytes | Image.Image | np.ndarray", cell: object, background: Color, draft: int | None
+    content: "bytes | Image.Image | np.ndarray", cell: object, background: Color, draft: int | None
 ) -> np.ndarray:
-    if isinstance(taken, np.ndarray):
-        return _opaque(_eight_bit(_channels_last(taken)), background)
-    if isinstance(taken, bytes):
-        return _guarded(lambda: _file_pixels(taken, background, draft), cell)
-    return _guarded(lambda: _pixels(taken, background), cell)
+    if isinstance(content, np.ndarray):
+        return _opaque(_eight_bit(_channels_last(content)), background)
+    if isinstance(content, bytes):
+        return _guarded(lambda: _file_pixels(content, background, draft), cell)
+    return _guarded(lambda: _pixels(content, background), cell)
 
 
 def _guarded(step: Callable[[], _Result], cell: object) -> _Result:

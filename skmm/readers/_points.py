@@ -63,7 +63,7 @@ def read_points(cell: object, *, n_surface: int = 1024) -> np.ndarray:
     >>> read_points([[0, 0, 1], [0, float("nan"), 2], [5, 6, 7]]).tolist()
     [[0.0, 0.0, 1.0], [5.0, 6.0, 7.0]]
     """
-    return _decode(_taken(cell), cell, n_surface)
+    return _decode(_content_of(cell), cell, n_surface)
 
 
 def digest_points(cell: object) -> bytes:
@@ -85,7 +85,7 @@ def digest_points(cell: object) -> bytes:
     CellTypeError, MediaDecodeError
         As for :func:`read_points`, but the bytes of a file are not decoded.
     """
-    return _digest(_taken(cell))
+    return _digest(_content_of(cell))
 
 
 def load_points(cell: object, *, n_surface: int = 1024) -> tuple[bytes, np.ndarray]:
@@ -105,11 +105,11 @@ def load_points(cell: object, *, n_surface: int = 1024) -> tuple[bytes, np.ndarr
     points : ndarray of shape (n_points, 3 + n_features), float64
         Equal to ``read_points(cell)`` with the same options.
     """
-    taken = _taken(cell)
-    return _digest(taken), _decode(taken, cell, n_surface)
+    content = _content_of(cell)
+    return _digest(content), _decode(content, cell, n_surface)
 
 
-def _taken(cell: object) -> "bytes | np.ndarray":
+def _content_of(cell: object) -> "bytes | np.ndarray":
     """Reduce a cell to file bytes or an array of numbers."""
     if is_source(cell) or hasattr(cell, "read"):  # raises for open files
         return source_bytes(cell, kind="point cloud")
@@ -149,22 +149,22 @@ def _checked(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _digest(taken: "bytes | np.ndarray") -> bytes:
-    if isinstance(taken, bytes):
-        return digest_bytes(taken)
+def _digest(content: "bytes | np.ndarray") -> bytes:
+    if isinstance(content, bytes):
+        return digest_bytes(content)
     h = hasher("points")
-    h.update(f"{taken.dtype.descr!r} {taken.shape}\0".encode())
-    h.update(np.ascontiguousarray(taken).reshape(-1).view(np.uint8).data)
+    h.update(f"{content.dtype.descr!r} {content.shape}\0".encode())
+    h.update(np.ascontiguousarray(content).reshape(-1).view(np.uint8).data)
     return h.digest()
 
 
-def _decode(taken: "bytes | np.ndarray", cell: object, n_surface: int) -> np.ndarray:
-    if isinstance(taken, bytes):
-        points = _file_points(taken, cell, n_surface)
-    elif taken.dtype.names:
-        points = _structured(taken)
+def _decode(content: "bytes | np.ndarray", cell: object, n_surface: int) -> np.ndarray:
+    if isinstance(content, bytes):
+        points = _file_points(content, cell, n_surface)
+    elif content.dtype.names:
+        points = _structured(content)
     else:
-        points = taken.astype(np.float64)
+        points = content.astype(np.float64)
     if points.size:
         # In float32, as models read them: some sensors write 1e300 for an absent return.
         with np.errstate(over="ignore"):

@@ -55,7 +55,7 @@ def read_series(cell: object, *, max_length: int | None = None) -> np.ndarray:
     skmm.exceptions.CellTypeError: Cannot read a time series from a cell of type str. Load the \
 file, and put an array (n_timestamps, n_channels) into the cell.
     """
-    return _cut(_taken(cell), max_length)
+    return _cut(_content_of(cell), max_length)
 
 
 def digest_series(cell: object) -> bytes:
@@ -86,7 +86,7 @@ def digest_series(cell: object) -> bytes:
     >>> digest_series([1, 2]) == digest_series([[1, 2]])
     False
     """
-    return _digest(_taken(cell))
+    return _digest(_content_of(cell))
 
 
 def load_series(cell: object, *, max_length: int | None = None) -> tuple[bytes, np.ndarray]:
@@ -106,11 +106,11 @@ def load_series(cell: object, *, max_length: int | None = None) -> tuple[bytes, 
     series : ndarray of shape (n_timestamps, n_channels), float32
         Equal to ``read_series(cell, max_length=max_length)``.
     """
-    taken = _taken(cell)
-    return _digest(taken), _cut(taken, max_length)
+    content = _content_of(cell)
+    return _digest(content), _cut(content, max_length)
 
 
-def _taken(cell: object) -> np.ndarray:
+def _content_of(cell: object) -> np.ndarray:
     """Return a new float32 array of shape (n_timestamps, n_channels), without infinity."""
     array = _array(cell)
     if array.ndim not in (1, 2):

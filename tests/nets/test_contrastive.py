@@ -132,7 +132,7 @@ def test_a_batch_of_one_class_has_no_negatives(loss, kind):
         assert losses.detach().abs().max() == 0
 
 
-# Those that weigh hard negatives take the weights as given: see the next test.
+# Losses that weight hard negatives treat the weights as constant: see the next test.
 PLAIN = [c for c in COMBINATIONS if c not in (("infonce", "hard"), ("siglip", "hard"))]
 
 

@@ -1,4 +1,4 @@
-"""Networks that generate images and tell them apart: shapes, spectral norms, formulas by hand."""
+"""Networks that generate and discriminate images: shapes, spectral norms, formulas."""
 
 import pytest
 import torch
@@ -107,7 +107,7 @@ def test_largest_singular_value_is_one(layer):
     before = layer.left.clone()
     layer.eval()(given)
     assert torch.equal(layer.left, before)
-    # A layer that is ten times as large says the same.
+    # Scaling the weights by ten has no effect.
     out = layer(given) if layer.bias is None else layer(given) - layer(torch.zeros_like(given))
     with torch.no_grad():
         layer.weight *= 10
@@ -139,16 +139,16 @@ def test_score_is_realness_and_projection():
     projected = condition @ discriminator.of_condition.normalized().T
     expected = real[:, 0] + (features * projected).sum(dim=1)
     torch.testing.assert_close(discriminator(features, condition), expected)
-    # Without a condition it is the realness alone.
+    # With a condition of zeros, only the linear score remains.
     torch.testing.assert_close(discriminator(features, torch.zeros(5, 6)), real[:, 0])
 
 
-def test_generator_draws_from_noise_and_condition():
+def test_generator_depends_on_noise_and_condition():
     torch.manual_seed(0)
-    draw = GANImageGenerator(1, 8, 4, 4, n_channels=4).eval()
+    generator = GANImageGenerator(1, 8, 4, 4, n_channels=4).eval()
     noise, condition = torch.randn(9, 4), torch.randn(9, 4)
     for varied in (
-        draw(noise, condition[:1].expand(9, 4)),
-        draw(noise[:1].expand(9, 4), condition),
+        generator(noise, condition[:1].expand(9, 4)),
+        generator(noise[:1].expand(9, 4), condition),
     ):
         assert varied.std(dim=0).mean() > 0.02

@@ -1,4 +1,4 @@
-"""Decoders of series and their loss: what a batch must not change, and sums by hand."""
+"""Decoders of series and their loss: independence of the batch, and sums by hand."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Several tasks in one loss: what is missing, what weighs what, and heads."""
+"""Several tasks in one loss: missing targets, weights of tasks, and heads."""
 
 import numpy as np
 import pytest

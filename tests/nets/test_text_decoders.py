@@ -1,4 +1,4 @@
-"""Networks that write: torch's own layers as reference, step by step as at once, masks."""
+"""Text decoders: equal to torch's own layers, equal step by step and at once, masks."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_a_state_can_be_taken_apart(decoder):
     taken, _ = decoder.advance(ids[rows, 3:4], state.take(rows))
     expected = decoder(memory, mask, ids)[rows, 3]
     torch.testing.assert_close(taken[:, 0], expected, rtol=1e-4, atol=1e-5)
-    # Two rows of one memory exchange what they wrote.
+    # Two rows of one memory exchange their past.
     memory, mask = memory[[0, 0]], mask[[0, 0]]
     _, state = decoder.advance(ids[:2, :3], decoder.start(memory, mask))
     swapped, _ = decoder.advance(ids[[1, 0], 3:4], state.take_past(torch.tensor([1, 0])))
@@ -138,7 +138,7 @@ def test_absent_tokens_reach_neither_memory_nor_gradient():
     assert not sequence[~mask].any()
     sequence.square().sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in memory.parameters() if p.grad is not None)
-    # The order of a dictionary says nothing.
+    # The order of a dictionary has no effect.
     again, _ = memory(dict(reversed(tokens.items())), dict(reversed(masks.items())))
     torch.testing.assert_close(again, sequence)
 

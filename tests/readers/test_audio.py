@@ -176,7 +176,7 @@ def test_a_tone_keeps_its_pitch():
     assert len(samples) == RATE
     spectrum = np.abs(np.fft.rfft(samples))
     assert abs(np.argmax(spectrum) - 1234) <= 1  # bins of one hertz
-    # What lies beyond the new Nyquist frequency is gone, not folded down.
+    # Frequencies beyond the new Nyquist frequency are removed, not aliased.
     high = whole(np.sin(2 * np.pi * 12_000 * t), array_rate=44_100)
     assert np.abs(high[100:-100]).max() < 1e-2
 
@@ -254,7 +254,7 @@ def test_load_is_digest_and_read():
             np.testing.assert_array_equal(mine, other)
 
 
-# ---- what is broken ------------------------------------------------------------------------
+# ---- broken files --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("format", ["WAV", "AIFF", "RF64", "FLAC", "OGG", "MP3"])
@@ -296,7 +296,7 @@ def test_a_stream_that_did_not_know_its_length(size):
         (np.array([0.1, np.nan]), "NaN, infinite"),
         (np.array([0.1, np.inf]), "NaN, infinite"),
         (np.array([1e39]), "beyond float32"),
-        # Its header holds the time: by that name each process would collect another test.
+        # The header contains the time, so the bytes cannot be the id of a test.
         pytest.param(
             encoded(np.array([0.1, np.nan]), subtype="FLOAT"), "NaN, infinite", id="float wav"
         ),

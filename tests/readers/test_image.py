@@ -48,7 +48,7 @@ def assert_image(image, expected, atol=0):
     np.testing.assert_allclose(image.astype(int), expected, atol=atol)
 
 
-# ---- spellings of one image --------------------------------------------------------------
+# ---- forms of one image ------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_gray_array(array):
 
 
 def test_a_last_axis_of_channels_wins_over_a_first():
-    # An image 3 pixels high: channels-last is the rule, so this is no transposition.
+    # An image 3 pixels high: channels-last is the rule, so the axes are not swapped.
     low = RGB[:3]
     assert_image(read_image(low), low)
 
@@ -724,7 +724,7 @@ def test_array_pil_and_png_show_the_same_image(array):
 
 
 def test_digests_never_change():
-    # Stores outlive a process: these digests are a promise.
+    # Stores outlive a process, so these digests must not change.
     assert digest_image(b"abc").hex() == "028a8d520c9eb840a4d86e0bf3cbc044"
     assert (
         digest_image(np.arange(6, dtype=np.uint8).reshape(2, 3)).hex()

@@ -1,4 +1,4 @@
-"""The same cloud from every kind of cell and file; what is no cloud is refused by name."""
+"""The same cloud from every kind of cell and file; other cells are refused."""
 
 import builtins
 import io
@@ -187,7 +187,7 @@ class TestFiles:
     def test_every_format(self, cloud, tmp_path):
         pytest.importorskip("trimesh", reason="PLY needs the extra 'points'")
         for name, data in self.files(cloud).items():
-            # The suffix says nothing: what is kept under the bytes must come from the bytes.
+            # The format is detected from the bytes, which are the key of the store.
             path = tmp_path / "cloud.dat"
             path.write_bytes(data)
             for cell in (data, bytearray(data), memoryview(data), path, str(path)):
@@ -207,7 +207,7 @@ class TestFiles:
                 with pytest.raises(MediaDecodeError, match="Cannot read the point cloud in"):
                     read_points(data[:cut])
 
-    # An OBJ says nowhere how many vertices and faces it has.
+    # An OBJ does not state how many vertices and faces it has.
     @pytest.mark.parametrize("suffix", sorted({*MESHES} - {"obj"}))
     def test_a_damaged_mesh_is_no_smaller_one(self, suffix):
         pytest.importorskip("trimesh", reason="meshes need the extra 'points'")

@@ -130,7 +130,7 @@ def test_load_is_digest_and_read():
     np.testing.assert_array_equal(series, read_series(FRAME))
 
 
-# ---- what is refused -------------------------------------------------------------------------
+# ---- refused cells ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

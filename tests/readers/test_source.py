@@ -36,7 +36,7 @@ def file(tmp_path):
 def test_a_path_in_any_spelling_is_read(file, spell):
     cell = spell(file)
     if spell is os.fsencode:
-        # bytes are content, never a path: nothing would tell the two apart.
+        # bytes are content, never a path: the two could not be distinguished.
         assert source_bytes(cell) == cell
     else:
         assert source_bytes(cell) == DATA

@@ -89,7 +89,7 @@ def test_a_spelled_float_reads_back(number):
         (datetime.date(2020, 1, 1), "date"),
         (np.datetime64("2020-01-01"), "datetime64"),
         (np.timedelta64(1, "s"), "timedelta64"),
-        # The classic bug: a missing cell that becomes the word "nan".
+        # A missing cell must not become the text "nan".
         (None, "NoneType.*absent text give None"),
         (float("nan"), "float that is not a number"),
         (np.float32("nan"), "float32 that is not a number"),
@@ -121,5 +121,5 @@ def test_digest_follows_the_reading():
 
 def test_digest_is_not_that_of_a_file_and_never_changes():
     assert digest_text("abc") != digest_bytes(b"abc")
-    # Stores outlive a process: this digest is a promise.
+    # Stores outlive a process, so this digest must not change.
     assert digest_text("abc").hex() == "1eff8b139e288f8d37ca65ae686e28ea"

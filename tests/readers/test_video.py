@@ -31,12 +31,12 @@ def ten():
 
 
 def center_frames(n, n_wanted):
-    """By the definition: the frame under the middle of each of equal parts."""
+    """Return the frames at the centers of equal parts, by the definition."""
     n_wanted = min(n, n_wanted)
     return [int((k + 0.5) * n / n_wanted + 1e-9) for k in range(n_wanted)]
 
 
-# ---- which frames --------------------------------------------------------------------------
+# ---- selected frames -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_wanted", [1, 2, 3, 4, 7, 10, 99])
@@ -66,7 +66,7 @@ def test_uniform(format, codec, n_wanted, made={}):  # noqa: B006 - one file for
 
 @pytest.mark.parametrize("rate", [10, 24, 30000 / 1001])
 def test_at_a_rate(rate):
-    # matroska rounds times to milliseconds: a frame must not be lost, or met twice, for that.
+    # matroska rounds times to milliseconds: no frame must be lost or repeated.
     for format in ("mp4", "matroska"):
         data = clip(30, format=format, rate=Fraction(rate).limit_denominator(1001))
         for asked in (rate, rate / 2, rate / 3, 1.0, 100 * rate):
@@ -109,11 +109,11 @@ def test_a_rate_needs_a_clock():
         read_video(data, sampling="rate", frame_rate=1.0)
 
 
-# ---- spellings of one video ----------------------------------------------------------------
+# ---- forms of one video --------------------------------------------------------------------
 
 
 def test_path_and_bytes(tmp_path, ten):
-    path = tmp_path / "clip.jpg"  # the name has no say
+    path = tmp_path / "clip.jpg"  # a wrong suffix has no effect
     path.write_bytes(ten)
     expected = [*read_video(ten)]
     for cell in (path, str(path), np.str_(path), bytearray(ten), memoryview(ten)):
@@ -196,7 +196,7 @@ def test_arrays_and_lists_have_no_clock(cell, sampling):
         read_video(cell, sampling=sampling, frame_rate=1.0)
 
 
-# ---- what a frame looks like ---------------------------------------------------------------
+# ---- pixels of a frame ---------------------------------------------------------------------
 
 
 def corner(i):
@@ -266,7 +266,7 @@ def test_a_still_image_is_a_video_of_one_frame(tmp_path):
         Image.fromarray(array).save(path, **({"exif": exif} if suffix == "jpg" else {}))
         for how in ({}, {"sampling": "keyframes"}, {"sampling": "rate", "frame_rate": 2.0}):
             (frame,) = read_video(path, **how)
-            # Not by FFmpeg, which does not turn it.
+            # FFmpeg itself does not rotate it.
             np.testing.assert_array_equal(frame, read_image(path))
     assert len([*read_video(clip(1))]) == 1
 
@@ -294,7 +294,7 @@ def test_a_long_video_is_never_in_memory(tmp_path):
         assert peak < 4_000_000, (how, peak)
 
 
-# ---- what is refused -----------------------------------------------------------------------
+# ---- refused cells -------------------------------------------------------------------------
 
 
 def audio_alone():
@@ -337,7 +337,7 @@ def test_no_video_stream(make):
         (b"", "no format that FFmpeg reads"),
         (b"garbage" * 500, "no format that FFmpeg reads"),
         (b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2", "no format|truncated"),
-        # Nothing that a playlist names is opened, be it here or elsewhere.
+        # Files and URLs of a playlist are not opened.
         (b"ffconcat version 1.0\nfile 'secret.ts'\n", "Invalid argument"),
         (b"#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n", "no format"),
     ],

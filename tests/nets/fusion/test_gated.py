@@ -1,4 +1,4 @@
-"""Gates against the bimodal unit of Arevalo et al., and gates that go both ways, against a loop."""
+"""Gates against the bimodal unit of Arevalo et al., and bidirectional gates against a loop."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Heads over single modalities, and which layers of a fusion are one modality's alone."""
+"""Heads over single modalities, and which layers of a fusion belong to one modality."""
 
 import pytest
 import torch
