@@ -427,7 +427,9 @@ class AdversarialModule(ImageGeneratorModule):
         noise = torch.randn(len(real), self.generator.n_noise, device=real.device)
         fake = self.generator(noise, asked)
 
-        features, of_generated = self.discriminator.features(torch.cat([real, fake.detach()])).chunk(2)
+        features, of_generated = self.discriminator.features(
+            torch.cat([real, fake.detach()])
+        ).chunk(2)
         other = torch.roll(torch.arange(len(real), device=real.device), 1)
         differs = differing_rows(batch, other) & keeps & keeps[other]
         # Real, generated, and real images under the condition of another row in one pass, since the
