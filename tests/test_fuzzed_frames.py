@@ -18,6 +18,7 @@ from columns import objects
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from odd_frames import KINDS, odd_frames
+from representatives import one_of_each_engine
 from sklearn.base import BaseEstimator, TransformerMixin, clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning
 
@@ -65,11 +66,15 @@ LIKELY = {
     "tabular": ["floats", "integers", "words", "category", "booleans", "dates"],
     "fusion": ["floats", "texts", "words", "category", "vectors"],
 }
-CASES = [
-    (name, i)
+INSTANCES = {
+    name: instances_of(cls)
     for name, cls in all_estimators()
     if not issubclass(cls, PRETRAINED)  # a checkpoint reads its cells, as in an encoder
-    for i in range(len(instances_of(cls)))
+}
+CASES = [
+    (name, instances.index(instance))
+    for name, instances in INSTANCES.items()
+    for instance in one_of_each_engine(instances)
 ]
 
 
@@ -251,7 +256,7 @@ QUICK = settings(
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],  # to shrink a failure takes minutes
 )  # fmt: skip
-DEEP = settings(QUICK, max_examples=60)
+DEEP = settings(QUICK, max_examples=30)
 
 
 @pytest.mark.parametrize(("name", "i"), CASES)

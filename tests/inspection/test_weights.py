@@ -64,7 +64,7 @@ def halves(seed, n=600):
 
 
 @pytest.mark.parametrize("strategy", ["gated", "attention"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0])
 def test_the_modality_that_tells_gets_the_larger_weight(strategy, seed):
     X, y, speaks = halves(seed)
     model = JointFusionClassifier(
