@@ -99,9 +99,10 @@ class ModuleEncoder(CellEncoder):
 
     Notes
     -----
-    Stored vectors are looked up by the weights, buffers, attributes and code of the module, and
-    by the code of ``collate``. Functions that this code calls are not part of the key: use
-    another store after changing one. Vectors of a module with hooks are not stored.
+    Stored vectors are looked up by the weights, buffers, attributes and code of the module, by the
+    code of ``collate``, and by the functions and global values that this code uses. Installed
+    packages count by their versions. Vectors of a module with hooks, or with code that cannot be
+    inspected, are not stored.
 
     Examples
     --------
@@ -175,7 +176,7 @@ class ModuleEncoder(CellEncoder):
         return self.fine_tune == "full"
 
     def _unused_parameters(self) -> dict[str, str]:
-        unused = ("dtype", "store")
+        unused: tuple[str, ...] = ("dtype", "store")
         if not self.needs_training:
             unused = ("max_epochs", "learning_rate", "warmup", "early_stopping")
         return dict.fromkeys(unused, "fine_tune")

@@ -258,7 +258,7 @@ def test_sealed_folder_is_read(store, preamble):
 
 @pytest.mark.skipif(os.name == "nt", reason="limits of Unix")
 def test_full_disk(store):
-    """The system refuses to let the file grow, as a disk without room or a quota does."""
+    """The system limits the size of the file, like a full disk or a quota."""
     code = """
     import resource, signal, sys, warnings
     import numpy as np
@@ -266,7 +266,7 @@ def test_full_disk(store):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
     store = EmbeddingStore(sys.argv[1])
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for i in range(200):
             key = i.to_bytes(4, "big")
@@ -274,12 +274,12 @@ def test_full_disk(store):
             store.put_many({key: np.full(1000, i, np.float32)})
             for found, value in store.get_many([key]).items():
                 assert (value == int.from_bytes(found, "big")).all()
-    print(*{str(w.message) for w in told}, sep="\\n")
+    print(*{str(w.message) for w in caught}, sep="\\n")
     """
     said = run(code, arguments=[store.folder])
-    assert 1 <= said.count("cannot be used now") <= 2  # full, or not to be written to
+    assert 1 <= said.count("cannot be used now") <= 2  # full or read-only
     found = store.get_many([i.to_bytes(4, "big") for i in range(200)])
     assert 0 < len(found) < 200
     assert all((value == int.from_bytes(key, "big")).all() for key, value in found.items())
-    store.put_many(one())  # room again
+    store.put_many(one())  # there is room again
     assert b"k" in store.get_many([b"k"])

@@ -316,7 +316,7 @@ def test_harmless_values_are_accepted(case, build, cells):
         build(case, **harmless).fit(cells(case), Y)
 
 
-@pytest.mark.parametrize("case", cases_to_fit())
+@pytest.mark.parametrize("case", list(cases_to_fit()))
 def test_all_other_parameters_have_an_effect(case, build, cells, tmp_path, monkeypatch):
     monkeypatch.setattr(_trained, "_FEWEST_TO_HOLD_OUT", 4)  # early_stopping holds out a cell
     X = cells(case)

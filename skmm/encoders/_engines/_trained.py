@@ -232,7 +232,8 @@ def _valid_loss(
     network.eval()
     total = 0.0
     with torch.no_grad():
-        for batch in held_out.to(supervision.target.device).split(batch_size):
+        rows = held_out.to(supervision.target.device)
+        for batch in rows.tensor_split(-(-len(rows) // batch_size)):
             total += float(network.loss(tensors, supervision, batch)) * len(batch)
     network.train()
     return total / len(held_out)
