@@ -413,6 +413,7 @@ class TestFromScratch:
         )
         encoder.transform(column(noise(1.0)))  # longer: cut
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("model", ["cnn", nn.Linear(4_000, 16)], ids=["cnn", "module"])
     def test_learns_pitch_without_y(self, model):
         rng = np.random.default_rng(0)

@@ -19,6 +19,9 @@ from skmm import AudioEncoder, JointFusionClassifier, Trainer
 from skmm.exceptions import CheckpointError
 from skmm.testing import check_encoder
 
+# test_fine_tune.py has the fast tests of the same statements, with a text model.
+pytestmark = pytest.mark.slow
+
 column = partial(column_of, "clip")
 
 RATE = 16_000
@@ -231,7 +234,6 @@ def sensitive_whisper(tiny_checkpoint, tmp_path_factory):
     return place
 
 
-@pytest.mark.slow
 def test_fine_tuning_solves_what_frozen_vectors_cannot(sensitive_whisper, store):
     from fusing import Total
 
@@ -335,7 +337,6 @@ def test_pickle_and_clone(folder, store, how, tmp_path):
     np.testing.assert_allclose(again.transform(X), expected, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_check_encoder(folder):
     check_encoder(audio(folder("whisper"), "last", max_epochs=1, batch_size=4, window=0.5))
 

@@ -17,6 +17,9 @@ from skmm import ImageEncoder, JointFusionClassifier, Trainer, VideoEncoder
 from skmm.exceptions import CheckpointError
 from skmm.testing import check_encoder
 
+# test_fine_tune.py has the fast tests of the same statements, with a text model.
+pytestmark = pytest.mark.slow
+
 column = partial(column_of, "clip")
 
 HOW = ["last", 2, "full"]
@@ -181,7 +184,6 @@ def parity_clips(n, seed=0):
     return column(*cells), (red ^ blue).astype(int)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vit", "videomae"])
 def test_fine_tuning_solves_what_frozen_vectors_cannot(tiny_checkpoint, tmp_path, store, kind):
     from fusing import Total
@@ -290,7 +292,6 @@ def test_pickle_and_clone(folder, store, kind, how, tmp_path):
         again.set_params(model=other).transform(X)
 
 
-@pytest.mark.slow
 def test_video_and_audio_models_are_trained_with_one_head(folder, tiny_checkpoint, store):
     from skmm import AudioEncoder
 
@@ -323,7 +324,6 @@ def test_video_and_audio_models_are_trained_with_one_head(folder, tiny_checkpoin
     assert np.isfinite(model.predict_proba(frame.assign(clip=None, audio=None))).all()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vit", "videomae"])
 def test_check_encoder(folder, kind):
     check_encoder(video(folder(kind), "last", max_epochs=1, batch_size=4))

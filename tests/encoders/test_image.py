@@ -431,6 +431,7 @@ class TestSeveralImagesInACell:
         assert not np.allclose(full, quick, atol=1e-4)
         np.testing.assert_allclose(quick, single, atol=1e-5)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("model", ["cnn", nn.Conv2d(3, 8, 4, stride=4)], ids=["cnn", "module"])
     def test_trained_from_scratch(self, model):
         """One or two images of horizontal or vertical stripes."""

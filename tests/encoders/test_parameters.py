@@ -183,8 +183,8 @@ def cases_to_fit():
         how = case.setting.get("fine_tune")
         if how in ("full", "lora") and case.encoder in ("AudioEncoder", "VideoEncoder"):
             continue
-        is_slow = case.encoder == "VideoEncoder" or (how is not None and case.cause is None)
-        is_fast = not is_slow or case.encoder == "TextEncoder" and how == "last"
+        is_pretrained = case.setting.get("model") in ("bert", "vit", "wav2vec2", "videomae")
+        is_fast = not is_pretrained or (case.encoder, how) == ("TextEncoder", "last")
         yield pytest.param(case, id=case.name, marks=() if is_fast else pytest.mark.slow)
 
 

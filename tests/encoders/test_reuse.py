@@ -488,7 +488,7 @@ def test_any_bit_of_any_weight_changes_the_key(world):
     n_numbers = sum(tensor.numel() for tensor in module.state_dict().values())
 
     @given(st.integers(0, n_numbers - 1), st.integers(0, 31))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=30, deadline=None)
     def check(number, bit):
         seen.add((number, bit))
         flipped = Scale()
@@ -578,7 +578,7 @@ def test_file_that_changed_under_its_path(world, name):
     fresh = files_encoder(world, name).set_params(store=False)
 
     @given(st.lists(st.tuples(*[st.integers(0, 4)] * 2), min_size=1, max_size=4))
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=8, deadline=None)
     def check(contents):
         for pair in contents:
             for path, content in zip(paths, pair, strict=True):

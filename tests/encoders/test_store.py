@@ -345,13 +345,13 @@ def test_eight_processes_on_one_store(store):
 
 
 def test_processes_that_create_the_same_store_at_once(tmp_path):
-    """Four processes create the same forty stores; none fails."""
+    """Four processes create the same twenty stores; none fails."""
     code = """
 import sys, time
 import numpy as np
 from bare_store import EmbeddingStore
 time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
-for i in range(40):
+for i in range(20):
     store = EmbeddingStore(f"{sys.argv[1]}/{i}")
     store.put_many({b"k": np.zeros(1, np.float32)})
     assert b"k" in store.get_many([b"k"])

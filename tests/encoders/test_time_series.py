@@ -397,6 +397,7 @@ def motion_triples():
 
 
 @pytest.mark.data
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [["accelerometer"], ["accelerometer", "gyroscope"]])
 def test_basic_motions(motions, names):
     frame, train = motions
@@ -408,6 +409,7 @@ def test_basic_motions(motions, names):
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_basic_motions_of_any_length_with_gaps(motions):
     frame, train = motions
     rng = np.random.default_rng(0)

@@ -105,6 +105,7 @@ class TestStore:
         np.testing.assert_array_equal(clone(encoder).fit_transform(X), features)
         assert store.stats()["encoded"] == 1
 
+    @pytest.mark.slow
     def test_nothing_is_taken_for_another(self, tiny_vit, tiny_videomae, film, store):
         """Every parameter that changes the vector changes its name in the store."""
         X = column(film(20))
@@ -316,6 +317,7 @@ class TestParameters:
         assert list(encoder.get_feature_names_out()[:2]) == ["clip_00", "clip_01"]
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_the_batch(tiny_vit, film, monkeypatch):
     """Of 600 encoded frames, only a few batches are alive at any time."""
     from skmm.readers import _video
