@@ -278,7 +278,14 @@ def learner(name):
     return TimeSeriesEncoder(model, max_epochs=8, learning_rate=1e-2, random_state=0, **width)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "minirocket",
+        "module",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("inception", "gru")),
+    ],
+)
 def test_in_a_pipeline(name):
     X, y = bursts(200)
     model = make_pipeline(learner(name), StandardScaler(), LogisticRegression(max_iter=1000))

@@ -224,7 +224,8 @@ class TestVideoModels:
             VideoEncoder(tiny_bert).fit(column(*clips))
 
 
-@pytest.mark.parametrize("kind", ["vit", pytest.param("videomae", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["vit", "videomae"])
 def test_check_encoder(kind, tiny_checkpoint):
     check_encoder(VideoEncoder(tiny_checkpoint(kind)))
 
