@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from skmm import ImageEncoder, ModuleEncoder, TabularEncoder
-from skmm.encoders._engines import _prefetch
+from skmm._environment import _progress
 
 LINE = re.compile(r"(\S.*): (\d+)/(\d+) cells, \d+/s, \d+ s left *$")
 
@@ -17,7 +17,7 @@ LINE = re.compile(r"(\S.*): (\d+)/(\d+) cells, \d+/s, \d+ s left *$")
 def clock(monkeypatch):
     """A clock that advances by a second and a half per call."""
     now = iter(np.arange(0, 1e6, 1.5))
-    monkeypatch.setattr(_prefetch.time, "perf_counter", lambda: float(next(now)))
+    monkeypatch.setattr(_progress.time, "perf_counter", lambda: float(next(now)))
 
 
 @pytest.mark.usefixtures("clock")
