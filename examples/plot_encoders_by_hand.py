@@ -55,7 +55,7 @@ print(table.get_feature_names_out())
 images = ImageEncoder("cnn", image_size=32, n_components=32, max_epochs=12, random_state=0)
 train, test = slice(0, 800), slice(800, None)
 images.fit(X[train][["image"]], y[train])
-print("Loss of the epochs:", np.round(images.loss_curve_, 2))
+print("Loss of the epochs:", [round(epoch["train_loss"], 2) for epoch in images.history_])
 image_features = images.transform(X[test][["image"]])
 print(image_features.shape, image_features.dtype)
 

@@ -5,7 +5,7 @@ this file alone has to follow.
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, Protocol, TypeAlias
@@ -60,6 +60,7 @@ __all__ = [
     "check_feature_names_in",
     "check_sample_weight",
     "refuse_unused",
+    "short_repr",
 ]
 
 # --- What parameters may be, for type hints ---
@@ -101,7 +102,7 @@ NON_NEGATIVE = [Interval(Real, 0, None, closed="left")]
 FRACTION = [Interval(Real, 0, 1, closed="left")]  # a dropout rate of 1 drops everything
 OPEN_FRACTION = [Interval(Real, 0, 1, closed="neither")]
 BATCH_SIZE = POSITIVE_INT
-LEARNING_RATE = POSITIVE_REAL
+LEARNING_RATE = [*POSITIVE_REAL, StrOptions({"auto"})]
 RANDOM_STATE = ["random_state"]
 VERBOSE = ["verbose"]
 # "auto", "cpu", "cuda", "cuda:1", "mps": which of them exist is known to torch alone, at fit.
@@ -127,7 +128,13 @@ def check_sample_weight(sample_weight: object, X: object) -> np.ndarray:
     return weights
 
 
-def refuse_unused(estimator: object, names: Iterable[str], reason: str) -> None:
+def refuse_unused(
+    estimator: object,
+    names: Iterable[str],
+    reason: str,
+    *,
+    harmless: Mapping[str, object] | None = None,
+) -> None:
     """Refuse parameters that another setting makes useless, where the user set them.
 
     Parameters
@@ -137,23 +144,36 @@ def refuse_unused(estimator: object, names: Iterable[str], reason: str) -> None:
     names : iterable of str
         Parameters without effect.
     reason : str
-        Ends the message, e.g. "with model='tfidf'".
+        Completes "has no effect ..." in the message, e.g. "with model='tfidf'".
+    harmless : mapping of str to object, default=None
+        For some parameters, a value besides the default that is accepted because it only states
+        what is done anyway.
 
     Raises
     ------
     ValueError
-        If one of them is not its default.
+        If one of them is neither its default nor harmless.
     """
     defaults = inspect.signature(type(estimator)).parameters
     for name in names:
         if name not in defaults:  # a subclass may have fewer parameters
             continue
-        value, default = getattr(estimator, name), defaults[name].default
-        if value is not default and not (_is_plain(value) and value == default):
+        value, accepted = getattr(estimator, name), [defaults[name].default]
+        if harmless is not None and name in harmless:
+            accepted.append(harmless[name])
+        if not any(value is other or (_is_plain(value) and value == other) for other in accepted):
             raise ValueError(
-                f"{type(estimator).__name__}: {name}={value!r} has no effect {reason}. Leave it"
-                " out, or change the other setting."
+                f"{type(estimator).__name__}: {name}={short_repr(value)} has no effect {reason}."
+                " Leave it out, or change the other setting."
             )
+
+
+def short_repr(value: object) -> str:
+    """Return the repr of a parameter's value for a message, or its class if that is long."""
+    if isinstance(value, PathLike):
+        return repr(str(value))
+    text = repr(value)
+    return text if len(text) < 60 else f"{type(value).__name__}(...)"
 
 
 def _is_plain(value: object) -> bool:

@@ -125,9 +125,9 @@ FAULTS = [
         name="encoder-head-not-trained",
         sentence="Where a checkpoint is fine-tuned by its encoder alone, the head is not trained.",
         file="skmm/encoders/_engines/_trained.py",
-        old='groups = [{"params": parameters[:-2], "lr": own}, {"params": parameters[-2:]}]',
-        new='groups = [{"params": parameters[:-2], "lr": own}]',
-        tests=("tests/encoders/test_fine_tune.py::test_training_is_that_of_a_plain_loop",),
+        old='        {"params": list(network.head.parameters())},\n',
+        new="",
+        tests=("tests/encoders/test_fine_tune.py::test_training_equals_a_plain_loop",),
     ),
     # --- early stopping ---
     Fault(
@@ -165,7 +165,7 @@ FAULTS = [
         old="        for key in keys:\n            yield missing[key], fresh.get(key)\n",
         new="        for places, key in zip(list(missing.values()), keys):\n"
         "            yield places, fresh.get(key)\n",
-        tests=("tests/encoders/test_pass.py::test_portions_change_nothing_but_the_memory",),
+        tests=("tests/encoders/test_pass.py::test_chunks_do_not_change_the_result",),
     ),
     Fault(
         name="claims-ignored",

@@ -1,4 +1,4 @@
-"""Audio clips to vectors."""
+"""Encoder of audio."""
 
 import copy
 import json
@@ -15,6 +15,7 @@ from skmm._constraints import (
     DTYPE,
     FINE_TUNE,
     LEARNING_RATE,
+    NON_NEGATIVE,
     ON_ERROR,
     POSITIVE_INT,
     POSITIVE_REAL,
@@ -30,7 +31,15 @@ from skmm.backbones import Backbone
 from skmm.backbones._audio_resnet import AudioCNN
 from skmm.backbones._spectrogram import MFCC
 from skmm.backbones._user_module import AudioModule
-from skmm.encoders._cell_encoder import Augment, CellEncoder, Dtype, FineTune, ModelName, OnError
+from skmm.encoders._cell_encoder import (
+    Augment,
+    CellEncoder,
+    Dtype,
+    FineTune,
+    LearningRate,
+    ModelName,
+    OnError,
+)
 from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
 from skmm.encoders._engines._fine_tuned import TunedEngine
 from skmm.encoders._engines._parts import WindowsEngine
@@ -41,85 +50,92 @@ from skmm.readers._audio import digest_audio, load_audio, read_audio
 
 __all__ = ["AudioEncoder"]
 
-_RATE = 16_000  # of what is not pretrained
-_MFCC_FORMAT = 1  # raised when code of ours changes what the coefficients are
-# Another version of what decodes and resamples may give other samples.
+_RATE = 16_000  # samples per second, for models that are not pretrained
+_MFCC_FORMAT = 1  # to be raised with every change of the code that changes the coefficients
+# Packages that decode and resample: another version may give other samples.
 _DECODERS = ("av", "scipy", "soundfile")
 
 
 class AudioEncoder(CellEncoder):
-    """Encode audio clips with cepstral coefficients, a pretrained model or a small network.
+    """Encode audio with cepstral coefficients, a pretrained model or a small network.
 
     A cell is a path, the bytes of a file, or an array of float, int16 or int32 samples, of shape
-    ``(n_samples,)`` or ``(n_samples, n_channels)``. Files are wav, flac, ogg, mp3 and whatever
-    else soundfile reads (extra ``audio``); m4a, aac and the audio track of a video need PyAV (extra
-    ``video``). Channels are averaged, and every audio clip is brought to the rate that the model wants.
+    ``(n_samples,)`` or ``(n_samples, n_channels)``. Files are wav, flac, ogg, mp3 and all others
+    that soundfile reads (extra ``audio``); m4a, aac and the audio track of a video need PyAV
+    (extra ``video``). Channels are averaged, and audio is resampled to the rate of the model.
 
     Parameters
     ----------
     model : str, path or nn.Module, default="mfcc"
-        What listens:
+        Model of the audio:
 
         - ``"mfcc"``: mel-frequency cepstral coefficients and their differences. Nothing is
-          trained and nothing downloaded.
+          trained or downloaded.
         - a folder, the name of packaged weights (``"whisper-tiny.en"``, the encoder of a speech
-          recognizer; ``"ge2e"``, which tells speakers apart) or a name on the Hugging Face hub
-          (extra ``hub``), looked for in this order: wav2vec 2.0 and its like, HuBERT, WavLM,
-          the encoder of Whisper, AST, or the audio half of CLAP, from safetensors. Frozen,
-          unless ``fine_tune`` says otherwise.
+          recognizer; ``"ge2e"``, which distinguishes speakers) or a name on the Hugging Face
+          hub (extra ``hub``), looked up in this order: wav2vec 2.0 and similar models, HuBERT,
+          WavLM, the encoder of Whisper, AST, or the audio encoder of CLAP, from safetensors. It
+          is frozen unless ``fine_tune`` is set.
         - ``"cnn"``: a small residual network over log-mel spectrograms, trained from scratch:
-          inside a joint fusion with its head, alone with ``y`` through a linear head that is
-          then dropped, or without ``y`` by reconstructing the spectrogram in small.
+          in a joint fusion together with its head, alone with ``y`` through a linear head that
+          is then dropped, or without ``y`` by reconstructing a coarse spectrogram.
         - an ``nn.Module``, trained like ``"cnn"``: from floats ``(n, n_samples)`` at 16 kHz to
-          ``(n, width)`` or ``(n, n_tokens, width)``. ``n_samples`` is that of the longest
-          training audio; others are padded with silence or cut.
+          ``(n, n_outputs)`` or ``(n, n_tokens, n_outputs)``. ``n_samples`` is that of the
+          longest training recording; others are padded with silence or cut.
     pooling : {"auto", "mean", "max", "statistics", "pooler"}, default="auto"
-        How the frames of ``"mfcc"`` or of a pretrained model become one vector. ``"statistics"``
-        puts mean and standard deviation side by side, which doubles the width; ``"pooler"`` is
-        a model's own summary (AST, CLAP). ``"auto"`` is the statistics for ``"mfcc"``, else the
-        model's own summary if it has one, else the mean.
+        How the frames of ``"mfcc"`` or of a pretrained model are pooled to one vector.
+        ``"statistics"`` concatenates mean and standard deviation, which doubles the width;
+        ``"pooler"`` is the pooled output of a model (AST, CLAP). ``"auto"`` is ``"statistics"``
+        for ``"mfcc"``, else ``"pooler"`` if the model has one, else ``"mean"``.
     normalize : {"auto"} or bool, default="auto"
-        Whether vectors are scaled to length one; ``"auto"`` as published, which is only so
-        for ``"ge2e"``.
+        Whether to scale the vectors to length one; ``"auto"`` follows the published model, which
+        is True for ``"ge2e"`` only.
     sampling_rate : int, default=None
-        Samples per second of cells that are arrays, which do not say it themselves. Files do.
+        Samples per second of cells that are arrays; files contain it.
     window : float, default=30.0
-        Seconds that go through a frozen model at once, unless it takes less. A longer recording
-        is read and encoded window by window, and never lies in memory as a whole.
-        ``"whisper-tiny.en"`` pads every audio clip to this length: 30 s as in its training, a few
-        seconds for short audio clips in a fraction of the time. What is trained here, from scratch
-        or by ``fine_tune``, hears the first window of a recording.
+        Length in seconds of the windows that a frozen model encodes, at most that of the model.
+        A longer recording is read and encoded window by window and is never in memory as a
+        whole. ``"whisper-tiny.en"`` pads every window to this length: 30 s as in its training; a
+        few seconds are faster for short recordings. A model that is trained, from scratch or by
+        ``fine_tune``, reads the first window of a recording.
     fine_tune : {"frozen", "last", "lora", "full"} or int, default="frozen"
-        Which weights of a pretrained model are trained, inside a joint fusion with its head or
-        alone with ``y`` through a linear head that is then dropped:
+        Which weights of a pretrained model are trained, either in a joint fusion together with
+        its head, or alone with ``y`` through a linear head that is then dropped:
 
-        - ``"frozen"``: none; audio clips are encoded once and their vectors stored;
-        - ``"last"``, or a number: the last layer of its transformer, or so many. What lies
-          below stays frozen, is encoded once and stored, so an epoch costs only the top. WavLM
-          and CLAP cannot be cut so, nor can ``"ge2e"``;
-        - ``"lora"``: low-rank adapters [1]_ beside the linear layers (extra ``lora``);
+        - ``"frozen"``: none; recordings are encoded once and their vectors stored;
+        - ``"last"`` or an int: the last layer of its transformer, or that many last layers. The
+          layers before them stay frozen. Their outputs are computed once and stored, so an epoch
+          only runs the last layers. WavLM, CLAP and ``"ge2e"`` do not support this;
+        - ``"lora"``: low-rank adapters [1]_ of the linear layers (extra ``lora``);
         - ``"full"``: all.
 
         Networks from scratch are always trained, and ``"mfcc"`` never is.
     lora_params : dict, default=None
-        Parameters of ``peft.LoraConfig`` for ``"lora"``; rank 8, ``lora_alpha`` 16 and all
-        linear layers of the transformer if not told.
+        Parameters of ``peft.LoraConfig`` for ``fine_tune="lora"``. By default the rank is 8,
+        ``lora_alpha`` is 16, and all linear layers of the transformer have an adapter.
     augment : callable, default=None
-        Changes an audio clip in training, as ``augment(cell, rng)`` with a numpy ``Generator``, anew
-        in each epoch; ``cell`` is an array (n_samples,), float32, and so is what comes back. A
-        pretrained model hears of it what fits into a window. Prediction never sees it. A frozen
-        model takes none.
+        Function ``augment(cell, rng)`` that changes a recording in each epoch of training: from
+        a float32 array (n_samples,) and a numpy ``Generator`` to such an array. A pretrained
+        model reads its first window. It is not applied in prediction. Only for models that are
+        trained.
     n_components : int, default=128
         Width of the vectors of ``"cnn"``.
     max_epochs : int, default=10
-        Passes over the training audio clips when a network is trained alone.
-    learning_rate : float, default=1e-3
-        Step size when a network is trained alone. Pretrained weights take smaller steps: 5e-5
-        for the last layers, 2e-5 for all, 2e-4 for adapters.
+        Passes over the training recordings when a network is trained alone.
+    learning_rate : float or "auto", default="auto"
+        Step size of Adam when a network is trained alone. ``"auto"`` is 1e-3 from scratch and for
+        the linear head, and for pretrained weights 5e-5 (last layers), 2e-5 (all) or 2e-4
+        (adapters). A number is used for all weights.
     batch_size : int, default=16
-        Windows that go through the model at once.
+        Number of windows per batch.
+    warmup : float, default=0
+        Epochs in which the step sizes grow linearly from zero, such as 1 or 0.5.
+    early_stopping : bool, default=False
+        Whether to hold out 10 % of the training recordings when a network is trained alone,
+        stop after 10 epochs without a lower loss on them and keep the weights of the best epoch.
+        With fewer than 40 recordings nothing is held out.
     on_error : {"raise", "missing"}, default="raise"
-        What to do with an unreadable audio: raise ``MediaDecodeError`` with its row and column,
+        What to do with an unreadable recording: raise ``MediaDecodeError`` with its row and column,
         or warn and count it as absent.
     device : str, default="auto"
         Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
@@ -127,31 +143,34 @@ class AudioEncoder(CellEncoder):
         Precision of a pretrained model; ``"auto"`` is bfloat16 on a GPU that has it, else
         float32. The result is float32.
     store : path, EmbeddingStore, False or None, default=None
-        Where vectors of a frozen model are kept; see :func:`skmm.set_config`.
+        Where the vectors of a frozen model are stored: a folder, a store, False for nowhere, or
+        None for the store of :func:`skmm.set_config`.
     random_state : int, RandomState instance or None, default=None
-        Seed of what is trained here.
+        Seed of the training.
     verbose : bool or int, default=0
         Whether to report progress.
 
     Attributes
     ----------
     n_outputs_ : int
-        Width of the result.
+        Number of output features.
     checkpoint_ : dict or None
-        ``name``, ``source`` and ``digest`` of the pretrained weights. A pickle holds this
-        instead of the weights, and other weights are refused.
-    loss_curve_ : list of float
-        Mean loss of every epoch, if a network was trained alone.
+        ``name``, ``source`` and ``digest`` of the pretrained weights, None without such weights.
+        A pickle holds this instead of the weights, and other weights are refused on loading.
+    history_ : list of dict
+        ``epoch`` (from 1), ``train_loss`` and, where cells are held out, ``valid_loss`` of every
+        epoch, if a network was trained alone.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``, if ``X`` has names.
 
     Notes
     -----
-    An audio clip without samples, with NaN or infinite values, or with less than its header declares
-    is unreadable. As a sequence (``transform_sequence``) an audio clip is one token a frame; with
-    ``pooling="statistics"`` the frame's distance from the mean frame stands behind it.
+    A recording without samples, with NaN or infinite values, or with fewer samples than its
+    header declares is unreadable. As a sequence (``transform_sequence``) a recording has one
+    token per frame; with ``pooling="statistics"`` a token is the frame and its deviation from
+    the mean frame.
 
     References
     ----------
@@ -171,7 +190,7 @@ class AudioEncoder(CellEncoder):
     >>> tones = [np.sin(2 * np.pi * hertz * seconds) for hertz in (220, 440, 880)]
     >>> X = pd.DataFrame({"clip": [*tones, None]})
 
-    Mean and standard deviation of 60 coefficients; the missing clip stays missing.
+    Mean and standard deviation of 60 coefficients; the row of the missing clip is NaN.
 
     >>> features = AudioEncoder(sampling_rate=16_000).fit_transform(X)
     >>> features.shape
@@ -195,6 +214,8 @@ class AudioEncoder(CellEncoder):
         "max_epochs": POSITIVE_INT,
         "learning_rate": LEARNING_RATE,
         "batch_size": BATCH_SIZE,
+        "warmup": NON_NEGATIVE,
+        "early_stopping": ["boolean"],
         "on_error": ON_ERROR,
         "device": DEVICE,
         "dtype": DTYPE,
@@ -216,8 +237,10 @@ class AudioEncoder(CellEncoder):
         augment: Augment | None = None,
         n_components: int = 128,
         max_epochs: int = 10,
-        learning_rate: float = 1e-3,
+        learning_rate: LearningRate = "auto",
         batch_size: int = 16,
+        warmup: float = 0,
+        early_stopping: bool = False,
         on_error: OnError = "raise",
         device: str = "auto",
         dtype: Dtype = "auto",
@@ -237,6 +260,8 @@ class AudioEncoder(CellEncoder):
         self.max_epochs = max_epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.warmup = warmup
+        self.early_stopping = early_stopping
         self.on_error = on_error
         self.device = device
         self.dtype = dtype
@@ -252,11 +277,11 @@ class AudioEncoder(CellEncoder):
     def _is_pretrained(self) -> bool:
         return not self._is_from_scratch and self.model != "mfcc"
 
-    def _without_effect(self) -> dict[str, str]:
-        idle = super()._without_effect()
+    def _unused_parameters(self) -> dict[str, str]:
+        unused = super()._unused_parameters()
         if self.model != "cnn":
-            idle["n_components"] = "model"
-        return idle
+            unused["n_components"] = "model"
+        return unused
 
     def _make_engine(self, columns: list[Column]) -> Engine:
         frozen: MfccEngine | PretrainedEngine
@@ -276,17 +301,17 @@ class AudioEncoder(CellEncoder):
         return AudioCNN(self.n_components)
 
     def _read(self, cell: object) -> Any:
-        return self._heard(read_audio(cell, **self._target()))
+        return self._windowed(read_audio(cell, **self._target()))
 
     def _digest(self, cell: object) -> bytes:
         return digest_audio(cell)
 
     def _read_with_digest(self, cell: object) -> tuple[bytes, Any]:
         digest, windows = load_audio(cell, **self._target())
-        return digest, self._heard(windows)
+        return digest, self._windowed(windows)
 
-    def _heard(self, windows: Iterator[np.ndarray]) -> Any:
-        """What the model is given: all windows, or the first one where it is trained here."""
+    def _windowed(self, windows: Iterator[np.ndarray]) -> Any:
+        """Return the input of the model: all windows, or the first one if it is trained."""
         frozen = not self._is_from_scratch and isinstance(self._engine, WindowsEngine)
         return windows if frozen else next(windows)
 
@@ -298,7 +323,7 @@ class AudioEncoder(CellEncoder):
         return changed[: max(1, round(target["window"] * target["rate"]))]
 
     def _target(self) -> dict[str, Any]:
-        """What a cell is decoded to."""
+        """Return sampling rate and window length to which a cell is decoded."""
         rate, window = _RATE, self.window
         if not self._is_from_scratch:
             assert isinstance(self._engine, WindowsEngine | TunedEngine)
@@ -312,14 +337,14 @@ class AudioEncoder(CellEncoder):
 
 
 class MfccEngine(BackboneEngine):
-    """Cepstral coefficients: nothing is learned, so there is nothing but settings.
+    """Cepstral coefficients, which have settings and no weights.
 
     Parameters
     ----------
     pooling : {"auto", "mean", "max", "statistics"}
-        How frames become one vector.
+        How frames are pooled to one vector.
     normalize : "auto" or bool
-        Whether that vector gets length 1.
+        Whether to scale that vector to length one; ``"auto"`` does not.
     """
 
     def __init__(self, pooling: str, normalize: bool | str):

@@ -1,10 +1,8 @@
-"""What every encoder does: columns in, float32 features out, names and absent rows kept.
+"""Base class of all encoders: from columns of cells to float32 features.
 
-A subclass writes the private verbs; this file owns the public ones.
+It owns the public methods; subclasses implement the private ones.
 """
 
-import inspect
-import os
 from abc import ABCMeta, abstractmethod
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -15,27 +13,27 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags, metadata_routing
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmm._constraints import check_feature_names_in
+from skmm._constraints import check_feature_names_in, refuse_unused, short_repr
 from skmm._frame._column import Column, n_rows, to_columns
 from skmm._frame._types import CellColumn
 from skmm.encoders._store import _session
 
 __all__ = ["BaseEncoder", "TokenSequence"]
 
-# Values of parameters that say what is done anyway where they have no effect: what is trained
-# here computes in full precision, and nothing of it is kept.
-_TRUE_ANYWAY = {"dtype": "float32", "store": False}
+# Values that state what is done anyway where the parameter has no effect: a network that is
+# trained here computes in full precision, and its vectors are not stored.
+_HARMLESS = {"dtype": "float32", "store": False}
 
 
 class TokenSequence(NamedTuple):
-    """Token vectors of every row, and which of them exist.
+    """Token vectors of every row, and a mask of those that exist.
 
     Attributes
     ----------
     tokens : ndarray of shape (n_samples, n_tokens, n_outputs)
-        Vectors, float32; zero where there is no token.
+        Token vectors, float32; zero where there is no token.
     mask : ndarray of shape (n_samples, n_tokens)
-        True where a token exists. A row whose cell is absent has none.
+        True where a token exists. A row whose cell is absent has no token.
     """
 
     tokens: np.ndarray
@@ -43,23 +41,23 @@ class TokenSequence(NamedTuple):
 
 
 class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
-    """Base of all encoders: validates, calls one private verb, restores the container."""
+    """Base of all encoders: validates the input and calls the methods of a subclass."""
 
     n_outputs_: int
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
-    # A place to write to is no metadata of the rows.
+    # ``out`` is not metadata of the rows.
     __metadata_request__transform: ClassVar[dict[str, Any]] = {"out": metadata_routing.UNUSED}
 
     def fit(self, X: CellColumn, y: ArrayLike | None = None) -> Self:
-        """Learn what has to be learned from the training rows.
+        """Fit the encoder on the training rows.
 
         Parameters
         ----------
         X : DataFrame, Series, ndarray or list of shape (n_samples, n_columns)
             Cells of one modality. A list or a Series is one column.
         y : array-like of shape (n_samples,), default=None
-            Target, used by models that are trained here.
+            Target, used by models that are trained. Frozen ones ignore it.
 
         Returns
         -------
@@ -85,20 +83,20 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         X : DataFrame, Series, ndarray or list of shape (n_samples, n_columns)
             Cells of the columns seen in ``fit``.
         out : ndarray of shape (n_samples, n_outputs), float32, default=None
-            Where the vectors are written, for instance a file that
-            ``numpy.lib.format.open_memmap`` maps, where they are more than the memory holds.
-            None makes a new array.
+            Array that the vectors are written to, for instance one that
+            ``numpy.lib.format.open_memmap`` maps to a file, if they do not fit into memory. None
+            creates an array.
 
         Returns
         -------
         features : ndarray of shape (n_samples, n_outputs), float32
-            One vector a row, the columns' vectors side by side. NaN where a cell is absent.
-            It is ``out`` if that was given.
+            One vector per row: the vectors of its columns, concatenated. NaN where a cell is
+            absent. It is ``out``, if given.
 
         Raises
         ------
         ValueError
-            If ``out`` has another shape or dtype, or cannot be written to.
+            If ``out`` has another shape or dtype, or is read-only.
         """
         check_is_fitted(self)
         columns = self._check_columns(X, reset=False)
@@ -120,7 +118,7 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         -------
         sequence : TokenSequence
             ``tokens`` of shape (n_samples, n_tokens, n_outputs of one column) and ``mask``
-            of shape (n_samples, n_tokens). Several columns: one after the other.
+            of shape (n_samples, n_tokens). The tokens of several columns are concatenated.
         """
         check_is_fitted(self)
         return self._encode_sequence(self._check_columns(X, reset=False))
@@ -140,17 +138,17 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         """
         check_is_fitted(self)
         names = [str(name) for name in check_feature_names_in(self, input_features)]
-        return np.asarray(_told_apart(self._output_names(names)), dtype=object)
+        return np.asarray(_deduplicated(self._output_names(names)), dtype=object)
 
-    # --- written by a subclass ---------------------------------------------------------
+    # --- implemented by a subclass -----------------------------------------------------
 
     @abstractmethod
     def _fit_columns(self, columns: list[Column], y: np.ndarray | None) -> None:
-        """Learn from the columns; sets at least ``n_outputs_``."""
+        """Fit on the columns and set at least ``n_outputs_``."""
 
     @abstractmethod
     def _encode_columns(self, columns: list[Column]) -> np.ndarray:
-        """Return float32 (n_samples, n_outputs), NaN rows where absent."""
+        """Return float32 (n_samples, n_outputs), with NaN rows where cells are absent."""
 
     def _encode_into(self, columns: list[Column], out: np.ndarray) -> None:
         """Write to ``out`` what ``_encode_columns`` returns."""
@@ -158,16 +156,16 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def _encode_sequence(self, columns: list[Column]) -> TokenSequence:
-        """Return tokens and mask."""
+        """Return the tokens and the mask."""
 
     @abstractmethod
     def _output_names(self, names: list[str]) -> list[str]:
-        """Names of the outputs, from the names of the inputs."""
+        """Return the names of the outputs, from the names of the inputs."""
 
-    def _without_effect(self) -> dict[str, str]:
-        """Parameters that do nothing as the others are set, each with the one that makes it so.
+    def _unused_parameters(self) -> dict[str, str]:
+        """Return the parameters that the others make useless, each with the one responsible.
 
-        Names that are no parameters of the class do not matter.
+        Names that are not parameters of the class are ignored.
         """
         return {}
 
@@ -175,33 +173,24 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _validate_params(self) -> None:
         super()._validate_params()
-        self._refuse_without_effect(self._without_effect())
+        self._refuse_unused(self._unused_parameters())
 
-    def _refuse_without_effect(self, causes: dict[str, str]) -> None:
-        """Refuse what the user set and would wait for in vain.
+    def _refuse_unused(self, causes: dict[str, str]) -> None:
+        """Refuse parameters that the user set although they have no effect.
 
         Parameters
         ----------
         causes : dict of str to str
-            Parameters that do nothing, each with the name of the one that makes it so.
+            Parameters without effect, each with the name of the one responsible.
         """
-        signature = inspect.signature(type(self).__init__).parameters
-        for name in [name for name in signature if name in causes]:
-            value, accepted = getattr(self, name), [signature[name].default]
-            if name in _TRUE_ANYWAY:
-                accepted.append(_TRUE_ANYWAY[name])
-            if _is_one_of(value, accepted):
-                continue
-            cause = causes[name]
-            raise ValueError(
-                f"{type(self).__name__}: {name}={_shown(value)} has no effect with"
-                f" {cause}={_shown(getattr(self, cause))}. Leave it out, or change {cause}."
-            )
+        for name, cause in causes.items():
+            reason = f"with {cause}={short_repr(getattr(self, cause))}"
+            refuse_unused(self, [name], reason, harmless=_HARMLESS)
 
     # --- input ----------------------------------------------------------------------------
 
     def _check_columns(self, X: CellColumn, *, reset: bool) -> list[Column]:
-        """Check the container, remember or compare its columns, and take it apart."""
+        """Check the container, store or compare its column names, and split it."""
         name = type(self).__name__
         if sparse.issparse(X):
             raise TypeError(
@@ -235,14 +224,14 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
             raise ValueError(f"{name}: X has several columns named {twice!r}. Rename them.")
         validate_data(self, X=_as_table(X, columns), reset=reset, skip_check_array=True)
         if reset:
-            self.__dict__.pop("loss_curve_", None)  # of an earlier fit with another model
+            self.__dict__.pop("history_", None)  # of an earlier fit
         return columns
 
     # --- pickles and tags -------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        # A worker that gets this pickle has to use the store of this process.
+        # A worker that receives this pickle must use the store of this process.
         return {**state, "_session_token": _session.token_for_workers()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -260,20 +249,6 @@ class BaseEncoder(TransformerMixin, BaseEstimator, metaclass=ABCMeta):
         return tags
 
 
-def _is_one_of(value: object, others: list[object]) -> bool:
-    # By type as well: 0 is not False, and an array has no truth.
-    return any(
-        value is other or (type(value) is type(other) and bool(value == other)) for other in others
-    )
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, str | os.PathLike):
-        return repr(str(value))
-    text = repr(value)
-    return text if len(text) < 60 else f"{type(value).__name__}(...)"
-
-
 def _check_out(out: object, shape: tuple[int, int], name: str) -> None:
     if not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != shape:
         got = f"{getattr(out, 'dtype', type(out).__name__)} of shape {getattr(out, 'shape', ())}"
@@ -284,22 +259,22 @@ def _check_out(out: object, shape: tuple[int, int], name: str) -> None:
         raise ValueError(f"{name} cannot write to out, which is read-only. Open it with mode='r+'.")
 
 
-def _told_apart(names: list[str]) -> list[str]:
-    """Number the names that are there already: a category may be called "missing"."""
-    taken, apart = set(names), dict[str, None]()
+def _deduplicated(names: list[str]) -> list[str]:
+    """Number repeated names: a category may be called "missing"."""
+    taken, unique_names = set(names), dict[str, None]()
     for name in names:
         unique, number = name, 2
-        while unique in apart or (unique != name and unique in taken):
+        while unique in unique_names or (unique != name and unique in taken):
             unique, number = f"{name}_{number}", number + 1
-        apart[unique] = None
-    return list(apart)
+        unique_names[unique] = None
+    return list(unique_names)
 
 
 def _as_table(X: CellColumn, columns: list[Column]) -> Any:
-    """Something two-dimensional from which scikit-learn reads names and width."""
+    """Return a two-dimensional container from which scikit-learn reads names and width."""
     if getattr(X, "ndim", None) == 2 or hasattr(X, "columns"):
         return X
-    if hasattr(X, "to_frame"):  # a Series; a name that is no text would not be a column's name
+    if hasattr(X, "to_frame"):  # a Series; scikit-learn only accepts column names of type str
         frame = X.to_frame()
         if all(isinstance(name, str) and name for name in frame.columns):
             return frame

@@ -1,4 +1,4 @@
-"""Encoders that look at one cell at a time: text, images, anything a module takes."""
+"""Base class of encoders of single cells: texts, images, recordings and others."""
 
 import os
 from abc import abstractmethod
@@ -20,14 +20,22 @@ from skmm.backbones import Backbone
 from skmm.encoders._base import BaseEncoder, TokenSequence
 from skmm.encoders._engines._base import Engine, Runtime
 from skmm.encoders._engines._fine_tuned import TunedEngine, make_tuned
-from skmm.encoders._engines._trained import TrainedEngine, train_backbone
+from skmm.encoders._engines._trained import LearningRate, TrainedEngine, train_backbone
 from skmm.encoders._pass import CellPass, CellReader, Place, places_of
 from skmm.encoders._store._store import StoreLike
 from skmm.encoders._training_inputs import CellTensors, SideBySide, TrainingInputs
 
-__all__ = ["Augment", "CellEncoder", "Dtype", "FineTune", "ModelName", "OnError"]
+__all__ = [
+    "Augment",
+    "CellEncoder",
+    "Dtype",
+    "FineTune",
+    "LearningRate",
+    "ModelName",
+    "OnError",
+]
 
-# What parameters of the encoders may be.
+# Types of parameters.
 ModelName: TypeAlias = str | os.PathLike[str]
 FineTune: TypeAlias = int | Literal["frozen", "last", "lora", "full"]
 Augment: TypeAlias = Callable[[Any, np.random.Generator], Any]
@@ -37,31 +45,32 @@ OnError: TypeAlias = Literal["raise", "missing"]
 Tensors = dict[str, torch.Tensor]
 Item = TypeVar("Item")
 
-# Parameters that say how a checkpoint is used, and those of what is frozen and stored.
+# Parameters of checkpoints, and of frozen models, whose vectors are stored.
 _OF_CHECKPOINTS = ("pooling", "normalize", "fine_tune", "lora_params")
 _OF_FROZEN = ("dtype", "store")
-_PIECE = 1 << 16  # rows
+_CHUNK = 1 << 16  # rows
 
 
 class CellEncoder(BaseEncoder):
-    """Base of encoders whose unit is the cell.
+    """Base of encoders that encode single cells.
 
-    Several columns are encoded by the one model, side by side. A frozen model's vectors
-    go through the store; a network that is trained here is new at every fit, so they do not.
+    Several columns are encoded by one model, and their vectors are concatenated. The vectors of
+    a frozen model are stored; those of a trained network are not, because every fit trains
+    another one.
 
-    A model that is fine-tuned in its last blocks is in two parts: the trunk under them is frozen
-    and goes through the store, the head is trained on what the trunk gives.
+    A model whose last blocks are fine-tuned has two parts: a frozen trunk, whose outputs are
+    stored, and a head, which is trained on them.
     """
 
     modality: ClassVar[str]
-    # Text is read at once, to sort it by length; media are read batch by batch.
-    reads_ahead: ClassVar[bool] = False
-    # A number is no image: scikit-learn's matrices are not input of encoders of media.
+    # Texts of a chunk are read at once, to sort them by length; media are read batch by batch.
+    reads_chunks: ClassVar[bool] = False
+    # Whether scikit-learn's matrices of numbers are valid input: a number is not an image.
     takes_numbers: ClassVar[bool] = True
-    # Cells that are looked up together. Sorting by length wants many, memory wants few.
-    portion: ClassVar[int] = 1024
+    # Cells that are looked up together: many help sorting by length, few save memory.
+    chunk_size: ClassVar[int] = 1024
 
-    # Parameters of every such encoder; where one has no choice, an attribute of its class.
+    # Parameters of every such encoder; a class attribute where there is no choice.
     batch_size: int
     on_error: str
     device: str
@@ -70,8 +79,10 @@ class CellEncoder(BaseEncoder):
     random_state: RandomState
     verbose: bool | int
     max_epochs: int
-    learning_rate: float
-    # Those of the encoders that take a checkpoint too.
+    learning_rate: LearningRate
+    warmup: float
+    early_stopping: bool
+    # Parameters of encoders that also take a checkpoint.
     model: ModelName | nn.Module
     pooling: str
     normalize: bool | Literal["auto"]
@@ -81,15 +92,15 @@ class CellEncoder(BaseEncoder):
 
     _engine: Engine
 
-    # --- written by a subclass -----------------------------------------------------------
+    # --- implemented by a subclass ---------------------------------------------------------
 
     @abstractmethod
     def _make_engine(self, columns: list[Column]) -> Engine:
-        """Build the engine of a frozen model, or one fitted without torch."""
+        """Build the engine of a frozen model, or of one that is fitted without torch."""
 
     @abstractmethod
     def _make_backbone(self, cells: Sequence[Any]) -> Backbone:
-        """Build an untrained network, from decoded training cells."""
+        """Build an untrained network from decoded training cells."""
 
     @abstractmethod
     def _read(self, cell: object) -> Any:
@@ -97,10 +108,10 @@ class CellEncoder(BaseEncoder):
 
     @abstractmethod
     def _digest(self, cell: object) -> bytes:
-        """Digest of a cell's content."""
+        """Return the digest of a cell's content."""
 
     def _read_with_digest(self, cell: object) -> tuple[bytes, Any]:
-        """Decode a cell and say which content was decoded."""
+        """Return the digest of a cell's content and the decoded cell."""
         return self._digest(cell), self._read(cell)
 
     def _reading(self) -> dict[str, Any]:
@@ -108,53 +119,53 @@ class CellEncoder(BaseEncoder):
         return {}
 
     def _n_readers(self, runtime: Runtime) -> int:
-        """How many threads read cells ahead of the model."""
+        """Return the number of threads that prefetch cells."""
         return n_decoding_threads()
 
-    # --- what kind of model it is ---------------------------------------------------------
+    # --- kind of model ----------------------------------------------------------------------
 
     @property
     def needs_training(self) -> bool:
-        """Whether the model is a network that has to be trained with a head."""
+        """Whether the model is a network that is trained together with a head."""
         return self._is_from_scratch or self._is_tuned
 
     @property
     def augments(self) -> bool:
-        """Whether cells change from epoch to epoch of a training."""
+        """Whether ``augment`` changes the cells in each epoch of training."""
         return getattr(self, "augment", None) is not None and self.needs_training
 
     @property
     def _is_from_scratch(self) -> bool:
-        """Whether the model is a network that knows nothing before it is trained."""
+        """Whether all weights are trained, without a checkpoint."""
         return False
 
     @property
     def _is_pretrained(self) -> bool:
         """Whether the model is a checkpoint."""
-        return hasattr(self, "fine_tune") and not self._is_from_scratch
+        return hasattr(self, "lora_params") and not self._is_from_scratch
 
     @property
     def _is_tuned(self) -> bool:
-        """Whether weights of a checkpoint are trained on, as ``fine_tune`` says."""
-        return self._is_pretrained and getattr(self, "fine_tune", "frozen") != "frozen"
+        """Whether weights of a checkpoint are fine-tuned."""
+        return self._is_pretrained and self.fine_tune != "frozen"
 
-    def _without_effect(self) -> dict[str, str]:
-        if not hasattr(self, "fine_tune"):  # an encoder that never takes a checkpoint
-            return {}
-        training = ("max_epochs", "learning_rate", "augment")
+    def _unused_parameters(self) -> dict[str, str]:
+        training = ("max_epochs", "learning_rate", "warmup", "early_stopping", "augment")
+        if not hasattr(self, "lora_params"):  # an encoder that never takes a checkpoint
+            return {} if self._is_from_scratch else dict.fromkeys(training, "model")
         if self._is_from_scratch:
             return dict.fromkeys((*_OF_CHECKPOINTS, *_OF_FROZEN, "compile"), "model")
         if not self._is_pretrained:
             return dict.fromkeys(("fine_tune", "lora_params", "compile", *training), "model")
-        idle = {} if self.fine_tune == "lora" else {"lora_params": "fine_tune"}
+        unused = {} if self.fine_tune == "lora" else {"lora_params": "fine_tune"}
         if not self._is_tuned:
-            return idle | dict.fromkeys(training, "fine_tune")
-        idle["compile"] = "fine_tune"
+            return unused | dict.fromkeys(training, "fine_tune")
+        unused["compile"] = "fine_tune"
         if self.fine_tune in ("lora", "full"):  # there is no frozen trunk
-            idle |= dict.fromkeys(_OF_FROZEN, "fine_tune")
-        return idle
+            unused |= dict.fromkeys(_OF_FROZEN, "fine_tune")
+        return unused
 
-    # --- the private verbs of BaseEncoder -------------------------------------------------
+    # --- implementation of BaseEncoder ------------------------------------------------------
 
     def _fit_columns(self, columns: list[Column], y: np.ndarray | None) -> None:
         if self.needs_training:
@@ -180,13 +191,15 @@ class CellEncoder(BaseEncoder):
         def renew(seed: int) -> Tensors:
             return self._inputs_of(columns, kept, seed=(seed,))[0]
 
-        self.loss_curve_ = train_backbone(
+        self.history_ = train_backbone(
             engine.backbone,
             tensors,
             None if y is None else y[[row for _, row in kept]],
             max_epochs=self.max_epochs,
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
+            warmup=self.warmup,
+            early_stopping=self.early_stopping,
             device=resolve_device(self.device),
             owner=type(self).__name__,
             verbose=self.verbose,
@@ -200,9 +213,9 @@ class CellEncoder(BaseEncoder):
         return features
 
     def _encode_into(self, columns: list[Column], out: np.ndarray) -> None:
-        # In pieces: filling a file on disk at once would hold all of it in memory.
-        for start in range(0, len(out), _PIECE):
-            out[start : start + _PIECE] = np.nan
+        # In chunks, because filling a mapped file at once would hold all of it in memory.
+        for start in range(0, len(out), _CHUNK):
+            out[start : start + _CHUNK] = np.nan
         width = self._engine.n_outputs
         for (column, row), vector in self._arrays(columns, sequence=False):
             out[row, column * width : (column + 1) * width] = vector
@@ -227,14 +240,14 @@ class CellEncoder(BaseEncoder):
         digits = len(str(width - 1))
         return [f"{name}_{i:0{digits}d}" for name in names for i in range(width)]
 
-    # --- trained under somebody else's head -------------------------------------------------
+    # --- training in a joint fusion -----------------------------------------------------------
 
     def start_training(self, X: CellColumn, y: ArrayLike | None = None) -> SideBySide:
-        """Fit all but the weights and return the untrained network.
+        """Fit everything but the weights and return the untrained network.
 
-        A joint fusion calls this on an encoder that ``needs_training``, then trains the
-        network on rows of :meth:`training_tensors` and hands it back to
-        :meth:`end_training`. Weights are drawn from torch's current generator.
+        A joint fusion calls this on an encoder that ``needs_training``, trains the network on
+        rows of :meth:`training_tensors` and passes it to :meth:`end_training`. Weights are
+        sampled from torch's current generator.
 
         Parameters
         ----------
@@ -246,8 +259,8 @@ class CellEncoder(BaseEncoder):
         Returns
         -------
         network : nn.Module
-            With a ``width``, and a ``step_size`` that suits its weights or None. Called with
-            ``TrainingInputs``, it gives ``Encoded``: tokens, mask, pooled vector.
+            It has a ``width``, and a ``step_size``: that of its pretrained weights, or None.
+            Called with ``TrainingInputs``, it returns ``Encoded``: tokens, mask, pooled vector.
         """
         self._validate_params()
         columns = self._check_columns(X, reset=True)
@@ -257,15 +270,15 @@ class CellEncoder(BaseEncoder):
         return SideBySide(engine.backbone, len(columns))
 
     def training_tensors(self, X: CellColumn, seed: int | None = None) -> TrainingInputs:
-        """Return the network's inputs, a row a row of ``X``.
+        """Return the inputs of the network, one row per row of ``X``.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; absent ones become zeros that the network ignores.
+            Cells; absent ones become zeros, which the network ignores.
         seed : int or None, default=None
-            If given, ``augment`` changes each cell, in a way that the seed determines. Asked
-            for in each epoch of an encoder that ``augments``; None leaves cells as they are.
+            Seed of ``augment``, which changes each cell. Another one is given in each epoch of
+            an encoder that ``augments``. None leaves the cells unchanged.
 
         Returns
         -------
@@ -291,12 +304,12 @@ class CellEncoder(BaseEncoder):
         return TrainingInputs(tuple(parts))
 
     def end_training(self, network: SideBySide) -> Self:
-        """Take the trained network back: the encoder is then a fitted transformer.
+        """Finish the fit with the trained network.
 
         Parameters
         ----------
         network : nn.Module
-            What :meth:`start_training` gave, trained.
+            The network that :meth:`start_training` returned, trained.
 
         Returns
         -------
@@ -308,7 +321,7 @@ class CellEncoder(BaseEncoder):
         return self
 
     def _untrained_engine(self, columns: list[Column]) -> TrainedEngine:
-        """Build what is going to be trained, from the training cells or from a checkpoint."""
+        """Build the network to train, from the training cells or from a checkpoint."""
         if self._is_tuned:
             return make_tuned(self, self.modality, resolve_device(self.device))
         return TrainedEngine(self._make_backbone(self._training_cells(columns)[0]))
@@ -316,10 +329,9 @@ class CellEncoder(BaseEncoder):
     def _inputs_of(
         self, columns: list[Column], places: list[Place], *, seed: tuple[int, ...] | None = None
     ) -> tuple[Tensors, list[Place]]:
-        """Inputs of the network for the cells at these places, and the places that are readable.
+        """Return the inputs of the network for the cells at some places, and the readable places.
 
-        With a seed, ``augment`` changes the cells. A column without a cell has no inputs:
-        nothing of it enters the network.
+        With a seed, ``augment`` changes the cells. A column without a cell has no inputs.
         """
         engine = self._engine
         assert isinstance(engine, TrainedEngine)
@@ -336,17 +348,17 @@ class CellEncoder(BaseEncoder):
     def _stored_inputs_of(
         self, head: TunedEngine, columns: list[Column], places: list[Place]
     ) -> tuple[Tensors, list[Place]]:
-        """Inputs of the head from what the store, or the trunk, gives for the cells."""
+        """Return the inputs of the head, from the stored or computed outputs of the trunk."""
         assert head.trunk is not None
         arrays = dict(self._passed(columns, head.trunk, sequence=True))
         kept = [place for place in places if place in arrays]
         if not kept:
             return {}, kept
-        cells = self._read_all(columns, kept)[0] if head.wants_cells else []
+        cells = self._read_all(columns, kept)[0] if head.needs_cells else []
         return head.head_inputs([arrays[place] for place in kept], cells), kept
 
     def _through_trunk(self, head: TunedEngine, cells: list[Any]) -> list[np.ndarray]:
-        """Encode decoded cells by the trunk, past the store: they are never seen again."""
+        """Encode decoded cells by the trunk, without the store: augmented cells never recur."""
         trunk, runtime = head.trunk, Runtime.of(self)
         assert trunk is not None
         arrays: list[np.ndarray] = [np.empty(0)] * len(cells)
@@ -361,9 +373,9 @@ class CellEncoder(BaseEncoder):
     def _arrays(
         self, columns: list[Column], *, sequence: bool, counted: bool = True
     ) -> Iterator[tuple[Place, np.ndarray]]:
-        """Yield (place, array) of every cell that is there and readable.
+        """Yield (place, array) of every readable cell.
 
-        ``counted=False`` leaves the look-up out of the store's counters of what users ask.
+        ``counted=False`` excludes the look-up from the counters of the store.
         """
         engine = self._engine
         engine.follow(self)
@@ -376,7 +388,7 @@ class CellEncoder(BaseEncoder):
     def _passed(
         self, columns: list[Column], engine: Engine, *, sequence: bool, counted: bool = True
     ) -> Iterator[tuple[Place, np.ndarray]]:
-        """Yield (place, array) of what an engine, or the store, gives for the cells."""
+        """Yield (place, array) of the stored or computed outputs of an engine."""
         runtime = Runtime.of(self)
         reader = self._reader(columns)
         work = CellPass(
@@ -386,8 +398,8 @@ class CellEncoder(BaseEncoder):
             sequence=sequence,
             store=self.store,
             reading=self._reading(),
-            portion=self.portion,
-            reads_ahead=self.reads_ahead,
+            chunk_size=self.chunk_size,
+            reads_chunks=self.reads_chunks,
             n_readers=lambda: self._n_readers(runtime),
         )
         n_cells = sum(int((~column.missing).sum()) for column in columns)
@@ -412,11 +424,11 @@ class CellEncoder(BaseEncoder):
         *,
         sequence: bool,
     ) -> Iterator[tuple[Place, np.ndarray]]:
-        """Yield (place, array) of what the head makes of what the trunk gave."""
+        """Yield (place, array) of the outputs of the head, from those of the trunk."""
         runtime = Runtime.of(self)
         for batch in _in_batches(arrays, runtime.batch_size):
             places = [place for place, _ in batch]
-            cells = self._read_all(columns, places)[0] if head.wants_cells else []
+            cells = self._read_all(columns, places)[0] if head.needs_cells else []
             tensors = head.head_inputs([array for _, array in batch], cells)
             yield from zip(places, head.run(tensors, runtime, sequence=sequence), strict=True)
 
@@ -433,7 +445,7 @@ class CellEncoder(BaseEncoder):
         )
 
     def _training_cells(self, columns: list[Column]) -> tuple[list[Any], list[Place]]:
-        """Decoded training cells of all columns, and the place of each."""
+        """Return the decoded training cells of all columns, and the place of each."""
         cells, kept = self._read_all(columns, places_of(columns))
         if not cells:
             raise self._nothing_to_train_on(columns)
@@ -453,9 +465,9 @@ class CellEncoder(BaseEncoder):
         *,
         seed: tuple[int, ...] | None = None,
     ) -> tuple[list[Any], list[Place]]:
-        """Decode cells; those that cannot be are warned of and left out.
+        """Return decoded cells and their places; warn about unreadable ones and omit them.
 
-        With a seed, ``augment`` changes them.
+        With a seed, ``augment`` changes the cells.
         """
         reader = self._reader(columns)
         cells, kept = [], []
@@ -470,7 +482,7 @@ class CellEncoder(BaseEncoder):
         return cells, kept
 
     def _augmented(self, cell: Any, seed: tuple[int, ...]) -> Any:
-        # A generator for each cell: what happens to one does not depend on the others.
+        # One generator per cell, so that its augmentation does not depend on the other cells.
         assert self.augment is not None
         rng = np.random.default_rng(seed)
         if isinstance(cell, list):  # of images

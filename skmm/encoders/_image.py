@@ -1,4 +1,4 @@
-"""Images to vectors."""
+"""Encoder of images."""
 
 import copy
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from skmm._constraints import (
     DTYPE,
     FINE_TUNE,
     LEARNING_RATE,
+    NON_NEGATIVE,
     ON_ERROR,
     POSITIVE_INT,
     RANDOM_STATE,
@@ -27,7 +28,15 @@ from skmm.backbones import Backbone
 from skmm.backbones._frames import FrameEncoder
 from skmm.backbones._image_cnn import ImageCNN, resized
 from skmm.backbones._user_module import ImageModule
-from skmm.encoders._cell_encoder import Augment, CellEncoder, Dtype, FineTune, ModelName, OnError
+from skmm.encoders._cell_encoder import (
+    Augment,
+    CellEncoder,
+    Dtype,
+    FineTune,
+    LearningRate,
+    ModelName,
+    OnError,
+)
 from skmm.encoders._engines._base import Engine
 from skmm.encoders._engines._fine_tuned import TunedEngine
 from skmm.encoders._engines._parts import PartsEngine
@@ -51,67 +60,75 @@ class ImageEncoder(CellEncoder):
     """Encode images with a pretrained vision model or a small network.
 
     A cell is a path, the bytes of a file, a PIL image, or an array: gray ``(height, width)``
-    or color ``(height, width, 3 or 4)``, uint8, uint16, or float in [0, 1]. Transparency is
-    laid over white, the camera's rotation is applied, 16 bits are scaled to 8.
+    or color ``(height, width, 3 or 4)``, uint8, uint16, or float in [0, 1]. Transparent images
+    are put on a white background, the EXIF orientation is applied, and 16 bits are scaled to 8.
 
     A cell may also be a list of images, such as all photos of a house. Its vector is the mean
-    of theirs; as a sequence it has one token for each image. Where any cell seen in ``fit`` is
-    a list, a cell that holds a single image counts as a list of one.
+    of their vectors; as a sequence it has one token for each image. If any cell seen in ``fit``
+    is a list, a single image counts as a list of one.
 
     Parameters
     ----------
     model : str, path or nn.Module, default="efficientnet-lite0"
-        What looks at the image:
+        Model of the image:
 
-        - a folder, the name of packaged weights (extra ``weights``) or a name on the
-          Hugging Face hub (extra ``hub``), looked for in this order: any vision model that
-          ``transformers`` loads from safetensors. Frozen, unless ``fine_tune`` says otherwise.
-        - ``"cnn"``: a small residual network, trained from scratch: inside a joint fusion
-          with its head, alone with ``y`` through a linear head that is then dropped, or
-          without ``y`` by reconstructing the image in small.
+        - a folder, the name of packaged weights (extra ``weights``) or a name on the Hugging
+          Face hub (extra ``hub``), looked up in this order: any vision model that
+          ``transformers`` loads from safetensors. It is frozen unless ``fine_tune`` is set.
+        - ``"cnn"``: a small residual network, trained from scratch: in a joint fusion together
+          with its head, alone with ``y`` through a linear head that is then dropped, or without
+          ``y`` by reconstructing a thumbnail of the image.
         - an ``nn.Module``, trained like ``"cnn"``: from float images
-          ``(n, 3, image_size, image_size)`` in [0, 1] to ``(n, width)``,
-          ``(n, n_tokens, width)`` or ``(n, width, height, width)``.
+          ``(n, 3, image_size, image_size)`` in [0, 1] to ``(n, n_outputs)``,
+          ``(n, n_tokens, n_outputs)`` or ``(n, n_outputs, height, width)``.
     pooling : {"auto", "mean", "max", "cls", "pooler"}, default="auto"
-        How a pretrained model's patches become one vector; ``"auto"`` is what suits the
-        kind of model.
+        How the patch vectors of a pretrained model are pooled to one vector; ``"auto"`` depends
+        on the kind of model.
     normalize : {"auto"} or bool, default="auto"
-        Whether a pretrained model's vectors are scaled to length one; ``"auto"`` as published.
+        Whether to scale the vectors of a pretrained model to length one; ``"auto"`` follows the
+        published model.
     draft : bool, default=False
-        Whether JPEG files are decoded at 1/2, 1/4 or 1/8 of their size, if that is no smaller
-        than what the model looks at. Faster, with slightly other pixels, so these vectors are
-        kept apart.
+        Whether to decode JPEG files at 1/2, 1/4 or 1/8 of their size, as long as that is not
+        smaller than the input of the model. This is faster and changes the pixels slightly, so
+        these vectors are stored separately.
     fine_tune : {"frozen", "last", "lora", "full"} or int, default="frozen"
-        Which weights of a pretrained model are trained, inside a joint fusion with its head or
-        alone with ``y`` through a linear head that is then dropped:
+        Which weights of a pretrained model are trained, either in a joint fusion together with
+        its head, or alone with ``y`` through a linear head that is then dropped:
 
         - ``"frozen"``: none; images are encoded once and their vectors stored;
-        - ``"last"``, or a number: the last block of its transformer, or stage of its
-          convolutions, or so many. What lies below stays frozen, is encoded once and stored,
-          so an epoch costs only the top;
-        - ``"lora"``: low-rank adapters [1]_ beside the linear layers (extra ``lora``);
+        - ``"last"`` or an int: the last block of its transformer or stage of its convolutions,
+          or that many. The blocks before them stay frozen. Their outputs are computed once and
+          stored, so an epoch only runs the last blocks;
+        - ``"lora"``: low-rank adapters [1]_ of the linear layers (extra ``lora``);
         - ``"full"``: all.
 
         Networks from scratch are always trained.
     lora_params : dict, default=None
-        Parameters of ``peft.LoraConfig`` for ``"lora"``; rank 8, ``lora_alpha`` 16 and all
-        linear layers of the transformer if not told.
+        Parameters of ``peft.LoraConfig`` for ``fine_tune="lora"``. By default the rank is 8,
+        ``lora_alpha`` is 16, and all linear layers of the transformer have an adapter.
     augment : callable, default=None
-        Changes an image in training, as ``augment(cell, rng)`` with a numpy ``Generator``,
-        anew in each epoch; ``cell`` is an array (height, width, 3), uint8, and so is what comes
-        back. Prediction never sees it. A frozen model takes none.
+        Function ``augment(cell, rng)`` that changes an image in each epoch of training: from a
+        uint8 array (height, width, 3) and a numpy ``Generator`` to such an array. It is not
+        applied in prediction. Only for models that are trained.
     image_size : int, default=64
-        Height and width in pixels to which images are brought for a network that is trained
-        here. A pretrained model has its own.
+        Height and width in pixels to which images are resized for a network from scratch; that
+        of a pretrained model is fixed.
     n_components : int, default=128
         Width of the vectors of ``"cnn"``.
     max_epochs : int, default=10
         Passes over the training images when a network is trained alone.
-    learning_rate : float, default=1e-3
-        Step size when a network is trained alone. Pretrained weights take smaller steps: 5e-5
-        for the last blocks, 2e-5 for all, 2e-4 for adapters.
+    learning_rate : float or "auto", default="auto"
+        Step size of Adam when a network is trained alone. ``"auto"`` is 1e-3 from scratch and for
+        the linear head, and for pretrained weights 5e-5 (last blocks), 2e-5 (all) or 2e-4
+        (adapters). A number is used for all weights.
     batch_size : int, default=32
-        Images that go through the model at once.
+        Number of images per batch.
+    warmup : float, default=0
+        Epochs in which the step sizes grow linearly from zero, such as 1 or 0.5.
+    early_stopping : bool, default=False
+        Whether to hold out 10 % of the training images when a network is trained alone,
+        stop after 10 epochs without a lower loss on them and keep the weights of the best epoch.
+        With fewer than 40 images nothing is held out.
     on_error : {"raise", "missing"}, default="raise"
         What to do with an unreadable image: raise ``MediaDecodeError`` with its row and
         column, or warn and count it as absent.
@@ -121,29 +138,31 @@ class ImageEncoder(CellEncoder):
         Precision of a pretrained model's matrix products (autocast); ``"auto"`` is bfloat16
         on a GPU that has it, else float32. The result is float32.
     compile : bool, default=False
-        Whether ``torch.compile`` makes machine code of a pretrained model: some tens of
-        seconds at the first batch, then often faster. Vectors may differ in the last digits,
-        so they are kept apart.
+        Whether to compile a pretrained model with ``torch.compile``. The first batch then takes
+        some tens of seconds, and later ones are often faster. Vectors may differ in the last
+        digits, so they are stored separately.
     store : path, EmbeddingStore, False or None, default=None
-        Where vectors of a pretrained model are kept; see :func:`skmm.set_config`.
+        Where the vectors of a frozen model are stored: a folder, a store, False for nowhere, or
+        None for the store of :func:`skmm.set_config`.
     random_state : int, RandomState instance or None, default=None
-        Seed of what is trained here.
+        Seed of the training.
     verbose : bool or int, default=0
         Whether to report progress.
 
     Attributes
     ----------
     n_outputs_ : int
-        Width of the result.
+        Number of output features.
     checkpoint_ : dict or None
-        ``name``, ``source`` and ``digest`` of the pretrained weights. A pickle holds this
-        instead of the weights, and other weights are refused.
-    loss_curve_ : list of float
-        Mean loss of every epoch, if a network was trained alone.
+        ``name``, ``source`` and ``digest`` of the pretrained weights, None without such weights.
+        A pickle holds this instead of the weights, and other weights are refused on loading.
+    history_ : list of dict
+        ``epoch`` (from 1), ``train_loss`` and, where cells are held out, ``valid_loss`` of every
+        epoch, if a network was trained alone.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``, if ``X`` has names.
 
     References
     ----------
@@ -160,7 +179,7 @@ class ImageEncoder(CellEncoder):
     >>> dark, bright = np.zeros((8, 8), np.uint8), np.full((8, 8), 255, np.uint8)
     >>> X = pd.DataFrame({"photo": [dark, bright, dark, bright, None]})
 
-    A network from scratch, trained to tell the two apart; the missing photo stays missing.
+    Train a network from scratch to distinguish the two; the row of the missing photo is NaN.
 
     >>> encoder = ImageEncoder(
     ...     model="cnn", image_size=16, n_components=8, max_epochs=2, random_state=0
@@ -187,6 +206,8 @@ class ImageEncoder(CellEncoder):
         "max_epochs": POSITIVE_INT,
         "learning_rate": LEARNING_RATE,
         "batch_size": BATCH_SIZE,
+        "warmup": NON_NEGATIVE,
+        "early_stopping": ["boolean"],
         "on_error": ON_ERROR,
         "device": DEVICE,
         "dtype": DTYPE,
@@ -209,8 +230,10 @@ class ImageEncoder(CellEncoder):
         image_size: int = 64,
         n_components: int = 128,
         max_epochs: int = 10,
-        learning_rate: float = 1e-3,
+        learning_rate: LearningRate = "auto",
         batch_size: int = 32,
+        warmup: float = 0,
+        early_stopping: bool = False,
         on_error: OnError = "raise",
         device: str = "auto",
         dtype: Dtype = "auto",
@@ -231,6 +254,8 @@ class ImageEncoder(CellEncoder):
         self.max_epochs = max_epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.warmup = warmup
+        self.early_stopping = early_stopping
         self.on_error = on_error
         self.device = device
         self.dtype = dtype
@@ -243,13 +268,13 @@ class ImageEncoder(CellEncoder):
     def _is_from_scratch(self) -> bool:
         return isinstance(self.model, nn.Module) or self.model == "cnn"
 
-    def _without_effect(self) -> dict[str, str]:
-        idle = super()._without_effect()
+    def _unused_parameters(self) -> dict[str, str]:
+        unused = super()._unused_parameters()
         if self.model != "cnn":
-            idle["n_components"] = "model"
+            unused["n_components"] = "model"
         if self._is_pretrained:
-            idle["image_size"] = "model"
-        return idle
+            unused["image_size"] = "model"
+        return unused
 
     def _make_engine(self, columns: list[Column]) -> Engine:
         engine = PretrainedEngine(self, "image")
@@ -259,8 +284,8 @@ class ImageEncoder(CellEncoder):
     def _untrained_engine(self, columns: list[Column]) -> TrainedEngine:
         if self._is_tuned and self._takes_lists:
             raise ValueError(
-                f"{type(self).__name__}: fine_tune={self.fine_tune!r} is for single images, and"
-                " a cell holds a list of them. Use fine_tune='frozen', or one image a cell."
+                f"{type(self).__name__}: fine_tune={self.fine_tune!r} needs single images, and a"
+                " cell is a list of images. Use fine_tune='frozen', or one image per cell."
             )
         engine = super()._untrained_engine(columns)
         if isinstance(engine, TunedEngine):
@@ -302,8 +327,8 @@ class ImageEncoder(CellEncoder):
             return digest, [image] if self._takes_lists else image
         if not self._takes_lists:
             raise CellTypeError(
-                "Cannot read a list of images after fit has seen single ones alone. Fit on a"
-                " column in which a cell is a list, if only of one image."
+                "Cannot read a list of images, since all cells in fit were single images. Fit on"
+                " a column in which a cell is a list, such as a list of one image."
             )
         digest, images = load_image_list(cast(Sequence[Any], cell), draft=draft)
         return digest, resized(images, self.image_size) if self._is_from_scratch else images
@@ -312,7 +337,7 @@ class ImageEncoder(CellEncoder):
         return {"draft": self._draft_size()}
 
     def _draft_size(self) -> int | None:
-        """Side in pixels that a decoded image must have at least; None decodes in full."""
+        """Return the smallest side in pixels of a decoded image; None decodes it in full."""
         if not self.draft:
             return None
         return self.image_size if self._is_from_scratch else self._image_side

@@ -1,9 +1,9 @@
-"""Any torch module as an encoder."""
+"""Encoder around any torch module."""
 
 import copy
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import nn
@@ -13,17 +13,19 @@ from skmm._constraints import (
     DEVICE,
     DTYPE,
     LEARNING_RATE,
+    NON_NEGATIVE,
     ON_ERROR,
     POSITIVE_INT,
     RANDOM_STATE,
     STORE,
     VERBOSE,
     RandomState,
+    StrOptions,
 )
 from skmm._environment._device import on_device
 from skmm._frame._column import Column
 from skmm.backbones._user_module import ModuleBackbone, stack_cells
-from skmm.encoders._cell_encoder import CellEncoder, Dtype, OnError
+from skmm.encoders._cell_encoder import CellEncoder, Dtype, LearningRate, OnError
 from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
 from skmm.encoders._pass import places_of
 from skmm.encoders._store._fingerprint import code_digest, digest_decoded, module_digest
@@ -40,32 +42,42 @@ class ModuleEncoder(CellEncoder):
     ----------
     module : nn.Module
         Takes the tensor that ``collate`` makes of a batch of cells (several tensors as
-        positional arguments, a mapping as keyword arguments) and returns ``(n, width)``,
-        ``(n, n_tokens, width)``, ``(n, width, height, width)`` or ``(tokens, mask)``.
+        positional arguments, a mapping as keyword arguments) and returns ``(n, n_outputs)``,
+        ``(n, n_tokens, n_outputs)``, ``(n, n_outputs, height, width)`` or ``(tokens, mask)``.
     read : callable, default=None
-        From a cell to what ``collate`` takes, e.g. a function that opens a path. None takes
-        numbers, strings and arrays as they are.
+        Function from a cell to the input of ``collate``, e.g. one that opens a path. None uses
+        numbers, strings and arrays unchanged.
     collate : callable, default=None
-        From a list of read cells to tensors. None stacks them as float32.
-    trainable : bool, default=False
-        False: the module is frozen and its vectors are kept in the store. True: a copy of it
-        is trained, inside a joint fusion with its head, alone with ``y`` through a linear
-        head that is then dropped, or without ``y`` by reconstructing its input.
+        Function from a list of read cells to tensors. None stacks them as float32.
+    fine_tune : {"frozen", "full"}, default="frozen"
+        Which weights of the module are trained:
+
+        - ``"frozen"``: none; every cell is encoded once and its vector stored;
+        - ``"full"``: all weights of a copy of the module: in a joint fusion with its head, alone
+          with ``y`` through a linear head that is then dropped, or without ``y`` by
+          reconstructing the input.
     max_epochs : int, default=10
-        Passes over the training cells when trained alone.
-    learning_rate : float, default=1e-3
-        Step size when trained alone.
+        Passes over the training cells when the module is trained alone.
+    learning_rate : float or "auto", default="auto"
+        Step size of Adam when the module is trained alone. ``"auto"`` is 1e-3.
     batch_size : int, default=64
-        Cells that go through the module at once.
+        Number of cells per batch.
+    warmup : float, default=0
+        Epochs in which the step sizes grow linearly from zero, such as 1 or 0.5.
+    early_stopping : bool, default=False
+        Whether to hold out 10 % of the training cells when the module is trained alone,
+        stop after 10 epochs without a lower loss on them and keep the weights of the best epoch.
+        With fewer than 40 cells nothing is held out.
     on_error : {"raise", "missing"}, default="raise"
-        What to do with a cell for which ``read`` raises ``MediaDecodeError``: raise it with
-        row and column, or warn and count the cell as absent.
+        What to do with a cell for which ``read`` raises ``MediaDecodeError``: raise the error
+        with row and column, or warn and count the cell as absent.
     device : str, default="auto"
         Where the module runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="float32"
         Precision of a frozen module. The result is float32.
     store : path, EmbeddingStore, False or None, default=None
-        Where vectors of a frozen module are kept; see :func:`skmm.set_config`.
+        Where the vectors of a frozen module are stored: a folder, a store, False for nowhere, or
+        None for the store of :func:`skmm.set_config`.
     random_state : int, RandomState instance or None, default=None
         Seed of the training.
     verbose : bool or int, default=0
@@ -74,21 +86,23 @@ class ModuleEncoder(CellEncoder):
     Attributes
     ----------
     n_outputs_ : int
-        Width of the result.
+        Number of output features.
     checkpoint_ : None
-        Weights are in the module, not in a checkpoint.
-    loss_curve_ : list of float
-        Mean loss of every epoch, if trained alone.
+        The weights are those of the module, not of a checkpoint.
+    history_ : list of dict
+        ``epoch`` (from 1), ``train_loss`` and, where cells are held out, ``valid_loss`` of every
+        epoch, if a network was trained alone.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``, if ``X`` has names.
 
     Notes
     -----
-    Stored vectors belong to the module's weights, buffers, attributes and code, and to the
-    code of ``collate``. A function elsewhere that this code calls is not looked at: use
-    another store after changing one. A module with hooks is not stored at all.
+    Stored vectors are looked up by the weights, buffers, attributes and code of the module, by the
+    code of ``collate``, and by the functions and global values that this code uses. Installed
+    packages count by their versions. Vectors of a module with hooks, or with code that cannot be
+    inspected, are not stored.
 
     Examples
     --------
@@ -108,10 +122,12 @@ class ModuleEncoder(CellEncoder):
         "module": [nn.Module],
         "read": [callable, None],
         "collate": [callable, None],
-        "trainable": ["boolean"],
+        "fine_tune": [StrOptions({"frozen", "full"})],
         "max_epochs": POSITIVE_INT,
         "learning_rate": LEARNING_RATE,
         "batch_size": BATCH_SIZE,
+        "warmup": NON_NEGATIVE,
+        "early_stopping": ["boolean"],
         "on_error": ON_ERROR,
         "device": DEVICE,
         "dtype": DTYPE,
@@ -126,10 +142,12 @@ class ModuleEncoder(CellEncoder):
         *,
         read: Callable[[Any], Any] | None = None,
         collate: Callable[[list[Any]], Any] | None = None,
-        trainable: bool = False,
+        fine_tune: Literal["frozen", "full"] = "frozen",
         max_epochs: int = 10,
-        learning_rate: float = 1e-3,
+        learning_rate: LearningRate = "auto",
         batch_size: int = 64,
+        warmup: float = 0,
+        early_stopping: bool = False,
         on_error: OnError = "raise",
         device: str = "auto",
         dtype: Dtype = "float32",
@@ -140,10 +158,12 @@ class ModuleEncoder(CellEncoder):
         self.module = module
         self.read = read
         self.collate = collate
-        self.trainable = trainable
+        self.fine_tune = fine_tune
         self.max_epochs = max_epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.warmup = warmup
+        self.early_stopping = early_stopping
         self.on_error = on_error
         self.device = device
         self.dtype = dtype
@@ -152,13 +172,14 @@ class ModuleEncoder(CellEncoder):
         self.verbose = verbose
 
     @property
-    def needs_training(self) -> bool:
-        """Whether the module is trained with a head."""
-        return self.trainable
+    def _is_from_scratch(self) -> bool:
+        return self.fine_tune == "full"
 
-    def _without_effect(self) -> dict[str, str]:
-        idle = ("dtype", "store") if self.trainable else ("max_epochs", "learning_rate")
-        return dict.fromkeys(idle, "trainable")
+    def _unused_parameters(self) -> dict[str, str]:
+        unused: tuple[str, ...] = ("dtype", "store")
+        if not self.needs_training:
+            unused = ("max_epochs", "learning_rate", "warmup", "early_stopping")
+        return dict.fromkeys(unused, "fine_tune")
 
     def _make_engine(self, columns: list[Column]) -> Engine:
         engine = _ModuleEngine(self._copy(), self._collate)
@@ -166,11 +187,11 @@ class ModuleEncoder(CellEncoder):
         place = next((p for p in places_of(columns) if reader.read(p) is not None), None)
         if place is None:
             raise ValueError(
-                "ModuleEncoder has no cell to learn the module's width from: every training row"
-                " is empty. Drop the column."
+                "ModuleEncoder cannot determine the width of the module: every training row is"
+                " empty. Drop the column."
             )
-        # Only a forward pass can tell the width. The cell goes through the store, so that it
-        # is not encoded again.
+        # Only a forward pass shows the width. The vector is stored, so that the cell is not
+        # encoded again.
         self._engine = engine
         column, row = columns[place[0]], slice(place[1], place[1] + 1)
         cell = Column(column.name, column.values[row], column.missing[row], column.labels[row])
@@ -184,7 +205,7 @@ class ModuleEncoder(CellEncoder):
         return backbone
 
     def _copy(self) -> ModuleBackbone:
-        # Neither training nor a move to another device may touch the parameter.
+        # Neither training nor a move to another device may change the parameter.
         return ModuleBackbone(copy.deepcopy(self.module), collate=self._collate)
 
     @property
@@ -197,36 +218,36 @@ class ModuleEncoder(CellEncoder):
         if isinstance(cell, str):
             if self.collate is None:
                 raise CellTypeError(
-                    "a str cannot be stacked. Give read= a function that turns it into an array,"
+                    "A str cannot be stacked. Give read= a function that turns it into an array,"
                     " or collate= one that takes a list of str."
                 )
             return cell
         array = np.asarray(cell)
         if array.dtype.kind not in "biuf":
             raise CellTypeError(
-                f"got a cell of type {type(cell).__name__}. Give read= a function that turns it"
+                f"Got a cell of type {type(cell).__name__}. Give read= a function that turns it"
                 " into an array."
             )
         return array
 
     def _n_readers(self, runtime: Runtime) -> int:
-        # The user's function is not ours to call from several threads; arrays need no reading.
+        # The user's function may not be thread-safe; arrays need no reading.
         return int(self.read is not None or runtime.device.type == "cuda")
 
     def _digest(self, cell: object) -> bytes:
-        # Of what was read, not of the cell: only ``read`` knows what a path stands for.
+        # Of the decoded cell: only ``read`` can tell what a path refers to.
         return digest_decoded(self._read(cell))
 
 
 class _ModuleEngine(BackboneEngine):
-    """A frozen module.
+    """Engine of a frozen module.
 
     Parameters
     ----------
     backbone : ModuleBackbone
-        Around the module.
+        Wraps the module.
     collate : callable
-        What it puts cells together with.
+        Function from a list of read cells to tensors.
     """
 
     def __init__(self, backbone: ModuleBackbone, collate: Callable[[list[Any]], Any]):

@@ -1,8 +1,8 @@
-"""The way of cells through a frozen model: digests, portions, batches, arrays.
+"""One pass of cells through an engine: from digests over chunks and batches to arrays.
 
-``CellPass`` knows how cells become keys and batches, ``CellReader`` how a cell is read with its
-place in every error, and ``encode_once`` nothing but keys: what is stored is looked up, what
-another worker is at is left to it, what is left is encoded.
+``CellPass`` turns cells into keys and batches. ``CellReader`` reads cells and adds their place to
+every error. ``encode_once`` works on keys only: stored arrays are looked up, those that another
+worker encodes are left to it, and the others are encoded.
 """
 
 import hashlib
@@ -32,15 +32,15 @@ __all__ = [
 ]
 
 Place = tuple[int, int]  # (column, row)
-Places = list[Place]  # where one content stands; the first one is read
-Answer = tuple[Places, np.ndarray | None]  # None: the content is unreadable
-Batch = list[bytes]  # keys of contents that go through the model at once
-# What a model gives for each content of a batch, None where it is unreadable.
+Places = list[Place]  # all cells with one content; the first one is read
+Answer = tuple[Places, np.ndarray | None]  # None if the content is unreadable
+Batch = list[bytes]  # keys of one batch
+# The array of each content of a batch, None if it is unreadable.
 EncodedBatches = Iterator[tuple[Batch, list[np.ndarray | None]]]
 
-# Seconds after which claims are renewed: well below a store's lease.
+# Seconds after which claims are renewed: well below the lease of a store.
 _RENEWAL = 60.0
-# Seconds between two looks at what another worker is encoding.
+# Seconds between two look-ups of arrays that another worker is encoding.
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.005, 0.25
 
 
@@ -50,23 +50,23 @@ class CellPass:
     Parameters
     ----------
     engine : Engine
-        What the cells go through.
+        Encodes the cells.
     reader : CellReader
-        Reads the cells; gets to know those that have no digest.
+        Reads the cells; unreadable ones are added to its ``unreadable``.
     runtime : Runtime
-        How the pass runs.
+        Device, precision and batch size.
     sequence : bool
-        Whether tokens are asked for.
+        Whether to return tokens instead of vectors.
     store : path, EmbeddingStore, False or None
-        As the encoders take it.
+        Parameter of the encoder.
     reading : dict
-        What changes how a cell is decoded, as JSON types.
-    portion : int
-        Cells that are looked up together.
-    reads_ahead : bool
-        Whether the cells of a portion are read before they are cut into batches.
+        Parameters that change how a cell is decoded, as JSON types.
+    chunk_size : int
+        Number of cells that are looked up together.
+    reads_chunks : bool
+        Whether to read the cells of a chunk before cutting it into batches.
     n_readers : callable
-        How many threads read cells ahead of the model, asked for each portion.
+        Returns the number of threads that prefetch cells; called for each chunk.
     """
 
     def __init__(
@@ -78,73 +78,73 @@ class CellPass:
         sequence: bool,
         store: StoreLike,
         reading: dict[str, Any],
-        portion: int,
-        reads_ahead: bool,
+        chunk_size: int,
+        reads_chunks: bool,
         n_readers: Callable[[], int],
     ):
         self.engine = engine
         self.reader = reader
         self.runtime = runtime
-        self.portion = portion
-        self.reads_ahead = reads_ahead
+        self.chunk_size = chunk_size
+        self.reads_chunks = reads_chunks
         self.n_readers = n_readers
         self.store: StoreProtocol = NullStore()
-        self._base: bytes | None = None  # None: nothing of this model is kept
+        self._base: bytes | None = None  # None if arrays of this model are not stored
         fingerprint = engine.fingerprint(runtime)
         if fingerprint is not None:
             self.store = resolve_store(store)
             facts = json.dumps(reading, sort_keys=True)
-            told = f"{fingerprint}|reading={facts}|sequence={sequence}"
-            self._base = hashlib.blake2b(told.encode(), digest_size=16).digest()
+            described = f"{fingerprint}|reading={facts}|sequence={sequence}"
+            self._base = hashlib.blake2b(described.encode(), digest_size=16).digest()
         self._run = FittingRunner(engine, runtime, sequence=sequence, name=reader.owner)
-        self._read_ahead: dict[bytes, Any] = {}
+        self._decoded: dict[bytes, Any] = {}
 
     def answers(
         self, *, counted: bool, before_batch: Callable[[], None] = lambda: None
     ) -> Iterator[Answer]:
-        """Yield the places of every content and its array, None where it is unreadable."""
+        """Yield the places of every content and its array, or None if it is unreadable."""
         self._before_batch = before_batch
-        return encode_once(self.store, self._portions(), self._plan, self._encode, counted=counted)
+        return encode_once(self.store, self._chunks(), self._plan, self._encode, counted=counted)
 
-    def _portions(self) -> Iterator[dict[bytes, Places]]:
-        portion: dict[bytes, Places] = {}
+    def _chunks(self) -> Iterator[dict[bytes, Places]]:
+        chunk: dict[bytes, Places] = {}
         n = 0
         for place in places_of(self.reader.columns):
             key = self._key(place)
             if key is None:
                 self.reader.unreadable.append(place)
                 continue
-            portion.setdefault(key, []).append(place)
+            chunk.setdefault(key, []).append(place)
             n += 1
-            if n == self.portion:
-                yield portion
-                portion, n = {}, 0
-        if portion:
-            yield portion
+            if n == self.chunk_size:
+                yield chunk
+                chunk, n = {}, 0
+        if chunk:
+            yield chunk
 
     def _key(self, place: Place) -> bytes | None:
-        if self._base is None:  # nothing is looked up: a cell is known by its place
+        if self._base is None:  # without a store, the key is the place
             return f"{place[0]}|{place[1]}".encode()
         digest = self.reader.digest(place)
         return None if digest is None else self._keyed(digest)
 
     def _keyed(self, digest: bytes) -> bytes:
         assert self._base is not None
-        return self._base + digest  # who encoded, and what
+        return self._base + digest  # of the encoder and of the content
 
     def _plan(self, missing: dict[bytes, Places]) -> Iterator[Batch]:
         keys = list(missing)
         cells: list[Any] = [None] * len(keys)
-        if self.reads_ahead:
+        if self.reads_chunks:
             cells = [self.reader.read(places[0]) for places in missing.values()]
-            self._read_ahead = dict(zip(keys, cells, strict=True))
+            self._decoded = dict(zip(keys, cells, strict=True))
         for batch in self.engine.batches(cells, self.runtime):
             yield [keys[i] for i in batch]
 
     def _encode(self, batches: Iterable[Batch], missing: dict[bytes, Places]) -> EncodedBatches:
         def read(key: bytes) -> Any:
-            if key in self._read_ahead:
-                return self._read_ahead[key]
+            if key in self._decoded:
+                return self._decoded[key]
             place = missing[key][0]
             if self._base is None:
                 return self.reader.read(place)
@@ -160,42 +160,40 @@ class CellPass:
         ):
             self._before_batch()
             if time.monotonic() - renewed > _RENEWAL:
-                self.store.claim(ready.items)  # it is a slow model, not a dead worker
+                self.store.claim(ready.items)  # the model is slow, the worker is alive
                 renewed = time.monotonic()
             n_cells = sum(ready.readable)
             results = iter(self._run(ready.prepared, n_cells) if n_cells else [])
-            arrays = [next(results) if there else None for there in ready.readable]
+            arrays = [next(results) if readable else None for readable in ready.readable]
             for i, result in enumerate(arrays):
                 if isinstance(result, MediaDecodeError):
-                    self.reader.survive(missing[ready.items[i]][0], result)
+                    self.reader.handle(missing[ready.items[i]][0], result)
                     arrays[i] = None
             yield ready.items, arrays
 
 
 class CellReader:
-    """Applies an encoder's readers to cells, given by their place.
-
-    Several threads may use it at once.
+    """Read the cells of an encoder by their place; several threads may use it at once.
 
     Parameters
     ----------
     columns : list of Column
-        Where the cells stand.
+        Columns with the cells.
     read : callable
-        From a cell to what is decoded of it.
+        From a cell to the decoded cell.
     digest : callable
         From a cell to the digest of its content.
     read_with_digest : callable
-        From a cell to both, of the very same content.
+        From a cell to both, of the same content.
     owner : str
-        The encoder's class, for messages.
+        Class of the encoder, for messages.
     on_error : {"raise", "missing"}
         What to do with an unreadable cell.
 
     Attributes
     ----------
     unreadable : list of (column, row)
-        Cells that were found to be unreadable, where that is to be survived.
+        Unreadable cells that count as absent.
     """
 
     def __init__(
@@ -217,16 +215,16 @@ class CellReader:
         self._read_with_digest = read_with_digest
 
     def read(self, place: Place) -> Any:
-        """Decode a cell; None if it is unreadable."""
+        """Decode a cell; return None if it is unreadable."""
         return self._try(place, self._read)
 
     def digest(self, place: Place) -> bytes | None:
-        """Digest of a cell's content; None if there is none, e.g. no such file."""
+        """Return the digest of a cell's content; None if it is unreadable, e.g. without a file."""
         digest: bytes | None = self._try(place, self._digest)
         return digest
 
     def read_as(self, place: Place, is_expected: Callable[[bytes], bool]) -> Any:
-        """Decode a cell, None if unreadable; what is decoded must be what was looked up."""
+        """Decode a cell, None if unreadable; raise if its content has changed."""
         read = self._try(place, self._read_with_digest)
         if read is None:
             return None
@@ -241,25 +239,25 @@ class CellReader:
         except CellTypeError as error:
             raise self._located(place, error) from error
         except MediaDecodeError as error:
-            self.survive(place, error)
+            self.handle(place, error)
             return None
 
-    def survive(self, place: Place, error: MediaDecodeError) -> None:
-        """Count a cell as absent, or raise its error where that is not wanted."""
+    def handle(self, place: Place, error: MediaDecodeError) -> None:
+        """Raise the error of an unreadable cell, unless ``on_error`` counts it as absent."""
         if self.on_error != "missing":
             raise self._located(place, error) from error
 
     def _located(self, place: Place, error: CellTypeError | MediaDecodeError) -> Exception:
-        """Return the error with column and row in front, and the way out behind."""
+        """Return the error with class, column and row, and with the way out."""
         column = self.columns[place[0]]
-        told = with_position(error, column=column.name, row=column.labels[place[1]])
-        told.args = (f"{self.owner}: {told}",)
+        located = with_position(error, column=column.name, row=column.labels[place[1]])
+        located.args = (f"{self.owner}: {located}",)
         if isinstance(error, MediaDecodeError):
-            told.args = (f'{told} Use on_error="missing" to count such cells as absent.',)
-        return told
+            located.args = (f'{located} Use on_error="missing" to count such cells as absent.',)
+        return located
 
     def warn(self) -> None:
-        """Tell of the unreadable cells, if there are any."""
+        """Warn about the unreadable cells, if there are any."""
         if not self.unreadable:
             return
         shown = ", ".join(
@@ -276,16 +274,16 @@ class CellReader:
 
 
 def places_of(columns: list[Column]) -> Iterator[Place]:
-    """Places of the cells that are not missing, column by column."""
+    """Yield the places of the cells that are not missing, column by column."""
     for c, column in enumerate(columns):
         for row in np.flatnonzero(~column.missing):
             yield c, int(row)
 
 
 def first_readable(columns: list[Column], read: Callable[[Any], Any]) -> Any:
-    """Decode the first cell that can be; None if there is none.
+    """Decode the first readable cell; return None if there is none.
 
-    Of the others nothing is said: they are told when all cells are read, or survived.
+    Unreadable cells before it are skipped: they are reported when all cells are read.
     """
     for c, row in places_of(columns):
         try:
@@ -297,51 +295,51 @@ def first_readable(columns: list[Column], read: Callable[[Any], Any]) -> Any:
 
 def encode_once(
     store: StoreProtocol,
-    portions: Iterable[dict[bytes, Places]],
+    chunks: Iterable[dict[bytes, Places]],
     plan: Callable[[dict[bytes, Places]], Iterable[Batch]],
     encode: Callable[[Iterable[Batch], dict[bytes, Places]], EncodedBatches],
     *,
     counted: bool,
 ) -> Iterator[Answer]:
-    """Yield the array of every content, each computed at most once by all workers together.
+    """Yield the array of every content; all workers together compute it at most once.
 
-    Portions bound the memory: nothing is kept of one when the next begins, save the keys that
-    another worker is encoding. Those are looked at again after the last portion, so that nobody
-    waits while there is work.
+    Chunks bound the memory: only the keys that another worker is encoding are kept from one chunk
+    to the next. They are looked up again after the last chunk, so that no worker waits while
+    there is work.
 
     Parameters
     ----------
     store : EmbeddingStore or NullStore
-        Where arrays are looked up and kept.
-    portions : iterable of dict
+        Store in which arrays are looked up and stored.
+    chunks : iterable of dict
         Keys of distinct contents, with their places.
     plan : callable
-        Cuts the keys of a portion that have to be encoded into batches.
+        Cuts the keys of a chunk that must be encoded into batches.
     encode : callable
-        From batches of keys, which it may take ahead of its work, and their places to
-        (batch, arrays), in any order; None for a content that is unreadable.
+        From batches of keys, which it may prefetch, and their places to (batch, arrays), in any
+        order; None for a content that is unreadable.
     counted : bool
-        Whether the store's counters are to tell of the look-ups, not only of the work.
+        Whether to count the look-ups in the store, in addition to the encoded contents.
 
     Yields
     ------
     places : list of (column, row)
-        Where the content stands.
+        Cells with the content.
     array : ndarray or None
         None if it is unreadable.
     """
     run = _Pass(store, plan, encode)
     try:
-        for portion in portions:
-            run.n_rows += sum(map(len, portion.values()))
-            run.n_looked_up += len(portion)
-            yield from run.through(portion)
+        for chunk in chunks:
+            run.n_rows += sum(map(len, chunk.values()))
+            run.n_looked_up += len(chunk)
+            yield from run.answers(chunk)
         pause = _SHORTEST_WAIT
         while run.elsewhere:
             waiting, run.elsewhere = run.elsewhere, {}
-            yield from run.through(waiting)
-            # Whatever is left is being encoded elsewhere. If its owner dies, a later claim
-            # is granted.
+            yield from run.answers(waiting)
+            # The keys that are left are being encoded elsewhere. If their owner dies, a later
+            # claim is granted.
             progress = len(run.elsewhere) < len(waiting)
             pause = _SHORTEST_WAIT if progress else min(2 * pause, _LONGEST_WAIT)
             if run.elsewhere:
@@ -356,7 +354,7 @@ class _Pass:
     Attributes
     ----------
     elsewhere : dict of bytes to list of (column, row)
-        What another worker has claimed.
+        Keys that another worker has claimed.
     """
 
     def __init__(
@@ -372,16 +370,16 @@ class _Pass:
         self.n_rows = self.n_looked_up = self.n_encoded = self.n_unreadable = 0
         self._claimed: set[bytes] = set()
 
-    def through(self, portion: dict[bytes, Places]) -> Iterator[Answer]:
-        """Look up or encode the contents of a portion, as far as nobody else is at them."""
-        found = self.store.get_many(list(portion))
+    def answers(self, chunk: dict[bytes, Places]) -> Iterator[Answer]:
+        """Look up or encode the contents of a chunk, except those that another worker encodes."""
+        found = self.store.get_many(list(chunk))
         for key, array in found.items():
-            yield portion[key], array
-        missing = {key: places for key, places in portion.items() if key not in found}
+            yield chunk[key], array
+        missing = {key: places for key, places in chunk.items() if key not in found}
         if not missing:
             return
         for keys, arrays in self.encode(self._granted(missing), missing):
-            yield from self._kept(missing, keys, arrays)
+            yield from self._stored(missing, keys, arrays)
 
     def _granted(self, missing: dict[bytes, Places]) -> Iterator[Batch]:
         for keys in self.plan(missing):
@@ -389,17 +387,17 @@ class _Pass:
             self._claimed |= granted
             for key in keys:
                 if key not in granted:
-                    # The same content may stand in several portions.
+                    # Several chunks may have the same content.
                     self.elsewhere.setdefault(key, []).extend(missing[key])
             mine = [key for key in keys if key in granted]
             if mine:
                 yield mine
 
-    def _kept(
+    def _stored(
         self, missing: dict[bytes, Places], keys: Batch, arrays: list[np.ndarray | None]
     ) -> Iterator[Answer]:
-        # Rounded to what the store gives back, so that the first answer and all later ones
-        # are the same to the last bit.
+        # Converted to the precision of the store, so that the first answer and all later ones
+        # are equal to the last bit.
         fresh = {
             key: np.ascontiguousarray(array, dtype=np.float32)
             for key, array in zip(keys, arrays, strict=True)
@@ -416,7 +414,7 @@ class _Pass:
             yield missing[key], fresh.get(key)
 
     def end(self, counted: bool) -> None:
-        """Give back what was not stored, and add to the store's counters."""
+        """Release the claims that are left, and add to the counters of the store."""
         if self._claimed:
             self.store.release(list(self._claimed))
         if counted:

@@ -1,4 +1,4 @@
-"""Point clouds to vectors."""
+"""Encoder of point clouds."""
 
 import copy
 import json
@@ -14,6 +14,7 @@ from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
     LEARNING_RATE,
+    NON_NEGATIVE,
     ON_ERROR,
     POSITIVE_INT,
     RANDOM_STATE,
@@ -27,7 +28,7 @@ from skmm.backbones import Backbone
 from skmm.backbones._point_descriptor import PointDescriptor
 from skmm.backbones._pointnet import PointCloudInputs, PointNet
 from skmm.backbones._user_module import PointCloudModule
-from skmm.encoders._cell_encoder import CellEncoder, OnError
+from skmm.encoders._cell_encoder import CellEncoder, LearningRate, OnError
 from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
 from skmm.encoders._pass import Place, first_readable
 from skmm.encoders._store._store import StoreLike
@@ -36,7 +37,7 @@ from skmm.readers._points import digest_points, load_points, read_points
 
 __all__ = ["PointCloudEncoder"]
 
-# Raised when code of ours changes what a descriptor is.
+# To be raised with every change of the code that changes the descriptor.
 _FORMAT = 1
 
 
@@ -45,81 +46,93 @@ class PointCloudEncoder(CellEncoder):
 
     A cell is an array or list of lists ``(n_points, 3 + n_features)``: x, y and z of each point,
     then any further numbers (intensity, color). Or it is a path or the bytes of a file: NPY,
-    text with a point a line, and with the extra ``points`` PLY, PCD, OBJ, OFF and STL; their
-    format is told from their content. A mesh stands for ``n_points`` points of its surface.
+    text with one point per line, and with the extra ``points`` PLY, PCD, OBJ, OFF and STL; the
+    format is detected from the content. A mesh is replaced by ``n_points`` points of its surface.
 
     Clouds may differ in their number of points, not in their number of features. The order of
-    the points never matters. A point with a NaN or an infinite value is left out, as sensors
-    write them where nothing came back; a cloud without any other point is unreadable.
+    the points does not matter. Points with a NaN or an infinite value, which sensors write where
+    they measured nothing, are dropped; a cloud without any other point is unreadable.
 
     Parameters
     ----------
     model : {"geometric", "pointnet"} or nn.Module, default="geometric"
-        What looks at the cloud:
+        Model of the cloud:
 
         - ``"geometric"``: statistics of the neighborhoods of its points at several scales, the
-          distribution of the distances between them, its extents. Nothing is trained.
-        - ``"pointnet"``: a PointNet with its alignment nets, trained from scratch: inside a joint
-          fusion with its head, alone with ``y`` through a linear head that is then dropped, or
-          without ``y`` by reconstructing how the points are spread along many directions.
+          distribution of the distances between points, and its extents. Nothing is trained.
+        - ``"pointnet"``: a PointNet with its alignment networks, trained from scratch: in a
+          joint fusion together with its head, alone with ``y`` through a linear head that is
+          then dropped, or without ``y`` by reconstructing the distribution of the points along
+          many directions.
         - an ``nn.Module``, trained like ``"pointnet"``: from floats ``(n, n_points, 3 +
-          n_features)`` to ``(n, width)`` or ``(n, n_tokens, width)``. Of clouds with fewer
-          points it sees some several times.
+          n_features)`` to ``(n, n_outputs)`` or ``(n, n_tokens, n_outputs)``. Clouds with fewer
+          points have some of them repeated.
     n_points : int, default=1024
-        How many points of a cloud are looked at: all of a smaller one, and of a larger one as
-        many as this, chosen by their content, so they are the same ones in whatever order. The
-        time of ``"geometric"``, and of ``rotation_invariant``, grows with its square.
+        Largest number of points of a cloud. A larger cloud is subsampled by the content of its
+        points, independently of their order. The time of ``"geometric"``, and of
+        ``rotation_invariant``, grows with the square of ``n_points``.
     rotation_invariant : bool, default=False
-        Whether vectors stay the same when a cloud is turned, to be used where its direction means
-        nothing. ``"geometric"`` then leaves out what turns with it. A network is given, in place
-        of the coordinates of a point, its distance from the center and 18 numbers on its
-        neighborhood. Features count as they are: leave out normals, which turn.
+        Whether vectors do not change when a cloud is rotated, for data in which the orientation
+        has no meaning. ``"geometric"`` then omits the statistics that depend on it. A network
+        receives, instead of the coordinates of a point, its distance from the center and 18
+        numbers that describe its neighborhood. Features are used unchanged: leave out normals,
+        which rotate with the cloud.
     center : bool, default=True
-        Whether the position of a cloud is left out.
+        Whether to subtract the center of a cloud, so that its position has no effect.
     scale : bool, default=True
-        Whether the size of a cloud is left out, its root mean square radius.
+        Whether to divide a cloud by its root mean square radius, so that its size has no effect.
     use_features : bool, default=True
-        Whether columns after the third are used. False takes clouds with any of them.
+        Whether to use the columns after the third. False accepts clouds with different numbers
+        of them.
     n_components : int, default=128
-        Width of the vectors of ``"pointnet"``. That of ``"geometric"`` follows from the other
-        parameters and the features.
+        Width of the vectors of ``"pointnet"``; that of ``"geometric"`` follows from the other
+        parameters and the number of features.
     max_epochs : int, default=30
         Passes over the training clouds when a network is trained alone.
-    learning_rate : float, default=1e-3
-        Step size when a network is trained alone.
+    learning_rate : float or "auto", default="auto"
+        Step size of Adam when a network is trained alone. ``"auto"`` is 1e-3.
     batch_size : int, default=32
-        Clouds that go through the model at once.
+        Number of clouds per batch.
+    warmup : float, default=0
+        Epochs in which the step sizes grow linearly from zero, such as 1 or 0.5.
+    early_stopping : bool, default=False
+        Whether to hold out 10 % of the training clouds when a network is trained alone,
+        stop after 10 epochs without a lower loss on them and keep the weights of the best epoch.
+        With fewer than 40 clouds nothing is held out.
     on_error : {"raise", "missing"}, default="raise"
         What to do with an unreadable cloud: raise ``MediaDecodeError`` with its row and column,
         or warn and count it as absent.
     device : str, default="auto"
         Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     store : path, EmbeddingStore, False or None, default=None
-        Where vectors of ``"geometric"`` are kept; see :func:`skmm.set_config`.
+        Where the vectors of ``"geometric"`` are stored: a folder, a store, False for nowhere, or
+        None for the store of :func:`skmm.set_config`.
     random_state : int, RandomState instance or None, default=None
-        Seed of what is trained here. ``"geometric"`` draws nothing.
+        Seed of the training. ``"geometric"`` is deterministic.
     verbose : bool or int, default=0
         Whether to report progress.
 
     Attributes
     ----------
     n_outputs_ : int
-        Width of the result.
+        Number of output features.
     n_point_features_ : int
-        Columns after the third, of the first readable cloud seen in ``fit``; 0 if there is none.
+        Number of features: columns after the third of the first readable cloud seen in ``fit``.
+        It is 0 without ``use_features`` or without a readable cloud.
     checkpoint_ : None
         There are no pretrained weights.
-    loss_curve_ : list of float
-        Mean loss of every epoch, if a network was trained alone.
+    history_ : list of dict
+        ``epoch`` (from 1), ``train_loss`` and, where cells are held out, ``valid_loss`` of every
+        epoch, if a network was trained alone.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``, if ``X`` has names.
 
     Notes
     -----
-    As a sequence (``transform_sequence``) a cloud is one token a point of ``"pointnet"``, at most
-    ``n_points`` of them and in no order of meaning; of ``"geometric"`` it is a single token.
+    As a sequence (``transform_sequence``) a cloud has one token per point for ``"pointnet"``, at
+    most ``n_points`` in an arbitrary order, and a single token for ``"geometric"``.
 
     References
     ----------
@@ -137,7 +150,7 @@ class PointCloudEncoder(CellEncoder):
     >>> clouds = [rng.normal(size=(n, 3)) for n in (300, 120, 1)]
     >>> X = pd.DataFrame({"scan": [*clouds, None, clouds[0][::-1]]})
 
-    Clouds of any size; the absent one stays absent, and the order of points does not matter.
+    Clouds of any size; the row of the absent one is NaN, and the order of points has no effect.
 
     >>> encoder = PointCloudEncoder(rotation_invariant=True)
     >>> features = encoder.fit_transform(X)
@@ -151,7 +164,7 @@ class PointCloudEncoder(CellEncoder):
 
     modality: ClassVar[str] = "pointcloud"
     takes_numbers: ClassVar[bool] = False
-    # Half precision has no digits for the difference of two points that are near each other.
+    # Half precision cannot represent the difference of two points that are close together.
     dtype = "float32"
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "model": [StrOptions({"geometric", "pointnet"}), nn.Module],
@@ -164,6 +177,8 @@ class PointCloudEncoder(CellEncoder):
         "max_epochs": POSITIVE_INT,
         "learning_rate": LEARNING_RATE,
         "batch_size": BATCH_SIZE,
+        "warmup": NON_NEGATIVE,
+        "early_stopping": ["boolean"],
         "on_error": ON_ERROR,
         "device": DEVICE,
         "store": STORE,
@@ -182,8 +197,10 @@ class PointCloudEncoder(CellEncoder):
         use_features: bool = True,
         n_components: int = 128,
         max_epochs: int = 30,
-        learning_rate: float = 1e-3,
+        learning_rate: LearningRate = "auto",
         batch_size: int = 32,
+        warmup: float = 0,
+        early_stopping: bool = False,
         on_error: OnError = "raise",
         device: str = "auto",
         store: StoreLike = None,
@@ -200,6 +217,8 @@ class PointCloudEncoder(CellEncoder):
         self.max_epochs = max_epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.warmup = warmup
+        self.early_stopping = early_stopping
         self.on_error = on_error
         self.device = device
         self.store = store
@@ -210,11 +229,13 @@ class PointCloudEncoder(CellEncoder):
     def _is_from_scratch(self) -> bool:
         return isinstance(self.model, nn.Module) or self.model == "pointnet"
 
-    def _without_effect(self) -> dict[str, str]:
-        idle = ["store"] if self._is_from_scratch else ["max_epochs", "learning_rate"]
+    def _unused_parameters(self) -> dict[str, str]:
+        unused = super()._unused_parameters()
+        if self._is_from_scratch:
+            unused["store"] = "model"
         if self.model != "pointnet":
-            idle.append("n_components")
-        return dict.fromkeys(idle, "model")
+            unused["n_components"] = "model"
+        return unused
 
     def _make_engine(self, columns: list[Column]) -> Engine:
         self._learn_n_features(columns)
@@ -240,7 +261,7 @@ class PointCloudEncoder(CellEncoder):
         return super()._training_cells(columns)
 
     def _learn_n_features(self, columns: list[Column]) -> None:
-        """Take the number of features of the first readable cloud for that of all."""
+        """Store the number of features of the first readable cloud."""
         first = first_readable(columns, partial(read_points, n_surface=self.n_points))
         has_features = self.use_features and first is not None
         self.n_point_features_ = first.shape[1] - 3 if has_features else 0
@@ -271,12 +292,12 @@ class PointCloudEncoder(CellEncoder):
 
 
 class _GeometricEngine(BackboneEngine):
-    """A descriptor, which has parameters and no weights.
+    """Geometric descriptor, which has parameters and no weights.
 
     Parameters
     ----------
     **parameters : int or bool
-        Parameters of ``PointDescriptor``; all of them are required.
+        All parameters of ``PointDescriptor``.
     """
 
     def __init__(self, **parameters: int | bool):

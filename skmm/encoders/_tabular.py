@@ -1,4 +1,4 @@
-"""Tables of numbers and categories to vectors."""
+"""Encoder of tables of numbers and categories."""
 
 import datetime
 import decimal
@@ -17,6 +17,7 @@ from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
     LEARNING_RATE,
+    NON_NEGATIVE,
     POSITIVE_INT,
     RANDOM_STATE,
     VERBOSE,
@@ -29,7 +30,7 @@ from skmm._frame._types import CellColumn
 from skmm.backbones import Encoded
 from skmm.backbones._column_tokens import FeatureTokens
 from skmm.encoders._base import BaseEncoder, TokenSequence
-from skmm.encoders._engines._trained import train_backbone
+from skmm.encoders._engines._trained import LearningRate, train_backbone
 from skmm.encoders._training_inputs import CellTensors, SideBySide, TrainingInputs
 from skmm.exceptions import CellTypeError
 from skmm.readers._text import as_float, read_text
@@ -40,46 +41,55 @@ __all__ = ["TableReader", "TabularEncoder"]
 class TabularEncoder(BaseEncoder):
     """Encode columns of numbers, dates and categories together.
 
-    Numbers, booleans, dates and durations are numbers (dates as days since 1970); anything
-    else that is text or a category is a category. A missing number or category is a fact of
-    its own; a row in which every column is missing lacks the modality and becomes NaN.
+    Numbers, booleans, dates and durations are encoded as numbers (dates as days since 1970);
+    texts and categories as categories. A missing number or category is marked as such; a row in
+    which every column is missing has no table and becomes NaN.
 
     Parameters
     ----------
     model : {"onehot", "tokens"}, default="onehot"
-        - ``"onehot"``: standardized numbers and one-hot categories, and for each column with
-          missing cells in training an indicator of them. Nothing is trained.
+        Model of the rows:
+
+        - ``"onehot"``: standardized numbers, one-hot categories, and a missing indicator for
+          each column with missing cells in training. No network is trained.
         - ``"tokens"``: one learned token per column and attention among them, trained from
-          scratch: inside a joint fusion with its head, alone with ``y`` through a linear head
-          that is then dropped, or without ``y`` by reconstructing the table.
+          scratch: in a joint fusion together with its head, alone with ``y`` through a linear
+          head that is then dropped, or without ``y`` by reconstructing the table.
     max_categories : int, default=50
-        Most frequent values of a category column that are told apart; the others, and values
-        that were not in training, count as one.
+        Number of the most frequent values of a category column that are distinguished; the
+        others, and values that are not in training, count as one unknown value.
     n_components : int, default=32
         Width of the vectors of ``"tokens"``.
     max_epochs : int, default=20
         Passes over the training rows when ``"tokens"`` is trained alone.
-    learning_rate : float, default=1e-3
-        Step size when ``"tokens"`` is trained alone.
+    learning_rate : float or "auto", default="auto"
+        Step size of Adam when ``"tokens"`` is trained alone. ``"auto"`` is 1e-3.
     batch_size : int, default=128
-        Rows that go through ``"tokens"`` at once.
+        Number of rows per batch of ``"tokens"``.
+    warmup : float, default=0
+        Epochs in which the step sizes grow linearly from zero, such as 1 or 0.5.
+    early_stopping : bool, default=False
+        Whether to hold out 10 % of the training rows when ``"tokens"`` is trained alone,
+        stop after 10 epochs without a lower loss on them and keep the weights of the best epoch.
+        With fewer than 40 rows nothing is held out.
     device : str, default="auto"
         Where ``"tokens"`` runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
         Seed of the training.
     verbose : bool or int, default=0
-        Accepted as in the other encoders; a table is encoded too fast for a report.
+        Whether to report the progress of the training.
 
     Attributes
     ----------
     n_outputs_ : int
-        Width of the result.
-    loss_curve_ : list of float
-        Mean loss of every epoch, if ``"tokens"`` was trained alone.
+        Number of output features.
+    history_ : list of dict
+        ``epoch`` (from 1), ``train_loss`` and, where cells are held out, ``valid_loss`` of every
+        epoch, if a network was trained alone.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``, if ``X`` has names.
 
     References
     ----------
@@ -107,6 +117,8 @@ class TabularEncoder(BaseEncoder):
         "max_epochs": POSITIVE_INT,
         "learning_rate": LEARNING_RATE,
         "batch_size": BATCH_SIZE,
+        "warmup": NON_NEGATIVE,
+        "early_stopping": ["boolean"],
         "device": DEVICE,
         "random_state": RANDOM_STATE,
         "verbose": VERBOSE,
@@ -119,8 +131,10 @@ class TabularEncoder(BaseEncoder):
         max_categories: int = 50,
         n_components: int = 32,
         max_epochs: int = 20,
-        learning_rate: float = 1e-3,
+        learning_rate: LearningRate = "auto",
         batch_size: int = 128,
+        warmup: float = 0,
+        early_stopping: bool = False,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: bool | int = 0,
@@ -131,6 +145,8 @@ class TabularEncoder(BaseEncoder):
         self.max_epochs = max_epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.warmup = warmup
+        self.early_stopping = early_stopping
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -140,9 +156,9 @@ class TabularEncoder(BaseEncoder):
         """Whether the model is a network that has to be trained with a head."""
         return self.model == "tokens"
 
-    def _without_effect(self) -> dict[str, str]:
-        # Not n_components: scikit-learn's own checks set it on whatever has one.
-        training = ("max_epochs", "learning_rate")
+    def _unused_parameters(self) -> dict[str, str]:
+        # Not n_components: scikit-learn's checks set it on every estimator that has it.
+        training = ("max_epochs", "learning_rate", "warmup", "early_stopping")
         return {} if self.needs_training else dict.fromkeys(training, "model")
 
     # --- the private verbs of BaseEncoder -------------------------------------------------
@@ -160,13 +176,15 @@ class TabularEncoder(BaseEncoder):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with seeded(seed):
             self._network = self._make_backbone()
-            self.loss_curve_ = train_backbone(
+            self.history_ = train_backbone(
                 self._network,
                 {name: tensor[present] for name, tensor in self._tensors(columns).items()},
                 None if y is None else y[present],
                 max_epochs=self.max_epochs,
                 learning_rate=self.learning_rate,
                 batch_size=self.batch_size,
+                warmup=self.warmup,
+                early_stopping=self.early_stopping,
                 device=resolve_device(self.device),
                 owner=type(self).__name__,
                 verbose=self.verbose,
@@ -187,20 +205,19 @@ class TabularEncoder(BaseEncoder):
             tokens, mask = encoded.tokens.numpy(), encoded.mask.numpy()
             return TokenSequence(np.where(mask[:, :, None], tokens, np.float32(0)), mask)
         blocks = self._blocks(columns)
-        # Each column's block stands where it stands in the vector: the sum of the tokens of
-        # a row is its vector.
+        # A token is zero outside the block of its column, so that the tokens of a row add up to
+        # its vector.
         tokens = np.zeros((len(missing), len(blocks), self.n_outputs_), dtype=np.float32)
         end = 0
         for j, block in enumerate(blocks):
             tokens[:, j, end : end + block.shape[1]] = block
             end += block.shape[1]
-        # A missing cell with an indicator is a token; without one, or in a row that has no
-        # other, it says nothing.
+        # A missing cell is a token if its column has an indicator and the row has another cell.
         tokens[_absent(columns)] = 0
         return TokenSequence(tokens, ~missing | (tokens != 0).any(axis=2))
 
     def _output_names(self, names: list[str]) -> list[str]:
-        if self._network is not None:  # its outputs belong to all columns together
+        if self._network is not None:  # each of its outputs depends on all columns
             digits = len(str(self.n_outputs_ - 1))
             return [f"table_{i:0{digits}d}" for i in range(self.n_outputs_)]
         out, categories = [], iter(self._table.categories)
@@ -210,7 +227,7 @@ class TabularEncoder(BaseEncoder):
                 out.append(f"{name}_missing")
         return out
 
-    # --- trained under somebody else's head -------------------------------------------------
+    # --- training in a joint fusion -----------------------------------------------------------
 
     def start_training(self, X: CellColumn, y: ArrayLike | None = None) -> SideBySide:
         """Learn the columns and return the untrained network.
@@ -225,8 +242,8 @@ class TabularEncoder(BaseEncoder):
         Returns
         -------
         network : nn.Module
-            With a ``width``, and a ``step_size`` of None. Called with ``TrainingInputs``, it
-            gives ``Encoded``: tokens, mask, pooled vector.
+            It has a ``width``, and a ``step_size`` of None. Called with ``TrainingInputs``, it
+            returns ``Encoded``: tokens, mask, pooled vector.
         """
         self._validate_params()
         self._learn_table(self._check_columns(X, reset=True))
@@ -234,7 +251,7 @@ class TabularEncoder(BaseEncoder):
         return SideBySide(network, n_columns=1)
 
     def training_tensors(self, X: CellColumn) -> TrainingInputs:
-        """Return the network's inputs, a row a row of ``X``.
+        """Return the inputs of the network, one row per row of ``X``.
 
         Parameters
         ----------
@@ -252,12 +269,12 @@ class TabularEncoder(BaseEncoder):
         return TrainingInputs((CellTensors(present, self._tensors(columns)),))  # one row, one cell
 
     def end_training(self, network: SideBySide) -> Self:
-        """Take the trained network back: the encoder is then a fitted transformer.
+        """Finish the fit with the trained network.
 
         Parameters
         ----------
         network : nn.Module
-            What :meth:`start_training` gave, trained.
+            The network that :meth:`start_training` returned, trained.
 
         Returns
         -------
@@ -280,7 +297,7 @@ class TabularEncoder(BaseEncoder):
         self._mean = np.where(missing, 0.0, numbers).sum(axis=0) / counts
         centered = np.where(missing, 0.0, numbers - self._mean)
         scale = np.sqrt((centered**2).sum(axis=0) / counts)
-        # As in StandardScaler: what is constant up to rounding is only centered.
+        # As in StandardScaler: a column that is constant up to rounding is only centered.
         tiny = 10 * np.finfo(np.float64).eps * np.maximum(np.abs(self._mean), 1.0)
         self._scale = np.where(scale > tiny, scale, 1.0)
         self._marked = [column.missing.any() for column in columns]
@@ -292,13 +309,13 @@ class TabularEncoder(BaseEncoder):
 
     def _standardized(self, columns: list[Column]) -> np.ndarray:
         values = (self._table.numbers(columns) - self._mean) / self._scale
-        # In fit the column may have been nearly constant: what is far away stays a number.
+        # Of a nearly constant training column, distant values would overflow float32.
         clipped: np.ndarray = np.clip(values, -_LARGEST, _LARGEST)
         return clipped
 
     def _blocks(self, columns: list[Column]) -> list[np.ndarray]:
-        """One block of outputs per input column."""
-        numbers, codes = self._standardized(columns), self._table.codes(columns)
+        """Return one block of outputs per input column."""
+        numbers, categories = self._standardized(columns), self._table.encoded(columns)
         blocks, number, category = [], 0, 0
         for is_number, marked, column in zip(
             self._table.is_number, self._marked, columns, strict=True
@@ -308,7 +325,7 @@ class TabularEncoder(BaseEncoder):
                 number += 1
             else:
                 n_known = len(self._table.categories[category])
-                parts = [codes[:, [category]] == np.arange(2, n_known + 2)]
+                parts = [categories[:, [category]] == np.arange(2, n_known + 2)]
                 category += 1
             if marked:
                 parts.append(column.missing)
@@ -328,12 +345,12 @@ class TabularEncoder(BaseEncoder):
     def _tensors(self, columns: list[Column]) -> dict[str, torch.Tensor]:
         return {
             "numbers": torch.from_numpy(self._standardized(columns).astype(np.float32)),
-            "categories": torch.from_numpy(self._table.codes(columns)),
+            "categories": torch.from_numpy(self._table.encoded(columns)),
         }
 
     def _encoded(self, network: FeatureTokens, columns: list[Column]) -> Encoded:
         network = on_device(network, resolve_device(self.device)).eval()
-        device = next(network.parameters()).device  # of several GPUs, the same one
+        device = next(network.parameters()).device  # the same one of several GPUs
         tensors = self._tensors(columns)
         parts = []
         with torch.inference_mode():
@@ -345,7 +362,7 @@ class TabularEncoder(BaseEncoder):
     def __getstate__(self) -> dict[str, Any]:
         network = getattr(self, "_network", None)
         if network is not None:
-            network.cpu()  # the pickle opens on a machine without the GPU
+            network.cpu()  # so that a machine without a GPU can load the pickle
         return super().__getstate__()
 
 
@@ -355,12 +372,13 @@ def _absent(columns: list[Column]) -> np.ndarray:
 
 
 class TableReader:
-    """Decides once which columns are numbers and which are categories, and reads them.
+    """Decide in ``fit`` which columns are numbers and which are categories, and read them.
 
     Parameters
     ----------
     max_categories : int
-        Most frequent values of a column that are told apart; the others count as one.
+        Number of the most frequent values of a column that are distinguished; the others count
+        as one unknown value.
     """
 
     def __init__(self, max_categories: int):
@@ -373,9 +391,9 @@ class TableReader:
         for column, number in zip(columns, self.is_number, strict=True):
             if not number:
                 texts = _categories(column)[~column.missing]
-                # As objects: pandas' own strings cannot hold half a surrogate pair.
+                # As objects: the string dtype of pandas cannot hold a lone surrogate.
                 counts = pd.Series(texts, dtype=object).value_counts(sort=False)
-                # By frequency, then by name: ties must not depend on the order of rows.
+                # By frequency, then by name, so that ties do not depend on the order of rows.
                 ranked = sorted(counts.index, key=lambda c: (-counts[c], c))
                 self.categories.append(sorted(ranked[: self.max_categories]))
         return self
@@ -386,16 +404,16 @@ class TableReader:
         values = [_numbers(column) for column in chosen]
         return np.column_stack(values) if values else np.empty((len(columns[0].values), 0))
 
-    def codes(self, columns: list[Column]) -> np.ndarray:
+    def encoded(self, columns: list[Column]) -> np.ndarray:
         """Return int64 (n_samples, n_categories): 0 missing, 1 unknown or rare, then 2, 3, ..."""
         chosen = [c for c, number in zip(columns, self.is_number, strict=True) if not number]
-        codes = np.zeros((len(columns[0].values), len(chosen)), dtype=np.int64)
+        encoded = np.zeros((len(columns[0].values), len(chosen)), dtype=np.int64)
         for j, (column, categories) in enumerate(zip(chosen, self.categories, strict=True)):
             known = pd.Index(categories, dtype=object).get_indexer(
                 pd.Index(_categories(column), dtype=object)
             )
-            codes[:, j] = np.where(column.missing, 0, np.where(known < 0, 1, known + 2))
-        return codes
+            encoded[:, j] = np.where(column.missing, 0, np.where(known < 0, 1, known + 2))
+        return encoded
 
     @property
     def n_categories(self) -> list[int]:
@@ -411,14 +429,14 @@ def _is_number(column: Column) -> bool:
 _MOMENTS = (np.datetime64, datetime.date)  # datetime and pd.Timestamp are dates
 _SPANS = (np.timedelta64, datetime.timedelta)
 _NUMBERS = (int, float, decimal.Decimal, np.number, np.bool_, *_MOMENTS, *_SPANS)
-# What says the same in every process as text; the text of other objects may hold an address.
+# Types whose text is the same in every process; that of other objects may contain an address.
 _NAMES = (str, complex, datetime.time, enum.Enum, pd.Interval, pd.Period, uuid.UUID)
 _DAY = pd.Timedelta(days=1)
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 def _numbers(column: Column) -> np.ndarray:
-    """Numbers as they are; points in time as days since 1970."""
+    """Return a column as float64; dates as days since 1970, durations as days."""
     present = ~column.missing
     values = np.full(len(column.values), np.nan)
     cells = column.values[present]
@@ -437,7 +455,7 @@ def _numbers(column: Column) -> np.ndarray:
                 f" {column.values[row]!r} in a column that held numbers in fit. Convert the"
                 " column to numbers, or to str before fit."
             ) from error
-    beyond = np.abs(values) > _LARGEST  # NaN is not
+    beyond = np.abs(values) > _LARGEST  # False for NaN
     if beyond.any():
         row = int(np.flatnonzero(beyond)[0])
         what = "infinity" if np.isinf(values[row]) else f"{values[row]:g}, beyond float32"
@@ -451,7 +469,7 @@ def _numbers(column: Column) -> np.ndarray:
 def _floats(cells: np.ndarray) -> np.ndarray:
     try:
         return cells.astype(np.float64)
-    except OverflowError:  # Python's integers have no end
+    except OverflowError:  # of an int beyond float64
         return np.array([as_float(cell) for cell in cells])
 
 
@@ -464,7 +482,7 @@ def _is_float(cell: object) -> bool:
 
 
 def _categories(column: Column) -> np.ndarray:
-    """Categories by their text, so that 1, 1.0 and "1" are the same in fit and in predict."""
+    """Return categories by their text, so that 1, 1.0 and "1" are the same category."""
     texts = np.full(len(column.values), "", dtype=object)
     for row in np.flatnonzero(~column.missing):
         cell = column.values[row]
@@ -476,6 +494,6 @@ def _categories(column: Column) -> np.ndarray:
             raise CellTypeError(
                 f"TabularEncoder, column {column.name!r}, row {column.labels[row]!r}: argument"
                 f" must be a string or a number, got {type(cell).__name__}."
-                " Give such a column to an encoder of its modality."
+                " Use the encoder of its modality for this column."
             )
     return texts

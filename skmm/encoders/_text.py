@@ -1,4 +1,4 @@
-"""Text to vectors."""
+"""Encoder of texts."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -14,6 +14,7 @@ from skmm._constraints import (
     DTYPE,
     FINE_TUNE,
     LEARNING_RATE,
+    NON_NEGATIVE,
     ON_ERROR,
     POSITIVE_INT,
     RANDOM_STATE,
@@ -26,7 +27,15 @@ from skmm._constraints import (
 from skmm._frame._column import Column
 from skmm.backbones import Backbone
 from skmm.backbones._word_gru import Vocabulary, WordGRU, split_words
-from skmm.encoders._cell_encoder import Augment, CellEncoder, Dtype, FineTune, ModelName, OnError
+from skmm.encoders._cell_encoder import (
+    Augment,
+    CellEncoder,
+    Dtype,
+    FineTune,
+    LearningRate,
+    ModelName,
+    OnError,
+)
 from skmm.encoders._engines._base import BackboneEngine, Engine, Runtime
 from skmm.encoders._engines._pretrained import PretrainedEngine
 from skmm.encoders._store._store import StoreLike
@@ -41,83 +50,96 @@ class TextEncoder(CellEncoder):
     Parameters
     ----------
     model : str or path, default="all-MiniLM-L6-v2"
-        What reads the text:
+        Model of the text:
 
-        - a folder, the name of packaged weights (extra ``weights``) or a name on the
-          Hugging Face hub (extra ``hub``), looked for in this order: any text model that
-          ``transformers`` loads from safetensors. Frozen, unless ``fine_tune`` says otherwise.
-        - ``"tfidf"``: TF-IDF and a truncated SVD, learned from the training texts. Needs
-          no download.
-        - ``"gru"``: a bidirectional GRU over a vocabulary of its own, trained from scratch:
-          inside a joint fusion with its head, alone with ``y`` through a linear head that is
-          then dropped, or without ``y`` by reconstructing which words are there.
+        - a folder, the name of packaged weights (extra ``weights``) or a name on the Hugging
+          Face hub (extra ``hub``), looked up in this order: any text model that ``transformers``
+          loads from safetensors. It is frozen unless ``fine_tune`` is set.
+        - ``"tfidf"``: TF-IDF and a truncated SVD, learned from the training texts without a
+          download.
+        - ``"gru"``: a bidirectional GRU over the words of the training texts, trained from
+          scratch: in a joint fusion together with its head, alone with ``y`` through a linear
+          head that is then dropped, or without ``y`` by reconstructing which words occur.
     pooling : {"auto", "mean", "max", "cls", "pooler"}, default="auto"
-        How a pretrained model's tokens become one vector; ``"auto"`` is what the model was
-        published with, else the mean.
+        How the token vectors of a pretrained model are pooled to one vector; ``"auto"`` is the
+        pooling that the model was published with, else the mean.
     normalize : {"auto"} or bool, default="auto"
-        Whether a pretrained model's vectors are scaled to length one; ``"auto"`` as published.
+        Whether to scale the vectors of a pretrained model to length one; ``"auto"`` follows the
+        published model.
     max_length : int, default=None
-        Tokens after which a text is cut; None is the model's own limit.
+        Longest text that the model reads, in tokens; a longer one is cut. None is the limit of
+        the model.
     fine_tune : {"frozen", "last", "lora", "full"} or int, default="frozen"
-        Which weights of a pretrained model are trained, inside a joint fusion with its head or
-        alone with ``y`` through a linear head that is then dropped:
+        Which weights of a pretrained model are trained, either in a joint fusion together with
+        its head, or alone with ``y`` through a linear head that is then dropped:
 
         - ``"frozen"``: none; texts are encoded once and their vectors stored;
-        - ``"last"``, or a number: the last layer of its transformer, or so many. What lies
-          below stays frozen, is encoded once and stored, so an epoch costs only the top;
-        - ``"lora"``: low-rank adapters [1]_ beside the linear layers (extra ``lora``);
+        - ``"last"`` or an int: the last layer of its transformer, or that many last layers. The
+          layers before them stay frozen. Their outputs are computed once and stored, so an epoch
+          only runs the last layers;
+        - ``"lora"``: low-rank adapters [1]_ of the linear layers (extra ``lora``);
         - ``"full"``: all.
 
         Networks from scratch are always trained, and ``"tfidf"`` never is.
     lora_params : dict, default=None
-        Parameters of ``peft.LoraConfig`` for ``"lora"``; rank 8, ``lora_alpha`` 16 and all
-        linear layers of the transformer if not told.
+        Parameters of ``peft.LoraConfig`` for ``fine_tune="lora"``. By default the rank is 8,
+        ``lora_alpha`` is 16, and all linear layers of the transformer have an adapter.
     augment : callable, default=None
-        Changes a text in training, as ``augment(cell, rng)`` with a numpy ``Generator``, anew
-        in each epoch; ``cell`` is a ``str``, and so is what comes back. Prediction never sees
-        it. A frozen model takes none.
+        Function ``augment(cell, rng)`` that changes a text in each epoch of training: from a
+        ``str`` and a numpy ``Generator`` to a ``str``. It is not applied in prediction. Only for
+        models that are trained.
     n_components : int, default=128
-        Width of the vectors of ``"tfidf"`` and ``"gru"``. A pretrained model has its own.
+        Width of the vectors of ``"tfidf"`` and ``"gru"``; that of a pretrained model is fixed.
     max_epochs : int, default=10
         Passes over the training texts when a network is trained alone.
-    learning_rate : float, default=1e-3
-        Step size when a network is trained alone. Pretrained weights take smaller steps: 5e-5
-        for the last layers, 2e-5 for all, 2e-4 for adapters.
+    learning_rate : float or "auto", default="auto"
+        Step size of Adam when a network is trained alone. ``"auto"`` is 1e-3 from scratch and for
+        the linear head, and for pretrained weights 5e-5 (last layers), 2e-5 (all) or 2e-4
+        (adapters). A number is used for all weights.
     batch_size : int, default=64
-        Texts that go through the model at once, in order of length. Of texts beyond 64 tokens
-        fewer: a batch has at most ``64 * batch_size`` tokens, padding included.
+        Number of texts per batch. A batch of a frozen model has texts of similar length and at
+        most ``64 * batch_size`` tokens, padding included, so it has fewer texts if they are
+        longer than 64 tokens.
+    warmup : float, default=0
+        Epochs in which the step sizes grow linearly from zero, such as 1 or 0.5.
+    early_stopping : bool, default=False
+        Whether to hold out 10 % of the training texts when a network is trained alone,
+        stop after 10 epochs without a lower loss on them and keep the weights of the best epoch.
+        With fewer than 40 texts nothing is held out.
     on_error : {"raise", "missing"}, default="raise"
-        What to do with an unreadable cell. A text has no such cells; an object that is no
-        text is always an error.
+        What to do with an unreadable cell. It makes no difference for texts: every text is
+        readable, and a cell of another type always raises ``CellTypeError``.
     device : str, default="auto"
         Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Precision of a pretrained model's matrix products (autocast); ``"auto"`` is bfloat16
         on a GPU that has it, else float32. The result is float32.
     compile : bool, default=False
-        Whether ``torch.compile`` makes machine code of a pretrained model: some tens of
-        seconds at the first batch, then often faster. Vectors may differ in the last digits,
-        so they are kept apart.
+        Whether to compile a pretrained model with ``torch.compile``. The first batch then takes
+        some tens of seconds, and later ones are often faster. Vectors may differ in the last
+        digits, so they are stored separately.
     store : path, EmbeddingStore, False or None, default=None
-        Where vectors of a pretrained model are kept; see :func:`skmm.set_config`.
+        Where the vectors of a frozen model are stored: a folder, a store, False for nowhere, or
+        None for the store of :func:`skmm.set_config`.
     random_state : int, RandomState instance or None, default=None
-        Seed of what is trained here.
+        Seed of the training and of the truncated SVD.
     verbose : bool or int, default=0
         Whether to report progress.
 
     Attributes
     ----------
     n_outputs_ : int
-        Width of the result.
+        Number of output features.
     checkpoint_ : dict or None
-        ``name``, ``source`` and ``digest`` of the pretrained weights. A pickle holds this
-        instead of the weights, and other weights are refused.
-    loss_curve_ : list of float
-        Mean loss of every epoch, if a network was trained alone.
+        ``name``, ``source`` and ``digest`` of the pretrained weights, None without such weights.
+        A pickle holds this instead of the weights, and other weights are refused on loading.
+    history_ : list of dict
+        ``epoch`` (from 1), ``train_loss`` and, where cells are held out, ``valid_loss`` of every
+        epoch, if a network was trained alone.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``, if ``X`` has names.
 
     References
     ----------
@@ -133,7 +155,7 @@ class TextEncoder(CellEncoder):
     >>> from skmm import TextEncoder
     >>> X = pd.DataFrame({"review": ["good shoes", "bad shoes", None]})
 
-    A missing text is a fact, not an empty text: its row is NaN.
+    A missing text differs from an empty one: its row is NaN.
 
     >>> encoder = TextEncoder(model="tfidf", n_components=2, random_state=0)
     >>> encoder.set_output(transform="pandas").fit_transform(X).isna().sum(axis=1).tolist()
@@ -143,8 +165,8 @@ class TextEncoder(CellEncoder):
     """
 
     modality: ClassVar[str] = "text"
-    reads_ahead: ClassVar[bool] = True
-    portion: ClassVar[int] = 16_384
+    reads_chunks: ClassVar[bool] = True
+    chunk_size: ClassVar[int] = 16_384
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "model": [str, HasMethods("__fspath__")],
         "pooling": [StrOptions({"auto", "mean", "max", "cls", "pooler"})],
@@ -157,6 +179,8 @@ class TextEncoder(CellEncoder):
         "max_epochs": POSITIVE_INT,
         "learning_rate": LEARNING_RATE,
         "batch_size": BATCH_SIZE,
+        "warmup": NON_NEGATIVE,
+        "early_stopping": ["boolean"],
         "on_error": ON_ERROR,
         "device": DEVICE,
         "dtype": DTYPE,
@@ -178,8 +202,10 @@ class TextEncoder(CellEncoder):
         augment: Augment | None = None,
         n_components: int = 128,
         max_epochs: int = 10,
-        learning_rate: float = 1e-3,
+        learning_rate: LearningRate = "auto",
         batch_size: int = 64,
+        warmup: float = 0,
+        early_stopping: bool = False,
         on_error: OnError = "raise",
         device: str = "auto",
         dtype: Dtype = "auto",
@@ -199,6 +225,8 @@ class TextEncoder(CellEncoder):
         self.max_epochs = max_epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.warmup = warmup
+        self.early_stopping = early_stopping
         self.on_error = on_error
         self.device = device
         self.dtype = dtype
@@ -215,17 +243,17 @@ class TextEncoder(CellEncoder):
     def _is_pretrained(self) -> bool:
         return self.model not in ("gru", "tfidf")
 
-    def _without_effect(self) -> dict[str, str]:
-        idle = super()._without_effect()
+    def _unused_parameters(self) -> dict[str, str]:
+        unused = super()._unused_parameters()
         if self._is_pretrained:
-            idle["n_components"] = "model"
+            unused["n_components"] = "model"
         elif self.model == "tfidf":
             others = ("pooling", "normalize", "max_length", "dtype", "store")
-            idle |= dict.fromkeys(others, "model")
-        return idle
+            unused |= dict.fromkeys(others, "model")
+        return unused
 
     def token_names(self, text: str) -> list[str]:
-        """Return what each token of ``transform_sequence`` is: a word, or a piece of one.
+        """Return the name of each token of ``transform_sequence``: a word, or a piece of one.
 
         Parameters
         ----------
@@ -235,8 +263,8 @@ class TextEncoder(CellEncoder):
         Returns
         -------
         names : list of str
-            Pieces of words as the tokenizer of a checkpoint spells them, special ones included;
-            words in lower case of ``"gru"``; the text itself of ``"tfidf"``.
+            The tokens of a checkpoint's tokenizer, special ones included; for ``"gru"`` the words
+            in lower case; for ``"tfidf"`` the text itself.
         """
         check_is_fitted(self)
         text = read_text(text)
@@ -265,7 +293,7 @@ class TextEncoder(CellEncoder):
         return WordGRU(Vocabulary().fit(cells), n_components=self.n_components, **options)
 
     def _n_readers(self, runtime: Runtime) -> int:
-        # Texts are read already. A GPU need not wait until their ids are padded.
+        # Texts are already read. With a GPU, one thread pads the next batch meanwhile.
         return int(runtime.device.type == "cuda")
 
     def _read(self, cell: object) -> str:
@@ -276,15 +304,15 @@ class TextEncoder(CellEncoder):
 
 
 class TfidfEngine(Engine):
-    """TF-IDF over words and word pairs, reduced by a truncated SVD: needs no download.
+    """TF-IDF over words and word pairs, reduced by a truncated SVD.
 
     Parameters
     ----------
     n_components : int
-        Width of the result. Fewer than that are learned where the training texts span less;
-        the rest is zero, so that the width never depends on the fold.
+        Width of the vectors. Where the training texts span fewer dimensions, the remaining
+        ones are zero, so that the width does not depend on the fold.
     seed : int
-        Of the randomized SVD.
+        Seed of the randomized SVD.
     """
 
     def __init__(self, n_components: int, seed: int):
@@ -292,26 +320,26 @@ class TfidfEngine(Engine):
         self.seed = seed
 
     def fit(self, texts: list[str]) -> "TfidfEngine":
-        """Learn words, weights and components."""
+        """Learn the words, their weights and the components."""
         # One-letter words count: a text may be a grade or a size.
         self._words = TfidfVectorizer(
             sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", max_features=50_000
         )
         try:
             weights = self._words.fit_transform(texts)
-        except ValueError:  # no word at all, e.g. every text is empty
+        except ValueError:  # there is no word, e.g. every text is empty
             self._words = None
             return self
         rank = min(self.n_outputs, weights.shape[1], weights.shape[0])
         self._reduce = None
         if rank < weights.shape[1]:
-            # Of texts that are all alike the share of explained variance, not used, is 0 / 0.
+            # If all texts are equal, the explained variance ratio (unused) is 0 / 0.
             with np.errstate(invalid="ignore"):
                 self._reduce = TruncatedSVD(rank, random_state=self.seed).fit(weights)
         return self
 
     def run(self, prepared: list[str], runtime: Runtime, *, sequence: bool) -> list[np.ndarray]:
-        """Vectors of a batch of texts; as a sequence, each is its own single token."""
+        """Encode a batch of texts; as a sequence, each vector is a single token."""
         vectors = np.zeros((len(prepared), self.n_outputs), dtype=np.float32)
         if self._words is not None:
             weights = self._words.transform(prepared)

@@ -1,4 +1,4 @@
-"""Time series to vectors."""
+"""Encoder of time series."""
 
 import copy
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
     LEARNING_RATE,
+    NON_NEGATIVE,
     ON_ERROR,
     POSITIVE_INT,
     RANDOM_STATE,
@@ -24,7 +25,7 @@ from skmm.backbones import Backbone
 from skmm.backbones._minirocket import MiniRocket
 from skmm.backbones._series_networks import InceptionTime, SeriesGRU
 from skmm.backbones._user_module import SeriesModule
-from skmm.encoders._cell_encoder import CellEncoder, OnError
+from skmm.encoders._cell_encoder import CellEncoder, LearningRate, OnError
 from skmm.encoders._engines._base import Engine
 from skmm.encoders._engines._trained import TrainedEngine
 from skmm.encoders._pass import Place, first_readable
@@ -39,70 +40,78 @@ class TimeSeriesEncoder(CellEncoder):
 
     A cell is an array, a list of numbers, or a pandas or polars Series or DataFrame, of shape
     ``(n_timestamps,)`` or ``(n_timestamps, n_channels)``. Series may differ in length, not in
-    their number of channels. An index is not used: timestamps count as evenly spaced.
+    their number of channels. An index is ignored: timestamps count as evenly spaced.
 
-    Every model standardizes the channels by the training cells and interpolates NaN linearly
-    in time, before the first and after the last known value by that value; a channel without
-    any value is at its training mean. A series without timestamps, with nothing but NaN, or
-    with an infinite value is unreadable.
+    Every model standardizes the channels by the training cells. NaN is interpolated linearly in
+    time; before the first and after the last known value that value is used, and a channel
+    without any value has its training mean. A series without timestamps, with NaN only, or with
+    an infinite value is unreadable.
 
     Parameters
     ----------
     model : {"minirocket", "inception", "gru"} or nn.Module, default="minirocket"
-        What looks at the series:
+        Model of the series:
 
-        - ``"minirocket"``: how often random convolutions of it exceed their thresholds, which
-          are fitted on the training cells. Nothing is trained.
+        - ``"minirocket"``: the share of timestamps at which random convolutions exceed their
+          thresholds, which are fitted on the training cells. No network is trained.
         - ``"inception"``: a network of convolutions of several lengths, trained from scratch:
-          inside a joint fusion with its head, alone with ``y`` through a linear head that is
-          then dropped, or without ``y`` by reconstructing the series in 16 segments.
+          in a joint fusion together with its head, alone with ``y`` through a linear head that
+          is then dropped, or without ``y`` by reconstructing the means of 16 segments.
         - ``"gru"``: a bidirectional GRU, trained like ``"inception"``.
         - an ``nn.Module``, trained like ``"inception"``: from standardized floats
-          ``(n, n_timestamps, n_channels)`` to ``(n, width)`` or ``(n, n_tokens, width)``. It
-          is given series of one length at a time, so it never meets padding.
+          ``(n, n_timestamps, n_channels)`` to ``(n, n_outputs)`` or ``(n, n_tokens, n_outputs)``.
+          All series of one call have the same length, so there is no padding.
     n_kernels : int, default=10_000
         Width of the vectors of ``"minirocket"``, rounded down to a multiple of 84, at least 84.
     n_components : int, default=128
         Width of the vectors of ``"inception"`` and ``"gru"``.
     max_length : int, default=None
-        Timestamps after which a series is cut; None keeps all.
+        Longest series that the model reads, in timestamps; a longer one is cut. None has no
+        limit.
     max_epochs : int, default=50
         Passes over the training series when a network is trained alone.
-    learning_rate : float, default=1e-3
-        Step size when a network is trained alone.
+    learning_rate : float or "auto", default="auto"
+        Step size of Adam when a network is trained alone. ``"auto"`` is 1e-3.
     batch_size : int, default=32
-        Series that go through the model at once.
+        Number of series per batch.
+    warmup : float, default=0
+        Epochs in which the step sizes grow linearly from zero, such as 1 or 0.5.
+    early_stopping : bool, default=False
+        Whether to hold out 10 % of the training series when a network is trained alone,
+        stop after 10 epochs without a lower loss on them and keep the weights of the best epoch.
+        With fewer than 40 series nothing is held out.
     on_error : {"raise", "missing"}, default="raise"
         What to do with an unreadable series: raise ``MediaDecodeError`` with its row and
         column, or warn and count it as absent.
     device : str, default="auto"
         Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Seed of the random convolutions and of what is trained here.
+        Seed of the random convolutions and of the training.
     verbose : bool or int, default=0
         Whether to report progress.
 
     Attributes
     ----------
     n_outputs_ : int
-        Width of the result.
+        Number of output features.
     n_channels_ : int
         Number of channels of the training cells.
     checkpoint_ : None
         There are no pretrained weights.
-    loss_curve_ : list of float
-        Mean loss of every epoch, if a network was trained alone.
+    history_ : list of dict
+        ``epoch`` (from 1), ``train_loss`` and, where cells are held out, ``valid_loss`` of every
+        epoch, if a network was trained alone.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``, if ``X`` has names.
 
     Notes
     -----
     Every model is fitted on the training cells, so its vectors belong to one fit and are not
-    kept in a store. As a sequence (``transform_sequence``) a series is one token a timestamp,
-    or what a module of yours gives; of ``"minirocket"`` it is a single token, for its features
-    have no place in time.
+    stored. As a sequence (``transform_sequence``) a series has one token per timestamp, or the
+    tokens of your module. For ``"minirocket"`` it is a single token, because its features have
+    no position in time.
 
     References
     ----------
@@ -118,7 +127,8 @@ class TimeSeriesEncoder(CellEncoder):
     >>> wave = [np.sin(np.arange(n) / 3) for n in (60, 80, 50)]
     >>> X = pd.DataFrame({"sensor": [*wave, None, [1.0, None, 2.0]]})
 
-    Series of any length; the absent one stays absent, the gap in the last one is filled.
+    Series of any length; the row of the absent one is NaN, and the gap in the last one is
+    interpolated.
 
     >>> encoder = TimeSeriesEncoder(n_kernels=500, random_state=0)
     >>> features = encoder.fit_transform(X)
@@ -130,7 +140,7 @@ class TimeSeriesEncoder(CellEncoder):
 
     modality: ClassVar[str] = "timeseries"
     takes_numbers: ClassVar[bool] = False
-    # Shares of timestamps above a threshold: half precision would move values across it.
+    # MiniRocket compares values with thresholds: half precision would move some across.
     dtype = "float32"
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "model": [StrOptions({"minirocket", "inception", "gru"}), nn.Module],
@@ -140,6 +150,8 @@ class TimeSeriesEncoder(CellEncoder):
         "max_epochs": POSITIVE_INT,
         "learning_rate": LEARNING_RATE,
         "batch_size": BATCH_SIZE,
+        "warmup": NON_NEGATIVE,
+        "early_stopping": ["boolean"],
         "on_error": ON_ERROR,
         "device": DEVICE,
         "random_state": RANDOM_STATE,
@@ -154,8 +166,10 @@ class TimeSeriesEncoder(CellEncoder):
         n_components: int = 128,
         max_length: int | None = None,
         max_epochs: int = 50,
-        learning_rate: float = 1e-3,
+        learning_rate: LearningRate = "auto",
         batch_size: int = 32,
+        warmup: float = 0,
+        early_stopping: bool = False,
         on_error: OnError = "raise",
         device: str = "auto",
         random_state: RandomState = None,
@@ -168,6 +182,8 @@ class TimeSeriesEncoder(CellEncoder):
         self.max_epochs = max_epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.warmup = warmup
+        self.early_stopping = early_stopping
         self.on_error = on_error
         self.device = device
         self.random_state = random_state
@@ -177,11 +193,13 @@ class TimeSeriesEncoder(CellEncoder):
     def _is_from_scratch(self) -> bool:
         return isinstance(self.model, nn.Module) or self.model != "minirocket"
 
-    def _without_effect(self) -> dict[str, str]:
-        idle = ["n_kernels"] if self._is_from_scratch else ["max_epochs", "learning_rate"]
+    def _unused_parameters(self) -> dict[str, str]:
+        unused = super()._unused_parameters()
+        if self._is_from_scratch:
+            unused["n_kernels"] = "model"
         if self.model not in ("inception", "gru"):
-            idle.append("n_components")
-        return dict.fromkeys(idle, "model")
+            unused["n_components"] = "model"
+        return unused
 
     def _make_engine(self, columns: list[Column]) -> Engine:
         cells, _ = self._training_cells(columns)
@@ -202,7 +220,7 @@ class TimeSeriesEncoder(CellEncoder):
         return network
 
     def _training_cells(self, columns: list[Column]) -> tuple[list[Any], list[Place]]:
-        # Without a readable cell 0 of them, which is told when all are read.
+        # 0 without a readable cell: the base class raises after it has read all cells.
         first = first_readable(columns, partial(read_series, max_length=self.max_length))
         self.n_channels_ = 0 if first is None else first.shape[1]
         return super()._training_cells(columns)
@@ -224,7 +242,7 @@ class TimeSeriesEncoder(CellEncoder):
         if series.shape[1] != self.n_channels_:
             raise CellTypeError(
                 f"A time series of shape {series.shape}, (n_timestamps, n_channels), does not fit"
-                f" the first training cell, which has {self.n_channels_} channels. Give columns"
-                " with other channels an encoder of their own."
+                f" the first training cell, which has {self.n_channels_} channels. Use another"
+                " encoder for columns with other channels."
             )
         return series

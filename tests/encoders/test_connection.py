@@ -1,4 +1,4 @@
-"""The file of a store: its journal, folders without shared memory, folders that are sealed."""
+"""The file of a store: journal modes, folders without shared memory, read-only folders."""
 
 import os
 import sqlite3
@@ -13,7 +13,7 @@ from skmm.encoders import EmbeddingStore
 from skmm.encoders._store import _connection
 from skmm.exceptions import StoreWarning
 
-# SQLite as on a file system without shared memory: WAL cannot be had.
+# SQLite as on a file system without shared memory, where WAL is not available.
 NO_SHARED_MEMORY = """
 import sqlite3
 sqlite3_connect = sqlite3.connect
@@ -23,7 +23,7 @@ def connect(path, uri=False, **options):
 
 sqlite3.connect = connect
 """
-# A file system that is a network's by its name.
+# A network file system.
 ON_NETWORK = """
 from bare_store import _connection
 _connection.is_on_network = lambda folder: True
@@ -68,7 +68,7 @@ class TestJournal:
         assert pragma(store, "mmap_size") > 0
 
     def test_without_shared_memory(self, no_shared_memory, store):
-        """All verbs work, and the user hears nothing: warnings are errors here."""
+        """All methods work without a warning: warnings are errors here."""
         store.put_many(one())
         assert (journal(store), pragma(store, "synchronous")) == ("delete", 2)
         assert pragma(store, "mmap_size") == 0
@@ -89,7 +89,7 @@ class TestJournal:
         assert [path.suffix for path in store.folder.iterdir()] == [".sqlite3"]
 
     @pytest.mark.parametrize("without", ["no_shared_memory", "on_network"])
-    def test_wal_store_that_came_to_such_a_folder(self, store, without, request):
+    def test_a_wal_store_that_was_moved_to_such_a_folder(self, store, without, request):
         store.put_many(one())
         assert journal(store) == "wal"
         store.close()
@@ -97,8 +97,8 @@ class TestJournal:
         assert b"k" in store.get_many([b"k"])
         assert journal(store) == "delete"
 
-    def test_is_never_turned_to_wal(self, store, monkeypatch):
-        """Or a machine that has the file open in a network folder would follow."""
+    def test_is_never_changed_to_wal(self, store, monkeypatch):
+        """Otherwise a machine with the file open in a network folder would change, too."""
         with monkeypatch.context() as patch:
             patch.setattr(_connection, "is_on_network", lambda folder: True)
             store.put_many(one())
@@ -106,21 +106,21 @@ class TestJournal:
         assert b"k" in store.get_many([b"k"])
         assert journal(store) == "delete"
 
-    def test_while_another_has_it_in_wal(self, store, monkeypatch, on_network):
-        """Neither works on the other's file in its own way; one is refused, and told so once."""
-        monkeypatch.setattr(_connection, "_PATIENCE_TO_OPEN", 0.1)
+    def test_while_another_process_has_it_in_wal(self, store, monkeypatch, on_network):
+        """The second process cannot use the file, and warns once."""
+        monkeypatch.setattr(_connection, "_OPEN_TIMEOUT", 0.1)
         store.folder.mkdir()
         _connection._make(store.folder / _connection._FILE, wal=True)
         other = _connection.Connection(store.folder / _connection._FILE, shared_memory=True)
         other.execute("INSERT INTO stat VALUES ('rows', 7)")
-        with pytest.warns(StoreWarning, match="locked") as told:
+        with pytest.warns(StoreWarning, match="locked") as caught:
             assert store.get_many([b"k"]) == {}
             store.put_many(one())
             assert store.claim([b"k"]) == [b"k"]  # the work goes on
-        assert len(told) == 1
+        assert len(caught) == 1
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         other.close()
-        _connection._refused.clear()  # as if ten minutes had gone by
+        _connection._refused.clear()  # as after ten minutes
         assert store.stats()["rows"] == 7
         assert journal(store) == "delete"
 
@@ -141,7 +141,7 @@ class TestProcesses:
         assert journal(store) == "delete"
 
     def test_local_and_network_at_once(self, store):
-        """A file server and its client, on a store that the client has made."""
+        """A file server and its client, on a store that the client created."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(_connection, "is_on_network", lambda folder: True)
             store.stats()
@@ -149,7 +149,7 @@ class TestProcesses:
         check_shared(store, [ON_NETWORK, "", ON_NETWORK])
         assert journal(store) == "delete"
 
-    def test_a_wal_store_is_turned_back_once(self, store):
+    def test_a_wal_store_is_changed_back_once(self, store):
         store.put_many(one())
         store.close()
         check_shared(store, [ON_NETWORK] * 3)
@@ -220,7 +220,7 @@ class TestMounts:
 
 NO_RIGHTS = """
 import ctypes, struct
-# Root may write everywhere: give that up.
+# Drop the rights of root, which may write everywhere.
 assert ctypes.CDLL(None).capset(struct.pack("Ii", 0x20080522, 0), bytes(24)) == 0
 """
 
@@ -228,7 +228,7 @@ assert ctypes.CDLL(None).capset(struct.pack("Ii", 0x20080522, 0), bytes(24)) == 
 @pytest.mark.skipif(sys.platform != "linux", reason="gives up rights as on Linux")
 @pytest.mark.parametrize("preamble", ["", ON_NETWORK], ids=["local", "network"])
 def test_sealed_folder_is_read(store, preamble):
-    """A folder where nobody may write: what is there is found, and the user is told once."""
+    """A read-only folder: stored arrays are found, and one warning is shown."""
     store.put_many(one(2.5))
     store.close()
     code = """
@@ -258,7 +258,7 @@ def test_sealed_folder_is_read(store, preamble):
 
 @pytest.mark.skipif(os.name == "nt", reason="limits of Unix")
 def test_full_disk(store):
-    """The system refuses to let the file grow, as a disk without room or a quota does."""
+    """The system limits the size of the file, like a full disk or a quota."""
     code = """
     import resource, signal, sys, warnings
     import numpy as np
@@ -266,7 +266,7 @@ def test_full_disk(store):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
     store = EmbeddingStore(sys.argv[1])
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for i in range(200):
             key = i.to_bytes(4, "big")
@@ -274,12 +274,12 @@ def test_full_disk(store):
             store.put_many({key: np.full(1000, i, np.float32)})
             for found, value in store.get_many([key]).items():
                 assert (value == int.from_bytes(found, "big")).all()
-    print(*{str(w.message) for w in told}, sep="\\n")
+    print(*{str(w.message) for w in caught}, sep="\\n")
     """
     said = run(code, arguments=[store.folder])
-    assert 1 <= said.count("cannot be used now") <= 2  # full, or not to be written to
+    assert 1 <= said.count("cannot be used now") <= 2  # full or read-only
     found = store.get_many([i.to_bytes(4, "big") for i in range(200)])
     assert 0 < len(found) < 200
     assert all((value == int.from_bytes(key, "big")).all() for key, value in found.items())
-    store.put_many(one())  # room again
+    store.put_many(one())  # there is room again
     assert b"k" in store.get_many([b"k"])

@@ -1,4 +1,4 @@
-"""Digests of modules and code: what is not the same computation has not the same digest."""
+"""Digests of modules and code: different computations have different digests."""
 
 import functools
 import sys
@@ -18,7 +18,7 @@ def linear(seed=0):
 
 
 def define(code, **names):
-    """Run code as a cell of a notebook is run: what it defines replaces what was there."""
+    """Run code like a cell of a notebook; its definitions replace earlier ones."""
     cell = sys.modules["a_notebook"] = types.ModuleType("a_notebook")
     vars(cell).update({"nn": nn, "torch": torch, "np": np, **names})
     exec(code, vars(cell))
@@ -33,9 +33,9 @@ class Net(nn.Module):
 
 
 class TestDigests:
-    """What is not the same computation has not the same digest."""
+    """Different computations have different digests."""
 
-    def test_the_same_code_is_the_same(self):
+    def test_the_same_code_has_the_same_digest(self):
         digests = {module_digest(define(NET.format(body="x + 1"))["Net"]()) for _ in range(3)}
         assert len(digests) == 1 and None not in digests
         moved = define("\n\n" + NET.format(body="x + 1"))["Net"]()
@@ -69,7 +69,7 @@ class TestDigests:
             ("(lambda y: f(y))(x)", "def f(y): return y", "def f(y): return -y"),
         ],
     )  # fmt: skip
-    def test_what_the_code_reaches(self, body, one, other):
+    def test_digest_depends_on_all_that_the_code_uses(self, body, one, other):
         def digest(names):
             return module_digest(define(names + NET.format(body=body))["Net"]())
 
@@ -77,7 +77,7 @@ class TestDigests:
         assert digest(one) == digest(one)
         assert digest(one) != digest(other)
 
-    def test_a_helper_in_a_module_of_ones_own(self, monkeypatch):
+    def test_a_function_in_a_user_module(self, monkeypatch):
         digests = []
         for body in ("return x", "return -x"):
             helpers = types.ModuleType("my_helpers")
@@ -87,7 +87,7 @@ class TestDigests:
             digests.append(module_digest(space["Net"]()))
         assert None not in digests and digests[0] != digests[1]
 
-    def test_what_cannot_be_seen(self):
+    def test_objects_that_cannot_be_inspected_have_no_digest(self):
         hooked = nn.Linear(2, 2)
         hooked.register_forward_pre_hook(lambda module, inputs: inputs)
         generator = define("gen = (i for i in range(9))\n" + NET.format(body="x + next(gen)"))
@@ -101,7 +101,7 @@ class TestDigests:
         ):
             assert module_digest(module) is None
 
-    def test_a_part_that_knows_the_whole(self):
+    def test_a_layer_that_refers_to_its_parent(self):
         def whole(scale):
             parts = nn.Sequential(nn.Tanh(), nn.Tanh())
             parts[0].owner, parts[0].scale = [parts], scale
@@ -109,12 +109,12 @@ class TestDigests:
 
         assert whole(1) is not None and whole(1) == whole(1) != whole(2)
 
-    def test_a_part_used_twice(self):
+    def test_a_layer_used_twice(self):
         part = nn.Linear(2, 2)
         once, twice = nn.Sequential(part), nn.Sequential(part, part)
         assert module_digest(once) != module_digest(twice)
 
-    def test_order_and_kind_of_parts(self):
+    def test_order_and_kind_of_layers(self):
         parts = [nn.ReLU(), nn.Tanh(), nn.Softplus(), nn.Softplus(beta=2)]
         digests = {module_digest(nn.Sequential(*order)) for order in
                    (parts, parts[::-1], parts[:3], [*parts[:3], nn.Softplus()])}  # fmt: skip

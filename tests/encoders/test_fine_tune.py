@@ -1,4 +1,4 @@
-"""Pretrained weights that are trained on: which change, what is stored, what a pickle holds."""
+"""Fine-tuning of text and image models: trained weights, stored outputs, pickles."""
 
 import copy
 import pickle
@@ -58,7 +58,7 @@ def weights_of(encoder):
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_what_is_asked_for_is_trained_and_nothing_else(folder, store, how):
+def test_only_the_chosen_weights_are_trained(folder, store, how):
     frozen = TextEncoder(folder("bert")).fit_transform(TEXTS)
     encoder = fitted(folder("bert"), how)
     first = {"last": N_BLOCKS - 1, 2: N_BLOCKS - 2}.get(how)
@@ -67,7 +67,7 @@ def test_what_is_asked_for_is_trained_and_nothing_else(folder, store, how):
     if first is not None:
         blocks = tuple(f"encoder.layer.{i}." for i in range(first, N_BLOCKS))
         assert list(trained) == [name for name in names if name.startswith(blocks)]
-    elif how == "full":  # the pooler has no part in the vectors
+    elif how == "full":  # the vectors do not depend on the pooler
         assert list(trained) == [name for name in names if not name.startswith("pooler")]
     else:
         assert all(".lora_" in name for name in trained)
@@ -76,18 +76,18 @@ def test_what_is_asked_for_is_trained_and_nothing_else(folder, store, how):
         if how == "lora":
             assert weight.abs().max() > 0
         else:
-            # A bias of the keys moves all scores alike, so it has no gradient but rounding.
+            # A bias of the keys shifts all scores equally, so its gradient is rounding only.
             moved = not torch.equal(weight, before[name])
             assert moved or name.endswith(("key.bias", "token_type_embeddings.weight"))
-    # What others in this process have of the checkpoint is what it was.
+    # The shared weights of the checkpoint are unchanged.
     again = TextEncoder(folder("bert"), store=False).fit_transform(TEXTS)
     np.testing.assert_allclose(again, frozen, atol=1e-6)
     assert not np.allclose(encoder.transform(TEXTS), frozen, atol=1e-4, equal_nan=True)
 
 
 @pytest.mark.parametrize("how", ["last", 2, "full"])
-def test_training_is_that_of_a_plain_loop(folder, store, how):
-    """The whole model by itself, the weights below held fast, the same order of rows."""
+def test_training_equals_a_plain_loop(folder, store, how):
+    """A loop over the whole model, with frozen first layers and the same order of rows."""
     encoder = fitted(folder("bert"), how, batch_size=3)
     model, names = original(folder("bert")), set(weights_of(encoder))
     tokenizer = encoder._engine.backbone.pretrained().tokenizer
@@ -120,7 +120,7 @@ def test_training_is_that_of_a_plain_loop(folder, store, how):
 
 @pytest.mark.parametrize("kind", ["vit", "dinov2", "resnet", "convnext"])
 @pytest.mark.parametrize("how", ["last", "full"])
-def test_images(folder, tiny_checkpoint, store, kind, how):
+def test_images_are_fine_tuned(folder, tiny_checkpoint, store, kind, how):
     place = tiny_checkpoint(kind) if kind in ("resnet", "convnext") else folder(kind)
     X = noise_images(5)
     X.loc[1, "photo"] = None
@@ -132,8 +132,9 @@ def test_images(folder, tiny_checkpoint, store, kind, how):
     assert encoder.set_params(fine_tune=how)._engine.backbone.training is False
 
 
-def test_a_task_that_frozen_vectors_cannot_solve(folder, store):
-    """Parity of two letters is no linear function of how often each is there."""
+@pytest.mark.slow
+def test_fine_tuning_solves_what_frozen_vectors_cannot(folder, store):
+    """The parity of two letters is not a linear function of their counts."""
     from fusing import Total
 
     from skmm import JointFusionClassifier
@@ -163,8 +164,8 @@ def test_a_task_that_frozen_vectors_cannot_solve(folder, store):
 # --- what is stored ----------------------------------------------------------------------------
 
 
-def test_the_part_below_is_encoded_once(folder, store):
-    """Whatever the epochs, the clones and the calls: four texts, of which three differ."""
+def test_the_trunk_encodes_each_cell_once(folder, store):
+    """For all epochs, clones and calls: four texts, of which three differ."""
     encoder = fitted(folder("bert"), "last", max_epochs=7)
     assert store.stats()["encoded"] == 3
     clone(encoder).set_params(max_epochs=1, fine_tune=1).fit(TEXTS, Y).transform(TEXTS)
@@ -172,7 +173,7 @@ def test_the_part_below_is_encoded_once(folder, store):
     assert store.stats()["encoded"] == 3
 
 
-def test_another_cut_is_another_key(folder, store):
+def test_another_split_has_other_keys(folder, store):
     n = 0
     for how in ("last", 2, 3, "frozen"):
         vectors = fitted(folder("bert"), how).transform(TEXTS)
@@ -194,15 +195,15 @@ def test_images_are_not_decoded_again(folder, store, monkeypatch):
     assert np.isfinite(encoder.transform(X)).all()
 
 
-# --- an honest estimator -----------------------------------------------------------------------
+# --- pickles, clones and batches -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_pickle_holds_what_was_trained(folder, store, how):
+def test_a_pickle_holds_the_trained_weights_only(folder, store, how):
     encoder = fitted(folder("bert"), how)
     stored = pickle.dumps(encoder)
     n_trained = sum(weight.numel() for weight in weights_of(encoder).values())
-    # Two copies of a model of 11,000 weights would be seen.
+    # Small enough to show two copies of a model of 11,000 weights.
     assert len(stored) < 4 * n_trained + 25_000
     again = pickle.loads(stored)
     np.testing.assert_allclose(again.transform(TEXTS), encoder.transform(TEXTS), atol=1e-6)
@@ -212,7 +213,9 @@ def test_pickle_holds_what_was_trained(folder, store, how):
 
 
 @pytest.mark.parametrize("how", ["last", LORA])
-def test_other_weights_are_refused_and_the_same_elsewhere_are_not(folder, tmp_path, store, how):
+def test_other_weights_are_refused_and_the_same_weights_elsewhere_accepted(
+    folder, tmp_path, store, how
+):
     place = shutil.copytree(folder("bert"), tmp_path / "here")
     encoder = fitted(place, how)
     expected, stored = encoder.transform(TEXTS), pickle.dumps(encoder)
@@ -249,13 +252,14 @@ def test_rows_do_not_depend_on_their_batch(folder, store, how):
     np.testing.assert_allclose(mean, together[[0, 3]], atol=1e-5)
 
 
-@pytest.mark.parametrize("how", [pytest.param("last", marks=pytest.mark.slow), "full"])
-def test_the_contract_of_encoders_holds(folder, how):
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["last", "full"])
+def test_check_encoder(folder, how):
     options = {"max_epochs": 1, "batch_size": 4, "random_state": 0, "device": "cpu"}
     check_encoder(TextEncoder(folder("bert"), fine_tune=how, **options))
 
 
-def test_columns_side_by_side(folder, store):
+def test_vectors_of_columns_are_concatenated(folder, store):
     two = TEXTS.assign(u=["x", None, "y", "some words", "z"])
     encoder = TextEncoder(folder("bert"), fine_tune="last", max_epochs=1, random_state=0)
     features = encoder.fit(two, Y).transform(two)
@@ -263,7 +267,7 @@ def test_columns_side_by_side(folder, store):
     assert np.isnan(features[1, 16:]).all() and np.isfinite(features[1, :16]).all()
 
 
-# --- cells that change -------------------------------------------------------------------------
+# --- augmentation ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["last", "full"])
@@ -277,7 +281,7 @@ def test_augment_changes_each_cell_in_each_epoch(folder, store, how):
     encoder = fitted(folder("bert"), how, augment=noted, max_epochs=3)
     assert len(seen) == 3 * 4
     assert {cell for cell, _ in seen} == set(TEXTS["t"].dropna())
-    assert len({drawn for _, drawn in seen}) > 6
+    assert len({number for _, number in seen}) > 6
     first, n_encoded = list(seen), store.stats()["encoded"]
     encoder.transform(TEXTS)
     assert seen == first  # never at prediction
@@ -285,7 +289,7 @@ def test_augment_changes_each_cell_in_each_epoch(folder, store, how):
     again = fitted(folder("bert"), how, augment=noted, max_epochs=3)
     assert seen == first
     np.testing.assert_array_equal(again.transform(TEXTS), encoder.transform(TEXTS))
-    # What was seen once is not stored.
+    # Augmented cells are not stored.
     assert store.stats()["encoded"] == n_encoded == (3 if how == "last" else 0)
     plain = fitted(folder("bert"), how, max_epochs=3)
     assert not np.allclose(plain.transform(TEXTS), again.transform(TEXTS), equal_nan=True)
@@ -318,19 +322,19 @@ def test_a_frozen_model_is_never_augmented(folder, store):
         encoder.fit(TEXTS)
 
 
-# --- refused -----------------------------------------------------------------------------------
+# --- errors ------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_is_said(folder, tiny_checkpoint, store):
+def test_impossible_settings_are_refused(folder, tiny_checkpoint, store):
     with pytest.raises(ValueError, match="fine_tune=9, but .* has 3 blocks"):
         fitted(folder("bert"), 9)
     with pytest.raises(ValueError, match="TextEncoder with fine_tune needs y"):
         fitted(folder("bert"), "last", y=None)
-    with pytest.raises(CheckpointError, match="cannot cut .* below its last blocks"):
-        fitted(folder("t5"), "last")  # its first block tells the others of positions
+    with pytest.raises(CheckpointError, match="cannot split .* before its last blocks"):
+        fitted(folder("t5"), "last")  # its first block passes positions to the others
     assert np.isfinite(fitted(folder("t5"), "full").transform(TEXTS)[0]).all()
     lists = pd.DataFrame({"photo": [[cell] for cell in noise_images(4)["photo"]]})
-    with pytest.raises(ValueError, match="is for single images"):
+    with pytest.raises(ValueError, match="needs single images"):
         fitted(folder("vit"), "last", lists, Y[:4])
     with pytest.raises(ValueError, match="has no cell to train on"):
         TextEncoder(folder("bert"), fine_tune="last").fit(pd.DataFrame({"t": [None]}), [0])
@@ -338,6 +342,6 @@ def test_what_cannot_be_is_said(folder, tiny_checkpoint, store):
         fitted(folder("bert"), "first")
 
 
-def test_networks_from_scratch_refuse_it(store):
+def test_networks_from_scratch_refuse_fine_tune(store):
     with pytest.raises(ValueError, match="fine_tune='last' has no effect with model='gru'"):
         TextEncoder("gru", fine_tune="last").fit(TEXTS, Y)

@@ -1,4 +1,4 @@
-"""Pretrained models over videos that are trained on: frame by frame, and clip by clip."""
+"""Fine-tuning of models of videos: frame by frame, and clip by clip."""
 
 import pickle
 from functools import partial
@@ -11,15 +11,18 @@ from columns import column_of
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
-from tuning import LORA, N_BLOCKS, deepened, untrained
+from tuning import N_BLOCKS, deepened, needs_peft, untrained
 
 from skmm import ImageEncoder, JointFusionClassifier, Trainer, VideoEncoder
 from skmm.exceptions import CheckpointError
 from skmm.testing import check_encoder
 
+# test_fine_tune.py has the fast tests of the same statements, with a text model.
+pytestmark = pytest.mark.slow
+
 column = partial(column_of, "clip")
 
-HOW = ["last", 2, "full", LORA]
+HOW = ["last", 2, "full"]
 RNG = np.random.default_rng(0)
 # Of several lengths and sizes.
 SHAPES = [(3, 20, 24, 3), (1, 16, 16, 3), None, (11, 9, 30, 3), (8, 18, 18, 1)]
@@ -42,7 +45,7 @@ def folder(tiny_checkpoint, tmp_path_factory):
     return get
 
 
-_CLIP_MODELS = ("videomae", "timesformer")  # they have a number of frames of their own
+_CLIP_MODELS = ("videomae", "timesformer")  # their number of frames is fixed
 
 
 def video(model, how="frozen", **options):
@@ -65,22 +68,24 @@ def weights_of(encoder):
     return {name: weight.detach().clone() for name, weight in pairs}
 
 
-# --- the same model, put together ----------------------------------------------------------------
+# --- the untrained model -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize(
-    ("kind", "options"),
+    ("kind", "how", "options"),
     [
-        ("vit", {}),
-        ("vit", {"temporal_pooling": "max", "normalize": True}),
-        ("dinov2", {"pooling": "mean"}),
-        ("videomae", {}),
-        ("timesformer", {"pooling": "max"}),
+        *(("vit", how, {}) for how in HOW),
+        *(("vit", how, {"temporal_pooling": "max", "normalize": True}) for how in (2, "full")),
+        ("dinov2", 2, {"pooling": "mean"}),
+        *(("videomae", how, {}) for how in (2, "full")),
+        ("timesformer", 2, {"pooling": "max"}),
+        pytest.param("vit", "lora", {}, marks=needs_peft),
+        pytest.param("dinov2", "lora", {"pooling": "mean"}, marks=needs_peft),
+        pytest.param("timesformer", "lora", {"pooling": "max"}, marks=needs_peft),
     ],
 )
-def test_before_training_it_is_the_frozen_model(folder, store, kind, how, options):
-    """Whatever lies beside a video in its batch, and however many frames that has."""
+def test_before_training_it_equals_the_frozen_model(folder, store, kind, how, options):
+    """Independently of the other videos of a batch and of their numbers of frames."""
     frozen = video(folder(kind), **options).fit(X)
     tuned = untrained(video(folder(kind), how, **options), X)
     expected = frozen.transform(X)
@@ -126,9 +131,17 @@ def test_frames_of_files(folder, store, tmp_path, sampling, how):
 # --- which weights change ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("kind", ["vit", "videomae", "timesformer"])
-def test_what_is_asked_for_is_trained_and_nothing_else(folder, store, kind, how):
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        *(("vit", how) for how in HOW),
+        pytest.param("vit", "lora", marks=needs_peft),
+        ("videomae", 2),
+        ("videomae", "full"),
+        ("timesformer", 2),
+    ],
+)
+def test_only_the_chosen_weights_are_trained(folder, store, kind, how):
     frozen = video(folder(kind)).fit_transform(X)
     encoder = video(folder(kind), how)
     encoder.start_training(X)
@@ -156,7 +169,7 @@ def test_what_is_asked_for_is_trained_and_nothing_else(folder, store, kind, how)
 
 
 def parity_clips(n, seed=0):
-    """Four frames of gray tiles; 1 where there are red ones or blue ones, but not both."""
+    """Four frames of gray tiles; class 1 if there are red ones or blue ones, but not both."""
     rng = np.random.default_rng(seed)
     colors = np.array([[0] * 3, [128] * 3, [255] * 3, [255, 0, 0], [0, 0, 255]], np.uint8)
     red, blue = rng.random(n) < 0.5, rng.random(n) < 0.5
@@ -172,7 +185,7 @@ def parity_clips(n, seed=0):
 
 
 @pytest.mark.parametrize("kind", ["vit", "videomae"])
-def test_a_task_that_frozen_vectors_cannot_solve(tiny_checkpoint, tmp_path, store, kind):
+def test_fine_tuning_solves_what_frozen_vectors_cannot(tiny_checkpoint, tmp_path, store, kind):
     from fusing import Total
 
     place = deepened(tiny_checkpoint(kind), tmp_path / kind, initializer_range=0.1)
@@ -202,12 +215,12 @@ def test_a_task_that_frozen_vectors_cannot_solve(tiny_checkpoint, tmp_path, stor
 
 
 @pytest.mark.parametrize("kind", ["vit", "videomae"])
-def test_the_part_below_is_encoded_once(folder, store, kind):
+def test_the_trunk_encodes_each_cell_once(folder, store, kind):
     encoder = video(folder(kind), "last", max_epochs=4).fit(X, Y)
     assert store.stats()["encoded"] == 4
     clone(encoder).set_params(max_epochs=1, fine_tune=1).fit(X, Y).transform(X)
     encoder.set_params(pooling="max")
-    if kind == "vit":  # of the other there is one clip
+    if kind == "vit":  # the other has one clip
         encoder.set_params(temporal_pooling="max")
     encoder.fit(X, Y).transform_sequence(X)
     assert store.stats()["encoded"] == 4
@@ -223,15 +236,15 @@ def test_a_search_encodes_each_video_once(folder, store):
         trainer=Trainer(early_stopping=False), random_state=0,
     )  # fmt: skip
     search = GridSearchCV(fusion, {"clip__fine_tune": ["frozen", "last", 1]}, cv=3).fit(clips, y)
-    assert store.stats()["encoded"] == 2 * 18  # as vectors, and as far as the last block
+    assert store.stats()["encoded"] == 2 * 18  # as vectors, and as outputs of the trunk
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
 @pytest.mark.parametrize("kind", ["vit", "videomae"])
-def test_whatever_changes_the_part_below_is_another_key(folder, store, kind):
+def test_every_change_of_the_trunk_has_another_key(folder, store, kind):
     n = 0
     variations = [{}, {"how": 2}, {"how": "frozen"}, {"dtype": "bfloat16"}]
-    if kind == "vit":  # the other has its own number of frames
+    if kind == "vit":  # the number of frames of the other is fixed
         variations.append({"n_frames": 2})
     for options in variations:
         encoder = video(folder(kind), **{"how": "last", **options})
@@ -245,7 +258,7 @@ def test_whatever_changes_the_part_below_is_another_key(folder, store, kind):
         np.testing.assert_allclose(vectors, fresh, atol=1e-5)
 
 
-def test_a_image_and_a_film_of_it_are_kept_apart(folder, store):
+def test_an_image_and_a_video_of_it_have_different_keys(folder, store):
     cell = column(X["clip"][1][0])
     as_film = column(X["clip"][1])
     one = untrained(ImageEncoder(folder("vit"), fine_tune="last"), cell).transform(cell)
@@ -254,11 +267,18 @@ def test_a_image_and_a_film_of_it_are_kept_apart(folder, store):
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-# --- an honest estimator -------------------------------------------------------------------------
+# --- pickles and clones --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["last", "full", LORA])
-@pytest.mark.parametrize("kind", ["vit", "videomae"])
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("vit", "last"),
+        pytest.param("vit", "lora", marks=needs_peft),
+        ("videomae", "last"),
+        ("videomae", "full"),
+    ],
+)
 def test_pickle_and_clone(folder, store, kind, how, tmp_path):
     encoder = video(folder(kind), how).fit(X, Y)
     expected, stored = encoder.transform(X), pickle.dumps(encoder)
@@ -272,24 +292,23 @@ def test_pickle_and_clone(folder, store, kind, how, tmp_path):
         again.set_params(model=other).transform(X)
 
 
-@pytest.mark.parametrize("how", ["last", pytest.param("full", marks=pytest.mark.slow)])
-def test_images_and_audio_clip_under_one_head(folder, tiny_checkpoint, store, how):
+def test_video_and_audio_models_are_trained_with_one_head(folder, tiny_checkpoint, store):
     from skmm import AudioEncoder
 
     rng = np.random.default_rng(0)
-    audio_clips = [
+    recordings = [
         (0.1 * rng.normal(size=n)).astype(np.float32) for n in rng.integers(500, 3_000, 24)
     ]
     frame = column(*rng.integers(0, 256, (24, 3, 16, 16, 3), dtype=np.uint8))
-    frame = frame.assign(audio=pd.Series(audio_clips, dtype=object))
+    frame = frame.assign(audio=pd.Series(recordings, dtype=object))
     frame.loc[3, "audio"] = frame.loc[5, "clip"] = None
-    heard = {"sampling_rate": 16_000, "window": 0.3, "fine_tune": how}
+    options = {"sampling_rate": 16_000, "window": 0.3, "fine_tune": "last"}
     model = JointFusionClassifier(
         [
-            ("seen", video(folder("vit"), how), ["clip"]),
-            ("whole", video(folder("videomae"), how), ["clip"]),
-            ("heard", AudioEncoder(tiny_checkpoint("whisper"), **heard), ["audio"]),
-            ("waves", AudioEncoder(tiny_checkpoint("hubert"), **heard), ["audio"]),
+            ("frames", video(folder("vit"), "last"), ["clip"]),
+            ("video", video(folder("videomae"), "last"), ["clip"]),
+            ("speech", AudioEncoder(tiny_checkpoint("whisper"), **options), ["audio"]),
+            ("waves", AudioEncoder(tiny_checkpoint("hubert"), **options), ["audio"]),
         ],
         strategy="attention", granularity="sequence", n_components=8, max_epochs=2, random_state=0,
     ).fit(frame, np.arange(24) % 2)  # fmt: skip
@@ -299,22 +318,15 @@ def test_images_and_audio_clip_under_one_head(folder, tiny_checkpoint, store, ho
         pickle.loads(pickle.dumps(model)).predict_proba(frame), proba, atol=1e-5
     )
     np.testing.assert_allclose(model.predict_proba(frame.iloc[:1])[0], proba[0], atol=1e-4)
-    for name, of in (("seen", "clip"), ("heard", "audio")):
+    for name, of in (("frames", "clip"), ("speech", "audio")):
         vectors = model.encoder_for(name).transform(frame[[of]])
         assert np.isnan(vectors).all(axis=1).sum() == 1
     assert np.isfinite(model.predict_proba(frame.assign(clip=None, audio=None))).all()
 
 
-@pytest.mark.parametrize(
-    ("kind", "how"),
-    [
-        ("vit", "last"),
-        pytest.param("vit", "full", marks=pytest.mark.slow),
-        pytest.param("videomae", "last", marks=pytest.mark.slow),
-    ],
-)
-def test_the_contract_of_encoders_holds(folder, kind, how):
-    check_encoder(video(folder(kind), how, max_epochs=1, batch_size=4))
+@pytest.mark.parametrize("kind", ["vit", "videomae"])
+def test_check_encoder(folder, kind):
+    check_encoder(video(folder(kind), "last", max_epochs=1, batch_size=4))
 
 
 @pytest.mark.parametrize(("kind", "how"), [("vit", "last"), ("vit", "full"), ("videomae", "last")])
@@ -350,14 +362,14 @@ def test_augmented_videos_from_scratch(store):
     assert len(seen) == 8
 
 
-# --- refused -------------------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_is_said(folder, store):
+def test_impossible_settings_are_refused(folder, store):
     with pytest.raises(ValueError, match="sampling='keyframes' gives several. Use sampling='uni"):
         video(folder("videomae"), "last", sampling="keyframes").fit(X, Y)
     with pytest.raises(
-        ValueError, match="'gru' has to be trained from .* only by fine_tune='full'"
+        ValueError, match="'gru' is trained from scratch.* small steps by fine_tune='full'"
     ):
         video(folder("vit"), "full", temporal_pooling="gru").fit(X, Y)
     with pytest.raises(ValueError, match="fine_tune=9, but .* has 3 blocks"):
@@ -371,6 +383,6 @@ def test_what_cannot_be_is_said(folder, store):
         video(folder("vit"), "first").fit(X, Y)
 
 
-def test_networks_from_scratch_refuse_it(store):
+def test_networks_from_scratch_refuse_fine_tune(store):
     with pytest.raises(ValueError, match="fine_tune='last' has no effect with model='cnn'"):
         VideoEncoder("cnn", fine_tune="last").fit(X, Y)

@@ -1,4 +1,4 @@
-"""ImageEncoder: what an image cell may be, pretrained by folder, and networks from scratch."""
+"""ImageEncoder: kinds of cells, pretrained models, and networks from scratch."""
 
 import io
 import pickle
@@ -23,7 +23,7 @@ column = partial(column_of, "photo")
 
 @pytest.fixture
 def image():
-    """Neither square nor symmetric, so that a turn is seen."""
+    """Neither square nor symmetric, so that rotations show."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (6, 4, 3)).astype(np.uint8)
     return coarse.repeat(6, axis=0).repeat(5, axis=1)  # (36, 20, 3)
@@ -37,7 +37,7 @@ def png(image, **options):
 
 @pytest.fixture
 def encode(tiny_vit):
-    """Vectors of cells, by a model with random weights."""
+    """Encode cells by a model with random weights."""
 
     def encode(*cells):
         return ImageEncoder(tiny_vit, store=False).fit_transform(column(*cells))
@@ -46,7 +46,7 @@ def encode(tiny_vit):
 
 
 class TestCells:
-    """The same image gives the same vector, however it comes."""
+    """The same image has the same vector in every kind of cell."""
 
     def assert_same(self, features):
         assert np.isfinite(features).all() and features.std() > 0
@@ -99,7 +99,7 @@ class TestCells:
         mask = image[:, :, 0] > 127
         self.assert_same(encode(mask, mask.astype(np.uint8) * 255, Image.fromarray(mask)))
 
-    def test_transparency_is_laid_over_white(self, image, encode):
+    def test_transparent_images_have_a_white_background(self, image, encode):
         alpha = np.zeros(image.shape[:2], np.uint8)
         alpha[:18] = 255
         over_white = image.copy()
@@ -111,7 +111,7 @@ class TestCells:
         assert not np.allclose(*encode(over_white, image), atol=1e-3)
 
     @pytest.mark.parametrize(("orientation", "turn"), [(3, 2), (6, 3), (8, 1)])
-    def test_the_camera_was_turned(self, orientation, turn, image, encode):
+    def test_exif_orientation(self, orientation, turn, image, encode):
         exif = Image.Exif()
         exif[0x0112] = orientation
         turned = png(Image.fromarray(image), exif=exif)
@@ -131,7 +131,7 @@ class TestCells:
         )
 
     @pytest.mark.parametrize(
-        ("cell", "told"),
+        ("cell", "message"),
         [
             (object(), "type object"),
             (3.5, "type float"),
@@ -141,10 +141,10 @@ class TestCells:
             (np.ones((4, 4), np.int64), "int64"),
         ],
     )
-    def test_an_opaque_cell_is_named(self, cell, told, image, tiny_vit):
+    def test_an_opaque_cell_is_named(self, cell, message, image, tiny_vit):
         X = column(image, cell).set_axis(["first", "second"])
         with pytest.raises(
-            CellTypeError, match=f"ImageEncoder: Column 'photo', row 'second': .*{told}"
+            CellTypeError, match=f"ImageEncoder: Column 'photo', row 'second': .*{message}"
         ):
             ImageEncoder(tiny_vit, on_error="missing").fit(X).transform(X)
 
@@ -223,7 +223,7 @@ class TestPretrained:
         features = pooled.fit_transform(column(*images))
         np.testing.assert_allclose(features, output.pooler_output, atol=1e-4)
 
-    def test_one_clip_for_texts_and_images(self, tiny_clip, image):
+    def test_one_clip_model_for_texts_and_images(self, tiny_clip, image):
         from skmm import TextEncoder
 
         photo = ImageEncoder(tiny_clip, store=False).fit_transform(column(image))
@@ -261,7 +261,7 @@ class TestPretrained:
         assert store.stats()["encoded"] == 2
         assert not np.allclose(first, second)
 
-    def test_a_file_that_changed_under_its_path(self, tiny_vit, store, image, tmp_path):
+    def test_a_changed_file_is_encoded_again(self, tiny_vit, store, image, tmp_path):
         path = tmp_path / "image.png"
         encoder = ImageEncoder(tiny_vit).fit(column(str(path)))
         path.write_bytes(png(Image.fromarray(image)))
@@ -297,7 +297,7 @@ class TestPretrained:
 
 
 def stripes(n, seed):
-    """Stripes of a random phase, across or along; their mean pixel says nothing."""
+    """Horizontal or vertical stripes of a random phase; the mean image has no information."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, n)
     cells = []
@@ -330,7 +330,7 @@ class TestFromScratch:
         features = encoder.transform(X)
         head = LogisticRegression(max_iter=1000).fit(features[:140], y[:140])
         assert head.score(features[140:], y[140:]) > 0.95
-        assert encoder.loss_curve_[-1] < 0.5 * encoder.loss_curve_[0]
+        assert encoder.history_[-1]["train_loss"] < 0.5 * encoder.history_[0]["train_loss"]
         pixels = np.stack([cell.ravel() for cell in X["photo"]]) / 255.0
         by_pixels = LogisticRegression(max_iter=1000).fit(pixels[:140], y[:140])
         assert by_pixels.score(pixels[140:], y[140:]) < 0.75
@@ -338,7 +338,8 @@ class TestFromScratch:
             for weight, old in zip(model.parameters(), before, strict=True):
                 assert torch.equal(weight, old)
 
-    def test_learns_to_see_without_y(self):
+    @pytest.mark.slow
+    def test_learns_positions_without_y(self):
         rng = np.random.default_rng(0)
         places = rng.uniform(2, 14, (200, 2))  # of a bright spot
         grid = np.mgrid[:16, :16] + 0.5
@@ -350,7 +351,7 @@ class TestFromScratch:
         features = encoder.fit(column(*cells[:150])).transform(column(*cells))
         head = Ridge(1e-3).fit(features[:150], places[:150])
         assert head.score(features[150:], places[150:]) > 0.8
-        assert encoder.loss_curve_[-1] < 0.3 * encoder.loss_curve_[0]
+        assert encoder.history_[-1]["train_loss"] < 0.3 * encoder.history_[0]["train_loss"]
 
     def test_two_columns_share_a_network(self):
         X, y = stripes(30, 0)
@@ -363,7 +364,7 @@ class TestFromScratch:
         assert np.isnan(features[0, :16]).all() and np.isfinite(features[0, 16:]).all()
         assert list(encoder.get_feature_names_out()[[0, 16]]) == ["photo_00", "other_00"]
 
-    def test_batches_of_one_row_do_not_stop_a_batch_norm(self):
+    def test_no_training_batch_has_one_row(self):
         X, y = stripes(17, 0)  # 17 rows in batches of 16
         module = nn.Sequential(nn.Flatten(), nn.Linear(768, 4), nn.BatchNorm1d(4))
         encoder = ImageEncoder(module, max_epochs=1, **LOW).fit(X, y)
@@ -375,14 +376,14 @@ class TestFromScratch:
 
 
 class TestSeveralImagesInACell:
-    """All photos of a house: a list, of any length, in one cell."""
+    """A cell may be a list of images of any length."""
 
     @pytest.fixture
     def photos(self):
         rng = np.random.default_rng(0)
         return [rng.integers(0, 256, (20 + i, 24, 3), dtype=np.uint8) for i in range(5)]
 
-    def test_the_mean_and_a_token_for_each(self, tiny_vit, photos, tmp_path):
+    def test_vector_is_the_mean_and_each_image_a_token(self, tiny_vit, photos, tmp_path):
         path = tmp_path / "photo.png"
         path.write_bytes(png(Image.fromarray(photos[1])))
         as_array = np.empty(2, dtype=object)
@@ -418,7 +419,7 @@ class TestSeveralImagesInACell:
         assert store.stats()["encoded"] == 5
         np.testing.assert_allclose(one, listed, atol=1e-6)
 
-    def test_draft_reaches_the_images(self, tiny_vit, store):
+    def test_draft_applies_to_the_images_of_a_list(self, tiny_vit, store):
         rng = np.random.default_rng(0)
         file = io.BytesIO()
         Image.fromarray(rng.integers(0, 256, (256, 256, 3), np.uint8)).save(file, "jpeg")
@@ -430,9 +431,10 @@ class TestSeveralImagesInACell:
         assert not np.allclose(full, quick, atol=1e-4)
         np.testing.assert_allclose(quick, single, atol=1e-5)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("model", ["cnn", nn.Conv2d(3, 8, 4, stride=4)], ids=["cnn", "module"])
     def test_trained_from_scratch(self, model):
-        """Two images of stripes: across or along, told from either of them."""
+        """One or two images of horizontal or vertical stripes."""
         X, y = stripes(240, 0)
         cells = [[a, a[::-1]] if i % 2 else [a] for i, a in enumerate(X["photo"])]
         cells[0] = cells[0][0]
@@ -479,7 +481,6 @@ class TestSeveralImagesInACell:
         features = ImageEncoder(tiny_vit, store=False).fit_transform(X)
         np.testing.assert_allclose(features[0, :16], features[1, 16:], atol=1e-5)
 
+    @pytest.mark.slow
     def test_check_encoder(self, tiny_vit, photos):
         check_encoder(ImageEncoder(tiny_vit), column(*(photos[i:] for i in range(4))))
-        small = {"n_components": 4, "image_size": 16, "max_epochs": 1, "random_state": 0}
-        check_encoder(ImageEncoder("cnn", **small), column(*(photos[i:] for i in range(4))))

@@ -1,4 +1,4 @@
-"""Batches that do not fit: with a simulated device that holds so many cells and no more."""
+"""Batches that do not fit into memory, on a simulated device with room for some cells."""
 
 import warnings
 
@@ -16,7 +16,7 @@ RUNTIME = Runtime(torch.device("cpu"), torch.float32, 8)
 
 
 class SmallDevice(Engine):
-    """Runs batches of at most ``room`` cells."""
+    """Run batches of at most ``room`` cells."""
 
     n_outputs = 1
 
@@ -43,7 +43,7 @@ def runner(engine):
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
     ],
 )
-def test_batch_is_halved_until_it_fits_and_nothing_is_lost(error):
+def test_batch_is_halved_until_it_fits(error):
     engine = SmallDevice(3, error)
     run = runner(engine)
     with pytest.warns(RuntimeWarning, match=r"batch of 10 does not fit.*batch_size=5"):
@@ -52,23 +52,23 @@ def test_batch_is_halved_until_it_fits_and_nothing_is_lost(error):
     assert engine.sizes == [10, 5, 3, 2, 3, 2]
 
 
-def test_what_was_learned_holds_for_the_next_batches_and_is_said_once():
+def test_next_batches_are_halved_at_once_and_one_warning_is_shown():
     engine = SmallDevice(3)
     run = runner(engine)
-    with pytest.warns(RuntimeWarning) as told:
+    with pytest.warns(RuntimeWarning) as caught:
         run(list(range(10)), 10)
         engine.sizes.clear()
         run(list(range(10)), 10)
     assert engine.sizes == [3, 3, 3, 1]
-    assert len(told) == 1
+    assert len(caught) == 1
 
 
-def test_single_cell_that_does_not_fit_says_what_to_do():
+def test_error_of_a_single_cell_that_does_not_fit():
     with pytest.raises(torch.OutOfMemoryError, match=r"TextEncoder.*single cell.*device='cpu'"):
         runner(SmallDevice(0))([1.0], 1)
 
 
-def test_other_errors_are_not_swallowed():
+def test_other_errors_are_raised():
     engine = SmallDevice(3, RuntimeError("shape mismatch"))
     with pytest.raises(RuntimeError, match="shape mismatch"):
         runner(engine)(list(range(10)), 10)
@@ -76,7 +76,7 @@ def test_other_errors_are_not_swallowed():
 
 
 class Greedy(nn.Module):
-    """Wants memory for each cell of a batch."""
+    """A module with memory for five cells."""
 
     room = 5
 
@@ -90,7 +90,7 @@ class Greedy(nn.Module):
         return x @ self.weight
 
 
-def test_encoder_goes_on_with_smaller_batches():
+def test_encoder_continues_with_smaller_batches():
     cells = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
     X = pd.DataFrame({"cell": list(cells)})
     encoder = ModuleEncoder(Greedy(), batch_size=16, store=False)

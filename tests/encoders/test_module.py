@@ -35,7 +35,7 @@ class TestFrozen:
         assert encoder.n_outputs_ == 3 and encoder.checkpoint_ is None
         assert list(encoder.get_feature_names_out()) == [f"spectrum_{i}" for i in range(3)]
 
-    def test_is_used_in_eval_mode_and_left_as_it_is(self):
+    def test_runs_in_eval_mode_and_is_not_changed(self):
         X, _ = vectors()
         module = nn.Sequential(linear(), nn.BatchNorm1d(3), nn.Dropout(0.9)).train()
         before = {name: t.clone() for name, t in module.state_dict().items()}
@@ -58,7 +58,7 @@ class TestFrozen:
         np.testing.assert_allclose(encoder.transform(X), tokens.mean(axis=1), atol=1e-6)
 
     def test_read_and_collate(self, tmp_path):
-        """Files of several lengths, padded by the user's own function, with their mask."""
+        """Files of several lengths, padded by a function that returns their mask."""
         lengths = [3, 5, 1]
         for i, n in enumerate(lengths):
             np.save(tmp_path / f"{i}.npy", np.arange(1, n + 1, dtype=np.float32))
@@ -66,11 +66,11 @@ class TestFrozen:
         def pad(cells):
             lengths = torch.tensor([len(cell) for cell in cells])
             values = nn.utils.rnn.pad_sequence(list(map(torch.as_tensor, cells)), True)
-            return {"values": values, "there": torch.arange(values.shape[1]) < lengths[:, None]}
+            return {"values": values, "mask": torch.arange(values.shape[1]) < lengths[:, None]}
 
         class Keep(nn.Module):
-            def forward(self, values, there):
-                return values[:, :, None], there
+            def forward(self, values, mask):
+                return values[:, :, None], mask
 
         X = pd.DataFrame({"file": [str(tmp_path / f"{i}.npy") for i in range(3)]})
         encoder = ModuleEncoder(Keep(), read=np.load, collate=pad).fit(X)
@@ -79,7 +79,7 @@ class TestFrozen:
         assert mask.sum(axis=1).tolist() == lengths
         assert tokens[1, :, 0].tolist() == [1, 2, 3, 4, 5]
 
-    def test_texts_with_a_collate_of_ones_own(self):
+    def test_texts_with_a_collate_function(self):
         encoder = ModuleEncoder(
             nn.Identity(), collate=lambda texts: torch.tensor([[float(len(t))] for t in texts])
         )
@@ -126,7 +126,7 @@ class TestFrozen:
 
         with pytest.raises(ValueError, match=r"Sums returned \(.*\). It must return"):
             ModuleEncoder(Sums()).fit(X)
-        with pytest.raises(ValueError, match="no cell to learn the module's width from"):
+        with pytest.raises(ValueError, match="cannot determine the width of the module"):
             ModuleEncoder(linear()).fit(pd.DataFrame({"a": [None, None]}))
 
     def test_a_pickle_works(self):
@@ -137,10 +137,10 @@ class TestFrozen:
 
 
 class TestStore:
-    """Kept vectors belong to weights, attributes and code."""
+    """The key of a vector depends on weights, attributes and code."""
 
     def encoded(self, store, module, X, **options):
-        """How many cells have to be encoded."""
+        """Return the number of cells that are encoded."""
         before = store.stats()["encoded"]
         ModuleEncoder(module, **options).fit(X).transform(X)
         return store.stats()["encoded"] - before
@@ -160,7 +160,7 @@ class TestStore:
         assert self.encoded(store, module, X) == 6
 
     def test_a_weight_that_is_set_in_the_fitted_copy(self, store):
-        """What counts is the module that computes, at the time when it does."""
+        """The key depends on the current weights of the fitted module."""
         X, _ = vectors()
         encoder = ModuleEncoder(linear()).fit(X)
         first = encoder.transform(X)
@@ -247,7 +247,7 @@ class _Times(nn.Module):
 
 class TestTrained:
     def problem(self, n=300):
-        """A class that is the sign of a product: no linear model of the cells can tell."""
+        """The class is the sign of a product, which no linear model can predict."""
         rng = np.random.default_rng(0)
         cells = rng.choice([-1.0, 1.0], size=(n, 4)) * rng.uniform(0.5, 1.5, (n, 4))
         X = pd.DataFrame({"spectrum": pd.Series(list(cells), dtype=object)})
@@ -259,7 +259,7 @@ class TestTrained:
         module = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU())
         before = module_digest(module)
         encoder = ModuleEncoder(
-            module, trainable=True, max_epochs=40, learning_rate=0.01, batch_size=32,
+            module, fine_tune="full", max_epochs=40, learning_rate=0.01, batch_size=32,
             random_state=0,
         ).fit(X.iloc[:200], y[:200])  # fmt: skip
         features = encoder.transform(X)
@@ -267,7 +267,7 @@ class TestTrained:
         assert head.score(features[200:], y[200:]) > 0.9
         assert LogisticRegression().fit(cells[:200], y[:200]).score(cells[200:], y[200:]) < 0.7
         assert module_digest(module) == before  # a copy was trained
-        assert len(encoder.loss_curve_) == 40
+        assert len(encoder.history_) == 40
 
     def test_learns_without_y(self):
         rng = np.random.default_rng(0)
@@ -276,7 +276,7 @@ class TestTrained:
         X = pd.DataFrame({"spectrum": pd.Series(list(cells), dtype=object)})
         torch.manual_seed(0)
         encoder = ModuleEncoder(
-            nn.Linear(10, 2), trainable=True, max_epochs=60, learning_rate=0.02, random_state=0
+            nn.Linear(10, 2), fine_tune="full", max_epochs=60, learning_rate=0.02, random_state=0
         )
         features = encoder.fit(X.iloc[:150]).transform(X)
         head = Ridge(1e-3).fit(features[:150], latent[:150])
@@ -284,21 +284,23 @@ class TestTrained:
 
     def test_is_not_stored(self, store):
         X, _, y = self.problem(20)
-        encoder = ModuleEncoder(linear(), trainable=True, max_epochs=1, random_state=0).fit(X, y)
+        encoder = ModuleEncoder(linear(), fine_tune="full", max_epochs=1, random_state=0).fit(X, y)
         encoder.transform(X)
         assert store.stats()["n_embeddings"] == 0
 
     def test_precision_is_that_of_a_frozen_module(self):
         X, _, y = self.problem(20)
-        options = {"trainable": True, "max_epochs": 1, "random_state": 0}
+        options = {"fine_tune": "full", "max_epochs": 1, "random_state": 0}
         plain = ModuleEncoder(linear(), **options).fit(X, y).transform(X)
         full = ModuleEncoder(linear(), dtype="float32", **options).fit(X, y).transform(X)
         np.testing.assert_array_equal(plain, full)
-        with pytest.raises(ValueError, match="dtype='bfloat16' has no effect with trainable=True"):
+        with pytest.raises(
+            ValueError, match="dtype='bfloat16' has no effect with fine_tune='full'"
+        ):
             ModuleEncoder(linear(), dtype="bfloat16", **options).fit(X, y)
 
     def test_absent_cells_never_enter_the_network(self):
-        """Under a joint head, zeros that stand for absent cells would be logarithms of zero."""
+        """In a joint fusion, the zeros of absent cells would be logarithms of zero."""
 
         class Log(nn.Module):
             def __init__(self):
@@ -310,7 +312,7 @@ class TestTrained:
 
         X, cells = vectors(6)
         X["spectrum"] = pd.Series([*np.abs(cells[:4]) + 1, None, None], dtype=object)
-        encoder = ModuleEncoder(Log(), trainable=True)
+        encoder = ModuleEncoder(Log(), fine_tune="full")
         network = encoder.start_training(X)
         encoded = network(encoder.training_tensors(X))
         assert torch.isfinite(encoded.pooled).all() and not encoded.mask[4:].any()
@@ -319,7 +321,7 @@ class TestTrained:
 
     def test_a_frame_without_any_cell(self):
         X, _ = vectors(3)
-        encoder = ModuleEncoder(linear(), trainable=True)
+        encoder = ModuleEncoder(linear(), fine_tune="full")
         network = encoder.start_training(X).eval()
         nothing = pd.DataFrame({"spectrum": [None, None]})
         encoded = network(encoder.training_tensors(nothing))

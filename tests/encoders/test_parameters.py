@@ -13,15 +13,16 @@ from tuning import needs_peft
 
 from skmm import config_context, encoders
 from skmm.encoders import EmbeddingStore
+from skmm.encoders._engines import _trained
 from skmm.encoders._engines._base import Runtime
 
-# Taken by every encoder with every model, for a pipeline sets them everywhere: they say how the
-# work is done (seed, device, portions, reports, unreadable cells), not what is computed.
+# Accepted by every encoder with every model: they define how cells are encoded (seed, device, batch
+# size, reports, unreadable cells), not what is computed.
 ALWAYS = {"random_state", "device", "batch_size", "verbose", "on_error"}
 
 
 def first_half(cell, rng):
-    """Augments cells of any kind."""
+    """Augment cells of any kind."""
     return cell[: max(1, len(cell) // 2)]
 
 
@@ -59,14 +60,23 @@ OTHERS: dict[str, Any] = {
     "max_categories": 1,
     "read": doubled,
     "collate": turned,
-    "trainable": True,
     "max_epochs": 3,
     "learning_rate": 0.5,
+    "warmup": 2,
+    "early_stopping": True,
     "dtype": "bfloat16",
     "compile": True,
     "store": "a folder",
 }
-# What small encoders start from, as far as they do not refuse it.
+
+
+def other_value(case, name):
+    if case.encoder == "ModuleEncoder" and name == "fine_tune":
+        return "full"  # a module has no known last block
+    return OTHERS[name]
+
+
+# Parameters of small encoders, as far as they do not refuse them.
 SMALL = {
     "sampling_rate": 16_000,
     "image_size": 8,
@@ -76,16 +86,16 @@ SMALL = {
     "max_epochs": 2,
 }
 
-# --- the table: what is refused with which model ------------------------------------------------
+# --- the table: refused parameters by model -----------------------------------------------------
 
 
 class Case(NamedTuple):
-    """One kind of model of an encoder, and the parameters that do nothing with it."""
+    """One kind of model of an encoder, and the parameters without effect."""
 
     encoder: str
     refused: set[str]
     setting: dict[str, Any]
-    cause: str | None  # the parameter that is told to make the others useless
+    cause: str | None  # the parameter that the message names as the reason
 
     @property
     def name(self) -> str:
@@ -97,14 +107,14 @@ def case(encoder, refused="", cause=None, **setting):
     return Case(encoder, set(refused.split()), setting, cause)
 
 
-# A user's own modules; each takes cells of any size.
+# User modules; each takes cells of any size.
 OWN_IMAGE = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), nn.ReLU())
 OWN_AUDIO = nn.Sequential(nn.AdaptiveAvgPool1d(16), nn.Linear(16, 3))
 OWN_POINTS = nn.Sequential(nn.AdaptiveMaxPool1d(4), nn.Linear(4, 3))
-TRAINING = "max_epochs learning_rate"
+TRAINING = "max_epochs learning_rate warmup early_stopping"
 FROZEN = f"{TRAINING} augment lora_params"
 CHECKPOINT = "pooling normalize fine_tune lora_params"
-KEPT = "dtype store"  # of what is frozen
+KEPT = "dtype store"  # of frozen models
 WIDTH = "n_components"
 SIZE = "n_components image_size"
 FRAMES = f"{SIZE} frame_rate"
@@ -154,8 +164,8 @@ CASES = [
     case("TimeSeriesEncoder", f"n_kernels {WIDTH}", "model", model=nn.Linear(2, 3)),
     case("TabularEncoder", TRAINING, "model", model="onehot"),
     case("TabularEncoder", model="tokens"),
-    case("ModuleEncoder", TRAINING, "trainable", module=nn.Linear(6, 3)),
-    case("ModuleEncoder", KEPT, "trainable", module=nn.Linear(6, 3), trainable=True),
+    case("ModuleEncoder", TRAINING, "fine_tune", module=nn.Linear(6, 3)),
+    case("ModuleEncoder", KEPT, "fine_tune", module=nn.Linear(6, 3), fine_tune="full"),
 ]
 BY_CASE = pytest.mark.parametrize(
     "case",
@@ -167,16 +177,37 @@ BY_CASE = pytest.mark.parametrize(
 )
 
 
+def cases_to_fit():
+    """Cases whose parameters are all tried; fine-tuned models of all modalities are the same."""
+    for case in CASES:
+        how = case.setting.get("fine_tune")
+        if how in ("full", "lora") and case.encoder in ("AudioEncoder", "VideoEncoder"):
+            continue
+        is_pretrained = case.setting.get("model") in ("bert", "vit", "wav2vec2", "videomae")
+        is_fast = not is_pretrained or (case.encoder, how) == ("TextEncoder", "last")
+        yield pytest.param(case, id=case.name, marks=() if is_fast else pytest.mark.slow)
+
+
 def tried(case):
-    """Parameters whose other values are tried: all but those that make the case what it is."""
+    """Parameters whose other values are tried: all but those that define the case."""
     names = inspect.signature(getattr(encoders, case.encoder)).parameters
     fixed = {*ALWAYS, *case.setting} - {"frame_rate"}
     if case.setting.get("model") == "videomae":
-        # One without the other is tried; together they have a sentence of their own, which
-        # test_fine_tune_video.py looks at.
+        # Each is tried without the other; test_fine_tune_video.py tests both together.
         fixed |= {"sampling"} if "fine_tune" in case.setting else set()
         fixed |= {"fine_tune"} if "sampling" in case.setting else set()
     return [name for name in names if name not in fixed]
+
+
+def test_parameters_stand_in_one_order():
+    first = ["max_epochs", "learning_rate", "batch_size", "warmup", "early_stopping"]
+    last = ["on_error", "device", "dtype", "compile", "store", "random_state", "verbose"]
+    for name in encoders.__all__:
+        if not name.endswith("Encoder"):
+            continue
+        names = list(inspect.signature(getattr(encoders, name)).parameters)
+        expected = [name for name in first + last if name in names]
+        assert names[-len(expected) :] == expected, name
 
 
 def test_every_encoder_and_every_named_model_has_a_case():
@@ -204,12 +235,12 @@ CELLS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """What has drafts is a JPEG, what has key frames and a clock is an MP4."""
+    """A folder with JPEG files, which can be decoded as drafts."""
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("files")
     for i in range(4):
-        # Lines finer than a draft can show.
+        # Details finer than a draft has.
         pixels = RNG.integers(0, 256, (160, 160, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{i}.jpg", quality=95)
     return folder
@@ -245,7 +276,7 @@ def films(files):
 
 @pytest.fixture
 def build(tiny_checkpoint):
-    """``build(case, pooling="max")``: an encoder of the case, small, with other parameters."""
+    """``build(case, pooling="max")``: a small encoder of the case with other parameters."""
 
     def get(case, **others):
         kind = getattr(encoders, case.encoder)
@@ -259,7 +290,7 @@ def build(tiny_checkpoint):
     return get
 
 
-# --- the table is true --------------------------------------------------------------------------
+# --- tests of the table -------------------------------------------------------------------------
 
 
 @BY_CASE
@@ -267,24 +298,27 @@ def test_what_has_no_effect_is_refused_by_name(case, build, cells):
     X = cells(case)
     for name in sorted(case.refused):
         encoder = build(case, **{name: OTHERS[name]})
-        told = f"^{case.encoder}: {name}=.* has no effect with {case.cause or '[a-z_]+'}=.*Leave it"
-        with pytest.raises(ValueError, match=told):
+        message = (
+            f"^{case.encoder}: {name}=.* has no effect with {case.cause or '[a-z_]+'}=.*Leave it"
+        )
+        with pytest.raises(ValueError, match=message):
             encoder.fit(X, Y)
         if encoder.needs_training:
-            with pytest.raises(ValueError, match=told):
+            with pytest.raises(ValueError, match=message):
                 encoder.start_training(X, Y)
 
 
 @BY_CASE
-def test_what_says_no_more_than_what_is_done_is_taken(case, build, cells):
-    true = {name: value for name, value in (("dtype", "float32"), ("store", False))}
-    true = {name: value for name, value in true.items() if name in case.refused}
-    if true:
-        build(case, **true).fit(cells(case), Y)
+def test_harmless_values_are_accepted(case, build, cells):
+    harmless = {"dtype": "float32", "store": False}
+    harmless = {name: value for name, value in harmless.items() if name in case.refused}
+    if harmless:
+        build(case, **harmless).fit(cells(case), Y)
 
 
-@BY_CASE
-def test_everything_else_has_an_effect(case, build, cells, tmp_path):
+@pytest.mark.parametrize("case", list(cases_to_fit()))
+def test_all_other_parameters_have_an_effect(case, build, cells, tmp_path, monkeypatch):
+    monkeypatch.setattr(_trained, "_FEWEST_TO_HOLD_OUT", 4)  # early_stopping holds out a cell
     X = cells(case)
     with config_context(device="cpu", store=False):
         usual = build(case).fit(X, Y)
@@ -292,17 +326,18 @@ def test_everything_else_has_an_effect(case, build, cells, tmp_path):
             if name in case.refused:
                 continue
             if case.name == "Tabular-onehot" and name == "n_components":
-                continue  # scikit-learn's own checks set it on whatever has one
+                continue  # scikit-learn's checks set it on every estimator that has it
             if name == "store":
                 build(case, store=tmp_path).fit(X, Y).transform(X)
                 assert EmbeddingStore(tmp_path).stats()["n_embeddings"] > 0
                 continue
-            other = build(case, **{name: OTHERS[name]}).fit(X, Y)
-            assert differ(usual, other, X), f"{case.name}: {name}={OTHERS[name]!r} does nothing."
+            value = other_value(case, name)
+            other = build(case, **{name: value}).fit(X, Y)
+            assert differ(usual, other, X), f"{case.name}: {name}={value!r} does nothing."
 
 
 def differ(one, other, X):
-    """Whether two fitted encoders differ in what they have learned, are known by, or give."""
+    """Whether two fitted encoders differ in history, fingerprint or output."""
     if facts(one) != facts(other):
         return True
     a, b = one.transform(X), other.transform(X)
@@ -310,8 +345,8 @@ def differ(one, other, X):
 
 
 def facts(encoder):
-    """What tells one fitted encoder from another without running it."""
-    learned = [getattr(encoder, "loss_curve_", None), encoder.n_outputs_]
+    """Facts in which fitted encoders may differ, without running them."""
+    learned = [getattr(encoder, "history_", None), encoder.n_outputs_]
     engine = getattr(encoder, "_engine", None)
     if engine is None:
         return learned

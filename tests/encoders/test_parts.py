@@ -1,4 +1,4 @@
-"""Cells made of parts: pooled as by hand, in bounded memory, errors in their place."""
+"""Cells that consist of parts: pooling, bounded memory, errors."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ CELLS = [[1.0, 2.0, 3.0], [5.0], list(np.arange(11.0)), [-2.0, 2.0]]
 
 
 @pytest.mark.parametrize(("pooling", "pool"), [("mean", np.mean), ("max", np.max)])
-def test_pooled_as_by_hand(pooling, pool):
+def test_pooling(pooling, pool):
     vectors = encode(CELLS, pooling)
     expected = [pool([[x, x * x] for x in cell], axis=0) for cell in CELLS]
     np.testing.assert_allclose(vectors, expected, rtol=1e-6)
@@ -55,8 +55,8 @@ def test_batches_are_full_across_cells():
     assert inner.sizes == [4, 4, 4, 4, 1]
 
 
-def test_parts_are_not_read_far_ahead_of_the_model():
-    """However long the recording: what is read and not yet encoded is a few batches."""
+def test_only_a_few_batches_of_parts_are_prefetched():
+    """For a recording of any length."""
     n_read, most = 0, 0
 
     class Watching(Squares):
@@ -76,7 +76,7 @@ def test_parts_are_not_read_far_ahead_of_the_model():
     assert most <= 4 * RUNTIME.batch_size
 
 
-def test_error_in_the_middle_stands_in_the_place_of_its_cell():
+def test_an_error_replaces_the_array_of_its_cell():
     def broken():
         yield 1.0
         raise MediaDecodeError("cut off")
@@ -88,10 +88,12 @@ def test_error_in_the_middle_stands_in_the_place_of_its_cell():
     np.testing.assert_array_equal(results[3], [2.0, 4.0])
 
 
-def test_fingerprint_tells_the_pooling_and_the_inner_engine():
-    told = {PartsEngine(Squares(), p, owner="e").fingerprint(RUNTIME) for p in ("mean", "max")}
-    assert len(told) == 2
-    assert all("squares" in fingerprint for fingerprint in told)
+def test_fingerprint_depends_on_pooling_and_inner_engine():
+    fingerprints = {
+        PartsEngine(Squares(), p, owner="e").fingerprint(RUNTIME) for p in ("mean", "max")
+    }
+    assert len(fingerprints) == 2
+    assert all("squares" in fingerprint for fingerprint in fingerprints)
     unstored = Squares()
     unstored.fingerprint = lambda runtime: None
     assert PartsEngine(unstored, owner="e").fingerprint(RUNTIME) is None

@@ -1,4 +1,4 @@
-"""One pass: portions, what another worker holds, what is given back."""
+"""One pass of cells: chunks, claims of other workers, released claims."""
 
 import gc
 
@@ -15,8 +15,8 @@ from skmm.encoders._engines._base import BackboneEngine, Runtime
 from skmm.encoders._pass import encode_once
 
 
-class Shelf:
-    """A store in memory, some of whose keys another worker has claimed."""
+class MemoryStore:
+    """A store in memory; another worker has claimed some of its keys."""
 
     def __init__(self, busy=()):
         self.kept = {}
@@ -57,7 +57,7 @@ def encode(batches, missing):
         yield keys, [value(key) for key in keys]
 
 
-def portions(*contents):
+def chunks(*contents):
     for content in contents:
         yield {key: list(places) for key, places in content.items()}
 
@@ -65,18 +65,18 @@ def portions(*contents):
 A, B, C, D = (str(i).encode() for i in range(4))
 
 
-def test_every_place_is_answered_and_a_content_of_two_portions_is_encoded_once():
-    store = Shelf()
+def test_a_content_of_two_chunks_is_encoded_once():
+    store = MemoryStore()
     first, second = {A: [(0, 0), (0, 2)], B: [(0, 1)]}, {A: [(0, 3)], C: [(0, 4)]}
-    answers = list(encode_once(store, portions(first, second), one_batch, encode, counted=True))
+    answers = list(encode_once(store, chunks(first, second), one_batch, encode, counted=True))
     rows = {row: array[0] for places, array in answers for _, row in places}
     assert rows == {0: 0, 1: 1, 2: 0, 3: 0, 4: 2}
     assert store.claimed == [A, B, C]
     assert store.counted == {"rows": 5, "looked_up": 4, "found": 1, "encoded": 3}
 
 
-def test_what_another_worker_encodes_comes_last_and_nobody_waits_before():
-    store = Shelf(busy=[A])
+def test_contents_that_another_worker_encodes_come_last():
+    store = MemoryStore(busy=[A])
     order = []
 
     def noting(batches, missing):
@@ -87,15 +87,15 @@ def test_what_another_worker_encodes_comes_last_and_nobody_waits_before():
             yield keys, arrays
 
     first, second = {A: [(0, 0)], B: [(0, 1)]}, {A: [(0, 2)], C: [(0, 3)]}
-    answers = list(encode_once(store, portions(first, second), one_batch, noting, counted=True))
+    answers = list(encode_once(store, chunks(first, second), one_batch, noting, counted=True))
     rows = {row: array[0] for places, array in answers for _, row in places}
     assert rows == {0: 0, 1: 1, 2: 0, 3: 2}
     assert order == [B, C]
     assert store.counted["encoded"] == 2
 
 
-def test_claim_of_a_dead_worker_is_taken_over():
-    store = Shelf(busy=[A])
+def test_claim_of_a_dead_worker_is_granted_later():
+    store = MemoryStore(busy=[A])
     looks = 0
 
     def granting(missing):
@@ -105,14 +105,14 @@ def test_claim_of_a_dead_worker_is_taken_over():
             store.busy.clear()
         yield list(missing)
 
-    one = portions({A: [(0, 0)]})
+    one = chunks({A: [(0, 0)]})
     answers = list(encode_once(store, one, granting, encode, counted=True))
     assert answers[0][1][0] == 0
     assert store.claimed == [A]
 
 
-def test_what_was_claimed_and_not_stored_is_given_back_on_an_error():
-    store = Shelf()
+def test_claims_are_released_on_an_error():
+    store = MemoryStore()
 
     def failing(batches, missing):
         for keys in [list(batches)[0]]:
@@ -120,21 +120,19 @@ def test_what_was_claimed_and_not_stored_is_given_back_on_an_error():
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(
-            encode_once(store, portions({A: [(0, 0)], B: [(0, 1)]}), one_batch, failing, counted=1)
-        )
+        list(encode_once(store, chunks({A: [(0, 0)], B: [(0, 1)]}), one_batch, failing, counted=1))
     assert store.released == [B]
     assert store.counted["encoded"] == 1
 
 
-def test_unreadable_content_is_answered_with_none_and_given_back():
-    store = Shelf()
+def test_unreadable_content_gives_none_and_its_claim_is_released():
+    store = MemoryStore()
 
     def unreadable(batches, missing):
         for keys in batches:
             yield keys, [None if key == B else value(key) for key in keys]
 
-    both = portions({A: [(0, 0)], B: [(0, 1)]})
+    both = chunks({A: [(0, 0)], B: [(0, 1)]})
     answers = dict(
         (places[0][1], array)
         for places, array in encode_once(store, both, one_batch, unreadable, counted=True)
@@ -145,13 +143,13 @@ def test_unreadable_content_is_answered_with_none_and_given_back():
 
 
 @pytest.fixture
-def small_portions(monkeypatch):
-    monkeypatch.setattr(ModuleEncoder, "portion", 16)
-    monkeypatch.setattr(TextEncoder, "portion", 16)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(ModuleEncoder, "chunk_size", 16)
+    monkeypatch.setattr(TextEncoder, "chunk_size", 16)
 
 
-@pytest.mark.usefixtures("small_portions")
-def test_portions_change_nothing_but_the_memory(tmp_path):
+@pytest.mark.usefixtures("small_chunks")
+def test_chunks_do_not_change_the_result(tmp_path):
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(50, 4)).astype(np.float32)
     cells = [vectors[i] for i in rng.integers(0, 50, 200)]
@@ -170,9 +168,9 @@ def test_portions_change_nothing_but_the_memory(tmp_path):
         np.testing.assert_allclose(features[row], expected, rtol=1e-5)
 
 
-@pytest.mark.usefixtures("small_portions")
-def test_no_more_arrays_live_than_a_few_batches(tmp_path, monkeypatch):
-    """``transform`` into ``out`` holds batches, not the corpus."""
+@pytest.mark.usefixtures("small_chunks")
+def test_only_a_few_batches_are_in_memory(tmp_path, monkeypatch):
+    """``transform`` with ``out`` holds some batches, not all vectors."""
     alive = most = 0
 
     class Watched(np.ndarray):
@@ -202,7 +200,7 @@ def test_no_more_arrays_live_than_a_few_batches(tmp_path, monkeypatch):
 class TestOut:
     X = pd.DataFrame({"text": ["a coat", None, "a hat", "a coat"]})
 
-    def test_equals_transform_and_is_what_is_returned(self, tmp_path, tiny_bert):
+    def test_equals_transform_and_returns_out(self, tmp_path, tiny_bert):
         encoder = TextEncoder(str(tiny_bert)).fit(self.X)
         expected = encoder.transform(self.X)
         out = np.lib.format.open_memmap(tmp_path / "f.npy", "w+", np.float32, expected.shape)
@@ -210,37 +208,37 @@ class TestOut:
         out.flush()
         np.testing.assert_array_equal(np.load(tmp_path / "f.npy"), expected)
 
-    def test_every_kind_of_encoder_takes_it(self):
+    def test_engines_without_a_store_accept_it(self):
         encoder = TextEncoder("tfidf", n_components=2, random_state=0).fit(self.X)
         out = np.zeros((4, 2), dtype=np.float32)
         np.testing.assert_array_equal(encoder.transform(self.X, out=out), encoder.transform(self.X))
 
     @pytest.mark.parametrize(
-        ("out", "what"),
+        ("out", "message"),
         [
             (np.zeros((4, 3), np.float32), r"float32 of shape \(4, 3\).*shape \(4, 2\)"),
             (np.zeros((4, 2)), r"float64.*Give a float32"),
             ([[0.0, 0.0]] * 4, "list"),
         ],
     )
-    def test_wrong_place_is_refused(self, out, what):
+    def test_wrong_out_is_refused(self, out, message):
         encoder = TextEncoder("tfidf", n_components=2).fit(self.X)
-        with pytest.raises(ValueError, match=f"TextEncoder cannot write to out.*{what}"):
+        with pytest.raises(ValueError, match=f"TextEncoder cannot write to out.*{message}"):
             encoder.transform(self.X, out=out)
 
-    def test_read_only_place_is_refused(self):
+    def test_read_only_out_is_refused(self):
         encoder = TextEncoder("tfidf", n_components=2).fit(self.X)
         out = np.zeros((4, 2), np.float32)
         out.flags.writeable = False
         with pytest.raises(ValueError, match="read-only"):
             encoder.transform(self.X, out=out)
 
-    def test_is_no_metadata(self):
+    def test_out_is_not_metadata(self):
         assert not hasattr(TextEncoder, "set_transform_request")
 
 
-def test_text_batches_are_of_like_length_and_within_the_budget(tiny_bert):
-    """A budget of 64 tokens a text: many short texts, or few long ones."""
+def test_text_batches_have_similar_lengths_and_a_token_limit(tiny_bert):
+    """64 tokens per text: many short texts or few long ones."""
     encoder = TextEncoder(str(tiny_bert), batch_size=2, max_length=60, store=False)
     rng = np.random.default_rng(0)
     texts = ["a " * int(n) for n in rng.integers(1, 58, 60)]
@@ -258,7 +256,7 @@ def test_text_batches_are_of_like_length_and_within_the_budget(tiny_bert):
     waste = sum(padded) / sum(lengths)
     plain = [lengths[i : i + 16] for i in range(0, 60, 16)]
     assert waste < sum(max(part) * len(part) for part in plain) / sum(lengths)
-    # A budget that a single text exceeds still lets it through, alone.
+    # A text beyond the limit is a batch of its own.
     tight = list(engine.batches(texts, runtime._replace(batch_size=1)))
     assert [len(batch) for batch in tight] == [1] * 60
 
@@ -275,14 +273,15 @@ def test_half_precision_is_autocast_over_full_weights(tiny_bert):
     assert {p.dtype for p in module.parameters()} == {torch.float32}
 
 
-def test_compiled_model_is_compiled_once_and_kept_apart(tiny_bert, monkeypatch, tmp_path):
+@pytest.mark.slow
+def test_a_model_is_compiled_once_and_stored_separately(tiny_bert, monkeypatch, tmp_path):
     X = pd.DataFrame({"text": ["a coat", "a hat and a scarf", "shoes"]})
     compiled = []
     compile_ = torch.compile
 
     def eagerly(module, **options):
         compiled.append(options)
-        # Traced as ever, but run by Python: machine code needs a compiler.
+        # Traced, but run by Python: machine code needs a compiler.
         return compile_(module, backend="eager", **options)
 
     monkeypatch.setattr(torch, "compile", eagerly)

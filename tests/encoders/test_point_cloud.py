@@ -1,4 +1,4 @@
-"""PointCloudEncoder: what a cloud may be, what never matters to it, and that its models work."""
+"""PointCloudEncoder: kinds of cells, invariances, store, and learning."""
 
 import io
 import pickle
@@ -69,7 +69,7 @@ def turn(seed=0):
 
 
 class TestCells:
-    def test_the_same_cloud_however_it_comes(self, cloud, tmp_path):
+    def test_kinds_of_cells(self, cloud, tmp_path):
         path = tmp_path / "scan.npy"
         path.write_bytes(npy(cloud))
         text = "\n".join(" ".join(map(repr, row)) for row in cloud.tolist())
@@ -112,7 +112,7 @@ class TestCells:
         np.testing.assert_allclose(one_by_one, features, atol=1e-5)
 
     @pytest.mark.parametrize("model", MODELS, ids=IDS)
-    def test_what_a_vector_does_not_tell(self, model, cloud):
+    def test_invariances(self, model, cloud):
         if isinstance(model, nn.Module):
             model = Largest(19)
         cells = {"turned": cloud @ turn(), "moved": cloud + 5, "larger": cloud * 3}
@@ -128,7 +128,7 @@ class TestCells:
             assert np.abs(a - b).max() > 0.03, name
 
     @pytest.mark.parametrize(
-        ("cell", "told"),
+        ("cell", "message"),
         [
             (object(), "type object"),
             (3.5, "type float"),
@@ -139,11 +139,11 @@ class TestCells:
         ],
     )
     @pytest.mark.parametrize("model", ["geometric", "pointnet"])
-    def test_an_opaque_cell_is_named(self, model, cell, told, cloud):
+    def test_an_opaque_cell_is_named(self, model, cell, message, cloud):
         X = column(cloud, cell).set_axis(["first", "second"])
         with pytest.raises(
             (CellTypeError, MediaDecodeError),
-            match=f"PointCloudEncoder: Column 'scan', row 'second': .*({told})",
+            match=f"PointCloudEncoder: Column 'scan', row 'second': .*({message})",
         ):
             small(model).fit(X).transform(X)
 
@@ -162,7 +162,7 @@ class TestCells:
         a, b = plain.transform(column(cloud, cloud[:, [0, 1, 2, 0]]))
         np.testing.assert_allclose(a, b, atol=1e-6)
 
-    def test_features_tell_apart_what_geometry_does_not(self):
+    def test_features_distinguish_equal_shapes(self):
         rng = np.random.default_rng(0)
         cells = [rng.normal(size=(60, 4)) + [0, 0, 0, 2 * (i % 2)] for i in range(80)]
         y = np.arange(80) % 2
@@ -213,7 +213,7 @@ class TestUnreadable:
             features.loc[["a", "g"]], encoder.transform(X.loc[["a", "g"]])
         )
 
-    def test_nothing_to_learn_from(self, cloud):
+    def test_a_column_without_clouds(self, cloud):
         encoder = PointCloudEncoder().fit(column(None, None))
         assert np.isfinite(encoder.transform(column(cloud))).all()
         with pytest.raises(ValueError, match="'scan' is empty in every training row"):
@@ -240,7 +240,7 @@ class TestStore:
         assert store.stats()["encoded"] == 2
 
     @pytest.mark.parametrize("other", OTHERS)
-    def test_other_parameters_are_other_vectors(self, store, other, cloud):
+    def test_other_parameters_give_other_vectors(self, store, other, cloud):
         X = column(np.column_stack([cloud + 3, cloud[:, 0]]))
         first = PointCloudEncoder().fit_transform(X)
         second = PointCloudEncoder(**other).fit_transform(X)
@@ -257,7 +257,7 @@ class TestStore:
         fresh = PointCloudEncoder(n_points=30, store=False).fit_transform(column(mesh))
         np.testing.assert_array_equal(few, fresh)
 
-    def test_a_file_that_changed_under_its_path(self, store, cloud, tmp_path):
+    def test_a_changed_file_is_encoded_again(self, store, cloud, tmp_path):
         path = tmp_path / "scan.npy"
         results = []
         for points in (cloud, cloud**2, cloud):
@@ -282,15 +282,15 @@ def score(features, y, n_train):
     return head.fit(features[:n_train], y[:n_train]).score(features[n_train:], y[n_train:])
 
 
-class TestWorks:
-    def test_geometry_tells_shapes_that_extents_do_not(self):
+class TestLearning:
+    def test_geometry_distinguishes_shapes_of_equal_extents(self):
         X, y = make_point_clouds(300, n_points=(64, 256), random_state=0)
         extents = np.sort([np.ptp(cloud, axis=0) for cloud in X["points"]], axis=1)
         assert score(extents, y, 200) < 0.65
         features = PointCloudEncoder(rotation_invariant=True).fit_transform(X)
         assert score(features, y, 200) > 0.9
 
-    def test_rotation_invariance_pays_where_direction_means_nothing(self):
+    def test_rotation_invariance_helps_with_random_orientations(self):
         options = {"n_points": (64, 200), "random_state": 0}
         upright, y = make_point_clouds(100, rotation="none", **options)
         turned, y_turned = make_point_clouds(100, rotation="any", **options)
@@ -302,19 +302,20 @@ class TestWorks:
         }
         assert scores[True] > 0.93 and scores[False] < scores[True] - 0.1
 
-    def test_direction_pays_where_it_means_something(self):
+    def test_orientation_is_used_without_rotation_invariance(self):
         # The same shape, upright or lying on its side.
         X, _ = make_point_clouds(
             120, shapes=["cone"], rotation="vertical", n_points=(64, 128), random_state=0
         )
         y = np.arange(120) % 2
         cells = [c[:, [1, 2, 0]] if lies else c for c, lies in zip(X["points"], y, strict=True)]
-        told, untold = (
+        with_orientation, without = (
             score(PointCloudEncoder(rotation_invariant=i).fit_transform(column(*cells)), y, 80)
             for i in (False, True)
         )
-        assert told > 0.95 and untold < 0.7
+        assert with_orientation > 0.95 and without < 0.7
 
+    @pytest.mark.slow
     def test_pointnet_learns_from_scratch(self):
         X, y = make_point_clouds(300, rotation="none", n_points=(64, 128), random_state=0)
         encoder = PointCloudEncoder(
@@ -322,18 +323,19 @@ class TestWorks:
         )
         features = encoder.fit(X[:200], y[:200]).transform(X)
         assert score(features, y, 200) > 0.85
-        assert encoder.loss_curve_[-1] < 0.4 * encoder.loss_curve_[0]
+        assert encoder.history_[-1]["train_loss"] < 0.4 * encoder.history_[0]["train_loss"]
         extents = np.stack([np.ptp(cloud, axis=0) for cloud in X["points"]])
         assert score(extents, y, 200) < 0.75
 
+    @pytest.mark.slow
     def test_pointnet_learns_without_y(self):
         X, _ = make_point_clouds(150, rotation="none", stretch=0.8, n_points=60, random_state=0)
         encoder = PointCloudEncoder(
             "pointnet", n_points=40, n_components=16, max_epochs=12, batch_size=16, random_state=0
         ).fit(X)
-        assert encoder.loss_curve_[-1] < 0.6 * encoder.loss_curve_[0]
+        assert encoder.history_[-1]["train_loss"] < 0.6 * encoder.history_[0]["train_loss"]
 
-    def test_the_same_seed_the_same_network(self, cloud):
+    def test_random_state(self, cloud):
         X, y = column(cloud, cloud[:20], cloud[20:]), [0, 1, 1]
         first, second = (small("pointnet").fit(X, y).transform(X) for _ in range(2))
         np.testing.assert_array_equal(first, second)
@@ -356,23 +358,23 @@ class TestInFusions:
         )
         return X.rename(columns={"points": "lidar_points"}), y
 
-    def test_inferred(self, scans):
+    def test_modality_is_inferred(self, scans):
         assert infer_modalities(scans[0]) == {"lidar_points": "pointcloud"}
         assert infer_modalities(pd.DataFrame({"scan": ["a.ply", "b.pcd"]})) == {
             "scan": "pointcloud"
         }
 
     @pytest.mark.parametrize("modalities", ["auto", [("shape", "pointcloud", ["lidar_points"])]])
-    def test_early_by_name(self, scans, modalities):
+    def test_early_fusion(self, scans, modalities):
         X, y = scans
         model = make_multimodal_pipeline("classifier", modalities=modalities)
         model.fit(X[:80], y[:80])
-        there = ~X["lidar_points"].isna()
-        assert model.score(X[80:][there[80:]], y[80:][there[80:]]) > 0.9
+        present = ~X["lidar_points"].isna()
+        assert model.score(X[80:][present[80:]], y[80:][present[80:]]) > 0.9
         features = EarlyFusion(modalities).fit_transform(X)
         assert np.isfinite(np.asarray(features)).all()
 
-    def test_joint_trains_a_pointnet(self):
+    def test_joint_fusion_trains_a_pointnet(self):
         X, y = make_point_clouds(
             120,
             shapes=["sphere", "cone"],
@@ -391,18 +393,18 @@ class TestInFusions:
             random_state=0,
         )
         fusion.fit(X[:80], y[:80])
-        there = ~X["points"].isna()
-        assert fusion.score(X[80:][there[80:]], y[80:][there[80:]]) > 0.8
+        present = ~X["points"].isna()
+        assert fusion.score(X[80:][present[80:]], y[80:][present[80:]]) > 0.8
         assert fusion.predict(X.assign(points=None)).shape == (120,)
 
 
-def test_a_depth_map_becomes_a_cloud():
-    """The recipe of the guide, on a ball in front of a wall."""
+def test_a_depth_map_as_a_cloud():
+    """The recipe of the user guide, for a ball."""
     fx = fy = 100.0
     cx = cy = 32.0
     v, u = np.mgrid[:64, :64]
     rays = np.stack([(u - cx) / fx, (v - cy) / fy, np.ones_like(u)], axis=-1)
-    # Where a ray meets a ball of radius 0.5 around (0, 0, 2); behind it there is no return.
+    # Depth at which a ray hits a ball of radius 0.5 around (0, 0, 2), NaN if it misses.
     a, b, c = (rays**2).sum(-1), -4 * rays[..., 2], 4 - 0.25
     within = b**2 - 4 * a * c
     depth = np.where(within > 0, (-b - np.sqrt(within.clip(0))) / (2 * a), np.nan)
@@ -410,8 +412,8 @@ def test_a_depth_map_becomes_a_cloud():
     points = np.stack([(u - cx) * depth / fx, (v - cy) * depth / fy, depth], axis=-1)
     cloud = points.reshape(-1, 3)
 
-    there = cloud[np.isfinite(cloud).all(axis=1)]
-    np.testing.assert_allclose(np.linalg.norm(there - [0, 0, 2], axis=1), 0.5, atol=1e-9)
+    points = cloud[np.isfinite(cloud).all(axis=1)]
+    np.testing.assert_allclose(np.linalg.norm(points - [0, 0, 2], axis=1), 0.5, atol=1e-9)
     encoder = PointCloudEncoder().fit(column(cloud))
-    a, b = encoder.transform(column(cloud, there))
+    a, b = encoder.transform(column(cloud, points))
     np.testing.assert_array_equal(a, b)

@@ -1,4 +1,4 @@
-"""Reading ahead: order, bounds, errors, threads."""
+"""Prefetching: order, bounds, errors, threads."""
 
 import threading
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from skmm.encoders._engines._base import Engine, Runtime
-from skmm.encoders._engines._prefetch import iterated_ahead, prepared_batches
+from skmm.encoders._engines._prefetch import prefetched, prepared_batches
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32, 4)
 
 
 class Doubling(Engine):
-    """Prepares numbers by doubling them, and notes in which threads."""
+    """Double numbers, and record the threads that do it."""
 
     n_outputs = 1
 
@@ -50,10 +50,10 @@ def test_batches_come_in_order_and_unreadable_items_are_marked(n_threads, separa
 
 
 def test_several_threads_read_one_batch():
-    meeting = threading.Barrier(3, timeout=30)
+    barrier = threading.Barrier(3, timeout=30)
 
     def read(item):
-        meeting.wait()  # passed only if three threads are here at once
+        barrier.wait()  # passed only if three threads are here at once
         return item
 
     batches = [[0, 1, 2], [3, 4, 5]]
@@ -73,10 +73,10 @@ def test_next_batch_is_read_while_the_model_runs():
 
     ready = prepared_batches([[0, 1], [2, 3]], read, Doubling(), RUNTIME, n_threads=1)
     assert next(ready).items == [0, 1]
-    assert all_of_second.wait(timeout=30), "the second batch was not read ahead of its request"
+    assert all_of_second.wait(timeout=30), "the second batch was not prefetched"
 
 
-def test_no_more_than_two_batches_are_taken_ahead():
+def test_two_batches_are_prefetched():
     taken = []
 
     def batches():
@@ -93,7 +93,7 @@ def test_no_more_than_two_batches_are_taken_ahead():
 
 
 @pytest.mark.parametrize("n_threads", [0, 2])
-def test_error_of_a_reader_arrives_where_its_batch_would(n_threads):
+def test_error_of_a_reader_is_raised_at_its_batch(n_threads):
     def read(item):
         if item == 5:
             raise ZeroDivisionError("five")
@@ -117,10 +117,10 @@ def test_threads_end_with_the_pass():
     assert not [t for t in threading.enumerate() if t.name.startswith("skmm-")]
 
 
-def test_iterated_ahead_runs_elsewhere_and_keeps_order_and_errors():
+def test_prefetched_runs_in_a_thread_and_keeps_order_and_errors():
     where = set()
 
-    def things():
+    def items():
         for i in range(5):
             where.add(threading.current_thread().name)
             yield i
@@ -128,7 +128,7 @@ def test_iterated_ahead_runs_elsewhere_and_keeps_order_and_errors():
 
     got = []
     with pytest.raises(KeyError, match="end"):
-        for thing in iterated_ahead(things()):
-            got.append(thing)
+        for item in prefetched(items()):
+            got.append(item)
     assert got == list(range(5))
     assert threading.current_thread().name not in where

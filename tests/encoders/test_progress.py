@@ -1,4 +1,4 @@
-"""What verbose shows: cells, speed, time left; nothing by default."""
+"""Output of verbose: cells, speed and time left; nothing by default."""
 
 import re
 
@@ -8,20 +8,20 @@ import pytest
 from torch import nn
 
 from skmm import ImageEncoder, ModuleEncoder, TabularEncoder
-from skmm.encoders._engines import _prefetch
+from skmm._environment import _progress
 
 LINE = re.compile(r"(\S.*): (\d+)/(\d+) cells, \d+/s, \d+ s left *$")
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock on which each look takes a second and a half."""
+    """A clock that advances by a second and a half per call."""
     now = iter(np.arange(0, 1e6, 1.5))
-    monkeypatch.setattr(_prefetch.time, "perf_counter", lambda: float(next(now)))
+    monkeypatch.setattr(_progress.time, "perf_counter", lambda: float(next(now)))
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_pass_tells_all_its_cells(capsys):
+def test_transform_reports_all_cells(capsys):
     cells = pd.Series([np.full(4, i) for i in range(10)] + [None], dtype=object)
     encoder = ModuleEncoder(nn.Linear(4, 2), batch_size=3, verbose=1, store=False)
     encoder.fit(cells.to_frame("cell"))
@@ -41,7 +41,7 @@ def test_a_pass_tells_all_its_cells(capsys):
         (TabularEncoder("tokens", n_components=4), 1.0),
     ],
 )
-def test_training_tells_its_epochs(encoder, cell, capsys):
+def test_training_reports_all_epochs(encoder, cell, capsys):
     X = pd.DataFrame({"cell": pd.Series([cell] * 4, dtype=object)})
     encoder.set_params(max_epochs=3, verbose=1, random_state=0).fit(X, [0, 1, 0, 1])
     name, done, total = LINE.match(capsys.readouterr().err.splitlines()[-1]).groups()

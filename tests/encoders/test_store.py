@@ -30,7 +30,7 @@ def file_of(store):
     return next(p for p in store.folder.iterdir() if p.suffix == ".sqlite3")
 
 
-def test_gives_back_what_was_put(store):
+def test_stored_arrays_are_returned(store):
     items = {bytes([i]): np.full((i, 2), i, np.float32) for i in range(5)}
     store.put_many(items)
     found = store.get_many([*items, b"absent"])
@@ -47,7 +47,7 @@ def test_gives_back_what_was_put(store):
     )
 )
 @settings(max_examples=50, deadline=None)
-def test_any_array_survives_bit_by_bit(tmp_path_factory, array):
+def test_any_array_is_returned_bit_by_bit(tmp_path_factory, array):
     store = EmbeddingStore(tmp_path_factory.getbasetemp() / "hypothesis-store")
     store.clear()
     store.put_many({b"k": array})
@@ -81,7 +81,7 @@ def test_order_of_the_keys_does_not_matter(store, n):
     }
 
 
-def test_stays_for_another_process(store):
+def test_another_process_reads_a_stored_array(store):
     store.put_many({b"k": np.array([1.5], np.float32)})
     code = (
         "import sys; from bare_store import EmbeddingStore;"
@@ -115,7 +115,7 @@ def test_flipped_bits_are_misses_and_are_replaced(store):
 
 
 @pytest.mark.parametrize("damage", ["noise", "cut", "version"])
-def test_damaged_file_is_set_aside(store, damage):
+def test_damaged_file_is_renamed(store, damage):
     items = {i.to_bytes(4, "big"): np.full(64, i, np.float32) for i in range(500)}
     store.put_many(items)
     store.close()
@@ -130,7 +130,7 @@ def test_damaged_file_is_set_aside(store, damage):
         with sqlite3.connect(path) as raw:
             raw.execute("PRAGMA user_version = 99")
         raw.close()
-    with pytest.warns(StoreWarning, match="set aside"):
+    with pytest.warns(StoreWarning, match="renamed to"):
         found = store.get_many(list(items))
     assert all(np.array_equal(found[k], items[k]) for k in found)  # nothing wrong
     assert any("damaged" in p.name for p in store.folder.iterdir())
@@ -140,14 +140,14 @@ def test_damaged_file_is_set_aside(store, damage):
 
 def test_read_only_store_is_read(store):
     store.put_many({b"k": np.zeros(1, np.float32)})
-    # As SQLite does on a folder without the right to write, but for root too.
+    # Like a read-only folder, but also for root.
     _connection.connect(store.folder).execute("PRAGMA query_only = 1")
     with pytest.warns(StoreWarning, match="cannot be used now .*readonly"):
         store.put_many({b"j": np.zeros(1, np.float32)})
     assert store.get_many([b"k", b"j"]).keys() == {b"k"}
 
 
-def test_folder_that_cannot_be_made_is_survived(tmp_path):
+def test_folder_that_cannot_be_created(tmp_path):
     (tmp_path / "file").write_text("")
     store = EmbeddingStore(tmp_path / "file" / "below")
     with pytest.warns(StoreWarning, match="cannot be used"):
@@ -185,7 +185,7 @@ def test_settings_choose_the_store(tmp_path):
 
 
 def test_session_store_is_private_shared_and_removed(tmp_path):
-    """A process' own store lies in a private folder that is gone after it."""
+    """The store of a process is in a private folder, which is removed at its exit."""
     code = """
 import os, sys
 import numpy as np
@@ -200,7 +200,7 @@ print(store.folder)
     assert list(tmp_path.glob("skmm-*")) == []
 
 
-def test_folder_of_a_killed_process_is_swept(tmp_path):
+def test_folder_of_a_killed_process_is_removed(tmp_path):
     code = """
 import os
 from bare_store import EmbeddingStore
@@ -242,7 +242,7 @@ def test_least_recently_used_are_evicted(tmp_path, monkeypatch):
     store.close()
 
 
-def test_prune_gives_space_back(store):
+def test_prune_shrinks_the_file(store):
     items = vectors(2000)
     store.put_many(items)
     before = sum(path.stat().st_size for path in store.folder.iterdir())
@@ -254,12 +254,13 @@ def test_prune_gives_space_back(store):
     assert all(np.array_equal(found[k], items[k]) for k in found)
 
 
-@pytest.mark.parametrize("stays", [True, False], ids=["folder", "session"])
-def test_workers_keep_to_the_size(tmp_path, stays):
-    """The limit that was set here holds in a worker that loky has started."""
+@pytest.mark.slow
+@pytest.mark.parametrize("permanent", [True, False], ids=["folder", "session"])
+def test_max_size_holds_in_workers(tmp_path, permanent):
+    """The workers are started by loky."""
 
     def fill(sent):
-        """What encoders do there: they fill the store that they find."""
+        """Fill the store, as encoders in a worker do."""
         import os
 
         import numpy as np
@@ -272,9 +273,9 @@ def test_workers_keep_to_the_size(tmp_path, stays):
             store.put_many({key: np.zeros(250, np.float32) for key in keys})
         return os.getpid(), store.max_size, str(store.folder), store.stats()["n_bytes"]
 
-    chosen = EmbeddingStore(tmp_path / "store" if stays else None, max_size=300_000)
+    chosen = EmbeddingStore(tmp_path / "store" if permanent else None, max_size=300_000)
     with config_context(store=chosen):
-        # A worker learns of the store when an encoder is sent there.
+        # A worker finds the store when it unpickles an encoder.
         work = joblib.delayed(fill)(TextEncoder("tfidf"))
         answers = joblib.Parallel(n_jobs=2, backend="loky")([work, work])
         EmbeddingStore().prune()
@@ -288,8 +289,8 @@ def test_workers_keep_to_the_size(tmp_path, stays):
     chosen.close()
 
 
-def test_workers_do_not_look_for_a_store_of_ones_own_kind(tmp_path):
-    """One without a folder cannot be found from elsewhere; they keep to the session's."""
+def test_workers_use_the_session_instead_of_a_user_defined_store(tmp_path):
+    """Other processes cannot find a store without a folder."""
 
     class Own:
         get_many = None
@@ -300,20 +301,20 @@ def test_workers_do_not_look_for_a_store_of_ones_own_kind(tmp_path):
     assert token in _session.session_folder().name
 
 
-def test_user_is_told_once(tmp_path):
+def test_a_problem_is_reported_once(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.warns(StoreWarning) as told:
+    with pytest.warns(StoreWarning) as caught:
         for _ in range(3):
             store = EmbeddingStore(tmp_path / "file" / "below")
             store.get_many([b"k"])
             store.put_many({b"k": np.zeros(1, np.float32)})
             store.claim([b"k"])
             store.count(rows=1)
-    assert len(told) == 1
+    assert len(caught) == 1
 
 
-def test_no_pickle_inside(store):
-    """An array is its shape and its numbers; no byte of it is ever run."""
+def test_arrays_are_stored_without_pickle(store):
+    """An array is stored as its shape and numbers."""
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     store.put_many({b"k": array})
     with contextlib.closing(sqlite3.connect(file_of(store))) as raw:
@@ -327,8 +328,8 @@ def test_no_pickle_inside(store):
     assert not re.search(r"import (pickle|joblib|marshal|dill)|allow_pickle|\beval\(", source)
 
 
-def test_what_is_no_array_of_ours_is_a_miss(store):
-    """The checksum fits, the bytes are somebody else's: a pickle, or nothing at all."""
+def test_malformed_bytes_are_a_miss(store):
+    """The checksum is right, but the bytes are a pickle, nothing, or cut off."""
     items = {b"p": pickle.dumps(os.getcwd), b"n": b"", b"t": b"\x01\x04"}
     store.stats()
     rows = [(key, value, zlib.crc32(key + value), 0) for key, value in items.items()]
@@ -339,18 +340,18 @@ def test_what_is_no_array_of_ours_is_a_miss(store):
 
 
 def test_eight_processes_on_one_store(store):
-    """All write the same and read it while the others write."""
+    """All of them write the same keys and read them at the same time."""
     check_sharing(store, [""] * 8, n_keys=400, n_at_once=20)
 
 
-def test_processes_that_make_the_same_store_at_once(tmp_path):
-    """Four processes race through forty new stores; none is refused."""
+def test_processes_that_create_the_same_store_at_once(tmp_path):
+    """Four processes create the same twenty stores; none fails."""
     code = """
 import sys, time
 import numpy as np
 from bare_store import EmbeddingStore
 time.sleep(max(0.0, float(sys.argv[2]) - time.time()))
-for i in range(40):
+for i in range(20):
     store = EmbeddingStore(f"{sys.argv[1]}/{i}")
     store.put_many({b"k": np.zeros(1, np.float32)})
     assert b"k" in store.get_many([b"k"])
@@ -360,8 +361,8 @@ for i in range(40):
     assert [racer.wait(timeout=300) for racer in racers] == [0, 0, 0, 0]
 
 
-def test_full_disk_is_survived(store):
-    """SQLite's own limit on pages stands for a disk without room."""
+def test_full_disk(store):
+    """SQLite's limit on pages replaces a full disk."""
     store.put_many(vectors(10))
     connection = _connection.connect(store.folder)
     (pages,) = connection.execute("PRAGMA page_count").fetchone()

@@ -47,7 +47,7 @@ class TestOneHot:
             "sold",
         ]
 
-    def test_what_is_missing_is_marked(self, X):
+    def test_missing_cells_are_marked(self, X):
         X.loc[1, "price"] = None
         X["size"] = ["S", None, "S", "L"]
         features = TabularEncoder().set_output(transform="pandas").fit_transform(X)
@@ -78,7 +78,7 @@ class TestOneHot:
         tokens, mask = encoder.transform_sequence(X)
         assert tokens.shape == (4, 3, encoder.n_outputs_)
         np.testing.assert_array_equal(tokens.sum(axis=1), encoder.transform(X))
-        assert mask.all()  # that the price is missing is itself told
+        assert mask.all()  # the indicator of the missing price is a token
 
     def test_rare_and_unknown_categories(self):
         X = pd.DataFrame({"color": ["red"] * 5 + ["blue"] * 3 + ["teal"]})
@@ -108,16 +108,16 @@ class TestOneHot:
         ],
         ids=["bool", "decimal", "datetime", "date", "timedelta", "nullable", "float16"],
     )
-    def test_what_is_a_number(self, column, expected):
+    def test_number_columns(self, column, expected):
         X = pd.DataFrame({"a": column, "b": ["x"] * 3})
         features = TabularEncoder().set_output(transform="pandas").fit_transform(X)
         assert list(features.columns) == ["a", "a_missing", "b_x"]
         np.testing.assert_allclose(features["a"], expected, atol=1e-6)
 
-    def test_one_spelling_of_a_category(self):
+    def test_a_category_has_one_text(self):
         encoder = TabularEncoder().fit(pd.DataFrame({"grade": [1, 2, "none"]}))
         assert list(encoder.get_feature_names_out()) == ["grade_1", "grade_2", "grade_none"]
-        # A missing neighbor makes floats of integers.
+        # A missing cell turns integers into floats.
         features = encoder.transform(pd.DataFrame({"grade": [1.0, "2", None]}))
         np.testing.assert_array_equal(features[:2], [[1, 0, 0], [0, 1, 0]])
 
@@ -131,7 +131,7 @@ class TestOneHot:
         ):
             np.testing.assert_array_equal(TabularEncoder().fit_transform(frame), expected)
 
-    def test_names_are_told_apart(self):
+    def test_names_are_deduplicated(self):
         X = pd.DataFrame(
             {"a": [1.0, None], "a_missing": [2.0, 3.0], "b": ["c_d", "e"], "b_c": ["d", "e"]}
         )
@@ -144,7 +144,7 @@ class TestOneHot:
         ids=lambda cell: type(cell).__name__,
     )
     def test_an_opaque_cell_is_refused(self, cell):
-        """Never by its repr, which holds an address and would be a new category each time."""
+        """Its repr has an address and would be another category each time."""
         cells = pd.Series([None, cell, "text"], index=["a", "b", "c"], dtype=object)
         with pytest.raises(CellTypeError, match=f"'things', row 'b'.* got {type(cell).__name__}"):
             TabularEncoder().fit(pd.DataFrame({"things": cells}))
@@ -167,7 +167,7 @@ class TestOneHot:
 
 
 def problem(n, seed=0):
-    """The class is whether two signs agree, told by a number and a category."""
+    """The class is whether two signs agree; one is of a number, one a category."""
     rng = np.random.default_rng(seed)
     a, b = rng.integers(0, 2, (2, n))
     X = pd.DataFrame(
@@ -194,12 +194,12 @@ class TestTokens:
         features = encoder.transform(X)
         head = LogisticRegression(max_iter=1000).fit(features[:300], y[:300])
         assert head.score(features[300:], y[300:]) > 0.95
-        assert encoder.loss_curve_[-1] < 0.3 * encoder.loss_curve_[0]
+        assert encoder.history_[-1]["train_loss"] < 0.3 * encoder.history_[0]["train_loss"]
         onehot = TabularEncoder().fit(X.iloc[:300])
         linear = LogisticRegression().fit(onehot.transform(X.iloc[:300]), y[:300])
         assert linear.score(onehot.transform(X.iloc[300:]), y[300:]) < 0.7
 
-    def test_keep_the_table_without_y(self):
+    def test_reconstruct_the_table_without_y(self):
         X, _ = problem(400)
         encoder = TabularEncoder(
             "tokens",
@@ -256,12 +256,12 @@ class TestTokens:
             TabularEncoder("tokens").fit(X)
         assert np.isnan(TabularEncoder().fit_transform(X)).all()
 
-    def test_another_model_forgets_the_network(self):
+    def test_another_model_removes_the_network(self):
         X, y = problem(10)
         encoder = TabularEncoder("tokens", n_components=4, max_epochs=1).fit(X, y)
         encoder.set_params(model="onehot", n_components=32, max_epochs=20)
         assert encoder.transform(X).shape == (10, 4)  # as it was fitted
         encoder.fit(X, y)
         assert encoder.transform(X).shape == (10, encoder.n_outputs_) != (10, 4)
-        assert not hasattr(encoder, "loss_curve_")
+        assert not hasattr(encoder, "history_")
         assert len(pickle.dumps(encoder)) < 5_000

@@ -1,4 +1,4 @@
-"""TextEncoder: pretrained by folder, from scratch, and TF-IDF."""
+"""TextEncoder: pretrained models, networks from scratch, and TF-IDF."""
 
 import pickle
 from importlib import metadata
@@ -46,7 +46,7 @@ class TestPretrained:
         assert encoder.checkpoint_["source"] == "folder"
         tokens, mask = encoder.transform_sequence(X)
         assert tokens.shape == (*mask.shape, width)
-        # GPT-2 has no special tokens, so an empty text has none at all.
+        # GPT-2 has no special tokens, so an empty text has no token.
         assert mask.any(axis=1).tolist() == [True, kind != "gpt2", True, True, False, True]
 
     @pytest.mark.parametrize("as_path", [str, lambda path: path])
@@ -107,7 +107,7 @@ class TestPretrained:
         with pytest.raises(CheckpointError, match="fitted with other weights"):
             pickle.loads(pickled).transform(X)
 
-    def test_weights_that_moved(self, copied_checkpoint, tmp_path, X):
+    def test_weights_in_another_folder(self, copied_checkpoint, tmp_path, X):
         folder = copied_checkpoint("bert")
         encoder = TextEncoder(folder).fit(X)
         expected, pickled = encoder.transform(X), pickle.dumps(encoder)
@@ -134,7 +134,7 @@ class TestPretrained:
         assert stats["encoded"] == 20
         assert stats["rows"] > 3 * 3 * 20
 
-    def test_kept_vectors_are_those_of_the_settings(self, copied_checkpoint, store, X):
+    def test_stored_vectors_depend_on_the_settings(self, copied_checkpoint, store, X):
         folder = copied_checkpoint("bert")
         plain = TextEncoder(folder).fit(X)
         first = plain.transform(X)
@@ -151,7 +151,7 @@ class TestPretrained:
         TextEncoder(folder).fit_transform(X)
         assert store.stats()["encoded"] == 20
 
-    def test_columns_stand_side_by_side(self, tiny_bert, X):
+    def test_vectors_of_columns_are_concatenated(self, tiny_bert, X):
         X["title"] = ["x", None, "coat", "y", None, "z"]
         encoder = TextEncoder(tiny_bert).fit(X)
         both = encoder.transform(X)
@@ -242,16 +242,16 @@ class TestTfidf:
         with pytest.raises(ValueError, match="'review' is empty in every training row"):
             TextEncoder("tfidf").fit(pd.DataFrame({"review": [None, None]}))
 
-    def test_nothing_is_left_of_an_earlier_model(self, X):
+    def test_history_of_an_earlier_fit_is_removed(self, X):
         encoder = TextEncoder("gru", n_components=2, max_epochs=1).fit(X)
-        assert len(encoder.loss_curve_) == 1
+        assert len(encoder.history_) == 1
         encoder.set_params(model="tfidf", max_epochs=10).fit(X)
-        assert not hasattr(encoder, "loss_curve_")
+        assert not hasattr(encoder, "history_")
 
 
 class TestGRU:
     def test_learns_an_order_of_words_with_y(self):
-        """The class is which word comes first: no bag of words can tell."""
+        """The class is the order of two words, which a bag of words ignores."""
         rng = np.random.default_rng(0)
         y = rng.integers(0, 2, 400)
         texts = []
@@ -267,8 +267,8 @@ class TestGRU:
         features = encoder.fit(texts[:300], y[:300]).transform(texts)
         head = LogisticRegression().fit(features[:300], y[:300])
         assert head.score(features[300:], y[300:]) > 0.95
-        assert len(encoder.loss_curve_) == 15
-        assert encoder.loss_curve_[-1] < 0.2 < encoder.loss_curve_[0]
+        assert len(encoder.history_) == 15
+        assert encoder.history_[-1]["train_loss"] < 0.2 < encoder.history_[0]["train_loss"]
         bag = TextEncoder("tfidf", n_components=16, random_state=0).fit(texts[:300])
         by_words = LogisticRegression().fit(bag.transform(texts[:300]), y[:300])
         assert by_words.score(bag.transform(texts[300:]), y[300:]) < 0.8
@@ -284,7 +284,7 @@ class TestGRU:
         features = encoder.fit(texts[:200]).transform(texts)
         head = LogisticRegression().fit(features[:200], y[:200])
         assert head.score(features[200:], y[200:]) > 0.95
-        assert encoder.loss_curve_[-1] < 0.6 * encoder.loss_curve_[0]
+        assert encoder.history_[-1]["train_loss"] < 0.6 * encoder.history_[0]["train_loss"]
 
     def test_learns_a_number(self):
         rng = np.random.default_rng(0)
@@ -298,15 +298,15 @@ class TestGRU:
         residual = counts - np.c_[features, np.ones(300)] @ weights
         assert residual.var() < 0.1 * counts.var()
 
-    def test_words_never_met(self):
+    def test_unknown_words(self):
         encoder = TextEncoder("gru", n_components=4, max_epochs=1, random_state=0)
         features = encoder.fit(["red coat", "blue hat"]).transform(["green shoe", "", None])
         assert np.isfinite(features[:2]).all() and np.isnan(features[2]).all()
 
     def test_y_belongs_to_rows_not_to_texts(self):
-        """Absent texts take their rows of y with them."""
+        """Rows of absent texts are dropped together with their y."""
         X = pd.DataFrame({"text": [None, "sun", "moon"] * 60})
         y = np.array(["?", "day", "night"] * 60)
         encoder = TextEncoder("gru", n_components=4, max_epochs=10, learning_rate=0.05)
         encoder.set_params(random_state=0).fit(X, y)
-        assert encoder.loss_curve_[-1] < 0.3  # of labels that are mixed up: 0.69
+        assert encoder.history_[-1]["train_loss"] < 0.3  # with shuffled labels: 0.69

@@ -1,4 +1,4 @@
-"""TimeSeriesEncoder: what a cell may be, each model from raw series to the class, real motions."""
+"""TimeSeriesEncoder: kinds of cells, parameters, learning, real motions."""
 
 import pickle
 
@@ -53,7 +53,7 @@ def noise(n=8, seed=0, n_channels=2):
 
 
 def bursts(n, seed=0):
-    """Series of several lengths; in class 1 there is a burst on the second channel."""
+    """Series of several lengths; those of class 1 have a burst in the second channel."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, n)
     cells = []
@@ -73,12 +73,12 @@ def build(request):
 # ---- cells -----------------------------------------------------------------------------------
 
 
-def test_spellings_of_one_series(build):
+def test_kinds_of_cells(build):
     array = noise(1)[0].astype(np.float32)
     array[2, 0] = np.nan
     frame = pd.DataFrame(array, index=pd.date_range("2026-01-01", periods=len(array)))
-    spellings = (array, array.astype(float), frame, array.tolist(), torch.from_numpy(array))
-    X = column(*noise(), *spellings)
+    cells = (array, array.astype(float), frame, array.tolist(), torch.from_numpy(array))
+    X = column(*noise(), *cells)
     vectors = build().fit_transform(X)[8:]
     for vector in vectors:
         np.testing.assert_array_equal(vector, vectors[0])
@@ -144,17 +144,17 @@ def test_bad_cells(cell, error, message):
     for verb in (encoder.fit, encoder.fit(column(*good)).transform):
         with pytest.raises(error, match=where + ".*" + message):
             verb(bad)
-    survives = MODELS["minirocket"](on_error="missing").fit(column(*good))
+    tolerant = MODELS["minirocket"](on_error="missing").fit(column(*good))
     if error is CellTypeError:
         with pytest.raises(error, match=message):
-            survives.transform(bad)
+            tolerant.transform(bad)
         return
     with pytest.warns(ModalityWarning, match="1 unreadable cell as absent: row 'b' of 'motion'"):
-        features = survives.transform(bad)
+        features = tolerant.transform(bad)
     assert np.isnan(features).all(axis=1).tolist() == [False, True, False]
     with pytest.warns(ModalityWarning):
-        survives.fit(column(cell, *good))  # the number of channels is that of the others
-    assert survives.n_channels_ == 2
+        tolerant.fit(column(cell, *good))  # the number of channels is that of the others
+    assert tolerant.n_channels_ == 2
 
 
 def test_nothing_to_train_on():
@@ -165,18 +165,18 @@ def test_nothing_to_train_on():
         MODELS["minirocket"](on_error="missing").fit(column([np.inf], [np.nan]))
 
 
-def test_a_matrix_is_no_column_of_series():
+def test_a_matrix_is_refused():
     with pytest.raises(CellTypeError, match="Put each series into one cell.*list"):
         MODELS["minirocket"]().fit(np.random.default_rng(0).normal(size=(5, 20)))
 
 
 def test_columns_need_one_number_of_channels():
     X = column(*noise(), name="acc").assign(gyr=noise(n_channels=3))
-    with pytest.raises(CellTypeError, match="Column 'gyr', row 0: .* encoder of their own"):
+    with pytest.raises(CellTypeError, match="Column 'gyr', row 0: .* Use another encoder"):
         MODELS["minirocket"]().fit(X)
 
 
-# ---- what the parameters do --------------------------------------------------------------
+# ---- parameters --------------------------------------------------------------------------
 
 
 def test_max_length(build):
@@ -206,7 +206,7 @@ def test_random_state():
     assert (other != same[0]).any()
 
 
-def test_several_columns_stand_side_by_side(build):
+def test_vectors_of_columns_are_concatenated(build):
     X = column(*noise(), name="left").assign(right=noise(seed=1))
     encoder = build().fit(X, [0, 1] * 4)
     features = encoder.transform(X)
@@ -219,7 +219,7 @@ def test_tokens(build):
     X = column(*noise())
     encoder = build().fit(X, [0, 1] * 4)
     tokens, mask = encoder.transform_sequence(X)
-    if encoder.model == "minirocket":  # its features have no place in time
+    if encoder.model == "minirocket":  # its features have no position in time
         assert mask.shape == (8, 1) and mask.all()
         np.testing.assert_array_equal(tokens[:, 0], encoder.transform(X))
     else:
@@ -236,13 +236,13 @@ def test_a_vector_does_not_depend_on_its_batch(build):
     np.testing.assert_allclose(alone, together, atol=1e-5)
 
 
-def test_nothing_is_kept(build, store):
+def test_vectors_are_not_stored(build, store):
     X = column(*noise())
     build().fit(X, [0, 1] * 4).transform(X)
     assert store.stats()["n_embeddings"] == 0
 
 
-def test_pickle_holds_what_was_fitted(build):
+def test_pickle(build):
     X = column(*noise())
     encoder = build().fit(X, [0, 1] * 4)
     again = pickle.loads(pickle.dumps(encoder))
@@ -250,7 +250,7 @@ def test_pickle_holds_what_was_fitted(build):
     assert encoder.checkpoint_ is None
 
 
-def test_the_parameter_is_not_trained():
+def test_a_copy_of_the_module_is_trained():
     module = projection()
     before = module.weight.clone()
     TimeSeriesEncoder(module, **SHORT).fit(column(*noise()), [0, 1] * 4)
@@ -261,7 +261,7 @@ def test_the_parameter_is_not_trained():
 
 
 class Peak(nn.Module):
-    """Knows nothing of masks."""
+    """A module without masks."""
 
     def __init__(self):
         super().__init__()
@@ -278,8 +278,15 @@ def learner(name):
     return TimeSeriesEncoder(model, max_epochs=8, learning_rate=1e-2, random_state=0, **width)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_alone_before_a_classifier(name):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "minirocket",
+        "module",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("inception", "gru")),
+    ],
+)
+def test_in_a_pipeline(name):
     X, y = bursts(200)
     model = make_pipeline(learner(name), StandardScaler(), LogisticRegression(max_iter=1000))
     assert model.fit(X[:120], y[:120]).score(X[120:], y[120:]) > 0.9
@@ -292,11 +299,12 @@ def test_without_y_it_learns_to_reconstruct(name):
         np.linspace(-1, 1, rng.integers(10, 30))[:, None] * rng.normal(size=2) for _ in "x" * 80
     ]
     encoder = learner(name).fit(column(*slopes))
-    assert encoder.loss_curve_[-1] < 0.7 * encoder.loss_curve_[0]
+    assert encoder.history_[-1]["train_loss"] < 0.7 * encoder.history_[0]["train_loss"]
 
 
 @pytest.mark.parametrize(
-    ("name", "strategy"), [("inception", "concat"), ("gru", "attention"), ("module", "attention")]
+    ("name", "strategy"),
+    [pytest.param("gru", "attention", marks=pytest.mark.slow), ("module", "attention")],
 )
 def test_in_a_joint_fusion(name, strategy):
     X, y = bursts(200)
@@ -313,14 +321,14 @@ def test_in_a_joint_fusion(name, strategy):
     model.fit(X[:140], y[:140])
     test = X[140:][X["motion"][140:].notna()]
     assert model.score(test, y[test.index]) > 0.85
-    # A row's answer does not depend on how far its batch is padded.
+    # The prediction of a row does not depend on the padding of its batch.
     longest = column(np.zeros((300, 2))).assign(number=0.0)
     with_long = model.predict_proba(pd.concat([test[:5], longest]))[:5]
     np.testing.assert_allclose(with_long, model.predict_proba(test[:5]), atol=1e-4)
     assert np.isfinite(model.predict_proba(X[140:])).all()
 
 
-# ---- where it is found -----------------------------------------------------------------------
+# ---- default encoder and other libraries -----------------------------------------------------
 
 
 def test_default_encoder():
@@ -333,7 +341,7 @@ def test_default_encoder():
 
 
 def as_cases(X):
-    """A column of arrays as aeon takes them: (n_cases, n_channels, n_timestamps)."""
+    """A column of arrays in the format of aeon: (n_cases, n_channels, n_timestamps)."""
     return np.stack([cell.T for cell in X.iloc[:, 0]])
 
 
@@ -353,14 +361,14 @@ def test_an_aeon_transformer_in_a_triple():
 
 
 class Patches(nn.Module):
-    """A model of series of transformers as a plain module: tokens are the patches."""
+    """A time-series model of transformers as a module; its tokens are patches."""
 
     def __init__(self, model):
         super().__init__()
         self.model = model
 
     def forward(self, x):
-        return self.model(past_values=x).last_hidden_state.mean(dim=1)  # of the channels
+        return self.model(past_values=x).last_hidden_state.mean(dim=1)  # over the channels
 
 
 def test_a_model_of_transformers_in_a_module_encoder(store):
@@ -375,7 +383,7 @@ def test_a_model_of_transformers_in_a_module_encoder(store):
     encoder = ModuleEncoder(module)
     assert encoder.fit_transform(X).shape == (8, 8)
     assert encoder.transform_sequence(X).mask.shape == (8, 2)
-    assert store.stats()["n_embeddings"] > 0  # frozen, so its vectors are kept
+    assert store.stats()["n_embeddings"] > 0  # frozen, so its vectors are stored
 
 
 # ---- real motions ----------------------------------------------------------------------------
@@ -396,9 +404,8 @@ def motion_triples():
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(
-    "names", [["accelerometer"], ["gyroscope"], ["accelerometer", "gyroscope"]]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [["accelerometer"], ["accelerometer", "gyroscope"]])
 def test_basic_motions(motions, names):
     frame, train = motions
     triples = [triple for triple in motion_triples() if triple[0] in names]
@@ -409,6 +416,7 @@ def test_basic_motions(motions, names):
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_basic_motions_of_any_length_with_gaps(motions):
     frame, train = motions
     rng = np.random.default_rng(0)

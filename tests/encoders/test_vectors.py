@@ -1,4 +1,4 @@
-"""How embeddings are packed, and what a process remembers of those it read."""
+"""Packed embeddings, and the cache of those that a process read."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_packed_and_back(shape):
 
 
 @pytest.mark.parametrize("value", [b"", b"\x02", b"\x01\x05\0\0\0abcd"])
-def test_what_was_not_packed_is_no_array(value):
+def test_unpacking_malformed_bytes_gives_none(value):
     assert unpack(value) is None
 
 
@@ -30,7 +30,7 @@ def arrays(*names):
     return {name: np.full(256, i, dtype=np.float32) for i, name in enumerate(names)}  # 1 KiB each
 
 
-def test_no_more_is_remembered_than_fits():
+def test_cache_is_bounded():
     recent = RecentVectors(max_bytes=3 * 1024, max_age=100)
     recent.remember(arrays(b"a", b"b"))
     recent.remember(arrays(b"c", b"d"))
@@ -40,7 +40,7 @@ def test_no_more_is_remembered_than_fits():
     assert set(recent.get_many([b"a", b"b", b"c", b"d", b"e"])) == {b"b", b"d", b"e"}
 
 
-def test_what_is_old_is_asked_of_the_file_again(monkeypatch):
+def test_old_arrays_are_read_from_the_file_again(monkeypatch):
     now = 0.0
     monkeypatch.setattr(_connection.time, "monotonic", lambda: now)
     recent = RecentVectors(max_age=100)
@@ -50,7 +50,7 @@ def test_what_is_old_is_asked_of_the_file_again(monkeypatch):
     assert not recent.get_many([b"a"])
 
 
-def test_a_store_reads_a_vector_once_and_forgets_with_the_file(tmp_path):
+def test_a_store_caches_a_vector_until_it_is_deleted(tmp_path):
     store = EmbeddingStore(tmp_path)
     store.put_many(arrays(b"a"))
     first = store.get_many([b"a"])[b"a"]

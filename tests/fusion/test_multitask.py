@@ -335,7 +335,9 @@ def test_a_trained_encoder_is_shared_by_the_tasks():
     from skmm import ModuleEncoder
 
     X, y = targets(120)
-    encoder = ModuleEncoder(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), trainable=True, store=False)
+    encoder = ModuleEncoder(
+        nn.Sequential(nn.Linear(4, 8), nn.ReLU()), fine_tune="full", store=False
+    )
     triples = [("photo", encoder, ["photo"]), *TRIPLES[1:]]
     for weights in ("equal", "gradnorm"):
         model = JointFusionMultiTask(

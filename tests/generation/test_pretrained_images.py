@@ -232,9 +232,7 @@ def test_a_folder_that_is_no_pipeline(tmp_path):
     with pytest.raises(CheckpointError, match="without a readable model_index.json"):
         images(tmp_path).fit(X)
     tiny_diffusion.unconditional(tmp_path)
-    with pytest.raises(
-        CheckpointError, match="'DDIMPipeline', which is no text-to-image pipeline"
-    ):
+    with pytest.raises(CheckpointError, match="'DDIMPipeline', which is no text-to-image pipeline"):
         images(tmp_path).fit(X)
 
 

@@ -1,10 +1,10 @@
-"""The store alone, for processes of tests: without torch they start in no time."""
+"""The store without torch, for processes of tests, which then start quickly."""
 
 import sys
 from importlib.util import find_spec
 from types import ModuleType
 
-# A package that is there already is not run, so it imports no encoder.
+# A package in sys.modules is not imported again, so no encoder is imported.
 package = ModuleType("skmm.encoders")
 package.__path__ = [f"{find_spec('skmm').submodule_search_locations[0]}/encoders"]
 sys.modules["skmm.encoders"] = package

@@ -1,11 +1,11 @@
-"""Columns of cells of any kind; pandas would make a table of cells that are lists or arrays."""
+"""Columns of cells of any kind; pandas would turn cells that are lists or arrays into a table."""
 
 import numpy as np
 import pandas as pd
 
 
 def objects(cells, index=None):
-    """A Series with the cells as they are."""
+    """Return a Series with the cells unchanged."""
     values = np.empty(len(cells), dtype=object)
     for row, cell in enumerate(cells):
         values[row] = cell
@@ -13,5 +13,5 @@ def objects(cells, index=None):
 
 
 def column_of(name, *cells, index=None):
-    """A frame with the cells in a column of that name."""
+    """Return a frame with the cells in a column of that name."""
     return pd.DataFrame({name: objects(cells, index)})

@@ -1,6 +1,6 @@
-"""A module that counts on disk the cells that go through it, in whatever process it runs.
+"""Modules that record on disk the cells that they encode, in any process.
 
-Lives in a file of its own, because worker processes have to import it.
+They are in a file of their own, because worker processes import them.
 """
 
 import os
@@ -12,7 +12,7 @@ from torch import nn
 
 
 class CountingModule(nn.Module):
-    """Projects vectors and notes every one of them in a file."""
+    """Project vectors and record each of them in a file."""
 
     def __init__(self, log, *, width=3, pause=0.0):
         super().__init__()
@@ -37,7 +37,7 @@ def lines(log):
 
 
 class KillerModule(CountingModule):
-    """Kills its own process, without a chance to clean up, at the n-th batch."""
+    """Kill its own process at the n-th batch, without cleaning up."""
 
     def __init__(self, log, *, at_batch, flag, pause=0.0):
         super().__init__(log, pause=pause)

@@ -9,7 +9,7 @@ _HERE = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})"
 
 
 def command(*codes, arguments=()):
-    """Command of a process that runs the codes; a warning is an error there."""
+    """Return the command of a process that runs the codes, with warnings as errors."""
     code = "\n".join([_HERE, *map(textwrap.dedent, codes)])
     return [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
 

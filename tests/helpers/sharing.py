@@ -20,7 +20,7 @@ print(mine)
 
 
 def check_sharing(store, preambles, *, n_keys, n_at_once):
-    """A process for each preamble, and nothing is encoded twice, lost or changed."""
+    """Start a process per preamble; check that nothing is encoded twice, lost or changed."""
     arguments = [store.folder, n_keys, n_at_once]
     workers = [start(code, _SHARE, arguments=arguments) for code in preambles]
     answers = [worker.communicate(timeout=300)[0] for worker in workers]

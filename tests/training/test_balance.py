@@ -212,7 +212,7 @@ def trained_below(**options):
     X, y = labeled(60)
     X = X[["size", "photo"]]
     torch.manual_seed(0)
-    encoder = ModuleEncoder(nn.Linear(1, 3), trainable=True)
+    encoder = ModuleEncoder(nn.Linear(1, 3), fine_tune="full")
     triples = [
         ("numbers", encoder, ["size"]),
         ("photo", "passthrough", ["photo"]),

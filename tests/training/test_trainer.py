@@ -107,7 +107,7 @@ class Cells(nn.Module):
 
 
 def trained_encoder():
-    encoder = ModuleEncoder(Cells(), trainable=True)
+    encoder = ModuleEncoder(Cells(), fine_tune="full")
     return [("size", encoder, ["size"]), ("text", "passthrough", ["text"])]
 
 

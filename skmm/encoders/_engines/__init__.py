@@ -1,1 +1,1 @@
-"""What stands behind an encoder: a frozen checkpoint, one that is fine-tuned, a trained network."""
+"""Engines of encoders: frozen checkpoints, fine-tuned checkpoints and trained networks."""

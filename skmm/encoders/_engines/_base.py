@@ -1,8 +1,8 @@
-"""What stands behind an encoder: a frozen checkpoint, a network trained here, a TF-IDF.
+"""Base classes of engines, which run the model of an encoder.
 
-An engine turns decoded cells into arrays in two steps: it prepares a batch, in threads ahead
-of the model, and runs it. It is what a fitted encoder pickles, so it holds what was learned and
-never a pretrained weight.
+An engine turns decoded cells into arrays in two steps: it prepares a batch, in threads that work
+while the model is busy, and runs it. It is part of the pickle of a fitted encoder, so it holds
+learned weights and never pretrained ones.
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +22,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 class HasRuntime(Protocol):
-    """An encoder, as far as its engine asks how to run."""
+    """Parameters of an encoder that its engine needs to run."""
 
     device: str
     dtype: str
@@ -30,13 +30,13 @@ class HasRuntime(Protocol):
 
 
 class HasModel(Protocol):
-    """An encoder, as far as its engine asks for a parameter that may be set after ``fit``."""
+    """Parameter of an encoder that may be set after ``fit``."""
 
     model: Any
 
 
 class Runtime(NamedTuple):
-    """How a pass runs, as against what it computes."""
+    """Device, precision and batch size of a pass."""
 
     device: torch.device
     dtype: torch.dtype
@@ -52,57 +52,57 @@ class Runtime(NamedTuple):
 
 
 class Engine(ABC):
-    """Turns decoded cells of one modality into arrays.
+    """Base of engines, which turn decoded cells of one modality into arrays.
 
     Attributes
     ----------
     n_outputs : int
         Width of a vector and of a token.
     identity : dict or None
-        ``name``, ``source`` and ``digest`` of the pretrained weights, if there are any.
+        ``name``, ``source`` and ``digest`` of the pretrained weights, None without such weights.
     """
 
     n_outputs: int
     identity: dict[str, Any] | None = None
 
     def fingerprint(self, runtime: Runtime) -> str | None:
-        """All that changes the output, or None if outputs are not to be kept."""
+        """Return a text of everything that changes the output; None if outputs are not stored."""
         return None
 
     def batches(self, cells: Sequence[Any], runtime: Runtime) -> Iterator[list[int]]:
-        """Cut cells into batches of their positions; unread cells are None."""
+        """Yield the positions of the cells of each batch; cells that are not yet read are None."""
         for start in range(0, len(cells), runtime.batch_size):
             yield list(range(start, min(start + runtime.batch_size, len(cells))))
 
     def follow(self, encoder: HasModel) -> None:  # noqa: B027 - most engines have nothing to follow
-        """Take over a parameter that may be set after ``fit``: where the weights lie."""
+        """Adopt a parameter that may be set after ``fit``: the location of the weights."""
 
     def separable(self, runtime: Runtime) -> bool:
-        """Whether preparing cells one by one and joining them is preparing the batch."""
+        """Whether preparing single cells and joining them equals preparing the batch."""
         return False
 
     def prepare(self, cells: list[Any], runtime: Runtime) -> Any:
-        """Do what has to be done before the model runs; several threads may be at it."""
+        """Prepare cells for the model; several threads may call this at once."""
         return cells
 
     def join(self, prepared: list[Any]) -> Any:
-        """Put separately prepared cells together, if they are separable."""
+        """Join separately prepared cells to a batch, if they are separable."""
         return [cell for cells in prepared for cell in cells]
 
     def pin(self, prepared: Any, runtime: Runtime) -> Any:
-        """Move a prepared batch to where a GPU can fetch it while the CPU goes on."""
+        """Move a prepared batch to pinned memory, from which a GPU copies asynchronously."""
         return prepared
 
     def part(self, prepared: Any, rows: slice) -> Any:
-        """Take some rows of a prepared batch."""
+        """Return some rows of a prepared batch."""
         return prepared[rows]
 
     @abstractmethod
     def run(self, prepared: Any, runtime: Runtime, *, sequence: bool) -> list[Any]:
-        """Encode one prepared batch: (n_outputs,) or (n_tokens, n_outputs) for each cell.
+        """Encode a prepared batch: (n_outputs,) or (n_tokens, n_outputs) for each cell.
 
-        A ``MediaDecodeError`` in place of an array says that the cell turned out to be
-        unreadable while it was being encoded.
+        A ``MediaDecodeError`` replaces the array of a cell that proves unreadable while it is
+        encoded.
         """
 
 
@@ -111,7 +111,7 @@ class BackboneEngine(Engine):
 
     @abstractmethod
     def backbone_on(self, runtime: Runtime) -> Backbone:
-        """Give the module, on the device of the pass."""
+        """Return the module, on the device of the pass."""
 
     def separable(self, runtime: Runtime) -> bool:
         return self.backbone_on(runtime).separable
@@ -145,7 +145,7 @@ class BackboneEngine(Engine):
 
 
 def precision(runtime: Runtime) -> AbstractContextManager[object]:
-    """Autocast: matrix products in half precision, sums, norms and softmax in full."""
+    """Return autocast: matrix products in half precision; sums, norms and softmax in full."""
     if runtime.dtype == torch.float32:
         return nullcontext()
     return torch.autocast(runtime.device.type, dtype=runtime.dtype)

@@ -1,4 +1,4 @@
-"""Pretrained weights that are trained on: which of them, and where all others come from."""
+"""Engines of fine-tuned checkpoints: some weights are trained, the others are shared."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -31,12 +31,12 @@ __all__ = ["HasFineTuning", "TunedEngine", "TunedFrames", "make_tuned", "over_fr
 
 Tensors = dict[str, torch.Tensor]
 
-# What has learned a language or to see forgets it at larger steps; adapters start from nothing.
+# Larger steps destroy pretrained weights; adapters start from zero.
 _STEP_SIZES = {"blocks": 5e-5, "full": 2e-5, "lora": 2e-4}
 
 
 class HasFineTuning(HasCheckpoint, Protocol):
-    """An encoder, as far as an engine asks which weights to train."""
+    """Parameters of an encoder that define which weights are trained."""
 
     fine_tune: Any
     lora_params: dict[str, Any] | None
@@ -48,16 +48,16 @@ def make_tuned(encoder: HasFineTuning, modality: str, device: torch.device) -> "
     Parameters
     ----------
     encoder : CellEncoder
-        Whose ``model``, ``fine_tune`` and ``lora_params`` are used.
+        Its ``model``, ``fine_tune`` and ``lora_params`` are used.
     modality : {"text", "image", "audio", "video"}
-        What the checkpoint must be for.
+        Modality of the checkpoint.
     device : torch.device
-        Where its weights go.
+        Device of the weights.
 
     Returns
     -------
     engine : TunedEngine
-        Its weights are those of the checkpoint.
+        With the weights of the checkpoint.
     """
     n_blocks, kind = None, encoder.fine_tune
     if kind == "last" or not isinstance(kind, str):
@@ -70,32 +70,37 @@ def make_tuned(encoder: HasFineTuning, modality: str, device: torch.device) -> "
 
 
 def over_frames(engine: "TunedEngine", *, temporal_pooling: str, owner: str) -> "TunedEngine":
-    """Put an engine of images over the frames of videos.
+    """Return an engine of videos that encodes their frames by an engine of images.
 
     Parameters
     ----------
     engine : TunedEngine
-        For images.
+        Engine of images.
     temporal_pooling : {"mean", "max"}
-        How the frames' vectors become one.
+        How the vectors of the frames are pooled.
     owner : str
-        The encoder's class, for messages.
+        Class of the encoder, for messages.
+
+    Returns
+    -------
+    engine : TunedEngine
+        Engine of videos.
     """
-    # As a sequence: a video's array is what the trunk gave for each of its frames.
+    # As a sequence: the array of a video has the outputs of the trunk for each frame.
     trunk = None if engine.trunk is None else PartsEngine(engine.trunk, owner=owner)
     assert isinstance(engine.backbone, TunedBackbone)
     return TunedEngine(TunedFrames(engine.backbone, temporal_pooling=temporal_pooling), trunk)
 
 
 class TunedEngine(TrainedEngine):
-    """A pretrained model that is trained on: its head, over what is stored of its frozen trunk.
+    """Engine of a fine-tuned checkpoint: a head on the stored outputs of a frozen trunk.
 
     Parameters
     ----------
     backbone : TunedBackbone or TunedFrames
-        The head, or the whole model where there is no trunk.
+        The head, or the whole model without a trunk.
     trunk : Engine or None
-        Encodes what the head goes on from; None if ``backbone`` starts from the cells.
+        Computes the inputs of the head; None if ``backbone`` is the whole model.
     """
 
     backbone: "TunedBackbone | TunedFrames"
@@ -107,11 +112,11 @@ class TunedEngine(TrainedEngine):
 
     @property
     def description(self) -> dict[str, Any]:
-        """What the checkpoint says of itself."""
+        """Description of the checkpoint."""
         return self.backbone.source.description
 
     def follow(self, encoder: HasModel) -> None:
-        """Take the frozen weights from another name or folder; they must be the same weights."""
+        """Use another name or folder of the same frozen weights."""
         source = self.backbone.source
         source.follow(encoder)
         source.checked()
@@ -119,19 +124,19 @@ class TunedEngine(TrainedEngine):
             self.trunk.follow(encoder)
 
     @property
-    def wants_cells(self) -> bool:
-        """Whether the head needs the cells beside what the trunk gave for them."""
+    def needs_cells(self) -> bool:
+        """Whether the head needs the cells in addition to the outputs of the trunk."""
         return self.backbone.needs_cells
 
     def head_inputs(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> Tensors:
-        """Inputs of the head, from what the trunk gave for each cell.
+        """Return the inputs of the head, from the outputs of the trunk.
 
         Parameters
         ----------
         arrays : sequence of ndarray
-            Of the trunk.
+            Outputs of the trunk, one for each cell.
         cells : sequence
-            The decoded cells, if the head ``wants_cells``.
+            The decoded cells, if the head ``needs_cells``.
 
         Returns
         -------
@@ -142,28 +147,28 @@ class TunedEngine(TrainedEngine):
 
 
 class TunedBackbone(Backbone):
-    """A pretrained model some of whose weights are trained.
+    """Pretrained model with some weights that are trained.
 
-    Only those are parameters of this module, and only those are in its pickle. The others are
-    shared with everybody in the process who uses the checkpoint.
+    Only those are parameters of this module and part of its pickle. The others are shared with
+    all encoders of the process that use the checkpoint.
 
     Parameters
     ----------
     source : PretrainedEngine
-        Where the checkpoint is found, and found again.
+        Loads the checkpoint, also after unpickling.
     kind : {"blocks", "lora", "full"}
-        What is trained.
+        Which weights are trained.
     n_blocks : int or None
-        How many of the last blocks.
+        Number of last blocks that are trained.
     lora : mapping
-        For ``peft.LoraConfig``.
+        Parameters of ``peft.LoraConfig``.
     device : torch.device
-        Where the weights go at first.
+        Initial device of the weights.
 
     Attributes
     ----------
     step_size : float
-        Step size of the optimizer that suits these weights.
+        Default step size of the optimizer for these weights.
     """
 
     def __init__(
@@ -198,7 +203,7 @@ class TunedBackbone(Backbone):
         return {name: weights[name] for name in names}
 
     def _own_weights(self, device: torch.device) -> dict[str, nn.Parameter]:
-        """Copies of the weights that the output depends on, of those that are not in the trunk."""
+        """Copy the weights that the output depends on, without those of the trunk."""
         pretrained = self.pretrained(device)
         tower = pretrained.tower
         sample = {k: v.to(device) for k, v in pretrained.collate(pretrained.trial_cells()).items()}
@@ -208,14 +213,14 @@ class TunedBackbone(Backbone):
                 sample = self._checked_split(pretrained, sample, device)
             except CheckpointError:
                 raise
-            except Exception as error:  # whatever a model says that is not run as a whole
+            except Exception as error:  # a model that cannot be run in two parts may raise any
                 raise self._no_split(f"{type(error).__name__}: {error}") from error
 
         def run(part: nn.Module) -> torch.Tensor:
             encoded: Encoded = part(**sample)
             return encoded.pooled.sum() + encoded.tokens.sum()
 
-        with torch.backends.cudnn.flags(enabled=False):  # its recurrent nets want train mode
+        with torch.backends.cudnn.flags(enabled=False):  # its recurrent networks need train mode
             names = names_with_gradient(lambda new: self._part(pretrained, new), tower, run)
         weights = dict(tower.named_parameters())
         return {name: nn.Parameter(weights[name].detach().clone()) for name in names}
@@ -237,7 +242,7 @@ class TunedBackbone(Backbone):
     def _checked_split(
         self, pretrained: FrozenBackbone, sample: Tensors, device: torch.device
     ) -> Tensors:
-        """Inputs of the last blocks; cut in two, the model must give what it gives whole."""
+        """Return inputs of the last blocks, after checking that the split model is equivalent."""
         lower = pretrained.with_tower(Trunk(pretrained.tower, self.n_blocks or 1).eval())
         with torch.no_grad():
             arrays = lower.trunk_arrays(**sample)
@@ -247,25 +252,26 @@ class TunedBackbone(Backbone):
         mask = whole.mask[..., None]
         scale = float(whole.tokens.abs().max()) + 1e-6
         for one, other in ((whole.pooled, parts.pooled), (whole.tokens, parts.tokens)):
-            apart = (one - other).abs() if one.ndim == 2 else ((one - other) * mask).abs()
-            if not float(apart.max()) <= 1e-3 * scale:
-                raise self._no_split("its blocks look at more than what the ones below them give")
+            difference = (one - other).abs() if one.ndim == 2 else ((one - other) * mask).abs()
+            if not float(difference.max()) <= 1e-3 * scale:
+                raise self._no_split("its last blocks use more than the outputs of the others")
         if not torch.equal(whole.mask, parts.mask):
             raise self._no_split("its last blocks have other tokens")
         return inputs
 
     def _no_split(self, reason: str) -> CheckpointError:
         return CheckpointError(
-            f"{self.source.owner}: fine_tune={self.n_blocks} cannot cut {str(self.source.model)!r}"
-            f" below its last blocks ({reason}). Use fine_tune='lora' or 'full'."
+            f"{self.source.owner}: fine_tune={self.n_blocks} cannot split"
+            f" {str(self.source.model)!r} before its last blocks ({reason}). Use"
+            " fine_tune='lora' or 'full'."
         )
 
-    # --- the model, put together -----------------------------------------------------------
+    # --- the assembled model ----------------------------------------------------------------
 
     def pretrained(self, device: torch.device | None = None) -> FrozenBackbone:
-        """Return the frozen model, as it is shared; never to be changed."""
+        """Return the frozen model, which is shared and must not be changed."""
         device = self.weights[0].device if device is None else device
-        with torch.inference_mode(False):  # its weights have to stand beside trained ones
+        with torch.inference_mode(False):  # its weights are used together with trained ones
             return self.source.backbone_on(Runtime(device, torch.float32, 1))
 
     def _part(
@@ -291,11 +297,11 @@ class TunedBackbone(Backbone):
             return self._part(pretrained, {id(frozen[name]): weight for name, weight in pairs})
 
     def _model(self) -> FrozenBackbone:
-        """The model on the device of the trained weights, in the mode of this module."""
+        """Return the model on the device of the trained weights, in the mode of this module."""
         device = self.weights[0].device
         bound = self._bound
         if bound is None or bound[0] != device:
-            # In a tuple, so that it is no part of this module: its weights are others'.
+            # In a tuple, so that it is not a submodule: most of its weights are shared.
             bound = (device, self._bind(device))
             _set_mode(bound[1], self.training)
             self._bound = bound
@@ -308,10 +314,10 @@ class TunedBackbone(Backbone):
             _set_mode(self._bound[1], mode)
         return self
 
-    # --- what a backbone does --------------------------------------------------------------
+    # --- implementation of Backbone ---------------------------------------------------------
 
     def collate(self, cells: Sequence[Any]) -> Tensors:
-        """Turn decoded cells into tensors, as the checkpoint wants them."""
+        """Turn decoded cells into the input tensors of the checkpoint."""
         return self.pretrained().collate(cells)
 
     @property
@@ -320,12 +326,12 @@ class TunedBackbone(Backbone):
         return self.pretrained().needs_cells
 
     def stacked(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> Tensors:
-        """Inputs of the last blocks, from what the trunk gave for each cell.
+        """Return the inputs of the last blocks, from the outputs of the trunk.
 
         Parameters
         ----------
         arrays : sequence of ndarray
-            Of ``TrunkEngine``.
+            Outputs of ``TrunkEngine``, one for each cell.
         cells : sequence
             The cells, if this backbone ``needs_cells``.
 
@@ -336,27 +342,27 @@ class TunedBackbone(Backbone):
         """
         try:
             return self.pretrained().head_inputs(arrays, cells)
-        except ValueError as error:  # of numpy, which has nothing to say of where they come from
+        except ValueError as error:  # of numpy, without the reason
             if len({array.shape for array in arrays}) == 1:
                 raise
             raise self.unequal() from error
 
     def unequal(self) -> ValueError:
-        """Say that cells of unequal sizes cannot be put into one batch."""
+        """Return the error of cells of different sizes in one batch."""
         return ValueError(
-            f"{self.source.owner}: {str(self.source.model)!r} leaves images their size, so they"
-            " cannot be stacked. Use fine_tune='frozen'."
+            f"{self.source.owner}: {str(self.source.model)!r} does not resize images, so images of"
+            " different sizes cannot be stacked. Use fine_tune='frozen'."
         )
 
     def forward(self, **tensors: torch.Tensor) -> Encoded:
-        """Encode what ``collate``, or with ``n_blocks`` what ``stacked`` gave."""
+        """Encode the tensors of ``collate``, or with ``n_blocks`` those of ``stacked``."""
         model = self._model()
-        # Tensors of a whole column are padded to its longest cell, far beyond most.
+        # Tensors of a whole column are padded to its longest cell.
         encoded = model(**model.trim(tensors))
         return Encoded(encoded.tokens, encoded.mask, encoded.pooled.float())
 
     def reconstruction_target(self, **tensors: torch.Tensor) -> torch.Tensor:
-        """Refuse: a pretrained model is trained toward something."""
+        """Raise ValueError: a pretrained model is trained with a target only."""
         raise ValueError(
             f"{self.source.owner} with fine_tune needs y, or a joint fusion around it. Give y, or"
             " use fine_tune='frozen'."
@@ -391,20 +397,19 @@ def _set_mode(model: FrozenBackbone, mode: bool) -> None:
 
 
 class TunedFrames(FrameEncoder):
-    """A pretrained model of images, some of whose weights are trained, over frames.
+    """Fine-tuned model of images that encodes the frames of videos.
 
     Parameters
     ----------
     images : TunedBackbone
-        For a frame.
+        Encodes a frame.
     temporal_pooling : {"mean", "max"}
-        How the frames' vectors become one.
+        How the vectors of the frames are pooled.
 
     Attributes
     ----------
     step_size : float
-        Step size of the optimizer that suits the weights of ``images``, and there are no
-        others.
+        Default step size of the optimizer for the weights of ``images``.
     """
 
     needs_cells: ClassVar[bool] = False
@@ -416,19 +421,19 @@ class TunedFrames(FrameEncoder):
         self.step_size = images.step_size
 
     def stacked(self, arrays: Sequence[np.ndarray], cells: Sequence[Any]) -> dict[str, Any]:
-        """Inputs of the last blocks, from what the trunk gave for each frame.
+        """Return the inputs of the last blocks, from the outputs of the trunk.
 
         Parameters
         ----------
         arrays : sequence of ndarray of shape (n_frames, ...)
-            One a video.
+            Outputs of the trunk, one array for each video.
         cells : sequence
-            Not needed.
+            Ignored.
 
         Returns
         -------
         tensors : dict of str to Tensor
-            ``n_frames``, and the others with zeros behind the frames of a shorter video.
+            ``n_frames`` and ``hidden``, padded with zeros after the frames of a shorter video.
         """
         if len({array.shape[1:] for array in arrays}) > 1:
             raise self.images.unequal()
@@ -439,5 +444,5 @@ class TunedFrames(FrameEncoder):
         return {"n_frames": n_frames, "hidden": hidden}
 
     def reconstruction_target(self, **tensors: torch.Tensor) -> torch.Tensor:
-        """Refuse: a pretrained model is trained toward something."""
+        """Raise ValueError: a pretrained model is trained with a target only."""
         return self.images.reconstruction_target(**tensors)

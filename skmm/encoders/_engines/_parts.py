@@ -1,8 +1,8 @@
-"""Cells that are made of parts: windows of a recording, frames of a video, several photos.
+"""Engines of cells that consist of parts: windows of a recording, frames of a video, images.
 
-A part goes through a model as a cell of its own, and what the model gives for the parts is
-pooled. Parts are read one after the other while the model runs, so a recording of an hour takes
-no more memory than a batch of its windows.
+A model encodes every part like a cell, and the outputs of the parts are pooled. Parts are read
+one by one while the model runs, so a recording of an hour takes no more memory than a batch of
+its windows.
 """
 
 import json
@@ -13,32 +13,32 @@ from typing import Any, ClassVar
 import numpy as np
 
 from skmm.encoders._engines._base import Engine, HasModel, Runtime
-from skmm.encoders._engines._prefetch import FittingRunner, iterated_ahead
+from skmm.encoders._engines._prefetch import FittingRunner, prefetched
 from skmm.exceptions import MediaDecodeError
 
 __all__ = ["PartsEngine", "WindowsEngine"]
 
-# Raised when code of ours changes how parts are pooled.
+# To be raised with every change of the code that changes how parts are pooled.
 _FORMAT = 1
 
 
 class PartsEngine(Engine):
-    """Encodes cells that decode to an iterable of parts.
+    """Encode cells that decode to an iterable of parts.
 
     Parameters
     ----------
     engine : Engine
         Encodes a part.
     pooling : {"mean", "max"}, default="mean"
-        How the vectors of the parts become the cell's. As a sequence, a cell has one token for
-        each part: its vector.
+        How the vectors of the parts are pooled. As a sequence, a cell has one token for each
+        part: its vector.
     owner : str
-        The encoder's class, for messages.
+        Class of the encoder, for messages.
 
     Attributes
     ----------
     keeps_tokens : bool
-        Whether a cell has, as a sequence, every token of its parts instead.
+        Whether a cell has, as a sequence, all tokens of its parts instead.
     """
 
     keeps_tokens: ClassVar[bool] = False
@@ -62,26 +62,26 @@ class PartsEngine(Engine):
     def run(self, prepared: list[Iterable[Any]], runtime: Runtime, *, sequence: bool) -> list[Any]:
         """Encode cells, each an iterable of decoded parts.
 
-        An iterable that raises MediaDecodeError has that error in place of its array: who knows
-        the cell's place in the frame raises it there, or counts the cell as absent.
+        If an iterable raises ``MediaDecodeError``, that error replaces its array. The caller,
+        which has the place of the cell, raises it or counts the cell as absent.
         """
         by_token = sequence and self.keeps_tokens
         run = FittingRunner(self.engine, runtime, sequence=by_token, name=self.owner)
         pools = [self._pool(sequence=sequence) for _ in prepared]
         cells = [pool.measured(cell) for pool, cell in zip(pools, prepared, strict=True)]
-        for owners, ready in iterated_ahead(self._batches(cells, pools, runtime)):
+        for owners, ready in prefetched(self._batches(cells, pools, runtime)):
             for i, array in zip(owners, run(ready, len(owners)), strict=True):
                 pools[i].add(array)
         return [pool.result() for pool in pools]
 
     def _pool(self, *, sequence: bool) -> Any:
-        """Start what takes one cell's parts (``measured``), then their arrays, to the result."""
+        """Return an object that collects the arrays of one cell's parts."""
         return _Pool(self.pooling, keeps_all=sequence)
 
     def _batches(
         self, cells: list[Iterable[Any]], pools: list[Any], runtime: Runtime
     ) -> Iterator[tuple[list[int], Any]]:
-        """Cut all parts of all cells into prepared batches, each with the cells they are of."""
+        """Yield prepared batches of the parts of all cells, each with the cells of its parts."""
         owners: list[int] = []
         parts: list[Any] = []
         for i, cell in enumerate(cells):
@@ -102,7 +102,7 @@ class PartsEngine(Engine):
 
 
 class _Pool:
-    """Vectors of a cell's parts, as far as they are known."""
+    """Collects the vectors of a cell's parts."""
 
     def __init__(self, pooling: str, *, keeps_all: bool):
         self.pooling = pooling
@@ -112,7 +112,7 @@ class _Pool:
         self._pooled: np.ndarray | None = None
 
     def measured(self, parts: Iterable[Any]) -> Iterable[Any]:
-        return parts  # each weighs the same
+        return parts  # all have the same weight
 
     def add(self, vector: np.ndarray) -> None:
         self._n += 1
@@ -127,7 +127,7 @@ class _Pool:
 
     def result(self) -> np.ndarray | MediaDecodeError:
         if self.error is not None or not self._n:
-            return self.error or MediaDecodeError("there is nothing in it")
+            return self.error or MediaDecodeError("it is empty")
         if self._all is not None:
             return np.stack(self._all)
         assert self._pooled is not None
@@ -139,18 +139,18 @@ _WINDOWS_FORMAT = 1
 
 
 class WindowsEngine(PartsEngine):
-    """Encodes recordings that come as windows, the last one shorter than the others.
+    """Encode recordings window by window; the last window may be shorter than the others.
 
-    Each window weighs as much as it is long, so that the mean over the windows is the mean over
-    all frames. Means and standard deviations are combined exactly. As a sequence, the tokens of
-    the windows stand one behind the other.
+    Windows are weighted by their lengths, so that the mean over the windows is the mean over all
+    frames. Means and standard deviations are combined exactly. As a sequence, the tokens of the
+    windows are concatenated.
 
     Parameters
     ----------
     engine : Engine
-        Encodes a window. Its ``description`` says the ``pooling``, and whether to ``normalize``.
+        Encodes a window. Its ``description`` has the ``pooling`` and whether to ``normalize``.
     owner : str
-        The encoder's class, for messages.
+        Class of the encoder, for messages.
     """
 
     keeps_tokens: ClassVar[bool] = True
@@ -173,7 +173,7 @@ class WindowsEngine(PartsEngine):
 
 
 class _Windows:
-    """Vectors of a recording's windows, as far as they are known."""
+    """Collects the vectors of a recording's windows."""
 
     def __init__(self, pooling: str, normalize: bool, *, sequence: bool):
         self.pooling = pooling
@@ -185,7 +185,7 @@ class _Windows:
         self._pooled: np.ndarray = np.zeros(0)
 
     def measured(self, windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """Pass the windows on, and keep their lengths until their vectors come."""
+        """Yield the windows, and store their lengths until their vectors are added."""
         for window in windows:
             self._lengths.append(len(window))
             yield window
@@ -217,11 +217,10 @@ class _Windows:
 
 
 def _combined(first: np.ndarray, n_first: int, second: np.ndarray, n_second: int) -> np.ndarray:
-    """Mean and standard deviation of two stretches together (Chan, Golub, LeVeque 1983)."""
+    """Return mean and standard deviation of two parts together (Chan, Golub, LeVeque 1983)."""
     (mean, deviation), (other_mean, other_deviation) = np.split(first, 2), np.split(second, 2)
     share = n_second / (n_first + n_second)
-    apart = other_mean - mean
-    variance = (
-        (1 - share) * deviation**2 + share * other_deviation**2 + share * (1 - share) * apart**2
-    )
-    return np.concatenate([mean + share * apart, np.sqrt(variance)])
+    difference = other_mean - mean
+    within = (1 - share) * deviation**2 + share * other_deviation**2
+    variance = within + share * (1 - share) * difference**2
+    return np.concatenate([mean + share * difference, np.sqrt(variance)])

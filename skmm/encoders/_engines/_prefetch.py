@@ -1,6 +1,6 @@
-"""How batches reach a model: read and prepared ahead, halved to fit its memory, and reported.
+"""Batches for a model: prefetched by threads, halved to fit into memory, and reported.
 
-Threads read and prepare batches while the model is busy with the ones before.
+Threads read and prepare batches while the model runs the previous ones.
 """
 
 import gc
@@ -18,26 +18,26 @@ from skmm.encoders._engines._base import Engine, Runtime
 __all__ = [
     "FittingRunner",
     "Ready",
-    "iterated_ahead",
+    "prefetched",
     "prepared_batches",
 ]
 
 Item = TypeVar("Item")
-# One batch is being read while another waits, prepared, for the model.
-_AHEAD = 2
+# One batch is being read while another one is prepared and waits for the model.
+_N_PREFETCHED = 2
 
 
 class Ready(NamedTuple, Generic[Item]):
-    """A batch that can be run.
+    """A batch that is ready to run.
 
     Attributes
     ----------
     items : list
-        What the batch was asked for.
+        Items of the batch.
     readable : list of bool
-        For which of them there is a cell.
+        Whether each of them has a readable cell.
     prepared : object
-        What the engine runs: a row for each readable item. None if there is none.
+        Input of the engine: one row for each readable item. None if there is none.
     """
 
     items: list[Item]
@@ -53,22 +53,22 @@ def prepared_batches(
     *,
     n_threads: int,
 ) -> Iterator[Ready[Item]]:
-    """Read and prepare batches ahead of whoever runs them.
+    """Prefetch batches: read and prepare them before they are needed.
 
-    Memory is bounded by a few batches, whatever the number of cells.
+    Memory is bounded by a few batches, independently of the number of cells.
 
     Parameters
     ----------
     batches : iterable of list
-        Asked for two batches ahead.
+        Items of each batch. Two batches are prefetched.
     read : callable
         From an item to its decoded cell, or None if it is unreadable.
     engine : Engine
-        What prepares decoded cells.
+        Prepares decoded cells.
     runtime : Runtime
-        For the engine.
+        Passed to the engine.
     n_threads : int
-        Threads that read; 0 reads a batch when it is asked for, without any thread.
+        Number of threads that read; 0 reads a batch when it is needed, without a thread.
 
     Yields
     ------
@@ -80,21 +80,21 @@ def prepared_batches(
             yield _together(items, [read(item) for item in items], engine, runtime)
         return
     queue: deque[Future[Ready[Item]]] = deque()
-    # Torch would start a crew of its own in every thread that touches a tensor.
+    # Otherwise torch would start a thread pool in every thread that uses a tensor.
     readers = ThreadPoolExecutor(n_threads, "skmm-read", initializer=keep_to_one_thread)
-    # A thread of its own: readers that wait for each other would wait for ever.
+    # In another thread: readers that wait for each other would block forever.
     preparer = ThreadPoolExecutor(1, "skmm-prepare", initializer=keep_to_one_thread)
     submit = _submit_each if engine.separable(runtime) else _submit_whole
     try:
         for items in batches:
             finish = submit(readers, items, read, engine, runtime)
             queue.append(preparer.submit(finish))
-            if len(queue) > _AHEAD:
+            if len(queue) > _N_PREFETCHED:
                 yield queue.popleft().result()
         while queue:
             yield queue.popleft().result()
     finally:
-        # Also when the pass ends early: by an error, or because nobody asks for the rest.
+        # Also if the pass ends early: by an error, or because the generator is closed.
         readers.shutdown(wait=False, cancel_futures=True)
         preparer.shutdown(wait=False, cancel_futures=True)
 
@@ -106,7 +106,7 @@ def _submit_each(
     engine: Engine,
     runtime: Runtime,
 ) -> Callable[[], Ready[Item]]:
-    """Read and prepare cell by cell: all threads work at one batch."""
+    """Read and prepare single cells, so that all threads work at one batch."""
 
     def work(item: Item) -> Any:
         cell = read(item)
@@ -116,8 +116,8 @@ def _submit_each(
 
     def finish() -> Ready[Item]:
         parts = [future.result() for future in futures]
-        there = [part for part in parts if part is not None]
-        prepared = engine.pin(engine.join(there), runtime) if there else None
+        readable = [part for part in parts if part is not None]
+        prepared = engine.pin(engine.join(readable), runtime) if readable else None
         return Ready(items, [part is not None for part in parts], prepared)
 
     return finish
@@ -130,54 +130,54 @@ def _submit_whole(
     engine: Engine,
     runtime: Runtime,
 ) -> Callable[[], Ready[Item]]:
-    """Read cell by cell, and prepare the batch when it is whole."""
+    """Read single cells, and prepare the batch when it is complete."""
     futures = [readers.submit(read, item) for item in items]
     return lambda: _together(items, [future.result() for future in futures], engine, runtime)
 
 
 def _together(items: list[Item], cells: list[Any], engine: Engine, runtime: Runtime) -> Ready[Item]:
-    there = [cell for cell in cells if cell is not None]
-    prepared = engine.pin(engine.prepare(there, runtime), runtime) if there else None
+    readable = [cell for cell in cells if cell is not None]
+    prepared = engine.pin(engine.prepare(readable, runtime), runtime) if readable else None
     return Ready(items, [cell is not None for cell in cells], prepared)
 
 
-def iterated_ahead(things: Iterator[Item]) -> Iterator[Item]:
-    """Yield from an iterator that runs in a thread of its own, one thing ahead.
+def prefetched(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield from an iterator that runs in another thread, one item in advance.
 
     Parameters
     ----------
-    things : iterator
-        Used by that thread alone.
+    items : iterator
+        Used by that thread only.
 
     Yields
     ------
-    thing : object
-        In their order. An error of the iterator comes where its next thing would.
+    item : object
+        In the same order. An error of the iterator is raised where its next item would be.
     """
     thread = ThreadPoolExecutor(1, "skmm-iterate", initializer=keep_to_one_thread)
     end: Any = object()
     try:
-        queue = deque(thread.submit(next, things, end) for _ in range(2))
-        while (thing := queue.popleft().result()) is not end:
-            queue.append(thread.submit(next, things, end))
-            yield thing
+        queue = deque(thread.submit(next, items, end) for _ in range(2))
+        while (item := queue.popleft().result()) is not end:
+            queue.append(thread.submit(next, items, end))
+            yield item
     finally:
         thread.shutdown(wait=False, cancel_futures=True)
 
 
 class FittingRunner:
-    """Runs prepared batches of one pass, halving them as often as memory asks for it.
+    """Run prepared batches of one pass, and halve those that do not fit into memory.
 
     Parameters
     ----------
     engine : Engine
-        What runs a batch.
+        Runs a batch.
     runtime : Runtime
-        How.
+        Device, precision and batch size.
     sequence : bool
-        Whether tokens are asked for.
+        Whether to return tokens instead of vectors.
     name : str
-        The encoder's class, for messages.
+        Class of the encoder, for messages.
     """
 
     def __init__(self, engine: Engine, runtime: Runtime, *, sequence: bool, name: str):
@@ -185,7 +185,7 @@ class FittingRunner:
         self.runtime = runtime
         self.sequence = sequence
         self.name = name
-        self._most: int | None = None  # cells that are known not to be too many
+        self._most: int | None = None  # cells that fit, once a batch did not
 
     def __call__(self, prepared: Any, n_cells: int) -> list[Any]:
         """Encode a prepared batch of ``n_cells`` cells."""
@@ -198,11 +198,11 @@ class FittingRunner:
                 raise
             if n_cells == 1:
                 raise _CellTooLarge(
-                    f"{self.name}: the memory of {self.runtime.device} does not hold the model"
-                    " with a single cell. Use a smaller model, shorter or smaller cells, or"
-                    " device='cpu'."
+                    f"{self.name}: the model does not fit into the memory of"
+                    f" {self.runtime.device} with a single cell. Use a smaller model, shorter or"
+                    " smaller cells, or device='cpu'."
                 ) from error
-        # Here the error is gone, and with its traceback the tensors of the failed batch.
+        # Outside the handler, the traceback no longer holds the tensors of the failed batch.
         gc.collect()
         if self.runtime.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -210,7 +210,7 @@ class FittingRunner:
         if self._most is None:
             warnings.warn(
                 f"{self.name}: a batch of {n_cells} does not fit into the memory of"
-                f" {self.runtime.device} and is halved. Set batch_size={half} or less to spare the"
+                f" {self.runtime.device} and is halved. Set batch_size={half} or less to avoid the"
                 " attempt.",
                 RuntimeWarning,
                 stacklevel=2,
@@ -227,11 +227,11 @@ class FittingRunner:
 
 
 class _CellTooLarge(torch.OutOfMemoryError):
-    """No smaller batch can be tried."""
+    """A batch of one cell does not fit into memory."""
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device, or the CPU's allocator, had too little memory."""
+    """Whether a device or the CPU is out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or (
         "out of memory" in str(error) or "can't allocate memory" in str(error)
     )

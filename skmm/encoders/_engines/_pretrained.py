@@ -1,4 +1,4 @@
-"""Engine over pretrained weights, which are loaded when the first cell needs them."""
+"""Engines of pretrained weights, which are loaded for the first cell."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,29 +16,29 @@ from skmm.encoders._engines._base import BackboneEngine, HasModel, Runtime, prec
 
 __all__ = ["HasCheckpoint", "PretrainedEngine", "TrunkEngine"]
 
-# Raised when code of ours changes what a checkpoint's vectors are.
+# To be raised with every change of the code that changes the vectors of a checkpoint.
 _FORMAT = 2
-# Tokens that a text of ordinary length has at most: the unit of a batch's budget. On a CPU
-# batches beyond some thousand tokens are slower, for they leave its cache.
+# A batch has at most this number of tokens times batch_size. On a CPU, batches of more than some
+# thousand tokens are slower, because they exceed its cache.
 _ORDINARY_LENGTH = 64
 
 
 class HasCheckpoint(HasModel, Protocol):
-    """An encoder, as far as an engine asks what checkpoint to use, and how."""
+    """Parameters of an encoder that define the checkpoint and its pooling."""
 
     pooling: str
     normalize: Any
 
 
 class PretrainedEngine(BackboneEngine):
-    """A frozen checkpoint.
+    """Engine of a frozen checkpoint.
 
     Parameters
     ----------
     encoder : TextEncoder, ImageEncoder, AudioEncoder or VideoEncoder
-        Whose ``model``, ``pooling``, ``normalize`` and ``max_length`` (or ``window``) are used.
+        Its ``model``, ``pooling``, ``normalize`` and ``max_length`` (or ``window``) are used.
     modality : {"text", "image", "audio", "video"}
-        What the checkpoint must be for.
+        Modality of the checkpoint.
     """
 
     def __init__(self, encoder: HasCheckpoint, modality: str):
@@ -60,9 +60,9 @@ class PretrainedEngine(BackboneEngine):
         return resolve_checkpoint(self.model, modality=self.modality, needed_by=self.owner)
 
     def follow(self, encoder: HasModel) -> None:
-        """Take the weights from another name or folder; they must be the same weights."""
+        """Use another name or folder of the same weights."""
         self.model = encoder.model
-        self._ready = None  # once a pass, the weights are looked at again
+        self._ready = None  # the weights are checked once per pass
 
     def checked(self) -> Checkpoint:
         """Resolve the checkpoint again, and refuse weights other than those of ``fit``."""
@@ -91,7 +91,7 @@ class PretrainedEngine(BackboneEngine):
                 self.checked(),
                 modality=self.modality,
                 device=runtime.device,
-                dtype=torch.float32,  # of the weights: half precision is autocast's affair
+                dtype=torch.float32,  # of the weights; autocast computes in half precision
                 compile=runtime.compile,
                 **self.options,
             )
@@ -102,14 +102,14 @@ class PretrainedEngine(BackboneEngine):
         if self.modality != "text":
             yield from super().batches(cells, runtime)
             return
-        # Of like length: padding is work, and the slowest batch pays for all. Longest first,
-        # so that memory that does not suffice is known at once.
+        # Texts of similar length share a batch, which saves padding. The longest come first, so
+        # that a lack of memory shows at once.
         backbone: Any = self.backbone_on(runtime)
         lengths = backbone.lengths(cells)
         budget = _ORDINARY_LENGTH * runtime.batch_size
         batch: list[int] = []
         for i in np.argsort(lengths, kind="stable")[::-1].tolist():
-            # Sorted: what came first is the longest, and all are padded to it.
+            # The first text of a batch is the longest, and the others are padded to it.
             padded = lengths[batch[0]] * (len(batch) + 1) if batch else 0
             if batch and (len(batch) == runtime.batch_size or padded > budget):
                 yield batch
@@ -119,24 +119,24 @@ class PretrainedEngine(BackboneEngine):
             yield batch
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_ready": None}  # never a weight in a pickle
+        return {**self.__dict__, "_ready": None}  # a pickle holds no weights
 
 
-# Raised when code of ours changes where a model is cut.
+# To be raised with every change of the code that changes where a model is split.
 _CUT_FORMAT = 1
 
 
 class TrunkEngine(PretrainedEngine):
-    """The frozen part of a checkpoint under its last blocks, whose results are stored.
+    """Engine of the trunk: the blocks of a checkpoint before the last ones, which are trained.
 
     Parameters
     ----------
     encoder : CellEncoder
-        As for ``PretrainedEngine``.
+        Parameters as for ``PretrainedEngine``.
     modality : {"text", "image", "audio", "video"}
-        What the checkpoint must be for.
+        Modality of the checkpoint.
     n_blocks : int
-        How many blocks are left out.
+        Number of last blocks that are left out.
     """
 
     def __init__(self, encoder: HasCheckpoint, modality: str, n_blocks: int):
@@ -149,7 +149,7 @@ class TrunkEngine(PretrainedEngine):
         self._trunk = None
 
     def fingerprint(self, runtime: Runtime) -> str | None:
-        """Facts of the checkpoint and of the cut; how tokens are pooled comes after it."""
+        """Return the facts of the checkpoint and of the split, without the pooling."""
         whole = super().fingerprint(runtime._replace(compile=False))
         assert whole is not None
         facts = json.loads(whole)
@@ -168,7 +168,7 @@ class TrunkEngine(PretrainedEngine):
     def run(
         self, prepared: dict[str, torch.Tensor], runtime: Runtime, *, sequence: bool
     ) -> list[np.ndarray]:
-        """Encode a batch as far as the cut: the tokens of each cell, or its map."""
+        """Encode a batch by the trunk: return the tokens of each cell, or its feature map."""
         backbone = self.backbone_on(runtime)
         tensors = {name: t.to(runtime.device, non_blocking=True) for name, t in prepared.items()}
         with torch.inference_mode(), precision(runtime):

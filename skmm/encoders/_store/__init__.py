@@ -1,1 +1,1 @@
-"""Where vectors are kept: keys, files of vectors, and who encodes which cell."""
+"""Stores of vectors: keys, files, and the division of work among workers."""

@@ -1,6 +1,6 @@
 """One SQLite connection per process and store, opened at first use.
 
-A connection is never carried through a pickle or a fork: it is found by (pid, folder).
+Connections are looked up by (pid, folder), so that none passes through a pickle or a fork.
 """
 
 import atexit
@@ -44,27 +44,26 @@ CREATE TABLE IF NOT EXISTS claim
      pid INTEGER NOT NULL, until REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS stat (name TEXT PRIMARY KEY, n INTEGER NOT NULL);
 """
-# Seconds by which the time of last use may lag behind: a store that is only read is then
-# hardly written to.
+# Seconds by which the stored time of last use may be too old, so that reading rarely writes.
 USE_RESOLUTION = 3600
-_PATIENCE = 60.0  # seconds to wait for another process that writes
-_PATIENCE_TO_OPEN = 20.0  # seconds, because many processes may come at once
-_REFUSAL = 600.0  # seconds for which a store that was locked all that time is left alone
+_WRITE_TIMEOUT = 60.0  # seconds to wait for another process that writes
+_OPEN_TIMEOUT = 20.0  # seconds, because many processes may open the file at once
+_REFUSAL = 600.0  # seconds for which a store that was locked at opening is not used
 _open: "dict[tuple[int, str], Connection]" = {}
-# Stores that are left alone: until when, and why.
+# Stores that are not used: until when, and why.
 _refused: dict[tuple[int, str], tuple[float, str]] = {}
 _registry_lock = threading.Lock()
 
 
 class Connection:
-    """A connection with the lock that makes it safe for the threads of a process.
+    """Connection with a lock that makes it safe for the threads of a process.
 
-    Write-ahead logging (WAL) needs memory that all processes share, which a network folder
-    does not have: two machines would damage the file. There SQLite's older rollback journal is
-    used. Which of the two is a property of the file. It is settled when the file is made and
-    is never turned to WAL later, because whoever works with a rollback journal would follow
-    without knowing. A file in WAL that has come to a network folder is turned back, which
-    SQLite does only while nobody else has it open.
+    Write-ahead logging (WAL) needs memory that all processes share. A network folder has none,
+    and two machines would damage the file, so SQLite's rollback journal is used there. The mode
+    is a property of the file. It is chosen when the file is created and never changed to WAL
+    later, because processes with the file open would change to it unnoticed. A file in WAL that
+    was moved to a network folder is changed to a rollback journal, which SQLite only does while
+    no other process has it open.
     """
 
     def __init__(self, path: Path, *, shared_memory: bool):
@@ -76,30 +75,29 @@ class Connection:
         except sqlite3.OperationalError:
             if not _is_sealed(path):
                 raise
-            # SQLite wants to write even where it only reads, unless it is told that there is
-            # nothing to agree on with anybody.
+            # SQLite writes even to read, unless the file is declared immutable.
             self._open(path.as_uri() + "?immutable=1")
 
     def _open(self, name: str) -> None:
-        # isolation_level=None: transactions are written out where they begin and end.
+        # isolation_level=None: transactions begin and end explicitly.
         self._raw = sqlite3.connect(
             name,
-            timeout=_PATIENCE_TO_OPEN / 10,
+            timeout=_OPEN_TIMEOUT / 10,
             isolation_level=None,
             check_same_thread=False,
             uri=name.startswith("file:"),
         )
         try:
-            self._prepare_patiently()
-            self._raw.execute(f"PRAGMA busy_timeout = {int(1000 * _PATIENCE)}")
+            self._prepare_with_retries()
+            self._raw.execute(f"PRAGMA busy_timeout = {int(1000 * _WRITE_TIMEOUT)}")
         except BaseException:
             self._raw.close()
             raise
 
-    def _prepare_patiently(self) -> None:
-        # Whoever fails lets go before he tries again, or two that both wait for the other to
-        # let go would wait for good.
-        deadline = time.monotonic() + _PATIENCE_TO_OPEN
+    def _prepare_with_retries(self) -> None:
+        # A failed attempt releases its locks before the next one, or two processes that wait for
+        # each other would be deadlocked.
+        deadline = time.monotonic() + _OPEN_TIMEOUT
         while True:
             try:
                 self._prepare()
@@ -107,34 +105,36 @@ class Connection:
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
-            time.sleep(random.uniform(0.005, 0.02))  # not in step with whoever waits too
+            time.sleep(
+                random.uniform(0.005, 0.02)
+            )  # random, so that processes do not retry in step
 
     def _prepare(self) -> None:
         if self._in_wal():
             self._raw.execute("PRAGMA synchronous = NORMAL")
             self._raw.execute(f"PRAGMA mmap_size = {1 << 30}")
         else:
-            # Without WAL a power cut can damage the file unless every step is waited for, and
-            # a mapped file of a network shows what was there before.
+            # Without WAL a power cut can damage the file unless every write is synchronized, and
+            # a mapped network file may show old content.
             self._raw.execute("PRAGMA synchronous = FULL")
             self._raw.execute("PRAGMA mmap_size = 0")
         version = self._raw.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, _VERSION):
-            raise sqlite3.DatabaseError(f"version {version} of the format is not known")
+            raise sqlite3.DatabaseError(f"version {version} of the format is unknown")
         if version == 0:
             _make_tables(self._raw)
 
     def _in_wal(self) -> bool:
-        """Whether the file is in WAL, after turning it back where that must not be."""
+        """Whether the file is in WAL, after changing it back where WAL is not safe."""
         if self._shared_memory:
             try:
                 return _journal(self._raw) == "wal"
             except sqlite3.OperationalError as error:
                 if "unable to open" not in str(error):
                     raise
-                # The file is in WAL, and SQLite finds that there is no shared memory.
-        # In this mode SQLite keeps to itself what would be in shared memory, and is refused
-        # if anybody else has the file open in WAL.
+                # The file is in WAL, and there is no shared memory.
+        # In exclusive mode SQLite needs no shared memory, and fails if another process has the
+        # file open in WAL.
         self._raw.execute("PRAGMA locking_mode = EXCLUSIVE")
         try:
             if _journal(self._raw, "DELETE") == "wal":
@@ -142,7 +142,7 @@ class Connection:
         finally:
             with contextlib.suppress(sqlite3.Error):
                 self._raw.execute("PRAGMA locking_mode = NORMAL")
-                self._raw.execute("SELECT COUNT(*) FROM sqlite_master")  # lets go of the lock
+                self._raw.execute("SELECT COUNT(*) FROM sqlite_master")  # releases the lock
         return False
 
     def execute(self, query: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
@@ -160,13 +160,13 @@ class Connection:
         return int((pages - free) * size)
 
     def compact(self) -> None:
-        """Give the space of deleted rows back to the disk."""
+        """Free the disk space of deleted rows."""
         self._raw.execute("VACUUM")
         self._raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Take the write lock at once, so that no two processes decide the same thing."""
+        """Take the write lock at once, so that no two processes claim the same key."""
         self._raw.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -195,7 +195,7 @@ def connect(folder: Path) -> Connection:
     with _registry_lock:
         path = folder / _FILE
         if key in _open and not path.exists():
-            # The folder was removed under us: what is written there would be lost.
+            # The folder was removed: everything written there would be lost.
             _open.pop(key).close()
         if key not in _open:
             until, reason = _refused.get(key, (0.0, ""))
@@ -215,24 +215,24 @@ def connect(folder: Path) -> Connection:
 
 
 def _make(path: Path, *, wal: bool) -> None:
-    """Put an empty store where none is.
+    """Create an empty store.
 
-    It gets its name when it is complete, so that nobody meets one without its journal mode.
+    It gets its name when it is complete, so that no process opens one without its journal mode.
     """
-    # Readable by this user alone; SQLite's own files follow it.
+    # Readable by this user only; the other files of SQLite inherit the mode.
     handle, partial = tempfile.mkstemp(prefix=f"{_FILE}.new-", dir=path.parent)
     os.close(handle)
     try:
         with contextlib.closing(sqlite3.connect(partial, isolation_level=None)) as raw:
             raw.execute("PRAGMA page_size = 8192")
             if wal:
-                _journal(raw, "WAL")  # SQLite keeps to DELETE where it cannot
+                _journal(raw, "WAL")  # where WAL is not possible, SQLite uses DELETE
             _make_tables(raw)
         try:
             os.link(partial, path)
         except FileExistsError:  # another process was faster
             pass
-        except OSError:  # a file system without links; an empty file is in no WAL
+        except OSError:  # a file system without links; an empty file is not in WAL
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     finally:
@@ -246,19 +246,19 @@ def _make_tables(raw: sqlite3.Connection) -> None:
 
 
 def _is_sealed(path: Path) -> bool:
-    """Whether a store lies in a folder where we may not write, and nobody has it open to write."""
+    """Whether a store is in a read-only folder, and no process has it open to write."""
     log = path.with_name(path.name + "-wal")
     return path.exists() and not log.exists() and not os.access(path.parent, os.W_OK)
 
 
 def _journal(raw: sqlite3.Connection, wanted: str | None = None) -> str:
-    """Ask for a journal mode, or for the one there is; the answer is the one there is."""
+    """Set a journal mode, if given, and return the current one."""
     query = "PRAGMA journal_mode" + (f" = {wanted}" if wanted else "")
     return str(raw.execute(query).fetchone()[0])
 
 
 def set_aside(folder: Path) -> str:
-    """Rename a damaged file, so that it can be looked at but is never read again."""
+    """Rename a damaged file, so that it can be inspected but is not read again."""
     Connection.close_all(folder)
     kept = f"{_FILE}.damaged-{time.time_ns()}"
     for suffix in ("", "-wal", "-shm", "-journal"):
@@ -271,17 +271,17 @@ atexit.register(Connection.close_all)
 
 
 class RecentVectors:
-    """The arrays that this process read last, so that fold after fold need not ask the file.
+    """Cache of the arrays that this process read last, so that folds need not read the file.
 
-    A key stands for one array for ever, so nothing here can be out of date; what is forgotten
-    in the file may be remembered here a while.
+    The array of a key never changes, so the cache is never out of date; an array that was deleted
+    from the file may stay here for some time.
 
     Parameters
     ----------
     max_bytes : int, default=64 MiB
-        Of arrays that are held.
+        Largest size of the arrays.
     max_age : float
-        Seconds after which the file is asked again, and so learns that an array is in use.
+        Seconds after which an array is read from the file again, which renews its time of use.
     """
 
     def __init__(self, *, max_bytes: int = 1 << 26, max_age: float):
@@ -292,7 +292,7 @@ class RecentVectors:
         self._lock = threading.Lock()
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, np.ndarray]:
-        """Return the arrays that are remembered."""
+        """Return the cached arrays of some keys."""
         oldest = time.monotonic() - self.max_age
         found = {}
         with self._lock:
@@ -303,7 +303,7 @@ class RecentVectors:
         return found
 
     def remember(self, arrays: dict[bytes, np.ndarray]) -> None:
-        """Take over arrays that were read, in place of the ones read longest ago."""
+        """Cache arrays, and drop those read longest ago."""
         now = time.monotonic()
         with self._lock:
             for key, array in arrays.items():
@@ -314,7 +314,7 @@ class RecentVectors:
                 self._forget(next(iter(self._arrays)))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Empty the cache."""
         with self._lock:
             self._arrays.clear()
             self._n_bytes = 0
@@ -326,14 +326,14 @@ class RecentVectors:
 
 
 def pack(array: np.ndarray) -> bytes:
-    """Shape and values as bytes: number of axes, their lengths, little-endian float32."""
+    """Return an array as bytes: number of axes, their lengths, little-endian float32 values."""
     array = np.asarray(array, dtype="<f4")
     header = struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
     return header + array.tobytes()
 
 
 def unpack(value: bytes) -> np.ndarray | None:
-    """Turn bytes back into an array, None if they are not what :func:`pack` made."""
+    """Return the array of bytes from :func:`pack`; None if they are malformed."""
     try:
         n_axes = value[0]
         shape = struct.unpack_from(f"<{n_axes}I", value, 1)
@@ -343,27 +343,27 @@ def unpack(value: bytes) -> np.ndarray | None:
 
 
 def checksum(key: bytes, value: bytes) -> int:
-    """Of both, so that a value never passes for that of another key."""
+    """Return the checksum of key and value, so that no value is read for another key."""
     return zlib.crc32(value, zlib.crc32(key))
 
 
-# Folders on a network: there processes cannot share memory through a file.
+# File systems on which processes cannot share memory through a file.
 _MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK = {
     *("9p", "afs", "ceph", "cifs", "coda", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs"),
     *("nfs", "nfs4", "ocfs2", "gfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs", "wekafs"),
-    # Folders of the host that several virtual machines may see.
+    # Folders of the host that several virtual machines may share.
     *("prl_fs", "vboxsf", "virtiofs", "vmhgfs", "beegfs", "quobyte"),
 }
-# Most file systems in user space are remote. Of an unknown one the worst is assumed: a store
-# without shared memory is slower and never wrong.
+# Most file systems in user space are remote, so an unknown one counts as remote: a store without
+# shared memory is slower and never wrong.
 _LOCAL_FUSE = {"fuse.fuse-overlayfs", "fuse.mergerfs", "fuse.bindfs", "fuse.ntfs-3g"}
 
 
 def is_on_network(folder: Path) -> bool:
-    """Whether ``folder``, which exists, may be seen by another machine too.
+    """Whether another machine may use the existing ``folder``, too.
 
-    Linux and Windows are asked; elsewhere the answer is False.
+    It is checked on Linux and Windows; elsewhere the answer is False.
     """
     if sys.platform == "win32":
         return _is_remote_drive(folder)
@@ -378,7 +378,7 @@ def is_on_network(folder: Path) -> bool:
 
 
 def _kind_of(path: str, mounts: str) -> str:
-    """Type of the file system that holds ``path``: that of the longest mount point above it."""
+    """Return the type of the file system of ``path``: that of its longest mount point."""
     found, longest = "", -1
     for line in mounts.splitlines():
         # number parent device root POINT options [tags] - TYPE source options
@@ -388,7 +388,7 @@ def _kind_of(path: str, mounts: str) -> str:
         # A blank in the name is written as \040.
         point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), before.split()[4])
         inside = path == point or path.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= longest:  # of two at one point the later one is seen
+        if inside and len(point) >= longest:  # the later of two at one point hides the other
             found, longest = after.split()[0], len(point)
     return found
 

@@ -1,7 +1,7 @@
-"""Digests of arrays, modules and code: what makes two computations the same one.
+"""Digests of arrays, modules and code: two equal digests mean the same computation.
 
-A digest that is too fine costs work, one that is too coarse gives a wrong vector. Where
-something cannot be looked into, the answer is None, and nothing is stored.
+A digest that is too fine causes repeated work, one that is too coarse gives a wrong vector. Where
+an object cannot be inspected, the digest is None, and nothing is stored.
 """
 
 import collections
@@ -41,7 +41,7 @@ _IN_C = (
     types.MethodDescriptorType,
     types.WrapperDescriptorType,
 )
-# What Python itself writes into every class: it tells nothing about what the class does.
+# Attributes that Python adds to classes and that do not affect what they do.
 _CLASS_NOISE = {
     *("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__parameters__"),
     *("__firstlineno__", "__static_attributes__", "__annotate__", "__annotate_func__"),
@@ -49,7 +49,7 @@ _CLASS_NOISE = {
     *("__orig_bases__", "__type_params__", "__qualname__"),
     "__slotnames__",  # written when an object is pickled
 }
-# What nn.Module keeps besides the attributes that its author set.
+# Attributes of nn.Module itself; the others were set by the author of the module.
 _OWN_STATE = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training"}
 _HOOKS = (
     "_forward_hooks",
@@ -61,7 +61,7 @@ _GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")
 
 
 def digest_decoded(decoded: object) -> bytes:
-    """Digest of a decoded cell, 16 bytes."""
+    """Return the digest of a decoded cell, 16 bytes."""
     digest = hashlib.blake2b(digest_size=16)
     if isinstance(decoded, str):
         digest.update(b"str|" + decoded.encode("utf-8", "surrogatepass"))
@@ -79,39 +79,39 @@ def digest_decoded(decoded: object) -> bytes:
 
 
 def module_digest(module: nn.Module) -> str | None:
-    """Digest of a module: weights, buffers, attributes and code; None if it has hooks."""
+    """Return the digest of weights, buffers, attributes and code; None if there are hooks."""
     try:
-        return _Looker().module(module)
+        return _ModuleDigest().module(module)
     except _Opaque:
         return None
 
 
-def code_digest(thing: object) -> str | None:
-    """Digest of a function or class and all it reaches; None if some of it cannot be seen."""
-    return _Walk(_Looker())(thing)
+def code_digest(obj: object) -> str | None:
+    """Return the digest of a function or class and all that it uses; None if this is unknown."""
+    return _Walk(_ModuleDigest())(obj)
 
 
 def package_version(name: str) -> str | None:
-    """Version of an installed package, None if there is none; it is not imported."""
+    """Return the version of an installed package without importing it; None if there is none."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
 
 
-class _Looker:
-    """Looks into modules and tensors, for itself and for whoever comes upon one in code."""
+class _ModuleDigest:
+    """Computes digests of modules and tensors, also of those that code refers to."""
 
     def __init__(self) -> None:
-        self.open: list[nn.Module] = []  # those that are being looked into
+        self.open: list[nn.Module] = []  # modules whose digest is being computed
 
-    def __call__(self, thing: object) -> str | None:
-        """Digest of a tensor or module that code refers to, None for anything else."""
-        if isinstance(thing, weakref.ref):  # how recurrent networks hold their weights once more
-            thing = thing()
-        if isinstance(thing, nn.Module):
-            return self.module(thing)
-        return _tensor_digest(thing) if isinstance(thing, torch.Tensor) else None
+    def __call__(self, obj: object) -> str | None:
+        """Return the digest of a tensor or module that code refers to, None for other objects."""
+        if isinstance(obj, weakref.ref):  # recurrent networks have such references to weights
+            obj = obj()
+        if isinstance(obj, nn.Module):
+            return self.module(obj)
+        return _tensor_digest(obj) if isinstance(obj, torch.Tensor) else None
 
     def module(self, module: nn.Module) -> str:
         if any(module is other for other in self.open):
@@ -121,7 +121,7 @@ class _Looker:
         self.open.append(module)
         digest = hashlib.blake2b(digest_size=16)
         digest.update(torch.__version__.split("+")[0].encode())
-        # With duplicates: a part that is used twice is not a part that is used once.
+        # With duplicates, because a part that is used twice differs from one that is used once.
         for name, part in module.named_modules(remove_duplicate=False):
             digest.update(f"|{name}|{self._part(part)}".encode())
         tensors = [
@@ -134,13 +134,13 @@ class _Looker:
         return digest.hexdigest()
 
     def _part(self, part: nn.Module) -> str:
-        """Digest of one module without its children: its class and its attributes."""
+        """Return the digest of a module without its children: its class and attributes."""
         kind = type(part)
         if any(getattr(part, hooks, None) for hooks in _HOOKS):
             raise _Opaque
         found = [kind.__module__, kind.__qualname__]
         if kind.__module__.startswith("torch.") and not kind.__module__.startswith("torch.nn."):
-            raise _Opaque  # scripted, traced or compiled: its code is in no class
+            raise _Opaque  # scripted, traced or compiled: no class has its code
         if not kind.__module__.startswith("torch."):
             found.append(_known(_Walk(self)(kind)))
         for attribute, value in sorted(part.__dict__.items()):
@@ -157,103 +157,103 @@ def _known(digest: str | None) -> str:
 
 def _tensor_digest(tensor: torch.Tensor) -> str:
     raw = tensor.detach().cpu().contiguous()
-    # Bytes, not values: numpy has no bfloat16, and one bit may be all that differs.
+    # Of the bytes, not the values: numpy has no bfloat16, and a single bit may differ.
     digest = hashlib.blake2b(f"{raw.dtype}|{tuple(raw.shape)}|".encode(), digest_size=16)
     digest.update(raw.flatten().view(torch.uint8).numpy().tobytes() if raw.numel() else b"")
     return digest.hexdigest()
 
 
-class _Opaque(Exception):  # noqa: N818 - never leaves this file
-    """Something cannot be looked into."""
+class _Opaque(Exception):  # noqa: N818 - always caught in this file
+    """An object cannot be inspected."""
 
 
 class _Walk:
-    """One walk over everything that an object reaches: values, functions, classes.
+    """Computes the digest of an object from everything that it uses: values, functions, classes.
 
-    Code of installed packages counts by name and version, the user's own by its compiled form
-    and by all that it reaches: globals, closures, defaults, other functions. What cannot be
-    looked into has the digest None.
+    Code of installed packages counts by name and version; the user's code by its compiled form
+    and by all that it uses: globals, closures, defaults, other functions. The digest of an object
+    that cannot be inspected is None.
 
     Parameters
     ----------
-    looker : _Looker
-        Digests the modules and tensors that the walk comes upon.
+    modules : _ModuleDigest
+        Computes the digests of modules and tensors.
     """
 
-    def __init__(self, looker: _Looker):
-        self.looker = looker
-        # By id, with the things themselves: an id alone may be given to another one.
+    def __init__(self, modules: _ModuleDigest):
+        self.modules = modules
+        # By id, with the objects themselves, so that no other object gets the same id.
         self.seen: dict[int, tuple[int, Any]] = {}
 
-    def __call__(self, thing: object) -> str | None:
+    def __call__(self, obj: object) -> str | None:
         try:
-            return self._digest(thing)
+            return self._digest(obj)
         except Exception:  # unpicklable, an empty closure, a property that raises, ...
             return None
 
-    def _digest(self, thing: Any) -> str:
-        if isinstance(thing, _PLAIN):
-            return _hash("plain", type(thing).__name__, repr(thing))
-        if id(thing) in self.seen:  # recursion, or super(), which closes over its own class
-            return _hash("seen", self.seen[id(thing)][0])
-        found = self.looker(thing)
+    def _digest(self, obj: Any) -> str:
+        if isinstance(obj, _PLAIN):
+            return _hash("plain", type(obj).__name__, repr(obj))
+        if id(obj) in self.seen:  # recursion, or super(), which closes over its own class
+            return _hash("seen", self.seen[id(obj)][0])
+        found = self.modules(obj)
         if found is not None:
             return found
-        self.seen[id(thing)] = (len(self.seen), thing)
-        if type(thing) in (list, tuple, dict, set, frozenset, types.MappingProxyType):
-            return _hash(type(thing).__name__, *self._items(thing))
-        return self._object(thing)
+        self.seen[id(obj)] = (len(self.seen), obj)
+        if type(obj) in (list, tuple, dict, set, frozenset, types.MappingProxyType):
+            return _hash(type(obj).__name__, *self._items(obj))
+        return self._object(obj)
 
-    def _items(self, thing: Any) -> list[str]:
-        """Digests of what a container holds."""
-        if isinstance(thing, dict | types.MappingProxyType):
-            return sorted(f"{self._digest(k)}:{self._digest(v)}" for k, v in thing.items())
-        if isinstance(thing, set | frozenset):
-            return sorted(map(self._digest, thing))
-        if isinstance(thing, list | tuple | collections.deque):
-            return [self._digest(item) for item in thing]
+    def _items(self, obj: Any) -> list[str]:
+        """Return the digests of the items of a container."""
+        if isinstance(obj, dict | types.MappingProxyType):
+            return sorted(f"{self._digest(k)}:{self._digest(v)}" for k, v in obj.items())
+        if isinstance(obj, set | frozenset):
+            return sorted(map(self._digest, obj))
+        if isinstance(obj, list | tuple | collections.deque):
+            return [self._digest(item) for item in obj]
         return []
 
-    def _object(self, thing: Any) -> str:
-        if isinstance(thing, types.ModuleType):
-            return _hash("module", thing.__name__, _release(thing.__name__))
-        if isinstance(thing, functools.partial):
-            return _hash("partial", *map(self._digest, (thing.func, thing.args, thing.keywords)))
-        if isinstance(thing, types.MethodType):
-            return _hash("method", self._digest(thing.__func__), self._digest(thing.__self__))
-        if isinstance(thing, type | types.FunctionType):
-            return self._code(thing)
-        if callable(getattr(thing, "__wrapped__", None)):  # functools.cache and its kind
-            return _hash("wrapped", self._digest(thing.__wrapped__))
-        if isinstance(thing, _IN_C):
-            return _hash("builtin", _name_of(thing))
-        return self._value(thing)
+    def _object(self, obj: Any) -> str:
+        if isinstance(obj, types.ModuleType):
+            return _hash("module", obj.__name__, _release(obj.__name__))
+        if isinstance(obj, functools.partial):
+            return _hash("partial", *map(self._digest, (obj.func, obj.args, obj.keywords)))
+        if isinstance(obj, types.MethodType):
+            return _hash("method", self._digest(obj.__func__), self._digest(obj.__self__))
+        if isinstance(obj, type | types.FunctionType):
+            return self._code(obj)
+        if callable(getattr(obj, "__wrapped__", None)):  # functools.cache and similar
+            return _hash("wrapped", self._digest(obj.__wrapped__))
+        if isinstance(obj, _IN_C):
+            return _hash("builtin", _name_of(obj))
+        return self._value(obj)
 
     def _value(self, value: Any) -> str:
         kind = type(value)
         name, release = _name_of(kind), _release(kind.__module__)
         bases = [base for base in kind.__mro__ if base is not object]
-        # An object of the user's may be one that cannot be pickled, of a class in a notebook;
-        # without a base in C all that it holds is in its __dict__.
+        # A user's object may not be picklable, e.g. of a class in a notebook; without a base in C
+        # its __dict__ has all of its state.
         plain = all(_release(b.__module__) is None and "__slots__" not in vars(b) for b in bases)
         held = None if plain else joblib.hash(value)
-        # A pickle knows functions by their names: what they do is to be looked up.
+        # A pickle refers to functions by name, so their code is added.
         inside = self._digest(getattr(value, "__dict__", None))
         code = self._digest(kind) if release is None else release
         return _hash("object", name, held, code, inside, *self._items(value))
 
-    def _code(self, thing: Any) -> str:
-        release = _release(getattr(thing, "__module__", None))
-        if release is not None and "<locals>" not in thing.__qualname__:
-            return _hash("installed", release, _name_of(thing))
-        if isinstance(thing, types.FunctionType):
-            return self._function(thing)
+    def _code(self, obj: Any) -> str:
+        release = _release(getattr(obj, "__module__", None))
+        if release is not None and "<locals>" not in obj.__qualname__:
+            return _hash("installed", release, _name_of(obj))
+        if isinstance(obj, types.FunctionType):
+            return self._function(obj)
         members = [
             f"{name}={self._digest(_unwrapped(member))}"
-            for name, member in sorted(vars(thing).items())
+            for name, member in sorted(vars(obj).items())
             if name not in _CLASS_NOISE
         ]
-        return _hash("class", thing.__qualname__, *members, *map(self._digest, thing.__bases__))
+        return _hash("class", obj.__qualname__, *members, *map(self._digest, obj.__bases__))
 
     def _function(self, function: types.FunctionType) -> str:
         cells = [cell.cell_contents for cell in function.__closure__ or ()]
@@ -262,7 +262,7 @@ class _Walk:
         codes = list(_codes(function.__code__))
         attributes = _names(codes, "LOAD_ATTR", "LOAD_METHOD")
         if any(_release(name) is None for name in _names(codes, "IMPORT_NAME")):
-            raise _Opaque  # a module of the user's, imported in the function
+            raise _Opaque  # a user's module, imported in the function
         for name in sorted(_names(codes, "LOAD_GLOBAL", "LOAD_NAME")):
             if name in function.__globals__:
                 digest = self._global(function.__globals__[name], attributes)
@@ -278,7 +278,7 @@ class _Walk:
     def _global(self, value: Any, attributes: Iterable[str]) -> str:
         if not isinstance(value, types.ModuleType) or _release(value.__name__) is not None:
             return self._digest(value)
-        # A module of the user's: what is used of it.
+        # Of a user's module, the attributes that are used.
         used = [name for name in sorted(attributes) if name in vars(value)]
         return _hash(value.__name__, *(f"{n}={self._digest(vars(value)[n])}" for n in used))
 
@@ -291,16 +291,16 @@ def _hash(*parts: object) -> str:
     return digest.hexdigest()
 
 
-def _name_of(thing: Any) -> str:
-    owner = getattr(thing, "__self__", None)
+def _name_of(obj: Any) -> str:
+    owner = getattr(obj, "__self__", None)
     if owner is not None and not isinstance(owner, types.ModuleType | type):
-        raise _Opaque  # a method in C of an object that may hold anything
-    module = getattr(thing, "__module__", None) or getattr(owner, "__name__", "")
-    return f"{module}.{thing.__qualname__}"
+        raise _Opaque  # a method in C of an object with unknown state
+    module = getattr(obj, "__module__", None) or getattr(owner, "__name__", "")
+    return f"{module}.{obj.__qualname__}"
 
 
 def _unwrapped(member: Any) -> Any:
-    """What stands behind a property, a class method and the like."""
+    """Return the functions of a property, class method or similar member."""
     if isinstance(member, property):
         return (member.fget, member.fset)
     if isinstance(member, staticmethod | classmethod):
@@ -318,7 +318,7 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _names(codes: list[types.CodeType], *kinds: str) -> set[str]:
-    """Names that the instructions of some kinds mention."""
+    """Return the names in instructions of some kinds."""
     return {
         str(instruction.argval)
         for code in codes
@@ -338,7 +338,7 @@ def _constants(code: types.CodeType) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _release(module: str | None) -> str | None:
-    """Name and version of the installed package of a module, None for the user's own."""
+    """Return name and version of a module's installed package, None for the user's code."""
     package = (module or "").partition(".")[0]
     if package in sys.stdlib_module_names and package != "__main__":
         return f"python=={platform.python_version()}"
@@ -346,7 +346,7 @@ def _release(module: str | None) -> str | None:
     version, file = getattr(loaded, "__version__", None), getattr(loaded, "__file__", None)
     if not isinstance(version, str) or not isinstance(file, str):
         return None
-    # One that is installed in place (pip install -e) may be edited: it counts by its code.
+    # A package that is installed in place (pip install -e) may be edited, so its code counts.
     inside = any(place in Path(file).parents for place in _site_packages())
     return f"{package}=={version}" if inside else None
 

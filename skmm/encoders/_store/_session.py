@@ -1,11 +1,10 @@
 """The private folder of a running process, and how its workers find it.
 
-A process that encodes without a store of the user's choice keeps its embeddings in a
-folder of its own, readable by its user alone and removed at exit. Workers have to use the
-same folder, or they would encode what their neighbor has encoded. They learn of it when
-an encoder is unpickled there: a pickle carries a token, never a path. The token names a
-folder below the temporary folder, so on another machine, or after the process has gone, it
-names nothing and the reader opens a session of its own.
+Without a configured store, a process stores its embeddings in a private folder, which only its
+user can read and which is removed at exit. Its workers must use the same folder, or they would
+encode the same cells again. They find it when they unpickle an encoder: a pickle contains a token,
+never a path. The token names a folder in the temporary folder. On another machine, or after the
+process has ended, there is no such folder, and the reader opens another session.
 """
 
 import atexit
@@ -36,16 +35,17 @@ _held_locks: list[int] = []
 
 
 class StoreLocation(NamedTuple):
-    """Where the store of the process that sent the work is, and how large it may get."""
+    """Location and largest size of the store of the process that sent the work."""
 
-    folder: str | None  # None is the session's
+    folder: str | None  # None is that of the session
     max_size: int | None
 
 
 def configured_store() -> object:
-    """Store that encoders with ``store=None`` use: a setting, or None for the session's.
+    """Return the store of encoders with ``store=None``: a setting, or None for the session.
 
-    In a worker, the setting of the process that sent the work: False, a ``StoreLocation`` or None.
+    In a worker it is the setting of the process that sent the work: False, a ``StoreLocation`` or
+    None.
     """
     setting = _config.get_config()["store"]
     if setting is None and _adopted is not None and not _owns_session():
@@ -56,7 +56,7 @@ def configured_store() -> object:
 
 
 def session_folder() -> Path:
-    """Folder of this process' session, or of the process that sent it work."""
+    """Return the folder of the session of this process, or of the process that sent the work."""
     with _lock:
         if _owns_session():
             return _own[1]  # type: ignore[index]
@@ -66,13 +66,13 @@ def session_folder() -> Path:
 
 
 def token_for_workers() -> str:
-    """Name of the session for a pickle; what a worker needs is written beside it."""
+    """Return the name of the session for a pickle, and write the location for workers."""
     folder = session_folder()
     location = json.dumps(_location(configured_store(), folder))
     target = folder / _LOCATION
     with contextlib.suppress(OSError):  # a full disk must not stop a pickle
         if not target.exists() or target.read_text() != location:
-            # Written beside and moved: a worker never reads half a file.
+            # Written to another file and moved, so that no worker reads an incomplete file.
             partial = folder / f"{_LOCATION}.{os.getpid()}.{threading.get_ident()}"
             partial.write_text(location)
             partial.replace(target)
@@ -80,21 +80,21 @@ def token_for_workers() -> str:
 
 
 def _location(setting: object, session: Path) -> dict[str, Any] | bool | None:
-    """Turn a setting into what JSON can hold."""
+    """Convert a setting to JSON types."""
     if setting is None or setting is False:
         return setting
     if isinstance(setting, str | os.PathLike):
         return StoreLocation(os.path.abspath(Path(setting).expanduser()), None)._asdict()
     used = getattr(setting, "folder", None)
     if used is None:
-        return None  # a store of the user's own kind; workers cannot find it
-    # A store without a folder of its own lives, and is swept away, with the session.
+        return None  # a user-defined store, which workers cannot find
+    # A store without a folder uses that of the session, and is removed with it.
     folder = None if Path(used) == session else os.path.abspath(used)
     return StoreLocation(folder, getattr(setting, "max_size", None))._asdict()
 
 
 def adopt(token: str) -> None:
-    """Join the session that ``token`` names, if it is alive on this machine and ours."""
+    """Join the session of ``token``, if it is on this machine and of this user."""
     global _adopted
     with _lock:
         folder = Path(tempfile.gettempdir()) / (_PREFIX + token)
@@ -104,13 +104,13 @@ def adopt(token: str) -> None:
 
 
 def _owns_session() -> bool:
-    # A forked child inherits the variable, not the folder. A folder that somebody has
-    # swept away (a cleaner of temporary files) is given up.
+    # A forked child inherits the variable, not the ownership. A folder that was removed (e.g. by
+    # a cleaner of temporary files) is not used again.
     return _own is not None and _own[0] == os.getpid() and _own[1].is_dir()
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether the folder is one that only this user can have made and filled."""
+    """Whether only this user can have created and written the folder."""
     try:
         status = folder.lstat()
     except OSError:
@@ -124,7 +124,7 @@ def _is_private(folder: Path) -> bool:
 
 def _open_session() -> Path:
     global _own
-    _sweep_sessions_of_the_dead()
+    _remove_dead_sessions()
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))  # mode 0700
     _hold_lock(folder)
     if _own is None or _own[0] != os.getpid():
@@ -139,8 +139,8 @@ def _close_session(owner: int) -> None:
 
 
 def _hold_lock(folder: Path) -> None:
-    """Lock a file for as long as this process lives: kill -9 lets go of it too."""
-    # Locked before it gets the name that others look for: they never see it unlocked.
+    """Lock a file for as long as this process lives; ``kill -9`` releases it too."""
+    # Locked before it gets its final name, so that no process finds it unlocked.
     born = folder / "born"
     handle = os.open(born, os.O_CREAT | os.O_RDWR, 0o600)
     if fcntl is not None:
@@ -149,8 +149,8 @@ def _hold_lock(folder: Path) -> None:
     _held_locks.append(handle)
 
 
-def _sweep_sessions_of_the_dead() -> None:
-    """Remove folders whose owner was killed before it could."""
+def _remove_dead_sessions() -> None:
+    """Remove the folders of processes that were killed."""
     if fcntl is None:
         return
     for folder in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):

@@ -1,8 +1,8 @@
-"""Embeddings kept by (fingerprint of the encoder, digest of the cell's content).
+"""Store of embeddings by (fingerprint of the encoder, digest of the cell's content).
 
-A store is one SQLite file. Every value carries a checksum, so damage is a miss and never a
-wrong vector. Trouble with the file (damage, a full disk, a read-only folder) never stops an
-encoder: the store says so once and the work goes on without it.
+A store is one SQLite file. Every value has a checksum, so that a damaged value is a miss and never
+a wrong vector. A problem with the file (damage, a full disk, a read-only folder) never stops an
+encoder: the store warns once, and the encoder works without it.
 """
 
 import contextlib
@@ -43,9 +43,9 @@ __all__ = [
 
 Result = TypeVar("Result")
 COUNTERS = ("rows", "looked_up", "found", "encoded")
-# Seconds after which a claim may be taken over although its owner lives. A batch of a large
-# model on a CPU can take minutes. On the same machine a dead owner is seen at once; taking over
-# too early costs work done twice, never a wrong value.
+# Seconds after which another worker may take a claim although its owner lives. A batch of a large
+# model on a CPU can take minutes. On the same machine a dead owner is noticed at once. Taking a
+# claim too early means that work is done twice; values are never wrong.
 LEASE = 300.0
 _CHUNK = 500  # keys per query; SQLite's oldest limit on variables is 999
 
@@ -53,24 +53,23 @@ _CHUNK = 500  # keys per query; SQLite's oldest limit on variables is 999
 class EmbeddingStore:
     """Embeddings on disk, shared by encoders, folds, candidates and worker processes.
 
-    Encoders use a store by themselves; this class is for looking at one, emptying it, or
-    naming a folder that stays. It can be given as ``store=`` to an encoder or to
-    :func:`skmm.set_config`.
+    Encoders use a store automatically. Use this class to inspect or empty a store, or to keep one
+    in a folder of your choice, as ``store=`` of an encoder or of :func:`skmm.set_config`.
 
     Parameters
     ----------
     folder : path, default=None
-        Folder of the store, made if absent and then readable by this user alone. None is
-        the store that encoders use now: that of :func:`skmm.set_config`, else the private
-        one of the running process.
+        Folder of the store. It is created if it does not exist, readable by the current user
+        only. None is the store that encoders use by default: that of :func:`skmm.set_config`,
+        else a private one of the running process, which is removed at its exit.
     max_size : int, default=None
-        Bytes beyond which the embeddings that were used longest ago are dropped. None keeps
-        them all.
+        Size in bytes above which the least recently used embeddings are deleted. None keeps all
+        of them.
 
     Notes
     -----
-    The file is SQLite: in write-ahead mode, or in a network folder with a rollback journal,
-    which is slower and needs no memory that machines cannot share. Nothing in it is a pickle.
+    The file is an SQLite database in write-ahead mode; in a network folder, where machines cannot
+    share memory, it has a rollback journal, which is slower. It contains no pickles.
 
     Examples
     --------
@@ -121,7 +120,7 @@ class EmbeddingStore:
     # --- vectors -----------------------------------------------------------------------
 
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """Return the arrays that are there.
+        """Return the stored arrays of some keys.
 
         Parameters
         ----------
@@ -131,7 +130,7 @@ class EmbeddingStore:
         Returns
         -------
         found : dict of bytes to ndarray
-            A float32 array for each key that is there and undamaged.
+            A float32 array for each key with an undamaged array.
         """
 
         def look_up(connection: Connection) -> dict[bytes, np.ndarray]:
@@ -152,7 +151,7 @@ class EmbeddingStore:
                     else:
                         damaged.append((key,))
             if damaged:
-                self._warn(f"{len(damaged)} damaged embeddings were dropped and are made again")
+                self._warn(f"{len(damaged)} damaged embeddings were deleted and are computed again")
             with contextlib.suppress(sqlite3.OperationalError):  # a read-only store still reads
                 if damaged or used:
                     with connection.transaction():
@@ -164,12 +163,12 @@ class EmbeddingStore:
         return self._attempt(look_up, {}) if len(keys) else {}
 
     def put_many(self, items: Mapping[bytes, np.ndarray]) -> None:
-        """Keep arrays. A key that is there already keeps its first value.
+        """Store arrays. A key that is already stored keeps its first array.
 
         Parameters
         ----------
         items : mapping of bytes to ndarray
-            Arrays of any shape; they are kept as float32.
+            Arrays of any shape; they are stored as float32.
         """
 
         def write(connection: Connection) -> None:
@@ -187,48 +186,48 @@ class EmbeddingStore:
 
         self._attempt(write, None)
 
-    # --- work shared by workers --------------------------------------------------------
+    # --- division of work among workers --------------------------------------------------
 
     def claim(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Reserve the keys that nobody else has or is encoding.
+        """Reserve keys that are neither stored nor being encoded by another worker.
 
         Parameters
         ----------
         keys : sequence of bytes
-            Keys that are about to be encoded.
+            Keys to encode.
 
         Returns
         -------
         granted : list of bytes
-            Keys that the caller has to encode now. The others are there already, or a
-            living worker is at them.
+            Keys that the caller must encode now. The others are stored, or another living
+            worker is encoding them.
 
         Notes
         -----
-        A claim holds for five minutes, or until its owner has died. To claim again what one
-        holds makes the time new; a key that somebody has taken over meanwhile is not granted.
+        A claim holds for five minutes, or until its owner dies. Claiming a key again renews the
+        claim, unless another worker has claimed the key meanwhile.
         """
         return self._attempt(lambda c: self._claims.take(c, keys), list(keys))
 
     def release(self, keys: Sequence[bytes]) -> None:
-        """Give claimed keys back, e.g. when encoding them failed.
+        """Release claimed keys, e.g. when encoding them failed.
 
         Parameters
         ----------
         keys : sequence of bytes
             Keys that :meth:`claim` granted.
         """
-        self._attempt(lambda c: self._claims.give_back(c, keys), None)
+        self._attempt(lambda c: self._claims.release(c, keys), None)
 
-    # --- looking after -----------------------------------------------------------------
+    # --- maintenance -------------------------------------------------------------------
 
     def count(self, **increments: int) -> None:
-        """Add to the counters that :meth:`stats` shows.
+        """Add to the counters of :meth:`stats`.
 
         Parameters
         ----------
         **increments : int
-            By the names of the counters.
+            Increments by the names of the counters.
         """
 
         def add(connection: Connection) -> None:
@@ -242,15 +241,15 @@ class EmbeddingStore:
         self._attempt(add, None)
 
     def stats(self) -> dict[str, int]:
-        """Return what the store was asked and what it holds, over all processes.
+        """Return the counters of look-ups and the size of the store, over all processes.
 
         Returns
         -------
         stats : dict
-            ``rows``: cells that encoders were given, ``looked_up``: distinct cells among
-            them, call by call, ``found``: of these, those that were here or came from
-            another worker, ``encoded``: those that went through a model, ``n_embeddings``
-            and ``n_bytes``: what is held now.
+            ``rows``: number of cells that encoders received; ``looked_up``: number of distinct
+            cells per call; ``found``: number of these that were stored or came from another
+            worker; ``encoded``: number of cells that a model encoded; ``n_embeddings`` and
+            ``n_bytes``: current number and size of the embeddings.
         """
 
         def read(connection: Connection) -> dict[str, int]:
@@ -265,7 +264,7 @@ class EmbeddingStore:
         return self._attempt(read, nothing)
 
     def clear(self) -> None:
-        """Forget every embedding and set the counters to zero."""
+        """Delete all embeddings and set the counters to zero."""
 
         def empty(connection: Connection) -> None:
             with connection.transaction():
@@ -277,12 +276,12 @@ class EmbeddingStore:
         self._attempt(empty, None)
 
     def prune(self, max_size: int | None = None) -> None:
-        """Drop what was used longest ago, and give the space back to the disk.
+        """Delete the least recently used embeddings and shrink the file.
 
         Parameters
         ----------
         max_size : int, default=None
-            Bytes that the store may take afterwards; None is the store's own ``max_size``.
+            Largest size in bytes afterwards; None is the ``max_size`` of the store.
         """
         limit = self._limit() if max_size is None else max_size
 
@@ -297,17 +296,17 @@ class EmbeddingStore:
         self._attempt(shrink, None)
 
     def close(self) -> None:
-        """Close the file. It is opened again when needed."""
+        """Close the file. The next call of another method opens it again."""
         Connection.close_all(self.folder)
 
     def _limit(self) -> int | None:
-        """Bytes that the store may take; without a folder of its own those of the setting."""
+        """Return the largest size in bytes; without a folder, that of the configured store."""
         if self.max_size is None and self._folder is None:
             return getattr(_session.configured_store(), "max_size", None)
         return self.max_size
 
     def _attempt(self, action: Callable[[Connection], Result], fallback: Result) -> Result:
-        """Run an action on the file; on trouble say so once and return ``fallback``."""
+        """Run an action on the file; on an error of the file warn and return ``fallback``."""
         folder = self.folder
         for _ in range(2):
             try:
@@ -319,9 +318,9 @@ class EmbeddingStore:
                 return fallback
             except sqlite3.DatabaseError as error:
                 if type(error) is not sqlite3.DatabaseError:
-                    raise  # a mistake of ours, not damage
+                    raise  # a bug, not damage
                 kept = set_aside(folder)
-                self._warn(f"its file was damaged ({error}) and is set aside as {kept}")
+                self._warn(f"its file was damaged ({error}) and is renamed to {kept}")
             except OSError as error:
                 self._warn(f"it cannot be used now ({error})")
                 return fallback
@@ -335,30 +334,30 @@ class EmbeddingStore:
 
 
 class StoreProtocol(Protocol):
-    """What an encoder asks of a store: any object that does it will do."""
+    """Methods of a store that an encoder uses."""
 
     def get_many(self, keys: Sequence[bytes], /) -> dict[bytes, np.ndarray]:
-        """Return the arrays that are there."""
+        """Return the stored arrays of some keys."""
 
     def put_many(self, items: Mapping[bytes, np.ndarray], /) -> None:
-        """Keep arrays."""
+        """Store arrays."""
 
     def claim(self, keys: Sequence[bytes], /) -> list[bytes]:
-        """Reserve the keys that nobody else has or is encoding."""
+        """Reserve keys that are neither stored nor being encoded by another worker."""
 
     def release(self, keys: Sequence[bytes], /) -> None:
-        """Give claimed keys back."""
+        """Release claimed keys."""
 
     def count(self, **increments: int) -> None:
-        """Add to counters."""
+        """Add to the counters."""
 
 
-# What an encoder takes as its ``store``.
+# Values of an encoder's ``store`` parameter.
 StoreLike: TypeAlias = str | os.PathLike[str] | StoreProtocol | Literal[False] | None
 
 
 class NullStore:
-    """Keeps nothing: what an encoder uses with ``store=False``."""
+    """Store of ``store=False``, which stores nothing."""
 
     def get_many(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:  # noqa: D102
         return {}
@@ -385,12 +384,12 @@ def resolve_store(store: StoreLike) -> StoreProtocol:
     Parameters
     ----------
     store : path, EmbeddingStore, False or None
-        As the encoders take it.
+        Parameter of an encoder.
 
     Returns
     -------
-    store : EmbeddingStore or NullStore
-        What the encoder reads from and writes to.
+    store : EmbeddingStore, NullStore or another object with the methods of StoreProtocol
+        Store that the encoder uses.
     """
     chosen = _session.configured_store() if store is None else store
     if chosen is False:
@@ -403,9 +402,9 @@ def resolve_store(store: StoreLike) -> StoreProtocol:
 
 
 def _evict(connection: Connection, limit: int) -> None:
-    """Delete in the order of last use until the store takes ``limit`` bytes at most."""
+    """Delete the least recently used rows until the store has at most ``limit`` bytes."""
     while connection.used_bytes() > limit:
-        # In portions: how many rows a page holds is the file's affair.
+        # Step by step, because the number of rows per page is unknown.
         (n,) = connection.execute("SELECT COUNT(*) FROM e").fetchone()
         if not n:
             break
@@ -416,18 +415,17 @@ def _evict(connection: Connection, limit: int) -> None:
 
 
 class Claims:
-    """Claims of the running thread in a store's ``claim`` table: who is encoding what.
+    """Claims of the running thread in the ``claim`` table: which worker encodes which key.
 
-    A claim ends when its vectors are stored, when it is given back, when its owner is dead, or
-    when its time is over. To claim again what one holds renews the time, unless somebody has
-    taken it over.
+    A claim ends when its array is stored, when it is released, when its owner dies, or when its
+    time is over. Claiming a key again renews the time, unless another worker has claimed it.
     """
 
     def take(self, connection: Connection, keys: Sequence[bytes]) -> list[bytes]:
-        """Claim the keys that are neither stored nor claimed by somebody alive."""
+        """Claim the keys that are neither stored nor claimed by a living worker."""
         host, pid, owner = _whoami()
         now = time.time()
-        may_live = cache(_may_live)  # one question about an owner, not one about each key
+        may_live = cache(_may_live)  # checked once per owner, not once per key
         taken: set[bytes] = set()
         with connection.transaction():
             for start in range(0, len(keys), _CHUNK):
@@ -439,7 +437,7 @@ class Claims:
                 taken.update(
                     key
                     for key, other, other_host, other_pid, until in held
-                    # A time far ahead comes from a clock that was wrong.
+                    # A time in the far future comes from a wrong clock.
                     if other != owner
                     and now < until <= now + 2 * LEASE
                     and may_live(other, other_host, other_pid, host)
@@ -453,8 +451,8 @@ class Claims:
             )
         return granted
 
-    def give_back(self, connection: Connection, keys: Sequence[bytes]) -> None:
-        """Drop this thread's claims on ``keys``."""
+    def release(self, connection: Connection, keys: Sequence[bytes]) -> None:
+        """Delete this thread's claims on ``keys``."""
         _, _, owner = _whoami()
         with connection.transaction():
             connection.executemany(
@@ -468,12 +466,12 @@ def _whoami() -> tuple[str, int, str]:
 
 
 def _may_live(owner: str, host: str, pid: int, here: str) -> bool:
-    """Whether a claim's owner may be alive; where we cannot ask, the lease alone tells."""
+    """Whether the owner of a claim may be alive; True where this cannot be checked."""
     if host != here:
         return True
-    if pid == os.getpid():  # a thread of ours
+    if pid == os.getpid():  # a thread of this process
         return int(owner.rpartition(":")[2]) in sys._current_frames()
-    if os.name == "nt":  # on Windows signal 0 is not a question
+    if os.name == "nt":  # on Windows signal 0 would end the process
         return True
     try:
         os.kill(pid, 0)
@@ -485,9 +483,9 @@ def _may_live(owner: str, host: str, pid: int, here: str) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Whether a process has ended and only waits for its parent to ask how."""
+    """Whether a process has ended and its parent has not yet read its exit status."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:  # not Linux
         return False
-    return status.rpartition(")")[2].split()[:1] == ["Z"]  # the name may hold anything
+    return status.rpartition(")")[2].split()[:1] == ["Z"]  # the name may contain ")"
