@@ -32,7 +32,7 @@ __all__ = [
 
 
 class Transformer(Protocol):
-    """What the middle of a triple has to do: any scikit-learn transformer or pipeline does it."""
+    """What a triple requires of its transformer; scikit-learn's transformers all have it."""
 
     def fit(self, X: Any, y: Any = None) -> Any:
         """Learn from the cells of a modality."""
@@ -58,10 +58,10 @@ Modalities: TypeAlias = Literal["auto"] | Sequence[tuple[str, Transformer | str,
 
 
 class Modality(NamedTuple):
-    """One triple, with its columns and its middle made concrete."""
+    """A triple whose columns and transformer are resolved for a training frame."""
 
     name: str
-    middle: Any  # an unfitted transformer, a predictor where those are taken, or "passthrough"
+    transformer: Any  # unfitted; or a predictor where those are allowed, or "passthrough"
     columns: Any  # as take_columns takes them
 
 
@@ -88,17 +88,17 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
     # --- parameters, as ColumnTransformer has them ---------------------------------------
 
     @property
-    def _named_middles(self) -> list[tuple[str, Any]]:
+    def _named_transformers(self) -> list[tuple[str, Any]]:
         try:
-            return [(name, middle) for name, middle, _ in self.modalities]
+            return [(name, transformer) for name, transformer, _ in self.modalities]
         except (TypeError, ValueError):  # "auto", or no triples, which fit refuses
             return []
 
-    @_named_middles.setter
-    def _named_middles(self, pairs: list[tuple[str, Any]]) -> None:
+    @_named_transformers.setter
+    def _named_transformers(self, pairs: list[tuple[str, Any]]) -> None:
         self.modalities = [
-            (name, middle, columns)
-            for (name, middle), (_, _, columns) in zip(pairs, self.modalities, strict=True)
+            (name, transformer, columns)
+            for (name, transformer), (_, _, columns) in zip(pairs, self.modalities, strict=True)
         ]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         params : dict
             Names and values.
         """
-        return self._get_params("_named_middles", deep=deep)
+        return self._get_params("_named_transformers", deep=deep)
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters of this fusion and of its transformers.
@@ -132,7 +132,7 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         """
         if "modalities" in params:  # before the others, which may speak of the new ones
             self.modalities = params.pop("modalities")
-        middles, own = dict(self._named_middles), self.get_params(deep=False)
+        transformers, own = dict(self._named_transformers), self.get_params(deep=False)
         for key in params:
             name, _, rest = key.partition("__")
             if not rest:
@@ -143,12 +143,13 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
                     f"{type(self).__name__} has {name}={value!r}, which has no parameter"
                     f" {rest!r}. Put an object there, and then set its parameters."
                 )
-            if name not in params and isinstance(middles.get(name), str):
+            if name not in params and isinstance(transformers.get(name), str):
                 raise ValueError(
-                    f"Modality {name!r} of {type(self).__name__} is {middles[name]!r}, which has"
-                    f" no parameter {rest!r}. Put a transformer there, and then set its parameters."
+                    f"Modality {name!r} of {type(self).__name__} is {transformers[name]!r}, which"
+                    f" has no parameter {rest!r}. Put a transformer there, and then set its"
+                    " parameters."
                 )
-        self._set_params("_named_middles", **params)
+        self._set_params("_named_transformers", **params)
         return self
 
     # --- checks of the frame and of what is in it -------------------------------------------
@@ -244,11 +245,14 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
     def _sk_visual_block_(self) -> Any:
         triples = getattr(self, "modalities_", self.modalities)
         try:
-            names, middles, columns = zip(*triples, strict=True)
+            names, transformers, columns = zip(*triples, strict=True)
         except (TypeError, ValueError):  # "auto", or no triples, which fit refuses
             return VisualBlock("single", self, names=type(self).__name__, name_details=str(self))
         return VisualBlock(
-            "parallel", list(middles), names=list(names), name_details=[str(c) for c in columns]
+            "parallel",
+            list(transformers),
+            names=list(names),
+            name_details=[str(c) for c in columns],
         )
 
     def __sklearn_tags__(self) -> Tags:
@@ -280,7 +284,7 @@ def resolve_modalities(
         Names of the owner's parameters: ``set_params`` could not tell a modality of that name
         from them.
     predictors : bool, default=False
-        Whether a middle may be a predictor instead of a transformer.
+        Whether a triple may hold a predictor in place of its transformer.
 
     Returns
     -------
@@ -293,17 +297,17 @@ def resolve_modalities(
         triples = _checked(modalities, owner, predictors)
         _check_names([name for name, _, _ in triples], owner, reserved)
     resolved = []
-    for name, middle, columns in triples:
+    for name, transformer, columns in triples:
         if callable(columns):
             columns = columns(X)
-        if isinstance(middle, str) and middle == "drop":
+        if isinstance(transformer, str) and transformer == "drop":
             continue
         names = column_names(X, columns)  # raises for a column that is not there
         if not names:
             continue
-        if isinstance(middle, str) and middle != "passthrough":
-            middle = default_encoder(middle)
-        resolved.append(Modality(name, middle, columns))
+        if isinstance(transformer, str) and transformer != "passthrough":
+            transformer = default_encoder(transformer)
+        resolved.append(Modality(name, transformer, columns))
     if not resolved:
         raise ValueError(
             f"{owner} has no modality to fuse: every triple is dropped or selects no column."
@@ -320,14 +324,15 @@ def _checked(modalities: object, owner: str, predictors: bool) -> list[tuple[str
     for position, triple in enumerate(modalities):
         if not isinstance(triple, list | tuple) or len(triple) != 3:
             raise ValueError(f"{owner}: {hint}, got {triple!r} at position {position}.")
-        name, middle, _ = triple
+        name, transformer, _ = triple
         if not isinstance(name, str):
             raise ValueError(f"{owner}: {hint} with a str as name, got {name!r}.")
-        usable = hasattr(middle, "fit") and hasattr(middle, "transform")
-        if not isinstance(middle, str) and not usable and not (predictors and is_predictor(middle)):
+        usable = hasattr(transformer, "fit") and hasattr(transformer, "transform")
+        usable = usable or (predictors and is_predictor(transformer))
+        if not isinstance(transformer, str) and not usable:
             raise TypeError(
                 f"{owner}: the transformer of modality {name!r} must have fit and transform, or"
-                f" be 'drop', 'passthrough' or a modality's name; got {middle!r}."
+                f" be 'drop', 'passthrough' or a modality's name; got {transformer!r}."
             )
     return [tuple(triple) for triple in modalities]
 
@@ -382,10 +387,10 @@ def _free_name(wanted: str, triples: list[tuple[str, Any, Any]]) -> str:
     return name
 
 
-def is_predictor(middle: object) -> bool:
-    """Whether a middle predicts from the cells as they are, instead of transforming them."""
-    predicts = hasattr(middle, "fit") and hasattr(middle, "predict")
-    return predicts and not hasattr(middle, "transform")
+def is_predictor(transformer: object) -> bool:
+    """Return whether an object predicts from the cells as they are and does not transform them."""
+    predicts = hasattr(transformer, "fit") and hasattr(transformer, "predict")
+    return predicts and not hasattr(transformer, "transform")
 
 
 def presence(columns: list[Column]) -> np.ndarray:

@@ -93,7 +93,7 @@ class Block:
     def __init__(self, modality: Modality, seed: int | None = None):
         self.name = modality.name
         self.columns = modality.columns
-        self.middle = modality.middle
+        self.unfitted = modality.transformer
         self.seed = seed
         self.transformer: Any = None
         self.n_features = 0
@@ -101,7 +101,7 @@ class Block:
     @property
     def is_passthrough(self) -> bool:
         """Whether cells are taken as the numbers or vectors they are."""
-        return isinstance(self.middle, str)
+        return isinstance(self.unfitted, str)
 
     @property
     def triple(self) -> tuple[str, Any, list[str]]:
@@ -139,7 +139,7 @@ class Block:
     def _fit_transformer(
         self, own: CellColumn, y: np.ndarray | None, params: Mapping[str, Any]
     ) -> np.ndarray:
-        self.transformer = seeded_clone(self.middle, self.seed)
+        self.transformer = seeded_clone(self.unfitted, self.seed)
         with Noted(self.name, "fit"):
             if hasattr(self.transformer, "fit_transform"):
                 features = self.transformer.fit_transform(own, y, **params)

@@ -91,7 +91,7 @@ class SequenceBlock(Block):
 
     @property
     def _gives_tokens(self) -> bool:
-        return hasattr(self.middle, "transform_sequence")
+        return hasattr(self.unfitted, "transform_sequence")
 
     def fit_transform(
         self, X: Frame, y: np.ndarray | None = None, params: Mapping[str, Any] | None = None
@@ -105,7 +105,7 @@ class SequenceBlock(Block):
         if not len(rows):
             return BlockValues(np.empty((len(present), 0), dtype=np.float32), present)
         own = self._rows(X, rows, len(present))
-        self.transformer = seeded_clone(self.middle, self.seed)
+        self.transformer = seeded_clone(self.unfitted, self.seed)
         with Noted(self.name, "fit"):
             target = None if y is None else y[rows]
             self.transformer.fit(own, target, **params_of_rows(params or {}, rows, len(present)))

@@ -63,7 +63,7 @@ class JointInputs:
         self._values: dict[str, BlockValues] = {}
         self.flaws: list[str | None] = []
         for block in self.blocks:
-            if _is_trained(block.middle):
+            if _is_trained(block.unfitted):
                 value = block.fit_lazily(X)
                 self.flaws.append(None if value.present.any() else value.flaw)
             else:
@@ -76,7 +76,7 @@ class JointInputs:
         self.networks: dict[str, nn.Module] = {}
         inputs: dict[str, FeatureInputs | EncoderInputs] = {}
         for block in self.blocks:
-            if _is_trained(block.middle):
+            if _is_trained(block.unfitted):
                 network = self._start(block, X, y)
                 self.networks[block.name], self.widths[block.name] = network, network.width
                 inputs[block.name] = _encoder_inputs(block, X)
@@ -88,7 +88,7 @@ class JointInputs:
 
     @staticmethod
     def _start(block: Block, X: Frame, y: np.ndarray | None) -> Any:
-        block.transformer = seeded_clone(block.middle, block.seed)
+        block.transformer = seeded_clone(block.unfitted, block.seed)
         own, _ = block.select(X)
         return block.transformer.start_training(own, y)
 
@@ -106,7 +106,7 @@ class JointInputs:
         for block in self.blocks:
             if modalities is not None and block.name not in modalities:
                 continue
-            if _is_trained(block.middle):
+            if _is_trained(block.unfitted):
                 inputs[block.name] = _encoder_inputs(block, X)
             else:
                 inputs[block.name] = _feature_inputs(block, block.transform(X))
@@ -136,12 +136,14 @@ class JointInputs:
         return renew
 
 
-def _is_trained(middle: object) -> bool:
-    return bool(getattr(middle, "needs_training", False)) and hasattr(middle, "start_training")
+def _is_trained(transformer: object) -> bool:
+    return bool(getattr(transformer, "needs_training", False)) and hasattr(
+        transformer, "start_training"
+    )
 
 
 def _augments(block: Block) -> bool:
-    return _is_trained(block.middle) and getattr(block.transformer, "augments", False)
+    return _is_trained(block.unfitted) and getattr(block.transformer, "augments", False)
 
 
 def _feature_inputs(block: Block, value: BlockValues) -> FeatureInputs:

@@ -214,9 +214,9 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         mapping = MethodMapping()
         for caller in ("fit", "fit_transform"):
             mapping.add(caller=caller, callee="fit_transform")
-        for name, middle in self._named_middles:
-            if not isinstance(middle, str):
-                router.add(**{name: middle}, method_mapping=mapping)
+        for name, transformer in self._named_transformers:
+            if not isinstance(transformer, str):
+                router.add(**{name: transformer}, method_mapping=mapping)
         return router
 
     def _side_by_side(self, values: list[BlockValues]) -> np.ndarray:

@@ -373,10 +373,12 @@ class BaseJointFusion(
             If there is no such modality, or its cells are passed through.
         """
         check_is_fitted(self, "module_")
-        encoders = {own: middle for own, middle, _ in self.modalities_}
+        encoders = {own: transformer for own, transformer, _ in self.modalities_}
         encoder: Transformer | str | None = encoders.get(name)
         if encoder is None or isinstance(encoder, str):
-            able = [own for own, middle in encoders.items() if not isinstance(middle, str)]
+            able = [
+                own for own, transformer in encoders.items() if not isinstance(transformer, str)
+            ]
             raise ValueError(
                 f"{type(self).__name__} has no encoder for {name!r}. It has one for each of {able}."
             )

@@ -192,7 +192,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
             return {m.name: {} for m in modalities}
         routed = process_routing(self, "fit", sample_weight=sample_weight, **fit_params)
         return {
-            m.name: dict(routed[m.name if is_predictor(m.middle) else "estimator"].fit)
+            m.name: dict(routed[m.name if is_predictor(m.transformer) else "estimator"].fit)
             for m in modalities
         }
 
@@ -276,7 +276,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
 
     def _given_weights(self, modalities: list[Modality]) -> np.ndarray:
         """Weights of the modalities that are in use, from one for each that is named."""
-        named = [name for name, _ in self._named_middles] or [m.name for m in modalities]
+        named = [name for name, _ in self._named_transformers] or [m.name for m in modalities]
         given = np.asarray(self.weights, dtype=float)
         wrong = given.shape != (len(named),) or not np.isfinite(given).all()
         if wrong or (given < 0).any() or not given.any():
@@ -446,9 +446,9 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         mapping = MethodMapping().add(caller="fit", callee="fit")
         estimator = self._default_estimator() if self.estimator is None else self.estimator
         router.add(estimator=estimator, method_mapping=mapping)
-        for name, middle in self._named_middles:
-            if is_predictor(middle):
-                router.add(**{name: middle}, method_mapping=mapping)
+        for name, transformer in self._named_transformers:
+            if is_predictor(transformer):
+                router.add(**{name: transformer}, method_mapping=mapping)
         return router
 
 

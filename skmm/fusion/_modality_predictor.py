@@ -22,9 +22,9 @@ class ModalityPredictor:
     Parameters
     ----------
     modality : Modality
-        Its middle is a transformer, or a predictor that takes the cells as they are.
+        Holds a transformer, or a predictor that takes the cells as they are.
     estimator : estimator
-        Cloned; not used where the middle is a predictor.
+        Cloned; not used where the modality holds a predictor.
     scales : bool
         Whether features are standardized, as in ``EarlyFusion(scaling="block")``, before the
         estimator.
@@ -44,9 +44,10 @@ class ModalityPredictor:
     ):
         self.block = Block(modality, seed)
         self.name = modality.name
-        self.predicts_cells = is_predictor(modality.middle)
+        self.predicts_cells = is_predictor(modality.transformer)
         self.scales = scales and not self.predicts_cells
-        self.estimator = seeded_clone(modality.middle if self.predicts_cells else estimator, seed)
+        unfitted = modality.transformer if self.predicts_cells else estimator
+        self.estimator = seeded_clone(unfitted, seed)
         self.flaw: str | None = None
         self.saw_one_class = False
 

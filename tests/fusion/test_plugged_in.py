@@ -255,8 +255,8 @@ def test_early_hands_on_the_rows_that_a_transformer_sees(data):
     fusion = EarlyFusion([("size", asked, ["size"]), TRIPLES[0]])
     model = make_pipeline(fusion, LogisticRegression().set_fit_request(sample_weight=False))
     model.fit(X, y, sample_weight=np.arange(150.0))
-    middle = model[0].modalities_[0][1]
-    np.testing.assert_array_equal(middle.sample_weight_, np.flatnonzero(X["size"].notna()))
+    transformer = model[0].modalities_[0][1]
+    np.testing.assert_array_equal(transformer.sample_weight_, np.flatnonzero(X["size"].notna()))
 
 
 def test_metadata_without_routing_is_refused(data):
