@@ -12,7 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 from skmm._compose._base import BaseMultimodalEstimator, Modalities
 from skmm._compose._block import Block, BlockValues
 from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
-from skmm._constraints import StrOptions, check_feature_names_in
+from skmm._compose._progress import timed
+from skmm._constraints import VERBOSE, StrOptions, check_feature_names_in
 from skmm._frame._types import Frame
 
 __all__ = ["EarlyFusion"]
@@ -39,12 +40,15 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
     add_indicator : bool, default=True
         Whether to add, for each modality, a feature that is 1 where the modality is absent.
         It is there for modalities that were never absent in training too.
-    all_missing : {"prior", "raise"}, default="prior"
-        What to do with a row that lacks every modality: ``"prior"`` gives it the features of
-        the average row and all markers, ``"raise"`` raises ``ModalityMissingError``.
+    all_missing : {"mean", "raise"}, default="mean"
+        What to do with a row without any modality: ``"mean"`` returns the mean of each feature
+        over the training rows and sets all indicators, ``"raise"`` raises
+        ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
         What to do with a frame that lacks a column of the training frame: raise, or count it as
         absent in every row.
+    verbose : bool or int, default=0
+        Whether to print, for each modality that is fitted, how long it took.
 
     Attributes
     ----------
@@ -83,6 +87,8 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         **BaseMultimodalEstimator._parameter_constraints,
         "scaling": [StrOptions({"standard", "block"}), None],
         "add_indicator": ["boolean"],
+        "all_missing": [StrOptions({"mean", "raise"})],
+        "verbose": VERBOSE,
     }
 
     def __init__(
@@ -91,14 +97,16 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         *,
         scaling: Literal["standard", "block"] | None = "standard",
         add_indicator: bool = True,
-        all_missing: Literal["prior", "raise"] = "prior",
+        all_missing: Literal["mean", "raise"] = "mean",
         missing_columns: Literal["raise", "absent"] = "raise",
+        verbose: bool | int = 0,
     ):
         self.modalities = modalities
         self.scaling = scaling
         self.add_indicator = add_indicator
         self.all_missing = all_missing
         self.missing_columns = missing_columns
+        self.verbose = verbose
 
     @with_callbacks
     def fit(self, X: Frame, y: ArrayLike | None = None, **fit_params: Any) -> Self:
@@ -152,7 +160,8 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         values = []
         with TaskReporter(self, X, target, len(blocks), "modality") as reporter:
             for block in blocks:
-                with reporter.task():
+                message = f"fitting modality {block.name!r}"
+                with reporter.task(), timed(self, message, self.verbose):
                     params = routed[block.name].fit_transform if block.name in routed else {}
                     values.append(block.fit_transform(X, target, params))
         self._blocks = self._keep_usable(blocks, [value.flaw for value in values])

@@ -144,14 +144,14 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes in the loss. For labels, a dict from positions of labels to weights,
         or ``"balanced"``: of each label, presence and absence weigh the same in sum.
+    warm_start : bool, default=False
+        Whether a second ``fit`` continues with the fitted transformers and weights.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality gets the share of each class in training, or
         ``ModalityMissingError`` is raised.
     missing_columns : {"raise", "absent"}, default="raise"
         What to do with a frame that lacks a column of the training frame: raise, or count it as
         absent in every row.
-    warm_start : bool, default=False
-        Whether a second ``fit`` goes on with the fitted transformers and weights.
     device : str, default="auto"
         Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
@@ -170,7 +170,8 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     net_ : skorch.NeuralNet
         What trained it; not in a pickle.
     history_ : list of dict
-        ``train_loss`` and ``valid_loss`` of every epoch.
+        One for each epoch: ``epoch`` (from 1), ``train_loss`` and, where rows are held out,
+        ``valid_loss``.
     n_iter_ : int
         Number of epochs.
     n_features_in_ : int
@@ -240,9 +241,9 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         loss: str | nn.Module = "cross_entropy",
         loss_params: Mapping[str, Any] | None = None,
         class_weight: ClassWeight | None = None,
+        warm_start: bool = False,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
-        warm_start: bool = False,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: bool | int = 0,
@@ -262,9 +263,9 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         self.loss = loss
         self.loss_params = loss_params
         self.class_weight = class_weight
+        self.warm_start = warm_start
         self.all_missing = all_missing
         self.missing_columns = missing_columns
-        self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
         self.verbose = verbose

@@ -113,14 +113,14 @@ class JointFusionMultiTask(BaseJointFusion):
         Parameters of named losses.
     class_weight : dict of task to class_weight, "balanced" or None, default=None
         Weights of the classes of each task, or ``"balanced"`` for all of them.
+    warm_start : bool, default=False
+        Whether a second ``fit`` continues with the fitted transformers and weights.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality gets the share of each class and the mean of each value
         in training, or ``ModalityMissingError`` is raised.
     missing_columns : {"raise", "absent"}, default="raise"
         What to do with a frame that lacks a column of the training frame: raise, or count it as
         absent in every row.
-    warm_start : bool, default=False
-        Whether a second ``fit`` goes on with the fitted transformers and weights.
     device : str, default="auto"
         Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
@@ -132,7 +132,7 @@ class JointFusionMultiTask(BaseJointFusion):
     ----------
     tasks_ : dict of name to {"classification", "regression"}
         Tasks, those of ``"auto"`` written out.
-    classes_ : dict of name to ndarray of shape (n_classes,)
+    task_classes_ : dict of name to ndarray of shape (n_classes,)
         Classes of the classifications.
     loss_weights_ : dict of name to float
         Weights of the tasks at the end of the training.
@@ -143,7 +143,8 @@ class JointFusionMultiTask(BaseJointFusion):
     net_ : skorch.NeuralNet
         What trained it; not in a pickle.
     history_ : list of dict
-        ``train_loss`` and ``valid_loss`` of every epoch.
+        One for each epoch: ``epoch`` (from 1), ``train_loss`` and, where rows are held out,
+        ``valid_loss``.
     n_iter_ : int
         Number of epochs.
     n_features_in_ : int
@@ -182,7 +183,7 @@ class JointFusionMultiTask(BaseJointFusion):
 
     _target: MultiTaskTarget
     tasks_: dict[Any, TaskKind]
-    classes_: dict[Any, np.ndarray]
+    task_classes_: dict[Any, np.ndarray]
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseJointFusion._parameter_constraints,
@@ -214,9 +215,9 @@ class JointFusionMultiTask(BaseJointFusion):
         loss: Mapping[Any, str | nn.Module] | None = None,
         loss_params: Mapping[Any, Mapping[str, Any]] | None = None,
         class_weight: Mapping[Any, ClassWeight | None] | Literal["balanced"] | None = None,
+        warm_start: bool = False,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
-        warm_start: bool = False,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: bool | int = 0,
@@ -239,9 +240,9 @@ class JointFusionMultiTask(BaseJointFusion):
         self.loss = loss
         self.loss_params = loss_params
         self.class_weight = class_weight
+        self.warm_start = warm_start
         self.all_missing = all_missing
         self.missing_columns = missing_columns
-        self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -316,7 +317,7 @@ class JointFusionMultiTask(BaseJointFusion):
         Returns
         -------
         probabilities : dict of name to ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``; without the tasks whose loss is ``"max_margin"``.
+            In the order of ``task_classes_``; without the tasks whose loss is ``"max_margin"``.
         """
         outputs, empty = self._outputs(X)
         parts = self._target.split(outputs)
@@ -386,7 +387,7 @@ class JointFusionMultiTask(BaseJointFusion):
         by_task = cast("Mapping[Any, ArrayLike]", classes or {})
         encoded = target.encode(columns, first=first, classes=by_task)
         self._target, self.tasks_ = target, tasks
-        self.classes_ = {
+        self.task_classes_ = {
             name: own.classes
             for name, own in target.targets.items()
             if isinstance(own, ClassTarget)

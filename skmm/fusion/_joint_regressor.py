@@ -93,14 +93,14 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         loss for each row or number (``reduction="none"``).
     loss_params : dict, default=None
         Parameters of a named loss.
+    warm_start : bool, default=False
+        Whether a second ``fit`` continues with the fitted transformers and weights.
     all_missing : {"prior", "raise"}, default="prior"
         A row that lacks every modality gets the mean of the training target, or
         ``ModalityMissingError`` is raised.
     missing_columns : {"raise", "absent"}, default="raise"
         What to do with a frame that lacks a column of the training frame: raise, or count it as
         absent in every row.
-    warm_start : bool, default=False
-        Whether a second ``fit`` goes on with the fitted transformers and weights.
     device : str, default="auto"
         Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
@@ -117,7 +117,8 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
     net_ : skorch.NeuralNet
         What trained it; not in a pickle.
     history_ : list of dict
-        ``train_loss`` and ``valid_loss`` of every epoch.
+        One for each epoch: ``epoch`` (from 1), ``train_loss`` and, where rows are held out,
+        ``valid_loss``.
     n_iter_ : int
         Number of epochs.
     n_features_in_ : int
@@ -180,9 +181,9 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         trainer: Trainer | None = None,
         loss: str | nn.Module = "squared_error",
         loss_params: Mapping[str, Any] | None = None,
+        warm_start: bool = False,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
-        warm_start: bool = False,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: bool | int = 0,
@@ -201,9 +202,9 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         self.trainer = trainer
         self.loss = loss
         self.loss_params = loss_params
+        self.warm_start = warm_start
         self.all_missing = all_missing
         self.missing_columns = missing_columns
-        self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
         self.verbose = verbose

@@ -31,7 +31,10 @@ from skmm._compose._base import (
 )
 from skmm._compose._block import params_of_rows, seeded_clone
 from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
+from skmm._compose._progress import timed
 from skmm._constraints import (
+    RANDOM_STATE,
+    VERBOSE,
     HasMethods,
     RandomState,
     StrOptions,
@@ -66,7 +69,8 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         "final_estimator": [HasMethods(["fit", "predict"]), None],
         "cv": ["cv_object"],
         "n_jobs": [int, None],
-        "random_state": ["random_state"],
+        "random_state": RANDOM_STATE,
+        "verbose": VERBOSE,
     }
     _classes: ClassVar[bool]  # whether votes are class probabilities
 
@@ -83,6 +87,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         missing_columns: Literal["raise", "absent"] = "raise",
         n_jobs: int | None = None,
         random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.modalities = modalities
         self.estimator = estimator
@@ -94,6 +99,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         self.missing_columns = missing_columns
         self.n_jobs = n_jobs
         self.random_state = random_state
+        self.verbose = verbose
 
     # --- written by the task --------------------------------------------------------------
 
@@ -200,7 +206,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         self, X: Frame, y: np.ndarray, modalities: list[Modality], params: _Params
     ) -> None:
         fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(self._fit_predictor)(m, X, y, params[m.name]) for m in modalities
+            delayed(self._fit_predictor)(m, X, y, params[m.name], "all rows") for m in modalities
         )
         predictors = [predictor for predictor, _ in fitted]
         self._predictors = self._keep_usable(
@@ -219,13 +225,14 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         self.estimators_ = {predictor.name: predictor.estimator for predictor in self._predictors}
 
     def _fit_predictor(
-        self, modality: Modality, X: Frame, y: np.ndarray, params: dict[str, Any]
+        self, modality: Modality, X: Frame, y: np.ndarray, params: dict[str, Any], part: str
     ) -> tuple[ModalityPredictor, np.ndarray]:
         # A default estimator of ours takes features of one scale; a user's may scale them itself.
         scales = self.estimator is None
         estimator = self._default_estimator() if self.estimator is None else self.estimator
         predictor = ModalityPredictor(modality, estimator, scales=scales, seed=self._seed)
-        return predictor, predictor.fit(X, y, params, classes=self._classes)
+        with timed(self, f"fitting modality {modality.name!r} on {part}", self.verbose):
+            return predictor, predictor.fit(X, y, params, classes=self._classes)
 
     def _fit_rule(
         self,
@@ -297,14 +304,16 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         """Predict each row by others: (n_samples, n_modalities, n_outputs)."""
         folds = list(self._splitter(y).split(np.zeros(len(y)), y))
 
-        def predict_fold(modality: Modality, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        def predict_fold(modality: Modality, fold: int) -> np.ndarray:
+            train, test = folds[fold]
             own = params_of_rows(params[modality.name], train, len(y))
-            predictor, _ = self._fit_predictor(modality, take_rows(X, train), y[train], own)
+            part = f"fold {fold + 1} of {len(folds)}"
+            predictor, _ = self._fit_predictor(modality, take_rows(X, train), y[train], own, part)
             return predictor.vote(take_rows(X, test), self._n_outputs(), first_choice=False)
 
         jobs = [(m, f) for m in range(len(modalities)) for f in range(len(folds))]
         results = Parallel(n_jobs=self.n_jobs)(
-            delayed(predict_fold)(modalities[m], *folds[f]) for m, f in jobs
+            delayed(predict_fold)(modalities[m], f) for m, f in jobs
         )
         votes = np.full((len(y), len(modalities), max(self._n_outputs(), 1)), np.nan)
         for (m, f), result in zip(jobs, results, strict=True):

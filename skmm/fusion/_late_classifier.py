@@ -56,6 +56,8 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
         Workers that fit modalities and folds.
     random_state : int, RandomState instance or None, default=None
         Seed of the default estimators.
+    verbose : bool or int, default=0
+        Whether to print, for each estimator that is fitted, how long it took.
 
     Attributes
     ----------

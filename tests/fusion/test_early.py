@@ -260,3 +260,19 @@ def test_markers_alone_can_tell_the_class():
     assert model.fit(X[:100], y[:100]).score(X[100:], y[100:]) == 1.0
     model.set_params(earlyfusion__add_indicator=False)
     assert model.fit(X[:100], y[:100]).score(X[100:], y[100:]) < 1.0
+
+
+def test_verbose_prints_each_modality_that_is_fitted(capsys):
+    for verbose in (0, 1):
+        EarlyFusion(PAIR, verbose=verbose).fit(NUMBERS)
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 2 * verbose
+    assert lines[0].startswith("[EarlyFusion] fitting modality 'ab': ")
+
+
+def test_a_row_without_any_modality_gets_the_mean():
+    fusion = EarlyFusion(PAIR, scaling=None, add_indicator=False).fit(NUMBERS)
+    features = fusion.transform(NUMBERS.iloc[:1] * np.nan)
+    np.testing.assert_allclose(features, [[3.0, 4.0, 10 / 3]])
+    with pytest.raises(ValueError, match="'all_missing' parameter of EarlyFusion"):
+        EarlyFusion(PAIR, all_missing="prior").fit(NUMBERS)

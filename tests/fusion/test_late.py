@@ -378,3 +378,13 @@ def test_final_estimator_may_lack_probabilities():
     fusion = LateFusionClassifier(TRIPLES, final_estimator=LinearSVC()).fit(X, y)
     assert accuracy_score(y, fusion.predict(X)) > 0.85
     assert set(np.unique(fusion.predict_proba(X))) == {0.0, 1.0}
+
+
+def test_verbose_prints_each_estimator_that_is_fitted(capfd):
+    X, score = views(60)
+    for verbose in (0, 1):
+        LateFusionRegressor(TRIPLES, cv=2, verbose=verbose).fit(X, score)
+        lines = capfd.readouterr().out.splitlines()
+        assert len(lines) == verbose * 3 * len(TRIPLES)
+    assert lines[0].startswith("[LateFusionRegressor] fitting modality 'photo' on all rows: ")
+    assert any("on fold 2 of 2: " in line for line in lines)

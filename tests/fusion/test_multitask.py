@@ -216,7 +216,8 @@ def test_predict_score_and_classes():
     model = multi(max_epochs=5).fit(X, y)
     predicted = model.predict(X)
     assert list(predicted) == ["mood", "stars"] and predicted.index.equals(X.index)
-    assert model.classes_["mood"].tolist() == ["bad", "good"] and list(model.classes_) == ["mood"]
+    assert model.task_classes_["mood"].tolist() == ["bad", "good"]
+    assert list(model.task_classes_) == ["mood"] and not hasattr(model, "classes_")
     assert model.tasks_ == TASKS and model.transform(X).shape == (120, 16)
     mood, stars = y["mood"].notna(), y["stars"].notna()
     weight = np.random.default_rng(0).random(120)
