@@ -18,7 +18,6 @@ from skmm._compose._callbacks import TaskReporter
 from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
-    LEARNING_RATE,
     NON_NEGATIVE,
     OPEN_FRACTION,
     POSITIVE_INT,
@@ -80,19 +79,20 @@ class Trainer(BaseEstimator):
     ----------
     max_epochs : int, default=100
         Most passes over the training rows. ``max_epochs`` of the estimator wins over it.
-    batch_size : int or "auto", default="auto"
-        Rows per step.
-    accumulate : int, default=1
-        Batches whose gradients are added up to one step: with the memory of one batch, the steps
-        of ``accumulate * batch_size`` rows.
     learning_rate : float or "auto", default="auto"
         Step size of AdamW.
     encoder_learning_rate : float or "auto", default="auto"
         Step size of the encoders that are trained with the network. ``"auto"`` is, for
         pretrained ones, 5e-5 for the last blocks, 2e-5 for all and 2e-4 for adapters; from
-        scratch it is that of the network. Frozen encoders do not look at it.
+        scratch it is that of the network. It has no effect on frozen encoders.
+    batch_size : int or "auto", default="auto"
+        Number of rows in a batch.
+    accumulate : int, default=1
+        Number of batches whose gradients are summed for one step. A step then covers
+        ``accumulate * batch_size`` rows and needs the memory of one batch. Estimators whose loss
+        compares the rows of a batch do not support it.
     warmup : float, default=0
-        Epochs in which all step sizes grow evenly from nothing, such as 1 or 0.5.
+        Number of epochs, such as 1 or 0.5, in which all step sizes grow linearly from 0.
     weight_decay : float or "auto", default="auto"
         Decoupled weight decay of AdamW.
     max_grad_norm : float, None or "auto", default="auto"
@@ -163,10 +163,10 @@ class Trainer(BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "max_epochs": POSITIVE_INT,
+        "learning_rate": [*POSITIVE_REAL, StrOptions({"auto"})],
+        "encoder_learning_rate": [*POSITIVE_REAL, StrOptions({"auto"})],
         "batch_size": [*BATCH_SIZE, StrOptions({"auto"})],
         "accumulate": POSITIVE_INT,
-        "learning_rate": [*LEARNING_RATE, StrOptions({"auto"})],
-        "encoder_learning_rate": [*LEARNING_RATE, StrOptions({"auto"})],
         "warmup": NON_NEGATIVE,
         "weight_decay": [*NON_NEGATIVE, StrOptions({"auto"})],
         "max_grad_norm": [*POSITIVE_REAL, None, StrOptions({"auto"})],
@@ -181,10 +181,10 @@ class Trainer(BaseEstimator):
         self,
         *,
         max_epochs: int = 100,
-        batch_size: int | Auto = "auto",
-        accumulate: int = 1,
         learning_rate: float | Auto = "auto",
         encoder_learning_rate: float | Auto = "auto",
+        batch_size: int | Auto = "auto",
+        accumulate: int = 1,
         warmup: float = 0,
         weight_decay: float | Auto = "auto",
         max_grad_norm: float | Auto | None = "auto",
@@ -195,10 +195,10 @@ class Trainer(BaseEstimator):
         dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     ):
         self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.accumulate = accumulate
         self.learning_rate = learning_rate
         self.encoder_learning_rate = encoder_learning_rate
+        self.batch_size = batch_size
+        self.accumulate = accumulate
         self.warmup = warmup
         self.weight_decay = weight_decay
         self.max_grad_norm = max_grad_norm
@@ -512,9 +512,13 @@ class TrainedNetworkMixin:
             self.__dict__.pop("net_", None)
             del self.module_  # not fitted, and nothing to continue with
             raise
+        n_epochs = len(self.history_)
         self.history_ = self.history_ + [
-            {key: epoch[key] for key in ("train_loss", "valid_loss") if key in epoch}
-            for epoch in self.net_.history[n_before:]
+            {
+                "epoch": n_epochs + i,
+                **{key: epoch[key] for key in ("train_loss", "valid_loss") if key in epoch},
+            }
+            for i, epoch in enumerate(self.net_.history[n_before:], start=1)
         ]
         self.n_iter_ = len(self.history_)
 
