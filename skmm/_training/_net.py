@@ -185,11 +185,16 @@ class JointNet(NeuralNet):
         self._stopped_by_callback = self._interrupted = False
         self.module_.to(self.device)  # a pickle in between has moved it to the CPU
         self.partial_fit(dataset)
-        # Neither gradients nor the held-out rows are of any more use.
-        self.optimizer_.zero_grad()
-        self.train_split = None
         if self._interrupted:
             raise KeyboardInterrupt("Training interrupted by the user.")
+        if self.train_split is None:
+            # The loss of an epoch is measured before its steps, so a last step that diverges
+            # shows in none; held-out rows are evaluated after the steps.
+            batch = dataset[: self.batch_size]
+            refuse_divergence(self, float(self.validation_step(batch)["loss"]))
+        # Gradients and held-out rows are no longer needed.
+        self.optimizer_.zero_grad()
+        self.train_split = None
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
         """Call the callbacks; they end a training by an interrupt.
@@ -324,17 +329,22 @@ def _silent(_: str) -> None:
     """Take a message of early stopping and say nothing."""
 
 
+def refuse_divergence(net: NeuralNet, loss: float) -> None:
+    """Raise if a loss of the last epoch is not finite."""
+    if not np.isfinite(loss):
+        raise ConvergenceError(
+            f"Training diverged: the loss is {loss} in epoch {len(net.history)}. Use a"
+            f" learning_rate below {net.lr}, or remove extreme values from the features."
+        )
+
+
 class StopAtNaN(Callback):
-    """End a training that has diverged, instead of going on for all epochs."""
+    """Stop a training that has diverged."""
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Raise if the loss is not a number."""
-        loss = net.history[-1]["train_loss"]
-        if not np.isfinite(loss):
-            raise ConvergenceError(
-                f"Training gave a loss of {loss} in epoch {len(net.history)}. Lower learning_rate,"
-                f" now {net.lr}, or look for extreme values in the features."
-            )
+        """Raise if the loss of the epoch is not finite."""
+        for name in ("train_loss", "valid_loss"):
+            refuse_divergence(net, net.history[-1].get(name, 0.0))
 
 
 class Warmup(Callback):

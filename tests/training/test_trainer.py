@@ -152,6 +152,9 @@ class Fail(Callback):
     [
         (Trainer(callbacks=[Fail()]), RuntimeError),
         (Trainer(learning_rate=1e30), ConvergenceError),
+        # One step an epoch: its loss is measured before it diverges.
+        (Trainer(learning_rate=1e30, batch_size=200), ConvergenceError),
+        (Trainer(learning_rate=1e30, batch_size=200, early_stopping=False), ConvergenceError),
     ],
 )
 def test_a_training_that_fails_leaves_nothing(trainer, error, data):
