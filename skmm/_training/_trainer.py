@@ -219,15 +219,45 @@ class Trainer(BaseEstimator):
         Raises
         ------
         ValueError
-            If one is out of its range, or has no effect beside the others.
+            If one is out of its range, or has no effect with the others.
+        TypeError
+            If one of ``callbacks`` is not a callback of skorch.
         """
         self._validate_params()
+        for position, given in enumerate(self.callbacks or ()):
+            pair = isinstance(given, tuple | list) and len(given) == 2
+            callback = given[1] if pair else given
+            if not (hasattr(callback, "initialize") and hasattr(callback, "set_params")):
+                raise TypeError(
+                    f"{type(self).__name__}: callbacks must be a list of skorch callbacks or of"
+                    f" (name, callback), got {given!r} at position {position}. Give, for example,"
+                    " skorch.callbacks.EpochScoring('accuracy')."
+                )
         if not _given(self.early_stopping, defaults.early_stopping):
             unused = ["validation_fraction", "n_iter_no_change"]
             refuse_unused(self, unused, "without early_stopping")
 
+    def refuse_accumulate(self, reason: str) -> None:
+        """Refuse ``accumulate`` for an estimator that does not support it.
+
+        Parameters
+        ----------
+        reason : str
+            Completes the message, such as "with a loss that compares the rows of a batch".
+
+        Raises
+        ------
+        ValueError
+            If ``accumulate`` is more than 1.
+        """
+        if self.accumulate > 1:
+            raise ValueError(
+                f"{type(self).__name__}: accumulate={self.accumulate} is not supported {reason}."
+                " Leave it out, and raise batch_size if the memory allows it."
+            )
+
     def rows_per_step(self, defaults: TrainingDefaults) -> int:
-        """Return the rows of a batch, for a loss that compares them, which takes no ``accumulate``.
+        """Return the rows of a batch, for a loss that compares them.
 
         Parameters
         ----------

@@ -206,7 +206,7 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
             refuse_unused(self, ["kl_weight"], "with variational=False")
         if self.contrastive_weight:
             reason = "with a contrastive_weight, whose loss compares the rows of a batch"
-            refuse_unused(trainer, ["accumulate"], reason)
+            trainer.refuse_accumulate(reason)
         else:
             refuse_unused(self, ["temperature"], "with contrastive_weight=0")
 

@@ -266,8 +266,8 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         else:
             refuse_unused(self, _KERNEL_OPTIONS, reason)
         if self.method == "deep":
-            reason += ", whose loss is a correlation within a step"
-            refuse_unused(self._checked_trainer(), ["accumulate"], reason)
+            reason += ", whose loss is a correlation within a batch"
+            self._checked_trainer().refuse_accumulate(reason)
         else:
             refuse_unused(self, _DEEP_OPTIONS, reason)
 

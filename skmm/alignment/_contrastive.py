@@ -225,7 +225,7 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
         """
         self._validate_params()
         trainer = self._checked_trainer()
-        refuse_unused(trainer, ["accumulate"], "with a loss that compares the rows of a step")
+        trainer.refuse_accumulate("with a loss that compares the rows of a batch")
         X = self._check_frame(X, reset=True)
         classes = _class_codes(X, y)
         labels = None if y is None else np.asarray(y)

@@ -180,6 +180,24 @@ def test_values_out_of_range_are_refused_before_any_cell_is_encoded(wrong, data)
         classifier(trainer="fast").fit(*data)
 
 
+@pytest.mark.parametrize("wrong", ["x", ("score", "x"), 3])
+def test_other_objects_than_callbacks_are_refused(wrong, data):
+    trainer = Trainer(callbacks=[Fail(), wrong])
+    with pytest.raises(TypeError, match=r"Trainer: callbacks must be a list .* at position 1\."):
+        classifier(trainer=trainer).fit(*data)
+
+
+def test_parameters_are_in_the_order_of_all_classes():
+    first = ["max_epochs", "learning_rate", "encoder_learning_rate", "batch_size"]
+    assert list(inspect.signature(Trainer).parameters)[:4] == first
+
+
+def test_history_numbers_the_epochs_also_of_a_warm_start(data):
+    model = classifier(max_epochs=2, warm_start=True).fit(*data).fit(*data)
+    assert [epoch["epoch"] for epoch in model.history_] == [1, 2, 3, 4]
+    assert all(set(e) == {"epoch", "train_loss", "valid_loss"} for e in model.history_)
+
+
 def test_a_parameter_that_the_user_gives_wins_over_the_estimators_default():
     defaults = TrainingDefaults(early_stopping=False)
     rows = np.arange(100)
