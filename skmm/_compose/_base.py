@@ -1,4 +1,4 @@
-"""What every estimator over triples does: their meaning, nested parameters, empty rows."""
+"""Base of the estimators over triples: validation, nested parameters, empty rows."""
 
 import warnings
 from abc import ABCMeta
@@ -51,9 +51,9 @@ class SupervisedEstimator(Protocol):
         """Return a class or a value for each row."""
 
 
-# What picks the columns of a triple: their names or positions, or what finds them in a frame.
+# Columns of a triple: names, positions, or a function of a frame that returns them.
 Columns: TypeAlias = ColumnKey | Callable[[Any], ColumnKey]
-# As the estimators over triples take them.
+# The parameter ``modalities`` of the estimators over triples.
 Modalities: TypeAlias = Literal["auto"] | Sequence[tuple[str, Transformer | str, Columns]]
 
 
@@ -85,7 +85,7 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         "missing_columns": [StrOptions({"raise", "absent"})],
     }
 
-    # --- parameters, as ColumnTransformer has them ---------------------------------------
+    # --- parameters ----------------------------------------------------------------------
 
     @property
     def _named_transformers(self) -> list[tuple[str, Any]]:
@@ -130,7 +130,7 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         self : object
             This fusion.
         """
-        if "modalities" in params:  # before the others, which may speak of the new ones
+        if "modalities" in params:  # first, because the others may refer to the new triples
             self.modalities = params.pop("modalities")
         transformers, own = dict(self._named_transformers), self.get_params(deep=False)
         for key in params:
@@ -152,10 +152,10 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         self._set_params("_named_transformers", **params)
         return self
 
-    # --- checks of the frame and of what is in it -------------------------------------------
+    # --- validation of the frame ------------------------------------------------------------
 
     def _check_frame(self, X: Frame, *, reset: bool) -> DataFrameLike | np.ndarray:
-        """Check the container; remember or compare its columns."""
+        """Check the container, and store or compare its columns."""
         name = type(self).__name__
         frame: Any = X
         if self.missing_columns == "absent" and not reset:
@@ -193,7 +193,7 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         return checked
 
     def _resolve(self, X: Frame, *, predictors: bool = False) -> list[Modality]:
-        """Make the triples concrete for a training frame."""
+        """Resolve the triples for a training frame."""
         return resolve_modalities(
             self.modalities,
             X,
@@ -203,7 +203,7 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         )
 
     def _keep_usable(self, blocks: list[_Named], flaws: list[str | None]) -> list[_Named]:
-        """Leave out what has a flaw, with a warning; something must be left to learn from."""
+        """Return the blocks without a flaw; warn of the others, and raise if none remains."""
         for block, flaw in zip(blocks, flaws, strict=True):
             if flaw:
                 message = f"Modality {block.name!r} {flaw} and is left out."
@@ -216,7 +216,7 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         return [block for block, flaw in zip(blocks, flaws, strict=True) if not flaw]
 
     def _refuse_unrouted(self, fit_params: dict[str, Any]) -> None:
-        """Refuse metadata that scikit-learn would not route anywhere."""
+        """Refuse metadata that is not routed."""
         if fit_params and not get_config()["enable_metadata_routing"]:
             raise ValueError(
                 f"{type(self).__name__}.fit got {sorted(fit_params)}, which it can hand on only"
@@ -225,7 +225,7 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
             )
 
     def _refuse_empty(self, present: np.ndarray) -> None:
-        """Raise for a row without any modality, where ``all_missing`` asks for that.
+        """Raise for a row without any modality if ``all_missing="raise"``.
 
         ``present`` has shape (n_samples, n_modalities).
         """
@@ -240,7 +240,7 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
                 f" all_missing={other!r}."
             )
 
-    # --- shown and described --------------------------------------------------------------
+    # --- diagram and tags -----------------------------------------------------------------
 
     def _sk_visual_block_(self) -> Any:
         triples = getattr(self, "modalities_", self.modalities)
@@ -270,26 +270,25 @@ def resolve_modalities(
     reserved: Collection[str] = (),
     predictors: bool = False,
 ) -> list[Modality]:
-    """Check the triples against a frame and fill in what they leave open.
+    """Check the triples against a frame, and resolve their columns and default encoders.
 
     Parameters
     ----------
     modalities : list of (name, transformer, columns), or "auto"
-        As the fusions take them.
+        Parameter of the estimator.
     X : DataFrame or ndarray of shape (n_samples, n_columns)
         Training frame.
     owner : str
         Class of the estimator, for messages.
     reserved : collection of str, default=()
-        Names of the owner's parameters: ``set_params`` could not tell a modality of that name
-        from them.
+        Names of the owner's parameters, which a modality must not have.
     predictors : bool, default=False
         Whether a triple may hold a predictor in place of its transformer.
 
     Returns
     -------
     resolved : list of Modality
-        Without those that are dropped.
+        Those that are not dropped.
     """
     if isinstance(modalities, str):
         triples = _infer(X, owner)
@@ -317,7 +316,7 @@ def resolve_modalities(
 
 
 def _checked(modalities: object, owner: str, predictors: bool) -> list[tuple[str, Any, Any]]:
-    """Refuse what is not a list of triples, by the position of the first that is not."""
+    """Return the triples, and raise for the first element that is not one."""
     hint = "modalities must be 'auto' or a list of (name, transformer, columns)"
     if not isinstance(modalities, list | tuple) or not len(modalities):
         raise ValueError(f"{owner}: {hint}, got {modalities!r}.")
@@ -354,7 +353,7 @@ def _check_names(names: list[str], owner: str, reserved: Collection[str]) -> Non
 
 
 def _infer(X: Frame, owner: str) -> list[tuple[str, Any, Any]]:
-    """One modality per column of cells, one for all columns of the table."""
+    """Return a triple for each column of cells, and one for all tabular columns."""
     found = infer_modalities(X)
     kinds = list(found.values())
     if all(kind == "drop" for kind in kinds):
@@ -377,7 +376,7 @@ def _infer(X: Frame, owner: str) -> list[tuple[str, Any, Any]]:
 
 
 def _free_name(wanted: str, triples: list[tuple[str, Any, Any]]) -> str:
-    while "__" in wanted:  # stands between the names of nested parameters
+    while "__" in wanted:  # separates the names of nested parameters
         wanted = wanted.replace("__", "_")
     wanted = wanted or "column"
     taken = {name for name, _, _ in triples}
@@ -402,7 +401,7 @@ def presence(columns: list[Column]) -> np.ndarray:
 
 
 def _as_array(X: object) -> np.ndarray:
-    """Make an array of lists and the like, whose cells stay what they are."""
+    """Convert lists and the like to an array without changing the cells."""
     array = np.asarray(X)
-    # numpy makes text of the numbers in [["good", 5.0]].
+    # numpy converts the numbers in [["good", 5.0]] to strings.
     return np.asarray(X, dtype=object) if array.dtype.kind in "US" else array

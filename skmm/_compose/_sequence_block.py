@@ -78,7 +78,7 @@ class SequenceBlock(Block):
     modality : Modality
         Name, unfitted transformer and columns.
     seed : int or None, default=None
-        For what in the transformer has no ``random_state`` of its own.
+        Seed of every part of the transformer whose ``random_state`` is None.
     max_tokens : int or None, default=None
         Most tokens of a row that are kept.
     """

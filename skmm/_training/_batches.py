@@ -178,7 +178,7 @@ class TensorDataset(Dataset[tuple[Batch, Tensor]]):
         self._renew = renew
 
     def begin_epoch(self) -> None:
-        """Take the inputs that change from epoch to epoch."""
+        """Update the inputs that change from epoch to epoch."""
         if self._renew is not None:
             self.batch = self.batch.with_modalities(self._renew())
 

@@ -1,4 +1,4 @@
-"""Early fusion: features of all modalities side by side."""
+"""Early fusion: the concatenated features of all modalities."""
 
 from typing import Any, ClassVar, Literal, Self
 
@@ -20,11 +20,11 @@ __all__ = ["EarlyFusion"]
 
 
 class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimator):
-    """Put the features of all modalities side by side, for any estimator behind it.
+    """Concatenate the features of all modalities.
 
-    Each modality's transformer is fitted on, and applied to, the rows that have the modality.
-    Where a row lacks it, its features are those of the average training row and a marker
-    says so: an absent image stays a fact that the estimator can learn from.
+    The transformer of a modality is fitted on, and applied to, the rows that have the modality.
+    In other rows its features are replaced by their training means, and an indicator feature
+    marks the row, so that the next estimator can learn from the absence itself.
 
     Parameters
     ----------
@@ -34,19 +34,19 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         length), or a modality such as ``"image"`` or ``"text"`` for its default encoder.
         ``"auto"`` infers the modalities from the training frame.
     scaling : {"standard", "block", None}, default="standard"
-        ``"standard"`` brings every feature to mean 0 and variance 1; ``"block"`` divides by
-        the square root of the modality's width too, so that each modality weighs the same
-        however wide it is; None leaves features as they are.
+        ``"standard"`` scales every feature to mean 0 and variance 1; ``"block"`` also divides it
+        by the square root of the number of features of its modality, so that modalities of any
+        width have the same total variance; None leaves the features unchanged.
     add_indicator : bool, default=True
-        Whether to add, for each modality, a feature that is 1 where the modality is absent.
-        It is there for modalities that were never absent in training too.
+        Whether to add, for each modality, a feature that is 1 in rows without the modality. It is
+        also added for modalities that were present in all training rows.
     all_missing : {"mean", "raise"}, default="mean"
         What to do with a row without any modality: ``"mean"`` returns the mean of each feature
         over the training rows and sets all indicators, ``"raise"`` raises
         ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame: raise, or count it as
-        absent in every row.
+        What to do with a frame without a column of the training frame: raise an error, or treat
+        the column as missing in every row.
     verbose : bool or int, default=0
         Whether to print, for each modality that is fitted, how long it took.
 
@@ -75,7 +75,7 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
     ...     ("stars", "passthrough", ["stars"]),
     ... ])
 
-    The third row has no review: its text features are the average, and it is marked.
+    The third row has no review: its text features are the means, and the indicator is 1.
 
     >>> fusion.set_output(transform="pandas").fit_transform(X).iloc[2].round(1).to_dict()
     ... # doctest: +NORMALIZE_WHITESPACE
@@ -115,9 +115,9 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
         y : array-like of shape (n_samples,), default=None
-            Target, handed to the transformers.
+            Target, passed to the transformers.
         **fit_params : dict
             Metadata that is routed to the transformers.
 
@@ -136,9 +136,9 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
         y : array-like of shape (n_samples,), default=None
-            Target, handed to the transformers.
+            Target, passed to the transformers.
         **fit_params : dict
             Metadata that is routed to the transformers.
 
@@ -171,12 +171,12 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         return values
 
     def transform(self, X: Frame) -> Any:
-        """Return the features of all modalities side by side.
+        """Return the concatenated features of all modalities.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------
@@ -200,7 +200,7 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         Returns
         -------
         names : ndarray of str
-            ``<modality>__<feature>``, and ``<modality>__missing`` for the markers.
+            ``<modality>__<feature>``, and ``<modality>__missing`` for the indicators.
         """
         check_is_fitted(self)
         check_feature_names_in(self, input_features)

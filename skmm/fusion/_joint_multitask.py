@@ -63,29 +63,31 @@ class JointFusionMultiTask(BaseJointFusion):
         length), or a modality such as ``"image"`` or ``"text"`` for its default encoder.
         ``"auto"`` infers the modalities from the training frame.
     tasks : dict of name to {"classification", "regression"}, or "auto", default="auto"
-        What is predicted: columns of ``y``; others are not looked at. ``"auto"`` takes all columns,
-        those that hold numbers for regressions.
+        Columns of ``y`` that are predicted; others are ignored. ``"auto"`` predicts all columns,
+        numeric ones by regression.
     strategy : str, FusionStrategy, nn.Module or callable, default="concat"
         How modalities are fused: by a name such as ``"attention"``, an object with options such as
         ``AttentionFusion(n_heads=8)`` of ``skmm.fusion``, or a module; see
         :class:`JointFusionClassifier`.
     granularity : {"pooled", "sequence"}, default="pooled"
-        One vector of a modality, or its words, patches, ...; see :class:`JointFusionClassifier`.
+        Whether the network receives one vector of a modality or a sequence of its words, patches
+        and the like; see :class:`JointFusionClassifier`.
     max_tokens : int, default=None
-        Of ``"sequence"``: most tokens of a row that are kept of each modality, evenly spaced over
-        the sequence, its first and last token among them. None keeps all.
+        With ``granularity="sequence"``, the maximum number of tokens of each modality in a row,
+        chosen evenly over the sequence, with its first and last token. None keeps all tokens.
     n_components : int, default=128
         Width of the fused representation.
     dropout : float, default=0.2
-        Share of hidden units that is zeroed in training.
+        Fraction of the hidden units that is zeroed in training.
     modality_dropout : float, default=0.1
-        Probability that a row loses a modality in training; never the last one it has.
+        Probability that a modality of a row is hidden in training; one always remains.
     missing : {"mask", "token", "impute", "zero"}, default="mask"
-        What stands for a modality that a row lacks, or that modality dropout hides: nothing, a
-        learned token, a guess from the others, or zeros; see :class:`JointFusionClassifier`.
+        What replaces a modality that is absent in a row or hidden by modality dropout: nothing, a
+        learned token, a prediction from the others, or zeros; see
+        :class:`JointFusionClassifier`.
     balance : {"gradient", "auxiliary"} or None, default=None
-        What is done against a modality that is learned quickly and so ends the learning of the
-        others: ``"gradient"`` shortens the steps of the modality that is ahead [3]_,
+        How to keep a modality that is learned quickly from stopping the learning of the others:
+        ``"gradient"`` shortens the steps of the leading modality [3]_,
         ``"auxiliary"`` adds the loss of a head for each modality [4]_; see
         :class:`JointFusionClassifier`. Each such head predicts all tasks; its loss weighs them as
         the network's does, without teaching these weights, and the score that says who is ahead is
@@ -94,12 +96,12 @@ class JointFusionMultiTask(BaseJointFusion):
         ``alpha`` (1.0) and ``noise`` (0.0) of ``"gradient"``, ``weight`` (1.0) of ``"auxiliary"``;
         see :class:`JointFusionClassifier`.
     max_epochs : int, default=None
-        Most passes over the training rows. It wins over ``max_epochs`` of the trainer, which is
-        100 by default; None leaves it to the trainer.
+        Maximum number of passes over the training rows. It overrides ``max_epochs`` of the
+        trainer, 100 by default; None uses that of the trainer.
     trainer : Trainer, default=None
-        How the network is trained: step sizes, batches, early stopping, callbacks. None is
-        ``Trainer()``. A search reaches its parameters, also those of None, by names such as
-        ``trainer__learning_rate``.
+        Options of the training: learning rates, batches, early stopping, callbacks. None is
+        ``Trainer()``. Its parameters are set by names such as ``trainer__learning_rate``, also
+        where ``trainer`` is None.
     loss_weights : {"equal", "uncertainty", "gradnorm"} or dict, default="equal"
         Weights of the tasks in the sum of their losses: 1 each; learned, by the noise of each
         task [1]_; adapted after each batch, so that the tasks' gradients at the shared weights
@@ -116,17 +118,17 @@ class JointFusionMultiTask(BaseJointFusion):
     warm_start : bool, default=False
         Whether a second ``fit`` continues with the fitted transformers and weights.
     all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality gets the share of each class and the mean of each value
-        in training, or ``ModalityMissingError`` is raised.
+        What a row without any modality gets: ``"prior"`` is the share of each class and the mean
+        of each value in training, ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame: raise, or count it as
-        absent in every row.
+        What to do with a frame without a column of the training frame: raise an error, or treat
+        the column as missing in every row.
     device : str, default="auto"
-        Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        Device of the network: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, order, dropout and the held-out part.
+        Seed of the weights, the order of the rows, dropout and the held-out rows.
     verbose : bool or int, default=0
-        Whether to print a line an epoch.
+        Whether to print a line for each epoch.
 
     Attributes
     ----------
@@ -141,7 +143,7 @@ class JointFusionMultiTask(BaseJointFusion):
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        What trained it; not in a pickle.
+        Net that trained ``module_``; not kept in a pickle.
     history_ : list of dict
         One for each epoch: ``epoch`` (from 1), ``train_loss`` and, where rows are held out,
         ``valid_loss``.
@@ -262,7 +264,7 @@ class JointFusionMultiTask(BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
         y : DataFrame of shape (n_samples, n_tasks)
             Targets; any may be missing.
         classes : dict of name to array-like of shape (n_classes,), default=None
@@ -289,7 +291,7 @@ class JointFusionMultiTask(BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------
@@ -312,7 +314,7 @@ class JointFusionMultiTask(BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------
@@ -336,7 +338,7 @@ class JointFusionMultiTask(BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
         y : DataFrame of shape (n_samples, n_tasks)
             Targets; any may be missing.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -38,7 +38,7 @@ _DEFAULT_LOSS = {"classification": "cross_entropy", "regression": "squared_error
 
 
 class MultiTaskTarget(JointTarget):
-    """What a net's outputs mean, for several tasks side by side.
+    """Target of several tasks, whose outputs are concatenated.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class MultiTaskTarget(JointTarget):
 
     @property
     def n_outputs(self) -> int:
-        """Width of the net's output."""
+        """Number of outputs of the network."""
         return sum(task.n_outputs for task in self.targets.values())
 
     def set_losses(self, losses: Mapping[Any, Any], params: Mapping[Any, Any]) -> None:
