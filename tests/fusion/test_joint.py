@@ -21,7 +21,8 @@ from skmm.fusion import AttentionFusion, LowRankFusion, MeanFusion
 
 STRATEGIES = [
     *("concat", "mean", "max", "sum", "gated", "cross_gated", "film", "bilinear", "low_rank"),
-    *("attention", "cross_attention", "bottleneck"),
+    "attention",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("cross_attention", "bottleneck")),
 ]
 FAST = {"n_components": 16, "batch_size": 32, "learning_rate": 5e-3, "random_state": 0}
 
@@ -57,6 +58,7 @@ def test_every_strategy_learns_a_planted_latent(strategy):
     assert model.score(X[450:], y[450:]) > 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_learns_values(strategy):
     X, score = views(400)
@@ -64,6 +66,7 @@ def test_every_strategy_learns_values(strategy):
     assert model.score(X[300:], score[300:]) > 0.68  # of two views: 0.67 at best
 
 
+@pytest.mark.slow
 def test_interaction_across_modalities_is_learned():
     """An exclusive or of two modalities: no single one of them says anything."""
     X, y = make_multimodal_classification(

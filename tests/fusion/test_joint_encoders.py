@@ -121,6 +121,7 @@ def test_predictions_of_a_row_do_not_depend_on_the_others(data, fitted):
     np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_same_seed_same_encoders(data, fitted):
     X, y = data
     again = clone(fitted).fit(X[:320], y[:320])

@@ -71,6 +71,7 @@ def test_a_module_trains_as_the_loss_of_its_formula():
     np.testing.assert_allclose(own, squared, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_loss_params_change_the_training():
     X, y = labeled(100)
     plain = classifier(max_epochs=3).fit(X, y).predict_proba(X)
@@ -201,6 +202,7 @@ def graded(n, noise=1.0):
     return X, np.digitize(latent, [-3, -1, 1, 3])
 
 
+@pytest.mark.slow
 def test_ordinal_classes_are_learned_by_one_score():
     X, y = graded(800)
     model = classifier(loss="ordinal", max_epochs=30).fit(X[:600], y[:600])
@@ -285,6 +287,7 @@ def test_labels_in_every_container_and_search():
     assert clone(search.best_estimator_).fit(X, Y).predict(X).shape == (100, 3)
 
 
+@pytest.mark.slow
 def test_rare_labels_can_weigh_more():
     X, _ = labels(400)
     size = X["size"].to_numpy() + np.random.default_rng(0).normal(size=400)

@@ -171,6 +171,7 @@ def test_learned_tokens_learn_from_absent_rows_and_from_dropout():
 # --- learning ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", MODES)
 def test_every_mode_learns_with_modalities_missing(missing):
     X, score = views(700, missing=0.25)
@@ -249,6 +250,7 @@ def test_rows_of_weight_zero_teach_nothing(missing):
 # --- removed at prediction ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["concat", "attention"])
 def test_without_a_modality_as_good_as_trained_without_it(strategy):
     """Mask and modality dropout: within two points, over seeds, and above the prior."""
@@ -284,6 +286,7 @@ def two_views_of_a_product(n, seed):
     return X, (latent[:, 0] * latent[:, 1] > 0).astype(int)
 
 
+@pytest.mark.slow
 def test_without_a_dominant_modality():
     """Where one modality outshines another, dropout is what keeps the other in use."""
     triples = [(name, "passthrough", [name]) for name in ("clear", "noisy")]

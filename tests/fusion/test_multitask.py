@@ -75,6 +75,7 @@ def shared_latent(seed, n=1200, share=0.04):
     return X, pd.DataFrame({"main": main, "aux": latent + 0.3 * rng.normal(size=n)})
 
 
+@pytest.mark.slow
 def test_an_auxiliary_task_helps_the_main_one():
     triples = [("a", "passthrough", ["a"]), ("b", "passthrough", ["b"])]
     options = {**FAST, "learning_rate": 3e-3, "early_stopping": False}
@@ -97,6 +98,7 @@ def test_an_auxiliary_task_helps_the_main_one():
     assert np.mean(gains) > 0.06 and min(gains) > -0.03, gains
 
 
+@pytest.mark.slow
 def test_heavier_tasks_are_learned_better():
     X, _ = views(300)
     rng = np.random.default_rng(0)
@@ -110,6 +112,7 @@ def test_heavier_tasks_are_learned_better():
     assert errors[1]["two"] < 0.8 * errors[0]["two"]
 
 
+@pytest.mark.slow
 def test_uncertainty_weighs_noisy_tasks_less():
     X, score = views(600)
     rng = np.random.default_rng(0)
@@ -120,6 +123,7 @@ def test_uncertainty_weighs_noisy_tasks_less():
     assert 0.4 < model.loss_weights_["noisy"] < 1.0
 
 
+@pytest.mark.slow
 def test_gradnorm_evens_out_units_of_losses():
     X, y = targets(300)
 
@@ -136,6 +140,7 @@ def test_gradnorm_evens_out_units_of_losses():
     assert sum(model.loss_weights_.values()) == pytest.approx(2)
 
 
+@pytest.mark.slow
 def test_losses_and_class_weights_of_tasks():
     X, y = targets(300, noise=1.0)
     y["level"] = np.digitize(y["stars"], [2, 4])

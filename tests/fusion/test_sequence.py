@@ -51,6 +51,7 @@ class Noting(nn.Module):
 # --- learning ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["attention", "cross_attention"])
 def test_tokens_tell_what_their_mean_cannot(strategy):
     """Which word meets which patch: the mean of either modality is zero in every row."""
