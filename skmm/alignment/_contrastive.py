@@ -20,7 +20,6 @@ from skmm._constraints import (
     HasMethods,
     RandomState,
     StrOptions,
-    refuse_unused,
 )
 from skmm._environment._device import resolve_device, seeded
 from skmm._frame._column import n_rows
