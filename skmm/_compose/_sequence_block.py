@@ -1,4 +1,4 @@
-"""One modality on its way into a fusion, as a sequence of tokens."""
+"""A modality of a fusion as sequences of tokens."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ __all__ = [
     "thinned",
 ]
 
-# Rows that are worked on at once: in double precision, or before tokens are cut.
+# Number of rows processed together: in double precision, or before tokens are cut.
 _PIECE = 1024
 
 
@@ -68,7 +68,7 @@ class TokenValues(BlockValues):
 
 
 class SequenceBlock(Block):
-    """A modality whose transformer is asked for tokens, if it gives any.
+    """A modality of a fusion, as sequences of tokens if its transformer returns them.
 
     A transformer without ``transform_sequence``, and cells that are passed through, give one
     vector a row, as in :class:`Block`.
@@ -178,7 +178,7 @@ class SequenceBlock(Block):
 def thinned(tokens: Tensor, mask: Tensor, max_tokens: int | None) -> tuple[Tensor, Tensor]:
     """Keep at most ``max_tokens`` of each row, evenly spaced over those that exist.
 
-    The first is kept, which in many models stands for the whole, and the last.
+    The first token, which in many models represents the whole input, and the last are kept.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def thinned(tokens: Tensor, mask: Tensor, max_tokens: int | None) -> tuple[Tenso
     # The nearest whole number to step * (counts - 1) / (kept - 1): two never share one.
     last, gaps = (counts - 1).clamp(min=0), (kept - 1).clamp(min=1)
     place = ((2 * steps * last + gaps) // (2 * gaps)).minimum(last)
-    # Tokens of several columns stand one after the other: what exists need not come first.
+    # Tokens of several columns are concatenated, so existing tokens need not come first.
     order = torch.argsort((~mask).to(torch.uint8), dim=1, stable=True)
     chosen = order.gather(1, place)[..., None].expand(-1, -1, tokens.shape[2])
     return tokens.gather(1, chosen), steps < kept

@@ -1,4 +1,4 @@
-"""From a frame to the batches of a joint network, and the encoders that are trained with it."""
+"""Convert frames to batches of a joint network, and start the encoders trained with it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -19,12 +19,12 @@ __all__ = ["JointInputs"]
 
 
 class JointInputs:
-    """Fits the transformers of an estimator and turns frames into batches.
+    """Fit the transformers of an estimator and convert frames to batches.
 
     ``fit`` of the estimator calls, in this order,
 
-    1. ``encode``: what is frozen is fitted, and its features are computed. Torch need not be
-       seeded, and should not: that lets in one thread of the process at a time.
+    1. ``encode``: what is frozen is fitted, and its features are computed. Torch should not be
+       seeded, which only one thread of the process can do at a time.
     2. ``build``: the networks of transformers that ``needs_training`` are started, with weights
        from torch's current generator, and the training rows become one batch.
     3. ``end_training``: the trained networks go back into their transformers.
@@ -32,7 +32,7 @@ class JointInputs:
     Parameters
     ----------
     blocks : list of Block
-        Modalities. What cannot be used is taken out after ``encode``.
+        Modalities. Those that cannot be used are removed after ``encode``.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class JointInputs:
     # --- fit --------------------------------------------------------------------------------
 
     def encode(self, X: Frame, y: np.ndarray | None = None) -> None:
-        """Fit the frozen transformers on a training frame, and find what cannot be used."""
+        """Fit the frozen transformers on a training frame, and find unusable modalities."""
         self._values: dict[str, BlockValues] = {}
         self.flaws: list[str | None] = []
         for block in self.blocks:
@@ -157,5 +157,5 @@ def _feature_inputs(block: Block, value: BlockValues) -> FeatureInputs:
 def _encoder_inputs(block: Block, X: Frame, **augmentation: int) -> EncoderInputs:
     own, present = block.select(X)
     inputs = block.transformer.training_tensors(own, **augmentation)
-    # A cell may turn out unreadable and then counts as absent.
+    # A cell that cannot be read counts as absent.
     return EncoderInputs(inputs, torch.from_numpy(present.copy()) & inputs.present)

@@ -85,7 +85,7 @@ class BaseJointFusion(
     def _encode_target(
         self, X: Frame, y: ArrayLike, *, first: bool, classes: Classes | None = None
     ) -> np.ndarray:
-        """Check ``y``; sets ``_target``, which knows what the net's outputs mean for it.
+        """Check and encode ``y``, and set ``_target``, which interprets the network's outputs.
 
         The ``first`` call learns the classes (those that ``partial_fit`` names, if any) or the
         number of targets from it; later they are known.
@@ -429,7 +429,7 @@ class BaseJointFusion(
         Returns
         -------
         weights : list of ndarray of shape (n_tokens,)
-            One for each row, empty where it lacks the modality. Those of a row sum to one over
+            One for each row, empty without the modality. Those of a row sum to one over
             all tokens of all modalities. Attention is rolled out over the layers (Abnar and
             Zuidema, 2020).
 
@@ -474,7 +474,7 @@ class BaseJointFusion(
         Returns
         -------
         gradients : list of Integrated or None
-            One for each row, None where it lacks the modality: ``scores``, ndarray of shape
+            One for each row, None without the modality: ``scores``, ndarray of shape
             (n_tokens,) or, over the pixels of a trained encoder, (height, width); ``prediction``
             and ``base``, the answer to the row and to the baseline, whose difference the scores
             sum to; ``target``, int. The baseline is the mean of standardized features, or zeros

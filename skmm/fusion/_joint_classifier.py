@@ -68,7 +68,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         - ``"low_rank"``: low-rank tensor fusion [3]_, all products across modalities;
           ``"bilinear"``: products of pairs; ``"film"``: one modality modulates the others;
         - an object of ``skmm.fusion``, such as ``AttentionFusion(n_heads=8)``: each of the names
-          above stands for one with default options, ``"attention"`` for ``AttentionFusion()``. A
+          above is an object with default options, ``"attention"`` for ``AttentionFusion()``. A
           search reaches the options of an object, as ``strategy__n_heads``. One of your own is a
           subclass of ``FusionStrategy``;
         - an ``nn.Module``, of which a copy is trained, or a class or function that makes one,
@@ -293,7 +293,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Classes, or which labels each row has.
         classes : array-like of shape (n_classes,), default=None
-            All classes there will be; needed in the first call if its ``y`` lacks some.
+            All classes; required in the first call if its ``y`` does not contain all of them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows in the loss.
 
@@ -354,7 +354,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         Returns
         -------
         scores : ndarray of shape (n_samples,), (n_samples, n_classes) or (n_samples, n_labels)
-            Of two classes the lead of the second. A row that lacks every modality has the
+            For two classes, the margin of the second. A row without any modality has the
             logarithm of each class's share in training.
         """
         outputs, empty = self._outputs(X)

@@ -47,13 +47,13 @@ class JointFusionMultiTask(BaseJointFusion):
     """Train one network over all modalities for several tasks, some of whose targets are missing.
 
     ``y`` is a DataFrame with a column for each task. The tasks share all but the last layer, so
-    that a task with few targets can learn from one with many. A row may lack any target, or all of
-    them: what is missing is left out of the loss. Each task weighs the same, whether many rows
-    have its target or few, unless ``loss_weights`` says otherwise. Modalities are handled as in
+    that a task with few targets can learn from one with many. Any or all targets of a row may be
+    missing and are then left out of the loss. By default all tasks have the same weight, however
+    many rows have their targets; ``loss_weights`` changes it. Modalities are handled as in
     :class:`JointFusionClassifier`; their transformers are fitted without ``y``.
 
-    Early stopping looks at the weighted sum of the tasks' losses in the held-out rows, with equal
-    weights where these are learned.
+    Early stopping monitors the weighted sum of the losses of the tasks in the held-out rows, with
+    equal weights if the weights are learned.
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ class JointFusionMultiTask(BaseJointFusion):
         ``"gradient"`` shortens the steps of the leading modality [3]_,
         ``"auxiliary"`` adds the loss of a head for each modality [4]_; see
         :class:`JointFusionClassifier`. Each such head predicts all tasks; its loss weighs them as
-        the network's does, without teaching these weights, and the score that says who is ahead is
-        the mean of ``exp(-loss)`` over the tasks whose target a row has.
+        the network's does, without training these weights. The score that compares the modalities
+        is the mean of ``exp(-loss)`` over the tasks whose target a row has.
     balance_params : dict, default=None
         ``alpha`` (1.0) and ``noise`` (0.0) of ``"gradient"``, ``weight`` (1.0) of ``"auxiliary"``;
         see :class:`JointFusionClassifier`.
@@ -268,7 +268,8 @@ class JointFusionMultiTask(BaseJointFusion):
         y : DataFrame of shape (n_samples, n_tasks)
             Targets; any may be missing.
         classes : dict of name to array-like of shape (n_classes,), default=None
-            All classes there will be of a task; needed in the first call if its ``y`` lacks some.
+            All classes of a task; required in the first call if its ``y`` does not contain all of
+            them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows in the loss.
 

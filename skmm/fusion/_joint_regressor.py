@@ -73,9 +73,9 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         How to keep a modality that is learned quickly from stopping the learning of the others:
         ``"gradient"`` shortens the steps of the leading modality [7]_,
         ``"auxiliary"`` adds the loss of a head for each modality [8]_; see
-        :class:`JointFusionClassifier`. The score that says who is ahead is ``exp(-loss)``: of a
-        squared error, ``exp(-r ** 2)`` with the residual ``r`` in standard deviations of the
-        target.
+        :class:`JointFusionClassifier`. The score that compares the modalities is
+        ``exp(-loss)``: for a squared error, ``exp(-r ** 2)`` with the residual ``r`` in standard
+        deviations of the target.
     balance_params : dict, default=None
         ``alpha`` (1.0) and ``noise`` (0.0) of ``"gradient"``, ``weight`` (1.0) of ``"auxiliary"``;
         see :class:`JointFusionClassifier`.

@@ -101,7 +101,7 @@ class ClassTarget(JointTarget):
 
     @property
     def is_ordinal(self) -> bool:
-        """Whether the classes have an order that the net knows."""
+        """Whether the loss uses an order of the classes."""
         return isinstance(self.loss, str) and self.loss == "ordinal"
 
     @property
@@ -351,7 +351,7 @@ class LabelTarget(JointTarget):
         self.prior = np.average(encoded, axis=0, weights=sample_weight)
 
     def set_class_weight(self, target: np.ndarray, class_weight: ClassWeight | None) -> None:
-        """Take weights of presence and absence of each label."""
+        """Set the weights of presence and absence of each label."""
         if class_weight is None:
             self.weights = None
         elif isinstance(class_weight, dict):
