@@ -185,9 +185,7 @@ class JointNet(NeuralNet):
         self._stopped_by_callback = self._interrupted = False
         self.module_.to(self.device)  # pickling has moved it to the CPU
         self.partial_fit(dataset)
-        if self._interrupted:
-            raise KeyboardInterrupt("Training interrupted by the user.")
-        if self.train_split is None:
+        if self.train_split is None and not self._interrupted:
             # The loss of an epoch is measured before its steps, so a last step that diverges
             # shows in none; held-out rows are evaluated after the steps.
             batch = dataset[: self.batch_size]
@@ -195,6 +193,8 @@ class JointNet(NeuralNet):
         # Gradients and held-out rows are no longer needed.
         self.optimizer_.zero_grad()
         self.train_split = None
+        if self._interrupted:
+            raise KeyboardInterrupt("Training interrupted by the user.")
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
         """Call the callbacks, which stop a training by an interrupt.

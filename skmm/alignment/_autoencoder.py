@@ -92,7 +92,7 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
     n_components_ : int
         Number of dimensions of the latent space.
     history_ : list of dict
-        ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch.
+        ``epoch``, ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch.
     n_iter_ : int
         Number of epochs.
     n_features_in_ : int

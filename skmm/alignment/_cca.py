@@ -141,7 +141,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     net_ : skorch.NeuralNet
         The skorch net that trained ``module_``; not pickled. Only for ``method="deep"``.
     history_ : list of dict
-        ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch. Only for
+        ``epoch``, ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch. Only for
         ``method="deep"``.
     n_iter_ : int
         Number of epochs. Only for ``method="deep"``.

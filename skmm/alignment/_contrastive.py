@@ -116,7 +116,7 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
     net_ : skorch.NeuralNet
         The skorch net that trained ``module_``; not pickled.
     history_ : list of dict
-        ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch.
+        ``epoch``, ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch.
     n_iter_ : int
         Number of epochs.
     n_features_in_ : int
