@@ -232,7 +232,7 @@ def test_order_of_names():
     np.testing.assert_array_equal(model.predict(X), names[numbers.predict(X)])
 
 
-def test_ordinal_prior_pickle_and_going_on():
+def test_ordinal_prior_pickle_and_warm_start():
     X, y = graded(100)
     model = classifier(loss="ordinal", max_epochs=2, warm_start=True).fit(X, y)
     nothing = pd.DataFrame(None, index=X.index, columns=X.columns, dtype=object)
@@ -304,7 +304,7 @@ def test_rare_labels_can_weigh_more():
         classifier(class_weight={2: 1.0}).fit(X, Y)
 
 
-def test_labels_go_on_and_are_refused():
+def test_warm_start_with_labels_and_their_errors():
     X, Y = labels(100)
     model = classifier()
     for _ in range(10):

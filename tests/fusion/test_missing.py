@@ -146,7 +146,7 @@ def test_imputed_tokens_equal_a_direct_computation():
     assert net.take_auxiliary() is None
 
 
-def test_imputing_teaches_the_encoders_nothing():
+def test_imputing_does_not_train_the_encoders():
     module, inputs = joint_module("impute").train(), batch()
     inputs.modalities["a"].values.requires_grad_()
     module(inputs)
@@ -238,7 +238,7 @@ def test_loss_of_imputing_is_of_the_training_alone():
 
 
 @pytest.mark.parametrize("missing", MODES)
-def test_rows_of_weight_zero_teach_nothing(missing):
+def test_rows_of_weight_zero_are_not_learned_from(missing):
     X, score = views(100)
     y, weight = (score > 0).astype(int), np.where(np.arange(100) % 4 == 0, 0.0, 1.0)
     model = JointFusionClassifier(TRIPLES, **with_trainer(missing=missing, max_epochs=3, **FAST))
@@ -338,7 +338,7 @@ def test_rows_without_anything_get_the_prior(missing):
 
 
 @pytest.mark.parametrize("missing", MODES)
-def test_copies_pickles_and_going_on(missing):
+def test_copies_pickles_and_warm_start(missing):
     X, score = views(100, missing=0.2)
     y = (score > 0).astype(int)
     model = trained(missing, X, y, max_epochs=2, warm_start=True)

@@ -75,7 +75,7 @@ def test_auto_names_are_free_and_nestable():
     assert [m.name for m in resolved(X)] == ["tabular", "a_b", "tabular_2"]
 
 
-def test_auto_goes_on_by_position_from_frame_to_array():
+def test_auto_finds_columns_by_position_in_an_array():
     X = pd.DataFrame({"a": [1.0, 2, 3, 4], "b": [4.0, 1, 2, 2]})
     fusion = EarlyFusion().fit(X)
     with pytest.warns(UserWarning, match="feature names"):
@@ -122,7 +122,7 @@ def test_auto_on_a_frame_without_any_cell(fusion):
         ([("a", "passthrough", [])], ValueError, "selects no column"),
     ],
 )
-def test_wrong_triples_are_told_apart(fusion, modalities, error, message):
+def test_wrong_triples_are_refused(fusion, modalities, error, message):
     X, score = views(20)
     with pytest.raises(error, match=message) as caught:
         clone(fusion).set_params(modalities=modalities).fit(X, score > 0)
@@ -219,7 +219,7 @@ def test_a_modality_that_training_never_has_is_left_out(fusion):
 
 
 @everywhere
-def test_rows_that_lack_everything_raise_if_asked(fusion):
+def test_rows_without_any_modality_raise_with_all_missing_raise(fusion):
     X, score = views(60)
     y = score > 0 if fusion.__class__.__name__.endswith("Classifier") else score
     strict = clone(fusion).set_params(modalities=TRIPLES, all_missing="raise").fit(X, y)

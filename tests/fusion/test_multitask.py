@@ -167,7 +167,7 @@ def test_losses_and_class_weights_of_tasks():
 # --- missing targets ---------------------------------------------------------------------------
 
 
-def test_rows_without_any_target_teach_nothing():
+def test_rows_without_any_target_are_not_learned_from():
     X, y = targets(100)
     y.loc[10:59, "mood"] = None
     y.loc[40:79, "stars"] = np.nan  # rows 40 to 59 have neither
@@ -178,7 +178,7 @@ def test_rows_without_any_target_teach_nothing():
     np.testing.assert_allclose(model.predict(X)["stars"], same.predict(X)["stars"], rtol=1e-6)
 
 
-def test_what_stands_for_a_missing_target_does_not_matter():
+def test_the_spelling_of_a_missing_target_does_not_matter():
     X, y = targets(80, missing=0.3)
     expected = multi(max_epochs=2).fit(X, y).predict(X)
     for spelled in (y.astype({"mood": "category"}), y.assign(mood=y["mood"].where(
@@ -273,7 +273,7 @@ def test_tasks_auto_arrays_and_other_columns():
     assert hasattr(multi(), "predict_proba")
 
 
-def test_going_on():
+def test_warm_start():
     X, y = targets(200, missing=0.3)
     for weights in ("equal", "uncertainty", "gradnorm"):
         model = multi(loss_weights=weights)

@@ -131,7 +131,7 @@ def test_what_only_early_stopping_uses_is_refused_without_it(name, data):
         classifier(trainer=trainer).fit(*data)
 
 
-def test_integers_of_numpy_and_trainers_of_ones_own(data):
+def test_integers_of_numpy_and_subclasses_of_trainer(data):
     sizes = GridSearchCV(classifier(), {"trainer__batch_size": np.array([8, 16])}, cv=2)
     assert sizes.fit(*data).best_params_["trainer__batch_size"] in (8, 16)
 
@@ -157,7 +157,7 @@ class Fail(Callback):
         (Trainer(learning_rate=1e30, batch_size=200, early_stopping=False), ConvergenceError),
     ],
 )
-def test_a_training_that_fails_leaves_nothing(trainer, error, data):
+def test_a_failed_training_leaves_no_network(trainer, error, data):
     model = classifier().partial_fit(*data)
     with pytest.raises(error):
         clone(model).set_params(trainer=trainer, max_epochs=1).fit(*data)
