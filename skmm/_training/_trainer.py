@@ -226,6 +226,7 @@ class Trainer(BaseEstimator):
             If one of ``callbacks`` is not a callback of skorch.
         """
         self._validate_params()
+        given: Any
         for position, given in enumerate(self.callbacks or ()):
             pair = isinstance(given, tuple | list) and len(given) == 2
             callback = given[1] if pair else given

@@ -205,9 +205,11 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
     def _fit_predictors(
         self, X: Frame, y: np.ndarray, modalities: list[Modality], params: _Params
     ) -> None:
-        fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(self._fit_predictor)(m, X, y, params[m.name], "all rows") for m in modalities
-        )
+        def fit_all(modality: Modality) -> tuple[ModalityPredictor, np.ndarray]:
+            with timed(self, f"fitting modality {modality.name!r} on all rows", self.verbose):
+                return self._fit_predictor(modality, X, y, params[modality.name])
+
+        fitted = Parallel(n_jobs=self.n_jobs)(delayed(fit_all)(m) for m in modalities)
         predictors = [predictor for predictor, _ in fitted]
         self._predictors = self._keep_usable(
             predictors, [predictor.flaw for predictor in predictors]
@@ -225,14 +227,13 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         self.estimators_ = {predictor.name: predictor.estimator for predictor in self._predictors}
 
     def _fit_predictor(
-        self, modality: Modality, X: Frame, y: np.ndarray, params: dict[str, Any], part: str
+        self, modality: Modality, X: Frame, y: np.ndarray, params: dict[str, Any]
     ) -> tuple[ModalityPredictor, np.ndarray]:
         # Default estimators need features of one scale; an estimator of the user may scale them.
         scales = self.estimator is None
         estimator = self._default_estimator() if self.estimator is None else self.estimator
         predictor = ModalityPredictor(modality, estimator, scales=scales, seed=self._seed)
-        with timed(self, f"fitting modality {modality.name!r} on {part}", self.verbose):
-            return predictor, predictor.fit(X, y, params, classes=self._classes)
+        return predictor, predictor.fit(X, y, params, classes=self._classes)
 
     def _fit_rule(
         self,
@@ -307,8 +308,9 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         def predict_fold(modality: Modality, fold: int) -> np.ndarray:
             train, test = folds[fold]
             own = params_of_rows(params[modality.name], train, len(y))
-            part = f"fold {fold + 1} of {len(folds)}"
-            predictor, _ = self._fit_predictor(modality, take_rows(X, train), y[train], own, part)
+            message = f"fitting modality {modality.name!r} on fold {fold + 1} of {len(folds)}"
+            with timed(self, message, self.verbose):
+                predictor, _ = self._fit_predictor(modality, take_rows(X, train), y[train], own)
             return predictor.vote(take_rows(X, test), self._n_outputs(), first_choice=False)
 
         jobs = [(m, f) for m in range(len(modalities)) for f in range(len(folds))]

@@ -265,7 +265,7 @@ def test_a_modality_with_rows_of_one_class_only():
     X, score = views(60)
     y = names_of(score)
     X.loc[y == "no", "text"] = None
-    with pytest.warns(ModalityWarning, match="'text' is there in rows of one class only"):
+    with pytest.warns(ModalityWarning, match="'text' is present in rows of one class only"):
         fusion = LateFusionClassifier(TRIPLES, rule="mean").fit(X, y)
     row = X[y == "yes"].iloc[[0]].assign(photo=None, size=None, price=None)
     assert fusion.predict_proba(row).tolist() == [[0.0, 1.0]]
