@@ -240,7 +240,7 @@ def test_ordinal_prior_pickle_and_warm_start():
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_allclose(again.predict_proba(X), model.predict_proba(X), rtol=1e-5)
     assert model.fit(X, y).n_iter_ == 4
-    with pytest.raises(ValueError, match="so the network cannot be trained further. Fit with warm_start=False"):
+    with pytest.raises(ValueError, match="cannot be trained further. Fit with warm_start=False"):
         model.set_params(loss="focal").fit(X, y)
 
 
