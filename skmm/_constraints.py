@@ -63,7 +63,7 @@ __all__ = [
     "short_repr",
 ]
 
-# --- What parameters may be, for type hints ---
+# --- Type hints of parameters ---
 
 
 class Estimator(Protocol):
@@ -93,7 +93,7 @@ Splits: TypeAlias = int | Splitter | Iterable[tuple[np.ndarray, np.ndarray]] | N
 Scoring: TypeAlias = str | Callable[..., float] | None
 RandomState: TypeAlias = int | np.random.RandomState | None
 
-# --- What they may be, for validation ---
+# --- Constraints of parameters ---
 
 
 POSITIVE_INT = [Interval(Integral, 1, None, closed="left")]
@@ -108,7 +108,7 @@ VERBOSE = ["verbose"]
 # "auto", "cpu", "cuda", "cuda:1", "mps": which of them exist is known to torch alone, at fit.
 DEVICE = [str]
 DTYPE = [StrOptions({"auto", "float32", "bfloat16", "float16"})]
-# What of a checkpoint is trained on: the last block, or so many of the last blocks, ...
+# Which weights of a checkpoint are trained; an int is the number of last blocks.
 FINE_TUNE = [StrOptions({"frozen", "last", "lora", "full"}), *POSITIVE_INT]
 ON_ERROR = [StrOptions({"raise", "missing"})]
 # A folder, an EmbeddingStore, False for none, None for the configured one.
@@ -116,12 +116,12 @@ STORE = [str, PathLike, HasMethods(["get_many", "put_many"]), Options(bool, {Fal
 
 
 def check_feature_names_in(estimator: object, input_features: object = None) -> np.ndarray:
-    """Input feature names of a fitted transformer, checked against ``input_features``."""
+    """Return the input feature names of a fitted transformer, checked against the given ones."""
     return _check_feature_names_in(estimator, input_features)
 
 
 def check_sample_weight(sample_weight: object, X: object) -> np.ndarray:
-    """Weights of the rows of ``X`` as an array: finite, not negative, not all zero."""
+    """Return the weights of the rows as an array: finite, not negative, not all zero."""
     weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
     if not weights.any():
         raise ValueError("All sample weights are zero. Give at least one row a positive weight.")
@@ -177,5 +177,5 @@ def short_repr(value: object) -> str:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a value may be compared: an array, say, gives no single answer."""
+    """Return whether ``==`` with a value gives a single bool, as it does not for arrays."""
     return isinstance(value, bool | int | float | str | tuple | np.generic)

@@ -1,4 +1,4 @@
-"""What every estimator over triples does: their meaning, nested parameters, empty rows."""
+"""Base of the estimators over triples: validation, nested parameters, empty rows."""
 
 import warnings
 from abc import ABCMeta
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class Transformer(Protocol):
-    """What the middle of a triple has to do: any scikit-learn transformer or pipeline does it."""
+    """What a triple requires of its transformer; scikit-learn's transformers all have it."""
 
     def fit(self, X: Any, y: Any = None) -> Any:
         """Learn from the cells of a modality."""
@@ -51,17 +51,17 @@ class SupervisedEstimator(Protocol):
         """Return a class or a value for each row."""
 
 
-# What picks the columns of a triple: their names or positions, or what finds them in a frame.
+# Columns of a triple: names, positions, or a function of a frame that returns them.
 Columns: TypeAlias = ColumnKey | Callable[[Any], ColumnKey]
-# As the estimators over triples take them.
+# The parameter ``modalities`` of the estimators over triples.
 Modalities: TypeAlias = Literal["auto"] | Sequence[tuple[str, Transformer | str, Columns]]
 
 
 class Modality(NamedTuple):
-    """One triple, with its columns and its middle made concrete."""
+    """A triple whose columns and transformer are resolved for a training frame."""
 
     name: str
-    middle: Any  # an unfitted transformer, a predictor where those are taken, or "passthrough"
+    transformer: Any  # unfitted; or a predictor where those are allowed, or "passthrough"
     columns: Any  # as take_columns takes them
 
 
@@ -85,20 +85,20 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         "missing_columns": [StrOptions({"raise", "absent"})],
     }
 
-    # --- parameters, as ColumnTransformer has them ---------------------------------------
+    # --- parameters ----------------------------------------------------------------------
 
     @property
-    def _named_middles(self) -> list[tuple[str, Any]]:
+    def _named_transformers(self) -> list[tuple[str, Any]]:
         try:
-            return [(name, middle) for name, middle, _ in self.modalities]
+            return [(name, transformer) for name, transformer, _ in self.modalities]
         except (TypeError, ValueError):  # "auto", or no triples, which fit refuses
             return []
 
-    @_named_middles.setter
-    def _named_middles(self, pairs: list[tuple[str, Any]]) -> None:
+    @_named_transformers.setter
+    def _named_transformers(self, pairs: list[tuple[str, Any]]) -> None:
         self.modalities = [
-            (name, middle, columns)
-            for (name, middle), (_, _, columns) in zip(pairs, self.modalities, strict=True)
+            (name, transformer, columns)
+            for (name, transformer), (_, _, columns) in zip(pairs, self.modalities, strict=True)
         ]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         params : dict
             Names and values.
         """
-        return self._get_params("_named_middles", deep=deep)
+        return self._get_params("_named_transformers", deep=deep)
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters of this fusion and of its transformers.
@@ -130,9 +130,9 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         self : object
             This fusion.
         """
-        if "modalities" in params:  # before the others, which may speak of the new ones
+        if "modalities" in params:  # first, because the others may refer to the new triples
             self.modalities = params.pop("modalities")
-        middles, own = dict(self._named_middles), self.get_params(deep=False)
+        transformers, own = dict(self._named_transformers), self.get_params(deep=False)
         for key in params:
             name, _, rest = key.partition("__")
             if not rest:
@@ -143,18 +143,19 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
                     f"{type(self).__name__} has {name}={value!r}, which has no parameter"
                     f" {rest!r}. Put an object there, and then set its parameters."
                 )
-            if name not in params and isinstance(middles.get(name), str):
+            if name not in params and isinstance(transformers.get(name), str):
                 raise ValueError(
-                    f"Modality {name!r} of {type(self).__name__} is {middles[name]!r}, which has"
-                    f" no parameter {rest!r}. Put a transformer there, and then set its parameters."
+                    f"Modality {name!r} of {type(self).__name__} is {transformers[name]!r}, which"
+                    f" has no parameter {rest!r}. Put a transformer there, and then set its"
+                    " parameters."
                 )
-        self._set_params("_named_middles", **params)
+        self._set_params("_named_transformers", **params)
         return self
 
-    # --- checks of the frame and of what is in it -------------------------------------------
+    # --- validation of the frame ------------------------------------------------------------
 
     def _check_frame(self, X: Frame, *, reset: bool) -> DataFrameLike | np.ndarray:
-        """Check the container; remember or compare its columns."""
+        """Check the container, and store or compare its columns."""
         name = type(self).__name__
         frame: Any = X
         if self.missing_columns == "absent" and not reset:
@@ -192,7 +193,7 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         return checked
 
     def _resolve(self, X: Frame, *, predictors: bool = False) -> list[Modality]:
-        """Make the triples concrete for a training frame."""
+        """Resolve the triples for a training frame."""
         return resolve_modalities(
             self.modalities,
             X,
@@ -202,7 +203,7 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         )
 
     def _keep_usable(self, blocks: list[_Named], flaws: list[str | None]) -> list[_Named]:
-        """Leave out what has a flaw, with a warning; something must be left to learn from."""
+        """Return the blocks without a flaw; warn of the others, and raise if none remains."""
         for block, flaw in zip(blocks, flaws, strict=True):
             if flaw:
                 message = f"Modality {block.name!r} {flaw} and is left out."
@@ -215,7 +216,7 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         return [block for block, flaw in zip(blocks, flaws, strict=True) if not flaw]
 
     def _refuse_unrouted(self, fit_params: dict[str, Any]) -> None:
-        """Refuse metadata that scikit-learn would not route anywhere."""
+        """Refuse metadata that is not routed."""
         if fit_params and not get_config()["enable_metadata_routing"]:
             raise ValueError(
                 f"{type(self).__name__}.fit got {sorted(fit_params)}, which it can hand on only"
@@ -224,7 +225,7 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
             )
 
     def _refuse_empty(self, present: np.ndarray) -> None:
-        """Raise for a row without any modality, where ``all_missing`` asks for that.
+        """Raise for a row without any modality if ``all_missing="raise"``.
 
         ``present`` has shape (n_samples, n_modalities).
         """
@@ -239,16 +240,19 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
                 f" all_missing={other!r}."
             )
 
-    # --- shown and described --------------------------------------------------------------
+    # --- diagram and tags -----------------------------------------------------------------
 
     def _sk_visual_block_(self) -> Any:
         triples = getattr(self, "modalities_", self.modalities)
         try:
-            names, middles, columns = zip(*triples, strict=True)
+            names, transformers, columns = zip(*triples, strict=True)
         except (TypeError, ValueError):  # "auto", or no triples, which fit refuses
             return VisualBlock("single", self, names=type(self).__name__, name_details=str(self))
         return VisualBlock(
-            "parallel", list(middles), names=list(names), name_details=[str(c) for c in columns]
+            "parallel",
+            list(transformers),
+            names=list(names),
+            name_details=[str(c) for c in columns],
         )
 
     def __sklearn_tags__(self) -> Tags:
@@ -266,26 +270,25 @@ def resolve_modalities(
     reserved: Collection[str] = (),
     predictors: bool = False,
 ) -> list[Modality]:
-    """Check the triples against a frame and fill in what they leave open.
+    """Check the triples against a frame, and resolve their columns and default encoders.
 
     Parameters
     ----------
     modalities : list of (name, transformer, columns), or "auto"
-        As the fusions take them.
+        Parameter of the estimator.
     X : DataFrame or ndarray of shape (n_samples, n_columns)
         Training frame.
     owner : str
         Class of the estimator, for messages.
     reserved : collection of str, default=()
-        Names of the owner's parameters: ``set_params`` could not tell a modality of that name
-        from them.
+        Names of the owner's parameters, which a modality must not have.
     predictors : bool, default=False
-        Whether a middle may be a predictor instead of a transformer.
+        Whether a triple may hold a predictor in place of its transformer.
 
     Returns
     -------
     resolved : list of Modality
-        Without those that are dropped.
+        Those that are not dropped.
     """
     if isinstance(modalities, str):
         triples = _infer(X, owner)
@@ -293,17 +296,17 @@ def resolve_modalities(
         triples = _checked(modalities, owner, predictors)
         _check_names([name for name, _, _ in triples], owner, reserved)
     resolved = []
-    for name, middle, columns in triples:
+    for name, transformer, columns in triples:
         if callable(columns):
             columns = columns(X)
-        if isinstance(middle, str) and middle == "drop":
+        if isinstance(transformer, str) and transformer == "drop":
             continue
         names = column_names(X, columns)  # raises for a column that is not there
         if not names:
             continue
-        if isinstance(middle, str) and middle != "passthrough":
-            middle = default_encoder(middle)
-        resolved.append(Modality(name, middle, columns))
+        if isinstance(transformer, str) and transformer != "passthrough":
+            transformer = default_encoder(transformer)
+        resolved.append(Modality(name, transformer, columns))
     if not resolved:
         raise ValueError(
             f"{owner} has no modality to fuse: every triple is dropped or selects no column."
@@ -313,21 +316,22 @@ def resolve_modalities(
 
 
 def _checked(modalities: object, owner: str, predictors: bool) -> list[tuple[str, Any, Any]]:
-    """Refuse what is not a list of triples, by the position of the first that is not."""
+    """Return the triples, and raise for the first element that is not one."""
     hint = "modalities must be 'auto' or a list of (name, transformer, columns)"
     if not isinstance(modalities, list | tuple) or not len(modalities):
         raise ValueError(f"{owner}: {hint}, got {modalities!r}.")
     for position, triple in enumerate(modalities):
         if not isinstance(triple, list | tuple) or len(triple) != 3:
             raise ValueError(f"{owner}: {hint}, got {triple!r} at position {position}.")
-        name, middle, _ = triple
+        name, transformer, _ = triple
         if not isinstance(name, str):
             raise ValueError(f"{owner}: {hint} with a str as name, got {name!r}.")
-        usable = hasattr(middle, "fit") and hasattr(middle, "transform")
-        if not isinstance(middle, str) and not usable and not (predictors and is_predictor(middle)):
+        usable = hasattr(transformer, "fit") and hasattr(transformer, "transform")
+        usable = usable or (predictors and is_predictor(transformer))
+        if not isinstance(transformer, str) and not usable:
             raise TypeError(
                 f"{owner}: the transformer of modality {name!r} must have fit and transform, or"
-                f" be 'drop', 'passthrough' or a modality's name; got {middle!r}."
+                f" be 'drop', 'passthrough' or a modality's name; got {transformer!r}."
             )
     return [tuple(triple) for triple in modalities]
 
@@ -349,7 +353,7 @@ def _check_names(names: list[str], owner: str, reserved: Collection[str]) -> Non
 
 
 def _infer(X: Frame, owner: str) -> list[tuple[str, Any, Any]]:
-    """One modality per column of cells, one for all columns of the table."""
+    """Return a triple for each column of cells, and one for all tabular columns."""
     found = infer_modalities(X)
     kinds = list(found.values())
     if all(kind == "drop" for kind in kinds):
@@ -372,7 +376,7 @@ def _infer(X: Frame, owner: str) -> list[tuple[str, Any, Any]]:
 
 
 def _free_name(wanted: str, triples: list[tuple[str, Any, Any]]) -> str:
-    while "__" in wanted:  # stands between the names of nested parameters
+    while "__" in wanted:  # separates the names of nested parameters
         wanted = wanted.replace("__", "_")
     wanted = wanted or "column"
     taken = {name for name, _, _ in triples}
@@ -382,10 +386,10 @@ def _free_name(wanted: str, triples: list[tuple[str, Any, Any]]) -> str:
     return name
 
 
-def is_predictor(middle: object) -> bool:
-    """Whether a middle predicts from the cells as they are, instead of transforming them."""
-    predicts = hasattr(middle, "fit") and hasattr(middle, "predict")
-    return predicts and not hasattr(middle, "transform")
+def is_predictor(transformer: object) -> bool:
+    """Return whether an object predicts from the cells as they are and does not transform them."""
+    predicts = hasattr(transformer, "fit") and hasattr(transformer, "predict")
+    return predicts and not hasattr(transformer, "transform")
 
 
 def presence(columns: list[Column]) -> np.ndarray:
@@ -397,7 +401,7 @@ def presence(columns: list[Column]) -> np.ndarray:
 
 
 def _as_array(X: object) -> np.ndarray:
-    """Make an array of lists and the like, whose cells stay what they are."""
+    """Convert lists and the like to an array without changing the cells."""
     array = np.asarray(X)
-    # numpy makes text of the numbers in [["good", 5.0]].
+    # numpy converts the numbers in [["good", 5.0]] to strings.
     return np.asarray(X, dtype=object) if array.dtype.kind in "US" else array

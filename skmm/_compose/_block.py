@@ -1,4 +1,4 @@
-"""One modality on its way into a fusion: fitted where it is present, NaN where it is not."""
+"""A modality of a fusion: its transformer, fitted on the rows that have the modality."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -21,11 +21,11 @@ __all__ = [
     "seeded_clone",
 ]
 
-# Standard deviations from the mean of the training rows. What lies farther would drown the rest.
+# Largest distance from the training mean, in standard deviations; larger values are clipped.
 FARTHEST = 20.0
 
 
-# More numbers than this in one block are a sparse matrix made dense by accident.
+# Largest number of values of a sparse matrix that is converted to a dense one.
 _LARGEST_DENSE = 500_000_000
 
 
@@ -36,9 +36,9 @@ class BlockValues:
     ----------
     values : ndarray of shape (n_samples, n_features)
         float32, or float64 where a transformer gave that or numbers are passed through; NaN in
-        rows that lack the modality.
+        rows without the modality.
     present : ndarray of shape (n_samples,)
-        False where the row lacks the modality.
+        False for a row without the modality.
     """
 
     def __init__(self, values: np.ndarray, present: np.ndarray):
@@ -47,20 +47,20 @@ class BlockValues:
 
     @property
     def flaw(self) -> str | None:
-        """Why nothing can be learned from these training rows, None if something can."""
+        """Reason why these training rows cannot be used, None if they can."""
         if not self.present.any():
             return "is absent in every training row"
         return None if self.values.shape[-1] else "has no features"
 
     def scale(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of each feature, over the rows that have it.
+        """Return the mean and standard deviation of each feature, over the rows that have it.
 
-        What is constant up to rounding has deviation 1, as in ``StandardScaler``.
+        A feature that is constant up to rounding has deviation 1, as in ``StandardScaler``.
         """
         features = self.values.astype(np.float64)
         known = ~np.isnan(features)
         counts = np.maximum(known.sum(axis=0), 1)
-        # Relative to the largest, for the square of 1e200 is no number and that of 1e-200 none.
+        # Relative to the largest value: squares of 1e200 overflow and those of 1e-200 underflow.
         largest = np.abs(np.where(known, features, 0.0)).max(axis=0, initial=0.0)
         unit = np.where(largest > 0, largest, 1.0)
         relative = np.where(known, features / unit, 0.0)
@@ -78,30 +78,30 @@ class Block:
     modality : Modality
         Name, unfitted transformer and columns.
     seed : int or None, default=None
-        For what in the transformer has no ``random_state`` of its own.
+        Seed of every part of the transformer whose ``random_state`` is None.
 
     Attributes
     ----------
     transformer : object or None
-        Fitted; None if cells are passed through, or nothing was there to fit on.
+        Fitted; None if cells are passed through or no row has the modality.
     n_features : int
-        Width; 0 for a modality that cannot be used.
+        Number of features; 0 for a modality that cannot be used.
     mean, deviation : ndarray of shape (n_features,)
-        Of the features over the training rows that have them.
+        Mean and standard deviation of the features over the training rows that have them.
     """
 
     def __init__(self, modality: Modality, seed: int | None = None):
         self.name = modality.name
         self.columns = modality.columns
-        self.middle = modality.middle
+        self.unfitted = modality.transformer
         self.seed = seed
         self.transformer: Any = None
         self.n_features = 0
 
     @property
     def is_passthrough(self) -> bool:
-        """Whether cells are taken as the numbers or vectors they are."""
-        return isinstance(self.middle, str)
+        """Whether cells are numbers or vectors that are used unchanged."""
+        return isinstance(self.unfitted, str)
 
     @property
     def triple(self) -> tuple[str, Any, list[str]]:
@@ -112,10 +112,10 @@ class Block:
     def fit_transform(
         self, X: Frame, y: np.ndarray | None = None, params: Mapping[str, Any] | None = None
     ) -> BlockValues:
-        """Fit on the rows that have the modality, and give the features of all rows.
+        """Fit on the rows that have the modality, and return the features of all rows.
 
-        ``params`` go to the transformer's ``fit``; those with an entry per row are cut to the
-        rows that it sees. Look at the ``flaw`` of what comes back before you use it.
+        ``params`` are passed to the transformer's ``fit``; those with an entry per row are
+        restricted to its rows. Check the ``flaw`` of the result before using it.
         """
         cells = columns_of(X, self.columns)
         present = presence(cells)
@@ -139,7 +139,7 @@ class Block:
     def _fit_transformer(
         self, own: CellColumn, y: np.ndarray | None, params: Mapping[str, Any]
     ) -> np.ndarray:
-        self.transformer = seeded_clone(self.middle, self.seed)
+        self.transformer = seeded_clone(self.unfitted, self.seed)
         with Noted(self.name, "fit"):
             if hasattr(self.transformer, "fit_transform"):
                 features = self.transformer.fit_transform(own, y, **params)
@@ -148,13 +148,13 @@ class Block:
         return _dense(features, self.name, n_rows(own))
 
     def fit_lazily(self, X: Frame) -> BlockValues:
-        """Note columns and presence of a modality that the caller trains by itself."""
+        """Record the columns and presence of a modality whose encoder the caller trains."""
         _, present = self.select(X)
         self.input_names = column_names(X, self.columns)
         return BlockValues(np.empty((len(present), 0), dtype=np.float32), present)
 
     def transform(self, X: Frame) -> BlockValues:
-        """Features of a new frame."""
+        """Return the features of a new frame."""
         cells = columns_of(X, self.columns)
         present = presence(cells)
         rows = np.flatnonzero(present)
@@ -175,10 +175,9 @@ class Block:
         return self._scattered(features, rows, present)
 
     def standardized(self, value: BlockValues) -> np.ndarray:
-        """Features (n_samples, n_features), float32, scaled by the training rows.
+        """Return features (n_samples, n_features), float32, standardized by the training rows.
 
-        The average, 0, stands where they are not known: in a row that lacks the modality, or a
-        part of it.
+        Missing features are 0, the mean: those of rows without the modality or a part of it.
         """
         with np.errstate(over="ignore"):
             scaled = (value.values - self.mean) / self.deviation
@@ -186,25 +185,25 @@ class Block:
         return features.astype(np.float32)
 
     def select(self, X: Frame) -> tuple[CellColumn, np.ndarray]:
-        """Return this modality's part of the frame, and which rows have it."""
+        """Return the columns of this modality, and which rows have it."""
         return take_columns(X, self.columns), presence(columns_of(X, self.columns))
 
     def _rows(self, X: Frame, rows: np.ndarray, n: int) -> CellColumn:
-        """Return the modality's part of the frame, of some of its ``n`` rows."""
+        """Return some of the ``n`` rows of the modality's columns."""
         own: CellColumn = take_columns(X, self.columns)
         if len(rows) < n:
             own = take_rows(own, rows)
         return own
 
     def _as_numbers(self, cells: list[Column], rows: np.ndarray) -> np.ndarray:
-        """Numbers as they are, cells that hold vectors side by side."""
+        """Return the numbers and the concatenated vectors of passed-through cells."""
         if len(rows) < len(cells[0].values):
             cells = [Column(c.name, c.values[rows], c.missing[rows], c.labels[rows]) for c in cells]
         columns = [_column_numbers(column, self.name) for column in cells]
         if not self.n_features:
             self._widths = [column.shape[1] for column in columns]
         for j, (width, name) in enumerate(zip(self._widths, self.input_names, strict=True)):
-            if cells[j].missing.all():  # does not tell how long its vectors would be
+            if cells[j].missing.all():  # the length of its vectors is unknown
                 columns[j] = np.full((len(rows), width), np.nan, dtype=np.float32)
             if columns[j].shape[1] != width:
                 raise ValueError(
@@ -218,7 +217,7 @@ class Block:
     def _scattered(
         self, features: np.ndarray, rows: np.ndarray, present: np.ndarray
     ) -> BlockValues:
-        # An encoder may find a cell unreadable and count it as absent: so do we.
+        # Cells that an encoder cannot read count as absent.
         if features.shape[1]:
             unreadable = np.isnan(features).all(axis=1)
             if unreadable.any():
@@ -231,17 +230,17 @@ class Block:
         return BlockValues(values, present)
 
     def present_rows(self, value: BlockValues) -> np.ndarray:
-        """Features of the rows that have the modality, float64, without NaN.
+        """Return the features of the rows that have the modality, float64, without NaN.
 
-        A row may have the modality in part, e.g. one photo of two; what is lacking is then the
-        average.
+        A row may have a part of the modality, such as one photo of two; the mean replaces the
+        features of the other part.
         """
         features = value.values[value.present].astype(np.float64)
         known: np.ndarray = np.where(np.isnan(features), self.mean, features)
         return known
 
     def names_out(self) -> list[str]:
-        """Feature names, with the modality in front."""
+        """Return the feature names, prefixed with the modality."""
         names: list[str] = []
         if self.is_passthrough:
             for name, width in zip(self.input_names, self._widths, strict=True):
@@ -257,10 +256,10 @@ class Block:
 
 
 def seeded_clone(estimator: object, seed: int | None) -> Any:
-    """Clone an estimator and give a seed to whatever in it has none.
+    """Clone an estimator and seed each of its parts whose ``random_state`` is None.
 
-    So one ``random_state`` at a fusion repeats all that is drawn in it, as in scikit-learn's
-    ensembles. What has a ``random_state`` of its own keeps it.
+    One ``random_state`` of a fusion thus makes all its parts reproducible, as in scikit-learn's
+    ensembles.
 
     Parameters
     ----------
@@ -284,14 +283,14 @@ def seeded_clone(estimator: object, seed: int | None) -> Any:
         if value is None and (name == "random_state" or name.endswith("__random_state"))
     )
     if open_states:
-        # A number each, or two alike parts of a pipeline would draw the same.
+        # One seed each, or two equal parts of a pipeline would sample the same numbers.
         draws = np.random.RandomState(seed).randint(2**31 - 1, size=len(open_states))
         cloned.set_params(**{n: int(d) for n, d in zip(open_states, draws, strict=True)})
     return cloned
 
 
 def params_of_rows(params: Mapping[str, Any], rows: np.ndarray, n: int) -> dict[str, Any]:
-    """Cut fit parameters that have an entry for each of ``n`` rows down to ``rows``."""
+    """Restrict fit parameters that have an entry for each of ``n`` rows to ``rows``."""
     return {
         name: take_rows(value, rows)
         if not isinstance(value, str | bytes | dict) and np.shape(value)[:1] == (n,)
@@ -301,14 +300,14 @@ def params_of_rows(params: Mapping[str, Any], rows: np.ndarray, n: int) -> dict[
 
 
 class Noted:
-    """Add to an error which modality it came from, and what may help.
+    """Add a note with the modality, and a hint, to an error raised inside the block.
 
     Parameters
     ----------
     name : str
         Of the modality.
     verb : str
-        What its transformer was doing.
+        Method of its transformer that runs.
     """
 
     def __init__(self, name: str, verb: str):
@@ -334,7 +333,7 @@ class Noted:
 
 
 def _dense(features: Any, name: str, n: int) -> np.ndarray:
-    """Features of a transformer as a finite float matrix of ``n`` rows."""
+    """Return the features of a transformer as a finite float matrix of ``n`` rows."""
     if sparse.issparse(features):
         if np.prod(features.shape, dtype=np.int64) > _LARGEST_DENSE:
             raise ValueError(
@@ -342,14 +341,14 @@ def _dense(features: Any, name: str, n: int) -> np.ndarray:
                 " be fused. Put a TruncatedSVD after its transformer."
             )
         features = features.toarray()
-    # Row by row in memory, whatever the container: sums would else round differently.
+    # C order for every container, because the order in memory changes how sums are rounded.
     features = np.asarray(features, order="C")
     if features.ndim != 2 or len(features) != n:
         raise ValueError(
             f"The transformer of modality {name!r} gave an array of shape {features.shape} for {n}"
             " rows. A fusion needs (n_samples, n_features)."
         )
-    # Halves are too short for sums; float32 holds no integer of more than 24 bits.
+    # float16 is too short for sums; float32 represents integers of up to 24 bits only.
     small = features.dtype.kind in "biuf" and features.dtype.itemsize <= 2
     if not small and features.dtype not in (np.float32, np.float64):
         try:
@@ -363,7 +362,7 @@ def _dense(features: Any, name: str, n: int) -> np.ndarray:
 
 
 def _finite(features: np.ndarray, name: str) -> np.ndarray:
-    """Refuse infinity; NaN stays for what a row lacks."""
+    """Refuse infinite values; NaN marks missing ones."""
     infinite = np.isinf(features)
     if infinite.any():
         raise ValueError(
@@ -375,7 +374,7 @@ def _finite(features: np.ndarray, name: str) -> np.ndarray:
 
 
 def _column_numbers(column: Column, name: str) -> np.ndarray:
-    """Cells of a column that is passed through, (n_rows, length of a cell), NaN where missing."""
+    """Return the cells of a passed-through column, (n_rows, length of a cell), with NaN."""
     present = np.flatnonzero(~column.missing)
     if not len(present):
         return np.full((len(column.values), 1), np.nan, dtype=np.float32)
@@ -401,6 +400,6 @@ def _column_numbers(column: Column, name: str) -> np.ndarray:
 
 
 def _digits(n: int) -> list[str]:
-    """Numbers from 0 to n - 1, of one length."""
+    """Return the numbers from 0 to n - 1, padded with zeros to one length."""
     width = len(str(max(n - 1, 0)))
     return [f"{i:0{width}d}" for i in range(n)]

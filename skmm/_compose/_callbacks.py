@@ -1,6 +1,6 @@
 """scikit-learn's own callbacks (progress bars, monitors), where its version has them.
 
-They came in 1.9 as an experiment. On older versions the names below do nothing.
+They are experimental in 1.9. With older versions the names below do nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,10 +18,10 @@ except ImportError:
     HAVE_CALLBACKS = False
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands for the mixin that this version lacks."""
+        """Replace the mixin that this version of scikit-learn does not have."""
 
     def with_callbacks(method: _Method) -> _Method:
-        """Stand for the decorator that this version lacks."""
+        """Replace the decorator that this version of scikit-learn does not have."""
         return method
 
 
@@ -29,18 +29,18 @@ __all__ = ["CallbackSupportMixin", "TaskReporter", "with_callbacks"]
 
 
 class TaskReporter:
-    """Tell scikit-learn's callbacks of the tasks of a ``fit``: modalities, epochs.
+    """Report the tasks of a ``fit`` (modalities, epochs) to scikit-learn's callbacks.
 
     Parameters
     ----------
     estimator : CallbackSupportMixin
         Estimator whose ``fit`` runs, decorated by ``with_callbacks``.
     X, y : object
-        What ``fit`` was given.
+        Arguments of ``fit``.
     max_tasks : int
-        Most tasks there can be.
+        Maximum number of tasks.
     name : str
-        What a task is called.
+        Name of a task.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class TaskReporter:
 
     def __enter__(self) -> Self:
         known = vars(self.estimator)
-        # Contexts stay in a tree until fit ends, so none is built where no callback listens.
+        # Contexts are kept until fit ends, so none is created without a callback.
         if HAVE_CALLBACKS and ("_skl_callbacks" in known or "_parent_callback_ctx" in known):
             self.context = self.estimator._init_callback_context(max_subtasks=self.max_tasks)
             self.context.call_on_fit_task_begin(**self.given)
@@ -70,19 +70,19 @@ class TaskReporter:
             self.context.call_on_fit_task_end(**self.given)
 
     def begin(self) -> None:
-        """Tell that a task begins."""
+        """Report that a task begins."""
         if self.context is not None:
             self._task = self.context.subcontext(task_name=self.name)
             self._task.call_on_fit_task_begin(**self.given)
 
     def end(self, *, usable: bool = False) -> bool:
-        """Tell that a task has ended; True if a callback asks to stop.
+        """Report that a task has ended, and return True if a callback requests to stop.
 
-        ``usable`` says that the estimator could predict now, as after an epoch.
+        ``usable`` means that the estimator can predict at this moment, as after an epoch.
         """
         if self.context is None:
             return False
-        # No attribute is needed beyond those that the estimator has at this moment.
+        # No attributes are needed besides those that the estimator has at this moment.
         attributes: dict[str, Any] | None = {} if usable else None
         return bool(
             self._task.call_on_fit_task_end(**self.given, reconstruction_attributes=attributes)

@@ -25,7 +25,7 @@ _ENCODERS: dict[str, type] = {
     "pointcloud": PointCloudEncoder,
     "tabular": TabularEncoder,
 }
-# Modalities whose cells need no encoder: what stands in their triple.
+# What replaces the encoder of modalities whose cells need none.
 _WORDS = {"vector": "passthrough", "drop": "drop"}
 
 

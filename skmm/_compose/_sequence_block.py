@@ -1,4 +1,4 @@
-"""One modality on its way into a fusion, as a sequence of tokens."""
+"""A modality of a fusion as sequences of tokens."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ __all__ = [
     "thinned",
 ]
 
-# Rows that are worked on at once: in double precision, or before tokens are cut.
+# Number of rows processed together: in double precision, or before tokens are cut.
 _PIECE = 1024
 
 
@@ -68,7 +68,7 @@ class TokenValues(BlockValues):
 
 
 class SequenceBlock(Block):
-    """A modality whose transformer is asked for tokens, if it gives any.
+    """A modality of a fusion, as sequences of tokens if its transformer returns them.
 
     A transformer without ``transform_sequence``, and cells that are passed through, give one
     vector a row, as in :class:`Block`.
@@ -78,7 +78,7 @@ class SequenceBlock(Block):
     modality : Modality
         Name, unfitted transformer and columns.
     seed : int or None, default=None
-        For what in the transformer has no ``random_state`` of its own.
+        Seed of every part of the transformer whose ``random_state`` is None.
     max_tokens : int or None, default=None
         Most tokens of a row that are kept.
     """
@@ -91,7 +91,7 @@ class SequenceBlock(Block):
 
     @property
     def _gives_tokens(self) -> bool:
-        return hasattr(self.middle, "transform_sequence")
+        return hasattr(self.unfitted, "transform_sequence")
 
     def fit_transform(
         self, X: Frame, y: np.ndarray | None = None, params: Mapping[str, Any] | None = None
@@ -105,7 +105,7 @@ class SequenceBlock(Block):
         if not len(rows):
             return BlockValues(np.empty((len(present), 0), dtype=np.float32), present)
         own = self._rows(X, rows, len(present))
-        self.transformer = seeded_clone(self.middle, self.seed)
+        self.transformer = seeded_clone(self.unfitted, self.seed)
         with Noted(self.name, "fit"):
             target = None if y is None else y[rows]
             self.transformer.fit(own, target, **params_of_rows(params or {}, rows, len(present)))
@@ -178,7 +178,7 @@ class SequenceBlock(Block):
 def thinned(tokens: Tensor, mask: Tensor, max_tokens: int | None) -> tuple[Tensor, Tensor]:
     """Keep at most ``max_tokens`` of each row, evenly spaced over those that exist.
 
-    The first is kept, which in many models stands for the whole, and the last.
+    The first token, which in many models represents the whole input, and the last are kept.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def thinned(tokens: Tensor, mask: Tensor, max_tokens: int | None) -> tuple[Tenso
     # The nearest whole number to step * (counts - 1) / (kept - 1): two never share one.
     last, gaps = (counts - 1).clamp(min=0), (kept - 1).clamp(min=1)
     place = ((2 * steps * last + gaps) // (2 * gaps)).minimum(last)
-    # Tokens of several columns stand one after the other: what exists need not come first.
+    # Tokens of several columns are concatenated, so existing tokens need not come first.
     order = torch.argsort((~mask).to(torch.uint8), dim=1, stable=True)
     chosen = order.gather(1, place)[..., None].expand(-1, -1, tokens.shape[2])
     return tokens.gather(1, chosen), steps < kept

@@ -1,4 +1,4 @@
-"""What keeps a modality that is learned quickly from ending the learning of the others."""
+"""Balanced learning: no modality that is learned quickly stops the learning of the others."""
 
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NETWORKS", "Balance", "balance_options", "make_balance", "step_factors"]
 
-# Where a module has the encoders that are trained with it, as parameters are named.
+# Prefix of the names of parameters of encoders that are trained with a module.
 NETWORKS = "encoders.networks"
 
 # Of each mode, its parameters and their defaults.
@@ -26,15 +26,15 @@ _DEFAULTS: dict[str, dict[str, float]] = {
 
 
 class Balance(nn.Module):
-    """Heads of single modalities in training, and what is made of them.
+    """Balance the modalities in training by a head for each of them.
 
     Parameters
     ----------
     heads : UnimodalHeads
         A head for each modality.
     mode : {"gradient", "auxiliary"}
-        Whether the steps of a modality that is ahead are shortened, or the losses of the heads
-        teach the modalities' networks.
+        Whether the steps of the leading modality are shortened, or the losses of the heads
+        also train the networks of the modalities.
     options : mapping of str to float
         From `balance_options`.
     own : mapping of str to sequence of str
@@ -58,7 +58,7 @@ class Balance(nn.Module):
 
     @property
     def modulates(self) -> bool:
-        """Whether it shortens steps."""
+        """Whether the steps are shortened."""
         return self.mode == "gradient"
 
     def look(
@@ -69,15 +69,15 @@ class Balance(nn.Module):
         self._seen = outputs.float(), present
 
     def losses(self, criterion: nn.Module, target: Tensor, weight: Tensor | None) -> Tensor | None:
-        """Return what is added to the loss of each row of the batch that was looked at.
+        """Return what is added to the loss of each row of the last batch.
 
-        Notes how well each modality does alone; a modality that a row lacks does not count.
+        Also accumulates the score of each modality alone, over the rows that have it.
         """
         if self._seen is None:
             return None
         (outputs, present), self._seen = self._seen, None
         found = [row_losses(criterion, own, target) for own in outputs.unbind(dim=1)]
-        # Not a product with the mask: what stands where a modality is absent may be anything.
+        # Not a product with the mask: values of absent modalities may not be finite.
         losses = torch.where(present, torch.stack([loss for loss, _ in found], dim=1), 0.0)
         if not self.modulates:
             return self.options["weight"] * losses.sum(dim=1)
@@ -89,10 +89,9 @@ class Balance(nn.Module):
         return losses.sum(dim=1)
 
     def shorten(self, groups: Sequence[dict[str, Any]]) -> None:
-        """Shorten the next step of those groups of parameters whose modality is ahead.
+        """Shorten the next step of the parameters of leading modalities.
 
-        The step, not the gradient: AdamW divides a gradient by its usual size, whatever it was
-        scaled by.
+        The step is scaled and not the gradient, whose scale AdamW removes.
         """
         if self._sums is None:
             return
@@ -114,12 +113,12 @@ class Balance(nn.Module):
                 parameter.grad += self.options["noise"] * parameter.grad.std() * noise
 
     def __getstate__(self) -> dict[str, Any]:
-        # It hangs on the graph of a batch, which cannot be copied.
+        # Part of the autograd graph of a batch, which cannot be copied.
         return {**self.__dict__, "_seen": None, "_sums": None}
 
 
 def row_losses(criterion: nn.Module, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss of each row, and how near the truth it is: the exponential of the negative loss.
+    """Return the loss of each row and its score, the exponential of the negative loss.
 
     With cross-entropy that is the probability of the truth. Of several outputs the mean of both,
     of several tasks what the criterion says.
@@ -139,7 +138,7 @@ def row_losses(criterion: nn.Module, outputs: Tensor, target: Tensor) -> tuple[T
 
 
 def step_factors(sums: Tensor, weights: Tensor, alpha: float) -> Tensor:
-    """By what the steps of each modality are multiplied [1]_.
+    """Return the factors that multiply the steps of each modality [1]_.
 
     The ratio of a modality is its mean score to that of the others; with two modalities it is that
     of the paper. Where it is above 1 the factor is ``1 - tanh(alpha * ratio)``, else 1.
@@ -170,7 +169,7 @@ def step_factors(sums: Tensor, weights: Tensor, alpha: float) -> Tensor:
 def balance_options(
     owner: str, balance: str | None, params: Mapping[str, float] | None
 ) -> dict[str, float]:
-    """Check ``balance_params``; all options of the mode, empty without one."""
+    """Check ``balance_params`` and return all options of the mode, none without a mode."""
     given = dict(params or {})
     known = _DEFAULTS.get(balance or "", {})
     for name, value in given.items():
@@ -196,7 +195,7 @@ def make_balance(
     widths: Mapping[str, int],
     make_head: Callable[[int], nn.Module],
 ) -> Balance:
-    """Build the heads of a joint module; the numbers that others draw stay the same.
+    """Build the heads of a joint module without changing the state of the random generator.
 
     Parameters
     ----------
@@ -226,7 +225,7 @@ def make_balance(
 
 
 def own_parameters(module: "JointModule") -> dict[str, list[str]]:
-    """Patterns of the names of those parameters that are a modality's alone, by modality."""
+    """Return patterns of the names of parameters of single modalities, by modality."""
     names = {id(part): name for name, part in module.named_modules()}
     own: dict[str, list[str]] = {name: [] for name in module.modalities}
     for i, name in enumerate(module.encoders.trained):

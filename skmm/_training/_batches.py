@@ -1,4 +1,4 @@
-"""The data of a training: what a network gets of some rows, and how rows are cut into batches.
+"""Data of a training: the inputs of a network, and how rows are divided into batches.
 
 All rows are tensors on the device before training starts and are cut into batches there; a
 ``DataLoader`` that collates sample by sample would cost about as much as the training.
@@ -89,7 +89,7 @@ class FeatureInputs(RowTensors):
     Attributes
     ----------
     values : Tensor of shape (n_rows, n_features) or (n_rows, n_tokens, n_features), float32
-        Standardized; what stands in a row that lacks the modality carries no meaning.
+        Standardized; values in rows without the modality have no meaning.
     present : BoolTensor of shape (n_rows,)
         Which rows have the modality.
     mask : BoolTensor of shape (n_rows, n_tokens) or None
@@ -106,7 +106,7 @@ class FeatureInputs(RowTensors):
 
 @dataclass(frozen=True)
 class EncoderInputs(RowTensors):
-    """What the encoder of one modality reads, an encoder that is trained with the network.
+    """Inputs of the encoder of one modality, which is trained with the network.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ ModalityInputs: TypeAlias = FeatureInputs | EncoderInputs
 
 @dataclass(frozen=True)
 class Batch(RowTensors):
-    """What a network gets of some rows.
+    """Inputs of a network for some rows.
 
     Attributes
     ----------
@@ -164,7 +164,7 @@ class TensorDataset(Dataset[tuple[Batch, Tensor]]):
     target : Tensor
         First axis ``n_rows``.
     renew : callable or None, default=None
-        Gives other inputs of some modalities for the epoch that begins.
+        Returns other inputs of some modalities for the epoch that begins.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class TensorDataset(Dataset[tuple[Batch, Tensor]]):
         self._renew = renew
 
     def begin_epoch(self) -> None:
-        """Take the inputs that change from epoch to epoch."""
+        """Update the inputs that change from epoch to epoch."""
         if self._renew is not None:
             self.batch = self.batch.with_modalities(self._renew())
 
@@ -198,7 +198,7 @@ def dataset_of(
     device: torch.device,
     renew: Callable[[], Mapping[str, ModalityInputs]] | None = None,
 ) -> TensorDataset:
-    """Put some rows on the device, to train on or to look at.
+    """Move some rows to the device, to train on or to evaluate.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def dataset_of(
     target : Tensor
         First axis: all rows.
     rows : ndarray of int
-        Positions of those that are wanted.
+        Positions of these rows.
     device : torch.device
         Where the network is trained.
     renew : callable or None, default=None
@@ -227,7 +227,7 @@ class BatchIterator:
     batch_size : int
         Rows per batch.
     shuffle : bool, default=False
-        Whether to draw a new order for every pass.
+        Whether to sample a new order for every pass.
     **_ : object
         What skorch gives a ``DataLoader`` besides; not used.
     """
@@ -246,24 +246,23 @@ class BatchIterator:
             for start in range(0, n, self.batch_size):
                 yield self.dataset[start : start + self.batch_size]
             return
-        # Drawn on the CPU, so that the order is the same on every device.
+        # Sampled on the CPU, so that the order is the same on every device.
         order = torch.randperm(n).to(self.dataset.target.device)
         for places in torch.split(order, self.batch_size):
             yield self.dataset[places]
 
 
-# --- What a network is trained to give, and what its outputs mean ---
+# --- Targets ---
 
 
 class Target(ABC):
     """Base of the targets: classes, labels, values, several tasks, texts, series, images.
 
-    A target checks and encodes what the user gives as ``y`` into an array with an entry for each
-    row, in ways of its own, and knows from then on
+    A target checks ``y`` and encodes it into an array with an entry for each row. It then has
 
     - ``tensor(encoded)``, what the loss takes;
     - ``criterion()``, the loss of each row;
-    - ``strata(encoded)``, groups of which a held-out part should have its share.
+    - ``strata(encoded)``, groups that a held-out part should contain in proportion.
     """
 
     @abstractmethod

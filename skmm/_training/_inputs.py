@@ -1,4 +1,4 @@
-"""From a frame to the batches of a joint network, and the encoders that are trained with it."""
+"""Convert frames to batches of a joint network, and start the encoders trained with it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -19,12 +19,12 @@ __all__ = ["JointInputs"]
 
 
 class JointInputs:
-    """Fits the transformers of an estimator and turns frames into batches.
+    """Fit the transformers of an estimator and convert frames to batches.
 
     ``fit`` of the estimator calls, in this order,
 
-    1. ``encode``: what is frozen is fitted, and its features are computed. Torch need not be
-       seeded, and should not: that lets in one thread of the process at a time.
+    1. ``encode``: what is frozen is fitted, and its features are computed. Torch should not be
+       seeded, which only one thread of the process can do at a time.
     2. ``build``: the networks of transformers that ``needs_training`` are started, with weights
        from torch's current generator, and the training rows become one batch.
     3. ``end_training``: the trained networks go back into their transformers.
@@ -32,7 +32,7 @@ class JointInputs:
     Parameters
     ----------
     blocks : list of Block
-        Modalities. What cannot be used is taken out after ``encode``.
+        Modalities. Those that cannot be used are removed after ``encode``.
 
     Attributes
     ----------
@@ -59,11 +59,11 @@ class JointInputs:
     # --- fit --------------------------------------------------------------------------------
 
     def encode(self, X: Frame, y: np.ndarray | None = None) -> None:
-        """Fit the frozen transformers on a training frame, and find what cannot be used."""
+        """Fit the frozen transformers on a training frame, and find unusable modalities."""
         self._values: dict[str, BlockValues] = {}
         self.flaws: list[str | None] = []
         for block in self.blocks:
-            if _is_trained(block.middle):
+            if _is_trained(block.unfitted):
                 value = block.fit_lazily(X)
                 self.flaws.append(None if value.present.any() else value.flaw)
             else:
@@ -76,7 +76,7 @@ class JointInputs:
         self.networks: dict[str, nn.Module] = {}
         inputs: dict[str, FeatureInputs | EncoderInputs] = {}
         for block in self.blocks:
-            if _is_trained(block.middle):
+            if _is_trained(block.unfitted):
                 network = self._start(block, X, y)
                 self.networks[block.name], self.widths[block.name] = network, network.width
                 inputs[block.name] = _encoder_inputs(block, X)
@@ -88,7 +88,7 @@ class JointInputs:
 
     @staticmethod
     def _start(block: Block, X: Frame, y: np.ndarray | None) -> Any:
-        block.transformer = seeded_clone(block.middle, block.seed)
+        block.transformer = seeded_clone(block.unfitted, block.seed)
         own, _ = block.select(X)
         return block.transformer.start_training(own, y)
 
@@ -106,7 +106,7 @@ class JointInputs:
         for block in self.blocks:
             if modalities is not None and block.name not in modalities:
                 continue
-            if _is_trained(block.middle):
+            if _is_trained(block.unfitted):
                 inputs[block.name] = _encoder_inputs(block, X)
             else:
                 inputs[block.name] = _feature_inputs(block, block.transform(X))
@@ -136,12 +136,14 @@ class JointInputs:
         return renew
 
 
-def _is_trained(middle: object) -> bool:
-    return bool(getattr(middle, "needs_training", False)) and hasattr(middle, "start_training")
+def _is_trained(transformer: object) -> bool:
+    return bool(getattr(transformer, "needs_training", False)) and hasattr(
+        transformer, "start_training"
+    )
 
 
 def _augments(block: Block) -> bool:
-    return _is_trained(block.middle) and getattr(block.transformer, "augments", False)
+    return _is_trained(block.unfitted) and getattr(block.transformer, "augments", False)
 
 
 def _feature_inputs(block: Block, value: BlockValues) -> FeatureInputs:
@@ -155,5 +157,5 @@ def _feature_inputs(block: Block, value: BlockValues) -> FeatureInputs:
 def _encoder_inputs(block: Block, X: Frame, **augmentation: int) -> EncoderInputs:
     own, present = block.select(X)
     inputs = block.transformer.training_tensors(own, **augmentation)
-    # A cell may turn out unreadable and then counts as absent.
+    # A cell that cannot be read counts as absent.
     return EncoderInputs(inputs, torch.from_numpy(present.copy()) & inputs.present)

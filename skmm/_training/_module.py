@@ -67,9 +67,9 @@ class ModalityEncoders(nn.Module):
 
     @property
     def rows_at_once(self) -> int:
-        """How many rows go through together where nothing is learned.
+        """Number of rows processed together in prediction.
 
-        The attention of one row over its tokens takes their number squared.
+        The memory of attention grows with the square of the number of tokens of a row.
         """
         return 4096 if self.granularity == "pooled" else 128
 
@@ -149,11 +149,11 @@ class JointModule(nn.Module):
 
     @property
     def rows_at_once(self) -> int:
-        """How many rows go through together where nothing is learned."""
+        """Number of rows processed together in prediction."""
         return self.encoders.rows_at_once
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the outputs, (n_rows, n_outputs); weights of rows are not looked at."""
+        """Return the outputs, (n_rows, n_outputs); weights of rows are ignored."""
         outputs: Tensor = self.head(self.represent(batch))
         return outputs
 
@@ -172,7 +172,7 @@ class JointModule(nn.Module):
     def weights(self, batch: Batch) -> Tensor:
         """Return the weight of each modality, (n_rows, n_modalities); NaN where it is absent.
 
-        What is imputed has no weight: the others sum to one.
+        Imputed modalities have no weight: those of the others sum to one.
         """
         tokens, known = self.encoders.gather(batch)
         fusion: Any = self.fusion  # one that has weights
@@ -195,7 +195,7 @@ class JointModule(nn.Module):
 
 
 def fuse_checked(fusion: nn.Module, tokens: Tokens, masks: Tokens, n_components: int) -> Tensor:
-    """Return the fused vectors, (n_rows, n_components); a fusion of the user's may give others."""
+    """Return the fused vectors, (n_rows, n_components), and raise for another shape."""
     fused: Tensor = fusion(tokens, masks)
     n_rows = len(next(iter(masks.values())))
     if fused.shape != (n_rows, n_components):
@@ -226,16 +226,16 @@ class Imputer(ABC, nn.Module):
     def forward(
         self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor], known: Mapping[str, Tensor]
     ) -> tuple[Tokens, Tokens]:
-        """Fill in.
+        """Fill in absent modalities.
 
         Parameters
         ----------
         tokens : mapping of str to Tensor of shape (n_rows, n_tokens, n_features)
             Tokens of each modality.
         masks : mapping of str to BoolTensor of shape (n_rows, n_tokens)
-            Which of them the network is shown; modality dropout may have hidden some.
+            Which of them the network receives; modality dropout may have hidden some.
         known : mapping of str to BoolTensor of shape (n_rows, n_tokens)
-            Which of them there are.
+            Which of them exist.
 
         Returns
         -------
@@ -264,7 +264,7 @@ class Imputer(ABC, nn.Module):
         return auxiliary
 
     def __getstate__(self) -> dict[str, Any]:
-        # It hangs on the graph of a batch, which cannot be copied.
+        # Part of the autograd graph of a batch, which cannot be copied.
         return {**self.__dict__, "auxiliary": None}
 
 
@@ -294,20 +294,20 @@ class _Learned(Imputer):
 class _Imputed(Imputer):
     """A modality's average token, predicted from those of the modalities that a row has.
 
-    The present modalities are brought to one length and joined, with markers; a linear map and a
-    hidden layer lead from there to each modality, both starting at zeros. It learns to predict
-    every modality of a row that has another one, hidden ones included. From the loss of the task
-    it learns nothing: it would make up what fits the training rows. Nor do the encoders below
-    learn from its loss.
+    The present modalities are projected to one length and concatenated with indicators. The sum
+    of a linear map and of a hidden layer, both initialized with zeros, predicts each modality. It
+    learns to predict every modality of a row that has another one, hidden ones included. The
+    loss of the task does not train it, because its predictions would overfit the training rows,
+    and its loss does not train the encoders.
 
     Parameters
     ----------
     n_features : mapping of str to int
         Length of the tokens of each modality.
     n_components : int
-        Length to which modalities are brought, and units of the hidden layer.
+        Length of the projections, and number of units of the hidden layer.
     dropout : float
-        Share of both that is zeroed in training.
+        Fraction of both that is zeroed in training.
 
     References
     ----------
@@ -362,7 +362,7 @@ class _Imputed(Imputer):
 def make_imputer(
     missing: str, n_features: Mapping[str, int], n_components: int, dropout: float = 0.0
 ) -> Imputer | None:
-    """Build what ``missing`` of a joint fusion names; None for ``"mask"``."""
+    """Build the imputer that ``missing`` of a joint fusion names; None for ``"mask"``."""
     if missing == "zero":
         return _Zeros(n_features)
     if missing == "token":

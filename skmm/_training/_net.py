@@ -1,4 +1,4 @@
-"""The only file that imports skorch: the net that a trainer builds around a module."""
+"""The skorch net that a trainer builds around a module; no other file imports skorch."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -20,7 +20,7 @@ __all__ = ["Callback", "JointNet", "NeuralNet", "Report", "make_net"]
 
 
 class JointNet(NeuralNet):
-    """A skorch net whose loss is a mean over rows, weighted where rows have weights.
+    """Train a module with skorch; the loss is the mean over rows, which may have weights.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class JointNet(NeuralNet):
     rows_at_once : int or None, default=None
         Rows of a step that go through the module together; their gradients are added up.
     max_grad_norm : float or None, default=None
-        Norm to which the gradient of a step is shortened if it is longer.
+        Norm to which longer gradients are clipped.
     half : bool, default=False
         Whether matrix products are computed in bfloat16.
     **kwargs : object
@@ -54,7 +54,7 @@ class JointNet(NeuralNet):
     def on_epoch_begin(
         self, net: NeuralNet, dataset_train: TensorDataset | None = None, **kwargs: Any
     ) -> None:
-        """Take the inputs that change from epoch to epoch."""
+        """Update the inputs that change from epoch to epoch."""
         super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
         if dataset_train is not None:
             dataset_train.begin_epoch()
@@ -77,7 +77,7 @@ class JointNet(NeuralNet):
             ``loss`` and ``y_pred``.
         """
         if not (self.module_.training and self.criterion_.training):
-            self._set_training(True)  # goes through all layers, which a small net feels
+            self._set_training(True)  # visits all layers, which is slow for a small net
         inputs, target = batch
         n = len(target)
         outputs, losses = [], []
@@ -100,7 +100,7 @@ class JointNet(NeuralNet):
         return {"loss": torch.stack(losses).sum(), "y_pred": torch.cat(outputs)}
 
     def train_step(self, batch: tuple[Batch, Tensor], **fit_params: Any) -> dict[str, Tensor]:
-        """Take a step; where modalities are balanced, one that is ahead takes a shorter one."""
+        """Take a step, which a balance shortens for the leading modality."""
         if self._balance() is None:
             return super().train_step(batch, **fit_params)
         rates = [group["lr"] for group in self.optimizer_.param_groups]
@@ -111,7 +111,7 @@ class JointNet(NeuralNet):
                 group["lr"] = rate
 
     def _balance(self) -> Balance | None:
-        """What balances the modalities, None without."""
+        """Return what balances the modalities, None without a balance."""
         balance: Balance | None = getattr(self.module_, "balance", None)
         return balance
 
@@ -175,7 +175,7 @@ class JointNet(NeuralNet):
         return losses.mean() if weight is None else (losses * weight).mean()
 
     def train(self, dataset: TensorDataset) -> None:
-        """Train for ``max_epochs``, or until a callback says stop.
+        """Train for ``max_epochs``, or until a callback stops the training.
 
         Parameters
         ----------
@@ -183,16 +183,21 @@ class JointNet(NeuralNet):
             Training rows.
         """
         self._stopped_by_callback = self._interrupted = False
-        self.module_.to(self.device)  # a pickle in between has moved it to the CPU
+        self.module_.to(self.device)  # pickling has moved it to the CPU
         self.partial_fit(dataset)
-        # Neither gradients nor the held-out rows are of any more use.
+        if self.train_split is None and not self._interrupted:
+            # The loss of an epoch is measured before its steps, so a last step that diverges
+            # shows in none; held-out rows are evaluated after the steps.
+            batch = dataset[: self.batch_size]
+            refuse_divergence(self, float(self.validation_step(batch)["loss"]))
+        # Gradients and held-out rows are no longer needed.
         self.optimizer_.zero_grad()
         self.train_split = None
         if self._interrupted:
             raise KeyboardInterrupt("Training interrupted by the user.")
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
-        """Call the callbacks; they end a training by an interrupt.
+        """Call the callbacks, which stop a training by an interrupt.
 
         Parameters
         ----------
@@ -210,7 +215,7 @@ class JointNet(NeuralNet):
     def fit_loop(
         self, X: TensorDataset, y: None = None, epochs: int | None = None, **fit_params: Any
     ) -> Self:
-        """Train; skorch takes every interrupt for the end, one from the keyboard is none.
+        """Train, and record whether an interrupt came from the keyboard or from a callback.
 
         Parameters
         ----------
@@ -263,19 +268,19 @@ def make_net(
     criterion : nn.Module
         Loss of each row.
     valid : TensorDataset or None
-        Rows on which early stopping looks; None trains for all epochs.
+        Held-out rows of early stopping; None trains for all epochs.
     max_epochs, batch_size, learning_rate, weight_decay, n_iter_no_change : number
         As in :class:`Trainer`.
     callbacks : sequence of skorch callbacks
-        Added to ours.
+        Added to the built-in ones.
     device : torch.device
-        Where the data are.
+        Device of the data.
     verbose : bool or int
-        Whether skorch prints a line an epoch.
+        Whether skorch prints a line for each epoch.
     accumulate, warmup, max_grad_norm : number
         As in :class:`Trainer`.
     encoder_learning_rates : sequence of float or None, default=()
-        Of each of the module's encoders; None is the step size of the rest.
+        Step size of each of the module's encoders; None is that of the rest.
     half : bool, default=False
         Whether matrix products are computed in bfloat16.
 
@@ -284,7 +289,7 @@ def make_net(
     net : JointNet
         Initialized.
     """
-    # Names that no callback of the user's will have.
+    # Names that are not those of user callbacks.
     own: list[Any] = [("skmm_stop_at_nan", StopAtNaN())]
     if valid is not None:
         stopping = EarlyStopping(patience=n_iter_no_change, load_best=True, sink=_silent)
@@ -321,29 +326,34 @@ def make_net(
 
 
 def _silent(_: str) -> None:
-    """Take a message of early stopping and say nothing."""
+    """Discard a message of early stopping."""
+
+
+def refuse_divergence(net: NeuralNet, loss: float) -> None:
+    """Raise if a loss of the last epoch is not finite."""
+    if not np.isfinite(loss):
+        raise ConvergenceError(
+            f"Training diverged: the loss is {loss} in epoch {len(net.history)}. Use a"
+            f" learning_rate below {net.lr}, or remove extreme values from the features."
+        )
 
 
 class StopAtNaN(Callback):
-    """End a training that has diverged, instead of going on for all epochs."""
+    """Stop a training that has diverged."""
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Raise if the loss is not a number."""
-        loss = net.history[-1]["train_loss"]
-        if not np.isfinite(loss):
-            raise ConvergenceError(
-                f"Training gave a loss of {loss} in epoch {len(net.history)}. Lower learning_rate,"
-                f" now {net.lr}, or look for extreme values in the features."
-            )
+        """Raise if the loss of the epoch is not finite."""
+        for name in ("train_loss", "valid_loss"):
+            refuse_divergence(net, net.history[-1].get(name, 0.0))
 
 
 class Warmup(Callback):
-    """Let the step sizes grow from nothing to what they are, in equal steps.
+    """Increase the step sizes linearly from 0 to their values.
 
     Parameters
     ----------
     n_epochs : float
-        How long.
+        Number of epochs of the warm-up.
     """
 
     def __init__(self, n_epochs: float):
@@ -358,12 +368,12 @@ class Warmup(Callback):
     def on_epoch_begin(
         self, net: NeuralNet, dataset_train: TensorDataset | None = None, **kwargs: Any
     ) -> None:
-        """Look how many steps this epoch has."""
+        """Compute the fraction of an epoch that a step is."""
         iterator = net.get_iterator(dataset_train, training=True)
         self.share_ = 1.0 / max(len(iterator), 1)
 
     def on_batch_begin(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
-        """Set the step sizes of a step; after the warm-up they are left alone."""
+        """Set the step sizes; after the warm-up they no longer change."""
         if not training or self.epochs_ >= self.n_epochs:
             return
         groups = net.optimizer_.param_groups
@@ -376,31 +386,31 @@ class Warmup(Callback):
 
 
 class Report(Callback):
-    """Tell scikit-learn's callbacks of every epoch, and end the training if one says so.
+    """Report every epoch to scikit-learn's callbacks, and stop the training if one requests it.
 
     Parameters
     ----------
     reporter : TaskReporter
-        Of the ``fit`` that runs.
+        Reporter of the running ``fit``.
     """
 
     def __init__(self, reporter: TaskReporter):
         self.reporter = reporter
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Tell that an epoch begins."""
+        """Report that an epoch begins."""
         self.reporter.begin()
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Tell that an epoch has ended."""
+        """Report that an epoch has ended."""
         if self.reporter.end(usable=True):
-            raise KeyboardInterrupt  # how skorch's callbacks end a training
+            raise KeyboardInterrupt  # how skorch's callbacks stop a training
 
 
 def parameter_groups(
     module: nn.Module, encoder_rates: Sequence[float | None], learning_rate: float
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Patterns of names of parameters, each with its step size and the modality whose it is."""
+    """Return patterns of parameter names, each with its step size and its modality."""
     rates = {f"{NETWORKS}.{i}.*": rate for i, rate in enumerate(encoder_rates) if rate is not None}
     balance = getattr(module, "balance", None)
     if balance is None or not balance.modulates:

@@ -1,4 +1,4 @@
-"""The training of every network over modalities: joint fusions, alignments, generators."""
+"""Training of the networks of joint fusions, alignments and generators."""
 
 import copy
 import math
@@ -18,7 +18,6 @@ from skmm._compose._callbacks import TaskReporter
 from skmm._constraints import (
     BATCH_SIZE,
     DEVICE,
-    LEARNING_RATE,
     NON_NEGATIVE,
     OPEN_FRACTION,
     POSITIVE_INT,
@@ -47,7 +46,7 @@ __all__ = [
     "threads_for",
 ]
 
-# Below this many rows a held-out part says nothing: training runs for all epochs.
+# With fewer rows a held-out part is too small to be informative: training runs all epochs.
 FEWEST_TO_HOLD_OUT = 40
 
 Auto: TypeAlias = Literal["auto"]
@@ -69,50 +68,53 @@ class TrainingDefaults:
 
 
 class Trainer(BaseEstimator):
-    """How a network is trained; a part of every estimator that trains one.
+    """Options of the training of a network, for every estimator that trains one.
 
-    Steps are taken by AdamW [1]_. A part of the rows is held out, and training stops when their
-    loss no longer falls, with the weights of the best epoch. skorch runs it, so its callbacks
-    work. An estimator with ``trainer=None`` uses ``Trainer()``, and a search reaches the
-    parameters as ``trainer__learning_rate``.
+    The optimizer is AdamW [1]_. A fraction of the rows is held out, and training stops when their
+    loss no longer decreases, with the weights of the best epoch. Training runs in skorch and
+    accepts its callbacks. An estimator with ``trainer=None`` uses ``Trainer()``, and a search
+    sets its parameters by names such as ``trainer__learning_rate``.
 
     Parameters
     ----------
     max_epochs : int, default=100
-        Most passes over the training rows. ``max_epochs`` of the estimator wins over it.
-    batch_size : int or "auto", default="auto"
-        Rows per step.
-    accumulate : int, default=1
-        Batches whose gradients are added up to one step: with the memory of one batch, the steps
-        of ``accumulate * batch_size`` rows.
+        Maximum number of passes over the training rows. ``max_epochs`` of the estimator
+        overrides it.
     learning_rate : float or "auto", default="auto"
         Step size of AdamW.
     encoder_learning_rate : float or "auto", default="auto"
         Step size of the encoders that are trained with the network. ``"auto"`` is, for
         pretrained ones, 5e-5 for the last blocks, 2e-5 for all and 2e-4 for adapters; from
-        scratch it is that of the network. Frozen encoders do not look at it.
+        scratch it is that of the network. It has no effect on frozen encoders.
+    batch_size : int or "auto", default="auto"
+        Number of rows in a batch.
+    accumulate : int, default=1
+        Number of batches whose gradients are summed for one step. A step then covers
+        ``accumulate * batch_size`` rows and needs the memory of one batch. Estimators whose loss
+        compares the rows of a batch do not support it.
     warmup : float, default=0
-        Epochs in which all step sizes grow evenly from nothing, such as 1 or 0.5.
+        Number of epochs, such as 1 or 0.5, in which all step sizes grow linearly from 0.
     weight_decay : float or "auto", default="auto"
         Decoupled weight decay of AdamW.
     max_grad_norm : float, None or "auto", default="auto"
-        Norm to which the gradient of a step is shortened where it is longer; None leaves it.
+        Norm to which longer gradients are clipped; None clips none.
     early_stopping : bool or "auto", default="auto"
-        Whether to hold out a part of the training rows, stop when its loss no longer falls, and
-        return to the best epoch. With fewer than 40 rows nothing is held out.
+        Whether to hold out a fraction of the training rows, stop when their loss no longer
+        decreases, and restore the weights of the best epoch. Nothing is held out of fewer than
+        40 rows.
     validation_fraction : float, default=0.1
-        Share of the rows held out.
+        Fraction of the rows that is held out.
     n_iter_no_change : int, default=10
-        Epochs without a better loss after which training stops.
+        Number of epochs without a lower held-out loss after which training stops.
     callbacks : list of skorch callbacks, default=None
-        Added to the training; copies are used.
+        Callbacks of the training, of which copies are used.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
         Precision of matrix products in training (autocast). ``"auto"`` is bfloat16 on a GPU that
         has it where an encoder is trained or images are generated, else float32.
 
     See Also
     --------
-    skmm.fusion.JointFusionClassifier : A network over all modalities.
+    skmm.fusion.JointFusionClassifier : Network over all modalities.
 
     Notes
     -----
@@ -163,10 +165,10 @@ class Trainer(BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "max_epochs": POSITIVE_INT,
+        "learning_rate": [*POSITIVE_REAL, StrOptions({"auto"})],
+        "encoder_learning_rate": [*POSITIVE_REAL, StrOptions({"auto"})],
         "batch_size": [*BATCH_SIZE, StrOptions({"auto"})],
         "accumulate": POSITIVE_INT,
-        "learning_rate": [*LEARNING_RATE, StrOptions({"auto"})],
-        "encoder_learning_rate": [*LEARNING_RATE, StrOptions({"auto"})],
         "warmup": NON_NEGATIVE,
         "weight_decay": [*NON_NEGATIVE, StrOptions({"auto"})],
         "max_grad_norm": [*POSITIVE_REAL, None, StrOptions({"auto"})],
@@ -181,10 +183,10 @@ class Trainer(BaseEstimator):
         self,
         *,
         max_epochs: int = 100,
-        batch_size: int | Auto = "auto",
-        accumulate: int = 1,
         learning_rate: float | Auto = "auto",
         encoder_learning_rate: float | Auto = "auto",
+        batch_size: int | Auto = "auto",
+        accumulate: int = 1,
         warmup: float = 0,
         weight_decay: float | Auto = "auto",
         max_grad_norm: float | Auto | None = "auto",
@@ -195,10 +197,10 @@ class Trainer(BaseEstimator):
         dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     ):
         self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.accumulate = accumulate
         self.learning_rate = learning_rate
         self.encoder_learning_rate = encoder_learning_rate
+        self.batch_size = batch_size
+        self.accumulate = accumulate
         self.warmup = warmup
         self.weight_decay = weight_decay
         self.max_grad_norm = max_grad_norm
@@ -219,15 +221,46 @@ class Trainer(BaseEstimator):
         Raises
         ------
         ValueError
-            If one is out of its range, or has no effect beside the others.
+            If one is out of its range, or has no effect with the others.
+        TypeError
+            If one of ``callbacks`` is not a callback of skorch.
         """
         self._validate_params()
+        given: Any
+        for position, given in enumerate(self.callbacks or ()):
+            pair = isinstance(given, tuple | list) and len(given) == 2
+            callback = given[1] if pair else given
+            if not (hasattr(callback, "initialize") and hasattr(callback, "set_params")):
+                raise TypeError(
+                    f"{type(self).__name__}: callbacks must be a list of skorch callbacks or of"
+                    f" (name, callback), got {given!r} at position {position}. Give, for example,"
+                    " skorch.callbacks.EpochScoring('accuracy')."
+                )
         if not _given(self.early_stopping, defaults.early_stopping):
             unused = ["validation_fraction", "n_iter_no_change"]
             refuse_unused(self, unused, "without early_stopping")
 
+    def refuse_accumulate(self, reason: str) -> None:
+        """Refuse ``accumulate`` for an estimator that does not support it.
+
+        Parameters
+        ----------
+        reason : str
+            Completes the message, such as "with a loss that compares the rows of a batch".
+
+        Raises
+        ------
+        ValueError
+            If ``accumulate`` is more than 1.
+        """
+        if self.accumulate > 1:
+            raise ValueError(
+                f"{type(self).__name__}: accumulate={self.accumulate} is not supported {reason}."
+                " Leave it out, and raise batch_size if the memory allows it."
+            )
+
     def rows_per_step(self, defaults: TrainingDefaults) -> int:
-        """Return the rows of a batch, for a loss that compares them, which takes no ``accumulate``.
+        """Return the rows of a batch, for a loss that compares them.
 
         Parameters
         ----------
@@ -248,7 +281,7 @@ class Trainer(BaseEstimator):
         defaults: TrainingDefaults,
         random_state: int,
     ) -> np.ndarray:
-        """Choose the rows that early stopping looks at.
+        """Choose the rows that are held out for early stopping.
 
         Parameters
         ----------
@@ -293,7 +326,7 @@ class Trainer(BaseEstimator):
         verbose: bool | int = 0,
         net: JointNet | None = None,
     ) -> JointNet:
-        """Train a module, in place.
+        """Train a module in place.
 
         Parameters
         ----------
@@ -304,22 +337,22 @@ class Trainer(BaseEstimator):
         loss : nn.Module
             From outputs and target to the loss of each row.
         valid : TensorDataset or None, default=None
-            Rows at which early stopping looks; None trains for all epochs.
+            Held-out rows of early stopping; None trains for all epochs.
         defaults : TrainingDefaults, default=None
             What ``"auto"`` means; None takes those of a joint fusion.
         max_epochs : int, default=None
             None is the trainer's.
         batch_size : int, default=None
-            None is the trainer's; for a method that divides the rows in a way of its own.
+            None is the trainer's; for a method that divides the rows itself.
         callbacks : sequence of skorch callbacks, default=()
             Those of the method; the user's come first.
         device : str, default="auto"
-            Where the module is trained.
+            Device on which the module is trained.
         verbose : bool or int, default=0
-            Whether to print a line an epoch.
+            Whether to print a line for each epoch.
         net : JointNet, default=None
-            The net of a call before: its optimizer continues with what it knows and with the
-            settings that it was built with; of all others only ``dataset`` counts.
+            Net of an earlier call, whose optimizer continues with its state and settings; of the
+            other parameters only ``dataset`` is used.
 
         Returns
         -------
@@ -329,7 +362,7 @@ class Trainer(BaseEstimator):
         Raises
         ------
         ConvergenceError
-            If the loss is no longer a number.
+            If the loss is not finite.
         """
         if net is None:
             defaults = defaults or TrainingDefaults()
@@ -387,27 +420,27 @@ class Trainer(BaseEstimator):
     def _is_half(self, device: torch.device, module: nn.Module) -> bool:
         if self.dtype != "auto":
             return self.dtype == "bfloat16"
-        # A small net over features gains nothing by it; a module may say otherwise.
+        # A small network over features gains nothing by it, unless its module says so.
         gains = bool(getattr(module, "gains_by_half", _trained_encoders(module)))
         return gains and resolve_dtype("auto", device) == torch.bfloat16
 
 
 def _given(value: _Value | Auto, default: _Value) -> _Value:
-    """The value that the user gave; what it means where that is "auto", the only text it may be."""
+    """Return the value that the user gave, or the default if that is "auto", its only string."""
     return default if isinstance(value, str) else value
 
 
 def _trained_encoders(module: nn.Module) -> list[nn.Module]:
-    """Encoders that are trained with a module; one without encoders has none."""
+    """Return the encoders that are trained with a module."""
     encoders = getattr(module, "encoders", None)
     return [] if encoders is None else list(encoders.networks)
 
 
 def threads_for(module: nn.Module) -> AbstractContextManager[Any]:
-    """One thread for small nets, which lose by a second one; large ones gain.
+    """Return a context with one thread for small networks, which several threads slow down.
 
-    A module may say so itself, by ``gains_by_threads``; else one is large where a pretrained
-    encoder is trained with it.
+    A module can set ``gains_by_threads``; otherwise it counts as large if a pretrained encoder is
+    trained with it.
     """
     large = getattr(module, "gains_by_threads", None)
     if large is None:
@@ -416,7 +449,7 @@ def threads_for(module: nn.Module) -> AbstractContextManager[Any]:
     return shared_threads() if large else one_thread()
 
 
-# --- What every estimator that trains a network has: parameters, training, device, pickles ---
+# --- Base of the estimators that train a network: parameters, training, device, pickles ---
 
 
 class TrainedNetworkMixin:
@@ -464,7 +497,7 @@ class TrainedNetworkMixin:
     # --- fit --------------------------------------------------------------------------------
 
     def _training_defaults(self) -> TrainingDefaults:
-        """What ``"auto"`` of the trainer means here."""
+        """Return what ``"auto"`` of the trainer means for this estimator."""
         return TrainingDefaults()
 
     def _checked_trainer(self) -> Trainer:
@@ -491,7 +524,7 @@ class TrainedNetworkMixin:
         reporter: TaskReporter | None = None,
         net: JointNet | None = None,
     ) -> None:
-        """Train ``module_``, and note the losses; a training that fails leaves nothing."""
+        """Train ``module_`` and record the losses; a failed training leaves no network."""
         n_before = 0 if net is None else len(net.history)
         report = () if reporter is None else (("skmm_report", Report(reporter)),)
         try:
@@ -512,18 +545,22 @@ class TrainedNetworkMixin:
             self.__dict__.pop("net_", None)
             del self.module_  # not fitted, and nothing to continue with
             raise
+        n_epochs = len(self.history_)
         self.history_ = self.history_ + [
-            {key: epoch[key] for key in ("train_loss", "valid_loss") if key in epoch}
-            for epoch in self.net_.history[n_before:]
+            {
+                "epoch": n_epochs + i,
+                **{key: epoch[key] for key in ("train_loss", "valid_loss") if key in epoch},
+            }
+            for i, epoch in enumerate(self.net_.history[n_before:], start=1)
         ]
         self.n_iter_ = len(self.history_)
 
     # --- after fit --------------------------------------------------------------------------
 
     def _placed(self) -> torch.device:
-        """Bring the trained network to where it answers, and return that place."""
+        """Move the trained network to its device for prediction and return that device."""
         device = resolve_device(self.device)
-        # To ask is quicker than to go through all modules, which takes as long as one row.
+        # The check is faster than a move, which visits all modules and takes as long as one row.
         if not lies_on(next(self.module_.parameters()), device):
             self.module_.to(device)
         if self.module_.training:
@@ -542,9 +579,9 @@ class TrainedNetworkMixin:
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]  # a mixin
-        # The optimizer's state is twice the weights, and of no use without the data.
+        # The optimizer's state is twice as large as the weights and useless without the data.
         state.pop("net_", None)
-        # What was loaded has no net, and predicting may have moved it to the GPU all the same.
+        # An unpickled estimator has no net, but a prediction may have moved its module to the GPU.
         if "module_" in state:
             self.module_.cpu()  # the pickle opens on a machine without the GPU
         return state

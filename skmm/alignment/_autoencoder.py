@@ -92,7 +92,7 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
     n_components_ : int
         Number of dimensions of the latent space.
     history_ : list of dict
-        ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch.
+        ``epoch``, ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch.
     n_iter_ : int
         Number of epochs.
     n_features_in_ : int
@@ -206,7 +206,7 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
             refuse_unused(self, ["kl_weight"], "with variational=False")
         if self.contrastive_weight:
             reason = "with a contrastive_weight, whose loss compares the rows of a batch"
-            refuse_unused(trainer, ["accumulate"], reason)
+            trainer.refuse_accumulate(reason)
         else:
             refuse_unused(self, ["temperature"], "with contrastive_weight=0")
 

@@ -141,7 +141,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     net_ : skorch.NeuralNet
         The skorch net that trained ``module_``; not pickled. Only for ``method="deep"``.
     history_ : list of dict
-        ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch. Only for
+        ``epoch``, ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch. Only for
         ``method="deep"``.
     n_iter_ : int
         Number of epochs. Only for ``method="deep"``.
@@ -266,8 +266,8 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         else:
             refuse_unused(self, _KERNEL_OPTIONS, reason)
         if self.method == "deep":
-            reason += ", whose loss is a correlation within a step"
-            refuse_unused(self._checked_trainer(), ["accumulate"], reason)
+            reason += ", whose loss is a correlation within a batch"
+            self._checked_trainer().refuse_accumulate(reason)
         else:
             refuse_unused(self, _DEEP_OPTIONS, reason)
 

@@ -20,7 +20,6 @@ from skmm._constraints import (
     HasMethods,
     RandomState,
     StrOptions,
-    refuse_unused,
 )
 from skmm._environment._device import resolve_device, seeded
 from skmm._frame._column import n_rows
@@ -117,7 +116,7 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
     net_ : skorch.NeuralNet
         The skorch net that trained ``module_``; not pickled.
     history_ : list of dict
-        ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch.
+        ``epoch``, ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch.
     n_iter_ : int
         Number of epochs.
     n_features_in_ : int
@@ -225,7 +224,7 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
         """
         self._validate_params()
         trainer = self._checked_trainer()
-        refuse_unused(trainer, ["accumulate"], "with a loss that compares the rows of a step")
+        trainer.refuse_accumulate("with a loss that compares the rows of a batch")
         X = self._check_frame(X, reset=True)
         classes = _class_codes(X, y)
         labels = None if y is None else np.asarray(y)

@@ -164,13 +164,13 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
         """Return the triples of texts, images and audio, and refuse others that were given."""
         owner, found = type(self).__name__, []
         for modality in self._resolve(X):
-            kind = getattr(modality.middle, "modality", None)
+            kind = getattr(modality.transformer, "modality", None)
             if kind not in _MODALITIES:
                 if isinstance(self.modalities, str):
                     continue
                 raise ValueError(
                     f"{owner}: modality {modality.name!r} must be an encoder of texts, images or"
-                    f" audio, got {modality.middle!r}. Name it 'text', 'image' or 'audio'."
+                    f" audio, got {modality.transformer!r}. Name it 'text', 'image' or 'audio'."
                 )
             n_columns = len(column_names(X, modality.columns))
             if n_columns > 1:
@@ -189,9 +189,11 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
 
     def _tower(self, modality: Modality) -> Any:
         """Return an unfitted encoder that uses the checkpoint's tower for a modality."""
-        tower = clone(modality.middle)
+        tower = clone(modality.transformer)
         tower.set_params(model=self.model, pooling="pooler")
-        if not any(modality.middle is middle for _, middle in self._named_middles):
+        if not any(
+            modality.transformer is transformer for _, transformer in self._named_transformers
+        ):
             tower.set_params(
                 device=self.device, dtype=self.dtype, store=self.store, verbose=self.verbose
             )

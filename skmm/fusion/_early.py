@@ -1,4 +1,4 @@
-"""Early fusion: features of all modalities side by side."""
+"""Early fusion: the concatenated features of all modalities."""
 
 from typing import Any, ClassVar, Literal, Self
 
@@ -12,18 +12,19 @@ from sklearn.utils.validation import check_is_fitted
 from skmm._compose._base import BaseMultimodalEstimator, Modalities
 from skmm._compose._block import Block, BlockValues
 from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
-from skmm._constraints import StrOptions, check_feature_names_in
+from skmm._compose._progress import timed
+from skmm._constraints import VERBOSE, StrOptions, check_feature_names_in
 from skmm._frame._types import Frame
 
 __all__ = ["EarlyFusion"]
 
 
 class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimator):
-    """Put the features of all modalities side by side, for any estimator behind it.
+    """Concatenate the features of all modalities.
 
-    Each modality's transformer is fitted on, and applied to, the rows that have the modality.
-    Where a row lacks it, its features are those of the average training row and a marker
-    says so: an absent image stays a fact that the estimator can learn from.
+    The transformer of a modality is fitted on, and applied to, the rows that have the modality.
+    In other rows its features are replaced by their training means, and an indicator feature
+    marks the row, so that the next estimator can learn from the absence itself.
 
     Parameters
     ----------
@@ -33,18 +34,21 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         length), or a modality such as ``"image"`` or ``"text"`` for its default encoder.
         ``"auto"`` infers the modalities from the training frame.
     scaling : {"standard", "block", None}, default="standard"
-        ``"standard"`` brings every feature to mean 0 and variance 1; ``"block"`` divides by
-        the square root of the modality's width too, so that each modality weighs the same
-        however wide it is; None leaves features as they are.
+        ``"standard"`` scales every feature to mean 0 and variance 1; ``"block"`` also divides it
+        by the square root of the number of features of its modality, so that modalities of any
+        width have the same total variance; None leaves the features unchanged.
     add_indicator : bool, default=True
-        Whether to add, for each modality, a feature that is 1 where the modality is absent.
-        It is there for modalities that were never absent in training too.
-    all_missing : {"prior", "raise"}, default="prior"
-        What to do with a row that lacks every modality: ``"prior"`` gives it the features of
-        the average row and all markers, ``"raise"`` raises ``ModalityMissingError``.
+        Whether to add, for each modality, a feature that is 1 in rows without the modality. It is
+        also added for modalities that were present in all training rows.
+    all_missing : {"mean", "raise"}, default="mean"
+        What to do with a row without any modality: ``"mean"`` returns the mean of each feature
+        over the training rows and sets all indicators, ``"raise"`` raises
+        ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame: raise, or count it as
-        absent in every row.
+        What to do with a frame without a column of the training frame: raise an error, or treat
+        the column as missing in every row.
+    verbose : bool or int, default=0
+        Whether to print, for each modality that is fitted, how long it took.
 
     Attributes
     ----------
@@ -71,7 +75,7 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
     ...     ("stars", "passthrough", ["stars"]),
     ... ])
 
-    The third row has no review: its text features are the average, and it is marked.
+    The third row has no review: its text features are the means, and the indicator is 1.
 
     >>> fusion.set_output(transform="pandas").fit_transform(X).iloc[2].round(1).to_dict()
     ... # doctest: +NORMALIZE_WHITESPACE
@@ -83,6 +87,8 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         **BaseMultimodalEstimator._parameter_constraints,
         "scaling": [StrOptions({"standard", "block"}), None],
         "add_indicator": ["boolean"],
+        "all_missing": [StrOptions({"mean", "raise"})],
+        "verbose": VERBOSE,
     }
 
     def __init__(
@@ -91,14 +97,16 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         *,
         scaling: Literal["standard", "block"] | None = "standard",
         add_indicator: bool = True,
-        all_missing: Literal["prior", "raise"] = "prior",
+        all_missing: Literal["mean", "raise"] = "mean",
         missing_columns: Literal["raise", "absent"] = "raise",
+        verbose: bool | int = 0,
     ):
         self.modalities = modalities
         self.scaling = scaling
         self.add_indicator = add_indicator
         self.all_missing = all_missing
         self.missing_columns = missing_columns
+        self.verbose = verbose
 
     @with_callbacks
     def fit(self, X: Frame, y: ArrayLike | None = None, **fit_params: Any) -> Self:
@@ -107,9 +115,9 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
         y : array-like of shape (n_samples,), default=None
-            Target, handed to the transformers.
+            Target, passed to the transformers.
         **fit_params : dict
             Metadata that is routed to the transformers.
 
@@ -128,9 +136,9 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
         y : array-like of shape (n_samples,), default=None
-            Target, handed to the transformers.
+            Target, passed to the transformers.
         **fit_params : dict
             Metadata that is routed to the transformers.
 
@@ -152,7 +160,8 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         values = []
         with TaskReporter(self, X, target, len(blocks), "modality") as reporter:
             for block in blocks:
-                with reporter.task():
+                message = f"fitting modality {block.name!r}"
+                with reporter.task(), timed(self, message, self.verbose):
                     params = routed[block.name].fit_transform if block.name in routed else {}
                     values.append(block.fit_transform(X, target, params))
         self._blocks = self._keep_usable(blocks, [value.flaw for value in values])
@@ -162,12 +171,12 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         return values
 
     def transform(self, X: Frame) -> Any:
-        """Return the features of all modalities side by side.
+        """Return the concatenated features of all modalities.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------
@@ -191,7 +200,7 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         Returns
         -------
         names : ndarray of str
-            ``<modality>__<feature>``, and ``<modality>__missing`` for the markers.
+            ``<modality>__<feature>``, and ``<modality>__missing`` for the indicators.
         """
         check_is_fitted(self)
         check_feature_names_in(self, input_features)
@@ -214,9 +223,9 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         mapping = MethodMapping()
         for caller in ("fit", "fit_transform"):
             mapping.add(caller=caller, callee="fit_transform")
-        for name, middle in self._named_middles:
-            if not isinstance(middle, str):
-                router.add(**{name: middle}, method_mapping=mapping)
+        for name, transformer in self._named_transformers:
+            if not isinstance(transformer, str):
+                router.add(**{name: transformer}, method_mapping=mapping)
         return router
 
     def _side_by_side(self, values: list[BlockValues]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Joint fusion: one network over all modalities. What all its tasks share."""
+"""Base of joint fusion for all tasks: one network over all modalities."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +46,7 @@ class BaseJointFusion(
     TransformerMixin,
     BaseMultimodalEstimator,
 ):
-    """A network over the modalities' features, and over encoders that are trained with it."""
+    """Base of the joint fusions: a network over features, and encoders trained with it."""
 
     module_: JointModule
     _target: JointTarget
@@ -79,13 +79,13 @@ class BaseJointFusion(
         "warm_start": ["boolean"],
     }
 
-    # --- written by the task --------------------------------------------------------------
+    # --- implemented by each task ---------------------------------------------------------
 
     @abstractmethod
     def _encode_target(
         self, X: Frame, y: ArrayLike, *, first: bool, classes: Classes | None = None
     ) -> np.ndarray:
-        """Check ``y``; sets ``_target``, which knows what the net's outputs mean for it.
+        """Check and encode ``y``, and set ``_target``, which interprets the network's outputs.
 
         The ``first`` call learns the classes (those that ``partial_fit`` names, if any) or the
         number of targets from it; later they are known.
@@ -94,11 +94,11 @@ class BaseJointFusion(
     def _loss_weights(
         self, target: np.ndarray, sample_weight: np.ndarray | None
     ) -> np.ndarray | None:
-        """Weights of the rows in the loss."""
+        """Return the weights of the rows in the loss."""
         return sample_weight
 
     def _criterion(self) -> nn.Module:
-        """Loss of each row."""
+        """Return the loss of each row."""
         return self._target.criterion()
 
     # --- fit --------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ class BaseJointFusion(
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Target: classes, labels or values; of several tasks a DataFrame.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -124,10 +124,10 @@ class BaseJointFusion(
         continues = self.warm_start and hasattr(self, "module_")
         trainer, X, target, weights = self._check(X, y, sample_weight, first=not continues)
         if weights is not None:
-            # The optimizer's steps have a length of their own: only proportions count.
+            # The step size of the optimizer does not depend on the scale: only proportions matter.
             weights = weights / weights[weights > 0].mean()
         seed = self._draw_seed()
-        # Before torch is seeded, for that lets in one thread of the process at a time.
+        # Before torch is seeded, which only one thread of the process can do at a time.
         inputs, batch = self._encode(X, target, seed, continues)
         with (
             seeded(seed),
@@ -163,11 +163,11 @@ class BaseJointFusion(
         trainer, X, target, weights = self._check(X, y, sample_weight, first=first, classes=classes)
         seed = self._draw_seed()
         inputs, batch = self._encode(X, target, seed, not first)
-        # Another seed every time, or each call would drop the same units.
+        # A different seed for each call, or all would drop the same units.
         with seeded(seed + len(getattr(self, "history_", []))):
             if batch is None:
                 batch = self._build(X, target, inputs)
-            # A call after another keeps the optimizer and what it knows.
+            # A call that follows another keeps the optimizer and its state.
             continues = hasattr(self, "net_") and self._net_is_open
             rows = np.arange(len(target)) if weights is None else np.flatnonzero(weights)
             self._train_on(
@@ -219,7 +219,7 @@ class BaseJointFusion(
     def _encode(
         self, X: Frame, target: np.ndarray, seed: int, continues: bool
     ) -> tuple[JointInputs, Batch | None]:
-        """Encode what is frozen; of a network that is there already, all that it gets."""
+        """Encode the frozen modalities; for a network that continues, return its batch."""
         if continues:
             return self._inputs, self._inputs.batch(X)
         inputs = JointInputs.of(
@@ -248,7 +248,7 @@ class BaseJointFusion(
         self.module_ = JointModule(encoders, fusion, head, self.n_components)
         self._n_features_out = self.n_components
         self.history_ = []
-        # The net of an earlier module trains another one.
+        # The net of an earlier module is not used any more.
         self.__dict__.pop("net_", None)
         self._net_is_open = False
         return batch
@@ -265,7 +265,7 @@ class BaseJointFusion(
         held_out: np.ndarray | None = None,
         **training: Any,
     ) -> None:
-        """Train on the rows, looking at those held out, and take over what was learned."""
+        """Train on the rows, evaluate on the held-out ones, and store the trained encoders."""
         if weights is not None:
             batch = replace(batch, sample_weight=torch.as_tensor(weights, dtype=torch.float32))
         device, goal = resolve_device(self.device), self._target.tensor(target)
@@ -284,7 +284,7 @@ class BaseJointFusion(
         self.modalities_ = [block.triple for block in self._inputs.blocks]
 
     def _set_balance(self) -> None:
-        """Give the module what balances it; a module that continues keeps its heads."""
+        """Set the balance of the module; a module that continues keeps its heads."""
         old = self.module_.balance
         if self.balance is None:
             self.module_.balance = None
@@ -294,7 +294,7 @@ class BaseJointFusion(
         if old is not None and old.mode == self.balance:
             old.options = options
         else:
-            # Where it measures only, it draws nothing: the network is trained as without it.
+            # Heads that only measure have no dropout: the network is trained as without them.
             dropout = self.dropout if self.balance == "auxiliary" else 0.0
             self.module_.balance = make_balance(
                 owner,
@@ -308,7 +308,7 @@ class BaseJointFusion(
     # --- predict ----------------------------------------------------------------------------
 
     def _batches(self, X: Frame) -> Iterator[tuple[Batch, np.ndarray]]:
-        """Yield some rows at a time, on the device, and which of them lack every modality."""
+        """Yield batches of rows on the device, and which rows have no modality."""
         check_is_fitted(self, "module_")
         X = self._check_frame(X, reset=False)
         device = self._placed()
@@ -321,17 +321,17 @@ class BaseJointFusion(
             yield batch.rows(rows).to(device), np.logical_not(present[rows].any(axis=1))
 
     def _through(self, X: Frame, part: Callable[[Batch], Tensor]) -> tuple[np.ndarray, np.ndarray]:
-        """Results of a part of the net, and which rows lack every modality."""
+        """Return the results of a part of the network, and which rows have no modality."""
         results, empty = [], []
         for batch, lacking in self._batches(X):
-            # Around the net alone: encoders behind ``_batches`` may use all threads.
+            # For the network only: encoders inside ``_batches`` may use all threads.
             with threads_for(self.module_), torch.inference_mode():
                 results.append(part(batch).cpu().numpy())
             empty.append(lacking)
         return np.concatenate(results), np.concatenate(empty)
 
     def _outputs(self, X: Frame) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs of the net (n_samples, n_outputs), and which rows lack every modality."""
+        """Return the outputs (n_samples, n_outputs), and which rows have no modality."""
         check_is_fitted(self, "module_")
         outputs, empty = self._through(X, self.module_)
         return outputs.astype(np.float64), empty
@@ -342,7 +342,7 @@ class BaseJointFusion(
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------
@@ -353,9 +353,9 @@ class BaseJointFusion(
         return self._through(X, self.module_.represent)[0]
 
     def encoder_for(self, name: str) -> Transformer:
-        """Return the fitted transformer of a modality, with what it learned under this head.
+        """Return the fitted transformer of a modality, trained with this network if it was.
 
-        It is the fusion's own, not a copy: do not fit it again.
+        It is the transformer of the fusion, not a copy: do not fit it again.
 
         Parameters
         ----------
@@ -373,24 +373,26 @@ class BaseJointFusion(
             If there is no such modality, or its cells are passed through.
         """
         check_is_fitted(self, "module_")
-        encoders = {own: middle for own, middle, _ in self.modalities_}
+        encoders = {own: transformer for own, transformer, _ in self.modalities_}
         encoder: Transformer | str | None = encoders.get(name)
         if encoder is None or isinstance(encoder, str):
-            able = [own for own, middle in encoders.items() if not isinstance(middle, str)]
+            able = [
+                own for own, transformer in encoders.items() if not isinstance(transformer, str)
+            ]
             raise ValueError(
                 f"{type(self).__name__} has no encoder for {name!r}. It has one for each of {able}."
             )
         return encoder
 
-    # --- what it says of its weights ----------------------------------------------------------
+    # --- weights ------------------------------------------------------------------------------
 
     def modality_weights(self, X: Frame) -> np.ndarray:
-        """Return the weight of each modality in each row: its gate, or the attention it gets.
+        """Return the weight of each modality in each row: its gate, or its attention.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------
@@ -420,14 +422,14 @@ class BaseJointFusion(
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
         modality : str
             Name of the modality.
 
         Returns
         -------
         weights : list of ndarray of shape (n_tokens,)
-            One for each row, empty where it lacks the modality. Those of a row sum to one over
+            One for each row, empty without the modality. Those of a row sum to one over
             all tokens of all modalities. Attention is rolled out over the layers (Abnar and
             Zuidema, 2020).
 
@@ -460,7 +462,7 @@ class BaseJointFusion(
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
         modality : str
             Name of the modality.
         target : int, default=None
@@ -472,7 +474,7 @@ class BaseJointFusion(
         Returns
         -------
         gradients : list of Integrated or None
-            One for each row, None where it lacks the modality: ``scores``, ndarray of shape
+            One for each row, None without the modality: ``scores``, ndarray of shape
             (n_tokens,) or, over the pixels of a trained encoder, (height, width); ``prediction``
             and ``base``, the answer to the row and to the baseline, whose difference the scores
             sum to; ``target``, int. The baseline is the mean of standardized features, or zeros

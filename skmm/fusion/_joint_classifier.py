@@ -1,4 +1,4 @@
-"""Joint fusion for classes."""
+"""Joint fusion for classification."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
@@ -23,7 +23,7 @@ __all__ = ["JointFusionClassifier"]
 
 
 def has_probabilities(fusion: "JointFusionClassifier") -> bool:
-    """Whether the loss makes probabilities of the outputs; raises where it does not."""
+    """Return whether the loss gives probabilities; raise AttributeError otherwise."""
     if has_margins(fusion):
         raise AttributeError(
             f"{type(fusion).__name__} gives no probabilities with loss='max_margin': its margins"
@@ -33,7 +33,7 @@ def has_probabilities(fusion: "JointFusionClassifier") -> bool:
 
 
 def has_margins(fusion: "JointFusionClassifier") -> bool:
-    """Whether the outputs are margins."""
+    """Return whether the outputs are margins."""
     return isinstance(fusion.loss, str) and fusion.loss == "max_margin"
 
 
@@ -43,12 +43,12 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     ``y`` holds a class for each row, or is a matrix of 0 and 1 that says which labels a row has
     (sigmoid outputs; scored as everywhere in scikit-learn by rows that are right in every label).
 
-    Features of frozen encoders, tables and passed-through columns are standardized and go in
-    as they are, encoded once. An encoder whose model is trained from scratch (``"cnn"``,
-    ``"gru"``, ``"tokens"``, a module of your own) is trained with the network, from the raw
-    cells. Absent modalities are masked: whatever stands in their place cannot reach the
-    output. Modality dropout hides modalities in training, so that a row may lack any of them
-    at prediction, also one that training never lacked.
+    Cells of frozen encoders, tables and passed-through columns are encoded once, and their
+    features are standardized. An encoder whose model is trained from scratch (``"cnn"``,
+    ``"gru"``, ``"tokens"``, your own module) is trained with the network, from the raw cells.
+    Absent modalities are masked and do not affect the output. Modality dropout hides modalities
+    in training, so that at prediction any modality may be missing, also one that was present in
+    all training rows.
 
     Parameters
     ----------
@@ -68,74 +68,78 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         - ``"low_rank"``: low-rank tensor fusion [3]_, all products across modalities;
           ``"bilinear"``: products of pairs; ``"film"``: one modality modulates the others;
         - an object of ``skmm.fusion``, such as ``AttentionFusion(n_heads=8)``: each of the names
-          above stands for one with default options, ``"attention"`` for ``AttentionFusion()``. A
+          above is an object with default options, ``"attention"`` for ``AttentionFusion()``. A
           search reaches the options of an object, as ``strategy__n_heads``. One of your own is a
           subclass of ``FusionStrategy``;
         - an ``nn.Module``, of which a copy is trained, or a class or function that makes one,
           called as ``strategy(n_features, n_components, dropout=...)``: from dictionaries of
           tokens and masks to ``(n, n_components)``, see ``skmm.nets``.
     granularity : {"pooled", "sequence"}, default="pooled"
-        What of a modality goes in: ``"pooled"`` one vector; ``"sequence"`` the vectors of its
-        words, patches, frames, segments or points, where its encoder gives them, and one vector
-        otherwise (pipelines, numbers). Strategies without attention take their mean, so choose
-        ``"attention"``, ``"cross_attention"`` or ``"bottleneck"``. Sequences of all training rows
-        live on the device, float32 of shape (rows, longest sequence, width of a token): 10,000
-        rows of 200 words of 384 numbers are 3 GB.
+        What the network receives of a modality: ``"pooled"`` is one vector; ``"sequence"`` is the
+        vectors of its words, patches, frames, segments or points if its encoder returns them, and
+        one vector otherwise (pipelines, numbers). Strategies without attention average the
+        sequence, so choose ``"attention"``, ``"cross_attention"`` or ``"bottleneck"``. Sequences
+        of all training rows are kept on the device, float32 of shape (rows, longest sequence,
+        width of a token): 10,000 rows of 200 words of 384 numbers take 3 GB.
     max_tokens : int, default=None
-        Of ``"sequence"``: most tokens of a row that are kept of each modality, evenly spaced over
-        the sequence, its first and last token among them. None keeps all.
+        With ``granularity="sequence"``, the maximum number of tokens of each modality in a row,
+        chosen evenly over the sequence, with its first and last token. None keeps all tokens.
     n_components : int, default=128
         Width of the fused representation.
     dropout : float, default=0.2
-        Share of hidden units that is zeroed in training.
+        Fraction of the hidden units that is zeroed in training.
     modality_dropout : float, default=0.1
-        Probability that a row loses a modality in training; never the last one it has.
+        Probability that a modality of a row is hidden in training; one always remains.
     missing : {"mask", "token", "impute", "zero"}, default="mask"
-        What stands for a modality that a row lacks, or that modality dropout hides:
+        What replaces a modality that is absent in a row or hidden by modality dropout:
 
-        - ``"mask"``: nothing, it is left out;
-        - ``"token"``: a vector that is learned, one a modality, taken for present [4]_;
-        - ``"impute"``: its average token as a small network predicts it from the modalities
-          that are there [5]_; its mean squared error over rows that have both is added to the
-          loss, with weight 1, and trains that network alone;
-        - ``"zero"``: zeros, the average of standardized features, taken for present.
+        - ``"mask"``: nothing, the modality is masked;
+        - ``"token"``: a learned vector of the modality, treated as present [4]_;
+        - ``"impute"``: its mean token, predicted by a small network from the modalities that are
+          present [5]_. The mean squared error over rows that have both is added to the loss, with
+          weight 1, and trains that network only;
+        - ``"zero"``: zeros, the mean of standardized features, treated as present.
     balance : {"gradient", "auxiliary"} or None, default=None
-        What is done against a modality that is learned quickly and so ends the learning of the
-        others. Either mode has a linear head for each modality, over its projection alone, in
-        training; a row that lacks the modality does not count for it:
+        How to keep a modality that is learned quickly from stopping the learning of the others.
+        Both modes use in training a linear head for each modality, over its projection alone,
+        which rows without the modality do not affect:
 
         - ``"gradient"``: in each batch the score of a modality is the mean of ``exp(-loss)`` of
           its head, with cross-entropy the probability of the truth, and its ratio is that score
           to the mean score of the others. Where that is above 1, the step of its own projection
-          and encoder is multiplied by ``1 - tanh(alpha * ratio)`` [10]_. The step and not the
-          gradient, whose size AdamW divides out. The heads teach nothing but themselves;
-        - ``"auxiliary"``: the losses of the heads are added to the loss, and teach projections
-          and encoders what each modality says alone [11]_.
+          and encoder is multiplied by ``1 - tanh(alpha * ratio)`` [10]_. The step is
+          scaled and not the gradient, whose scale AdamW removes. The losses of the heads train
+          only the heads;
+        - ``"auxiliary"``: the losses of the heads are added to the loss and also train the
+          projections and encoders [11]_.
 
-        ``train_loss`` holds the losses of the heads. A strategy of your own takes part by a method
-        ``own_layers``, see ``skmm.nets.FusionModule``, or by encoders that are trained.
+        ``train_loss`` includes the losses of the heads. Your own strategy is balanced if it has a
+        method ``own_layers``, see ``skmm.nets.FusionModule``, or if encoders are trained.
     balance_params : dict, default=None
-        Of ``"gradient"``: ``alpha`` (1.0), how strongly a modality is held back, and ``noise``
-        (0.0), deviation of the noise that is added to the gradients of the modalities' own
-        networks, in their own deviations (1 is what the paper does). Of ``"auxiliary"``:
-        ``weight`` (1.0) of the heads' losses.
+        Options of ``"gradient"``: ``alpha`` (1.0), how strongly a leading modality is slowed down,
+        and ``noise`` (0.0), standard deviation of the noise added to the gradients of the
+        modalities' own networks, relative to that of the gradients (1 in the paper). Option of
+        ``"auxiliary"``: ``weight`` (1.0) of the losses of the heads.
     max_epochs : int, default=None
-        Most passes over the training rows. It wins over ``max_epochs`` of the trainer, which is
-        100 by default; None leaves it to the trainer.
+        Maximum number of passes over the training rows. It overrides ``max_epochs`` of the
+        trainer, 100 by default; None uses that of the trainer.
     trainer : Trainer, default=None
-        How the network is trained: step sizes, batches, early stopping, callbacks. None is
-        ``Trainer()``. A search reaches its parameters, also those of None, by names such as
-        ``trainer__learning_rate``.
+        Options of the training: learning rates, batches, early stopping, callbacks. None is
+        ``Trainer()``. Its parameters are set by names such as ``trainer__learning_rate``, also
+        where ``trainer`` is None.
     loss : str or nn.Module, default="cross_entropy"
-        What the network is trained to make small:
+        Loss that the training minimizes:
 
         - ``"cross_entropy"``;
-        - ``"focal"``: what is already right counts little [6]_; parameter ``gamma`` (2.0);
-        - ``"label_smoothing"``: a target that is not quite sure [7]_; ``smoothing`` (0.1);
-        - ``"max_margin"``: a lead of the truth over the strongest rival [8]_; ``margin`` (1.0).
-          It gives scores by ``decision_function`` and no probabilities;
-        - ``"ordinal"``: classes in an order, by one score with thresholds [9]_; ``order``, a list
-          of the classes from lowest to highest, is needed where they are no numbers;
+        - ``"focal"``: cross-entropy in which rows that are predicted well count less [6]_;
+          parameter ``gamma`` (2.0);
+        - ``"label_smoothing"``: cross-entropy with smoothed targets [7]_; parameter ``smoothing``
+          (0.1);
+        - ``"max_margin"``: hinge loss between the true class and the best other class [8]_;
+          parameter ``margin`` (1.0). It gives scores by ``decision_function`` and no
+          probabilities;
+        - ``"ordinal"``: ordered classes, by one score with thresholds [9]_; parameter ``order``, a
+          list of the classes from lowest to highest, required unless classes are numbers;
         - an ``nn.Module``, of which a copy is used: from outputs ``(n, n_classes)`` before softmax
           and classes ``(n,)``, or labels ``(n, n_labels)`` before sigmoid, to a loss for each row
           (``reduction="none"``).
@@ -144,33 +148,34 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes in the loss. For labels, a dict from positions of labels to weights,
         or ``"balanced"``: of each label, presence and absence weigh the same in sum.
-    all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality gets the share of each class in training, or
-        ``ModalityMissingError`` is raised.
-    missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame: raise, or count it as
-        absent in every row.
     warm_start : bool, default=False
-        Whether a second ``fit`` goes on with the fitted transformers and weights.
+        Whether a second ``fit`` continues with the fitted transformers and weights.
+    all_missing : {"prior", "raise"}, default="prior"
+        What a row without any modality gets: ``"prior"`` is the share of each class in
+        training, ``"raise"`` raises ``ModalityMissingError``.
+    missing_columns : {"raise", "absent"}, default="raise"
+        What to do with a frame without a column of the training frame: raise an error, or treat
+        the column as missing in every row.
     device : str, default="auto"
-        Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        Device of the network: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, order, dropout and the held-out part.
+        Seed of the weights, the order of the rows, dropout and the held-out rows.
     verbose : bool or int, default=0
-        Whether to print a line an epoch.
+        Whether to print a line for each epoch.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Classes; for labels their positions.
+        Class labels; for a matrix of labels their positions.
     modalities_ : list of (name, transformer, columns)
         Fitted transformers, those trained with the network included.
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        What trained it; not in a pickle.
+        Net that trained ``module_``; not kept in a pickle.
     history_ : list of dict
-        ``train_loss`` and ``valid_loss`` of every epoch.
+        One for each epoch: ``epoch`` (from 1), ``train_loss`` and, where rows are held out,
+        ``valid_loss``.
     n_iter_ : int
         Number of epochs.
     n_features_in_ : int
@@ -240,9 +245,9 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         loss: str | nn.Module = "cross_entropy",
         loss_params: Mapping[str, Any] | None = None,
         class_weight: ClassWeight | None = None,
+        warm_start: bool = False,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
-        warm_start: bool = False,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: bool | int = 0,
@@ -262,9 +267,9 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         self.loss = loss
         self.loss_params = loss_params
         self.class_weight = class_weight
+        self.warm_start = warm_start
         self.all_missing = all_missing
         self.missing_columns = missing_columns
-        self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -284,11 +289,11 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Classes, or which labels each row has.
         classes : array-like of shape (n_classes,), default=None
-            All classes there will be; needed in the first call if its ``y`` lacks some.
+            All classes; required in the first call if its ``y`` does not contain all of them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows in the loss.
 
@@ -310,7 +315,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------
@@ -327,7 +332,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------
@@ -344,12 +349,12 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------
         scores : ndarray of shape (n_samples,), (n_samples, n_classes) or (n_samples, n_labels)
-            Of two classes the lead of the second. A row that lacks every modality has the
+            For two classes, the margin of the second. A row without any modality has the
             logarithm of each class's share in training.
         """
         outputs, empty = self._outputs(X)

@@ -47,13 +47,13 @@ class JointFusionMultiTask(BaseJointFusion):
     """Train one network over all modalities for several tasks, some of whose targets are missing.
 
     ``y`` is a DataFrame with a column for each task. The tasks share all but the last layer, so
-    that a task with few targets can learn from one with many. A row may lack any target, or all of
-    them: what is missing is left out of the loss. Each task weighs the same, whether many rows
-    have its target or few, unless ``loss_weights`` says otherwise. Modalities are handled as in
+    that a task with few targets can learn from one with many. Any or all targets of a row may be
+    missing and are then left out of the loss. By default all tasks have the same weight, however
+    many rows have their targets; ``loss_weights`` changes it. Modalities are handled as in
     :class:`JointFusionClassifier`; their transformers are fitted without ``y``.
 
-    Early stopping looks at the weighted sum of the tasks' losses in the held-out rows, with equal
-    weights where these are learned.
+    Early stopping monitors the weighted sum of the losses of the tasks in the held-out rows, with
+    equal weights if the weights are learned.
 
     Parameters
     ----------
@@ -63,43 +63,45 @@ class JointFusionMultiTask(BaseJointFusion):
         length), or a modality such as ``"image"`` or ``"text"`` for its default encoder.
         ``"auto"`` infers the modalities from the training frame.
     tasks : dict of name to {"classification", "regression"}, or "auto", default="auto"
-        What is predicted: columns of ``y``; others are not looked at. ``"auto"`` takes all columns,
-        those that hold numbers for regressions.
+        Columns of ``y`` that are predicted; others are ignored. ``"auto"`` predicts all columns,
+        numeric ones by regression.
     strategy : str, FusionStrategy, nn.Module or callable, default="concat"
         How modalities are fused: by a name such as ``"attention"``, an object with options such as
         ``AttentionFusion(n_heads=8)`` of ``skmm.fusion``, or a module; see
         :class:`JointFusionClassifier`.
     granularity : {"pooled", "sequence"}, default="pooled"
-        One vector of a modality, or its words, patches, ...; see :class:`JointFusionClassifier`.
+        Whether the network receives one vector of a modality or a sequence of its words, patches
+        and the like; see :class:`JointFusionClassifier`.
     max_tokens : int, default=None
-        Of ``"sequence"``: most tokens of a row that are kept of each modality, evenly spaced over
-        the sequence, its first and last token among them. None keeps all.
+        With ``granularity="sequence"``, the maximum number of tokens of each modality in a row,
+        chosen evenly over the sequence, with its first and last token. None keeps all tokens.
     n_components : int, default=128
         Width of the fused representation.
     dropout : float, default=0.2
-        Share of hidden units that is zeroed in training.
+        Fraction of the hidden units that is zeroed in training.
     modality_dropout : float, default=0.1
-        Probability that a row loses a modality in training; never the last one it has.
+        Probability that a modality of a row is hidden in training; one always remains.
     missing : {"mask", "token", "impute", "zero"}, default="mask"
-        What stands for a modality that a row lacks, or that modality dropout hides: nothing, a
-        learned token, a guess from the others, or zeros; see :class:`JointFusionClassifier`.
+        What replaces a modality that is absent in a row or hidden by modality dropout: nothing, a
+        learned token, a prediction from the others, or zeros; see
+        :class:`JointFusionClassifier`.
     balance : {"gradient", "auxiliary"} or None, default=None
-        What is done against a modality that is learned quickly and so ends the learning of the
-        others: ``"gradient"`` shortens the steps of the modality that is ahead [3]_,
+        How to keep a modality that is learned quickly from stopping the learning of the others:
+        ``"gradient"`` shortens the steps of the leading modality [3]_,
         ``"auxiliary"`` adds the loss of a head for each modality [4]_; see
         :class:`JointFusionClassifier`. Each such head predicts all tasks; its loss weighs them as
-        the network's does, without teaching these weights, and the score that says who is ahead is
-        the mean of ``exp(-loss)`` over the tasks whose target a row has.
+        the network's does, without training these weights. The score that compares the modalities
+        is the mean of ``exp(-loss)`` over the tasks whose target a row has.
     balance_params : dict, default=None
         ``alpha`` (1.0) and ``noise`` (0.0) of ``"gradient"``, ``weight`` (1.0) of ``"auxiliary"``;
         see :class:`JointFusionClassifier`.
     max_epochs : int, default=None
-        Most passes over the training rows. It wins over ``max_epochs`` of the trainer, which is
-        100 by default; None leaves it to the trainer.
+        Maximum number of passes over the training rows. It overrides ``max_epochs`` of the
+        trainer, 100 by default; None uses that of the trainer.
     trainer : Trainer, default=None
-        How the network is trained: step sizes, batches, early stopping, callbacks. None is
-        ``Trainer()``. A search reaches its parameters, also those of None, by names such as
-        ``trainer__learning_rate``.
+        Options of the training: learning rates, batches, early stopping, callbacks. None is
+        ``Trainer()``. Its parameters are set by names such as ``trainer__learning_rate``, also
+        where ``trainer`` is None.
     loss_weights : {"equal", "uncertainty", "gradnorm"} or dict, default="equal"
         Weights of the tasks in the sum of their losses: 1 each; learned, by the noise of each
         task [1]_; adapted after each batch, so that the tasks' gradients at the shared weights
@@ -113,26 +115,26 @@ class JointFusionMultiTask(BaseJointFusion):
         Parameters of named losses.
     class_weight : dict of task to class_weight, "balanced" or None, default=None
         Weights of the classes of each task, or ``"balanced"`` for all of them.
-    all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality gets the share of each class and the mean of each value
-        in training, or ``ModalityMissingError`` is raised.
-    missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame: raise, or count it as
-        absent in every row.
     warm_start : bool, default=False
-        Whether a second ``fit`` goes on with the fitted transformers and weights.
+        Whether a second ``fit`` continues with the fitted transformers and weights.
+    all_missing : {"prior", "raise"}, default="prior"
+        What a row without any modality gets: ``"prior"`` is the share of each class and the mean
+        of each value in training, ``"raise"`` raises ``ModalityMissingError``.
+    missing_columns : {"raise", "absent"}, default="raise"
+        What to do with a frame without a column of the training frame: raise an error, or treat
+        the column as missing in every row.
     device : str, default="auto"
-        Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        Device of the network: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, order, dropout and the held-out part.
+        Seed of the weights, the order of the rows, dropout and the held-out rows.
     verbose : bool or int, default=0
-        Whether to print a line an epoch.
+        Whether to print a line for each epoch.
 
     Attributes
     ----------
     tasks_ : dict of name to {"classification", "regression"}
         Tasks, those of ``"auto"`` written out.
-    classes_ : dict of name to ndarray of shape (n_classes,)
+    task_classes_ : dict of name to ndarray of shape (n_classes,)
         Classes of the classifications.
     loss_weights_ : dict of name to float
         Weights of the tasks at the end of the training.
@@ -141,9 +143,10 @@ class JointFusionMultiTask(BaseJointFusion):
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        What trained it; not in a pickle.
+        Net that trained ``module_``; not kept in a pickle.
     history_ : list of dict
-        ``train_loss`` and ``valid_loss`` of every epoch.
+        One for each epoch: ``epoch`` (from 1), ``train_loss`` and, where rows are held out,
+        ``valid_loss``.
     n_iter_ : int
         Number of epochs.
     n_features_in_ : int
@@ -182,7 +185,7 @@ class JointFusionMultiTask(BaseJointFusion):
 
     _target: MultiTaskTarget
     tasks_: dict[Any, TaskKind]
-    classes_: dict[Any, np.ndarray]
+    task_classes_: dict[Any, np.ndarray]
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseJointFusion._parameter_constraints,
@@ -214,9 +217,9 @@ class JointFusionMultiTask(BaseJointFusion):
         loss: Mapping[Any, str | nn.Module] | None = None,
         loss_params: Mapping[Any, Mapping[str, Any]] | None = None,
         class_weight: Mapping[Any, ClassWeight | None] | Literal["balanced"] | None = None,
+        warm_start: bool = False,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
-        warm_start: bool = False,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: bool | int = 0,
@@ -239,9 +242,9 @@ class JointFusionMultiTask(BaseJointFusion):
         self.loss = loss
         self.loss_params = loss_params
         self.class_weight = class_weight
+        self.warm_start = warm_start
         self.all_missing = all_missing
         self.missing_columns = missing_columns
-        self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -261,11 +264,12 @@ class JointFusionMultiTask(BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
         y : DataFrame of shape (n_samples, n_tasks)
             Targets; any may be missing.
         classes : dict of name to array-like of shape (n_classes,), default=None
-            All classes there will be of a task; needed in the first call if its ``y`` lacks some.
+            All classes of a task; required in the first call if its ``y`` does not contain all of
+            them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows in the loss.
 
@@ -288,7 +292,7 @@ class JointFusionMultiTask(BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------
@@ -311,12 +315,12 @@ class JointFusionMultiTask(BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------
         probabilities : dict of name to ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``; without the tasks whose loss is ``"max_margin"``.
+            In the order of ``task_classes_``; without the tasks whose loss is ``"max_margin"``.
         """
         outputs, empty = self._outputs(X)
         parts = self._target.split(outputs)
@@ -335,7 +339,7 @@ class JointFusionMultiTask(BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
         y : DataFrame of shape (n_samples, n_tasks)
             Targets; any may be missing.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -386,7 +390,7 @@ class JointFusionMultiTask(BaseJointFusion):
         by_task = cast("Mapping[Any, ArrayLike]", classes or {})
         encoded = target.encode(columns, first=first, classes=by_task)
         self._target, self.tasks_ = target, tasks
-        self.classes_ = {
+        self.task_classes_ = {
             name: own.classes
             for name, own in target.targets.items()
             if isinstance(own, ClassTarget)

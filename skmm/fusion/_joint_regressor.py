@@ -1,4 +1,4 @@
-"""Joint fusion for values."""
+"""Joint fusion for regression."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
@@ -24,12 +24,12 @@ __all__ = ["JointFusionRegressor"]
 class JointFusionRegressor(RegressorMixin, BaseJointFusion):
     """Train one network over all modalities to predict one or several values.
 
-    Features of frozen encoders, tables and passed-through columns are standardized and go in
-    as they are, encoded once. An encoder whose model is trained from scratch (``"cnn"``,
-    ``"gru"``, ``"tokens"``, a module of your own) is trained with the network, from the raw
-    cells. Absent modalities are masked: whatever stands in their place cannot reach the
-    output. Modality dropout hides modalities in training, so that a row may lack any of them
-    at prediction, also one that training never lacked. The target is standardized for training.
+    Cells of frozen encoders, tables and passed-through columns are encoded once, and their
+    features are standardized. An encoder whose model is trained from scratch (``"cnn"``,
+    ``"gru"``, ``"tokens"``, your own module) is trained with the network, from the raw cells.
+    Absent modalities are masked and do not affect the output. Modality dropout hides modalities
+    in training, so that at prediction any modality may be missing, also one that was present in
+    all training rows. The target is standardized for training.
 
     Parameters
     ----------
@@ -45,68 +45,68 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         ``AttentionFusion(n_heads=8)`` of ``skmm.fusion``; an ``nn.Module``, or a class or function
         that makes one; see :class:`JointFusionClassifier`.
     granularity : {"pooled", "sequence"}, default="pooled"
-        What of a modality goes in: ``"pooled"`` one vector; ``"sequence"`` the vectors of its
-        words, patches, frames, segments or points, where its encoder gives them, and one vector
-        otherwise (pipelines, numbers). Strategies without attention take their mean, so choose
-        ``"attention"``, ``"cross_attention"`` or ``"bottleneck"``. Sequences of all training rows
-        live on the device, float32 of shape (rows, longest sequence, width of a token): 10,000
-        rows of 200 words of 384 numbers are 3 GB.
+        What the network receives of a modality: ``"pooled"`` is one vector; ``"sequence"`` is the
+        vectors of its words, patches, frames, segments or points if its encoder returns them, and
+        one vector otherwise (pipelines, numbers). Strategies without attention average the
+        sequence, so choose ``"attention"``, ``"cross_attention"`` or ``"bottleneck"``. Sequences
+        of all training rows are kept on the device, float32 of shape (rows, longest sequence,
+        width of a token): 10,000 rows of 200 words of 384 numbers take 3 GB.
     max_tokens : int, default=None
-        Of ``"sequence"``: most tokens of a row that are kept of each modality, evenly spaced over
-        the sequence, its first and last token among them. None keeps all.
+        With ``granularity="sequence"``, the maximum number of tokens of each modality in a row,
+        chosen evenly over the sequence, with its first and last token. None keeps all tokens.
     n_components : int, default=128
         Width of the fused representation.
     dropout : float, default=0.2
-        Share of hidden units that is zeroed in training.
+        Fraction of the hidden units that is zeroed in training.
     modality_dropout : float, default=0.1
-        Probability that a row loses a modality in training; never the last one it has.
+        Probability that a modality of a row is hidden in training; one always remains.
     missing : {"mask", "token", "impute", "zero"}, default="mask"
-        What stands for a modality that a row lacks, or that modality dropout hides:
+        What replaces a modality that is absent in a row or hidden by modality dropout:
 
-        - ``"mask"``: nothing, it is left out;
-        - ``"token"``: a vector that is learned, one a modality, taken for present [4]_;
-        - ``"impute"``: its average token as a small network predicts it from the modalities
-          that are there [5]_; its mean squared error over rows that have both is added to the
-          loss, with weight 1, and trains that network alone;
-        - ``"zero"``: zeros, the average of standardized features, taken for present.
+        - ``"mask"``: nothing, the modality is masked;
+        - ``"token"``: a learned vector of the modality, treated as present [4]_;
+        - ``"impute"``: its mean token, predicted by a small network from the modalities that are
+          present [5]_. The mean squared error over rows that have both is added to the loss, with
+          weight 1, and trains that network only;
+        - ``"zero"``: zeros, the mean of standardized features, treated as present.
     balance : {"gradient", "auxiliary"} or None, default=None
-        What is done against a modality that is learned quickly and so ends the learning of the
-        others: ``"gradient"`` shortens the steps of the modality that is ahead [7]_,
+        How to keep a modality that is learned quickly from stopping the learning of the others:
+        ``"gradient"`` shortens the steps of the leading modality [7]_,
         ``"auxiliary"`` adds the loss of a head for each modality [8]_; see
-        :class:`JointFusionClassifier`. The score that says who is ahead is ``exp(-loss)``: of a
-        squared error, ``exp(-r ** 2)`` with the residual ``r`` in standard deviations of the
-        target.
+        :class:`JointFusionClassifier`. The score that compares the modalities is
+        ``exp(-loss)``: for a squared error, ``exp(-r ** 2)`` with the residual ``r`` in standard
+        deviations of the target.
     balance_params : dict, default=None
         ``alpha`` (1.0) and ``noise`` (0.0) of ``"gradient"``, ``weight`` (1.0) of ``"auxiliary"``;
         see :class:`JointFusionClassifier`.
     max_epochs : int, default=None
-        Most passes over the training rows. It wins over ``max_epochs`` of the trainer, which is
-        100 by default; None leaves it to the trainer.
+        Maximum number of passes over the training rows. It overrides ``max_epochs`` of the
+        trainer, 100 by default; None uses that of the trainer.
     trainer : Trainer, default=None
-        How the network is trained: step sizes, batches, early stopping, callbacks. None is
-        ``Trainer()``. A search reaches its parameters, also those of None, by names such as
-        ``trainer__learning_rate``.
+        Options of the training: learning rates, batches, early stopping, callbacks. None is
+        ``Trainer()``. Its parameters are set by names such as ``trainer__learning_rate``, also
+        where ``trainer`` is None.
     loss : {"squared_error", "huber", "absolute_error"} or nn.Module, default="squared_error"
-        What the network is trained to make small, of the standardized target. ``"huber"`` is
+        Loss that the training minimizes, on the standardized target. ``"huber"`` is
         linear beyond its parameter ``delta`` (1.0, in standard deviations of the target) [6]_.
         Of an ``nn.Module`` a copy is used: from outputs and target, ``(n, n_targets)`` both, to a
         loss for each row or number (``reduction="none"``).
     loss_params : dict, default=None
         Parameters of a named loss.
-    all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality gets the mean of the training target, or
-        ``ModalityMissingError`` is raised.
-    missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame: raise, or count it as
-        absent in every row.
     warm_start : bool, default=False
-        Whether a second ``fit`` goes on with the fitted transformers and weights.
+        Whether a second ``fit`` continues with the fitted transformers and weights.
+    all_missing : {"prior", "raise"}, default="prior"
+        What a row without any modality gets: ``"prior"`` is the mean of the training target,
+        ``"raise"`` raises ``ModalityMissingError``.
+    missing_columns : {"raise", "absent"}, default="raise"
+        What to do with a frame without a column of the training frame: raise an error, or treat
+        the column as missing in every row.
     device : str, default="auto"
-        Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        Device of the network: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Seed of weights, order, dropout and the held-out part.
+        Seed of the weights, the order of the rows, dropout and the held-out rows.
     verbose : bool or int, default=0
-        Whether to print a line an epoch.
+        Whether to print a line for each epoch.
 
     Attributes
     ----------
@@ -115,9 +115,10 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        What trained it; not in a pickle.
+        Net that trained ``module_``; not kept in a pickle.
     history_ : list of dict
-        ``train_loss`` and ``valid_loss`` of every epoch.
+        One for each epoch: ``epoch`` (from 1), ``train_loss`` and, where rows are held out,
+        ``valid_loss``.
     n_iter_ : int
         Number of epochs.
     n_features_in_ : int
@@ -180,9 +181,9 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         trainer: Trainer | None = None,
         loss: str | nn.Module = "squared_error",
         loss_params: Mapping[str, Any] | None = None,
+        warm_start: bool = False,
         all_missing: Literal["prior", "raise"] = "prior",
         missing_columns: Literal["raise", "absent"] = "raise",
-        warm_start: bool = False,
         device: str = "auto",
         random_state: RandomState = None,
         verbose: bool | int = 0,
@@ -201,9 +202,9 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         self.trainer = trainer
         self.loss = loss
         self.loss_params = loss_params
+        self.warm_start = warm_start
         self.all_missing = all_missing
         self.missing_columns = missing_columns
-        self.warm_start = warm_start
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -217,7 +218,7 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Values.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -236,7 +237,7 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------

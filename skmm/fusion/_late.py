@@ -1,4 +1,4 @@
-"""Late fusion: an estimator per modality, then a rule. What both tasks share."""
+"""Base of late fusion for both tasks: an estimator per modality, then a combination rule."""
 
 import warnings
 from abc import abstractmethod
@@ -31,7 +31,10 @@ from skmm._compose._base import (
 )
 from skmm._compose._block import params_of_rows, seeded_clone
 from skmm._compose._callbacks import CallbackSupportMixin, TaskReporter, with_callbacks
+from skmm._compose._progress import timed
 from skmm._constraints import (
+    RANDOM_STATE,
+    VERBOSE,
     HasMethods,
     RandomState,
     StrOptions,
@@ -56,7 +59,7 @@ _Splitter: TypeAlias = BaseCrossValidator | BaseShuffleSplit
 
 
 class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimator):
-    """An estimator per modality, fitted where it is present, then a rule over their votes."""
+    """Base of the late fusions: an estimator per modality, and a rule that combines their votes."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMultimodalEstimator._parameter_constraints,
@@ -66,7 +69,8 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         "final_estimator": [HasMethods(["fit", "predict"]), None],
         "cv": ["cv_object"],
         "n_jobs": [int, None],
-        "random_state": ["random_state"],
+        "random_state": RANDOM_STATE,
+        "verbose": VERBOSE,
     }
     _classes: ClassVar[bool]  # whether votes are class probabilities
 
@@ -83,6 +87,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         missing_columns: Literal["raise", "absent"] = "raise",
         n_jobs: int | None = None,
         random_state: RandomState = None,
+        verbose: bool | int = 0,
     ):
         self.modalities = modalities
         self.estimator = estimator
@@ -94,44 +99,45 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         self.missing_columns = missing_columns
         self.n_jobs = n_jobs
         self.random_state = random_state
+        self.verbose = verbose
 
-    # --- written by the task --------------------------------------------------------------
+    # --- implemented by each task ---------------------------------------------------------
 
     @abstractmethod
     def _encode_target(self, X: Frame, y: ArrayLike) -> np.ndarray:
-        """Check ``y``; class indices or values."""
+        """Check ``y`` and return class indices or values."""
 
     @abstractmethod
     def _default_estimator(self) -> SupervisedEstimator:
-        """Estimator of a modality, over standardized features."""
+        """Return the default estimator of a modality, for standardized features."""
 
     @abstractmethod
     def _default_final(self) -> SupervisedEstimator:
-        """Estimator over the stacked votes."""
+        """Return the default estimator over the stacked votes."""
 
     @abstractmethod
     def _n_outputs(self) -> int:
-        """Number of classes, 0 for regression."""
+        """Return the number of classes, 0 for regression."""
 
     @abstractmethod
     def _prior(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray:
-        """Answer for a row without any modality."""
+        """Return the prediction for a row without any modality."""
 
     @abstractmethod
     def _target_spread(self, y: np.ndarray, sample_weight: np.ndarray | None) -> float:
-        """Unit in which votes are stacked."""
+        """Return the unit in which votes are stacked."""
 
     @abstractmethod
     def _score_votes(self, y: np.ndarray, votes: np.ndarray) -> float:
-        """Score of one modality's out-of-fold votes."""
+        """Return the score of the out-of-fold votes of one modality."""
 
     @abstractmethod
     def _ask_final(self, features: np.ndarray) -> np.ndarray:
-        """Predictions of the final estimator: probabilities or values, (n_samples, n_outputs)."""
+        """Return the predictions of the final estimator, (n_samples, n_outputs)."""
 
     @abstractmethod
     def _output_labels(self) -> list[str]:
-        """Names of the votes of one modality in :meth:`transform`."""
+        """Return the names of the votes of one modality in :meth:`transform`."""
 
     # --- fit --------------------------------------------------------------------------------
 
@@ -144,7 +150,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
         y : array-like of shape (n_samples,)
             Target.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -184,7 +190,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         sample_weight: np.ndarray | None,
         fit_params: dict[str, Any],
     ) -> _Params:
-        """Metadata for the ``fit`` of each modality's estimator."""
+        """Return the metadata for the ``fit`` of each modality's estimator."""
         if not get_config()["enable_metadata_routing"]:
             given = {} if sample_weight is None else {"sample_weight": sample_weight}
             return {m.name: given for m in modalities}
@@ -192,16 +198,18 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
             return {m.name: {} for m in modalities}
         routed = process_routing(self, "fit", sample_weight=sample_weight, **fit_params)
         return {
-            m.name: dict(routed[m.name if is_predictor(m.middle) else "estimator"].fit)
+            m.name: dict(routed[m.name if is_predictor(m.transformer) else "estimator"].fit)
             for m in modalities
         }
 
     def _fit_predictors(
         self, X: Frame, y: np.ndarray, modalities: list[Modality], params: _Params
     ) -> None:
-        fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(self._fit_predictor)(m, X, y, params[m.name]) for m in modalities
-        )
+        def fit_all(modality: Modality) -> tuple[ModalityPredictor, np.ndarray]:
+            with timed(self, f"fitting modality {modality.name!r} on all rows", self.verbose):
+                return self._fit_predictor(modality, X, y, params[modality.name])
+
+        fitted = Parallel(n_jobs=self.n_jobs)(delayed(fit_all)(m) for m in modalities)
         predictors = [predictor for predictor, _ in fitted]
         self._predictors = self._keep_usable(
             predictors, [predictor.flaw for predictor in predictors]
@@ -210,8 +218,8 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         for predictor in self._predictors:
             if predictor.saw_one_class:
                 warnings.warn(
-                    f"Modality {predictor.name!r} is there in rows of one class only, and always"
-                    " votes for it.",
+                    f"Modality {predictor.name!r} is present in rows of one class only and"
+                    " always votes for it.",
                     ModalityWarning,
                     stacklevel=2,
                 )
@@ -221,7 +229,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
     def _fit_predictor(
         self, modality: Modality, X: Frame, y: np.ndarray, params: dict[str, Any]
     ) -> tuple[ModalityPredictor, np.ndarray]:
-        # A default estimator of ours takes features of one scale; a user's may scale them itself.
+        # Default estimators need features of one scale; an estimator of the user may scale them.
         scales = self.estimator is None
         estimator = self._default_estimator() if self.estimator is None else self.estimator
         predictor = ModalityPredictor(modality, estimator, scales=scales, seed=self._seed)
@@ -260,7 +268,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
             for m, name in enumerate(names)
             if known[:, m].any()
         }
-        # A row that lacks everything, or that no fold predicts, teaches nothing.
+        # Rows without any modality and rows that no fold predicts are not learned from.
         rows = np.flatnonzero(known.any(axis=1))
         if not len(rows) or (self._classes and len(np.unique(y[rows])) < len(np.unique(y))):
             rows = np.arange(len(y))
@@ -275,8 +283,8 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         self.final_estimator_.fit(self._stacked(votes), y, **fit_params)
 
     def _given_weights(self, modalities: list[Modality]) -> np.ndarray:
-        """Weights of the modalities that are in use, from one for each that is named."""
-        named = [name for name, _ in self._named_middles] or [m.name for m in modalities]
+        """Return the weights of the modalities in use, from one for each modality."""
+        named = [name for name, _ in self._named_transformers] or [m.name for m in modalities]
         given = np.asarray(self.weights, dtype=float)
         wrong = given.shape != (len(named),) or not np.isfinite(given).all()
         if wrong or (given < 0).any() or not given.any():
@@ -294,17 +302,20 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
     def _out_of_fold(
         self, X: Frame, y: np.ndarray, modalities: list[Modality], params: _Params
     ) -> np.ndarray:
-        """Predict each row by others: (n_samples, n_modalities, n_outputs)."""
+        """Predict each row by estimators of other folds, (n_samples, n_modalities, n_outputs)."""
         folds = list(self._splitter(y).split(np.zeros(len(y)), y))
 
-        def predict_fold(modality: Modality, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        def predict_fold(modality: Modality, fold: int) -> np.ndarray:
+            train, test = folds[fold]
             own = params_of_rows(params[modality.name], train, len(y))
-            predictor, _ = self._fit_predictor(modality, take_rows(X, train), y[train], own)
+            message = f"fitting modality {modality.name!r} on fold {fold + 1} of {len(folds)}"
+            with timed(self, message, self.verbose):
+                predictor, _ = self._fit_predictor(modality, take_rows(X, train), y[train], own)
             return predictor.vote(take_rows(X, test), self._n_outputs(), first_choice=False)
 
         jobs = [(m, f) for m in range(len(modalities)) for f in range(len(folds))]
         results = Parallel(n_jobs=self.n_jobs)(
-            delayed(predict_fold)(modalities[m], *folds[f]) for m, f in jobs
+            delayed(predict_fold)(modalities[m], f) for m, f in jobs
         )
         votes = np.full((len(y), len(modalities), max(self._n_outputs(), 1)), np.nan)
         for (m, f), result in zip(jobs, results, strict=True):
@@ -314,7 +325,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
     def _splitter(self, y: np.ndarray) -> _Splitter:
         cv = self.cv
         if isinstance(cv, int | np.integer) or cv is None:
-            # Fewer folds where a class or the whole set is small, at least two.
+            # Fewer folds where a class or the whole data set is small, at least two.
             most = int(np.bincount(y).min()) if self._classes else len(y)
             cv = max(2, min(5 if cv is None else cv, most))
             if self._classes and most >= 2:
@@ -326,7 +337,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
     # --- predict ----------------------------------------------------------------------------
 
     def _votes(self, X: Frame) -> np.ndarray:
-        """Predictions of each modality, (n_samples, n_modalities, n_outputs)."""
+        """Return the predictions of each modality, (n_samples, n_modalities, n_outputs)."""
         check_is_fitted(self, "estimators_")
         X = self._check_frame(X, reset=False)
         first_choice = self.rule == "vote" and self._classes
@@ -338,7 +349,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         return votes
 
     def _fused(self, X: Frame) -> np.ndarray:
-        """Predictions of the rule: probabilities or values, (n_samples, n_outputs)."""
+        """Return the predictions of the rule, (n_samples, n_outputs)."""
         votes = self._votes(X)
         if self.final_estimator_ is None:
             return combine(votes, self.rule, self._prior_, self.weights_)
@@ -347,18 +358,18 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         return fused
 
     def transform(self, X: Frame) -> Any:
-        """Return the votes of the modalities, in the form that stacking sees.
+        """Return the votes of the modalities, as the final estimator of stacking receives them.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------
         features : ndarray of shape (n_samples, n_features_out)
             Votes (log-odds for classes, standardized values in regression; the prior where a
-            modality is absent), then a marker per modality that is 1 where it is absent.
+            modality is absent), then an indicator per modality that is 1 where it is absent.
         """
         return self._stacked(self._votes(X))
 
@@ -382,7 +393,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         votes = [f"{name}__{output}" for name in names for output in outputs]
         return np.asarray([*votes, *(f"{name}__missing" for name in names)], dtype=object)
 
-    # --- what it says of its weights ----------------------------------------------------------
+    # --- weights ------------------------------------------------------------------------------
 
     def modality_weights(self, X: Frame) -> np.ndarray:
         """Return the weight of each modality's vote in each row.
@@ -390,14 +401,14 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------
         weights : ndarray of shape (n_samples, n_modalities)
             In the order of ``modalities_``; NaN where a modality is absent. A row sums to one over
-            the others. With ``rule="stacking"`` a weight is how far the modality's vote moves the
-            final estimator's linear score, from where the prior in its place would leave it.
+            the others. With ``rule="stacking"`` a weight is proportional to the change of the final
+            estimator's linear score when the vote is replaced by the prior.
 
         Raises
         ------
@@ -420,9 +431,9 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         return rule_weights(~np.isnan(votes[:, :, 0]), weights)
 
     def _moves(self, votes: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
-        """How far each vote moves the scores, (n_samples, n_modalities)."""
+        """Return how much each vote changes the scores, (n_samples, n_modalities)."""
         n = votes.shape[1]
-        # The last columns mark who is absent.
+        # The last columns are the indicators of absent modalities.
         features, neutral = (
             self._stacked(v)[:, :-n] for v in (votes, np.full_like(votes[:1], np.nan))
         )
@@ -446,14 +457,14 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         mapping = MethodMapping().add(caller="fit", callee="fit")
         estimator = self._default_estimator() if self.estimator is None else self.estimator
         router.add(estimator=estimator, method_mapping=mapping)
-        for name, middle in self._named_middles:
-            if is_predictor(middle):
-                router.add(**{name: middle}, method_mapping=mapping)
+        for name, transformer in self._named_transformers:
+            if is_predictor(transformer):
+                router.add(**{name: transformer}, method_mapping=mapping)
         return router
 
 
 def weighable(estimator: Any) -> Any:
-    """Let a default estimator of ours take ``sample_weight`` under metadata routing too."""
+    """Request ``sample_weight`` for a default estimator under metadata routing."""
     if get_config()["enable_metadata_routing"]:
         estimator.set_fit_request(sample_weight=True)
     return estimator

@@ -1,4 +1,4 @@
-"""Late fusion for classes."""
+"""Late fusion for classification."""
 
 from typing import ClassVar
 
@@ -19,9 +19,9 @@ __all__ = ["LateFusionClassifier"]
 class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
     """Fit a classifier per modality and combine their votes.
 
-    Each modality's classifier sees the rows that have the modality; where a row lacks it, it
-    has no vote. ``"weighted"`` and ``"stacking"`` learn from out-of-fold votes how far each
-    modality can be trusted: with equal weights a poor modality drags a good one down.
+    The classifier of a modality is fitted on the rows that have the modality, and has no vote in
+    the others. ``"weighted"`` and ``"stacking"`` learn from out-of-fold votes how reliable each
+    modality is; equal weights let a poor modality degrade a good one.
 
     Parameters
     ----------
@@ -32,46 +32,50 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
         classifier that takes the cells as they are. ``"auto"`` infers the modalities from the
         training frame.
     estimator : classifier, default=None
-        Cloned for every modality. None is a logistic regression over standardized features,
-        whose penalty fits narrow and wide modalities alike.
+        Cloned for each modality. None is a logistic regression over standardized features,
+        divided by the square root of their number.
     rule : {"stacking", "weighted", "mean", "vote", "max", "product"}, default="stacking"
-        How votes become one: ``"stacking"`` fits ``final_estimator`` on them, ``"weighted"``
-        takes a weighted mean, ``"mean"`` a plain one, ``"vote"`` counts each modality's first
-        choice, ``"max"`` takes the largest probability, ``"product"`` multiplies them.
+        How the votes are combined: ``"stacking"`` fits ``final_estimator`` on them,
+        ``"weighted"`` computes a weighted mean, ``"mean"`` an unweighted one, ``"vote"`` counts
+        the most probable class of each modality, ``"max"`` takes the largest probability,
+        ``"product"`` multiplies the probabilities.
     weights : array-like of shape (n_modalities,), default=None
-        Of ``"weighted"``, in the order of the modalities. None learns them: those under which
-        the out-of-fold log loss is least.
+        Weights of ``rule="weighted"``, in the order of the modalities. None learns those that
+        minimize the out-of-fold log loss.
     final_estimator : classifier, default=None
-        Of ``"stacking"``. None is a logistic regression over log-probabilities, in which
-        independent evidence adds up, and markers of absent modalities.
+        Final estimator of ``rule="stacking"``. None is a logistic regression over
+        log-probabilities and indicators of absent modalities.
     cv : int, splitter or iterable, default=5
-        Folds of the out-of-fold votes; fewer where a class has fewer rows.
+        Cross-validation that computes the out-of-fold votes. An int is the number of folds, of
+        which there are fewer if a class has fewer rows.
     all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality gets the share of each class in training, or
-        ``ModalityMissingError`` is raised.
+        What a row without any modality gets: ``"prior"`` is the share of each class in
+        training, ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame: raise, or count it as
-        absent in every row.
+        What to do with a frame without a column of the training frame: raise an error, or treat
+        the column as missing in every row.
     n_jobs : int, default=None
-        Workers that fit modalities and folds.
+        Number of jobs that fit modalities and folds in parallel.
     random_state : int, RandomState instance or None, default=None
         Seed of the default estimators.
+    verbose : bool or int, default=0
+        Whether to print, for each estimator that is fitted, how long it took.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Classes.
+        Class labels.
     modalities_ : list of (name, transformer, columns)
         Fitted transformers.
     estimators_ : dict of str to classifier
         Fitted classifier of each modality; its classes are indices into ``classes_``.
     weights_ : ndarray of shape (n_modalities,) or None
-        Of ``"weighted"``, of sum one.
+        Weights of ``rule="weighted"``, which sum to one; None with another rule.
     final_estimator_ : classifier or None
-        Of ``"stacking"``.
+        Fitted final estimator of ``rule="stacking"``; None with another rule.
     modality_scores_ : dict of str to float, or None
-        Accuracy of each modality alone, out of fold, over the rows that have it; of the
-        rules that learn.
+        Out-of-fold accuracy of each modality alone, over the rows that have it; None with a
+        rule that learns nothing.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
@@ -108,7 +112,7 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------
@@ -125,7 +129,7 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Late fusion for values."""
+"""Late fusion for regression."""
 
 from typing import Any, ClassVar
 
@@ -20,9 +20,9 @@ __all__ = ["LateFusionRegressor"]
 class LateFusionRegressor(RegressorMixin, BaseLateFusion):
     """Fit a regressor per modality and combine their predictions.
 
-    Each modality's regressor sees the rows that have the modality; where a row lacks it, it
-    has no vote. ``"weighted"`` and ``"stacking"`` learn from out-of-fold predictions how far
-    each modality can be trusted.
+    The regressor of a modality is fitted on the rows that have the modality, and has no vote in
+    the others. ``"weighted"`` and ``"stacking"`` learn from out-of-fold predictions how reliable
+    each modality is.
 
     Parameters
     ----------
@@ -33,29 +33,32 @@ class LateFusionRegressor(RegressorMixin, BaseLateFusion):
         regressor that takes the cells as they are. ``"auto"`` infers the modalities from the
         training frame.
     estimator : regressor, default=None
-        Cloned for every modality. None is a ridge regression over standardized features,
-        its penalty chosen by leave-one-out.
+        Cloned for each modality. None is a ridge regression over standardized features, whose
+        penalty is selected by leave-one-out cross-validation.
     rule : {"stacking", "weighted", "mean"}, default="stacking"
-        How predictions become one: ``"stacking"`` fits ``final_estimator`` on them,
-        ``"weighted"`` takes a weighted mean, ``"mean"`` a plain one.
+        How the predictions are combined: ``"stacking"`` fits ``final_estimator`` on them,
+        ``"weighted"`` computes a weighted mean, ``"mean"`` an unweighted one.
     weights : array-like of shape (n_modalities,), default=None
-        Of ``"weighted"``, in the order of the modalities. None learns them: those under which
-        the out-of-fold squared error is least.
+        Weights of ``rule="weighted"``, in the order of the modalities. None learns those that
+        minimize the out-of-fold squared error.
     final_estimator : regressor, default=None
-        Of ``"stacking"``. None is a ridge regression over the predictions and markers of
-        absent modalities.
+        Final estimator of ``rule="stacking"``. None is a ridge regression over the predictions
+        and indicators of absent modalities.
     cv : int, splitter or iterable, default=5
-        Folds of the out-of-fold predictions.
+        Cross-validation that computes the out-of-fold predictions. An int is the number of
+        folds.
     all_missing : {"prior", "raise"}, default="prior"
-        A row that lacks every modality gets the mean of the training target, or
-        ``ModalityMissingError`` is raised.
+        What a row without any modality gets: ``"prior"`` is the mean of the training target,
+        ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame that lacks a column of the training frame: raise, or count it as
-        absent in every row.
+        What to do with a frame without a column of the training frame: raise an error, or treat
+        the column as missing in every row.
     n_jobs : int, default=None
-        Workers that fit modalities and folds.
+        Number of jobs that fit modalities and folds in parallel.
     random_state : int, RandomState instance or None, default=None
         Not used by the default estimators.
+    verbose : bool or int, default=0
+        Whether to print, for each estimator that is fitted, how long it took.
 
     Attributes
     ----------
@@ -64,12 +67,12 @@ class LateFusionRegressor(RegressorMixin, BaseLateFusion):
     estimators_ : dict of str to regressor
         Fitted regressor of each modality.
     weights_ : ndarray of shape (n_modalities,) or None
-        Of ``"weighted"``, of sum one.
+        Weights of ``rule="weighted"``, which sum to one; None with another rule.
     final_estimator_ : regressor or None
-        Of ``"stacking"``.
+        Fitted final estimator of ``rule="stacking"``; None with another rule.
     modality_scores_ : dict of str to float, or None
-        R2 of each modality alone, out of fold, over the rows that have it; of the rules that
-        learn.
+        Out-of-fold R2 of each modality alone, over the rows that have it; None with a rule that
+        learns nothing.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
@@ -108,7 +111,7 @@ class LateFusionRegressor(RegressorMixin, BaseLateFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality.
+            Cells; any modality may be missing in any row.
 
         Returns
         -------

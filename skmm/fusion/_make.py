@@ -1,4 +1,4 @@
-"""A first model for a frame: one call, no choice."""
+"""A first model for a frame, in one call."""
 
 from typing import Literal
 
@@ -40,7 +40,7 @@ def make_multimodal_pipeline(
         ``"early"``: features side by side, then a regularized linear model. ``"late"``: a
         linear model per modality, stacked. ``"joint"``: one network over all of them.
     random_state : int, RandomState instance or None, default=None
-        Seed of whatever draws.
+        Seed of the parts that sample.
 
     Returns
     -------
@@ -74,8 +74,8 @@ def make_multimodal_pipeline(
     if task == "regressor":
         ridge = RidgeCV(alphas=[0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0])
         return Pipeline([("fusion", EarlyFusion(modalities)), ("regressor", ridge)])
-    # Divided by the root of their number, features of wide and narrow modalities make
-    # predictions of the same spread, and one penalty fits them all.
+    # Divided by the root of their number, so that one penalty suits features of wide and of
+    # narrow modalities.
     early = EarlyFusion(modalities, scaling="block")
     logistic = LogisticRegression(C=5.0, tol=1e-5, max_iter=2000, random_state=random_state)
     return Pipeline([("fusion", early), ("classifier", logistic)])

@@ -22,21 +22,21 @@ class ModalityPredictor:
     Parameters
     ----------
     modality : Modality
-        Its middle is a transformer, or a predictor that takes the cells as they are.
+        Holds a transformer, or a predictor that takes the cells as they are.
     estimator : estimator
-        Cloned; not used where the middle is a predictor.
+        Cloned; not used where the modality holds a predictor.
     scales : bool
         Whether features are standardized, as in ``EarlyFusion(scaling="block")``, before the
         estimator.
     seed : int
-        For what has no ``random_state`` of its own.
+        Seed of each part whose ``random_state`` is None.
 
     Attributes
     ----------
     flaw : str or None
-        Why it cannot vote, None if it can.
+        Reason why it cannot vote, None if it can.
     saw_one_class : bool
-        Whether the modality is there in rows of one class only.
+        Whether the modality is present in rows of one class only.
     """
 
     def __init__(
@@ -44,15 +44,16 @@ class ModalityPredictor:
     ):
         self.block = Block(modality, seed)
         self.name = modality.name
-        self.predicts_cells = is_predictor(modality.middle)
+        self.predicts_cells = is_predictor(modality.transformer)
         self.scales = scales and not self.predicts_cells
-        self.estimator = seeded_clone(modality.middle if self.predicts_cells else estimator, seed)
+        unfitted = modality.transformer if self.predicts_cells else estimator
+        self.estimator = seeded_clone(unfitted, seed)
         self.flaw: str | None = None
         self.saw_one_class = False
 
     @property
     def triple(self) -> tuple[str, Any, list[str]]:
-        """Name, what was fitted on the cells, and names of the columns."""
+        """Name, estimator fitted on the cells, and names of the columns."""
         if self.predicts_cells:
             return self.name, self.estimator, self.block.input_names
         return self.block.triple
@@ -62,8 +63,8 @@ class ModalityPredictor:
     ) -> np.ndarray:
         """Fit on the rows of ``X`` that have the modality; return which those are.
 
-        ``params`` go to the estimator's ``fit``; those with an entry per row are cut to the
-        rows that it sees.
+        ``params`` are passed to the estimator's ``fit``; those with an entry per row are
+        restricted to its rows.
         """
         value = self.block.fit_lazily(X) if self.predicts_cells else self.block.fit_transform(X, y)
         self.flaw = None if self.predicts_cells and value.present.any() else value.flaw
@@ -94,7 +95,7 @@ class ModalityPredictor:
     def vote(self, X: Frame, n_classes: int, *, first_choice: bool) -> np.ndarray:
         """Return (n_samples, n_outputs) predictions, NaN for rows without the modality.
 
-        ``n_classes`` 0 asks for values instead of probabilities.
+        ``n_classes`` is 0 for regression.
         """
         cells, present = self.block.select(X)
         votes = np.full((len(present), max(n_classes, 1)), np.nan)
@@ -117,8 +118,8 @@ class ModalityPredictor:
         return votes
 
     def _scaled(self, features: np.ndarray) -> np.ndarray:
-        # Divided by the root of their number too: one penalty then fits modalities of 5 and of
-        # 1280 features, for both make predictions of the same spread.
+        # Also divided by the root of the number of features, so that one penalty suits
+        # modalities of 5 and of 1280 features.
         scaled: np.ndarray = self._scaler.transform(features) / np.sqrt(features.shape[1])
         return scaled
 
@@ -129,7 +130,7 @@ class ModalityPredictor:
                 " has no predict_proba. Wrap it in CalibratedClassifierCV, or use rule='vote'."
             )
         own = self.estimator.predict_proba(features)
-        # Its training rows may have no case of a class.
+        # Its training rows may have no row of a class.
         probabilities = np.zeros((len(own), n_classes))
         probabilities[:, self.estimator.classes_] = own
         return probabilities

@@ -38,7 +38,7 @@ _DEFAULT_LOSS = {"classification": "cross_entropy", "regression": "squared_error
 
 
 class MultiTaskTarget(JointTarget):
-    """What a net's outputs mean, for several tasks side by side.
+    """Target of several tasks, whose outputs are concatenated.
 
     Parameters
     ----------
@@ -62,18 +62,18 @@ class MultiTaskTarget(JointTarget):
 
     @property
     def n_outputs(self) -> int:
-        """Width of the net's output."""
+        """Number of outputs of the network."""
         return sum(task.n_outputs for task in self.targets.values())
 
     def set_losses(self, losses: Mapping[Any, Any], params: Mapping[Any, Any]) -> None:
-        """Take the losses of the next training."""
+        """Set the losses of the next training."""
         for name, task in self.targets.items():
             task.set_loss(losses.get(name) or _DEFAULT_LOSS[self.kinds[name]], params.get(name))
 
     def encode(
         self, columns: Mapping[Any, Column], *, first: bool, classes: Mapping[Any, ArrayLike]
     ) -> np.ndarray:
-        """Check the targets; (n_samples, n_tasks), NaN where they are missing."""
+        """Check the targets and return (n_samples, n_tasks), NaN where they are missing."""
         n = len(next(iter(columns.values())).values)
         target = np.full((n, len(self.targets)), np.nan)
         for k, (name, task) in enumerate(self.targets.items()):
@@ -121,7 +121,7 @@ class MultiTaskTarget(JointTarget):
             yield k, task, known, own[:, None] if is_value else own.astype(np.int64)
 
     def learn(self, target: np.ndarray, sample_weight: np.ndarray | None) -> None:
-        """Learn priors, scales, and how many rows have each target."""
+        """Learn priors, scales, and the fraction of rows that have each target."""
         weights = np.ones(len(target)) if sample_weight is None else sample_weight
         self.shares = np.ones(len(self.targets))
         total = weights[~np.isnan(target).all(axis=1)].sum()
@@ -143,7 +143,7 @@ class MultiTaskTarget(JointTarget):
         target: np.ndarray,
         class_weight: Mapping[Any, ClassWeight | None] | Literal["balanced"] | None,
     ) -> None:
-        """Take weights of the classes, in the order of the net; and losses before training."""
+        """Set the weights of the classes in the order of the network, and the initial losses."""
         self.class_weights: list[Tensor | None] = []
         initial = []
         for name, (_, task, _, own) in zip(self.targets, self._each(target), strict=True):
@@ -161,7 +161,7 @@ class MultiTaskTarget(JointTarget):
     def _first_loss(
         task: ClassTarget | ValueTarget, own: np.ndarray, class_weights: Tensor | None
     ) -> float:
-        """Mean loss of a net that knows nothing of the rows yet."""
+        """Return the mean loss of an untrained network."""
         if not len(own):
             return 1.0
         outputs = torch.as_tensor(np.tile(task.first_outputs(), (len(own), 1))).float()
@@ -176,7 +176,7 @@ class MultiTaskTarget(JointTarget):
         """Return nothing: a transformer takes one target, and all rows must have it."""
 
     def tensor(self, target: np.ndarray) -> Tensor:
-        """Targets as the loss takes them, (n_samples, n_tasks), NaN where missing."""
+        """Return the targets as the loss takes them, (n_samples, n_tasks), NaN where missing."""
         columns = torch.full(target.shape, torch.nan)
         for k, task, known, own in self._each(target):
             truth = task.tensor(own).float()
@@ -184,7 +184,7 @@ class MultiTaskTarget(JointTarget):
         return columns
 
     def strata(self, target: np.ndarray) -> np.ndarray | None:
-        """Groups by which targets are known and, if these are not too small, by a class."""
+        """Return groups by which targets are known and, if large enough, by a class."""
         pattern = np.unique(~np.isnan(target), axis=0, return_inverse=True)[1].ravel()
         for k, task in enumerate(self.targets.values()):
             if isinstance(task, ClassTarget):
@@ -202,7 +202,7 @@ class MultiTaskTarget(JointTarget):
         return TaskHeads(task.head(n_components, dropout) for task in self.targets.values())
 
     def criterion(self, weights: LossWeights = "equal", alpha: float = 1.5) -> TaskLoss:
-        """Loss of each row: the weighted sum of the tasks'."""
+        """Return the loss of each row, the weighted sum of the losses of the tasks."""
         balance: FixedWeights | UncertaintyWeights | GradNormWeights
         is_value = [isinstance(task, ValueTarget) for task in self.targets.values()]
         if weights == "uncertainty":
@@ -226,11 +226,11 @@ class MultiTaskTarget(JointTarget):
         )
 
     def answers(self, outputs: Tensor) -> Tensor:
-        """Refuse: what each task answers is no one table."""
+        """Raise TypeError: the answers of several tasks are not one array."""
         raise TypeError("A joint fusion of several tasks has no single answer to explain.")
 
     def split(self, outputs: np.ndarray) -> dict[Any, np.ndarray]:
-        """Outputs of each task, a copy of each."""
+        """Return a copy of the outputs of each task."""
         ends = np.cumsum([task.n_outputs for task in self.targets.values()])[:-1]
         return dict(zip(self.targets, map(np.array, np.split(outputs, ends, axis=1)), strict=True))
 
@@ -238,7 +238,7 @@ class MultiTaskTarget(JointTarget):
 def task_columns(
     X: Frame | None, y: ArrayLike | None, tasks: Iterable[Hashable], owner: str
 ) -> dict[Any, Column]:
-    """Columns of ``y`` that are targets of ``tasks``, by name.
+    """Return the columns of ``y`` that are targets of ``tasks``, by name.
 
     Parameters
     ----------
@@ -287,7 +287,7 @@ def task_columns(
 def resolve_tasks(
     tasks: Mapping[Any, TaskKind] | Literal["auto"], columns: Mapping[Any, Column], owner: str
 ) -> dict[Any, TaskKind]:
-    """Kind of each task; of ``"auto"``, numbers are regressions and all else classes."""
+    """Return the kind of each task; ``"auto"`` makes numbers regressions, others classes."""
     if isinstance(tasks, str):
         return {
             name: "regression" if known_cells(column).dtype.kind in "iuf" else "classification"
@@ -304,7 +304,7 @@ def resolve_tasks(
 
 
 def known_cells(column: Column) -> np.ndarray:
-    """Targets that are not missing, in the dtype that holds them."""
+    """Return the targets that are not missing, in their inferred dtype."""
     known = column.values[~column.missing]
     return pd.Series(known, dtype=object).infer_objects().to_numpy()
 
@@ -312,7 +312,7 @@ def known_cells(column: Column) -> np.ndarray:
 def score_task(
     kind: str, column: Column, predicted: np.ndarray, sample_weight: np.ndarray | None
 ) -> float | None:
-    """Accuracy or R2 on the rows that have the target, None where these are too few."""
+    """Return accuracy or R2 on the rows that have the target, None if they are too few."""
     known = ~column.missing
     weights = None if sample_weight is None else sample_weight[known]
     if known.sum() < 1 + (kind == "regression") or (weights is not None and not weights.any()):

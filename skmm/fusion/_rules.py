@@ -58,24 +58,24 @@ def combine(
 
 
 def _weighed(present: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """Weights of the votes of each row, (n_samples, n_modalities), zero where absent."""
+    """Return the weights of the votes of each row, (n_samples, n_modalities), 0 where absent."""
     votes = present.astype(float)
     if weights is None:
         return votes
     share: np.ndarray = votes * weights
-    # Where only modalities of weight zero are there, they are all we have.
+    # Rows with modalities of weight zero only weigh these equally.
     lost = present.any(axis=1) & (share.sum(axis=1) <= 0)
     share[lost] = present[lost]
     return share
 
 
 def rule_weights(present: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """Shares of the modalities in the answer to each row.
+    """Return the shares of the modalities in the prediction of each row.
 
     Parameters
     ----------
     present : ndarray of shape (n_samples, n_modalities), bool
-        Who votes.
+        Which modalities are present.
     weights : ndarray of shape (n_modalities,) or (n_samples, n_modalities), or None
         Not negative; None counts each vote once.
 
@@ -91,7 +91,7 @@ def rule_weights(present: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
 
 
 def _first_choice(votes: np.ndarray) -> np.ndarray:
-    """1 for the class that a modality finds most probable, else 0, in the shape of ``votes``."""
+    """Return 1 for the most probable class of each modality, else 0, in the shape of ``votes``."""
     choices: np.ndarray = np.eye(votes.shape[2])[votes.argmax(axis=2)]
     return choices
 
@@ -99,7 +99,7 @@ def _first_choice(votes: np.ndarray) -> np.ndarray:
 def learn_weights(
     votes: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, *, classes: bool
 ) -> np.ndarray:
-    """Weights, not negative and of sum one, under which the weighted mean fits best.
+    """Learn the weights, non-negative and of sum one, whose weighted mean fits best.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def learn_weights(
     present = ~np.isnan(votes[:, :, 0])
     n_modalities = votes.shape[1]
     rows = present.any(axis=1)
-    if not rows.any():  # nobody voted out of fold: each modality is in one row at most
+    if not rows.any():  # no vote out of fold: each modality is in one row at most
         return np.full(n_modalities, 1 / n_modalities)
     if classes:
         own = np.take_along_axis(votes, y[:, None, None], axis=2)[:, :, 0]
@@ -128,13 +128,13 @@ def learn_weights(
         own = votes[:, :, 0]
     own, share, y = np.where(present, own, 0.0)[rows], present[rows].astype(float), y[rows]
     row_weight = np.ones(len(y)) if sample_weight is None else sample_weight[rows]
-    unit = float(np.var(y)) or 1.0  # of the squared error, so that the pull below is as strong
+    unit = float(np.var(y)) or 1.0  # of the squared error, so that the penalty below is scale-free
 
     def loss(logits: np.ndarray) -> float:
         weights = np.exp(logits - logits.max())
         mean = (own @ weights) / np.maximum(share @ weights, _SMALLEST)
         error = -np.log(np.maximum(mean, _SMALLEST)) if classes else (mean - y) ** 2 / unit
-        # The small pull toward equal weights decides where the data do not.
+        # A small penalty toward equal weights decides where the data do not.
         return float(np.average(error, weights=row_weight) + 1e-4 * np.mean(logits**2))
 
     found = minimize(
@@ -148,14 +148,14 @@ def learn_weights(
 def stack_features(
     votes: np.ndarray, prior: np.ndarray, *, classes: bool, spread: float = 1.0
 ) -> np.ndarray:
-    """Features for a final estimator: the votes, and which of them are absent.
+    """Return the features of a final estimator: the votes, and which of them are absent.
 
     Parameters
     ----------
     votes : ndarray of shape (n_samples, n_modalities, n_outputs)
         Predictions, NaN where absent.
     prior : ndarray of shape (n_outputs,)
-        Stands in for an absent vote.
+        Replaces an absent vote.
     classes : bool
         Whether votes are probabilities: their logarithms, centered, are then the features
         (one per modality for two classes), in which independent evidence adds up.

@@ -34,7 +34,7 @@ __all__ = [
 
 
 class FusionStrategy(BaseEstimator, ABC):
-    """Base of the strategies: what joint fusion asks of one.
+    """Base class of the strategies of joint fusion.
 
     A strategy of your own that has options is a subclass with a constructor that stores them, as
     that of any scikit-learn estimator does, and ``build``. One without needs no class:
@@ -43,8 +43,8 @@ class FusionStrategy(BaseEstimator, ABC):
     Attributes
     ----------
     learning_rate : float
-        Step size of the optimizer that suits the layers, which ``learning_rate="auto"`` of a
-        :class:`~skmm.fusion.Trainer` stands for. It belongs to the class: 3e-4 for strategies with
+        Learning rate that suits the layers, used for ``learning_rate="auto"`` of a
+        :class:`~skmm.fusion.Trainer`. It is a class attribute: 3e-4 for strategies with
         attention, 1e-3 for all others.
 
     See Also
@@ -82,7 +82,7 @@ class FusionStrategy(BaseEstimator, ABC):
         n_components : int
             Length of the fused vector.
         dropout : float
-            Share of the hidden units that is zeroed in training, in [0, 1].
+            Fraction of the hidden units that is zeroed in training, in [0, 1].
 
         Returns
         -------
@@ -93,7 +93,7 @@ class FusionStrategy(BaseEstimator, ABC):
 
 
 class _ModuleStrategy(FusionStrategy):
-    """A strategy that builds one of our modules: its parameters are the module's options."""
+    """Base of the strategies that build a module of skmm.nets, whose options they hold."""
 
     _module: ClassVar[Callable[..., nets.FusionModule]]
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
@@ -110,7 +110,7 @@ class _ModuleStrategy(FusionStrategy):
         n_components : int
             Length of the fused vector.
         dropout : float
-            Share of the hidden units that is zeroed in training, in [0, 1].
+            Fraction of the hidden units that is zeroed in training, in [0, 1].
 
         Returns
         -------
@@ -124,10 +124,10 @@ class _ModuleStrategy(FusionStrategy):
 
 
 class ConcatFusion(_ModuleStrategy):
-    """Project the modalities, place them side by side, and mix them by a hidden layer.
+    """Concatenate the projected modalities, followed by a hidden layer.
 
-    The common baseline of multimodal learning [1]_. A learned vector takes the place of an absent
-    modality, so the network knows that it is absent.
+    The common baseline of multimodal learning [1]_. A learned vector replaces an absent
+    modality.
 
     See Also
     --------
@@ -148,10 +148,10 @@ class ConcatFusion(_ModuleStrategy):
 
 
 class MeanFusion(_ModuleStrategy):
-    """Take the mean of the projections of the modalities that a row has.
+    """Average the projections of the modalities that are present.
 
-    Any pattern of missing modalities is treated alike [1]_. Under a linear head it is an additive
-    model: no modality changes the meaning of another.
+    All patterns of missing modalities are treated in the same way [1]_. With a linear head it is
+    an additive model without interactions between modalities.
 
     See Also
     --------
@@ -173,9 +173,7 @@ class MeanFusion(_ModuleStrategy):
 
 
 class MaxFusion(_ModuleStrategy):
-    """Take the largest value, unit by unit, over the projections of the modalities.
-
-    A unit fires if any modality that the row has makes it fire [1]_.
+    """Compute the maximum of the projections of the present modalities, unit by unit [1]_.
 
     See Also
     --------
@@ -197,10 +195,10 @@ class MaxFusion(_ModuleStrategy):
 
 
 class SumFusion(_ModuleStrategy):
-    """Add up the projections of the modalities that a row has.
+    """Sum the projections of the modalities that are present.
 
-    Evidence adds up [1]_: a second modality that says the same makes the prediction more certain,
-    and an absent one adds nothing.
+    Evidence adds up [1]_: a second modality that agrees makes the prediction more certain, and an
+    absent one contributes nothing.
 
     See Also
     --------
@@ -222,10 +220,10 @@ class SumFusion(_ModuleStrategy):
 
 
 class GatedFusion(_ModuleStrategy):
-    """Let each row decide, unit by unit, which modality it listens to.
+    """Weigh the modalities by gates, for each row and unit.
 
-    The gated multimodal unit [1]_: gates that compete, a softmax over the modalities that the row
-    has. ``modality_weights`` of the fitted fusion returns them.
+    The gated multimodal unit [1]_ with a softmax of the gates over the present modalities.
+    ``modality_weights`` of the fitted fusion returns them.
 
     See Also
     --------
@@ -247,10 +245,10 @@ class GatedFusion(_ModuleStrategy):
 
 
 class CrossGatedFusion(_ModuleStrategy):
-    """Let the other modalities decide what passes of each modality.
+    """Gate each modality by the other modalities.
 
-    With two modalities, each has a gate that the other opens [1]_, as messages between parts of
-    an image are gated in [2]_. The gates do not compete.
+    With two modalities, each has a gate computed from the other [1]_, as messages between parts of
+    an image are gated in [2]_. The gates are sigmoids, not a softmax.
 
     See Also
     --------
@@ -274,14 +272,14 @@ class CrossGatedFusion(_ModuleStrategy):
 
 
 class FilmFusion(_ModuleStrategy):
-    """Let one modality scale and shift the units of the others.
+    """Scale and shift the units of the modalities by one of them.
 
     Feature-wise linear modulation [1]_, of each token of the other modalities alike.
 
     Parameters
     ----------
     condition : str, default=None
-        Name of the modality that modulates; None stands for the first in alphabetical order.
+        Name of the modality that modulates the others; None is the first in alphabetical order.
 
     See Also
     --------
@@ -294,7 +292,7 @@ class FilmFusion(_ModuleStrategy):
 
     Examples
     --------
-    A question says what to look for in an image:
+    A question modulates the features of an image:
 
     >>> from skmm.fusion import FilmFusion, JointFusionClassifier
     >>> fusion = JointFusionClassifier(strategy=FilmFusion(condition="question"))
@@ -310,11 +308,11 @@ class FilmFusion(_ModuleStrategy):
 
 
 class BilinearFusion(_ModuleStrategy):
-    """Multiply every two modalities, by factorized bilinear pooling.
+    """Multiply each pair of modalities, by factorized bilinear pooling.
 
     Each pair gives weighted sums of all products of their units, whose weight matrices have a low
-    rank [1]_. A 1 beside the units lets a modality speak alone too [2]_. From three modalities on
-    there are no products of more than two: those are in :class:`LowRankFusion`.
+    rank [1]_. A constant 1 appended to the units keeps the terms of single modalities [2]_.
+    Products of more than two modalities are computed by :class:`LowRankFusion`.
 
     Parameters
     ----------
@@ -384,7 +382,7 @@ class LowRankFusion(_ModuleStrategy):
 
 
 class AttentionFusion(_ModuleStrategy):
-    """Let the tokens of all modalities attend to each other, in one transformer.
+    """Apply self-attention to the tokens of all modalities, in one transformer.
 
     Self-attention [1]_ over one sequence of all tokens, as in one-stream vision and language models
     [2]_, read at a learned first token. The cost grows with the square of the number of all tokens.
@@ -426,10 +424,10 @@ class AttentionFusion(_ModuleStrategy):
 
 
 class CrossAttentionFusion(_ModuleStrategy):
-    """Let the tokens of each modality attend to those of each other one.
+    """Apply cross-attention from the tokens of each modality to those of each other one.
 
-    Co-attention [1]_ in every ordered pair of modalities; what is read stays what it was before the
-    first layer [2]_.
+    Co-attention [1]_ for every ordered pair of modalities. Keys and values are the tokens before
+    the first layer [2]_.
 
     Parameters
     ----------
@@ -470,11 +468,11 @@ class CrossAttentionFusion(_ModuleStrategy):
 
 
 class BottleneckFusion(_ModuleStrategy):
-    """Let modalities exchange what fits into a few shared tokens.
+    """Apply a transformer to each modality, with a few tokens shared by all.
 
-    A transformer for each modality; all that modalities tell each other passes through the shared
-    tokens [1]_. The cost grows with the square of each sequence, not of all of them together as
-    that of :class:`AttentionFusion` does.
+    Modalities exchange information through the shared tokens only [1]_. The cost grows with the
+    square of the length of each sequence; that of :class:`AttentionFusion` grows with the square
+    of their sum.
 
     Parameters
     ----------
@@ -541,7 +539,7 @@ StrategyLike: TypeAlias = (
 
 
 def make_strategy(strategy: StrategyLike) -> FusionStrategy:
-    """Return the strategy that a value of ``strategy`` stands for.
+    """Return the strategy for a value of the parameter ``strategy``.
 
     Parameters
     ----------
@@ -561,7 +559,7 @@ def make_strategy(strategy: StrategyLike) -> FusionStrategy:
     ValueError
         If there is no strategy of this name.
     TypeError
-        If it is none of these things.
+        If it is none of these.
 
     Examples
     --------
@@ -593,7 +591,7 @@ def make_strategy(strategy: StrategyLike) -> FusionStrategy:
 
 
 class _ReadyModule(FusionStrategy):
-    """The strategy of a module that the user has built: a copy is trained."""
+    """Strategy of a given module, of which a copy is trained."""
 
     def __init__(self, module: nn.Module):
         self.module = module
@@ -605,7 +603,7 @@ class _ReadyModule(FusionStrategy):
 
 
 class _ModuleFactory(FusionStrategy):
-    """The strategy of a class or function that makes a module."""
+    """Strategy of a class or function that returns a module."""
 
     def __init__(self, factory: Callable[..., object]):
         self.factory = factory

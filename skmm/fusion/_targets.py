@@ -46,7 +46,7 @@ class JointTarget(Target):
     @property
     @abstractmethod
     def n_outputs(self) -> int:
-        """Width of the net's output."""
+        """Number of outputs of the network."""
 
     @property
     def is_ordinal(self) -> bool:
@@ -59,7 +59,7 @@ class JointTarget(Target):
 
     @abstractmethod
     def as_given(self, encoded: np.ndarray) -> np.ndarray | None:
-        """Return the target as the user wrote it, for the transformers."""
+        """Return the target in the form of ``y``, for the transformers."""
 
     @abstractmethod
     def answers(self, outputs: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class JointTarget(Target):
 
 
 class ClassTarget(JointTarget):
-    """What a net's outputs mean, for one class a row.
+    """Target with one class for each row.
 
     Parameters
     ----------
@@ -101,21 +101,21 @@ class ClassTarget(JointTarget):
 
     @property
     def is_ordinal(self) -> bool:
-        """Whether the classes have an order that the net knows."""
+        """Whether the loss uses an order of the classes."""
         return isinstance(self.loss, str) and self.loss == "ordinal"
 
     @property
     def n_outputs(self) -> int:
-        """Width of the net's output."""
+        """Number of outputs of the network."""
         return len(self.classes) - self.is_ordinal
 
     def set_loss(self, loss: str | nn.Module, params: Mapping[str, Any] | None) -> None:
-        """Take the loss of the next training."""
+        """Set the loss of the next training."""
         ordinal = isinstance(loss, str) and loss == "ordinal"
         if hasattr(self, "loss") and ordinal != self.is_ordinal:
             raise ValueError(
                 f"{self.owner}: loss='ordinal' has other outputs than any other loss, so the"
-                " network cannot go on. Fit with warm_start=False."
+                " network cannot be trained further. Fit with warm_start=False."
             )
         self.loss, self.params = loss, dict(params or {})
         self.order = self.params.pop("order", None) if ordinal else None
@@ -138,7 +138,7 @@ class ClassTarget(JointTarget):
         return indices
 
     def _rank(self) -> np.ndarray:
-        """Place of each class in the order that the net knows."""
+        """Return the rank of each class in the order of the network."""
         if not self.is_ordinal:
             return np.arange(len(self.classes))
         if self.order is None:
@@ -163,7 +163,7 @@ class ClassTarget(JointTarget):
         self.prior = shares / shares.sum()
 
     def class_weights(self, target: np.ndarray, class_weight: ClassWeight) -> np.ndarray:
-        """Weight of each class, (n_classes,)."""
+        """Return the weight of each class, (n_classes,)."""
         if isinstance(class_weight, dict):
             return compute_class_weight(class_weight, classes=self.classes, y=self.classes[target])
         counts = np.bincount(target, minlength=len(self.classes))
@@ -177,31 +177,31 @@ class ClassTarget(JointTarget):
         return by_class[..., np.argsort(self.ranks)]
 
     def as_given(self, encoded: np.ndarray) -> np.ndarray:
-        """Target as the user wrote it."""
+        """Return the target in the form of ``y``."""
         given: np.ndarray = self.classes[encoded]
         return given
 
     def tensor(self, encoded: np.ndarray) -> Tensor:
-        """Target as the loss takes it."""
+        """Return the target as the loss takes it."""
         return torch.as_tensor(self.ranks[encoded], dtype=torch.int64)
 
     def strata(self, encoded: np.ndarray) -> np.ndarray | None:
-        """Groups that a held-out part should hold in the same shares."""
+        """Return the groups that a held-out part should contain in the same proportions."""
         return encoded
 
     def criterion(self) -> nn.Module:
-        """Loss of each row."""
+        """Return the loss of each row."""
         return row_loss(self.owner, self.loss, self.kind, self.params)
 
     def thresholds(self) -> np.ndarray:
-        """Where the thresholds of an ordinal head start: at the shares of the classes."""
+        """Return the initial thresholds of an ordinal head, from the shares of the classes."""
         shares = self.in_net_order(self.prior) + 1e-3
         below = np.cumsum(shares)[:-1] / shares.sum()
         thresholds: np.ndarray = np.log(below / (1 - below))
         return thresholds
 
     def first_outputs(self) -> np.ndarray:
-        """Outputs (n_outputs,) of a net that knows nothing of a row yet."""
+        """Return the outputs (n_outputs,) of an untrained network."""
         return -self.thresholds() if self.is_ordinal else np.zeros(self.n_outputs)
 
     def head(self, n_components: int, dropout: float) -> nn.Module:
@@ -211,7 +211,7 @@ class ClassTarget(JointTarget):
         return OrdinalHead(n_components, torch.as_tensor(self.thresholds()), dropout=dropout)
 
     def answers(self, outputs: Tensor) -> Tensor:
-        """Probability, or else score, of each class, (n_samples, n_classes), with a gradient."""
+        """Return probabilities or scores (n_samples, n_classes), with a gradient."""
         if not self.has_probabilities:
             return outputs
         if not self.is_ordinal:
@@ -221,7 +221,7 @@ class ClassTarget(JointTarget):
         return (above[:, :-1] - above[:, 1:])[:, torch.as_tensor(self.ranks)]
 
     def probabilities(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
-        """Probabilities (n_samples, n_classes), the prior for rows that are ``empty``."""
+        """Return probabilities (n_samples, n_classes), the prior for rows that are ``empty``."""
         probabilities: np.ndarray
         if self.is_ordinal:
             edge = np.ones((len(outputs), 1))
@@ -233,7 +233,7 @@ class ClassTarget(JointTarget):
         return probabilities
 
     def margins(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
-        """Scores (n_samples, n_classes), or (n_samples,) for two classes."""
+        """Return scores (n_samples, n_classes), or (n_samples,) for two classes."""
         outputs[empty] = np.log(np.maximum(self.prior, 1e-12))
         if len(self.classes) > 2:
             return outputs
@@ -241,13 +241,13 @@ class ClassTarget(JointTarget):
         return lead
 
     def decide(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
-        """Most probable class of each row."""
+        """Return the most probable class of each row."""
         best: np.ndarray = self.classes[self.probabilities(outputs, empty).argmax(axis=1)]
         return best
 
 
 def is_indicator(y: object) -> bool:
-    """Whether a target is a matrix that says which labels each row has."""
+    """Return whether a target is a label indicator matrix."""
     if sparse.issparse(y):
         return True
     try:
@@ -280,7 +280,7 @@ class _WeightedLabels(nn.Module):
 
 
 class LabelTarget(JointTarget):
-    """What a net's outputs mean, for any number of labels a row.
+    """Target with any number of labels for each row.
 
     Parameters
     ----------
@@ -310,11 +310,11 @@ class LabelTarget(JointTarget):
 
     @property
     def n_outputs(self) -> int:
-        """Width of the net's output."""
+        """Number of outputs of the network."""
         return len(self.classes)
 
     def set_loss(self, loss: str | nn.Module, params: Mapping[str, Any] | None) -> None:
-        """Take the loss of the next training."""
+        """Set the loss of the next training."""
         self.loss, self.params = loss, dict(params or {})
         if isinstance(loss, str) and loss == "ordinal":
             raise ValueError(
@@ -351,7 +351,7 @@ class LabelTarget(JointTarget):
         self.prior = np.average(encoded, axis=0, weights=sample_weight)
 
     def set_class_weight(self, target: np.ndarray, class_weight: ClassWeight | None) -> None:
-        """Take weights of presence and absence of each label."""
+        """Set the weights of presence and absence of each label."""
         if class_weight is None:
             self.weights = None
         elif isinstance(class_weight, dict):
@@ -369,42 +369,42 @@ class LabelTarget(JointTarget):
             self.weights = np.where(both, len(target) / (2.0 * np.maximum(counts, 1)), 1.0)
 
     def as_given(self, encoded: np.ndarray) -> np.ndarray:
-        """Target as the user wrote it."""
+        """Return the target in the form of ``y``."""
         return encoded
 
     def tensor(self, encoded: np.ndarray) -> Tensor:
-        """Target as the loss takes it."""
+        """Return the target as the loss takes it."""
         return torch.as_tensor(encoded, dtype=torch.float32)
 
     def criterion(self) -> nn.Module:
-        """Loss of each row and label."""
+        """Return the loss of each row and label."""
         loss = row_loss(self.owner, self.loss, self.kind, self.params)
         return loss if self.weights is None else _WeightedLabels(loss, self.weights)
 
     def answers(self, outputs: Tensor) -> Tensor:
-        """Probability, or else score, of each label, with a gradient."""
+        """Return the probability or score of each label, with a gradient."""
         return torch.sigmoid(outputs) if self.has_probabilities else outputs
 
     def probabilities(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
-        """Probability of each label, the prior for rows that are ``empty``."""
+        """Return the probability of each label, the prior for rows that are ``empty``."""
         probabilities: np.ndarray = expit(outputs)
         probabilities[empty] = self.prior
         return probabilities
 
     def margins(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
-        """Scores (n_samples, n_labels), positive for labels that a row has."""
+        """Return scores (n_samples, n_labels), positive for labels that a row has."""
         prior = np.clip(self.prior, 1e-12, 1 - 1e-12)
         outputs[empty] = np.log(prior / (1 - prior))
         return outputs
 
     def decide(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
-        """0 or 1 for each row and label."""
+        """Return 0 or 1 for each row and label."""
         has_label = self.margins(outputs, empty) > 0
         return has_label.astype(np.int64)
 
 
 class ValueTarget(JointTarget):
-    """What a net's outputs mean, for one or several values a row: standardized targets.
+    """Target with one or several values for each row, which are standardized.
 
     Parameters
     ----------
@@ -430,11 +430,11 @@ class ValueTarget(JointTarget):
 
     @property
     def n_outputs(self) -> int:
-        """Width of the net's output."""
+        """Number of outputs of the network."""
         return self.n_targets
 
     def set_loss(self, loss: str | nn.Module, params: Mapping[str, Any] | None) -> None:
-        """Take the loss of the next training."""
+        """Set the loss of the next training."""
         self.loss, self.params = loss, dict(params or {})
         self.criterion()  # refuses wrong parameters before any cell is encoded
 
@@ -454,7 +454,7 @@ class ValueTarget(JointTarget):
 
     def learn(self, encoded: np.ndarray, sample_weight: np.ndarray | None) -> None:
         """Learn mean and scale."""
-        # In units of the largest, for the square of 1e200 is no number.
+        # Relative to the largest value: the square of 1e200 overflows.
         largest = np.abs(encoded).max(axis=0)
         unit = np.where(largest > 0, largest, 1.0)
         mean = np.average(encoded / unit, axis=0, weights=sample_weight)
@@ -464,25 +464,25 @@ class ValueTarget(JointTarget):
         self.scale = np.where(constant, 1.0, np.sqrt(variance) * unit)
 
     def as_given(self, encoded: np.ndarray) -> np.ndarray:
-        """Target as the user wrote it."""
+        """Return the target in the form of ``y``."""
         return encoded[:, 0] if self.is_1d else encoded
 
     def tensor(self, encoded: np.ndarray) -> Tensor:
-        """Target as the loss takes it."""
-        # The scale belongs to the weights of the net: a net that goes on keeps it.
+        """Return the target as the loss takes it."""
+        # The scale belongs to the weights of the network: a warm start keeps it.
         standardized = (encoded - self.mean) / self.scale
         return torch.as_tensor(standardized, dtype=torch.float32)
 
     def criterion(self) -> nn.Module:
-        """Loss of each row and target."""
+        """Return the loss of each row and target."""
         return row_loss(self.owner, self.loss, self.kind, self.params)
 
     def first_outputs(self) -> np.ndarray:
-        """Outputs (n_outputs,) of a net that knows nothing of a row yet."""
+        """Return the outputs (n_outputs,) of an untrained network."""
         return np.zeros(self.n_outputs)
 
     def answers(self, outputs: Tensor) -> Tensor:
-        """Values that outputs mean, (n_samples, n_targets), with a gradient."""
+        """Return the values of the outputs, (n_samples, n_targets), with a gradient."""
         scale, mean = (
             torch.as_tensor(number, dtype=outputs.dtype, device=outputs.device)
             for number in (self.scale, self.mean)
@@ -490,7 +490,7 @@ class ValueTarget(JointTarget):
         return outputs * scale + mean
 
     def decide(self, outputs: np.ndarray, empty: np.ndarray) -> np.ndarray:
-        """Values, the mean of the training target for rows that are ``empty``."""
+        """Return values, the mean of the training target for rows that are ``empty``."""
         outputs[empty] = 0.0
         values: np.ndarray = outputs * self.scale + self.mean
         return values[:, 0] if self.is_1d else values
@@ -511,7 +511,7 @@ def class_indices(
     X : DataFrame or ndarray of shape (n_samples, n_columns)
         Frame.
     y : array-like of shape (n_samples,)
-        Classes.
+        Class labels.
     owner : str
         Class of the estimator, for messages.
     known : ndarray of shape (n_classes,), default=None

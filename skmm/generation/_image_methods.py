@@ -473,7 +473,8 @@ class GAN(BaseImageMethod):
             Trainer of the generator.
         """
         # Real images are compared with the conditions of other rows of the whole batch.
-        useless = ["accumulate"]
+        trainer.refuse_accumulate("with method='gan'")
+        useless = []
         if trainer.max_grad_norm is not None:  # None clips nothing, as this method does
             useless.append("max_grad_norm")
         if trainer.early_stopping is not False:

@@ -260,7 +260,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
     def _read_modality(self, X: Frame, kind: str) -> Modality:
         """Return the one triple with the one column that the checkpoint reads."""
         resolved = self._resolve(X)
-        found = [own for own in resolved if getattr(own.middle, "modality", None) == kind]
+        found = [own for own in resolved if getattr(own.transformer, "modality", None) == kind]
         others = [] if isinstance(self.modalities, str) else resolved
         columns = [name for own in found for name in column_names(X, own.columns)]
         if len(columns) != 1 or len(others) > 1:

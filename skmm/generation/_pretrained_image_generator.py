@@ -229,7 +229,7 @@ class PretrainedImageGenerator(ImageScoreMixin, CallbackSupportMixin, BaseMultim
                         f" transformer of the modality must be 'text', got {transformer!r}. Give"
                         " 'text', or train a network with ImageGenerator."
                     )
-        found = [own for own in resolved if getattr(own.middle, "modality", None) == "text"]
+        found = [own for own in resolved if getattr(own.transformer, "modality", None) == "text"]
         columns = [name for own in found for name in column_names(X, own.columns)]
         if len(columns) != 1:
             named = ", ".join(map(repr, columns or column_names(X)))

@@ -23,7 +23,7 @@ __all__ = [
     "columns_of_modality",
     "fusions_of",
     "keep_only",
-    "middle_of",
+    "transformer_of",
     "modality_columns",
     "with_triples",
 ]
@@ -51,7 +51,7 @@ def fusions_of(estimator: object) -> list[Any]:
     return list(_sites(fitted).values())
 
 
-def middle_of(estimator: object, modality: str) -> Any:
+def transformer_of(estimator: object, modality: str) -> Any:
     """Return what encodes the cells of a modality, None if there is no such modality.
 
     Of a pipeline its first step; as fitted, where that is known.
@@ -61,8 +61,8 @@ def middle_of(estimator: object, modality: str) -> Any:
         for triples in (getattr(site, name, None) for name in attributes):
             for triple in triples if isinstance(triples, list | tuple) else ():
                 if isinstance(triple, list | tuple) and triple[0] == modality:
-                    middle = triple[1]
-                    return middle[0] if isinstance(middle, Pipeline) else middle
+                    transformer = triple[1]
+                    return transformer[0] if isinstance(transformer, Pipeline) else transformer
     return None
 
 
@@ -113,8 +113,12 @@ def with_triples(estimator: Estimator, X: Frame, y: ArrayLike | None, *, functio
         names = column_names(X)
         triples = [
             # By position: columns of an array have no names to be found by.
-            (name, middle if isinstance(middle, str) else clone(middle), _located(names, columns))
-            for name, middle, columns in fitted.modalities_
+            (
+                name,
+                transformer if isinstance(transformer, str) else clone(transformer),
+                _located(names, columns),
+            )
+            for name, transformer, columns in fitted.modalities_
         ]
         written.set_params(**{_nested(path, "modalities"): triples})
     return written
@@ -161,7 +165,7 @@ def modality_columns(estimator: Estimator, X: Frame, *, function: str) -> dict[s
 
 def _columns_of_site(site: Any, X: Frame) -> dict[str, list[int]]:
     taken = {name: column_positions(X, columns) for name, _, columns in _triples(site)}
-    dropped = {name for name, middle, _ in _triples(site) if _is_drop(middle)}
+    dropped = {name for name, transformer, _ in _triples(site) if _is_drop(transformer)}
     columns = {name: own for name, own in taken.items() if own and name not in dropped}
     if isinstance(site, ColumnTransformer) and not _is_drop(site.remainder):
         used = {position for own in taken.values() for position in own}
@@ -170,8 +174,8 @@ def _columns_of_site(site: Any, X: Frame) -> dict[str, list[int]]:
     return columns
 
 
-def _is_drop(middle: object) -> bool:
-    return isinstance(middle, str) and middle == "drop"
+def _is_drop(transformer: object) -> bool:
+    return isinstance(transformer, str) and transformer == "drop"
 
 
 def check_modalities(

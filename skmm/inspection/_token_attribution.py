@@ -13,7 +13,7 @@ from skmm._constraints import Estimator
 from skmm._frame._column import Column, column_names, columns_of, take_rows
 from skmm._frame._types import Frame
 from skmm.inspection._cell_edits import put_cells
-from skmm.inspection._modalities import columns_of_modality, middle_of
+from skmm.inspection._modalities import columns_of_modality, transformer_of
 from skmm.inspection._parts import KINDS, Parts, kind_of_cell, parts_of
 from skmm.inspection._validation import check_frame, place_of_target, respond, response_classes
 from skmm.inspection._weights import part_that_can
@@ -197,12 +197,14 @@ def _column_of(estimator: Estimator, X: Frame, modality: str) -> int:
 def _kind(estimator: object, modality: str, cell: object, row: int, kind: str | None) -> str:
     if kind is not None:
         return kind
-    middle = middle_of(estimator, modality)
-    own = getattr(middle, "modality", None)
+    transformer = transformer_of(estimator, modality)
+    own = getattr(transformer, "modality", None)
     if own in KINDS:
         return str(own)
     by_cell = kind_of_cell(cell)
-    ready = isinstance(middle, str) and by_cell == "timeseries"  # a vector that is passed through
+    ready = (
+        isinstance(transformer, str) and by_cell == "timeseries"
+    )  # a vector that is passed through
     if by_cell is None or ready:
         raise ValueError(
             f"{_NAME}: the cell of modality {modality!r} in row {row} (by position) is a"
@@ -289,7 +291,7 @@ def gradient_scores(
 ) -> list[dict[str, Any]]:
     """Integrated gradients of each row, as ``token_attribution`` gives them."""
     part, rows, name = _part(estimator, X, modality, "token_gradients", "gradient")
-    encoder, classes = middle_of(part, name), response_classes(part)
+    encoder, classes = transformer_of(part, name), response_classes(part)
     number = target
     if target is not None and classes is not None:
         number = place_of_target(target, classes, np.empty(len(classes)), function=_NAME)
@@ -318,7 +320,7 @@ def rollout_scores(
 ) -> list[dict[str, Any]]:
     """Attention to the tokens of each row, as ``token_attribution`` gives it."""
     part, rows, name = _part(estimator, X, modality, "token_weights", "rollout")
-    encoder = middle_of(part, name)
+    encoder = transformer_of(part, name)
     return [
         _named(own if kind else None, cell, kind, rate, encoder)
         | {"prediction": np.nan, "target": None}

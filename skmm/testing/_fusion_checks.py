@@ -335,7 +335,7 @@ def check_rows_are_independent(case: FusionCase) -> None:
     assert_close(case.ask(numbered), answers, f"The index of a frame changes what {case} gives.")
 
 
-def check_middle_meets_no_absent_cell(case: FusionCase) -> None:
+def check_transformer_gets_no_absent_cell(case: FusionCase) -> None:
     """A transformer is fitted on, and applied to, the rows that have the modality."""
     encoder = TextEncoder("tfidf", n_components=3, random_state=0)
     modalities = triples(words=make_pipeline(encoder, PCA(2, random_state=0)))
@@ -382,7 +382,7 @@ FUSION_CHECKS = [
     check_row_without_any_modality,
     check_absent_values_do_not_matter,
     check_rows_are_independent,
-    check_middle_meets_no_absent_cell,
+    check_transformer_gets_no_absent_cell,
     check_modality_that_is_never_there,
     check_polars,
 ]

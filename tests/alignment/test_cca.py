@@ -338,7 +338,7 @@ def test_networks_are_trained_in_batches_of_equal_size_and_with_early_stopping()
     X, _ = make(14, n=100)
     alignment = align(X, method="deep", max_epochs=3, batch_size=64)
     assert alignment.net_.batch_size == 50
-    assert [set(epoch) for epoch in alignment.history_] == [{"train_loss"}] * 3
+    assert [set(epoch) for epoch in alignment.history_] == [{"epoch", "train_loss"}] * 3
     stopped = align(X, method="deep", max_epochs=3, early_stopping=True, dtype="bfloat16")
     assert "valid_loss" in stopped.history_[0]
     assert stopped.correlations_.min() > 0.5

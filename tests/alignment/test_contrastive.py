@@ -214,9 +214,9 @@ def test_callbacks_early_stopping_and_history(views, triples):
     alignment = clone(ContrastiveAlignment(triples, **FEW))
     alignment.set_params(trainer__early_stopping=True, trainer__callbacks=callbacks).fit(X)
     assert Count.seen == alignment.n_iter_ == len(alignment.history_) == 3
-    assert set(alignment.history_[0]) == {"train_loss", "valid_loss"}
+    assert set(alignment.history_[0]) == {"epoch", "train_loss", "valid_loss"}
     whole = ContrastiveAlignment(triples, **FEW).fit(X)
-    assert set(whole.history_[0]) == {"train_loss"}
+    assert set(whole.history_[0]) == {"epoch", "train_loss"}
 
 
 # --- losses -------------------------------------------------------------------------------------

@@ -133,11 +133,11 @@ def matrices(triples, X_train, X_test):
     The input of the methods that read no cells: the same numbers that fusions use.
     """
     found = {}
-    for name, middle, columns in triples:
-        if middle == "passthrough":
+    for name, transformer, columns in triples:
+        if transformer == "passthrough":
             found[name] = tuple(np.stack(list(X[columns[0]])) for X in (X_train, X_test))
             continue
-        encoder = clone(middle).fit(X_train[columns])
+        encoder = clone(transformer).fit(X_train[columns])
         found[name] = tuple(
             np.asarray(encoder.transform(X[columns]), dtype=np.float32) for X in (X_train, X_test)
         )

@@ -96,8 +96,8 @@ def scores_of_a_seed(X, y, triples, metric, seed):
 
 
 def clone_triple(triple):
-    name, middle, columns = triple
-    return name, middle if isinstance(middle, str) else clone(middle), columns
+    name, transformer, columns = triple
+    return name, transformer if isinstance(transformer, str) else clone(transformer), columns
 
 
 def measure(load):

@@ -75,38 +75,38 @@ def test_constant_features_become_zero():
     assert np.abs(EarlyFusion(triples).fit_transform(X)).max() < 1e-6
 
 
-# --- middles -----------------------------------------------------------------------------------
+# --- transformers ------------------------------------------------------------------------------
 
 
-def test_middle_sees_exactly_the_rows_that_have_its_modality():
+def test_transformer_gets_exactly_the_rows_that_have_its_modality():
     X, score = views(40, missing=0.3)
     present = X["size"].notna().to_numpy()
     fusion = EarlyFusion([("n", Recorder(), ["size"]), TRIPLES[0]])
     fusion.fit(X, score)
-    middle = dict((name, m) for name, m, _ in fusion.modalities_)["n"]
-    assert middle.fitted_rows_ == X["size"][present].tolist()
-    np.testing.assert_array_equal(middle.y_, score[present])
+    transformer = dict((name, m) for name, m, _ in fusion.modalities_)["n"]
+    assert transformer.fitted_rows_ == X["size"][present].tolist()
+    np.testing.assert_array_equal(transformer.y_, score[present])
     new, _ = views(30, seed=1, missing=0.3)
     fusion.transform(new)
-    assert middle.seen_[:, 0].tolist() == new["size"].dropna().tolist()
+    assert transformer.seen_[:, 0].tolist() == new["size"].dropna().tolist()
 
 
 def test_encoder_and_pca_never_meet_a_nan():
     texts = ["good warm coat", "bad cold hat", "warm hat", None, "cold coat", "good hat", None]
     X = pd.DataFrame({"review": texts, "stars": [5.0, 1, 3, 2, np.nan, 4, 2]})
-    middle = make_pipeline(TextEncoder("tfidf", n_components=4, random_state=0), PCA(2))
-    fusion = EarlyFusion([("text", middle, ["review"]), ("stars", "passthrough", ["stars"])])
+    transformer = make_pipeline(TextEncoder("tfidf", n_components=4, random_state=0), PCA(2))
+    fusion = EarlyFusion([("text", transformer, ["review"]), ("stars", "passthrough", ["stars"])])
     features = fusion.fit_transform(X)
     assert np.isfinite(features).all() and features.shape == (7, 2 + 1 + 1 + 1)
     present = X["review"].notna()
-    alone = clone(middle).fit_transform(X.loc[present, ["review"]])
+    alone = clone(transformer).fit_transform(X.loc[present, ["review"]])
     np.testing.assert_allclose(
         features[present, :2], StandardScaler().fit_transform(alone), rtol=1e-4, atol=1e-5
     )
     assert features[3, 2] == features[6, 2] == 1.0
 
 
-def test_cells_that_the_middle_cannot_use_count_as_absent():
+def test_cells_that_the_transformer_cannot_use_count_as_absent():
     """As an encoder gives NaN for an image that it cannot open."""
 
     class Picky(Recorder):
@@ -165,7 +165,7 @@ def test_vectors_of_another_length_are_refused():
 
 
 @pytest.mark.parametrize("vectorizer", [TfidfVectorizer(), CountVectorizer()])
-def test_sparse_middles_on_a_column_of_strings(vectorizer):
+def test_sparse_transformers_on_a_column_of_strings(vectorizer):
     X = pd.DataFrame({"review": ["good coat", None, "bad hat", "good hat"], "n": [1.0, 2, 3, 4]})
     fusion = EarlyFusion(
         [("text", vectorizer, "review"), ("n", "passthrough", ["n"])], scaling=None
@@ -184,7 +184,7 @@ def test_categories_through_a_one_hot_encoder():
     np.testing.assert_allclose(fusion.fit_transform(X), expected)
 
 
-def test_middle_without_fit_transform():
+def test_transformer_without_fit_transform():
     class Plain:
         def fit(self, X, y=None):
             return self
@@ -208,7 +208,7 @@ def test_middle_without_fit_transform():
         (lambda X: np.full((len(X), 1), np.inf), "infinite value"),
     ],
 )
-def test_useless_middles_are_named(gives, message):
+def test_unusable_transformers_are_named(gives, message):
     class Odd(Recorder):
         def transform(self, X):
             return gives(X)
@@ -260,3 +260,19 @@ def test_markers_alone_can_tell_the_class():
     assert model.fit(X[:100], y[:100]).score(X[100:], y[100:]) == 1.0
     model.set_params(earlyfusion__add_indicator=False)
     assert model.fit(X[:100], y[:100]).score(X[100:], y[100:]) < 1.0
+
+
+def test_verbose_prints_each_modality_that_is_fitted(capsys):
+    for verbose in (0, 1):
+        EarlyFusion(PAIR, verbose=verbose).fit(NUMBERS)
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 2 * verbose
+    assert lines[0].startswith("[EarlyFusion] fitting modality 'ab': ")
+
+
+def test_a_row_without_any_modality_gets_the_mean():
+    fusion = EarlyFusion(PAIR, scaling=None, add_indicator=False).fit(NUMBERS)
+    features = fusion.transform(NUMBERS.iloc[:1] * np.nan)
+    np.testing.assert_allclose(features, [[3.0, 4.0, 10 / 3]])
+    with pytest.raises(ValueError, match="'all_missing' parameter of EarlyFusion"):
+        EarlyFusion(PAIR, all_missing="prior").fit(NUMBERS)

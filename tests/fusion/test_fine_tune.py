@@ -117,7 +117,7 @@ def test_pickle_clone_and_rows(bert, data, how):
     assert np.isfinite(model.predict_proba(X.assign(text=None))).all()
 
 
-def test_going_on_trains_the_same_weights(bert, data):
+def test_warm_start_trains_the_same_weights(bert, data):
     X, y = data
     model = fusion(bert, "last", warm_start=True).fit(X, y)
     weight = model.module_.encoders.networks[0].backbone.weights[0]

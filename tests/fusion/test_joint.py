@@ -21,7 +21,8 @@ from skmm.fusion import AttentionFusion, LowRankFusion, MeanFusion
 
 STRATEGIES = [
     *("concat", "mean", "max", "sum", "gated", "cross_gated", "film", "bilinear", "low_rank"),
-    *("attention", "cross_attention", "bottleneck"),
+    "attention",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("cross_attention", "bottleneck")),
 ]
 FAST = {"n_components": 16, "batch_size": 32, "learning_rate": 5e-3, "random_state": 0}
 
@@ -57,6 +58,7 @@ def test_every_strategy_learns_a_planted_latent(strategy):
     assert model.score(X[450:], y[450:]) > 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_learns_values(strategy):
     X, score = views(400)
@@ -64,6 +66,7 @@ def test_every_strategy_learns_values(strategy):
     assert model.score(X[300:], score[300:]) > 0.68  # of two views: 0.67 at best
 
 
+@pytest.mark.slow
 def test_interaction_across_modalities_is_learned():
     """An exclusive or of two modalities: no single one of them says anything."""
     X, y = make_multimodal_classification(
@@ -148,7 +151,7 @@ def test_early_stopping_ends_at_the_best_epoch():
 
 
 @pytest.mark.parametrize("options", [{"early_stopping": False}, {"validation_fraction": 0.3}])
-def test_held_out_part_is_as_asked(options):
+def test_validation_fraction(options):
     X, y = labeled(100)
     model = classifier(max_epochs=2, **options).fit(X, y)
     assert ("valid_loss" in model.history_[0]) == ("early_stopping" not in options)
@@ -285,7 +288,7 @@ def test_partial_fit_learns_and_knows_the_classes():
         classifier(class_weight="balanced").partial_fit(X, y)
 
 
-def test_partial_fit_goes_on_after_fit_and_keeps_its_optimizer():
+def test_partial_fit_continues_after_fit_and_keeps_its_optimizer():
     X, score = views(200)
     model = regressor(max_epochs=2).fit(X, score)
     before = model.score(X, score)
@@ -308,7 +311,7 @@ def test_partial_fit_after_a_pickle_of_itself(tmp_path):
     assert again.n_iter_ == 2
 
 
-def test_warm_start_goes_on_and_cold_start_does_not():
+def test_warm_start_continues_and_cold_start_does_not():
     X, y = labeled(200)
     model = classifier(max_epochs=2, warm_start=True, early_stopping=False)
     first = model.fit(X, y).history_[-1]["train_loss"]
@@ -392,7 +395,7 @@ def test_strategy_of_another_width():
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_modality_may_be_missing_that_training_never_lacked(strategy):
+def test_a_modality_that_training_always_had_may_be_missing(strategy):
     X, y = labeled(400, strength=(1.0, 1.0, 0.0))
     model = classifier(strategy=strategy, modality_dropout=0.3).fit(X[:300], y[:300])
     new, truth = X[300:].copy(), y[300:]
@@ -441,7 +444,7 @@ def test_numbers_far_outside_training_stay_finite():
 # --- what goes wrong ---------------------------------------------------------------------------
 
 
-def test_diverged_training_leaves_nothing_fitted():
+def test_a_diverged_training_leaves_no_network():
     X, score = views(100)
 
     class Explode(Total):

@@ -121,6 +121,7 @@ def test_predictions_of_a_row_do_not_depend_on_the_others(data, fitted):
     np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_same_seed_same_encoders(data, fitted):
     X, y = data
     again = clone(fitted).fit(X[:320], y[:320])
@@ -151,7 +152,7 @@ def test_partial_fit_trains_the_encoders_too(data):
     assert any(not torch.equal(a, b) for a, b in zip(weights, after, strict=True))
 
 
-def test_warm_start_goes_on_with_the_encoders(data):
+def test_warm_start_continues_with_the_encoders(data):
     X, y = data
     model = JointFusionClassifier(
         triples()[:2], n_components=8, max_epochs=1, warm_start=True, random_state=0
@@ -203,7 +204,7 @@ class ByProtocol(TransformerMixin, BaseEstimator):
         return X.to_numpy(np.float32) @ self.weight_.T
 
 
-def test_encoders_are_asked_by_protocol(data):
+def test_encoders_are_used_by_protocol(data):
     X, y = data
     own = ByProtocol()
     model = JointFusionClassifier(

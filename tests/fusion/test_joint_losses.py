@@ -71,6 +71,7 @@ def test_a_module_trains_as_the_loss_of_its_formula():
     np.testing.assert_allclose(own, squared, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_loss_params_change_the_training():
     X, y = labeled(100)
     plain = classifier(max_epochs=3).fit(X, y).predict_proba(X)
@@ -201,6 +202,7 @@ def graded(n, noise=1.0):
     return X, np.digitize(latent, [-3, -1, 1, 3])
 
 
+@pytest.mark.slow
 def test_ordinal_classes_are_learned_by_one_score():
     X, y = graded(800)
     model = classifier(loss="ordinal", max_epochs=30).fit(X[:600], y[:600])
@@ -230,7 +232,7 @@ def test_order_of_names():
     np.testing.assert_array_equal(model.predict(X), names[numbers.predict(X)])
 
 
-def test_ordinal_prior_pickle_and_going_on():
+def test_ordinal_prior_pickle_and_warm_start():
     X, y = graded(100)
     model = classifier(loss="ordinal", max_epochs=2, warm_start=True).fit(X, y)
     nothing = pd.DataFrame(None, index=X.index, columns=X.columns, dtype=object)
@@ -238,7 +240,7 @@ def test_ordinal_prior_pickle_and_going_on():
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_allclose(again.predict_proba(X), model.predict_proba(X), rtol=1e-5)
     assert model.fit(X, y).n_iter_ == 4
-    with pytest.raises(ValueError, match="so the network cannot go on. Fit with warm_start=False"):
+    with pytest.raises(ValueError, match="cannot be trained further. Fit with warm_start=False"):
         model.set_params(loss="focal").fit(X, y)
 
 
@@ -285,6 +287,7 @@ def test_labels_in_every_container_and_search():
     assert clone(search.best_estimator_).fit(X, Y).predict(X).shape == (100, 3)
 
 
+@pytest.mark.slow
 def test_rare_labels_can_weigh_more():
     X, _ = labels(400)
     size = X["size"].to_numpy() + np.random.default_rng(0).normal(size=400)
@@ -301,7 +304,7 @@ def test_rare_labels_can_weigh_more():
         classifier(class_weight={2: 1.0}).fit(X, Y)
 
 
-def test_labels_go_on_and_are_refused():
+def test_warm_start_with_labels_and_their_errors():
     X, Y = labels(100)
     model = classifier()
     for _ in range(10):

@@ -101,7 +101,7 @@ def test_absent_cells_cannot_matter():
 @pytest.mark.parametrize(
     "rule, final", [*((rule, None) for rule in CLASSIFIER_RULES), ("stacking", LinearSVC())]
 )
-def test_rows_that_lack_everything_get_the_prior(rule, final):
+def test_rows_without_any_modality_get_the_prior(rule, final):
     X, score = views(120)
     y = names_of(score - 0.7)
     fusion = LateFusionClassifier(TRIPLES, rule=rule, final_estimator=final).fit(X, y)
@@ -112,7 +112,7 @@ def test_rows_that_lack_everything_get_the_prior(rule, final):
 
 
 @pytest.mark.parametrize("rule", ["stacking", "weighted", "mean"])
-def test_rows_that_lack_everything_get_the_mean(rule):
+def test_rows_without_any_modality_get_the_mean(rule):
     X, score = views(60)
     fusion = LateFusionRegressor(TRIPLES, rule=rule).fit(X, score)
     X.loc[[3, 5], :] = None
@@ -196,7 +196,7 @@ def test_transformers_are_fitted_inside_the_folds():
     assert seen == [40, 30, 30, 30, 30]
 
 
-def test_rows_outside_every_fold_do_not_teach():
+def test_rows_outside_every_fold_are_not_learned_from():
     X, score = views(80)
     y = names_of(score)
     split = ShuffleSplit(1, test_size=0.5, random_state=0)
@@ -261,11 +261,11 @@ def test_estimators_without_probabilities_can_only_vote():
     assert fusion.set_params(estimator=calibrated).fit(X, y).score(X, y) > 0.8
 
 
-def test_a_modality_may_know_one_class_only():
+def test_a_modality_with_rows_of_one_class_only():
     X, score = views(60)
     y = names_of(score)
     X.loc[y == "no", "text"] = None
-    with pytest.warns(ModalityWarning, match="'text' is there in rows of one class only"):
+    with pytest.warns(ModalityWarning, match="'text' is present in rows of one class only"):
         fusion = LateFusionClassifier(TRIPLES, rule="mean").fit(X, y)
     row = X[y == "yes"].iloc[[0]].assign(photo=None, size=None, price=None)
     assert fusion.predict_proba(row).tolist() == [[0.0, 1.0]]
@@ -326,7 +326,7 @@ def test_weights_need_estimators_that_take_them():
         fusion.fit(X, names_of(score), sample_weight=np.ones(40))
 
 
-def test_seed_reaches_what_has_none():
+def test_seed_is_passed_to_parts_without_one():
     X, score = views(80)
     y = names_of(score)
     forest = RandomForestClassifier(5)
@@ -342,7 +342,7 @@ def test_seed_reaches_what_has_none():
     assert forest.random_state is None
 
 
-def test_workers_change_nothing():
+def test_n_jobs_does_not_change_predictions():
     X, score = views(80, missing=0.2)
     y = names_of(score)
     alone = LateFusionClassifier(TRIPLES, random_state=0).fit(X, y)
@@ -372,9 +372,19 @@ def test_stacked_regression_adds_private_parts():
     )
 
 
-def test_final_estimator_may_lack_probabilities():
+def test_final_estimator_without_probabilities():
     X, score = views(120)
     y = names_of(score)
     fusion = LateFusionClassifier(TRIPLES, final_estimator=LinearSVC()).fit(X, y)
     assert accuracy_score(y, fusion.predict(X)) > 0.85
     assert set(np.unique(fusion.predict_proba(X))) == {0.0, 1.0}
+
+
+def test_verbose_prints_each_estimator_that_is_fitted(capfd):
+    X, score = views(60)
+    for verbose in (0, 1):
+        LateFusionRegressor(TRIPLES, cv=2, verbose=verbose).fit(X, score)
+        lines = capfd.readouterr().out.splitlines()
+        assert len(lines) == verbose * 3 * len(TRIPLES)
+    assert lines[0].startswith("[LateFusionRegressor] fitting modality 'photo' on all rows: ")
+    assert any("on fold 2 of 2: " in line for line in lines)

@@ -20,14 +20,14 @@ KINDS = {"a": "vector", "t": "tabular"}
 
 
 @pytest.mark.parametrize("fusion", ["early", "late", "joint"])
-def test_classifier_learns_from_a_frame_it_has_not_been_told_of(fusion):
+def test_classifier_learns_from_any_frame(fusion):
     X, y = make_multimodal_classification(300, modalities=KINDS, missing_rate=0.1, random_state=0)
     model = make_multimodal_pipeline("classifier", fusion=fusion, random_state=0)
     assert cross_val_score(model, X, y, cv=3).mean() > 0.75
 
 
 @pytest.mark.parametrize("fusion", ["early", "late", "joint"])
-def test_regressor_learns_from_a_frame_it_has_not_been_told_of(fusion):
+def test_regressor_learns_from_any_frame(fusion):
     X, y = make_multimodal_regression(300, modalities=KINDS, missing_rate=0.1, random_state=0)
     model = make_multimodal_pipeline("regressor", fusion=fusion, random_state=0)
     assert cross_val_score(model, X, y, cv=3).mean() > 0.6

@@ -146,7 +146,7 @@ def test_imputed_tokens_equal_a_direct_computation():
     assert net.take_auxiliary() is None
 
 
-def test_imputing_teaches_the_encoders_nothing():
+def test_imputing_does_not_train_the_encoders():
     module, inputs = joint_module("impute").train(), batch()
     inputs.modalities["a"].values.requires_grad_()
     module(inputs)
@@ -171,6 +171,7 @@ def test_learned_tokens_learn_from_absent_rows_and_from_dropout():
 # --- learning ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", MODES)
 def test_every_mode_learns_with_modalities_missing(missing):
     X, score = views(700, missing=0.25)
@@ -237,7 +238,7 @@ def test_loss_of_imputing_is_of_the_training_alone():
 
 
 @pytest.mark.parametrize("missing", MODES)
-def test_rows_of_weight_zero_teach_nothing(missing):
+def test_rows_of_weight_zero_are_not_learned_from(missing):
     X, score = views(100)
     y, weight = (score > 0).astype(int), np.where(np.arange(100) % 4 == 0, 0.0, 1.0)
     model = JointFusionClassifier(TRIPLES, **with_trainer(missing=missing, max_epochs=3, **FAST))
@@ -249,6 +250,7 @@ def test_rows_of_weight_zero_teach_nothing(missing):
 # --- removed at prediction ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["concat", "attention"])
 def test_without_a_modality_as_good_as_trained_without_it(strategy):
     """Mask and modality dropout: within two points, over seeds, and above the prior."""
@@ -284,6 +286,7 @@ def two_views_of_a_product(n, seed):
     return X, (latent[:, 0] * latent[:, 1] > 0).astype(int)
 
 
+@pytest.mark.slow
 def test_without_a_dominant_modality():
     """Where one modality outshines another, dropout is what keeps the other in use."""
     triples = [(name, "passthrough", [name]) for name in ("clear", "noisy")]
@@ -335,7 +338,7 @@ def test_rows_without_anything_get_the_prior(missing):
 
 
 @pytest.mark.parametrize("missing", MODES)
-def test_copies_pickles_and_going_on(missing):
+def test_copies_pickles_and_warm_start(missing):
     X, score = views(100, missing=0.2)
     y = (score > 0).astype(int)
     model = trained(missing, X, y, max_epochs=2, warm_start=True)

@@ -67,7 +67,7 @@ def test_a_frame_without_any_column_gets_the_prior(name):
 
 
 @pytest.mark.parametrize("name", FUSIONS)
-def test_it_has_to_be_asked_for(name):
+def test_missing_columns_may_raise(name):
     X, score = views(40)
     model = fitted(name, X, score).set_params(missing_columns="raise")
     with pytest.raises(ValueError, match="Feature names seen at fit time, yet now missing"):
@@ -75,7 +75,7 @@ def test_it_has_to_be_asked_for(name):
 
 
 @pytest.mark.parametrize("name", FUSIONS)
-def test_other_faults_are_still_told(name):
+def test_other_errors_are_still_raised(name):
     X, score = views(40)
     model = fitted(name, X, score)
     with pytest.raises(ValueError, match="Feature names unseen at fit time:\n- image"):
@@ -116,7 +116,7 @@ def test_positions_stay_what_they_were():
         np.testing.assert_array_equal(found, expected)
 
 
-def test_going_on_with_a_column_less():
+def test_warm_start_without_a_column():
     X, score = views(60)
     model = fitted("joint", X, score)
     y = (score > 0).astype(int)

@@ -48,7 +48,7 @@ def test_auto_makes_a_modality_of_each_medium_and_one_of_the_table():
             "when": [datetime.date(2020, 1, i) for i in (1, 2, 3)],
         }
     )
-    found = {m.name: (m.middle, m.columns) for m in resolved(X)}
+    found = {m.name: (m.transformer, m.columns) for m in resolved(X)}
     assert set(found) == {"review", "vector", "tabular"}
     assert isinstance(found["review"][0], TextEncoder)
     assert found["vector"] == ("passthrough", [2])
@@ -75,7 +75,7 @@ def test_auto_names_are_free_and_nestable():
     assert [m.name for m in resolved(X)] == ["tabular", "a_b", "tabular_2"]
 
 
-def test_auto_goes_on_by_position_from_frame_to_array():
+def test_auto_finds_columns_by_position_in_an_array():
     X = pd.DataFrame({"a": [1.0, 2, 3, 4], "b": [4.0, 1, 2, 2]})
     fusion = EarlyFusion().fit(X)
     with pytest.warns(UserWarning, match="feature names"):
@@ -122,7 +122,7 @@ def test_auto_on_a_frame_without_any_cell(fusion):
         ([("a", "passthrough", [])], ValueError, "selects no column"),
     ],
 )
-def test_wrong_triples_are_told_apart(fusion, modalities, error, message):
+def test_wrong_triples_are_refused(fusion, modalities, error, message):
     X, score = views(20)
     with pytest.raises(error, match=message) as caught:
         clone(fusion).set_params(modalities=modalities).fit(X, score > 0)
@@ -145,7 +145,7 @@ def test_empty_and_misshapen_frames(fusion, X, message):
 
 
 @pytest.mark.parametrize("fusion", [LateFusionClassifier, JointFusionClassifier])
-def test_only_transformers_or_predictors_may_stand_in_the_middle(fusion):
+def test_only_transformers_and_predictors_are_accepted(fusion):
     X, score = views(20)
     predictor = [("numbers", LogisticRegression(), ["size", "price"])]
     if fusion is LateFusionClassifier:
@@ -219,7 +219,7 @@ def test_a_modality_that_training_never_has_is_left_out(fusion):
 
 
 @everywhere
-def test_rows_that_lack_everything_raise_if_asked(fusion):
+def test_rows_without_any_modality_raise_with_all_missing_raise(fusion):
     X, score = views(60)
     y = score > 0 if fusion.__class__.__name__.endswith("Classifier") else score
     strict = clone(fusion).set_params(modalities=TRIPLES, all_missing="raise").fit(X, y)
@@ -228,12 +228,12 @@ def test_rows_that_lack_everything_raise_if_asked(fusion):
         strict.transform(X)
     with pytest.raises(ModalityMissingError, match="2 rows do. Drop such rows, or set all_missing"):
         clone(strict).fit(X, y)
-    lenient = clone(strict).set_params(all_missing="prior").fit(X, y)
+    lenient = clone(strict).set_params(all_missing=fusion.all_missing).fit(X, y)
     assert np.isfinite(lenient.transform(X)).all()
 
 
 @everywhere
-def test_middle_without_features_is_left_out(fusion):
+def test_transformer_without_features_is_left_out(fusion):
     class Nothing(Recorder):
         def transform(self, X):
             return np.empty((len(X), 0))
@@ -271,13 +271,13 @@ def test_nested_parameters_follow_column_transformer(fusion):
 @everywhere
 def test_fit_leaves_parameters_alone(fusion):
     X, score = views(60, missing=0.2)
-    middle = StandardScaler()
+    transformer = StandardScaler()
     fusion = clone(fusion)
-    fusion.set_params(modalities=[("numbers", middle, ["size", "price"]), *TRIPLES[:2]])
-    before = dict(vars(middle))
+    fusion.set_params(modalities=[("numbers", transformer, ["size", "price"]), *TRIPLES[:2]])
+    before = dict(vars(transformer))
     fusion.fit(X, score > 0)
-    assert vars(middle) == before
-    assert fusion.modalities_[0][1] is not middle
+    assert vars(transformer) == before
+    assert fusion.modalities_[0][1] is not transformer
     assert fusion.modalities_[0][1].n_features_in_ == 2
     assert fusion.modalities_[0][2] == ["size", "price"]
 

@@ -75,6 +75,7 @@ def shared_latent(seed, n=1200, share=0.04):
     return X, pd.DataFrame({"main": main, "aux": latent + 0.3 * rng.normal(size=n)})
 
 
+@pytest.mark.slow
 def test_an_auxiliary_task_helps_the_main_one():
     triples = [("a", "passthrough", ["a"]), ("b", "passthrough", ["b"])]
     options = {**FAST, "learning_rate": 3e-3, "early_stopping": False}
@@ -97,6 +98,7 @@ def test_an_auxiliary_task_helps_the_main_one():
     assert np.mean(gains) > 0.06 and min(gains) > -0.03, gains
 
 
+@pytest.mark.slow
 def test_heavier_tasks_are_learned_better():
     X, _ = views(300)
     rng = np.random.default_rng(0)
@@ -110,6 +112,7 @@ def test_heavier_tasks_are_learned_better():
     assert errors[1]["two"] < 0.8 * errors[0]["two"]
 
 
+@pytest.mark.slow
 def test_uncertainty_weighs_noisy_tasks_less():
     X, score = views(600)
     rng = np.random.default_rng(0)
@@ -120,6 +123,7 @@ def test_uncertainty_weighs_noisy_tasks_less():
     assert 0.4 < model.loss_weights_["noisy"] < 1.0
 
 
+@pytest.mark.slow
 def test_gradnorm_evens_out_units_of_losses():
     X, y = targets(300)
 
@@ -136,6 +140,7 @@ def test_gradnorm_evens_out_units_of_losses():
     assert sum(model.loss_weights_.values()) == pytest.approx(2)
 
 
+@pytest.mark.slow
 def test_losses_and_class_weights_of_tasks():
     X, y = targets(300, noise=1.0)
     y["level"] = np.digitize(y["stars"], [2, 4])
@@ -162,7 +167,7 @@ def test_losses_and_class_weights_of_tasks():
 # --- missing targets ---------------------------------------------------------------------------
 
 
-def test_rows_without_any_target_teach_nothing():
+def test_rows_without_any_target_are_not_learned_from():
     X, y = targets(100)
     y.loc[10:59, "mood"] = None
     y.loc[40:79, "stars"] = np.nan  # rows 40 to 59 have neither
@@ -173,7 +178,7 @@ def test_rows_without_any_target_teach_nothing():
     np.testing.assert_allclose(model.predict(X)["stars"], same.predict(X)["stars"], rtol=1e-6)
 
 
-def test_what_stands_for_a_missing_target_does_not_matter():
+def test_the_spelling_of_a_missing_target_does_not_matter():
     X, y = targets(80, missing=0.3)
     expected = multi(max_epochs=2).fit(X, y).predict(X)
     for spelled in (y.astype({"mood": "category"}), y.assign(mood=y["mood"].where(
@@ -216,7 +221,8 @@ def test_predict_score_and_classes():
     model = multi(max_epochs=5).fit(X, y)
     predicted = model.predict(X)
     assert list(predicted) == ["mood", "stars"] and predicted.index.equals(X.index)
-    assert model.classes_["mood"].tolist() == ["bad", "good"] and list(model.classes_) == ["mood"]
+    assert model.task_classes_["mood"].tolist() == ["bad", "good"]
+    assert list(model.task_classes_) == ["mood"] and not hasattr(model, "classes_")
     assert model.tasks_ == TASKS and model.transform(X).shape == (120, 16)
     mood, stars = y["mood"].notna(), y["stars"].notna()
     weight = np.random.default_rng(0).random(120)
@@ -267,7 +273,7 @@ def test_tasks_auto_arrays_and_other_columns():
     assert hasattr(multi(), "predict_proba")
 
 
-def test_going_on():
+def test_warm_start():
     X, y = targets(200, missing=0.3)
     for weights in ("equal", "uncertainty", "gradnorm"):
         model = multi(loss_weights=weights)

@@ -126,7 +126,7 @@ def test_clone_and_diagram(model, data):
     assert repr(twin)
 
 
-def test_diagram_of_what_is_not_known_yet():
+def test_diagram_of_an_unfitted_fusion():
     assert "EarlyFusion" in estimator_html_repr(EarlyFusion())
     assert "EarlyFusion" in estimator_html_repr(EarlyFusion("wrong"))
     assert "EarlyFusion" in estimator_html_repr(EarlyFusion([("a", "passthrough")]))
@@ -212,7 +212,7 @@ def test_weights_through_a_search_with_routing(model, data):
 
 
 @pytest.mark.usefixtures("_routing")
-def test_late_hands_on_what_its_estimators_ask_for(data):
+def test_late_routes_what_its_estimators_request(data):
     X, y = data
 
     class Needs(LogisticRegression):
@@ -249,14 +249,14 @@ def test_late_routes_to_classifiers_of_cells(data):
 
 
 @pytest.mark.usefixtures("_routing")
-def test_early_hands_on_the_rows_that_a_transformer_sees(data):
+def test_early_routes_the_rows_of_a_transformer(data):
     X, y = data
     asked = Recorder().set_fit_request(sample_weight=True)
     fusion = EarlyFusion([("size", asked, ["size"]), TRIPLES[0]])
     model = make_pipeline(fusion, LogisticRegression().set_fit_request(sample_weight=False))
     model.fit(X, y, sample_weight=np.arange(150.0))
-    middle = model[0].modalities_[0][1]
-    np.testing.assert_array_equal(middle.sample_weight_, np.flatnonzero(X["size"].notna()))
+    transformer = model[0].modalities_[0][1]
+    np.testing.assert_array_equal(transformer.sample_weight_, np.flatnonzero(X["size"].notna()))
 
 
 def test_metadata_without_routing_is_refused(data):

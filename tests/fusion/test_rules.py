@@ -137,7 +137,7 @@ def test_weights_of_values_are_inverse_to_the_noise_in_any_unit(unit):
     np.testing.assert_allclose(weights, expected, atol=0.02)
 
 
-def test_row_weights_decide_which_rows_teach():
+def test_row_weights_decide_which_rows_are_learned_from():
     votes, y = planted_votes()
     votes[1000:, [0, 2]] = votes[1000:, [2, 0]]  # in the second half the roles are swapped
     first = np.r_[np.ones(1000), np.zeros(1000)]

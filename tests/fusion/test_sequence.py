@@ -51,8 +51,9 @@ class Noting(nn.Module):
 # --- learning ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["attention", "cross_attention"])
-def test_tokens_tell_what_their_mean_cannot(strategy):
+def test_attention_learns_from_tokens_what_their_mean_does_not_hold(strategy):
     """Which word meets which patch: the mean of either modality is zero in every row."""
     X, y = hidden_pairs(700)
     scores = {}

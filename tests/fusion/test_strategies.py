@@ -171,7 +171,7 @@ def test_options_are_searched_through_the_estimator():
 # --- strategies of the user's own --------------------------------------------------------------
 
 
-def test_a_strategy_of_ones_own():
+def test_a_strategy_of_the_user():
     estimator = clone(JointFusionClassifier(strategy=Narrow(0.2)))
     assert estimator.get_params()["strategy__share"] == 0.2
     module = build(estimator.strategy, dropout=0.5)

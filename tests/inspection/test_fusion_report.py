@@ -179,17 +179,17 @@ def test_a_plain_column_transformer(remainder):
 def test_a_search_chooses_again_in_every_fold():
     X, y = data(150, private={"a": 0.5, "b": 0.5})
     grid = {"logisticregression__C": [0.1, 1], "earlyfusion__a": ["passthrough", StandardScaler()]}
-    middle = [("a", StandardScaler(), ["n"]), ("b", "passthrough", ["b"])]
+    triples = [("a", StandardScaler(), ["n"]), ("b", "passthrough", ["b"])]
     X["n"] = [cell[0] for cell in X["a"]]
     search = GridSearchCV(
-        make_pipeline(EarlyFusion(middle), LogisticRegression()), grid, cv=2, error_score="raise"
+        make_pipeline(EarlyFusion(triples), LogisticRegression()), grid, cv=2, error_score="raise"
     )
     report = quiet_report(search, X, y, cv=2, inner_cv=2)
     kinds = report.scores_.groupby("kind")["modalities"].first()
     assert kinds["fused"] == "a + b"
     expected = cross_val_score(
         GridSearchCV(
-            make_pipeline(EarlyFusion(middle[1:]), LogisticRegression()),
+            make_pipeline(EarlyFusion(triples[1:]), LogisticRegression()),
             {"logisticregression__C": [0.1, 1]}, cv=2,
         ), X, y, cv=2,
     )  # fmt: skip

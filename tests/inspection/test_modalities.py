@@ -92,9 +92,9 @@ def test_auto_becomes_triples():
 def test_keep_only():
     pipeline = make_pipeline(EarlyFusion(TRIPLES), LogisticRegression())
     kept = keep_only(pipeline, ["text"])
-    kept_by_name = {name: middle for name, middle, _ in kept[0].modalities}
+    kept_by_name = {name: transformer for name, transformer, _ in kept[0].modalities}
     assert kept_by_name == {"photo": "drop", "text": "passthrough", "numbers": "drop"}
-    assert [middle for _, middle, _ in pipeline[0].modalities] == ["passthrough"] * 3
+    assert [transformer for _, transformer, _ in pipeline[0].modalities] == ["passthrough"] * 3
 
 
 @pytest.mark.parametrize("name, columns", [("one", ["a", "b"]), ("remainder", ["d"])])

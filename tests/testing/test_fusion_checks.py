@@ -56,10 +56,10 @@ class EvenOdds(LateFusionClassifier):
 
 class KeepsDropped(Meddles):
     def _meddle(self):
-        if any(middle == "drop" for _, middle, _ in self.modalities):
+        if any(transformer == "drop" for _, transformer, _ in self.modalities):
             self.modalities = [
-                (name, "passthrough" if middle == "drop" else middle, columns)
-                for name, middle, columns in self.modalities
+                (name, "passthrough" if transformer == "drop" else transformer, columns)
+                for name, transformer, columns in self.modalities
             ]
 
 

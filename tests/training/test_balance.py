@@ -227,7 +227,7 @@ def encoder_of(model):
     return {n: w for n, w in weights_of(model).items() if n.startswith("encoders.")}
 
 
-def test_auxiliary_heads_teach_the_encoder_and_measuring_heads_do_not():
+def test_auxiliary_heads_train_the_encoder_and_measuring_heads_do_not():
     before = encoder_of(trained_below(learning_rate=1e-30))
     for balance, learns in ((None, False), ("gradient", False), ("auxiliary", True)):
         after = encoder_of(trained_below(strategy=Detached, balance=balance))

@@ -117,11 +117,11 @@ def test_several_targets_are_averaged_row_by_row():
     assert weighted.item() == pytest.approx((2 * 5 + 5 * 0) / 2)
 
 
-def test_nan_ends_the_training_with_the_way_out():
+def test_a_loss_of_nan_stops_the_training_and_names_the_remedy():
     data = dataset()
     data.batch.modalities["a"].values[3] = torch.nan
     net = make_net(module(), nn.MSELoss(reduction="none"), **OPTIONS)
-    with pytest.raises(ConvergenceError, match="in epoch 1. Lower learning_rate, now 0.01"):
+    with pytest.raises(ConvergenceError, match="in epoch 1. Use a learning_rate below 0.01"):
         net.train(data)
 
 
@@ -132,13 +132,13 @@ class Interrupt(nn.Module):
         raise KeyboardInterrupt
 
 
-def test_an_interrupt_of_the_user_is_no_early_stop():
+def test_an_interrupt_of_the_user_is_raised():
     net = make_net(module(), Interrupt(), **OPTIONS)
     with pytest.raises(KeyboardInterrupt):
         net.train(dataset())
 
 
-def test_early_stopping_goes_back_to_the_best_epoch():
+def test_early_stopping_restores_the_best_epoch():
     train, valid = dataset(seed=0), dataset(seed=1)
     valid.target = valid.target * -1.0  # the better the training, the worse this
     kept = {}
@@ -159,14 +159,14 @@ def test_early_stopping_goes_back_to_the_best_epoch():
         torch.testing.assert_close(tensor, kept[best][name])
 
 
-def test_nothing_of_the_data_stays_behind():
+def test_no_data_is_kept_after_training():
     net = make_net(module(), nn.MSELoss(reduction="none"), **{**OPTIONS, "valid": dataset(seed=1)})
     net.train(dataset())
     assert net.train_split is None
     assert all(p.grad is None for p in net.module_.parameters())
 
 
-def test_silence_and_a_line_an_epoch(capsys):
+def test_verbose_prints_a_line_for_each_epoch(capsys):
     make_net(module(), nn.MSELoss(reduction="none"), **OPTIONS).train(dataset())
     assert capsys.readouterr().out == ""
     make_net(module(), nn.MSELoss(reduction="none"), **{**OPTIONS, "verbose": 1}).train(dataset())
@@ -176,7 +176,7 @@ def test_silence_and_a_line_an_epoch(capsys):
 # --- module ------------------------------------------------------------------------------------
 
 
-def test_module_tells_names_apart_that_share_a_beginning():
+def test_module_distinguishes_names_with_a_common_prefix():
     widths = {"a": 2, "a|b": 3, "a.b": 1}
     net = module(widths=widths).eval()
     inputs = {

@@ -131,7 +131,7 @@ def test_what_only_early_stopping_uses_is_refused_without_it(name, data):
         classifier(trainer=trainer).fit(*data)
 
 
-def test_integers_of_numpy_and_trainers_of_ones_own(data):
+def test_integers_of_numpy_and_subclasses_of_trainer(data):
     sizes = GridSearchCV(classifier(), {"trainer__batch_size": np.array([8, 16])}, cv=2)
     assert sizes.fit(*data).best_params_["trainer__batch_size"] in (8, 16)
 
@@ -152,9 +152,12 @@ class Fail(Callback):
     [
         (Trainer(callbacks=[Fail()]), RuntimeError),
         (Trainer(learning_rate=1e30), ConvergenceError),
+        # One step an epoch: its loss is measured before it diverges.
+        (Trainer(learning_rate=1e30, batch_size=200), ConvergenceError),
+        (Trainer(learning_rate=1e30, batch_size=200, early_stopping=False), ConvergenceError),
     ],
 )
-def test_a_training_that_fails_leaves_nothing(trainer, error, data):
+def test_a_failed_training_leaves_no_network(trainer, error, data):
     model = classifier().partial_fit(*data)
     with pytest.raises(error):
         clone(model).set_params(trainer=trainer, max_epochs=1).fit(*data)
@@ -175,6 +178,24 @@ def test_values_out_of_range_are_refused_before_any_cell_is_encoded(wrong, data)
         classifier(trainer=Trainer(**wrong)).fit(data[0], None)
     with pytest.raises(ValueError, match="'trainer' parameter of JointFusionClassifier"):
         classifier(trainer="fast").fit(*data)
+
+
+@pytest.mark.parametrize("wrong", ["x", ("score", "x"), 3])
+def test_other_objects_than_callbacks_are_refused(wrong, data):
+    trainer = Trainer(callbacks=[Fail(), wrong])
+    with pytest.raises(TypeError, match=r"Trainer: callbacks must be a list .* at position 1\."):
+        classifier(trainer=trainer).fit(*data)
+
+
+def test_parameters_are_in_the_order_of_all_classes():
+    first = ["max_epochs", "learning_rate", "encoder_learning_rate", "batch_size"]
+    assert list(inspect.signature(Trainer).parameters)[:4] == first
+
+
+def test_history_numbers_the_epochs_also_of_a_warm_start(data):
+    model = classifier(max_epochs=2, warm_start=True).fit(*data).fit(*data)
+    assert [epoch["epoch"] for epoch in model.history_] == [1, 2, 3, 4]
+    assert all(set(e) == {"epoch", "train_loss", "valid_loss"} for e in model.history_)
 
 
 def test_a_parameter_that_the_user_gives_wins_over_the_estimators_default():
