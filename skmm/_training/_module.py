@@ -245,11 +245,11 @@ class Imputer(ABC, nn.Module):
         vectors = self._vectors(tokens, masks, known)
         filled, marked = {}, {}
         for name in self.modalities:
-            lacks = ~masks[name].any(dim=1, keepdim=True)  # (n_rows, 1)
+            absent = ~masks[name].any(dim=1, keepdim=True)  # (n_rows, 1)
             # In the first place: a sequence of one token has no other.
-            first = torch.where(lacks, vectors[name], tokens[name][:, 0])
+            first = torch.where(absent, vectors[name], tokens[name][:, 0])
             filled[name] = torch.cat([first[:, None], tokens[name][:, 1:]], dim=1)
-            marked[name] = torch.cat([masks[name][:, :1] | lacks, masks[name][:, 1:]], dim=1)
+            marked[name] = torch.cat([masks[name][:, :1] | absent, masks[name][:, 1:]], dim=1)
         return filled, marked
 
     @abstractmethod

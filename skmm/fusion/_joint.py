@@ -323,11 +323,11 @@ class BaseJointFusion(
     def _through(self, X: Frame, part: Callable[[Batch], Tensor]) -> tuple[np.ndarray, np.ndarray]:
         """Return the results of a part of the network, and which rows have no modality."""
         results, empty = [], []
-        for batch, lacking in self._batches(X):
+        for batch, is_empty in self._batches(X):
             # For the network only: encoders inside ``_batches`` may use all threads.
             with threads_for(self.module_), torch.inference_mode():
                 results.append(part(batch).cpu().numpy())
-            empty.append(lacking)
+            empty.append(is_empty)
         return np.concatenate(results), np.concatenate(empty)
 
     def _outputs(self, X: Frame) -> tuple[np.ndarray, np.ndarray]:

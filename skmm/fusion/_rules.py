@@ -1,8 +1,8 @@
 """Rules that turn the modalities' predictions into one, as functions of arrays.
 
 Everywhere ``votes`` has shape (n_samples, n_modalities, n_outputs): class probabilities, or
-predicted values with n_outputs 1. NaN where a row lacks the modality: an absent modality has
-no vote. A row that lacks them all gets ``prior``, of shape (n_outputs,).
+predicted values with n_outputs 1. NaN where the modality is absent: it has
+no vote. A row without any modality gets ``prior``, of shape (n_outputs,).
 """
 
 import numpy as np

@@ -116,7 +116,7 @@ class TestJournal:
         with pytest.warns(StoreWarning, match="locked") as caught:
             assert store.get_many([b"k"]) == {}
             store.put_many(one())
-            assert store.claim([b"k"]) == [b"k"]  # the work goes on
+            assert store.claim([b"k"]) == [b"k"]  # the work continues
         assert len(caught) == 1
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         other.close()
@@ -236,7 +236,7 @@ def test_sealed_folder_is_read(store, preamble):
     import numpy as np
     from bare_store import EmbeddingStore
     store = EmbeddingStore(sys.argv[1])
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         assert store.get_many([b"k", b"j"])[b"k"].tolist() == [2.5] * 3
         assert store.claim([b"j"]) == [b"j"]
@@ -244,7 +244,7 @@ def test_sealed_folder_is_read(store, preamble):
             store.put_many({b"j": np.zeros(1, np.float32)})
             store.count(rows=1)
         assert store.get_many([b"k", b"j"]).keys() == {b"k"}
-    print(len(told), told[0].message)
+    print(len(warned), warned[0].message)
     """
     for path in store.folder.iterdir():
         path.chmod(0o400)

@@ -199,7 +199,7 @@ def tried(case):
     return [name for name in names if name not in fixed]
 
 
-def test_parameters_stand_in_one_order():
+def test_parameters_have_one_order():
     first = ["max_epochs", "learning_rate", "batch_size", "warmup", "early_stopping"]
     last = ["on_error", "device", "dtype", "compile", "store", "random_state", "verbose"]
     for name in encoders.__all__:

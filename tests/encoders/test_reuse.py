@@ -535,7 +535,7 @@ def test_vectors_of_trained_networks_are_not_stored(world):
 
 # --- files --------------------------------------------------------------------------------------
 
-WRITERS = {
+ENCODINGS = {
     "image": lambda i: _bitmap(IMAGES[i]),
     "module": lambda i: _saved(VECTORS[i]),
 }
@@ -569,9 +569,9 @@ def rewrite(path, data):
     os.utime(path, ns=(10**18, 10**18))
 
 
-@pytest.mark.parametrize("name", list(WRITERS))
+@pytest.mark.parametrize("name", list(ENCODINGS))
 def test_file_that_changed_under_its_path(world, name):
-    assert len({len(WRITERS[name](i)) for i in range(5)}) == 1
+    assert len({len(ENCODINGS[name](i)) for i in range(5)}) == 1
     paths = [world.folder / f"{name} {i}" for i in range(2)]
     world.store.clear()
     encoder, seen = files_encoder(world, name), set()
@@ -582,7 +582,7 @@ def test_file_that_changed_under_its_path(world, name):
     def check(contents):
         for pair in contents:
             for path, content in zip(paths, pair, strict=True):
-                rewrite(path, WRITERS[name](content))
+                rewrite(path, ENCODINGS[name](content))
             X = pd.DataFrame({"file": list(map(str, paths))})
             features = encoder.fit_transform(X)
             seen.update(pair)

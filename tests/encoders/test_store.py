@@ -152,7 +152,7 @@ def test_folder_that_cannot_be_created(tmp_path):
     store = EmbeddingStore(tmp_path / "file" / "below")
     with pytest.warns(StoreWarning, match="cannot be used"):
         assert store.get_many([b"k"]) == {}
-    assert store.claim([b"k"]) == [b"k"]  # the work goes on
+    assert store.claim([b"k"]) == [b"k"]  # the work continues
 
 
 def test_stats_and_clear(store):

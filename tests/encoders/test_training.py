@@ -159,7 +159,7 @@ def test_step_size_of_pretrained_weights(fine_tune, rate, expected, tiny_checkpo
     assert step == pytest.approx(expected, rel=0.02)
 
 
-def test_divergence_is_told_with_the_step_size():
+def test_the_error_of_a_divergence_names_the_step_size():
     X, y = noise(20)
     with pytest.raises(ConvergenceError, match=r"loss of nan in epoch 1. Lower .* now 0.001"):
         encoder(Exploding()).fit(X, y)

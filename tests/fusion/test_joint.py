@@ -267,7 +267,7 @@ def test_weights_must_leave_something():
         classifier(class_weight={"no": 1.0, "yse": 2.0}).fit(X, y)
 
 
-# --- going on ----------------------------------------------------------------------------------
+# --- warm start ----------------------------------------------------------------------------------
 
 
 def test_partial_fit_learns_and_knows_the_classes():

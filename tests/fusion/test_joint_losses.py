@@ -212,7 +212,7 @@ def test_ordinal_classes_are_learned_by_one_score():
     assert (proba >= 0).all() and model.classes_.tolist() == [0, 1, 2, 3, 4]
     errors = [np.abs(m.predict(X[600:]) - y[600:]).mean() for m in (model, plain)]
     assert errors[0] < errors[1] + 0.15 and errors[0] < 0.9
-    # Whichever the threshold, rows stand in the same order.
+    # Whichever the threshold, the rows have the same order.
     above = np.cumsum(proba[:, ::-1], axis=1)[:, :-1]
     ranks = np.argsort(np.argsort(above, axis=0), axis=0)
     assert (np.abs(ranks - ranks[:, [0]]) <= 1).all()

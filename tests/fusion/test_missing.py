@@ -91,7 +91,7 @@ def test_gradients_do_not_reach_what_is_absent(missing):
         assert not gradient[gone].any() and gradient[~gone].any()
 
 
-# --- what stands in its place ------------------------------------------------------------------
+# --- what replaces it ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_tokens", [None, 4])
@@ -295,7 +295,7 @@ def test_without_a_dominant_modality():
     for seed in range(3):
         X, y = two_views_of_a_product(2500, seed)
         train, test = slice(0, 500), slice(500, 2500)
-        lacking = X[test].assign(clear=None)
+        without_clear = X[test].assign(clear=None)
         scores = []
         for modalities, dropout, epochs in (
             (triples[1:], 0.1, 80),
@@ -306,7 +306,7 @@ def test_without_a_dominant_modality():
                 modalities, **with_trainer(modality_dropout=dropout, max_epochs=epochs,
                 **{**options, "random_state": seed}),
             )  # fmt: skip
-            scores.append(model.fit(X[train], y[train]).score(lacking, y[test]))
+            scores.append(model.fit(X[train], y[train]).score(without_clear, y[test]))
         losses.append(scores[0] - scores[1])
         without_dropout.append(scores[0] - scores[2])
         assert scores[1] > max(y[test].mean(), 1 - y[test].mean()) + 0.1

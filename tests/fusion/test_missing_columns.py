@@ -1,4 +1,4 @@
-"""A frame that lacks a whole column: an error, or a column of absent cells where asked for."""
+"""A frame without a whole column: an error, or a column of absent cells by request."""
 
 import numpy as np
 import pandas as pd
@@ -51,10 +51,10 @@ def test_a_column_that_is_not_there_is_absent(name, columns):
     model = fitted(name, X, score)
     new = X[:10]
     expected = answer(model, new.assign(**dict.fromkeys(columns, np.nan)))
-    lacking = new.drop(columns=columns)
-    before = lacking.copy(deep=False)
-    np.testing.assert_array_equal(answer(model, lacking), expected)
-    pd.testing.assert_frame_equal(lacking, before)  # the user's frame stays as it is
+    incomplete = new.drop(columns=columns)
+    before = incomplete.copy(deep=False)
+    np.testing.assert_array_equal(answer(model, incomplete), expected)
+    pd.testing.assert_frame_equal(incomplete, before)  # the user's frame stays as it is
 
 
 @pytest.mark.parametrize("name", FUSIONS)

@@ -247,7 +247,7 @@ def test_clone_pickle_and_search():
     pd.testing.assert_frame_equal(clone(model).fit(X, y).predict(X), model.predict(X))
     again.partial_fit(X, y)
     before, after = (list(m.loss_weights_.values()) for m in (model, again))
-    np.testing.assert_allclose(after, before, atol=0.2)  # it goes on from where it was
+    np.testing.assert_allclose(after, before, atol=0.2)  # it continues where it was
     assert not np.allclose(before, 1)
     grid = {"loss_weights": ["equal", "uncertainty"], "n_components": [8, 16]}
     search = GridSearchCV(multi(max_epochs=2), grid, cv=2, error_score="raise").fit(X, y)

@@ -112,7 +112,7 @@ def data():
     X, score = views(60, missing=0.2)
     X = X.drop(columns="text")
     X["words"] = sequences(60, 3).to_numpy()
-    X.iloc[7] = None  # lacks everything
+    X.iloc[7] = None  # has no modality
     mood = np.where(score > 0, "yes", "no")
     targets = pd.DataFrame({"mood": mood, "score": score}, index=X.index)
     return X, {"classifier": mood, "regressor": score, "several": targets}
@@ -133,7 +133,7 @@ def outcome(call):
 
 
 def observed(model, X, y):
-    """All that two fits give for a frame, and for one that lacks a column."""
+    """All that two fits give for a frame, and for one without a column."""
 
     def answers(frame):
         verbs = ("predict", "predict_proba", "transform")

@@ -11,7 +11,7 @@ PRIOR = np.array([0.5, 0.3, 0.2])
 
 @pytest.fixture
 def votes():
-    """Probabilities of 4 modalities for 40 rows; a third are absent, one row lacks them all."""
+    """Probabilities of 4 modalities for 40 rows; a third are absent, one row has none."""
     rng = np.random.default_rng(0)
     votes = rng.dirichlet(np.ones(N_CLASSES), size=(40, 4))
     votes[rng.random((40, 4)) < 0.33] = np.nan

@@ -69,7 +69,7 @@ def test_attention_learns_from_tokens_what_their_mean_does_not_hold(strategy):
 
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
 def test_every_strategy_takes_sequences(strategy):
-    """What stands behind the last token of a row, and how much of it, changes nothing."""
+    """Values after the last token of a row, and how much of it, changes nothing."""
     X, y = frame(), np.arange(80) % 2
     X.loc[[3, 7], "text"] = None
     X.loc[7, "photo"] = None

@@ -1,4 +1,4 @@
-"""Images of what inspection finds, as scikit-learn's displays."""
+"""Plots of what inspection finds, as scikit-learn's displays."""
 
 from skmm.inspection._displays._alignment_map import AlignmentMapDisplay
 from skmm.inspection._displays._fusion_report import FusionReportDisplay

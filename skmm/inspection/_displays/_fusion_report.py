@@ -35,7 +35,7 @@ _STYLES = {
 
 
 class FusionReportDisplay:
-    """Image of a fusion beside its modalities alone and subsets of them.
+    """Plot of a fusion beside its modalities alone and subsets of them.
 
     A point is the mean score over the splits. The line through it is the interval of the report,
     that of the difference to the fusion: where it does not reach the vertical line, which is the

@@ -35,7 +35,7 @@ _INNER = ("net_", "module_")  # what was trained keeps the same losses once more
 
 
 class TrainingHistoryDisplay:
-    """Image of the training and validation loss by epoch.
+    """Plot of the training and validation loss by epoch.
 
     Parameters
     ----------
@@ -78,9 +78,9 @@ class TrainingHistoryDisplay:
         Parameters
         ----------
         estimator : estimator
-            Fitted: a joint fusion or an alignment (``history_``), an encoder that was trained
-            (``loss_curve_``), or anything that holds such, as a pipeline, a search or an early or
-            late fusion does.
+            Fitted, with a ``history_``: a joint fusion, an alignment, a generator or a trained
+            encoder; or anything that holds such, as a pipeline, a search or an early or late fusion
+            does.
         names : list of str, default=None
             Which parts, under the names that the legend shows without it; None for all.
         ax : matplotlib Axes, default=None
@@ -100,7 +100,7 @@ class TrainingHistoryDisplay:
         if not found:
             raise ValueError(
                 f"{cls.__name__}.from_estimator: nothing in {type(estimator).__name__} keeps a"
-                " history_ or a loss_curve_. Fit it first; frozen encoders are not trained."
+                " history_. Fit it first; frozen encoders are not trained."
             )
         unknown = [name for name in names or () if name not in found]
         if unknown:
@@ -120,7 +120,7 @@ class TrainingHistoryDisplay:
         Parameters
         ----------
         histories : dict of str to dict of str to array-like, list of dict, or list of float
-            As in the class; or the ``history_`` or ``loss_curve_`` of one estimator.
+            As in the class; or the ``history_`` of one estimator.
         ax : matplotlib Axes, default=None
             As in :meth:`plot`.
 
@@ -240,7 +240,7 @@ def _histories(
         for value in part[1:] if named else part:
             yield from _histories(value, inner, seen)
     elif hasattr(part, "get_params") and not isinstance(part, type):
-        kept = getattr(part, "history_", None) or getattr(part, "loss_curve_", None)
+        kept = getattr(part, "history_", None)
         if kept:
             yield path, _columns(kept)
         for attribute, value in vars(part).items():

@@ -27,7 +27,7 @@ _MANY = 30  # repeats, above which dots would hide each other
 
 
 class ModalityImportanceDisplay:
-    """Image of what the score of an estimator loses when a modality is shuffled.
+    """Plot of what the score of an estimator loses when a modality is shuffled.
 
     A bar is the mean over the repeats, each dot one repeat.
 

@@ -31,7 +31,7 @@ _NEEDED = ("modality", "fraction", "split", "repeat", "missing", "score")
 
 
 class MissingModalityCurveDisplay:
-    """Image of the score of an estimator while one modality at a time gets lost.
+    """Plot of the score of an estimator while one modality at a time gets lost.
 
     A line is the mean over splits and repeats, the band around it one standard deviation to
     either side.

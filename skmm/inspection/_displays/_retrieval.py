@@ -25,7 +25,7 @@ _SIDE = 0.86  # of what is drawn in a cell
 
 
 class RetrievalDisplay:
-    """Image of queries and the rows that a retriever finds for them.
+    """Plot of queries and the rows that a retriever finds for them.
 
     A line of the grid is a query, on the left, and its answers, the nearest first, each with its
     score. Images (and a frame of a video) are shown as such, audio clips and series as lines, point

@@ -116,7 +116,7 @@ def _swarm(x: np.ndarray, step: float, *, reach: float = 0.38) -> np.ndarray:
 
 
 class ModalityShapleyDisplay:
-    """Image of the shares that the modalities have in the score, or in each prediction.
+    """Plot of the shares that the modalities have in the score, or in each prediction.
 
     Bars climb from the score without any modality to the score with all of them. In a swarm every
     row is a point: how far its modality moved its prediction, colored by the prediction. Rows

@@ -38,7 +38,7 @@ _HEAT = 0.75  # opacity of the strongest part of an image
 
 
 class TokenAttributionDisplay:
-    """Image of a cell with the parts of it colored by what they did to a prediction.
+    """Plot of a cell with the parts of it colored by what they did to a prediction.
 
     Patches of an image are colored over the image in gray, words have a colored ground, and
     stretches of an audio clip or series a colored background. Red speaks for the prediction, blue
