@@ -37,6 +37,7 @@ from skmm._frame._column import (
 from skmm._frame._modality import infer_modalities
 from skmm._frame._types import CellColumn, Frame
 from skmm._training._trainer import TrainedNetworkMixin, Trainer
+from skmm.exceptions import ModalityMissingError
 from skmm.fusion import FusionStrategy, JointFusionClassifier, make_strategy
 from skmm.generation._base import BaseMethod, MethodsMixin
 from skmm.generation._caption_generator import CaptionGenerator
@@ -346,7 +347,7 @@ class QuestionAnswerer(
         self._prior = min(counts, key=lambda answer: (-counts[answer], answer))
         model: Any = self._closed(X, given) if _is_closed(self) else self._open(given)
         own = X if len(rows) == len(answers) else take_rows(X, rows)
-        with _handed_on(self, model):
+        with _handed_on(self, model), _as_own(self, model):
             model.fit(own, target)
         self.estimator_ = model
         if _is_closed(self):
@@ -481,7 +482,8 @@ class QuestionAnswerer(
             training answer.
         """
         model = self._ready()
-        answers = np.array(model.predict(self._check_frame(X, reset=False)), dtype=object)
+        with _as_own(self, model):
+            answers = np.array(model.predict(self._check_frame(X, reset=False)), dtype=object)
         answers[[answer is None for answer in answers]] = self._prior
         return answers
 
@@ -500,7 +502,9 @@ class QuestionAnswerer(
             In the order of ``classes_``. A row without a question and without any modality gets
             the frequencies of the training answers.
         """
-        probabilities = self._ready().predict_proba(self._check_frame(X, reset=False))
+        model = self._ready()
+        with _as_own(self, model):
+            probabilities = model.predict_proba(self._check_frame(X, reset=False))
         return np.asarray(probabilities)
 
     def score_samples(self, X: Frame, y: CellColumn) -> np.ndarray:
@@ -524,10 +528,11 @@ class QuestionAnswerer(
         """
         model = self._ready()
         X = self._check_frame(X, reset=False)
-        if isinstance(model, CaptionGenerator):
-            return model.score_samples(X, y)
+        with _as_own(self, model):
+            if isinstance(model, CaptionGenerator):
+                return model.score_samples(X, y)
+            probabilities = model.predict_proba(X)
         owner = f"{type(self).__name__}.score_samples"
-        probabilities = model.predict_proba(X)
         texts = texts_of_rows(y, len(probabilities), owner, several=False)
         places = {answer: place for place, answer in enumerate(self.classes_.tolist())}
         with np.errstate(divide="ignore"):
@@ -612,6 +617,16 @@ def _texts_among(X: Frame, places: list[int]) -> list[int]:
 def _holds_sentences(column: Column) -> bool:
     present = column.values[~column.missing]
     return len(present) > 0 and all(isinstance(cell, str) and " " in cell for cell in present)
+
+
+@contextmanager
+def _as_own(answerer: QuestionAnswerer, model: Any) -> Iterator[None]:
+    """Let an error about rows without any modality name the class and parameter of the user."""
+    try:
+        yield
+    except ModalityMissingError as error:
+        words = str(error).replace(type(model).__name__, type(answerer).__name__)
+        raise ModalityMissingError(words.replace("'none'", "'prior'")) from None
 
 
 @contextmanager

@@ -79,7 +79,6 @@ _JOINT: dict[str, Any] = {
 }
 # One of each build: scikit-learn's checks ask about the estimator, and each takes seconds.
 _OTHER_STRATEGIES = ("mean", "gated", "film", "low_rank", "attention")
-_ATTENTIVE = ("attention", "cross_attention", "bottleneck")
 # Numbers as they are and converged far beyond the tolerance with which scikit-learn compares
 # two fits: no standardization stands between the weights of rows and the estimator.
 _NUMBERS = [("numbers", "passthrough", slice(None))]
@@ -314,10 +313,6 @@ _HASH = (
     "the check compares joblib.hash of a parameter and of its copy, which differ for any module"
     " that holds a tensor"
 )
-_ONE_COMPONENT = (
-    "the check sets n_components to 1, and attention refuses that: its layers normalize over the"
-    " components"
-)
 _WEIGHT_EQUIVALENCE = "check_sample_weight_equivalence_on_dense_data"
 
 # (class, whether an instance is meant, check of scikit-learn, why it may fail)
@@ -327,16 +322,6 @@ EXPECTED_FAILED_CHECKS: list[tuple[type, Callable[[Any], bool], str, str]] = [
     (JointFusionRegressor, lambda e: True, _WEIGHT_EQUIVALENCE, _BATCHES),
     (LateFusionClassifier, lambda e: e.rule == "stacking", _WEIGHT_EQUIVALENCE, _FOLDS),
     (LateFusionRegressor, lambda e: e.rule == "stacking", _WEIGHT_EQUIVALENCE, _FOLDS),
-    *(
-        (JointFusionClassifier, lambda e: e.strategy in _ATTENTIVE, check, _ONE_COMPONENT)
-        for check in (
-            "check_dont_overwrite_parameters",
-            "check_fit2d_1feature",
-            "check_fit2d_predict1d",
-            "check_methods_sample_order_invariance",
-            "check_methods_subset_invariance",
-        )
-    ),
     (
         ModuleEncoder,
         lambda e: any(True for _ in e.module.parameters()),
