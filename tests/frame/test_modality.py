@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from skmm import encoders
+from skmm import encoders, infer_modalities
 from skmm._compose._default_encoder import default_encoder
-from skmm._frame._modality import MODALITIES, infer_modalities
+from skmm._frame._modality import MODALITIES
 from skmm.exceptions import CellTypeError
 
 pl = pytest.importorskip("polars")
