@@ -16,7 +16,8 @@ from skmm import ImageEncoder, JointFusionClassifier, JointFusionRegressor
 from skmm._training._batches import Batch, FeatureInputs
 from skmm._training._module import JointModule, ModalityEncoders, make_imputer
 from skmm.datasets import make_multimodal_classification
-from skmm.fusion._strategies import STRATEGIES, make_strategy
+from skmm.fusion import make_strategy
+from skmm.fusion._strategies import STRATEGIES
 from skmm.nets._layers import Head
 
 MODES = ["mask", "token", "impute", "zero"]

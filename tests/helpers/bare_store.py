@@ -9,7 +9,7 @@ package = ModuleType("skmm.encoders")
 package.__path__ = [f"{find_spec('skmm').submodule_search_locations[0]}/encoders"]
 sys.modules["skmm.encoders"] = package
 
-from skmm.encoders import EmbeddingStore  # noqa: E402
 from skmm.encoders._store import _connection  # noqa: E402
+from skmm.encoders._store._store import EmbeddingStore  # noqa: E402
 
 __all__ = ["EmbeddingStore", "_connection"]
