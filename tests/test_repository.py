@@ -68,6 +68,20 @@ def test_linters_have_one_version():
         assert used.startswith(f"{pin}."), name
 
 
+def test_workflows_can_be_read():
+    """Every job has steps, and pins what it uses."""
+    yaml = pytest.importorskip("yaml")
+    workflows = sorted(REPO.glob(".github/workflows/*.yml"))
+    assert {path.stem for path in workflows} == {"docs", "lint", "nightly", "test"}
+    for path in workflows:
+        jobs = yaml.safe_load(path.read_text())["jobs"]
+        for job in jobs.values():
+            used = [step["uses"] for step in job["steps"] if "uses" in step]
+            assert used and all(re.fullmatch(r"actions/[\w-]+@v\d+", name) for name in used)
+    for path in [*REPO.glob(".github/*/*.yml"), REPO / ".pre-commit-config.yaml"]:
+        assert yaml.safe_load(path.read_text())
+
+
 def check_changelog():
     path = REPO / ".github" / "check_changelog.py"
     spec = importlib.util.spec_from_file_location("check_changelog", path)
