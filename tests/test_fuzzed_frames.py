@@ -256,7 +256,7 @@ QUICK = settings(
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],  # to shrink a failure takes minutes
 )  # fmt: skip
-DEEP = settings(QUICK, max_examples=30)
+DEEP = settings(QUICK, max_examples=16)
 
 
 @pytest.mark.parametrize(("name", "i"), CASES)

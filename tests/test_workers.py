@@ -94,7 +94,6 @@ def workers(request, backend, n_jobs):
     [
         ("loky", 1),
         ("loky", 2),
-        pytest.param("loky", 4, marks=pytest.mark.slow),
         ("threading", 4),
         ("multiprocessing", 2),
         pytest.param("dask", 2, marks=pytest.mark.slow),

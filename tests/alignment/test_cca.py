@@ -183,7 +183,7 @@ def held_out_correlation(alignment, X):
     return np.corrcoef(vectors[0][:, 0], vectors[1][:, 0])[0, 1]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0])
 @pytest.mark.parametrize("method", ["kernel", "deep"])
 def test_nonlinear_relations_need_a_nonlinear_method(method, seed):
     X = make_nonlinear(seed)

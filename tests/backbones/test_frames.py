@@ -168,7 +168,6 @@ def movers(n, seed):
         ("mean", 10),
         ("max", 10),
         ("gru", 60),
-        pytest.param("attention", 120, marks=pytest.mark.slow),
     ],
 )
 def test_which_poolings_learn_direction(pooling, steps):

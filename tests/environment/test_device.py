@@ -324,9 +324,8 @@ def tell(queue):
     [
         ("fork", None, (1, 1)),  # no limit was set
         ("fork", "3", (1, 1)),  # the threads were not forked, so there are none
-        ("spawn", None, (1, 1)),
         ("spawn", "3", (3, 3)),
-        ("process", None, (4, 4)),  # one process of the user's, no pool
+        pytest.param("process", None, (4, 4), marks=pytest.mark.slow),  # no pool
     ],
 )
 def test_worker_processes(tmp_path, method, environment, expected):

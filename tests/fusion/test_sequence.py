@@ -52,7 +52,7 @@ class Noting(nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["attention", "cross_attention"])
+@pytest.mark.parametrize("strategy", ["attention"])
 def test_attention_learns_from_tokens_what_their_mean_does_not_hold(strategy):
     """Which word meets which patch: the mean of either modality is zero in every row."""
     X, y = hidden_pairs(700)

@@ -23,7 +23,7 @@ from skmm.generation._memory_modules import CaptionBatch
 from skmm.metrics import chrf, corpus_bleu, exact_match, make_text_scorer
 
 TRIPLES = [("one", "passthrough", ["left"]), ("two", "passthrough", ["right"])]
-SLOW_SEEDS = [("gru", 1), ("transformer", 0), ("transformer", 1)]
+SLOW_SEEDS = [("transformer", 0)]
 SMALL = {"n_components": 48, "n_layers": 1, "max_epochs": 30, "learning_rate": 3e-3}
 
 

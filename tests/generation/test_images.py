@@ -79,7 +79,6 @@ def quick(rows):
     ("method", "seed"),
     [
         ("flow_matching", 0),
-        pytest.param("flow_matching", 1, marks=pytest.mark.slow),
         pytest.param("gan", 0, marks=pytest.mark.slow),
     ],
 )

@@ -124,7 +124,7 @@ def test_decoding_continues_the_prefix_of_each_row(decoder, given, way):
 # --- the generator -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [0])
 @pytest.mark.parametrize(("decoder", "max_epochs"), [("transformer", 8), ("gru", 20)])
 def test_written_texts_answer_the_prefix(decoder, max_epochs, seed):
     X, y = objects(160, seed=seed)

@@ -52,9 +52,7 @@ def fitted(request):
     ("kind", "seed"),
     [
         ("open", 0),
-        pytest.param("open", 1, marks=pytest.mark.slow),
         pytest.param("closed", 0, marks=pytest.mark.slow),
-        pytest.param("closed", 1, marks=pytest.mark.slow),
     ],
 )
 def test_answers_need_the_question_and_its_subject(kind, seed):

@@ -60,9 +60,7 @@ def fitted(request, ramps):
 # --- what is learned -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("decoder", "seed", "least"), [("gru", 0, 0.95), ("gru", 1, 0.95), ("transformer", 0, 0.9)]
-)
+@pytest.mark.parametrize(("decoder", "seed", "least"), [("gru", 0, 0.95), ("transformer", 0, 0.9)])
 @pytest.mark.slow
 def test_generates_waves_of_unseen_combinations(decoder, seed, least):
     X, y, held_out = waves(seed=seed)
