@@ -56,7 +56,7 @@ NOT_BY_SKOPS = {
     ("SeriesGenerator", 0): TORCH,
     ("TabularEncoder", 0): TORCH,
     ("TextEncoder", 0): TORCH,
-    ("TimeSeriesEncoder", 0): TORCH,
+    **{("TimeSeriesEncoder", i): TORCH for i in (0, 3)},
     ("VideoEncoder", 0): TORCH,
 }
 

@@ -172,7 +172,7 @@ def group_by_content(
     read_files: bool = True,
     min_length: int = 1,
 ) -> np.ndarray:
-    """Give groups in which rows that share a content stand together.
+    """Give groups in which rows that share a content are in one group.
 
     Parameters
     ----------
@@ -266,7 +266,7 @@ _DIGESTS: dict[str, Callable[[Any], bytes]] = {
 
 @dataclass
 class Content:
-    """One content and where it stands.
+    """One content and the rows that hold it.
 
     Attributes
     ----------
@@ -477,13 +477,13 @@ def _touched(findings: pd.DataFrame, n_tested: int) -> float:
 
 def _message(findings: pd.DataFrame, where: str, touched: str) -> str:
     if not len(findings):
-        return f"No content stands {where}."
+        return f"No content is {where}."
     by_content = findings.drop_duplicates(["modality", "example", "digest"])
     counts = by_content["column"].value_counts(sort=False)
     columns = ", ".join(f"{count:,} in column {name!r}" for name, count in counts.items())
     n = len(by_content)
-    stands = "1 content stands" if n == 1 else f"{n:,} contents stand"
+    found = "1 content is" if n == 1 else f"{n:,} contents are"
     return (
-        f"{stands} {where} ({columns}), which touches {touched}. Split by groups that keep such"
+        f"{found} {where} ({columns}), which touches {touched}. Split by groups that keep such"
         " rows together: skmm.model_selection.group_by_content makes them."
     )

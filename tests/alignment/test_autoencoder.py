@@ -200,7 +200,7 @@ def test_all_weights_zero():
 
 def test_training_that_diverges():
     X, *_ = make(10, n=100)
-    with pytest.raises(ConvergenceError, match="Lower learning_rate"):
+    with pytest.raises(ConvergenceError, match="Use a learning_rate below"):
         align(X, learning_rate=1e30)
 
 

@@ -452,7 +452,7 @@ def test_a_diverged_training_leaves_no_network():
             return super().forward(tokens, masks) * float("inf")
 
     model = regressor(strategy=Explode, early_stopping=False, warm_start=True)
-    with pytest.raises(ConvergenceError, match="in epoch 1. Lower learning_rate, now 0.005"):
+    with pytest.raises(ConvergenceError, match="in epoch 1. Use a learning_rate below 0.005"):
         model.fit(X, score)
     with pytest.raises(NotFittedError):
         model.predict(X)

@@ -108,7 +108,7 @@ def test_weights_work_with_every_loss(loss, how):
             "JointFusionClassifier: loss 'focal' takes",
         ),
         ({"loss": Focus(), "loss_params": {"gamma": 1}}, "takes no loss_params"),
-        ({"loss": nn.CrossEntropyLoss()}, "CrossEntropyLoss gave a tensor .* reduction='none'"),
+        ({"loss": nn.CrossEntropyLoss()}, "CrossEntropyLoss returned a tensor .* reduction='none'"),
         ({"loss": "hinge"}, "'loss' parameter .*'max_margin'.* Got 'hinge'"),
         ({"loss": "ordinal"}, r"order of classes that are no numbers. Give loss_params=\{'order'"),
         ({"loss": "ordinal", "loss_params": {"order": ["no"]}}, "Name each class once"),

@@ -290,7 +290,9 @@ def test_rows_without_any_modality(fitted, objects):
     np.testing.assert_array_equal(written[[0, 2, 3, 5]], expected)
     nothing = X.iloc[[1, 4]]
     assert fitted.predict(nothing).tolist() == [None, None]
-    with pytest.raises(ModalityMissingError, match="CaptionGenerator: row 1.*all_missing='none'"):
+    with pytest.raises(
+        ModalityMissingError, match="CaptionGenerator: 2 of .* is row 1.*all_missing='none'"
+    ):
         copy.copy(fitted).set_params(all_missing="raise").predict(X)
 
 
@@ -347,7 +349,9 @@ def test_early_stopping_restores_the_best_epoch(objects):
 
 def test_a_training_that_diverges_raises(objects):
     X, y = objects
-    with pytest.raises(ConvergenceError, match="loss of nan in epoch .* Lower learning_rate"):
+    with pytest.raises(
+        ConvergenceError, match="the loss is nan in epoch .* Use a learning_rate below"
+    ):
         small(learning_rate=1e25, max_grad_norm=None, early_stopping=False).fit(X, y)
 
 

@@ -219,7 +219,7 @@ def test_rows_with_only_a_prefix():
     captions = small(max_epochs=2).fit(X, y)
     assert [text is None for text in captions.predict(X[:5])] == [False, False, True, False, False]
     assert np.isnan(captions.score_samples(X[:5], y[:5])).tolist() == [0, 0, 1, 0, 0]
-    with pytest.raises(ModalityMissingError, match="row 2 .* and 1 rows do"):
+    with pytest.raises(ModalityMissingError, match="1 of 60 rows .* is row 2"):
         captions.set_params(all_missing="raise").predict(X)
 
 

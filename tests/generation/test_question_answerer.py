@@ -342,7 +342,7 @@ def test_divergence_raises():
     X, y = objects(60)
     for kind in ROUTES:
         wild = small(answers=kind, learning_rate=1e30)
-        with pytest.raises(ConvergenceError, match="loss of nan"):
+        with pytest.raises(ConvergenceError, match="the loss is nan"):
             wild.fit(X, y)
 
 
