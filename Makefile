@@ -34,12 +34,13 @@ define no_torchvision
 $(PY) -c 'import importlib.util as u, sys; u.find_spec("torchvision") and sys.exit("torchvision came in with another package, and one that does not fit torch breaks transformers. Remove it: $(PY) -m pip uninstall torchvision")'
 endef
 
-.PHONY: help demo test test-fast lint format docs bench clean
+.PHONY: help demo test test-fast test-bench lint format docs bench clean
 
 help:
 	@echo "make demo       text, images and numbers through encoders, three fusions and one search"
 	@echo "make test       the whole test suite"
 	@echo "make test-fast  every test that takes at most some seconds"
+	@echo "make test-bench every benchmark, on a few rows"
 	@echo "make lint       ruff, codespell and mypy"
 	@echo "make format     let ruff mend what it can"
 	@echo "make docs       the documentation, in docs/_build/html"
@@ -58,6 +59,9 @@ test: $(STAMP)-dev $(STAMP)-aeon
 
 test-fast: $(STAMP)-dev
 	OMP_NUM_THREADS=1 $(PY) -m pytest $(PARALLEL) -m "not slow" $(ARGS)
+
+test-bench: $(STAMP)-dev
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/benchmarks/test_benchmarks.py $(ARGS)
 
 lint: $(STAMP)-dev
 	$(PY) -m ruff check .

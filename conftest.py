@@ -17,7 +17,7 @@ settings.load_profile("skmm")
 
 # The longest files of tests, which xdist gives to one process each: they come first, so that no
 # process waits for another one at the end.
-LONGEST = ("tests/test_examples.py", "tests/test_common.py", "tests/test_benchmarks.py")
+LONGEST = ("tests/test_examples.py", "tests/test_common.py")
 
 
 def pytest_collection_modifyitems(items):

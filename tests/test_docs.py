@@ -271,6 +271,29 @@ def test_code_that_does_not_run_uses_existing_names(page):
         assert not wrong_calls(textwrap.dedent(block))
 
 
+SCRIPTS = [*(REPO / "examples").glob("*.py"), *(REPO / "tests" / "benchmarks").glob("*.py")]
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS), ids=lambda path: path.stem)
+def test_scripts_use_existing_names(path):
+    """Also in scripts that the suite does not run: names and parameters of skmm exist."""
+    tree = ast.parse(path.read_text())
+    public = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "skmm":
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
+                public[alias.asname or alias.name] = getattr(module, alias.name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in public:
+            function = public[ast.unparse(node.func)]
+            known = inspect.signature(function).parameters
+            if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+                unknown = [k.arg for k in node.keywords if k.arg and k.arg not in known]
+                assert not unknown, f"{ast.unparse(node.func)} has no {unknown}"
+
+
 def test_wrong_calls_are_found():
     assert wrong_calls('TextEncoder(modell="tfidf")') == ["TextEncoder has no modell"]
     assert wrong_calls("TextEncode()") == ["skmm has no TextEncode"]

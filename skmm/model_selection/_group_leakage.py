@@ -172,7 +172,7 @@ def group_by_content(
     read_files: bool = True,
     min_length: int = 1,
 ) -> np.ndarray:
-    """Give groups in which rows that share a content are in one group.
+    """Return groups that keep rows with a common content together.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Run a script in this process with every training cut to two epochs."""
+"""Run a script in this process, with every training cut to two epochs if asked."""
 
 import runpy
 import sys
@@ -7,7 +7,7 @@ import warnings
 from skmm import Trainer
 from skmm.encoders import _cell_encoder, _tabular
 
-__all__ = ["run_briefly"]
+__all__ = ["run_briefly", "run_script"]
 
 N_EPOCHS = 2
 
@@ -23,14 +23,16 @@ def cut(training, epochs_of):
 
 
 def run_briefly(script, arguments, monkeypatch):
-    """Run a script: what it calls is there and takes what it is given, whatever its figures.
-
-    In this process, since importing everything takes longer than most scripts.
-    """
+    """Run a script: what it calls is there and takes what it is given, whatever its figures."""
     monkeypatch.setattr(Trainer, "fit", cut(Trainer.fit, lambda trainer, *_: trainer.max_epochs))
     for module in (_cell_encoder, _tabular):
         alone = cut(module.train_backbone, lambda *_: N_EPOCHS)
         monkeypatch.setattr(module, "train_backbone", alone)
+    run_script(script, arguments, monkeypatch)
+
+
+def run_script(script, arguments, monkeypatch):
+    """Run a script in this process, since importing everything takes longer than most scripts."""
     monkeypatch.setattr(sys, "argv", [str(script), *arguments])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of trainings that end too early

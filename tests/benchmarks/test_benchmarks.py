@@ -6,23 +6,23 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from brief import run_briefly
+from brief import run_script
 from real_data import load_real
 
 from skmm.fusion._strategies import STRATEGIES
 
-BENCHMARKS = Path(__file__).with_name("benchmarks")
+BENCHMARKS = Path(__file__).parent
 
 
 @pytest.fixture
 def benchmark(tmp_path, monkeypatch):
-    """Run a benchmark with trainings of two epochs; return what it wrote."""
+    """Run a benchmark; return what it wrote."""
 
     def run(script, *options):
         results = tmp_path / "results.md"
         monkeypatch.setenv("SKMM_RESULTS", str(results))
         monkeypatch.syspath_prepend(str(BENCHMARKS))
-        run_briefly(BENCHMARKS / script, options, monkeypatch)
+        run_script(BENCHMARKS / script, options, monkeypatch)
         return results.read_text()
 
     yield run
@@ -32,7 +32,6 @@ def benchmark(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-@pytest.mark.slow
 def test_every_fusion_is_compared(benchmark, tmp_path):
     written = benchmark("fusions.py", "--small")
     figures = pd.read_csv(tmp_path / "tables" / "figures.csv").set_index("method")
@@ -49,7 +48,6 @@ def test_every_fusion_is_compared(benchmark, tmp_path):
     assert list(scores.columns) == ["glyphs"]
 
 
-@pytest.mark.slow
 def test_a_search_among_many_vectors_is_measured(benchmark):
     pytest.importorskip("faiss")
     recall = table_of(benchmark, "retrieval.py", "--rows", "2000")["recall@10"]
@@ -58,7 +56,6 @@ def test_a_search_among_many_vectors_is_measured(benchmark):
     assert recall.min() > 0.8
 
 
-@pytest.mark.slow
 @pytest.mark.data
 def test_networks_from_scratch_are_compared(benchmark):
     load_real("emoji")
@@ -69,7 +66,6 @@ def test_networks_from_scratch_are_compared(benchmark):
     assert accuracy["pretrained and frozen"] > accuracy["most frequent group"] + 0.1
 
 
-@pytest.mark.slow
 def test_generated_images_are_scored(benchmark, tmp_path):
     figure = tmp_path / "grid.png"
     options = ("--rows", "40", "--epochs", "1", "--gan-epochs", "1", "--figure", str(figure))
@@ -83,7 +79,6 @@ def test_generated_images_are_scored(benchmark, tmp_path):
     assert (untrained > found.loc["nearest name", "Fréchet distance"]).all()
 
 
-@pytest.mark.slow
 @pytest.mark.data
 def test_audio_is_transcribed(benchmark):
     load_real("avdigits")
@@ -97,7 +92,6 @@ def test_audio_is_transcribed(benchmark):
     assert (matches["lowest"] <= matches["exact match"]).all()
 
 
-@pytest.mark.slow
 @pytest.mark.data
 def test_images_are_named(benchmark):
     load_real("emoji")
@@ -111,7 +105,6 @@ def test_images_are_named(benchmark):
     assert (scores["chrF"] > 0).all()
 
 
-@pytest.mark.slow
 @pytest.mark.data
 def test_spectrograms_are_generated(benchmark):
     load_real("avdigits")
