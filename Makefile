@@ -34,18 +34,19 @@ define no_torchvision
 $(PY) -c 'import importlib.util as u, sys; u.find_spec("torchvision") and sys.exit("torchvision came in with another package, and one that does not fit torch breaks transformers. Remove it: $(PY) -m pip uninstall torchvision")'
 endef
 
-.PHONY: help demo test test-fast test-bench lint format docs bench clean
+.PHONY: help demo test test-fast test-examples test-bench lint format docs bench clean
 
 help:
-	@echo "make demo       text, images and numbers through encoders, three fusions and one search"
-	@echo "make test       the whole test suite"
-	@echo "make test-fast  every test that takes at most some seconds"
-	@echo "make test-bench every benchmark, on a few rows"
-	@echo "make lint       ruff, codespell and mypy"
-	@echo "make format     let ruff mend what it can"
-	@echo "make docs       the documentation, in docs/_build/html"
-	@echo "make bench      speed and counts against others, into tests/benchmarks/RESULTS.md"
-	@echo "make clean      remove what make has built, .venv included"
+	@echo "make demo           text, images and numbers through encoders, three fusions and one search"
+	@echo "make test           the whole test suite"
+	@echo "make test-fast      every test that takes at most some seconds"
+	@echo "make test-examples  the gallery's examples, with short trainings"
+	@echo "make test-bench     every benchmark, on a few rows"
+	@echo "make lint           ruff, codespell and mypy"
+	@echo "make format         let ruff mend what it can"
+	@echo "make docs           the documentation, in docs/_build/html"
+	@echo "make bench          speed and counts against others, into tests/benchmarks/RESULTS.md"
+	@echo "make clean          remove what make has built, .venv included"
 
 demo: $(STAMP)-demo
 	MPLBACKEND=Agg $(PY) -u examples/plot_quickstart.py
@@ -59,6 +60,10 @@ test: $(STAMP)-dev $(STAMP)-aeon
 
 test-fast: $(STAMP)-dev
 	OMP_NUM_THREADS=1 $(PY) -m pytest $(PARALLEL) -m "not slow" $(ARGS)
+
+# `make docs` runs the examples in full; `make bench` the benchmarks.
+test-examples: $(STAMP)-dev
+	OMP_NUM_THREADS=1 $(PY) -m pytest tests/gallery $(ARGS)
 
 test-bench: $(STAMP)-dev
 	OMP_NUM_THREADS=1 $(PY) -m pytest tests/benchmarks/test_benchmarks.py $(ARGS)

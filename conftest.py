@@ -15,14 +15,12 @@ settings.register_profile("skmm", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("skmm")
 
 
-# The longest files of tests, which xdist gives to one process each: they come first, so that no
-# process waits for another one at the end.
-LONGEST = ("tests/test_examples.py", "tests/test_common.py")
-
-
 def pytest_collection_modifyitems(items):
-    """Mark the pages of the documentation as slow, and put the longest files first."""
+    """Mark the pages of the documentation as slow, and start with the longest file of tests.
+
+    xdist gives a file to one process, which should not begin with the longest one at the end.
+    """
     for item in items:
         if item.path.suffix == ".rst":
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/test_common.py"))
