@@ -17,7 +17,7 @@ from torch import nn
 
 from skmm import JointFusionClassifier, JointFusionRegressor
 
-FAST = {"n_components": 16, "batch_size": 32, "learning_rate": 5e-3, "random_state": 0}
+FAST = {"n_components": 16, "batch_size": 64, "learning_rate": 1e-2, "random_state": 0}
 
 
 def classifier(**options):

@@ -22,7 +22,7 @@ from skmm.nets._layers import Head
 
 MODES = ["mask", "token", "impute", "zero"]
 WIDTHS = {"a": 3, "b": 5, "c": 2}
-FAST = {"n_components": 16, "batch_size": 32, "learning_rate": 5e-3, "random_state": 0}
+FAST = {"n_components": 16, "batch_size": 64, "learning_rate": 1e-2, "random_state": 0}
 
 
 def joint_module(missing, strategy="concat", *, modality_dropout=0.0):

@@ -21,7 +21,7 @@ from skmm.datasets import make_multimodal_classification
 from skmm.fusion._strategies import STRATEGIES
 
 TRIPLES = [("text", Tokens(), ["text"]), ("photo", Tokens(), ["photo"])]
-FAST = {"n_components": 16, "batch_size": 32, "learning_rate": 5e-3, "random_state": 0}
+FAST = {"n_components": 16, "batch_size": 64, "learning_rate": 1e-2, "random_state": 0}
 
 
 def frame(n=80, **options):

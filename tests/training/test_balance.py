@@ -27,7 +27,7 @@ from skmm.nets._layers import Head
 from skmm.nets._losses import make_loss
 from skmm.nets.fusion._unimodal import UnimodalHeads
 
-FAST = {"n_components": 16, "batch_size": 32, "learning_rate": 5e-3, "random_state": 0}
+FAST = {"n_components": 16, "batch_size": 64, "learning_rate": 1e-2, "random_state": 0}
 STILL = {"dropout": 0.0, "modality_dropout": 0.0}  # nothing is drawn but the order
 ONE_STEP = {**STILL, "max_epochs": 1, "batch_size": 64, "early_stopping": False}
 NOTHING_ELSE = {"weight_decay": 0.0}
