@@ -175,6 +175,7 @@ def left_out_pairs():
 
 
 # The checks themselves fit on a frame and then transform an array, or the other way round.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")
 @pytest.mark.parametrize(("estimator", "check"), [*left_out_pairs()])
 def test_checks_that_check_estimator_leaves_out(estimator, check):
@@ -250,16 +251,19 @@ def test_check_fusion(fusion):
     check_fusion(fusion)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "clip"])
 def test_check_encoder_on_pretrained_text(kind, tiny_checkpoint):
     check_encoder(TextEncoder(tiny_checkpoint(kind)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vit", "convnext", "clip"])
 def test_check_encoder_on_pretrained_images(kind, tiny_checkpoint):
     check_encoder(ImageEncoder(tiny_checkpoint(kind)))
 
 
+@pytest.mark.slow
 def test_check_encoder_on_several_columns():
     X = cells_of(TextEncoder())
     X["title"] = X["review"].iloc[::-1].to_numpy()

@@ -349,6 +349,7 @@ cells = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.lists(cells, min_size=3, max_size=3), max_size=4),
     st.lists(st.text(), min_size=4, max_size=4),

@@ -259,6 +259,7 @@ QUICK = settings(
 DEEP = settings(QUICK, max_examples=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "i"), CASES)
 @QUICK
 @given(data=st.data())
@@ -308,6 +309,7 @@ def test_modalities():
     check_frames(odd_frames(), check, n=60)
 
 
+@pytest.mark.slow
 @settings(QUICK, max_examples=60)
 @given(X=odd_frames())
 def test_frame_report(X):
@@ -315,6 +317,7 @@ def test_frame_report(X):
     assert len(report.summary_) == X.shape[1] and repr(report) and report.html
 
 
+@pytest.mark.slow
 def test_leaks():
     options = {"read_files": False}
 

@@ -334,6 +334,7 @@ for _path in scanned_files():
     FILES.setdefault(_folder(_path), []).append(_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", FILES)
 def test_old_words_stay_out(folder):
     found = []

@@ -38,6 +38,7 @@ def test_a_heavy_import_is_found():
     assert "numpy" in loaded_after("import numpy")
 
 
+@pytest.mark.slow
 def test_readers_and_datasets_load_no_torch():
     assert "torch" not in loaded_after("import skmm.readers")
     assert "torch" not in loaded_after("import skmm.datasets")

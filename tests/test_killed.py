@@ -77,6 +77,7 @@ def check_vectors(store, found):
     np.testing.assert_allclose(encoder.transform(X), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_encoder_loses_at_most_a_batch(tmp_path):
     log, store = tmp_path / "log", EmbeddingStore(tmp_path / "store")
     X, _ = data()

@@ -369,6 +369,7 @@ def files() -> list[File]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_layers(rule, files):
     found = rule(files)

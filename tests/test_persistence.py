@@ -83,6 +83,7 @@ def fitted(name, i):
     return instance, X, answers(instance, X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "i"), CASES)
 def test_pickle(name, i):
     estimator, X, expected = fitted(name, i)
@@ -100,6 +101,7 @@ def every_warning():
     torch.set_warn_always(False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_warning")
 @pytest.mark.parametrize(("name", "i"), CASES)
 def test_joblib_as_read_only_maps_of_the_file(name, i, tmp_path):
@@ -109,6 +111,7 @@ def test_joblib_as_read_only_maps_of_the_file(name, i, tmp_path):
     assert_equal(answers(loaded, X), expected)
 
 
+@pytest.mark.slow
 def test_in_another_process(tmp_path):
     for name, i in CASES:
         joblib.dump(fitted(name, i), tmp_path / f"{name}-{i}.joblib", compress=3)
@@ -141,6 +144,7 @@ def test_unfitted_stays_unfitted():
 # ---- skops ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "i"), CASES)
 def test_skops(name, i):
     skops = pytest.importorskip("skops.io", reason="skops is not installed")

@@ -59,6 +59,7 @@ def search(encoder, n_jobs):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["sequential", "loky", "threading"])
 def test_one_search_encodes_every_distinct_cell_once(tmp_path, backend):
     X, y, n_distinct = frame()
@@ -74,6 +75,7 @@ def test_one_search_encodes_every_distinct_cell_once(tmp_path, backend):
     assert len(lines(log)) == n_distinct
 
 
+@pytest.mark.slow
 def test_workers_share_the_private_store_of_the_process(tmp_path):
     """Without any setting; the pool of workers is older than the session."""
 
@@ -91,6 +93,7 @@ def test_workers_share_the_private_store_of_the_process(tmp_path):
     assert len({line.split()[0] for line in lines(log)}) > 1, "only one worker worked"
 
 
+@pytest.mark.slow
 def test_workers_follow_the_configured_store(tmp_path):
     X, y, n_distinct = frame(seed=2)
     log = tmp_path / "log"
@@ -100,6 +103,7 @@ def test_workers_follow_the_configured_store(tmp_path):
     assert EmbeddingStore(tmp_path / "chosen").stats()["n_embeddings"] == n_distinct
 
 
+@pytest.mark.slow
 def test_each_setting_of_the_encoder_is_encoded_once(tmp_path):
     X, y, n_distinct = frame(seed=3)
     log = tmp_path / "log"
@@ -150,6 +154,7 @@ def words_and_images(n=36, seed=0):
     return X, y, n_texts, n_images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_main_job_with_pretrained_encoders(tiny_bert, tiny_vit, tmp_path, n_jobs):
     """Fusion step, strategy and encoder parameters vary in one search over a frame with gaps."""
@@ -189,6 +194,7 @@ def test_main_job_with_pretrained_encoders(tiny_bert, tiny_vit, tmp_path, n_jobs
     store.close()
 
 
+@pytest.mark.slow
 def test_frame_library_does_not_matter_to_a_search(tiny_bert, tmp_path):
     polars = pytest.importorskip("polars")
     X, y, *_ = words_and_images()

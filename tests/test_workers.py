@@ -89,6 +89,7 @@ def workers(request, backend, n_jobs):
             yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "n_jobs"),
     [
@@ -169,6 +170,7 @@ class TestTwoWorkers:
         assert {n for _, n, _ in training} == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 def test_worker_on_another_machine(tmp_path, shared):
     """It sees neither our folder for temporary files nor our settings, only what is pickled."""

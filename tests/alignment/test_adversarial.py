@@ -73,6 +73,7 @@ def components(alignment, X, name):
     return alignment._whitenings[name].transform(alignment._read(name, X).values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_recovers_the_rotation_without_pairs(seed):
     X, new = make(seed)
@@ -85,12 +86,14 @@ def test_recovers_the_rotation_without_pairs(seed):
     assert ((found - scenes) ** 2).mean() < 0.2 * scenes.var(axis=0).mean()
 
 
+@pytest.mark.slow
 def test_wrong_pairs_do_not_matter_without_pairs():
     X, new = make(0, n_alone=0, n_both=500)
     X["scene"] = X["scene"].sample(frac=1, random_state=0).to_numpy()
     assert partner_similarity(align(X, paired=False), new) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_training_alone_corrects_a_wrong_initial_map(seed):
     """The initial map is an eighth of a turn off; there is no refinement and no other map."""
@@ -117,6 +120,7 @@ def test_training_alone_corrects_a_wrong_initial_map(seed):
     assert np.trace(found.T @ truth) / 3 > 0.95
 
 
+@pytest.mark.slow
 def test_few_pairs_and_many_rows_of_one_modality():
     X, new = make(1, n_both=12)
     assert partner_similarity(align(X), new) > 0.9
@@ -130,12 +134,14 @@ def test_target_is_not_rotated_and_the_others_are():
     np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_warns_of_an_ambiguous_rotation():
     X, _ = make(3, shape="ball")
     with pytest.warns(ConvergenceWarning, match="equally well.*paired=True"):
         align(X, paired=False, n_init=8)
 
 
+@pytest.mark.slow
 def test_warns_if_no_rotation_fits():
     X, _ = make(4)
     ring = np.random.default_rng(0).choice([-1.0, 1.0], size=(500, 5))
@@ -196,6 +202,7 @@ def test_history_holds_the_mean_losses_of_ten_steps_each():
     np.testing.assert_array_equal(steps, alignment.transform(X))  # "auto" is 0.01
 
 
+@pytest.mark.slow
 def test_verbose_prints_the_losses(capsys):
     X, _ = make(6, n_alone=20, n_both=20)
     align(X, max_iter=1)

@@ -54,6 +54,7 @@ def incomplete(request):
     return X, latent, clean, align(X[:400], variational=request.param, n_components=6)
 
 
+@pytest.mark.slow
 def test_predicts_a_missing_modality(incomplete):
     X, _, clean, alignment = incomplete
     new = X[400:].drop(columns="text")
@@ -66,6 +67,7 @@ def test_predicts_a_missing_modality(incomplete):
     np.testing.assert_allclose(found[~known], np.tile(average, ((~known).sum(), 1)), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_recovers_the_known_linear_map():
     X, _, clean = make(3)
     alignment = align(X[:400], max_epochs=30)
@@ -91,6 +93,7 @@ def test_recovers_the_latent_of_incomplete_rows(incomplete):
     assert alignment.score(whole, k=10) > 0.5  # chance is 0.15
 
 
+@pytest.mark.slow
 def test_cross_reconstruction_improves_predictions():
     X, _, clean = make(5)
     alone = {"cross_weight": 0.0, "contrastive_weight": 0.0, "variational": False}
@@ -102,6 +105,7 @@ def test_cross_reconstruction_improves_predictions():
     assert errors[1] < errors[0]
 
 
+@pytest.mark.slow
 def test_contrastive_loss_alone_aligns_partners():
     X, *_ = make(6)
     weights = {"reconstruction_weight": 0.0, "cross_weight": 0.0, "contrastive_weight": 1.0}
@@ -181,6 +185,7 @@ def test_repeats_copies_and_pickles(variational):
     assert len(alignment.history_) == alignment.n_iter_ == 3
 
 
+@pytest.mark.slow
 def test_grid_search_and_pandas_output():
     X, *_ = make(8, n=90, absent=0.1)
     search = GridSearchCV(

@@ -174,6 +174,7 @@ def sampled_recall(queries, targets, contents, k, n_samples=4000):
     return found / n_samples / len(queries)
 
 
+@pytest.mark.slow
 def test_recall_with_ties_and_equal_contents():
     queries = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1]]
     targets = np.eye(3, dtype=np.float32)[[0, 0, 2, 0, 1]]

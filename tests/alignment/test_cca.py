@@ -155,6 +155,7 @@ def explained(alignment, X, latent, n_train):
     return 1 - (error**2).mean() / latent[n_train:].var()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["cca", "regularized", "kernel", "deep"])
 def test_recovers_the_latent_of_incomplete_rows(method):
     X, latent = make(4, n=900, widths=(6, 9, 7), noise=0.3, absent=0.2)
@@ -183,6 +184,7 @@ def held_out_correlation(alignment, X):
     return np.corrcoef(vectors[0][:, 0], vectors[1][:, 0])[0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0])
 @pytest.mark.parametrize("method", ["kernel", "deep"])
 def test_nonlinear_relations_need_a_nonlinear_method(method, seed):

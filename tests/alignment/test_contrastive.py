@@ -26,6 +26,7 @@ FAST = with_trainer(n_components=16, learning_rate=5e-3, batch_size=BATCH_SIZE, 
 FEW = {**FAST, "max_epochs": 3, "random_state": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss",
     [
@@ -45,6 +46,7 @@ def test_finds_what_views_share(loss, views, triples):
     assert alignment.score(X[300:]) > 0.2  # chance is 0.01
 
 
+@pytest.mark.slow
 def test_projections(views, triples):
     X = views(1)
     for projection in ("linear", "mlp"):
@@ -60,6 +62,7 @@ def test_projections(views, triples):
     assert fixed.fit(X).temperature_ == pytest.approx(0.2)
 
 
+@pytest.mark.slow
 def test_three_modalities_with_missing_cells(views, triples):
     X = views(2, n_views=3, missing_rate=0.2)
     modalities = [*triples, ("third", "passthrough", ["view_2"])]
@@ -109,6 +112,7 @@ def test_equal_contents_are_not_negatives(views, triples):
     assert alignment.history_[-1]["train_loss"] < 0.3 * np.log(BATCH_SIZE / 5)
 
 
+@pytest.mark.slow
 def test_rows_of_one_class_are_partners(views, triples):
     """With labels of some rows, rows of one class are nearer to each other."""
     X, rng = views(3), np.random.default_rng(0)
@@ -152,6 +156,7 @@ def test_random_state(views, triples):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+@pytest.mark.slow
 def test_search_pipeline_and_pickle(views, triples):
     X = views(0)
     grid = [
@@ -174,6 +179,7 @@ def test_search_pipeline_and_pickle(views, triples):
     assert guided.fit(X[:300], y[:300]).score(X[300:], y[300:]) > 0.7
 
 
+@pytest.mark.slow
 def test_encoders_are_trained_with_the_projections():
     """Texts name the frequency of series, which only a trained encoder can distinguish."""
     rng = np.random.default_rng(0)
@@ -222,6 +228,7 @@ def test_callbacks_early_stopping_and_history(views, triples):
 # --- losses -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_strings_are_losses_with_their_defaults(views, triples):
     assert set(LOSS_SHORTHANDS) == set(CONTRASTIVE_LOSSES)
     X = views(0)[:120]
@@ -268,6 +275,7 @@ class Distance(torch.nn.Module):
         return -(logits.log_softmax(dim=1) * positive).sum(dim=1)
 
 
+@pytest.mark.slow
 def test_a_loss_of_the_user(views, triples):
     X = views(0)
     own = Distance()

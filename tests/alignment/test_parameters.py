@@ -167,6 +167,7 @@ def same(one, other):
     return one.shape == other.shape and np.allclose(one, other, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(("cls", "name"), CASES)
 def test_every_parameter_changes_something(cls, name, vectors, cells, request):

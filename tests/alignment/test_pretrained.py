@@ -72,6 +72,7 @@ def test_vectors_are_the_models_own(kind, frame, tiny_checkpoint):
     assert 0 <= alignment.score(frame) <= 1
 
 
+@pytest.mark.slow
 def test_texts_and_audio(tiny_checkpoint):
     from transformers import AutoFeatureExtractor, AutoModel
 

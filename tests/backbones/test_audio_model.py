@@ -27,6 +27,7 @@ def model_and_extractor(folder):
     return AutoModel.from_pretrained(folder).eval(), AutoFeatureExtractor.from_pretrained(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pooling", ["auto", "mean", "max", "statistics"])
 def test_clip_does_not_depend_on_its_batch(
@@ -193,6 +194,7 @@ def test_frozen(tiny_checkpoint, open_backbone):
     assert not backbone.training and not any(p.requires_grad for p in backbone.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wav2vec2", "hubert", "whisper", "ast"])
 def test_trunk_arrays_and_head_equal_the_whole_model(
     kind, audio_clips, tiny_checkpoint, open_backbone, encode

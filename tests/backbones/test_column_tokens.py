@@ -73,6 +73,7 @@ def test_row_without_cells_has_finite_output_and_gradients(model, mode):
         torch.testing.assert_close(model(**model.collate(ROWS)).pooled, encoded.pooled)
 
 
+@pytest.mark.slow
 def test_learns_the_product_of_two_columns():
     torch.manual_seed(0)
     model = FeatureTokens(3, n_components=16)
@@ -96,6 +97,7 @@ def test_learns_categories():
     assert accuracy_when_trained(model, table(0), table(1), steps=100) > 0.98
 
 
+@pytest.mark.slow
 def test_pooled_vector_learns_to_reconstruct():
     torch.manual_seed(0)
     model = FeatureTokens(3, n_components=16)

@@ -58,6 +58,7 @@ def reference_features(reference, images):
         return reference.extract_features((images.float() - 127) / 128)
 
 
+@pytest.mark.slow
 def test_equals_the_reference_with_random_weights(reference_class, model):
     reference = reference_class.from_name("efficientnet-lite0").eval()
     reference.load_state_dict(model.state_dict())  # strict: the same names, none left over
@@ -72,6 +73,7 @@ def test_equals_the_reference_with_random_weights(reference_class, model):
     torch.testing.assert_close(encoded.pooled, expected.mean((2, 3)), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_equals_the_reference_with_its_weights(reference_class, trained, weights_path):
     reference = reference_class.from_name("efficientnet-lite0").eval()
     reference.load_state_dict(torch.load(weights_path, weights_only=True))
@@ -144,6 +146,7 @@ def test_no_images(model):
     assert model(**tensors).pooled.shape == (0, 1280)
 
 
+@pytest.mark.slow
 def test_half_precision(model):
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     expected = model(images=images).pooled

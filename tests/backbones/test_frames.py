@@ -162,6 +162,7 @@ def movers(n, seed):
     return cells, torch.from_numpy(to_the_right)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pooling", "steps"),
     [
@@ -179,6 +180,7 @@ def test_which_poolings_learn_direction(pooling, steps):
         assert accuracy < 0.65  # both directions have the same frames
 
 
+@pytest.mark.slow
 def test_learns_to_reconstruct_first_middle_and_last_frame():
     model = encoder("gru", 32)
     rng = np.random.default_rng(0)

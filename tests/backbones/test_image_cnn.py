@@ -32,6 +32,7 @@ def model():
     return ImageCNN(32, image_size=32).eval()
 
 
+@pytest.mark.slow
 def test_learns_position_of_brightness():
     torch.manual_seed(0)
     # The mean brightness varies, so the network must compare the halves.
@@ -41,6 +42,7 @@ def test_learns_position_of_brightness():
     )
 
 
+@pytest.mark.slow
 def test_pooled_vector_learns_to_reconstruct():
     torch.manual_seed(0)
     model = ImageCNN(32, image_size=16)

@@ -53,6 +53,7 @@ def features_by_formula(model, cell):
     return np.array(shares)
 
 
+@pytest.mark.slow
 def test_features_equal_the_formula():
     cells = noise([40, 35, 33, 9, 8, 1])
     model = fitted(cells, n_kernels=84 * 5)
@@ -80,6 +81,7 @@ def test_thresholds_are_quantiles_of_the_training_cell():
         first += count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_kernels", "length", "width", "dilations"),
     [
@@ -103,6 +105,7 @@ def test_dilations_depend_on_the_median_length():
     assert fitted(cells, n_kernels=84 * 3).dilations == [1, 4, 16]
 
 
+@pytest.mark.slow
 def test_each_kernel_uses_a_few_channels():
     model = fitted(noise([60] * 4, n_channels=20), n_kernels=84 * 8)
     n_used = model.channels.sum(dim=2)
@@ -111,6 +114,7 @@ def test_each_kernel_uses_a_few_channels():
     assert fitted(noise([60], n_channels=1), n_kernels=84).channels.all()
 
 
+@pytest.mark.slow
 def test_same_seed_same_features():
     cells = noise([50, 40, 30])
     first = features(fitted(cells, n_kernels=168), cells)
@@ -136,6 +140,7 @@ def test_constant_series_does_not_exceed_thresholds():
     assert not shares.any()
 
 
+@pytest.mark.slow
 def test_classifies_bursts_by_duration():
     # Bursts of equal energy in noise, of two durations.
     rng = np.random.default_rng(0)

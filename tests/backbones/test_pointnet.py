@@ -39,6 +39,7 @@ def perturbed(model):
     return model.eval()
 
 
+@pytest.mark.slow
 def test_learns_shapes():
     torch.manual_seed(0)
     train, test = clouds(160), clouds(100, seed=1)
@@ -46,6 +47,7 @@ def test_learns_shapes():
     assert accuracy_when_trained(model, train, test, steps=30, learning_rate=1e-3) > 0.9
 
 
+@pytest.mark.slow
 def test_learns_rotated_shapes():
     torch.manual_seed(0)
     options = {"rotation": "any", "shapes": ["sphere", "cone"]}

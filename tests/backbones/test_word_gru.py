@@ -80,6 +80,7 @@ def test_formula(texts, pooling):
         np.testing.assert_allclose(encoded.pooled[row].detach().numpy(), pooled, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_learns_the_order_of_words():
     torch.manual_seed(0)
     train, test = keyword_texts(300), keyword_texts(300, seed=1)
@@ -87,6 +88,7 @@ def test_learns_the_order_of_words():
     assert accuracy_when_trained(model, train, test, steps=120, learning_rate=0.01) > 0.95
 
 
+@pytest.mark.slow
 def test_pooled_vector_learns_to_reconstruct():
     torch.manual_seed(0)
     train, test = keyword_texts(300)[0], keyword_texts(200, seed=1)[0]

@@ -44,6 +44,7 @@ def _digest(dataset):
     return digest.hexdigest()
 
 
+@pytest.mark.slow
 def test_bunch_is_consistent(glyphs):
     n_rows = len(glyphs.data)
     assert n_rows > 5000
@@ -72,6 +73,7 @@ def test_modalities_are_the_kinds_of_the_cells(glyphs):
     assert table.columns[table.isna().any()].tolist() == ["numeric_value"]
 
 
+@pytest.mark.slow
 def test_tuple_of_data_and_target(glyphs):
     task = glyphs.target.name
     X, y = load_glyphs(task=task, image_size=16, return_X_y=True)
@@ -139,6 +141,7 @@ def test_table_has_no_column_that_determines_the_label(glyphs):
     assert not {"code_point", "bidirectional", "general_category"} & set(glyphs.data)
 
 
+@pytest.mark.slow
 def test_images_show_their_characters():
     data = load_glyphs(image_size=32).data
     image = data["image"]
@@ -164,6 +167,7 @@ def test_images_show_their_characters():
     assert ink[2] == pytest.approx(8 * ink[0], rel=0.1)
 
 
+@pytest.mark.slow
 def test_ink_of_every_image_is_inside():
     data = load_glyphs(image_size=32).data
     ink = 1 - np.stack(list(data["image"])) / 255.0
@@ -187,6 +191,7 @@ def test_measures_are_in_em():
     assert data.loc["U+0070", "ink_height"] > data.loc["U+0070", "ink_top"]  # a descender
 
 
+@pytest.mark.slow
 def test_measures_do_not_depend_on_image_size():
     small, large = (load_glyphs(image_size=size).data for size in (16, 32))
     pd.testing.assert_frame_equal(small.drop(columns="image"), large.drop(columns="image"))
@@ -325,6 +330,7 @@ def test_retrieval_subsets_are_disjoint():
         load_glyphs_retrieval(subset="valid")
 
 
+@pytest.mark.slow
 def test_linear_model_retrieves_images_of_unseen_names():
     from sklearn.decomposition import PCA
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -347,6 +353,7 @@ def test_linear_model_retrieves_images_of_unseen_names():
     assert np.median(rank) < 40  # chance: 200
 
 
+@pytest.mark.slow
 def test_data_home_keeps_the_rendered_images(tmp_path, monkeypatch):
     folder = tmp_path / "not" / "there"
     first = load_glyphs(image_size=8, data_home=folder)

@@ -147,6 +147,7 @@ def test_single_row_and_modality_without_latents(make):
 # --- information in the cells -----------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "least"),
     [("text", 0.95), ("image", 0.97), ("tabular", 0.93), ("vector", 0.99), ("timeseries", 0.97)],
@@ -161,6 +162,7 @@ def test_linear_models_recover_every_latent(kind, least):
     assert r2(features(truth, "a"), truth.latent[unseen], alpha=100).max() < 0.02
 
 
+@pytest.mark.slow
 def test_information_of_a_modality_is_its_share():
     truth = regression(
         redundant=0.2, shared={("image", "tabular"): 0.1}, private={"text": 0.4, "image": 0.3}
@@ -174,6 +176,7 @@ def test_information_of_a_modality_is_its_share():
     assert r2(features(truth, "text", "image"), truth.target) > 0.93
 
 
+@pytest.mark.slow
 def test_accuracy_of_two_classes():
     truth = classification(redundant=0.3, private={"text": 0.6, "image": 0.1})
     for name, share in truth.information.items():
@@ -182,6 +185,7 @@ def test_accuracy_of_two_classes():
     assert accuracy(features(truth, "text", "image"), truth.target) > 0.93
 
 
+@pytest.mark.slow
 def test_accuracies_of_many_classes_are_in_the_order_of_the_shares():
     truth = classification(
         modalities=("text", "vector", "tabular"),
@@ -196,6 +200,7 @@ def test_accuracies_of_many_classes_are_in_the_order_of_the_shares():
     assert tabular < 0.3 < vector - 0.1 < text - 0.2 < fused - 0.25
 
 
+@pytest.mark.slow
 def test_uninformative_modality_is_at_chance_level():
     shares = {"redundant": 0.0, "private": {"text": 0.5, "tabular": 0.5}}
     assert (
@@ -206,6 +211,7 @@ def test_uninformative_modality_is_at_chance_level():
     assert accuracy(features(truth, "image"), truth.target) == pytest.approx(0.5, abs=0.04)
 
 
+@pytest.mark.slow
 def test_fusion_gains_with_private_information():
     truth = classification(modalities=("text", "image"), redundant=0.0)
     alone = [accuracy(features(truth, name), truth.target) for name in ("text", "image")]
@@ -214,6 +220,7 @@ def test_fusion_gains_with_private_information():
     assert fused > max(alone) + 0.15
 
 
+@pytest.mark.slow
 def test_fusion_gains_nothing_with_redundant_information():
     truth = classification(modalities=("text", "image", "vector"), redundant=1.0)
     alone = [accuracy(features(truth, name), truth.target) for name in truth.columns]
@@ -326,6 +333,7 @@ digest = hashlib.sha256(text.encode()).hexdigest()
 """
 
 
+@pytest.mark.slow
 def test_another_process_generates_the_same():
     here = {}
     exec(_DIGEST, here)

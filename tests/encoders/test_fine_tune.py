@@ -57,6 +57,7 @@ def weights_of(encoder):
 # --- which weights change ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOW)
 def test_only_the_chosen_weights_are_trained(folder, store, how):
     frozen = TextEncoder(folder("bert")).fit_transform(TEXTS)
@@ -118,6 +119,7 @@ def test_training_equals_a_plain_loop(folder, store, how):
     np.testing.assert_allclose(encoder.transform(TEXTS)[[0, 1, 3, 4]], expected, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vit", "dinov2", "resnet", "convnext"])
 @pytest.mark.parametrize("how", ["last", "full"])
 def test_images_are_fine_tuned(folder, tiny_checkpoint, store, kind, how):
@@ -164,6 +166,7 @@ def test_fine_tuning_solves_what_frozen_vectors_cannot(folder, store):
 # --- what is stored ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_trunk_encodes_each_cell_once(folder, store):
     """For all epochs, clones and calls: four texts, of which three differ."""
     encoder = fitted(folder("bert"), "last", max_epochs=7)
@@ -173,6 +176,7 @@ def test_the_trunk_encodes_each_cell_once(folder, store):
     assert store.stats()["encoded"] == 3
 
 
+@pytest.mark.slow
 def test_another_split_has_other_keys(folder, store):
     n = 0
     for how in ("last", 2, 3, "frozen"):
@@ -198,6 +202,7 @@ def test_images_are_not_decoded_again(folder, store, monkeypatch):
 # --- pickles, clones and batches -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOW)
 def test_a_pickle_holds_the_trained_weights_only(folder, store, how):
     encoder = fitted(folder("bert"), how)
@@ -212,6 +217,7 @@ def test_a_pickle_holds_the_trained_weights_only(folder, store, how):
         np.testing.assert_allclose(twin.transform(TEXTS), encoder.transform(TEXTS), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["last", LORA])
 def test_other_weights_are_refused_and_the_same_weights_elsewhere_accepted(
     folder, tmp_path, store, how
@@ -232,6 +238,7 @@ def test_other_weights_are_refused_and_the_same_weights_elsewhere_accepted(
     np.testing.assert_allclose(again.transform(TEXTS), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_clone_starts_from_the_checkpoint(folder, store):
     encoder = fitted(folder("bert"), "last")
     again = clone(encoder)
@@ -270,6 +277,7 @@ def test_vectors_of_columns_are_concatenated(folder, store):
 # --- augmentation ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["last", "full"])
 def test_augment_changes_each_cell_in_each_epoch(folder, store, how):
     seen = []
@@ -325,6 +333,7 @@ def test_a_frozen_model_is_never_augmented(folder, store):
 # --- errors ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_impossible_settings_are_refused(folder, tiny_checkpoint, store):
     with pytest.raises(ValueError, match="fine_tune=9, but .* has 3 blocks"):
         fitted(folder("bert"), 9)

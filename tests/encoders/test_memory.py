@@ -36,6 +36,7 @@ def runner(engine):
     return FittingRunner(engine, RUNTIME, sequence=False, name="TextEncoder")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [
@@ -52,6 +53,7 @@ def test_batch_is_halved_until_it_fits(error):
     assert engine.sizes == [10, 5, 3, 2, 3, 2]
 
 
+@pytest.mark.slow
 def test_next_batches_are_halved_at_once_and_one_warning_is_shown():
     engine = SmallDevice(3)
     run = runner(engine)
@@ -90,6 +92,7 @@ class Greedy(nn.Module):
         return x @ self.weight
 
 
+@pytest.mark.slow
 def test_encoder_continues_with_smaller_batches():
     cells = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
     X = pd.DataFrame({"cell": list(cells)})

@@ -308,6 +308,7 @@ def test_what_has_no_effect_is_refused_by_name(case, build, cells):
                 encoder.start_training(X, Y)
 
 
+@pytest.mark.slow
 @BY_CASE
 def test_harmless_values_are_accepted(case, build, cells):
     harmless = {"dtype": "float32", "store": False}
@@ -316,6 +317,7 @@ def test_harmless_values_are_accepted(case, build, cells):
         build(case, **harmless).fit(cells(case), Y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", list(cases_to_fit()))
 def test_all_other_parameters_have_an_effect(case, build, cells, tmp_path, monkeypatch):
     monkeypatch.setattr(_trained, "_FEWEST_TO_HOLD_OUT", 4)  # early_stopping holds out a cell

@@ -168,6 +168,7 @@ def test_chunks_do_not_change_the_result(tmp_path):
         np.testing.assert_allclose(features[row], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_only_a_few_batches_are_in_memory(tmp_path, monkeypatch):
     """``transform`` with ``out`` holds some batches, not all vectors."""

@@ -424,6 +424,7 @@ BY_NAME = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @BY_NAME
 def test_a_vector_is_reused_if_and_only_if_nothing_differs(world, name):
     case = CASES[name]
@@ -479,6 +480,7 @@ def test_each_change_misses_and_each_other_value_hits(world, name):
     world.store.clear()
 
 
+@pytest.mark.slow
 def test_any_bit_of_any_weight_changes_the_key(world):
     world.store.clear()
     seen = {None}
@@ -569,6 +571,7 @@ def rewrite(path, data):
     os.utime(path, ns=(10**18, 10**18))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(ENCODINGS))
 def test_file_that_changed_under_its_path(world, name):
     assert len({len(ENCODINGS[name](i)) for i in range(5)}) == 1

@@ -39,6 +39,7 @@ def test_stored_arrays_are_returned(store):
         np.testing.assert_array_equal(found[key], array)
 
 
+@pytest.mark.slow
 @given(
     hnp.arrays(
         np.float32,
@@ -200,6 +201,7 @@ print(store.folder)
     assert list(tmp_path.glob("skmm-*")) == []
 
 
+@pytest.mark.slow
 def test_folder_of_a_killed_process_is_removed(tmp_path):
     code = """
 import os
@@ -339,11 +341,13 @@ def test_malformed_bytes_are_a_miss(store):
     assert store.stats()["n_embeddings"] == 0
 
 
+@pytest.mark.slow
 def test_eight_processes_on_one_store(store):
     """All of them write the same keys and read them at the same time."""
     check_sharing(store, [""] * 8, n_keys=400, n_at_once=20)
 
 
+@pytest.mark.slow
 def test_processes_that_create_the_same_store_at_once(tmp_path):
     """Four processes create the same twenty stores; none fails."""
     code = """

@@ -226,6 +226,7 @@ def test_tokens(build):
         assert mask.sum(axis=1).tolist() == [len(cell) for cell in X["motion"]]
 
 
+@pytest.mark.slow
 def test_a_vector_does_not_depend_on_its_batch(build):
     X = column(*noise(20))
     encoder = build(batch_size=7).fit(X, [0, 1] * 10)
@@ -278,6 +279,7 @@ def learner(name):
     return TimeSeriesEncoder(model, max_epochs=8, learning_rate=1e-2, random_state=0, **width)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -292,6 +294,7 @@ def test_in_a_pipeline(name):
     assert model.fit(X[:120], y[:120]).score(X[120:], y[120:]) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["inception", "gru"])
 def test_without_y_it_learns_to_reconstruct(name):
     rng = np.random.default_rng(0)
@@ -302,6 +305,7 @@ def test_without_y_it_learns_to_reconstruct(name):
     assert encoder.history_[-1]["train_loss"] < 0.7 * encoder.history_[0]["train_loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "strategy"),
     [pytest.param("gru", "attention", marks=pytest.mark.slow), ("module", "attention")],
@@ -331,6 +335,7 @@ def test_in_a_joint_fusion(name, strategy):
 # ---- default encoder and other libraries -----------------------------------------------------
 
 
+@pytest.mark.slow
 def test_default_encoder():
     X, y = bursts(60)
     X["level"] = np.arange(60) % 7

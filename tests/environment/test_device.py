@@ -319,6 +319,7 @@ def tell(queue):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "environment", "expected"),
     [

@@ -611,6 +611,7 @@ def test_absent_columns_of_what_has_no_names_or_the_same_twice():
 # ---- house ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_polars_is_not_imported():
     code = (
         "import sys, pandas as pd; from skmm._frame._column import *;"

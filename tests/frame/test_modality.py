@@ -218,6 +218,7 @@ def test_category_or_text(cells, modality):
     assert infer_one(cells) == modality
 
 
+@pytest.mark.slow
 @given(st.lists(st.one_of(st.none(), st.text(max_size=20)), min_size=1, max_size=30))
 def test_any_strings_have_a_modality(cells):
     try:
@@ -355,6 +356,7 @@ def test_a_sorted_column_is_seen_to_be_mixed():
         infer_one(["a.jpg"] * 5000 + ["a.wav"] * 5000)
 
 
+@pytest.mark.slow
 def test_neither_torch_nor_pillow_nor_polars_is_imported():
     code = (
         "import sys, pandas as pd; from skmm._frame._modality import infer_modalities;"

@@ -61,6 +61,7 @@ def fusion(model, how, **options):
 # --- encoders under the head -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_search_over_fine_tune_encodes_each_text_once(bert, data, store):
     """3 candidates x 3 folds and a refit, 5 epochs each."""
     X, y = data
@@ -76,6 +77,7 @@ def test_a_search_over_fine_tune_encodes_each_text_once(bert, data, store):
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["frozen", *HOW])
 def test_encoder_for_hands_back_the_tuned_encoder(bert, data, how):
     X, y = data
@@ -97,6 +99,7 @@ def test_encoder_for_hands_back_the_tuned_encoder(bert, data, how):
         model.encoder_for("x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOW)
 def test_pickle_clone_and_rows(bert, data, how):
     X, y = data
@@ -139,6 +142,7 @@ def test_a_checkpoint_shared_by_two_modalities_is_tuned_for_each(bert, data):
     assert not torch.equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["concat", "attention"])
 def test_images_and_texts_as_sequences(bert, vit, data, strategy):
     X, y = data
@@ -153,6 +157,7 @@ def test_images_and_texts_as_sequences(bert, vit, data, strategy):
     assert model.predict_proba(X).shape == (60, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["last", "full"])
 def test_augment_is_for_training_rows_alone(bert, data, how):
     X, y = data
@@ -259,6 +264,7 @@ def test_warmup_raises_all_step_sizes_evenly(bert, data):
     assert rates(model) == pytest.approx([5e-5, 1e-3])
 
 
+@pytest.mark.slow
 def test_half_precision_is_asked_for_or_a_gpu_s(bert, data):
     X, y = data
     assert not fusion(bert, "last").fit(X, y).net_.half  # on a CPU

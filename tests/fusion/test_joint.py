@@ -43,6 +43,7 @@ def labeled(n=300, **options):
 # --- learning ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_learns_a_planted_latent(strategy):
     X, y = make_multimodal_classification(
@@ -79,6 +80,7 @@ def test_interaction_across_modalities_is_learned():
     assert model.fit(X[:600], y[:600]).score(X[600:], y[600:]) > 0.8
 
 
+@pytest.mark.slow
 def test_several_targets():
     X, score = views(400)
     other = np.stack(X["photo"])[:, 0]
@@ -106,6 +108,7 @@ def test_constant_target():
     )
 
 
+@pytest.mark.slow
 def test_representation_is_the_input_of_a_linear_head():
     X, y = labeled(missing=0.2)
     model = classifier().fit(X, y)
@@ -190,6 +193,7 @@ def test_same_seed_same_result_and_no_global_state():
     assert not np.allclose(first, other)
 
 
+@pytest.mark.slow
 def test_same_seed_same_result_in_threads_and_their_number_is_restored():
     X, y = labeled(100)
     threads = torch.get_num_threads()
@@ -234,6 +238,7 @@ def test_only_proportions_of_weights_count():
     np.testing.assert_allclose(one.predict_proba(X), two.predict_proba(X), rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["sample_weight", "class_weight"])
 def test_heavy_class_is_predicted_more(how):
     X, y = labeled(200, noise=2.0)
@@ -246,6 +251,7 @@ def test_heavy_class_is_predicted_more(how):
     assert (weighted.predict(X) == "yes").mean() > (plain.predict(X) == "yes").mean() + 0.1
 
 
+@pytest.mark.slow
 def test_balanced_classes_recall_the_rare_one():
     X, score = views(400, noise=1.0)
     y = (score > 2.2).astype(int)
@@ -270,6 +276,7 @@ def test_weights_must_leave_something():
 # --- warm start ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_partial_fit_learns_and_knows_the_classes():
     X, y = labeled(300)
     order = np.argsort(y, kind="stable")  # the first batch holds one class only
@@ -288,6 +295,7 @@ def test_partial_fit_learns_and_knows_the_classes():
         classifier(class_weight="balanced").partial_fit(X, y)
 
 
+@pytest.mark.slow
 def test_partial_fit_continues_after_fit_and_keeps_its_optimizer():
     X, score = views(200)
     model = regressor(max_epochs=2).fit(X, score)
@@ -336,6 +344,7 @@ def test_strategy_as_class_or_function(strategy):
     assert model.score(X, y) > 0.85
 
 
+@pytest.mark.slow
 def test_strategy_as_instance_is_not_changed():
     X, y = labeled()
     strategy = Total({"photo": 4, "text": 3, "numbers": 2}, 16)
@@ -394,6 +403,7 @@ def test_strategy_of_another_width():
 # --- absence -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["concat", "gated", "low_rank", "attention"])
 def test_a_modality_that_training_always_had_may_be_missing(strategy):
     X, y = labeled(400, strength=(1.0, 1.0, 0.0))

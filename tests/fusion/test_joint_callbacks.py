@@ -153,6 +153,7 @@ def test_monitored_score_of_the_last_epoch_is_that_of_the_model(data):
     assert rows[-1]["accuracy"] == pytest.approx(model.score(*data))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_inside_a_search_over_a_pipeline(data, n_jobs, capsys):
     pytest.importorskip("rich", reason="the progress bar needs rich")

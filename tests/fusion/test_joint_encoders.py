@@ -64,6 +64,7 @@ def fitted(data):
     return model.fit(X[:320], y[:320])
 
 
+@pytest.mark.slow
 def test_encoders_and_head_learn_together(data, fitted):
     X, y = data
     assert fitted.score(X[320:], y[320:]) > 0.7
@@ -83,6 +84,7 @@ def test_gradients_reach_every_encoder(data, fitted):
         assert len(moved) > 0.8 * len(after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["photo", "review", "table"])
 def test_each_encoder_is_a_fitted_transformer_afterwards(data, fitted, name):
     X, y = data
@@ -128,6 +130,7 @@ def test_same_seed_same_encoders(data, fitted):
     np.testing.assert_allclose(again.predict_proba(X), fitted.predict_proba(X), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_pickle_holds_the_encoders_once(data, fitted):
     X, _ = data
     stored = pickle.dumps(fitted)
@@ -141,6 +144,7 @@ def test_pickle_holds_the_encoders_once(data, fitted):
     assert len(stored) < 1.5 * n_bytes + 100_000
 
 
+@pytest.mark.slow
 def test_partial_fit_trains_the_encoders_too(data):
     X, y = data
     model = JointFusionClassifier(
@@ -152,6 +156,7 @@ def test_partial_fit_trains_the_encoders_too(data):
     assert any(not torch.equal(a, b) for a, b in zip(weights, after, strict=True))
 
 
+@pytest.mark.slow
 def test_warm_start_continues_with_the_encoders(data):
     X, y = data
     model = JointFusionClassifier(
@@ -161,6 +166,7 @@ def test_warm_start_continues_with_the_encoders(data):
     assert model.fit(X, y).module_.encoders.network_of("photo") is network
 
 
+@pytest.mark.slow
 def test_unreadable_images_count_as_absent(data):
     X, y = data[0][["photo"]].copy(), data[1]
     X["photo"] = [cell if i % 3 else b"no image" for i, cell in enumerate(X["photo"])]
@@ -220,6 +226,7 @@ def test_encoders_are_used_by_protocol(data):
     )
 
 
+@pytest.mark.slow
 def test_module_of_the_users_is_trained_as_a_copy(data):
     X, score = data[0], (data[1] == "cat").astype(float)
     torch.manual_seed(0)

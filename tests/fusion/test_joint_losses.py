@@ -53,6 +53,7 @@ class Focus(nn.Module):
 # --- losses of classes -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["focal", "label_smoothing", "max_margin", "ordinal"])
 def test_every_loss_learns(loss):
     X, y = labeled(400, noise=0.1)
@@ -87,6 +88,7 @@ def test_loss_params_change_the_training():
     assert spread[1] < 0.3 < spread[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["focal", "label_smoothing", "max_margin", Focus()])
 @pytest.mark.parametrize("how", ["sample_weight", "class_weight"])
 def test_weights_work_with_every_loss(loss, how):
@@ -151,6 +153,7 @@ def test_margins_of_rows_without_anything_follow_the_prior():
     np.testing.assert_array_equal(model.decision_function(X).argmax(axis=1), model.predict(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["cross_entropy", "max_margin"])
 def test_calibration_through_scikit_learn(loss):
     X, y = labeled(400, noise=1.0)
@@ -163,6 +166,7 @@ def test_calibration_through_scikit_learn(loss):
     assert brier_score_loss(y[300:], proba[:, 1], pos_label="yes") < 0.7 * always
 
 
+@pytest.mark.slow
 def test_a_loss_in_a_search():
     X, y = labeled(120)
     grid = {"loss": ["cross_entropy", "focal", "max_margin"]}
@@ -173,6 +177,7 @@ def test_a_loss_in_a_search():
 # --- values ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["huber", "absolute_error"])
 def test_robust_losses_withstand_outliers(loss):
     X, score = views(400)
@@ -186,6 +191,7 @@ def test_robust_losses_withstand_outliers(loss):
     assert errors[1] < 0.5 * errors[0]
 
 
+@pytest.mark.slow
 def test_losses_of_several_values():
     X, score = views(300)
     Y = np.column_stack([score, 1e6 * np.stack(X["photo"])[:, 0]])
@@ -218,6 +224,7 @@ def test_ordinal_classes_are_learned_by_one_score():
     assert (np.abs(ranks - ranks[:, [0]]) <= 1).all()
 
 
+@pytest.mark.slow
 def test_order_of_names():
     X, y = graded(300)
     names = np.array(["worst", "bad", "fair", "good", "best"])
@@ -247,6 +254,7 @@ def test_ordinal_prior_pickle_and_warm_start():
 # --- labels ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["cross_entropy", "focal", "label_smoothing", "max_margin"])
 def test_labels_are_learned(loss):
     X, Y = labels()
@@ -275,6 +283,7 @@ def test_outputs_of_labels_are_sigmoids_and_the_prior_their_shares():
     np.testing.assert_allclose(model.predict_proba(X)[rows], expected[rows], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_labels_in_every_container_and_search():
     X, Y = labels(100)
     expected = classifier(max_epochs=2).fit(X, Y).predict_proba(X)
@@ -304,6 +313,7 @@ def test_rare_labels_can_weigh_more():
         classifier(class_weight={2: 1.0}).fit(X, Y)
 
 
+@pytest.mark.slow
 def test_warm_start_with_labels_and_their_errors():
     X, Y = labels(100)
     model = classifier()

@@ -133,6 +133,7 @@ def test_weights_give_noise_nothing():
     assert scores["photo"] > 0.7 and abs(scores["numbers"] - 0.5) < 0.12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [(1, 0, 0), (0, 0, 1)])
 def test_stacking_and_weights_beat_equal_weights_beside_noise(strength):
     X, score = views(600, strength=strength, noise=1.0)
@@ -308,6 +309,7 @@ def test_weights_of_rows_are_repetitions(rule):
     np.testing.assert_allclose(repeated.predict_proba(X), weighted.predict_proba(X), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_weights_of_rows_reach_estimators_rule_and_prior():
     X, score = views(120)
     y = names_of(score)
@@ -326,6 +328,7 @@ def test_weights_need_estimators_that_take_them():
         fusion.fit(X, names_of(score), sample_weight=np.ones(40))
 
 
+@pytest.mark.slow
 def test_seed_is_passed_to_parts_without_one():
     X, score = views(80)
     y = names_of(score)
@@ -342,6 +345,7 @@ def test_seed_is_passed_to_parts_without_one():
     assert forest.random_state is None
 
 
+@pytest.mark.slow
 def test_n_jobs_does_not_change_predictions():
     X, score = views(80, missing=0.2)
     y = names_of(score)

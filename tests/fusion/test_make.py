@@ -19,6 +19,7 @@ from skmm.datasets import make_multimodal_classification, make_multimodal_regres
 KINDS = {"a": "vector", "t": "tabular"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", ["early", "late", "joint"])
 def test_classifier_learns_from_any_frame(fusion):
     X, y = make_multimodal_classification(300, modalities=KINDS, missing_rate=0.1, random_state=0)
@@ -26,6 +27,7 @@ def test_classifier_learns_from_any_frame(fusion):
     assert cross_val_score(model, X, y, cv=3).mean() > 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", ["early", "late", "joint"])
 def test_regressor_learns_from_any_frame(fusion):
     X, y = make_multimodal_regression(300, modalities=KINDS, missing_rate=0.1, random_state=0)
@@ -52,6 +54,7 @@ def test_steps_have_names_to_set_parameters_by(task, fusion, step, last):
     assert model["fusion"].modalities is not TRIPLES
 
 
+@pytest.mark.slow
 def test_same_seed_same_predictions():
     X, score = views(80, missing=0.2)
     for fusion in ("early", "late", "joint"):

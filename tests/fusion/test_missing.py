@@ -194,6 +194,7 @@ def imputed_error(model, X, name):
     return float((guess - whole).square().mean() / whole.square().mean())
 
 
+@pytest.mark.slow
 def test_a_modality_that_another_determines_is_imputed():
     """One is a linear map of the other: zeros have an error of one, the average of it."""
     rng = np.random.default_rng(0)
@@ -213,6 +214,7 @@ def test_a_modality_that_another_determines_is_imputed():
     assert errors["impute"] < 0.1
 
 
+@pytest.mark.slow
 def test_an_imputed_modality_is_used():
     """The class is in what is imputed, by a module that was never shown it absent."""
     X, score = views(500, strength=(1.0, 0.0, 0.0))
@@ -315,6 +317,7 @@ def test_without_a_dominant_modality():
     assert np.mean(without_dropout) > 0.09
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", MODES)
 def test_never_missing_in_training(missing):
     X, score = views(1300, strength=(1.0, 1.0, 0.0))
@@ -338,6 +341,7 @@ def test_rows_without_anything_get_the_prior(missing):
 # --- with the rest -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", MODES)
 def test_copies_pickles_and_warm_start(missing):
     X, score = views(100, missing=0.2)
@@ -357,6 +361,7 @@ def test_a_copy_in_the_middle_of_a_batch():
     assert module.take_auxiliary() is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", MODES)
 def test_sequences_and_networks(missing):
     X, y = make_multimodal_classification(

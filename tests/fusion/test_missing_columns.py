@@ -103,6 +103,7 @@ def test_polars_frames():
     )
 
 
+@pytest.mark.slow
 def test_positions_stay_what_they_were():
     """Modalities that are picked by position, as "auto" does."""
     X, score = views(60)
@@ -124,6 +125,7 @@ def test_warm_start_without_a_column():
     assert model.set_params(warm_start=True).fit(X.drop(columns="text"), y).n_iter_ == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["mask", "impute"])
 def test_columns_of_networks_and_tables(missing):
     X, y = make_multimodal_classification(

@@ -41,6 +41,7 @@ def targets(n=300, *, missing=0.0, noise=0.2, **options):
 # --- learning ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["equal", "uncertainty", "gradnorm", {"mood": 2}])
 def test_both_tasks_are_learned_from_half_the_targets(weights):
     X, y = targets(400, missing=0.5)
@@ -178,6 +179,7 @@ def test_rows_without_any_target_are_not_learned_from():
     np.testing.assert_allclose(model.predict(X)["stars"], same.predict(X)["stars"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_spelling_of_a_missing_target_does_not_matter():
     X, y = targets(80, missing=0.3)
     expected = multi(max_epochs=2).fit(X, y).predict(X)
@@ -202,6 +204,7 @@ def test_priors_are_of_the_rows_that_have_the_target():
     np.testing.assert_allclose(model.predict(nothing)["stars"], mean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_held_out_rows_and_history(early_stopping):
     X, y = targets(200, missing=0.5)
@@ -239,6 +242,7 @@ def test_predict_score_and_classes():
         model.score(X, y.assign(mood=None, stars=np.nan))
 
 
+@pytest.mark.slow
 def test_clone_pickle_and_search():
     X, y = targets(120, missing=0.2)
     model = multi(max_epochs=3, loss_weights="gradnorm").fit(X, y)
@@ -273,6 +277,7 @@ def test_tasks_auto_arrays_and_other_columns():
     assert hasattr(multi(), "predict_proba")
 
 
+@pytest.mark.slow
 def test_warm_start():
     X, y = targets(200, missing=0.3)
     for weights in ("equal", "uncertainty", "gradnorm"):
@@ -337,6 +342,7 @@ def test_refused_containers():
         multi().fit(X, y.assign(stars=y["stars"].where(weight == 0)), sample_weight=weight)
 
 
+@pytest.mark.slow
 def test_a_trained_encoder_is_shared_by_the_tasks():
     from skmm import ModuleEncoder
 

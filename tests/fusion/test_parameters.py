@@ -164,6 +164,7 @@ def test_the_tables_name_every_parameter_of_every_fusion():
         assert set(table) <= set(inspect.signature(kind).parameters), kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, name", PARAMETERS, ids=[f"{kind.__name__}-{name}" for kind, name in PARAMETERS]
 )
@@ -173,6 +174,7 @@ def test_every_parameter_changes_what_a_fusion_gives(kind, name, data):
     assert observed(plain, X, y) != observed(other, X, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [JointFusionClassifier, LateFusionClassifier, EarlyFusion])
 def test_equal_parameters_give_the_same(kind, data):
     """So that a difference above is the parameter's."""

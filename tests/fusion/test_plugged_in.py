@@ -50,6 +50,7 @@ def data():
 # --- cross-validation and meta-estimators ------------------------------------------------------
 
 
+@pytest.mark.slow
 @each_classifier
 def test_cross_val_predict(model, data):
     X, y = data
@@ -57,12 +58,14 @@ def test_cross_val_predict(model, data):
     assert (np.array(["no", "yes"])[proba.argmax(axis=1)] == y).mean() > 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", REGRESSORS, ids=["early", "late", "joint"])
 def test_cross_val_score_of_values(model):
     X, score = views(200)
     assert cross_val_score(model, X, score, cv=3).mean() > 0.6
 
 
+@pytest.mark.slow
 @each_classifier
 def test_stacking_and_calibration(model, data):
     X, y = data
@@ -77,6 +80,7 @@ def _numbers():
     return make_pipeline(EarlyFusion([TRIPLES[2]]), GaussianNB())
 
 
+@pytest.mark.slow
 def test_voting_of_fusions():
     X, score = views(150)
     vote = VotingRegressor([("late", REGRESSORS[1]), ("joint", REGRESSORS[2])]).fit(X, score)
@@ -96,6 +100,7 @@ def test_column_transformer_around_fusions(data):
     assert late.fit_transform(X, y).shape == (150, 4)
 
 
+@pytest.mark.slow
 def test_feature_union_of_fusions(data):
     X, y = data
     union = FeatureUnion(
@@ -116,6 +121,7 @@ def test_fusion_of_fusions(data):
     assert outer.get_params()["media__scaling"] == "standard"
 
 
+@pytest.mark.slow
 @each_classifier
 def test_clone_and_diagram(model, data):
     X, y = data
@@ -137,6 +143,7 @@ def test_diagram_of_an_unfitted_fusion():
 # --- searches ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_search_over_exchanged_fusions_and_nested_parameters(data):
     X, y = data
     photo = make_pipeline(Recorder(), PCA(2))
@@ -187,6 +194,7 @@ def weights(y):
     return np.where(y == "yes", 50.0, 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", CLASSIFIERS[1:], ids=["late", "joint"])
 def test_weights_through_a_pipeline_without_routing(model, data):
     X, y = data
@@ -197,6 +205,7 @@ def test_weights_through_a_pipeline_without_routing(model, data):
     assert (heavy.predict(X) == "yes").mean() > (plain.predict(X) == "yes").mean() + 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", CLASSIFIERS[1:], ids=["late", "joint"])
 @pytest.mark.usefixtures("_routing")
 def test_weights_through_a_search_with_routing(model, data):
@@ -266,6 +275,7 @@ def test_metadata_without_routing_is_refused(data):
             model.fit(X, y, groups=y)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_routing")
 def test_everything_still_runs_with_routing_on(data):
     X, y = data

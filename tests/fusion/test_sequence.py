@@ -67,6 +67,7 @@ def test_attention_learns_from_tokens_what_their_mean_does_not_hold(strategy):
     assert scores["pooled"] < 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
 def test_every_strategy_takes_sequences(strategy):
     """Values after the last token of a row, and how much of it, changes nothing."""
@@ -90,6 +91,7 @@ def test_pooling_strategies_take_the_mean_of_the_tokens():
     np.testing.assert_allclose(model.predict_proba(means), model.predict_proba(X), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_values_are_predicted_from_sequences():
     X = frame(300)
     largest = np.array([cell[:, 0].max() for cell in X["text"]])
@@ -157,6 +159,7 @@ def test_pipelines_and_numbers_are_one_token():
     assert model.module_.fusion.n_features == {"text": 3, "photo": 4, "price": 1}
 
 
+@pytest.mark.slow
 def test_networks_trained_here_give_their_tokens():
     X, y = make_multimodal_classification(
         60, modalities={"photo": "image", "review": "text"}, image_size=12, random_state=0

@@ -54,6 +54,7 @@ def fitted(request, objects):
 # --- what is learned -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("decoder", "seed"),
     [
@@ -150,6 +151,7 @@ def test_sequences_keep_what_their_mean_loses():
     assert matches["pooled"] < 0.9  # a guess for the two thirds with two colors
 
 
+@pytest.mark.slow
 def test_several_texts_of_a_row_are_all_learned(objects):
     X, _ = objects
     kind = np.array([int(np.argmax(cell)) for cell in X["left"]])
@@ -162,6 +164,7 @@ def test_several_texts_of_a_row_are_all_learned(objects):
     assert np.exp(likely[2]) < 0.1
 
 
+@pytest.mark.slow
 def test_likelihoods_are_the_frequencies_of_the_texts(objects):
     X, y = objects
     captions = small(max_epochs=25, early_stopping=False).fit(X, y)
@@ -245,6 +248,7 @@ def test_search_over_the_decoding_fits_nothing(fitted, objects, monkeypatch):
     assert search.best_params_["captions"].estimator.max_length == 9
 
 
+@pytest.mark.slow
 def test_cross_validation_and_a_grid_that_trains(objects):
     X, y = objects
     captions = small(max_epochs=2)
@@ -317,6 +321,7 @@ def test_rows_without_a_text_or_a_cell_are_not_learned(objects):
 # --- estimator -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same(objects):
     X, y = objects
     params = {"max_epochs": 2, "modality_dropout": 0.3, "label_smoothing": 0.1}
@@ -338,6 +343,7 @@ def test_pickle_and_clone(fitted, objects):
         clone(fitted).predict(X)
 
 
+@pytest.mark.slow
 def test_early_stopping_restores_the_best_epoch(objects):
     X, y = objects
     # The texts are random, so that only the training texts become more likely.

@@ -106,6 +106,7 @@ def test_a_length_penalty_makes_longer_texts(make):
     assert lengths[0] < lengths[1] < lengths[2]
 
 
+@pytest.mark.slow
 def test_nucleus_sampling_follows_the_truncated_distribution(make):
     decoder, memory, mask = make(9, n_rows=1)
     n = 20_000

@@ -75,6 +75,7 @@ def quick(rows):
 # --- what is learned -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "seed"),
     [
@@ -97,6 +98,7 @@ def test_images_agree_with_their_rows(method, seed):
     assert same.astype(float).std(axis=0).mean() > 2
 
 
+@pytest.mark.slow
 def test_guidance_makes_images_clearer(fitted):
     new, _, corner = squares(300, 9)
     contrast = []
@@ -110,6 +112,7 @@ def test_guidance_makes_images_clearer(fitted):
     assert abs(contrast[0]) < 25 and contrast[2] > contrast[1] > contrast[0] + 100
 
 
+@pytest.mark.slow
 def test_rows_without_any_modality_get_unconditional_images(fitted, rows):
     X, _, _ = rows
     nothing = pd.DataFrame({"down": [None] * 200, "right": [None] * 200})
@@ -124,6 +127,7 @@ def test_rows_without_any_modality_get_unconditional_images(fitted, rows):
         copy.copy(fitted).set_params(all_missing="raise").predict(some)
 
 
+@pytest.mark.slow
 def test_a_row_without_one_modality_shows_the_other(fitted):
     new, _, corner = squares(200, 7)
     new["right"] = None
@@ -162,6 +166,7 @@ def test_colors_and_opacity(rows):
 # --- generating ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", LEARNS)
 def test_the_same_random_state_generates_the_same(quick, rows, method):
     X = rows[0][:30]
@@ -182,6 +187,7 @@ def test_the_same_random_state_generates_the_same(quick, rows, method):
     assert (images.predict(X) != images.predict(X)).any()  # a RandomState continues its stream
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", LEARNS)
 def test_the_same_seed_trains_the_same(rows, quick, method):
     X, y, _ = rows
@@ -192,6 +198,7 @@ def test_the_same_seed_trains_the_same(rows, quick, method):
     assert again.history_ == quick[method].history_
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", LEARNS)
 def test_pickle_and_clone(quick, rows, method):
     X = rows[0]
@@ -208,6 +215,7 @@ def test_pickle_and_clone(quick, rows, method):
         clone(quick[method]).predict(X)
 
 
+@pytest.mark.slow
 def test_search_over_the_method_fits_nothing(fitted, rows, monkeypatch):
     X, y, corner = rows
     images = copy.copy(fitted).set_params(
@@ -240,6 +248,7 @@ class Pixels(TransformerMixin, BaseEstimator):
         return np.stack([np.asarray(cell, dtype=float).ravel() / 255 for cell in X])
 
 
+@pytest.mark.slow
 def test_score(fitted, quick, rows):
     X, y, _ = rows
     y = [None, *y[1:]]
@@ -274,6 +283,7 @@ class Space:
         return np.eye(4)[2 * down + right]
 
 
+@pytest.mark.slow
 def test_score_by_agreement(fitted, rows):
     X, y, corner = rows
     images = copy.copy(fitted).set_params(scoring="alignment", alignment=Space())
@@ -303,6 +313,7 @@ def test_history(fitted, quick):
     assert epoch["train_loss"] == pytest.approx(both, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_rows_without_an_image_are_not_learned(rows):
     X, y, _ = rows
     X, y, keep = X[:60], list(y[:60]), np.arange(60) % 3 != 1
@@ -319,6 +330,7 @@ def test_rows_without_an_image_are_not_learned(rows):
         small().fit(X, [None] * 80)
 
 
+@pytest.mark.slow
 def test_early_stopping_restores_the_best_epoch(rows):
     X, y, _ = rows
     noise = np.random.default_rng(0).integers(0, 256, (48, 8, 8)).astype(np.uint8)
@@ -349,6 +361,7 @@ def test_a_collapsed_generator_raises(rows):
     assert alike.n_iter_ == 5
 
 
+@pytest.mark.slow
 def test_a_discriminator_that_is_never_wrong_raises(rows):
     X, y, _ = rows
     images = small("gan", {"discriminator_learning_rate": 1e-2}, learning_rate=1e-7, max_epochs=60)
@@ -366,6 +379,7 @@ def test_learning_rates_of_both_networks(quick):
     assert all(n > 1000 for n in n_weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", LEARNS)
 def test_half_precision(rows, method):
     X, y, _ = rows

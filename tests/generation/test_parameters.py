@@ -309,6 +309,7 @@ def differs(rows):
     return differs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "name"), [(kind, name) for kind, (_, _, others) in TRAINED.items() for name in others]
 )
@@ -316,6 +317,7 @@ def test_every_parameter_changes_what_a_trained_generator_gives(kind, name, diff
     assert differs(lambda kind: kind(), kind, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TRAINED)
 def test_the_same_parameters_change_nothing(kind, rows):
     target, base, _ = TRAINED[kind]
@@ -339,6 +341,7 @@ def checkpoints(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "name"),
     [(kind, name) for kind, (_, _, others) in PRETRAINED.items() for name in others],

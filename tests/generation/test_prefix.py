@@ -124,6 +124,7 @@ def test_decoding_continues_the_prefix_of_each_row(decoder, given, way):
 # --- the generator -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0])
 @pytest.mark.parametrize(("decoder", "max_epochs"), [("transformer", 8), ("gru", 20)])
 def test_written_texts_answer_the_prefix(decoder, max_epochs, seed):
@@ -139,6 +140,7 @@ def test_written_texts_answer_the_prefix(decoder, max_epochs, seed):
     assert (likely > captions.score_samples(other, y)).mean() > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["greedy", "beam", "nucleus"])
 def test_a_row_does_not_depend_on_the_other_rows(fitted, way):
     X, y = objects(12, seed=1)
@@ -185,6 +187,7 @@ def test_missing_empty_and_unknown(fitted):
     np.testing.assert_array_equal(fitted.predict(more), fitted.predict(X))
 
 
+@pytest.mark.slow
 def test_no_loss_is_computed_on_the_prefix():
     """Prefixes of random words, which no decoder could learn to predict."""
     X, y = objects(200)
@@ -248,6 +251,7 @@ def captions_of(kind):
     return kinds.get(kind, "passthrough")
 
 
+@pytest.mark.slow
 def test_several_texts_of_a_row_share_its_prefix():
     X, y = objects(120)
     several = [[text, f"{text} yes"] if i % 2 else text for i, text in enumerate(y)]

@@ -204,6 +204,7 @@ def test_whisper_of_one_language(folder, by_hand):
     np.testing.assert_allclose(likely, [hand.likelihood(c, "ab") for c in X["seen"]], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_whisper_of_the_language_that_is_named(folder, by_hand, tmp_path):
     model = shutil.copytree(folder("whisper"), tmp_path / "own")
     settings = json.loads((model / "generation_config.json").read_text())
@@ -259,6 +260,7 @@ def test_generation_config_applies_to_predict_only(folder):
     assert np.isfinite(generator.score_samples(X, ["a#$b"] * 3)).all()
 
 
+@pytest.mark.slow
 def test_default_length_is_that_of_the_checkpoint(folder):
     X = frame("whisper")
     generator = captions(folder("whisper"), "whisper", max_length=None).fit(X)

@@ -51,6 +51,7 @@ def images(model, **params):
     return PretrainedImageGenerator(model, [("text", "text", ["said"])], **options)
 
 
+@pytest.mark.slow
 def test_equals_the_pipeline_by_hand(folder):
     generated = images(folder).fit(X).predict(X)
     assert generated.shape == (4, 16, 16, 3) and generated.dtype == np.uint8
@@ -64,6 +65,7 @@ def test_equals_the_pipeline_by_hand(folder):
     assert np.abs(generated - by_hand * 255).max() <= 1
 
 
+@pytest.mark.slow
 def test_random_state_decides_and_nothing_else(folder):
     model = images(folder).fit(X)
     first = model.predict(X)
@@ -80,6 +82,7 @@ def test_random_state_decides_and_nothing_else(folder):
     assert not np.array_equal(first, other)
 
 
+@pytest.mark.slow
 def test_text_prompt_steps_and_guidance_change_the_image(folder):
     model = images(folder).fit(X)
     first = model.predict(X)
@@ -149,6 +152,7 @@ def test_clones_share_the_weights_and_pickles_have_none(folder):
     assert pipeline_count() == before
 
 
+@pytest.mark.slow
 def test_other_weights_than_those_of_fit_are_refused(own):
     model = images(own).fit(X)
     model.predict(X)
@@ -293,6 +297,7 @@ def test_the_same_files_elsewhere_are_the_same_pipeline(folder, own):
 # --- from the hub --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_only_what_is_needed_is_fetched(folder, monkeypatch, tmp_path):
     import huggingface_hub
     from huggingface_hub.utils import filter_repo_objects

@@ -48,6 +48,7 @@ def fitted(request):
 # --- what is learned -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "seed"),
     [
@@ -86,6 +87,7 @@ def test_an_image_network_is_trained_with_the_fusion():
 # --- equal to its parts --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_closed_answers_equal_a_fusion_with_the_question_as_a_modality():
     X, y = objects(80)
     answerer = small(max_epochs=2).fit(X, y)
@@ -115,6 +117,7 @@ def test_open_answers_equal_a_generator_with_the_question_as_prefix():
     assert not hasattr(answerer, "classes_") and not hasattr(answerer, "predict_proba")
 
 
+@pytest.mark.slow
 def test_likelihoods(fitted):
     X, y = objects(30, seed=1)
     found = fitted.score_samples(X, [None, "unheard of", *y[2:]])
@@ -140,6 +143,7 @@ def test_a_row_does_not_depend_on_the_other_rows(fitted):
 # --- answers -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ROUTES)
 def test_the_most_frequent_answer_of_a_list_is_learned(kind):
     X, y = objects(80)
@@ -156,6 +160,7 @@ def test_the_most_frequent_answer_of_a_list_is_learned(kind):
     assert answers <= {"first", "second"} or kind == "open"
 
 
+@pytest.mark.slow
 def test_max_answers_keeps_the_most_frequent():
     X, y = objects(120)
     rare = y.copy()
@@ -205,6 +210,7 @@ def test_rows_without_question_or_subject_or_both(fitted):
         copy.copy(fitted).set_params(all_missing="raise").predict(X)
 
 
+@pytest.mark.slow
 def test_training_with_missing_cells():
     X, y = objects(200)
     X.loc[::11, "seen"] = None
@@ -280,6 +286,7 @@ def test_question_encoder_is_cloned_and_reached_by_name():
 # --- estimator -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_searched_and_scored_as_a_classifier():
     X, y = objects(90)
     assert is_classifier(small()) and not is_classifier(small(answers="open"))
@@ -323,6 +330,7 @@ def test_pickle_clone_and_the_same_seed(fitted):
     assert len(fitted.history_) == fitted.n_iter_ == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ROUTES)
 def test_callbacks_receive_the_epochs(kind, capsys):
     callback = pytest.importorskip("sklearn.callback", reason="scikit-learn 1.9 has callbacks")

@@ -84,6 +84,7 @@ def test_generates_waves_of_unseen_combinations(decoder, seed, least):
     assert max(off) <= 1  # of lengths 12 and 16
 
 
+@pytest.mark.slow
 def test_lengths_levels_and_channels(fitted, ramps):
     X, y = ramps
     complete = np.arange(120) % 5 != 0
@@ -98,6 +99,7 @@ def test_lengths_levels_and_channels(fitted, ramps):
     assert TimeSeriesEncoder(n_kernels=84, random_state=0).fit_transform(frame).shape == (96, 84)
 
 
+@pytest.mark.slow
 def test_predicts_the_mean_of_possible_series():
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"left": [[1.0, 0.0], [0.0, 1.0]] * 100, "right": [[0.0]] * 200})
@@ -106,6 +108,7 @@ def test_predicts_the_mean_of_possible_series():
     np.testing.assert_allclose(np.mean(list(generated), axis=1), [0, 4], atol=0.35)
 
 
+@pytest.mark.slow
 def test_gaps_are_left_out(ramps):
     X, y = ramps
     rng = np.random.default_rng(0)
@@ -210,6 +213,7 @@ def test_pickle_clone_and_length_after_fit(fitted, ramps):
         clone(fitted).predict(X)
 
 
+@pytest.mark.slow
 def test_cross_validation_and_a_grid(ramps):
     X, y = ramps
     cells = np.empty(len(y), dtype=object)
@@ -221,6 +225,7 @@ def test_cross_validation_and_a_grid(ramps):
     assert search.best_estimator_.decoder == "gru"
 
 
+@pytest.mark.slow
 def test_shapes_of_targets(ramps):
     X, _ = ramps
     flat = np.arange(600.0).reshape(120, 5)

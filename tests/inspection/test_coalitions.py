@@ -45,6 +45,7 @@ def test_interactions_are_means_over_orders_in_which_a_pair_joins_at_once(n):
     assert not all_coalitions(1).interactions.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 4, 5, 6])
 def test_samples_are_right_on_average(n):
     """Within four standard errors of the mean of 1500 samples, all of them."""

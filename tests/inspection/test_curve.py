@@ -49,6 +49,7 @@ def means(curve):
     return curve.pivot_table("score", "fraction", "modality")
 
 
+@pytest.mark.slow
 def test_it_falls_for_the_informative_and_is_flat_for_the_useless(data, fitted):
     X, y = data
     curve = means(missing_modality_curve(fitted, X[250:], y[250:], random_state=0))
@@ -69,6 +70,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("modality", ["a"])
 def test_all_lost_in_training_too_is_the_estimator_without_it(data, name, modality):
@@ -106,6 +108,7 @@ def test_the_table(data):
     assert (spread.unstack("fraction")[0.5] > 1).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["both"])
 def test_workers_change_nothing(data, when):
     X, y = data
@@ -215,6 +218,7 @@ def test_whole_numbers_and_booleans_and_arrays():
     assert (np.diff(means(got)["n"]) < -0.1).all()
 
 
+@pytest.mark.slow
 def test_polars(data):
     pl = pytest.importorskip("polars", reason="needs the extra 'polars'")
     X, y = data
@@ -225,6 +229,7 @@ def test_polars(data):
     pd.testing.assert_frame_equal(missing_modality_curve(model, frame, y, **options), expected)
 
 
+@pytest.mark.slow
 def test_regression_scoring_and_groups(data):
     X, y = make_multimodal_regression(
         150, modalities={"a": "vector", "b": "vector"}, redundant=0, random_state=0
@@ -243,6 +248,7 @@ def test_regression_scoring_and_groups(data):
     assert curve["score"].max() <= 1
 
 
+@pytest.mark.slow
 def test_no_cell_is_encoded_again(tmp_path):
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"cell": list(rng.normal(size=(40, 4)).astype(np.float32)), "number": 1.0})

@@ -108,6 +108,7 @@ def test_draws_into_a_part_of_a_figure(kind):
     assert plt.get_fignums() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DISPLAYS)
 def test_makes_a_figure_of_its_own(kind):
     display = DISPLAYS[kind](NAMES[:3])
@@ -118,6 +119,7 @@ def test_makes_a_figure_of_its_own(kind):
     assert display.plot().ax_ is not first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DISPLAYS)
 @pytest.mark.parametrize("n", [1, 8])
 def test_everything_stays_inside_a_figure_of_its_own(kind, n):

@@ -125,6 +125,7 @@ def test_grid_of_a_fitted_alignment_knows_the_columns():
     assert set(by_itself.points_) == {"a", "b"}
 
 
+@pytest.mark.slow
 def test_grid_from_what_search_found(frame):
     retriever = CrossModalRetriever(Ready()).fit(frame)
     found = retriever.search(frame, 2, source="text", target="photo")
@@ -160,6 +161,7 @@ def png_file(path, size):
     return path
 
 
+@pytest.mark.slow
 def test_each_kind_of_cell_is_drawn(tmp_path):
     pytest.importorskip("soundfile", reason="audio clips need the extra 'audio'")
     rng = np.random.default_rng(0)
@@ -254,6 +256,7 @@ def test_map_projects_all_modalities_together(frame):
     assert 1 <= len(display.views_) <= 5
 
 
+@pytest.mark.slow
 def test_views_do_not_cover_each_other():
     rng = np.random.default_rng(0)
     places = {"photo": rng.normal(size=(200, 2)), "text": rng.normal(size=(200, 2))}
@@ -341,6 +344,7 @@ def test_words_have_the_colors_of_their_scores():
     assert display.ax_.get_title(loc="left") == "prediction of fine: 0.75"
 
 
+@pytest.mark.slow
 def test_words_are_set_in_lines_without_overlap():
     words = "several words of quite different lengths , some very long indeed".split() * 12
     display = TokenAttributionDisplay(found(np.ones(len(words)), words)).plot()

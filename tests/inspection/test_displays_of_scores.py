@@ -294,6 +294,7 @@ def test_report_draws_scores_and_intervals(report):
     assert display.ax_.get_title(loc="left").startswith(report.verdict_.partition(":")[0])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::skmm.exceptions.FusionWarning")
 def test_report_from_an_estimator(fitted):
     display = FusionReportDisplay.from_estimator(*fitted, cv=3)
@@ -301,6 +302,7 @@ def test_report_from_an_estimator(fitted):
     assert len(display.report.scores_) == 4 * 3
 
 
+@pytest.mark.slow
 def test_report_shows_the_best_subsets():
     names = list("abcd")
     subsets = {"a + b": 0.9, "b + c": 0.6, "a + b + c": 0.8}

@@ -80,6 +80,7 @@ def test_joint_fusion(data):
     np.testing.assert_allclose(drawn, [epoch["train_loss"] for epoch in fusion.history_])
 
 
+@pytest.mark.slow
 def test_encoders_inside_fusions_have_the_names_of_their_modalities(data):
     X, y = data
     early = make_pipeline(EarlyFusion(triples()), LogisticRegression()).fit(X, y)

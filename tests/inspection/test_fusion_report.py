@@ -51,6 +51,7 @@ def three():
     return quiet_report(THREE, X, y), X, y
 
 
+@pytest.mark.slow
 def test_it_pays_where_modalities_complement_each_other():
     X, y = data(private={"a": 0.5, "b": 0.5})
     report = fusion_report(MODEL, X, y)  # a warning would be an error
@@ -59,6 +60,7 @@ def test_it_pays_where_modalities_complement_each_other():
     assert "shown" not in report.verdict_  # both are needed
 
 
+@pytest.mark.slow
 def test_it_does_not_pay_where_one_is_noise():
     X, y = data(private={"a": 1.0}, target_noise=0.5)
     with pytest.warns(FusionWarning, match="Fusion is not shown to pay") as caught:
@@ -76,6 +78,7 @@ class Sure(GaussianNB):
         return np.eye(2)[(np.asarray(X)[:, 0] > 0).astype(int)]
 
 
+@pytest.mark.slow
 def test_it_can_do_harm():
     X, y = data(400, private={"a": 1.0})
     X["b"] = np.random.default_rng(0).normal(size=400)
@@ -84,6 +87,7 @@ def test_it_can_do_harm():
         fusion_report(model, X, y)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_cross_validation(three):
     report, X, y = three
     scores = report.scores_
@@ -101,6 +105,7 @@ def test_scores_are_those_of_cross_validation(three):
     assert (scores[["fit_seconds", "score_seconds"]] > 0).all(axis=None)
 
 
+@pytest.mark.slow
 def test_differences_are_paired_and_corrected(three):
     report, _, y = three
     scores = report.scores_[report.scores_["kind"] != "best single"]
@@ -150,6 +155,7 @@ def test_choosing_sees_no_test_row():
         assert not set(groups[job.train]) & set(groups[job.test])
 
 
+@pytest.mark.slow
 def test_the_chosen_modality_is_that_of_the_inner_folds():
     X, y = data(200, names="abc", private={"a": 0.3, "b": 0.7})
     report = quiet_report(THREE, X, y, cv=3)
@@ -160,6 +166,7 @@ def test_the_chosen_modality_is_that_of_the_inner_folds():
     assert (rows["fit_seconds"] > single["fit_seconds"]).all()  # choosing costs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remainder", ["drop", "passthrough"])
 def test_a_plain_column_transformer(remainder):
     rng = np.random.default_rng(0)
@@ -176,6 +183,7 @@ def test_a_plain_column_transformer(remainder):
     np.testing.assert_allclose(alone, expected)
 
 
+@pytest.mark.slow
 def test_a_search_chooses_again_in_every_fold():
     X, y = data(150, private={"a": 0.5, "b": 0.5})
     grid = {"logisticregression__C": [0.1, 1], "earlyfusion__a": ["passthrough", StandardScaler()]}
@@ -197,6 +205,7 @@ def test_a_search_chooses_again_in_every_fold():
     assert alone.tolist() == expected.tolist()
 
 
+@pytest.mark.slow
 def test_auto_is_inferred_once():
     X, y = data(200, private={"a": 0.5, "b": 0.5})
     auto = fusion_report(LateFusionClassifier(rule="mean"), X, y, cv=3)
@@ -205,6 +214,7 @@ def test_auto_is_inferred_once():
     assert auto.verdict_ == expected.verdict_
 
 
+@pytest.mark.slow
 def test_workers_change_nothing():
     X, y = data(120, private={"a": 0.5, "b": 0.5})
     options = {"cv": 3, "inner_cv": 2, "random_state": 0}
@@ -214,6 +224,7 @@ def test_workers_change_nothing():
     pd.testing.assert_frame_equal(tables[0].differences_, tables[1].differences_, check_exact=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_no_cell_is_encoded_again(tmp_path, n_jobs):
     rng = np.random.default_rng(0)
@@ -227,6 +238,7 @@ def test_no_cell_is_encoded_again(tmp_path, n_jobs):
     assert len(lines(tmp_path / "log")) == 40
 
 
+@pytest.mark.slow
 def test_regression_scoring_and_groups():
     X, y = make_multimodal_regression(
         150, modalities={"a": "vector", "b": "vector"}, redundant=0, random_state=0
@@ -259,6 +271,7 @@ def test_subsets_up_to_a_limit():
     assert len(choose_subsets(tuple(map(str, range(40))), 100, random)) == 100
 
 
+@pytest.mark.slow
 def test_a_limit_leaves_subsets_out(three):
     report = quiet_report(THREE, *three[1:], cv=2, max_subsets=2)
     assert set(report.scores_["kind"]) == {"single", "best single", "fused"}
@@ -282,6 +295,7 @@ def test_bad_input(estimator, options, error, message):
         fusion_report(estimator, X, y, **options)
 
 
+@pytest.mark.slow
 def test_an_error_says_which_modalities_were_left():
     X, y = data(100, private={"a": 1.0})
     model = LateFusionClassifier([("a", "passthrough", ["a"]), ("b", StandardScaler(), ["b"])])

@@ -47,6 +47,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_it_follows_what_was_planted(data, name):
     X, y = data
@@ -58,6 +59,7 @@ def test_it_follows_what_was_planted(data, name):
     assert result.score == model.score(X[300:], y[300:])
 
 
+@pytest.mark.slow
 def test_a_plain_pipeline_has_scikit_learns_importances():
     """A modality of one column is a feature, and shuffled in the same way."""
     rng = np.random.default_rng(0)
@@ -109,6 +111,7 @@ def test_the_result(data, late):
     np.testing.assert_array_equal(some.importances, result.importances[2:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scoring", [None, ["accuracy", "roc_auc"]])
 def test_workers_change_nothing(data, late, scoring):
     X, y = data[0][300:], data[1][300:]
@@ -123,6 +126,7 @@ def test_workers_change_nothing(data, late, scoring):
     assert (other.importances != next(iter(alone.values())).importances).any()
 
 
+@pytest.mark.slow
 def test_scorers_of_every_kind(data, late):
     X, y = data[0][300:], data[1][300:]
     options = {"n_repeats": 2, "random_state": 0}

@@ -97,6 +97,7 @@ def check_words(found, X, places):
 FROZEN = {"strategy": "attention", "granularity": "sequence"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["attention", "cross_attention"])
 def test_attention_finds_the_word_that_tells(strategy):
     X, y, places = texts()
@@ -118,6 +119,7 @@ def test_attention_finds_the_word_that_tells(strategy):
     assert np.mean(own) > 2 * np.mean(mean)
 
 
+@pytest.mark.slow
 def test_gradients_through_a_text_encoder_that_is_trained():
     X, y, places = texts()
     encoder = TextEncoder(model="gru", n_components=32, random_state=0)
@@ -134,6 +136,7 @@ def test_gradients_through_a_text_encoder_that_is_trained():
         np.testing.assert_allclose(other.scores, sign * one.scores, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuned", ["frozen", "last", LORA, "full"])
 def test_checkpoints_of_texts(tiny_bert, tuned):
     """Tokens have the names that the tokenizer gives them, and gradients add up."""
@@ -149,6 +152,7 @@ def test_checkpoints_of_texts(tiny_bert, tuned):
         assert "".join(one.tokens[1:-1]).replace("##", "") == text.replace(" ", "")
 
 
+@pytest.mark.slow
 def test_patches_of_checkpoints_of_images(tiny_vit):
     rng = np.random.default_rng(0)
     y = np.arange(12) % 2
@@ -160,6 +164,7 @@ def test_patches_of_checkpoints_of_images(tiny_vit):
         assert found.scores.shape == (4, 4) and found.tokens is None
 
 
+@pytest.mark.slow
 def test_gradients_to_the_pixels():
     rng = np.random.default_rng(0)
     n = 200
@@ -183,6 +188,7 @@ def test_gradients_to_the_pixels():
     assert len(ratios) >= 5 and np.mean(ratios) > 1.5
 
 
+@pytest.mark.slow
 def test_gradients_to_the_moments_of_a_series():
     rng = np.random.default_rng(0)
     n = 160
@@ -207,6 +213,7 @@ def test_gradients_to_the_moments_of_a_series():
     assert np.mean(shares) > 0.3  # 4 of about 32 moments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["mask", "token"])
 def test_regression_and_rows_that_lack_the_modality(missing):
     X, score = views(120, missing=0.3)
@@ -224,6 +231,7 @@ def test_regression_and_rows_that_lack_the_modality(missing):
         assert one.prediction == pytest.approx(predicted, abs=1e-4) if here else not one.tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["cross_entropy", "ordinal", "max_margin"])
 def test_every_kind_of_answer_is_explained(loss):
     X, score = views(150)
@@ -243,6 +251,7 @@ def test_every_kind_of_answer_is_explained(loss):
     check_sums(model.token_gradients(X[:20], "photo", target=1))
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_their_batch():
     X, y, _ = texts(150)
     model = joint(Words(), max_epochs=1, **FROZEN).fit(X, y)
@@ -268,6 +277,7 @@ def test_rollout_sums_to_one_over_all_modalities():
     assert len(found.tokens) == len(found.scores) == len(X["review"][0].split())
 
 
+@pytest.mark.slow
 def test_what_has_no_net_says_so():
     X, y, _ = texts(60)
     late = LateFusionClassifier([("review", Words(), ["review"])]).fit(X, y)

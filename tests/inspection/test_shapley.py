@@ -68,6 +68,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("removal", ["missing", "permute"])
 @pytest.mark.parametrize("name", MODELS)
 def test_shares_follow_what_was_planted_and_add_up(data, name, removal):
@@ -174,6 +175,7 @@ def test_what_two_say_together_only_interacts_above_zero(removal):
     assert abs(result.score_values["a"] - result.score_values["b"]) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["mean", "stacking"])
 def test_what_two_say_alike_interacts_below_zero_and_is_shared(rule):
     X, y = made(600, redundant=0, shared={("a", "b"): 1.0}, private=0)
@@ -199,6 +201,7 @@ def test_absent_modalities_have_no_share(data, late):
     np.testing.assert_allclose(result.base_values, np.tile(result.base_values[:1], (200, 1)))
 
 
+@pytest.mark.slow
 def test_auto_takes_the_removal_that_suits(data, late):
     X, y = data[0][300:340], data[1][300:340]
     assert modality_shapley(late, X).removal == "missing"
@@ -233,6 +236,7 @@ def test_replacing_rows_come_from_the_background():
         modality_shapley(model, X[:1], modalities=options["modalities"])
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(data, late):
     X, y = data[0][300:], data[1][300:]
     options = {"removal": "permute", "random_state": 3}
@@ -298,6 +302,7 @@ def test_several_tasks_have_shares_of_the_score_alone(data):
         modality_shapley(model, X[:10])
 
 
+@pytest.mark.slow
 def test_no_cell_is_encoded_again(tmp_path):
     rng = np.random.default_rng(0)
     cells = list(rng.normal(size=(40, 4)).astype(np.float32))

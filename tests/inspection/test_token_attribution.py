@@ -244,6 +244,7 @@ def test_many_words_are_predicted_in_batches():
     assert len(second.scores) == 100 and max(calls) <= 256 and sum(calls) == 502
 
 
+@pytest.mark.slow
 def test_arrays_and_polars():
     pl = pytest.importorskip("polars", reason="needs the extra 'polars'")
     X, y, _ = texts()

@@ -63,6 +63,7 @@ def halves(seed, n=600):
     return X, y, speaks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["gated", "attention"])
 @pytest.mark.parametrize("seed", [0])
 def test_the_modality_that_tells_gets_the_larger_weight(strategy, seed):
@@ -85,6 +86,7 @@ JOINT = [(strategy, "mask") for strategy in ("gated", "cross_gated", "attention"
 JOINT += [("gated", "token"), ("attention", "impute"), ("cross_gated", "zero")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy, missing", JOINT)
 def test_joint_fusion(data, strategy, missing):
     X, y = data
@@ -146,6 +148,7 @@ def test_weights_of_late_fusion_are_those_of_the_rule(data):
     assert only.any() and (weights.loc[only, "text"] == 1).all()  # all that such a row has
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [0, 2, 3])
 @pytest.mark.parametrize("rule", ["weighted", "stacking"])
 def test_learned_weights_follow_what_was_planted(rule, classes):
@@ -157,6 +160,7 @@ def test_learned_weights_follow_what_was_planted(rule, classes):
     assert weights["text"] > weights["numbers"] + 0.03
 
 
+@pytest.mark.slow
 def test_it_is_found_in_pipelines_and_searches(data):
     X, y = data
     fusion = LateFusionClassifier(TRIPLES, rule="weighted").fit(X, y)
@@ -199,6 +203,7 @@ class Renamed(Doubled):
         return X.rename(columns=lambda name: f"{name}'")
 
 
+@pytest.mark.slow
 def test_a_step_of_an_inner_pipeline_receives_the_output_of_the_step_before(data):
     X, y = data
     triples = [(name, middle, [f"{c}''" for c in columns]) for name, middle, columns in TRIPLES]
@@ -219,6 +224,7 @@ def test_polars():
     np.testing.assert_array_equal(got, modality_weights(model, X))
 
 
+@pytest.mark.slow
 def test_what_has_no_weights_says_so(data):
     X, y = data
     joint = JointFusionClassifier(TRIPLES, strategy="concat", max_epochs=1, random_state=0)

@@ -156,6 +156,7 @@ def test_weights_of_hard_negatives_have_no_gradient(loss):
     np.testing.assert_allclose(weights.sum(dim=1).numpy(), 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "kind"), COMBINATIONS)
 def test_descent_draws_partners_together(loss, kind):
     torch.manual_seed(0)

@@ -52,6 +52,7 @@ def test_sizes_of_maps():
     assert [stage_sizes(size) for size in SIZES] == [[8, 4], [12, 6, 3], [10, 5], [16, 8, 4], [17]]
 
 
+@pytest.mark.slow
 def test_unet_starts_at_zero_and_learns_from_time_and_condition():
     torch.manual_seed(0)
     unet = ImageUNet(1, 8, 2, n_channels=4)

@@ -198,6 +198,7 @@ def test_a_window_as_long_as_the_audio_clip():
     np.testing.assert_array_equal(samples, chirp())
 
 
+@pytest.mark.slow
 def test_a_long_recording_does_not_lie_in_memory(tmp_path):
     path, rate, minutes = tmp_path / "long.wav", 8_000, 35
     with soundfile.SoundFile(path, "w", rate, 1, subtype="PCM_16") as file:

@@ -32,6 +32,7 @@ def samples(kind, *, all_fast=True):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", samples("video", all_fast=False))
 def test_video(path):
     pytest.importorskip("av", reason="video files need the extra 'video'")
@@ -57,6 +58,7 @@ def test_image(path):
     assert frame.shape == (133, 200, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", samples("audio"))
 def test_audio(path):
     pytest.importorskip("soundfile", reason="audio files need the extra 'audio'")
@@ -67,6 +69,7 @@ def test_audio(path):
     assert len(whole) > 16_000 and 0.01 < np.abs(whole).max() < 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", samples("video"))
 def test_audio_of_a_video(path):
     pytest.importorskip("av", reason="the audio track of a video needs the extra 'video'")

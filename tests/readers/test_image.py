@@ -546,6 +546,7 @@ def test_readers_load_neither_torch_nor_pillow():
 # ---- no open files, no modified cells ------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_file_stays_open(png, tmp_path, monkeypatch):
     broken = tmp_path / "broken.png"
     broken.write_bytes(png.read_bytes()[:60])
@@ -710,12 +711,14 @@ images = hnp.arrays(
 )
 
 
+@pytest.mark.slow
 @given(images, images)
 def test_digest_is_equal_where_arrays_are(a, b):
     equal = a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b)
     assert (digest_image(a) == digest_image(b)) == equal
 
 
+@pytest.mark.slow
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)))
 def test_array_pil_and_png_show_the_same_image(array):
     expected = np.stack([array] * 3, axis=-1)

@@ -64,6 +64,7 @@ def test_uniform(format, codec, n_wanted, made={}):  # noqa: B006 - one file for
     assert found == ([36 * (i % 2) for i in expected] if codec == "gif" else expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [10, 24, 30000 / 1001])
 def test_at_a_rate(rate):
     # matroska rounds times to milliseconds: no frame must be lost or repeated.
@@ -274,6 +275,7 @@ def test_a_still_image_is_a_video_of_one_frame(tmp_path):
 # ---- memory --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_long_video_is_never_in_memory(tmp_path):
     """200 frames of 0.2 MB each, of which 4 or all are selected."""
     path = tmp_path / "long.mp4"
@@ -361,6 +363,7 @@ def test_paths_that_are_none(tmp_path):
             read_video(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 @pytest.mark.parametrize(
     ("format", "codec", "options"),
@@ -485,6 +488,7 @@ def test_without_pyav(monkeypatch, ten):
     assert len([*read_video(np.zeros((3, 4, 4, 1), np.uint8))]) == 3  # arrays need none
 
 
+@pytest.mark.slow
 def test_a_path_is_not_held_open(tmp_path, ten):
     path = tmp_path / "clip.mp4"
     path.write_bytes(ten)

@@ -59,6 +59,7 @@ def test_a_caption_finds_images_of_equal_attributes(index):
     assert np.array_equal(alone, numbers)  # cells alone are enough for one column
 
 
+@pytest.mark.slow
 def test_a_search_over_the_alignment():
     X, _, kind = make()
     grid = {"alignment__n_components": [1, 6]}
@@ -90,6 +91,7 @@ def test_classes_from_texts():
     assert np.array_equal(again.predict(new), model.predict(new))
 
 
+@pytest.mark.slow
 def test_classes_from_a_few_rows():
     X, color, _ = make()
     model = make_pipeline(aligned(), PrototypeClassifier())

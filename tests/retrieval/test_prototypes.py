@@ -155,6 +155,7 @@ def test_one_row_per_class():
     assert one.predict([[5.0]]) == ["a"] and one.predict_proba([[5.0]]) == [[1.0]]
 
 
+@pytest.mark.slow
 def test_few_shot_accuracy_on_iris():
     X, y = load_iris(return_X_y=True)
     one, five, twenty = (
@@ -165,6 +166,7 @@ def test_few_shot_accuracy_on_iris():
     assert twenty > 0.9
 
 
+@pytest.mark.slow
 def test_after_a_fusion():
     rng = np.random.default_rng(0)
     y = np.tile([0, 1, 2], 40)

@@ -236,6 +236,7 @@ def test_check_encoder_finds(broken, check, message):
         check_encoder(broken())
 
 
+@pytest.mark.slow
 def test_check_encoder_finds_a_store_that_mixes_settings_up(tiny_bert, monkeypatch):
     def fingerprint(self, runtime):
         return f"{self.identity['digest']}|{runtime.dtype}"
@@ -247,6 +248,7 @@ def test_check_encoder_finds_a_store_that_mixes_settings_up(tiny_bert, monkeypat
         check_encoder(TextEncoder(tiny_bert))
 
 
+@pytest.mark.slow
 def test_check_encoder_finds_a_store_that_keeps_nothing(tiny_bert, monkeypatch):
     from skmm.encoders._engines._pretrained import PretrainedEngine
 
@@ -281,6 +283,7 @@ class HandsBackNothing(ImageEncoder):
         return super().end_training(network)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "message"),
     [

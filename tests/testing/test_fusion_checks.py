@@ -79,6 +79,7 @@ class SeedsNumpy(Meddles):
         np.random.seed(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "check", "message"),
     [

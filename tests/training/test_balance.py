@@ -138,6 +138,7 @@ def test_what_is_measured_is_the_mean_over_rows_that_have_the_modality():
 # --- the steps ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
 def test_steps_of_the_modality_ahead_are_shortened_by_the_factor(monkeypatch, strategy):
     X, y = labeled(60)
@@ -248,6 +249,7 @@ def test_an_encoder_is_held_back_with_its_modality(monkeypatch):
 # --- everywhere --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
 def test_every_strategy_is_balanced(strategy, balance):
@@ -274,6 +276,7 @@ def other_tasks():
     yield JointFusionClassifier, {"missing": "impute", "max_grad_norm": 1.0}, X, ordered
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("case", range(9))
 def test_every_kind_of_target_is_balanced(case, balance):

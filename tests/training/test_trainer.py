@@ -49,6 +49,7 @@ def test_max_epochs_of_the_estimator_wins(data):
     assert classifier(trainer=trainer, max_epochs=4).fit(*data).n_iter_ == 4
 
 
+@pytest.mark.slow
 def test_parameters_are_reached_by_name_also_where_there_is_no_trainer_yet(data):
     model = classifier().set_params(trainer__learning_rate=3e-3)
     assert model.trainer.learning_rate == 3e-3 and model.fit(*data).net_.lr == 3e-3
@@ -111,6 +112,7 @@ def trained_encoder():
     return [("size", encoder, ["size"]), ("text", "passthrough", ["text"])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHER)
 def test_every_parameter_changes_the_training(name, data):
     # Rates far too high: the held-out loss soon rises, so that patience counts.
@@ -131,6 +133,7 @@ def test_what_only_early_stopping_uses_is_refused_without_it(name, data):
         classifier(trainer=trainer).fit(*data)
 
 
+@pytest.mark.slow
 def test_integers_of_numpy_and_subclasses_of_trainer(data):
     sizes = GridSearchCV(classifier(), {"trainer__batch_size": np.array([8, 16])}, cv=2)
     assert sizes.fit(*data).best_params_["trainer__batch_size"] in (8, 16)

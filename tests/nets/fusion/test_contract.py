@@ -164,6 +164,7 @@ def test_absent_is_not_the_same_as_zero(build, make_batch, strategy):
     assert not torch.allclose(there, absent, atol=1e-3)
 
 
+@pytest.mark.slow
 @ALL
 def test_gradients_match_finite_differences(make_batch, n_features, strategy):
     torch.manual_seed(1)
@@ -213,6 +214,7 @@ def test_one_modality_and_one_component(strategy):
     assert fused[0] != fused[1], "a layer normalization of one unit wipes it out"
 
 
+@pytest.mark.slow
 @trained(sorted(set(FUSION_MODULES) - {*ADDITIVE, "bottleneck"}))  # see test_bottleneck.py
 def test_learns_interactions_of_modalities(xor_accuracy, strategy):
     assert xor_accuracy(FUSION_MODULES[strategy]) > 0.95
@@ -232,6 +234,7 @@ def test_a_linear_model_of_the_joined_modalities_is_at_chance(xor_accuracy):
     assert xor_accuracy(lambda widths, n, **_: Joined(widths, n), n_components=8) < 0.6
 
 
+@pytest.mark.slow
 @trained(["attention", "cross_attention"])
 def test_reads_single_tokens(marked_word_accuracy, strategy):
     assert marked_word_accuracy(FUSION_MODULES[strategy]) > 0.9

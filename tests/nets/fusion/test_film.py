@@ -39,6 +39,7 @@ def test_either_modality_can_modulate(xor_accuracy, condition):
     assert xor_accuracy(FilmFusionModule, condition=condition) > 0.95
 
 
+@pytest.mark.slow
 def test_tokens_are_modulated_before_they_are_averaged(marked_word_accuracy):
     # The condition must modulate the words before their average; with the words as condition,
     # they are averaged first.

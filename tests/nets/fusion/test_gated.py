@@ -1,5 +1,6 @@
 """Gates against the bimodal unit of Arevalo et al., and bidirectional gates against a loop."""
 
+import pytest
 import torch
 
 from skmm.nets import CrossGatedFusionModule, GatedFusionModule
@@ -39,6 +40,7 @@ def test_gated_formula_with_missing_modalities(make_batch, n_features):
         torch.testing.assert_close(weights[row], gates.mean(1), atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_gates_select_the_informative_modality():
     # "flag" indicates which of the two others holds the answer.
     torch.manual_seed(0)
@@ -106,6 +108,7 @@ def test_a_modality_does_not_gate_itself():
     torch.testing.assert_close(fusion(tokens, masks), expected)
 
 
+@pytest.mark.slow
 def test_either_direction_can_hold_the_answer(xor_accuracy):
     class OneWay(CrossGatedFusionModule):
         def __init__(self, *args, closed, **options):
