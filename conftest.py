@@ -16,11 +16,11 @@ settings.load_profile("skmm")
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the pages of the documentation as slow, and start with the longest file of tests.
+    """Mark examples that train for seconds as slow, and start with the longest file of tests.
 
     xdist gives a file to one process, which should not begin with the longest one at the end.
     """
     for item in items:
-        if item.path.suffix == ".rst":
+        if item.path.suffix == ".rst" or item.nodeid.startswith("skmm/generation/"):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: not item.nodeid.startswith("tests/test_common.py"))

@@ -14,8 +14,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skmm
 from skmm import (
+    CCAAlignment,
     EarlyFusion,
     ImageEncoder,
+    JointFusionRegressor,
+    LateFusionRegressor,
     TextEncoder,
 )
 from skmm.testing import all_estimators, check_encoder, check_fusion
@@ -49,11 +52,18 @@ def split_by_speed(candidates):
     return first, [i for i in one_of_each_engine(candidates) if i not in first]
 
 
+# One of each kind of code.
+QUICK = (
+    *(TextEncoder, ImageEncoder, EarlyFusion, LateFusionRegressor, JointFusionRegressor),
+    CCAAlignment,
+)
+
+
 def fast_and_slow(candidates):
-    """Return every instance; those after the first of its class are marked slow."""
-    first = first_of_each_class(candidates)
+    """Return every instance, marked slow but for the first of a few classes."""
+    fast = [i for i in first_of_each_class(candidates) if type(i) in QUICK]
     return [
-        pytest.param(i, id=name_of(i), marks=() if i in first else pytest.mark.slow)
+        pytest.param(i, id=name_of(i), marks=() if i in fast else pytest.mark.slow)
         for i in candidates
     ]
 

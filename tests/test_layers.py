@@ -401,6 +401,7 @@ def test_the_table_says_what_the_design_says():
         assert "testing" not in layer.skmm
 
 
+@pytest.mark.slow
 def test_exceptions_from_the_rules_are_still_needed(files):
     paths = {file.path for file in files}
     for path in {*DYNAMIC, *PRIVATE_SKLEARN, *(key.partition(":")[0] for key in LONG)}:

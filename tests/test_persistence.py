@@ -178,6 +178,7 @@ def other_weights(folder):
     file.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["encoder", "fusion", "alignment"])
 @pytest.mark.parametrize("kind", ["pickle", "skops"])
 def test_pretrained(where, kind, copied_checkpoint):
@@ -230,6 +231,7 @@ def devices_in(data):
 WITH_NETWORK = [case for case in CASES if NOT_BY_SKOPS.get(case) == TORCH]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "i"), WITH_NETWORK)
 @pytest.mark.parametrize("used", [False, True], ids=["fitted", "loaded"])
 def test_a_pickle_is_made_on_the_cpu(name, i, used):

@@ -130,6 +130,7 @@ def test_same_content_is_a_hit_whatever_holds_it(tmp_path):
     assert len(lines(log)) == n_seen
 
 
+@pytest.mark.slow
 def test_cross_val_predict_over_a_frame_with_missing_cells(tmp_path):
     X, y, _ = frame(n=120, n_distinct=100, seed=6)
     encoder = ModuleEncoder(CountingModule(tmp_path / "log"))

@@ -81,6 +81,7 @@ def test_recovers_the_known_linear_map():
     assert explained(found, clean["text"][400:]) > 0.9
 
 
+@pytest.mark.slow
 def test_recovers_the_latent_of_incomplete_rows(incomplete):
     X, latent, _, alignment = incomplete
     read = alignment._read("audio", X)

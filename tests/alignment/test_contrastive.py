@@ -86,6 +86,7 @@ def test_rows_of_one_modality_are_not_trained_on(views, triples):
     )
 
 
+@pytest.mark.slow
 def test_equal_contents_are_not_negatives(views, triples):
     """Five captions for all images: images of the same caption are not pushed apart."""
     X = views(0)[:200]

@@ -53,6 +53,7 @@ def own_vectors(folder, frame):
     return [unit(getattr(found, "pooler_output", found)) for found in (text, image)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_vectors_are_the_models_own(kind, frame, tiny_checkpoint):
     folder = tiny_checkpoint(kind)

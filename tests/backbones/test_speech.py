@@ -110,6 +110,7 @@ def test_published_weights_equal_transformers(published, open_backbone, encode):
     np.testing.assert_allclose(encoded.pooled[0], expected[0, :100].mean(0), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_clip_does_not_depend_on_its_batch(published, open_backbone, encode):
     rng = np.random.default_rng(0)
     backbone = open_backbone("whisper-tiny.en", "audio", max_length=1.0)

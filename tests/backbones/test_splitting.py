@@ -48,6 +48,7 @@ TEXTS = {
 IMAGES = {"pixel_values": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_blocks", [1, 2, N_BLOCKS])
 @pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2", "vit", "dinov2"])
 def test_split_model_equals_the_whole(model, kind, n_blocks):

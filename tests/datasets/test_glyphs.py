@@ -58,6 +58,7 @@ def test_bunch_is_consistent(glyphs):
     assert glyphs.target.value_counts().min() >= MINIMUM_MEMBERS
 
 
+@pytest.mark.slow
 def test_modalities_are_the_kinds_of_the_cells(glyphs):
     kinds = glyphs.modalities
     assert [column for column in kinds if kinds[column] == "image"] == ["image"]
@@ -302,6 +303,7 @@ def test_missing_matplotlib_names_the_extra(monkeypatch):
         load_glyphs()
 
 
+@pytest.mark.slow
 def test_retrieval_pairs_are_one_to_one():
     pairs = load_glyphs_retrieval(image_size=32)
     assert list(pairs.data) == list(pairs.modalities) == ["name", "image"]

@@ -118,6 +118,7 @@ def test_modalities_given_as_a_dict(make):
     assert set(truth.data["review"].iloc[0].split()) != set(truth.data["title"].iloc[0].split())
 
 
+@pytest.mark.slow
 def test_bunch_equals_the_tuple(make):
     X, y = make(40, random_state=3)
     truth = make(40, random_state=3, return_latent=True)

@@ -86,6 +86,7 @@ def test_only_the_chosen_weights_are_trained(folder, store, how):
     assert not np.allclose(encoder.transform(TEXTS), frozen, atol=1e-4, equal_nan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["last", 2, "full"])
 def test_training_equals_a_plain_loop(folder, store, how):
     """A loop over the whole model, with frozen first layers and the same order of rows."""
@@ -247,6 +248,7 @@ def test_a_clone_starts_from_the_checkpoint(folder, store):
     np.testing.assert_array_equal(encoder.fit(TEXTS, Y).transform(TEXTS), again.transform(TEXTS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", HOW)
 def test_rows_do_not_depend_on_their_batch(folder, store, how):
     encoder = fitted(folder("bert"), how)

@@ -125,6 +125,7 @@ def test_fitted_on_series_of_one_timestamp(build):
     assert np.isfinite(features).all() and len(np.unique(features, axis=0)) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "error", "message"),
     [

@@ -53,6 +53,7 @@ def test_paths_by_their_suffix(text, kind):
     assert cell_kind(text) == (kind or "string")
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_text_is_a_path_or_a_string(text):
     assert cell_kind(text) in ("image", "audio", "video", "pointcloud", "string")

@@ -186,6 +186,7 @@ def rates(model):
     return [group["lr"] for group in model.net_.optimizer_.param_groups]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "rate", "expected"),
     [

@@ -98,6 +98,7 @@ def test_absent_cells_cannot_matter():
     np.testing.assert_allclose(fusion.predict_proba(X)[:10], alone.predict_proba(X)[:10], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rule, final", [*((rule, None) for rule in CLASSIFIER_RULES), ("stacking", LinearSVC())]
 )
@@ -354,6 +355,7 @@ def test_n_jobs_does_not_change_predictions():
     np.testing.assert_allclose(alone.predict_proba(X), together.predict_proba(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
 def test_units_of_the_target_do_not_matter(unit):
     X, score = views(200, missing=0.1)

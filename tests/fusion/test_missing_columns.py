@@ -42,6 +42,7 @@ def answer(model, X):
             return getattr(model, method)(X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FUSIONS)
 @pytest.mark.parametrize(
     "columns", [["photo"], ["price"], ["size", "price"], ["photo", "text", "size"]]

@@ -180,6 +180,7 @@ def test_likelihoods_are_the_frequencies_of_the_texts(objects):
 # --- likelihood and decoding ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_score_samples_equals_the_network_by_hand(fitted, objects):
     X, y = objects
     found = fitted.score_samples(X[:7], y[:7])
@@ -259,6 +260,7 @@ def test_cross_validation_and_a_grid_that_trains(objects):
     assert search.best_estimator_.n_components == 8
 
 
+@pytest.mark.slow
 def test_scoring(fitted, objects):
     X, y = objects
     written = fitted.predict(X)

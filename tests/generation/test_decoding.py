@@ -86,6 +86,7 @@ def test_a_beam_of_one_is_greedy(make):
     assert texts_of(found) == texts_of(greedy(decoder, memory, mask, max_length=8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_beam_search_finds_more_likely_texts_than_greedy_search(make, seed):
     decoder, memory, mask = make(20, n_rows=60, seed=seed)

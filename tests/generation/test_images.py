@@ -303,6 +303,7 @@ def test_generated_images_are_cells_of_an_encoder(quick, rows):
 # --- training ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_history(fitted, quick):
     assert set(fitted.history_[0]) == {"epoch", "train_loss", "valid_loss"}
     assert fitted.history_[-1]["valid_loss"] < 0.6 * fitted.history_[0]["valid_loss"]

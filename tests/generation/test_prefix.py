@@ -162,6 +162,7 @@ def test_a_row_does_not_depend_on_the_other_rows(fitted, way):
         np.testing.assert_array_equal(captions.predict(longer)[:12], written)
 
 
+@pytest.mark.slow
 def test_likelihood_equals_that_of_a_text_begun_by_its_prefix(fitted):
     X, y = objects(6, seed=2)
     found = fitted.score_samples(X, y)

@@ -131,6 +131,7 @@ def test_likelihoods(fitted):
     assert (best[2:] >= found[2:] - 1e-6).all()
 
 
+@pytest.mark.slow
 def test_a_row_does_not_depend_on_the_other_rows(fitted):
     X, y = objects(6, seed=2)
     X.loc[1, "question"] = None

@@ -135,6 +135,7 @@ def test_words_in_their_order():
     assert generator.score(X[200:], y[200:]) > 0.95
 
 
+@pytest.mark.slow
 def test_the_score_is_that_of_a_loop(fitted, ramps):
     X, y = ramps
     y = [own.copy() for own in y]

@@ -135,6 +135,7 @@ def test_everything_stays_inside_a_figure_of_its_own(kind, n):
     assert drawn.y1 < height + slack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DISPLAYS)
 def test_names_are_no_formulas(kind):
     display = DISPLAYS[kind](NAMES[:3]).plot()
@@ -147,6 +148,7 @@ def test_names_are_no_formulas(kind):
     assert not any(text.get_parse_math() for text in with_dollars)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DISPLAYS)
 def test_axes_must_be_axes(kind):
     figure = Figure()

@@ -178,6 +178,7 @@ def test_arrays_polars_and_odd_frames_give_the_same():
         np.testing.assert_allclose(result.importances, expected, atol=0.02)
 
 
+@pytest.mark.slow
 def test_no_cell_is_encoded_again(tmp_path):
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"cell": list(rng.normal(size=(40, 4)).astype(np.float32)), "number": 1.0})

@@ -37,6 +37,7 @@ def differences_of_equals(predict, splitter, *, n_simulations=600):
     return np.stack(found, axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "predict, splitter, plain_errs_in",
     [

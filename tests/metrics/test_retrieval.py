@@ -52,6 +52,7 @@ def over_all_orders(name, scores, gains, k):
     return np.mean(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("seed", range(2))
 def test_equals_the_mean_over_all_orders_of_ties(name, seed):

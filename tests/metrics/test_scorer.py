@@ -65,6 +65,7 @@ def test_parts_change_nothing(monkeypatch):
     assert scorer(model, X) == whole
 
 
+@pytest.mark.slow
 def test_a_search_finds_the_space_without_noise():
     X = make_frame()
     scoring = {"found": make_retrieval_scorer(k=1), "rank": make_retrieval_scorer("mean_rank")}

@@ -47,6 +47,7 @@ def columns(references):
 CASES = [(seed, n) for seed in range(8) for n in (1, 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "n_references"), CASES)
 @pytest.mark.parametrize("lowercase", [False, True])
 def test_bleu_equals_sacrebleu(seed, n_references, lowercase):
@@ -176,6 +177,7 @@ def cider_by_hand(references, texts, sigma=6.0, max_order=4):
     return total / len(texts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("n_references", [1, 4])
 def test_cider_equals_the_paper(seed, n_references):

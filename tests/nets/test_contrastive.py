@@ -136,6 +136,7 @@ def test_a_batch_of_one_class_has_no_negatives(loss, kind):
 PLAIN = [c for c in COMBINATIONS if c not in (("infonce", "hard"), ("siglip", "hard"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "kind"), PLAIN)
 def test_gradients(loss, kind):
     left, right, *masks = tensors(*case(1, n_classes=3, n_same=6))

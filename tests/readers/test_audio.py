@@ -332,6 +332,7 @@ def test_an_mp3_without_a_length():
     assert 0.4 * 3 * RATE < len(half) < 0.6 * 3 * RATE
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     format=st.sampled_from(["WAV", "FLAC", "OGG", "MP3", "AIFF", "mp4"]),

@@ -27,6 +27,7 @@ def test_equals_brute_force(batch_size, block_size, k):
     assert np.array_equal(near, cosines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "block_size"), BLOCKS)
 @pytest.mark.parametrize("seed", range(3))
 def test_ties_in_the_order_of_the_rows(batch_size, block_size, seed):

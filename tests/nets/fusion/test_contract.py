@@ -240,6 +240,7 @@ def test_reads_single_tokens(marked_word_accuracy, strategy):
     assert marked_word_accuracy(FUSION_MODULES[strategy]) > 0.9
 
 
+@pytest.mark.slow
 def test_pooled_tokens_are_not_enough(marked_word_accuracy):
     # The mean keeps the majority of the answers, but not which word has which.
     assert marked_word_accuracy(FUSION_MODULES["concat"]) < 0.85

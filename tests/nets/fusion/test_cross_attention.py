@@ -39,6 +39,7 @@ def encode_row(fusion, tokens, masks, row, pairs):
     return fusion.mix(torch.cat(parts))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_layers", [1, 2])
 def test_formula(make_batch, n_features, n_layers):
     fusion = stirred(n_features, 8, n_heads=2, n_layers=n_layers)
