@@ -21,7 +21,7 @@ def get_config() -> dict[str, Any]:
     Returns
     -------
     config : dict
-        ``store`` and ``device``, as given to :func:`set_config`.
+        Values of ``store`` and ``device``, as given to :func:`set_config`.
 
     Examples
     --------
@@ -33,23 +33,32 @@ def get_config() -> dict[str, Any]:
 
 
 def set_config(*, store: object = _UNCHANGED, device: object = _UNCHANGED) -> None:
-    """Set where embeddings are kept and on which device encoders run.
+    """Set where embeddings are stored and on which device models run.
+
+    The settings hold for the whole process, all its threads included. A setting that is not given
+    keeps its value.
 
     Parameters
     ----------
     store : path, EmbeddingStore, False or None
-        Folder in which embeddings stay from one run to the next. None (the initial
-        setting) keeps them in a private folder of the running process, shared with its
-        workers and removed at exit. False keeps nothing.
+        Where encoders whose own ``store`` is None keep the vectors (embeddings) that frozen models
+        compute. A path is a folder that later runs can use again. None, the initial setting, is a
+        private folder of the running process, which its workers share and which is removed at
+        exit. False stores nothing.
     device : str
-        Device of every encoder and joint fusion whose own ``device`` is ``"auto"``:
-        ``"auto"`` (the initial setting: CUDA where there is a GPU, else the CPU), or any
-        name that torch knows, such as ``"cpu"`` or ``"cuda:1"``.
+        Device of every estimator whose own ``device`` is ``"auto"``. ``"auto"``, the initial
+        setting, is a GPU if there is one, else the CPU. Any name of a torch device, such as
+        ``"cpu"`` or ``"cuda:1"``, is allowed; it is checked when it is used.
 
     Raises
     ------
     TypeError
-        If a setting has the wrong type.
+        If a setting has a wrong type.
+
+    See Also
+    --------
+    config_context : Change settings within a ``with`` block.
+    get_config : Return the current settings.
 
     Examples
     --------
@@ -75,14 +84,14 @@ def set_config(*, store: object = _UNCHANGED, device: object = _UNCHANGED) -> No
 
 @contextmanager
 def config_context(*, store: object = _UNCHANGED, device: object = _UNCHANGED) -> Iterator[None]:
-    """Change settings inside a ``with`` block and put the old ones back after it.
+    """Change settings within a ``with`` block and restore the old ones after it.
 
     Parameters
     ----------
     store : path, EmbeddingStore, False or None
-        As in :func:`set_config`.
+        Where embeddings are stored, as in :func:`set_config`. If not given, it is not changed.
     device : str
-        As in :func:`set_config`.
+        Device of models, as in :func:`set_config`. If not given, it is not changed.
 
     Examples
     --------

@@ -208,7 +208,7 @@ def make_balance(
     module : JointModule
         What is balanced.
     widths : mapping of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     make_head : callable
         From a width to an untrained head.
     """

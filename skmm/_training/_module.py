@@ -215,7 +215,7 @@ class Imputer(ABC, nn.Module):
     Parameters
     ----------
     n_features : mapping of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     """
 
     def __init__(self, n_features: Mapping[str, int]):
@@ -303,9 +303,9 @@ class _Imputed(Imputer):
     Parameters
     ----------
     n_features : mapping of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     n_components : int
-        Length of the projections, and number of units of the hidden layer.
+        Width of the projections, and number of units of the hidden layer.
     dropout : float
         Fraction of both that is zeroed in training.
 

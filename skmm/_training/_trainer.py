@@ -211,17 +211,19 @@ class Trainer(BaseEstimator):
         self.dtype = dtype
 
     def check(self, defaults: TrainingDefaults) -> None:
-        """Check the parameters, before any cell is encoded.
+        """Check the parameters.
+
+        Estimators call this method before they encode any cell.
 
         Parameters
         ----------
         defaults : TrainingDefaults
-            Of the estimator.
+            Meaning of ``"auto"`` for the calling estimator.
 
         Raises
         ------
         ValueError
-            If one is out of its range, or has no effect with the others.
+            If a parameter is out of its range, or has no effect with the others.
         TypeError
             If one of ``callbacks`` is not a callback of skorch.
         """
@@ -241,12 +243,15 @@ class Trainer(BaseEstimator):
             refuse_unused(self, unused, "without early_stopping")
 
     def refuse_accumulate(self, reason: str) -> None:
-        """Refuse ``accumulate`` for an estimator that does not support it.
+        """Raise an error if ``accumulate`` is set, for estimators that do not support it.
+
+        Estimators call this method before training.
 
         Parameters
         ----------
         reason : str
-            Completes the message, such as "with a loss that compares the rows of a batch".
+            End of the message, such as "with a loss that compares the rows of a batch". It follows
+            "accumulate=2 is not supported".
 
         Raises
         ------
@@ -260,17 +265,17 @@ class Trainer(BaseEstimator):
             )
 
     def rows_per_step(self, defaults: TrainingDefaults) -> int:
-        """Return the rows of a batch, for a loss that compares them.
+        """Return the number of rows in a batch.
 
         Parameters
         ----------
         defaults : TrainingDefaults
-            Of the estimator.
+            Meaning of ``"auto"`` for the calling estimator.
 
         Returns
         -------
         n_rows : int
-            ``batch_size``, or what ``"auto"`` means.
+            ``batch_size``, or the default of the estimator if that is ``"auto"``.
         """
         return _given(self.batch_size, defaults.batch_size)
 
@@ -290,7 +295,7 @@ class Trainer(BaseEstimator):
         strata : ndarray of shape (n,) or None
             Group of each of them: the held-out part has a share of each, if they are not too few.
         defaults : TrainingDefaults
-            Of the estimator.
+            Meaning of ``"auto"`` for the calling estimator.
         random_state : int
             Seed of the choice.
 

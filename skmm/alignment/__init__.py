@@ -1,4 +1,4 @@
-"""Alignment: transformers that map several modalities into one shared space."""
+"""Alignment: transformers that map several modalities into one common space."""
 
 from skmm.alignment._adversarial import AdversarialAlignment
 from skmm.alignment._autoencoder import AutoencoderAlignment

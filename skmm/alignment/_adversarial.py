@@ -55,7 +55,7 @@ class AdversarialAlignment(BaseDecodingAlignment):
     modalities : list of (name, transformer, columns) or "auto", default="auto"
         Two or more triples as in :class:`~skmm.fusion.EarlyFusion`.
     n_components : int or None, default=None
-        Number of principal components of each modality, and of dimensions of the shared space.
+        Number of principal components of each modality, and of dimensions of the common space.
         None is the lowest rank of any modality over the training rows, at most 64.
     target : str or None, default=None
         Name of the modality whose space the others are rotated onto. None is the first one.
@@ -109,7 +109,7 @@ class AdversarialAlignment(BaseDecodingAlignment):
     n_iter_ : int
         Number of training steps of each rotation.
     n_components_ : int
-        Number of dimensions of the shared space.
+        Number of dimensions of the common space.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str

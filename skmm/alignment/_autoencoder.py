@@ -66,8 +66,9 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
         Maximum number of passes over the training rows. None is the trainer's, 100.
     trainer : Trainer, default=None
         Options of the training: learning rates, batches, early stopping, callbacks. None is
-        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``. ``accumulate`` is
-        refused with a ``contrastive_weight``, whose loss compares the rows of one batch.
+        ``Trainer()``. ``set_params`` and searches reach its parameters by names such as
+        ``trainer__learning_rate``, even if ``trainer`` is None. With a ``contrastive_weight``,
+        whose loss compares the rows of a batch, ``accumulate`` above 1 raises ``ValueError``.
     all_missing : {"zeros", "raise"}, default="zeros"
         What a row without any modality gets: ``"zeros"`` gives a vector of zeros, ``"raise"``
         raises ``ModalityMissingError``.
@@ -77,7 +78,7 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
     device : str, default="auto"
         Device of the network: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Seed of the weights, the order of the rows, dropout and the held-out rows.
+        Seed of the initial weights, the order of the rows, dropout and the held-out rows.
     verbose : bool or int, default=0
         Whether to print a line per epoch.
 
@@ -88,13 +89,14 @@ class AutoencoderAlignment(TrainedNetworkMixin, BaseDecodingAlignment):
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        The skorch net that trained ``module_``; not pickled.
+        The skorch net that trained ``module_``. It is not part of a pickle.
     n_components_ : int
         Number of dimensions of the latent space.
     history_ : list of dict
-        ``epoch``, ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch.
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
+        ``valid_loss``.
     n_iter_ : int
-        Number of epochs.
+        Number of epochs trained.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str

@@ -1,4 +1,4 @@
-"""Base of the alignments, which map each modality of a row to a vector of one shared space."""
+"""Base of the alignments, which map each modality of a row to a vector of one common space."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ class BaseAlignment(
     BaseMultimodalEstimator,
     Generic[Values],
 ):
-    """Base of the transformers from several modalities into one shared space.
+    """Base of the transformers from several modalities into one common space.
 
     A subclass implements ``fit``, ``_read`` and ``_project``. Its ``fit`` sets ``n_components_``
     and ends with ``_set_modalities``. Methods that work on ready features derive from
@@ -113,12 +113,12 @@ class BaseAlignment(
     # --- vectors ----------------------------------------------------------------------------
 
     def transform(self, X: Frame) -> np.ndarray:
-        """Return the vector of each row in the shared space.
+        """Return the vector of each row in the common space.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
 
         Returns
         -------

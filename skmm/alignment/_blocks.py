@@ -66,7 +66,7 @@ class BaseBlockAlignment(BaseAlignment[np.ndarray]):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
         y : array-like of shape (n_samples,), default=None
             Target, passed to the transformers.
 

@@ -71,7 +71,7 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     modalities : list of (name, transformer, columns) or "auto", default="auto"
         Two or more triples as in :class:`~skmm.fusion.EarlyFusion`.
     n_components : int or None, default=None
-        Number of dimensions of the shared space. None is the number of directions that two
+        Number of dimensions of the common space. None is the number of directions that two
         modalities can share, which is the second highest rank, at most 64.
     method : {"regularized", "cca", "kernel", "deep"}, default="regularized"
         Variant of the analysis:
@@ -109,9 +109,10 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
         None is the trainer's, 100.
     trainer : Trainer, default=None
         Options of the training, for ``method="deep"``: learning rates, batches, early stopping,
-        callbacks. None is ``Trainer()``; its parameters are searched as
-        ``trainer__learning_rate``. The loss is a correlation within a batch: batches are of equal
-        size, at most ``batch_size`` rows, and ``accumulate`` is refused.
+        callbacks. None is ``Trainer()``. ``set_params`` and searches reach its parameters by names
+        such as ``trainer__learning_rate``, even if ``trainer`` is None. The loss is a correlation
+        within a batch. Batches are therefore of equal size, at most ``batch_size`` rows, and
+        ``accumulate`` above 1 raises ``ValueError``.
     all_missing : {"zeros", "raise"}, default="zeros"
         What a row without any modality gets: ``"zeros"`` gives a vector of zeros, ``"raise"``
         raises ``ModalityMissingError``.
@@ -132,17 +133,18 @@ class CCAAlignment(TrainedNetworkMixin, BaseBlockAlignment):
     modalities_ : list of (name, transformer, columns)
         The modalities used, with their fitted transformers.
     n_components_ : int
-        Number of dimensions of the shared space.
+        Number of dimensions of the common space.
     correlations_ : ndarray of shape (n_components,)
         Correlation of each component between two modalities, over the training rows that have
         both; the mean over all pairs of modalities.
     module_ : nn.Module
         Trained networks. Only for ``method="deep"``.
     net_ : skorch.NeuralNet
-        The skorch net that trained ``module_``; not pickled. Only for ``method="deep"``.
+        The skorch net that trained ``module_``. It is not part of a pickle.
+        Only for ``method="deep"``.
     history_ : list of dict
-        ``epoch``, ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch. Only for
-        ``method="deep"``.
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
+        ``valid_loss``. Only for ``method="deep"``.
     n_iter_ : int
         Number of epochs. Only for ``method="deep"``.
     n_features_in_ : int

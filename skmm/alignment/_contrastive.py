@@ -43,17 +43,18 @@ __all__ = ["AlignmentModule", "ContrastiveAlignment"]
 
 
 class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
-    """Learn a shared space by contrastive learning on paired modalities [1]_ [2]_.
+    """Learn a common space by contrastive learning on paired modalities [1]_ [2]_.
 
-    Each modality is projected into one space in which the modalities of a row have a high cosine
-    similarity and those of different rows a low one. Features of frozen encoders, tables and
-    passed-through columns are encoded once and standardized, and the projections are trained on
-    them. An encoder whose model is trained, from scratch (``"cnn"``, ``"gru"``, ...) or by its
-    ``fine_tune``, is trained together with the projections.
+    A network projects each modality into one space. There the modalities of one row, called
+    partners, get a high cosine similarity, and modalities of different rows, called negatives, a
+    low one. The features of frozen encoders, other transformers and passed-through columns are
+    computed once and standardized, and the projections are trained on them. An encoder whose model
+    is trained, from scratch (``"cnn"``, ``"gru"``, ...) or by its ``fine_tune``, is trained
+    together with the projections.
 
-    The loss is the sum over all pairs of modalities, in both directions, each over the rows that
-    have both. Rows of equal content, such as a caption that occurs twice, are not negatives of
-    each other. With ``y``, all rows of one class are partners [3]_.
+    The loss is a sum over all pairs of modalities, in both directions. Each term covers the rows
+    that have both modalities. Rows with equal content, such as a caption that occurs twice, are
+    not negatives of each other. If ``y`` is given, all rows of one class are partners [3]_.
 
     Parameters
     ----------
@@ -63,32 +64,36 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
         of one length), or a modality such as ``"image"`` or ``"text"`` for its default encoder.
         ``"auto"`` infers the modalities from the training frame.
     n_components : int, default=128
-        Number of dimensions of the shared space.
+        Number of dimensions of the common space.
     loss : {"infonce", "siglip", "triplet", "max_margin"}, loss or nn.Module, default="infonce"
         Loss of a pair of modalities:
 
-        - ``"infonce"``: cross-entropy of finding the partner in the batch [1]_ [2]_;
-        - ``"siglip"``: each pair on its own by a sigmoid, with a learned bias [4]_;
-        - ``"triplet"``: a margin between squared distances [5]_;
-        - ``"max_margin"``: a margin between cosine similarities [6]_.
+        - ``"infonce"``: cross-entropy of finding the partner among the rows of the batch [1]_ [2]_;
+        - ``"siglip"``: binary cross-entropy of each pair of rows, with a learned bias [4]_;
+        - ``"triplet"``: squared distances to partners are smaller than to negatives by a margin
+          [5]_;
+        - ``"max_margin"``: cosine similarities with partners are larger than with negatives by a
+          margin [6]_.
 
-        A string is short for :class:`InfoNCE`, :class:`SigLIP`, :class:`Triplet` or
-        :class:`MaxMargin` with its defaults; pass such an object to set the temperature, the
-        margin or the choice of negatives. A network with the signature of
-        ``skmm.nets.ContrastiveLoss`` is copied and trained; any object whose
-        ``build(batch_size)`` returns such a network can be passed too.
+        A string stands for :class:`InfoNCE`, :class:`SigLIP`, :class:`Triplet` or
+        :class:`MaxMargin` with default options. Pass such an object to set the temperature, the
+        margin or the choice of negatives. An ``nn.Module`` with the signature of
+        ``skmm.nets.ContrastiveLoss`` is copied and trained. Any object with a method
+        ``build(batch_size)`` that returns such a module can be passed too.
     projection : {"linear", "mlp"}, default="linear"
-        Network between the features and the shared space: a linear map, or a perceptron with one
+        Network between the features and the common space: a linear map, or a perceptron with one
         hidden layer of ``2 * n_components`` units.
     dropout : float, default=0.2
         Fraction of the features, or of the hidden units of ``"mlp"``, that is zeroed in training.
     max_epochs : int, default=None
-        Maximum number of passes over the training rows. None is the trainer's, 100.
+        Maximum number of passes over the training rows. None is that of ``trainer``, 100 by
+        default.
     trainer : Trainer, default=None
         Options of the training: learning rates, batches, early stopping, callbacks. None is
-        ``Trainer()``; its parameters are searched as ``trainer__learning_rate``. The rows of a
-        batch are each other's negatives, so a larger ``batch_size`` gives more of them;
-        ``accumulate`` would not, and is refused.
+        ``Trainer()``. ``set_params`` and searches reach its parameters by names such as
+        ``trainer__learning_rate``, even if ``trainer`` is None. Negatives are rows of the same
+        batch, so a larger ``batch_size`` gives more of them. ``accumulate`` does not, and a value
+        above 1 raises ``ValueError``. Early stopping is off by default.
     all_missing : {"zeros", "raise"}, default="zeros"
         What a row without any modality gets: ``"zeros"`` gives a vector of zeros, ``"raise"``
         raises ``ModalityMissingError``.
@@ -98,9 +103,9 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
     device : str, default="auto"
         Device of the projections: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Seed of the weights, the order of the rows, dropout and the held-out rows.
+        Seed of the initial weights, the order of the rows, dropout and the held-out rows.
     verbose : bool or int, default=0
-        Whether to print a line per epoch.
+        Whether to print a line for each epoch.
 
     Attributes
     ----------
@@ -108,17 +113,18 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
         The modalities used, with their fitted transformers; encoders that are trained with the
         projections are included.
     n_components_ : int
-        Number of dimensions of the shared space.
+        Number of dimensions of the common space.
     temperature_ : float or None
         Temperature of the loss after training; None for a loss without one.
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        The skorch net that trained ``module_``; not pickled.
+        The skorch net that trained ``module_``. It is not part of a pickle.
     history_ : list of dict
-        ``epoch``, ``train_loss`` and, with held-out rows, ``valid_loss`` of each epoch.
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
+        ``valid_loss``.
     n_iter_ : int
-        Number of epochs.
+        Number of epochs trained.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
@@ -127,7 +133,7 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
     See Also
     --------
     InfoNCE, SigLIP, Triplet, MaxMargin : Losses with their parameters.
-    PretrainedAlignment : The space of a checkpoint that was trained on millions of pairs.
+    PretrainedAlignment : Space of a checkpoint such as CLIP, without training.
 
     References
     ----------
@@ -154,7 +160,7 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
     ... )
     >>> alignment = alignment.fit(X[:300])
 
-    The recall among a hundred new rows, where chance is 0.01:
+    Among 100 new rows, the share that finds its partner first; by chance it is 0.01:
 
     >>> bool(alignment.score(X[300:]) > 0.2)
     True
@@ -211,8 +217,8 @@ class ContrastiveAlignment(TrainedNetworkMixin, BaseAlignment[ModalityInputs]):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row. Rows with fewer than two modalities are
-            not used in training.
+            Samples, one in each row. A row may lack any of the modalities. Rows with fewer than
+            two modalities are not used in training.
         y : array-like of shape (n_samples,), default=None
             Classes: all rows of one class are partners. A row whose class is missing has no
             partner but itself.

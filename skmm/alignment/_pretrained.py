@@ -60,7 +60,7 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
     modalities_ : list of (name, transformer, columns)
         The modalities used. Each transformer is a fitted encoder, the tower of its modality.
     n_components_ : int
-        Number of dimensions of the shared space.
+        Number of dimensions of the common space.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
@@ -125,7 +125,7 @@ class PretrainedAlignment(BaseAlignment[np.ndarray]):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
         y : None
             Ignored.
 

@@ -122,8 +122,8 @@ class PointCloudEncoder(CellEncoder):
     checkpoint_ : None
         There are no pretrained weights.
     history_ : list of dict
-        ``epoch`` (from 1), ``train_loss`` and, where cells are held out, ``valid_loss`` of every
-        epoch, if a network was trained alone.
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if cells are held out,
+        ``valid_loss``. Defined only if the encoder's own ``fit`` trained a network.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str

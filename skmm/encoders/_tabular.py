@@ -84,8 +84,8 @@ class TabularEncoder(BaseEncoder):
     n_outputs_ : int
         Number of output features.
     history_ : list of dict
-        ``epoch`` (from 1), ``train_loss`` and, where cells are held out, ``valid_loss`` of every
-        epoch, if a network was trained alone.
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if cells are held out,
+        ``valid_loss``. Defined only if the encoder's own ``fit`` trained a network.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str

@@ -45,19 +45,19 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         over the training rows and sets all indicators, ``"raise"`` raises
         ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame without a column of the training frame: raise an error, or treat
-        the column as missing in every row.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     verbose : bool or int, default=0
         Whether to print, for each modality that is fitted, how long it took.
 
     Attributes
     ----------
     modalities_ : list of (name, transformer, columns)
-        Fitted transformers.
+        The modalities used, with their fitted transformers.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
 
     References
     ----------
@@ -115,7 +115,7 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
         y : array-like of shape (n_samples,), default=None
             Target, passed to the transformers.
         **fit_params : dict
@@ -131,12 +131,12 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
 
     @with_callbacks
     def fit_transform(self, X: Frame, y: ArrayLike | None = None, **fit_params: Any) -> Any:
-        """Fit, and transform the same frame.
+        """Fit the fusion and transform the same frame.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
         y : array-like of shape (n_samples,), default=None
             Target, passed to the transformers.
         **fit_params : dict
@@ -145,7 +145,7 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         Returns
         -------
         features : ndarray of shape (n_samples, n_features_out)
-            Float.
+            Features of all modalities, as in :meth:`transform`.
         """
         return self._side_by_side(self._fit(X, y, fit_params))
 
@@ -176,12 +176,13 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
 
         Returns
         -------
         features : ndarray of shape (n_samples, n_features_out)
-            Float; never NaN.
+            Features of all modalities, without NaN: float32, or float64 if the features of a
+            modality are float64.
         """
         check_is_fitted(self)
         X = self._check_frame(X, reset=False)
@@ -190,17 +191,23 @@ class EarlyFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstimato
         return self._side_by_side(values)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
-        """Return the names of the features.
+        """Return the names of the output features.
 
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Names of the input columns; must be those of ``fit`` if given.
+            Names of the input columns. They are only compared with those seen in ``fit``.
 
         Returns
         -------
-        names : ndarray of str
-            ``<modality>__<feature>``, and ``<modality>__missing`` for the indicators.
+        names : ndarray of str, of shape (n_features_out,)
+            Names of the columns of :meth:`transform`. For each modality in turn these are
+            ``<modality>__<feature>`` and, with ``add_indicator=True``, ``<modality>__missing``.
+
+        Raises
+        ------
+        ValueError
+            If ``input_features`` are not the columns seen in ``fit``.
         """
         check_is_fitted(self)
         check_feature_names_in(self, input_features)

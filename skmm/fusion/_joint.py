@@ -110,7 +110,7 @@ class BaseJointFusion(
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Target: classes, labels or values; of several tasks a DataFrame.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -342,7 +342,7 @@ class BaseJointFusion(
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
 
         Returns
         -------
@@ -392,7 +392,7 @@ class BaseJointFusion(
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
 
         Returns
         -------
@@ -422,7 +422,7 @@ class BaseJointFusion(
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
         modality : str
             Name of the modality.
 
@@ -462,7 +462,7 @@ class BaseJointFusion(
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
         modality : str
             Name of the modality.
         target : int, default=None

@@ -43,12 +43,14 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     ``y`` holds a class for each row, or is a matrix of 0 and 1 that says which labels a row has
     (sigmoid outputs; scored as everywhere in scikit-learn by rows that are right in every label).
 
-    Cells of frozen encoders, tables and passed-through columns are encoded once, and their
-    features are standardized. An encoder whose model is trained from scratch (``"cnn"``,
-    ``"gru"``, ``"tokens"``, your own module) is trained with the network, from the raw cells.
-    Absent modalities are masked and do not affect the output. Modality dropout hides modalities
-    in training, so that at prediction any modality may be missing, also one that was present in
-    all training rows.
+    The features of frozen encoders, other transformers and passed-through columns are computed once
+    and standardized.
+    An encoder whose model is trained, from scratch (``"cnn"``, ``"gru"``, ``"tokens"``, your own
+    module) or by its ``fine_tune``, is trained together with the network, on the raw cells.
+
+    By default an absent modality is masked: its values do not affect the output. Modality dropout
+    hides modalities at random in training. This prepares the network for rows without a modality,
+    even for one that all training rows have.
 
     Parameters
     ----------
@@ -89,11 +91,12 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     dropout : float, default=0.2
         Fraction of the hidden units that is zeroed in training.
     modality_dropout : float, default=0.1
-        Probability that a modality of a row is hidden in training; one always remains.
+        Probability that a modality of a row is hidden in training. At least one modality of the row
+        is kept.
     missing : {"mask", "token", "impute", "zero"}, default="mask"
         What replaces a modality that is absent in a row or hidden by modality dropout:
 
-        - ``"mask"``: nothing, the modality is masked;
+        - ``"mask"``: nothing. The network ignores the modality;
         - ``"token"``: a learned vector of the modality, treated as present [4]_;
         - ``"impute"``: its mean token, predicted by a small network from the modalities that are
           present [5]_. The mean squared error over rows that have both is added to the loss, with
@@ -125,8 +128,8 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         trainer, 100 by default; None uses that of the trainer.
     trainer : Trainer, default=None
         Options of the training: learning rates, batches, early stopping, callbacks. None is
-        ``Trainer()``. Its parameters are set by names such as ``trainer__learning_rate``, also
-        where ``trainer`` is None.
+        ``Trainer()``. ``set_params`` and searches reach its parameters by names such as
+        ``trainer__learning_rate``, even if ``trainer`` is None.
     loss : str or nn.Module, default="cross_entropy"
         Loss that the training minimizes:
 
@@ -140,11 +143,12 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
           probabilities;
         - ``"ordinal"``: ordered classes, by one score with thresholds [9]_; parameter ``order``, a
           list of the classes from lowest to highest, required unless classes are numbers;
-        - an ``nn.Module``, of which a copy is used: from outputs ``(n, n_classes)`` before softmax
-          and classes ``(n,)``, or labels ``(n, n_labels)`` before sigmoid, to a loss for each row
-          (``reduction="none"``).
+        - an ``nn.Module``, which is copied. It is called with outputs ``(n_samples, n_classes)``
+          before softmax and class indices ``(n_samples,)``, or with outputs
+          ``(n_samples, n_labels)`` before sigmoid and labels of the same shape. It returns a loss
+          for each row (``reduction="none"``).
     loss_params : dict, default=None
-        Parameters of a named loss.
+        Parameters of a ``loss`` that is a string, such as ``{"gamma": 1.0}`` for ``"focal"``.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes in the loss. For labels, a dict from positions of labels to weights,
         or ``"balanced"``: of each label, presence and absence weigh the same in sum.
@@ -154,12 +158,12 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         What a row without any modality gets: ``"prior"`` is the share of each class in
         training, ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame without a column of the training frame: raise an error, or treat
-        the column as missing in every row.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     device : str, default="auto"
         Device of the network: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Seed of the weights, the order of the rows, dropout and the held-out rows.
+        Seed of the initial weights, the order of the rows, dropout and the held-out rows.
     verbose : bool or int, default=0
         Whether to print a line for each epoch.
 
@@ -168,20 +172,21 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     classes_ : ndarray of shape (n_classes,)
         Class labels; for a matrix of labels their positions.
     modalities_ : list of (name, transformer, columns)
-        Fitted transformers, those trained with the network included.
+        The modalities used, with their fitted transformers; transformers that are trained with
+        the network are included.
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        Net that trained ``module_``; not kept in a pickle.
+        The skorch net that trained ``module_``. It is not part of a pickle.
     history_ : list of dict
-        One for each epoch: ``epoch`` (from 1), ``train_loss`` and, where rows are held out,
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
         ``valid_loss``.
     n_iter_ : int
-        Number of epochs.
+        Number of epochs trained.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
 
     References
     ----------
@@ -192,7 +197,8 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
     .. [4] Ramazanova, Pardo, Alwassel, Ghanem (2024), "Exploring missing modality in multimodal
        egocentric datasets", arXiv:2401.11470.
     .. [5] Zhao, Li, Jin (2021), "Missing modality imagination network for emotion recognition with
-       uncertain missing modalities", ACL; one network in place of their cascade, without cycles.
+       uncertain missing modalities", ACL. Here one network replaces the cascade of the paper,
+       without its cycle consistency.
     .. [6] Lin, Goyal, Girshick, He, Dollár (2017), "Focal loss for dense object detection", ICCV.
     .. [7] Szegedy, Vanhoucke, Ioffe, Shlens, Wojna (2016), "Rethinking the Inception architecture
        for computer vision", CVPR.
@@ -200,9 +206,10 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
        vector machines", JMLR 2.
     .. [9] McCullagh (1980), "Regression models for ordinal data", JRSS B 42.
     .. [10] Peng, Wei, Deng, Wang, Hu (2022), "Balanced multimodal learning via on-the-fly gradient
-       modulation", CVPR; heads of their own in place of parts of one linear head.
+       modulation", CVPR. Here each modality has a head of its own, not a part of
+       one linear head.
     .. [11] Wang, Tran, Feiszli (2020), "What makes training multi-modal classification networks
-       hard?", CVPR; with one weight that is given, for all heads.
+       hard?", CVPR. Here one given weight holds for all heads.
 
     Examples
     --------
@@ -281,21 +288,27 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Train one more epoch on the rows given.
+        """Train for one epoch on the given rows.
 
-        The first call fits the transformers, on its rows.
-        Calls that follow each other share an optimizer, with the trainer's settings of the first.
+        If the estimator is not fitted, the transformers are first fitted to the given rows. Later
+        calls do not fit them again.
+        No rows are held out, and ``max_epochs`` has no effect.
+
+        Consecutive calls continue with the same optimizer: its state and the parameters of
+        ``trainer`` are those of the first of them. The first call after ``fit`` or after unpickling
+        starts a new optimizer.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Classes, or which labels each row has.
+            Class of each row, or a matrix of 0 and 1 that says which labels each row has.
         classes : array-like of shape (n_classes,), default=None
-            All classes; required in the first call if its ``y`` does not contain all of them.
+            All classes that any call may contain. Required in the first call if its ``y`` does not
+            contain all of them. Later calls can leave it out.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in the loss.
+            Weights of the rows in the loss, finite and not negative. None gives each row weight 1.
 
         Returns
         -------
@@ -310,17 +323,17 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         return self._fit_one_epoch(X, y, sample_weight, classes)
 
     def predict(self, X: Frame) -> np.ndarray:
-        """Predict classes.
+        """Predict the class or the labels of each row.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
 
         Returns
         -------
         classes : ndarray of shape (n_samples,) or (n_samples, n_labels)
-            Most probable class; or 1 for labels that are more probable than not.
+            Most probable class of each row; for labels, 1 where a label is more probable than not.
         """
         outputs, empty = self._outputs(X)
         return self._target.decide(outputs, empty)
@@ -332,7 +345,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
 
         Returns
         -------
@@ -349,7 +362,7 @@ class JointFusionClassifier(ClassifierMixin, BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
 
         Returns
         -------

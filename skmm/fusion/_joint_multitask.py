@@ -80,7 +80,8 @@ class JointFusionMultiTask(BaseJointFusion):
     dropout : float, default=0.2
         Fraction of the hidden units that is zeroed in training.
     modality_dropout : float, default=0.1
-        Probability that a modality of a row is hidden in training; one always remains.
+        Probability that a modality of a row is hidden in training. At least one modality of the row
+        is kept.
     missing : {"mask", "token", "impute", "zero"}, default="mask"
         What replaces a modality that is absent in a row or hidden by modality dropout: nothing, a
         learned token, a prediction from the others, or zeros; see
@@ -100,8 +101,8 @@ class JointFusionMultiTask(BaseJointFusion):
         trainer, 100 by default; None uses that of the trainer.
     trainer : Trainer, default=None
         Options of the training: learning rates, batches, early stopping, callbacks. None is
-        ``Trainer()``. Its parameters are set by names such as ``trainer__learning_rate``, also
-        where ``trainer`` is None.
+        ``Trainer()``. ``set_params`` and searches reach its parameters by names such as
+        ``trainer__learning_rate``, even if ``trainer`` is None.
     loss_weights : {"equal", "uncertainty", "gradnorm"} or dict, default="equal"
         Weights of the tasks in the sum of their losses: 1 each; learned, by the noise of each
         task [1]_; adapted after each batch, so that the tasks' gradients at the shared weights
@@ -112,7 +113,7 @@ class JointFusionMultiTask(BaseJointFusion):
         Losses of tasks that should not have cross-entropy or squared error; those of
         :class:`JointFusionClassifier` and :class:`JointFusionRegressor`.
     loss_params : dict of task to dict, default=None
-        Parameters of named losses.
+        Parameters of losses that are strings, such as ``{"mood": {"gamma": 1.0}}``.
     class_weight : dict of task to class_weight, "balanced" or None, default=None
         Weights of the classes of each task, or ``"balanced"`` for all of them.
     warm_start : bool, default=False
@@ -121,12 +122,12 @@ class JointFusionMultiTask(BaseJointFusion):
         What a row without any modality gets: ``"prior"`` is the share of each class and the mean
         of each value in training, ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame without a column of the training frame: raise an error, or treat
-        the column as missing in every row.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     device : str, default="auto"
         Device of the network: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Seed of the weights, the order of the rows, dropout and the held-out rows.
+        Seed of the initial weights, the order of the rows, dropout and the held-out rows.
     verbose : bool or int, default=0
         Whether to print a line for each epoch.
 
@@ -139,20 +140,21 @@ class JointFusionMultiTask(BaseJointFusion):
     loss_weights_ : dict of name to float
         Weights of the tasks at the end of the training.
     modalities_ : list of (name, transformer, columns)
-        Fitted transformers, those trained with the network included.
+        The modalities used, with their fitted transformers; transformers that are trained with
+        the network are included.
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        Net that trained ``module_``; not kept in a pickle.
+        The skorch net that trained ``module_``. It is not part of a pickle.
     history_ : list of dict
-        One for each epoch: ``epoch`` (from 1), ``train_loss`` and, where rows are held out,
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
         ``valid_loss``.
     n_iter_ : int
-        Number of epochs.
+        Number of epochs trained.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
 
     References
     ----------
@@ -256,22 +258,27 @@ class JointFusionMultiTask(BaseJointFusion):
         classes: Mapping[Any, ArrayLike] | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Train one more epoch on the rows given.
+        """Train for one epoch on the given rows.
 
-        The first call fits the transformers and the scales of the targets, on its rows.
-        Calls that follow each other share an optimizer, with the trainer's settings of the first.
+        If the estimator is not fitted, the transformers and the standardization of the targets are
+        first fitted to the given rows. Later calls do not fit them again.
+        No rows are held out, and ``max_epochs`` has no effect.
+
+        Consecutive calls continue with the same optimizer: its state and the parameters of
+        ``trainer`` are those of the first of them. The first call after ``fit`` or after unpickling
+        starts a new optimizer.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
         y : DataFrame of shape (n_samples, n_tasks)
             Targets; any may be missing.
         classes : dict of name to array-like of shape (n_classes,), default=None
-            All classes of a task; required in the first call if its ``y`` does not contain all of
-            them.
+            All classes of each task that any call may contain. Required in the first call if its
+            ``y`` does not contain all of them. Later calls can leave it out.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in the loss.
+            Weights of the rows in the loss, finite and not negative. None gives each row weight 1.
 
         Returns
         -------
@@ -292,7 +299,7 @@ class JointFusionMultiTask(BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
 
         Returns
         -------
@@ -315,7 +322,7 @@ class JointFusionMultiTask(BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
 
         Returns
         -------
@@ -339,7 +346,7 @@ class JointFusionMultiTask(BaseJointFusion):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
         y : DataFrame of shape (n_samples, n_tasks)
             Targets; any may be missing.
         sample_weight : array-like of shape (n_samples,), default=None

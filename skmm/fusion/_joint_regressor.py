@@ -24,12 +24,15 @@ __all__ = ["JointFusionRegressor"]
 class JointFusionRegressor(RegressorMixin, BaseJointFusion):
     """Train one network over all modalities to predict one or several values.
 
-    Cells of frozen encoders, tables and passed-through columns are encoded once, and their
-    features are standardized. An encoder whose model is trained from scratch (``"cnn"``,
-    ``"gru"``, ``"tokens"``, your own module) is trained with the network, from the raw cells.
-    Absent modalities are masked and do not affect the output. Modality dropout hides modalities
-    in training, so that at prediction any modality may be missing, also one that was present in
-    all training rows. The target is standardized for training.
+    The features of frozen encoders, other transformers and passed-through columns are computed once
+    and standardized.
+    An encoder whose model is trained, from scratch (``"cnn"``, ``"gru"``, ``"tokens"``, your own
+    module) or by its ``fine_tune``, is trained together with the network, on the raw cells.
+
+    By default an absent modality is masked: its values do not affect the output. Modality dropout
+    hides modalities at random in training. This prepares the network for rows without a modality,
+    even for one that all training rows have. The target is standardized for training;
+    predictions have its original unit.
 
     Parameters
     ----------
@@ -59,11 +62,12 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
     dropout : float, default=0.2
         Fraction of the hidden units that is zeroed in training.
     modality_dropout : float, default=0.1
-        Probability that a modality of a row is hidden in training; one always remains.
+        Probability that a modality of a row is hidden in training. At least one modality of the row
+        is kept.
     missing : {"mask", "token", "impute", "zero"}, default="mask"
         What replaces a modality that is absent in a row or hidden by modality dropout:
 
-        - ``"mask"``: nothing, the modality is masked;
+        - ``"mask"``: nothing. The network ignores the modality;
         - ``"token"``: a learned vector of the modality, treated as present [4]_;
         - ``"impute"``: its mean token, predicted by a small network from the modalities that are
           present [5]_. The mean squared error over rows that have both is added to the loss, with
@@ -84,47 +88,55 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         trainer, 100 by default; None uses that of the trainer.
     trainer : Trainer, default=None
         Options of the training: learning rates, batches, early stopping, callbacks. None is
-        ``Trainer()``. Its parameters are set by names such as ``trainer__learning_rate``, also
-        where ``trainer`` is None.
+        ``Trainer()``. ``set_params`` and searches reach its parameters by names such as
+        ``trainer__learning_rate``, even if ``trainer`` is None.
     loss : {"squared_error", "huber", "absolute_error"} or nn.Module, default="squared_error"
         Loss that the training minimizes, on the standardized target. ``"huber"`` is
         linear beyond its parameter ``delta`` (1.0, in standard deviations of the target) [6]_.
-        Of an ``nn.Module`` a copy is used: from outputs and target, ``(n, n_targets)`` both, to a
-        loss for each row or number (``reduction="none"``).
+        An ``nn.Module`` is copied. It is called with outputs and target, both of shape
+        ``(n_samples, n_targets)``, and returns a loss for each row or for each number
+        (``reduction="none"``).
     loss_params : dict, default=None
-        Parameters of a named loss.
+        Parameters of a ``loss`` that is a string, such as ``{"delta": 0.5}`` for ``"huber"``.
     warm_start : bool, default=False
         Whether a second ``fit`` continues with the fitted transformers and weights.
     all_missing : {"prior", "raise"}, default="prior"
         What a row without any modality gets: ``"prior"`` is the mean of the training target,
         ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame without a column of the training frame: raise an error, or treat
-        the column as missing in every row.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     device : str, default="auto"
         Device of the network: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
-        Seed of the weights, the order of the rows, dropout and the held-out rows.
+        Seed of the initial weights, the order of the rows, dropout and the held-out rows.
     verbose : bool or int, default=0
         Whether to print a line for each epoch.
 
     Attributes
     ----------
     modalities_ : list of (name, transformer, columns)
-        Fitted transformers, those trained with the network included.
+        The modalities used, with their fitted transformers; transformers that are trained with
+        the network are included.
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        Net that trained ``module_``; not kept in a pickle.
+        The skorch net that trained ``module_``. It is not part of a pickle.
     history_ : list of dict
-        One for each epoch: ``epoch`` (from 1), ``train_loss`` and, where rows are held out,
+        One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
         ``valid_loss``.
     n_iter_ : int
-        Number of epochs.
+        Number of epochs trained.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
+
+    See Also
+    --------
+    JointFusionClassifier : The same network for classes, with a full list of the strategies.
+    JointFusionMultiTask : One network for several targets, any of which may be missing.
+    LateFusionRegressor : One regressor per modality, without a joint network.
 
     References
     ----------
@@ -135,13 +147,14 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
     .. [4] Ramazanova, Pardo, Alwassel, Ghanem (2024), "Exploring missing modality in multimodal
        egocentric datasets", arXiv:2401.11470.
     .. [5] Zhao, Li, Jin (2021), "Missing modality imagination network for emotion recognition with
-       uncertain missing modalities", ACL; one network in place of their cascade, without cycles.
+       uncertain missing modalities", ACL. Here one network replaces the cascade of the paper,
+       without its cycle consistency.
     .. [6] Huber (1964), "Robust estimation of a location parameter", Annals of Mathematical
        Statistics 35.
     .. [7] Peng, Wei, Deng, Wang, Hu (2022), "Balanced multimodal learning via on-the-fly gradient
-       modulation", CVPR; there for classes only.
+       modulation", CVPR. The paper treats classification only.
     .. [8] Wang, Tran, Feiszli (2020), "What makes training multi-modal classification networks
-       hard?", CVPR; with one weight that is given, for all heads.
+       hard?", CVPR. Here one given weight holds for all heads.
 
     Examples
     --------
@@ -210,39 +223,50 @@ class JointFusionRegressor(RegressorMixin, BaseJointFusion):
         self.verbose = verbose
 
     def partial_fit(self, X: Frame, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Train one more epoch on the rows given.
+        """Train for one epoch on the given rows.
 
-        The first call fits the transformers and the scale of the target, on its rows.
-        Calls that follow each other share an optimizer, with the trainer's settings of the first.
+        If the estimator is not fitted, the transformers and the standardization of the target are
+        first fitted to the given rows. Later calls do not fit them again.
+        No rows are held out, and ``max_epochs`` has no effect.
+
+        Consecutive calls continue with the same optimizer: its state and the parameters of
+        ``trainer`` are those of the first of them. The first call after ``fit`` or after unpickling
+        starts a new optimizer.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
-            Values.
+            Target values, with as many targets in each call.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in the loss.
+            Weights of the rows in the loss, finite and not negative. None gives each row weight 1.
 
         Returns
         -------
         self : object
             The fitted fusion.
+
+        Raises
+        ------
+        ValueError
+            If the columns of ``X`` or the number of targets differ from those of the first call.
         """
         return self._fit_one_epoch(X, y, sample_weight)
 
     def predict(self, X: Frame) -> np.ndarray:
-        """Predict values.
+        """Predict the target of each row.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
 
         Returns
         -------
         values : ndarray of shape (n_samples,) or (n_samples, n_targets)
-            Predictions, in the shape that ``y`` had.
+            Predicted values, in the shape that ``y`` had. A row without any modality gets the mean
+            of the training target.
         """
         outputs, empty = self._outputs(X)
         return self._target.decide(outputs, empty)

@@ -145,16 +145,17 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
     def fit(
         self, X: Frame, y: ArrayLike, sample_weight: ArrayLike | None = None, **fit_params: Any
     ) -> Self:
-        """Fit an estimator per modality, and the rule.
+        """Fit an estimator per modality, and the rule that combines them.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
         y : array-like of shape (n_samples,)
             Target.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
+            Weights of the rows, for the estimators of the modalities and for the rule. None weights
+            all rows equally.
         **fit_params : dict
             Metadata that is routed to the estimators.
 
@@ -363,7 +364,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
 
         Returns
         -------
@@ -374,17 +375,23 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         return self._stacked(self._votes(X))
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
-        """Return the names of the columns of :meth:`transform`.
+        """Return the names of the output features.
 
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Names of the input columns; must be those of ``fit`` if given.
+            Names of the input columns. They are only compared with those seen in ``fit``.
 
         Returns
         -------
-        names : ndarray of str
-            ``<modality>__<class>`` or ``<modality>__prediction``, then ``<modality>__missing``.
+        names : ndarray of str, of shape (n_features_out,)
+            Names of the columns of :meth:`transform`: first ``<modality>__<class>`` or
+            ``<modality>__prediction``, then ``<modality>__missing`` for the indicators.
+
+        Raises
+        ------
+        ValueError
+            If ``input_features`` are not the columns seen in ``fit``.
         """
         check_is_fitted(self)
         check_feature_names_in(self, input_features)
@@ -401,7 +408,7 @@ class BaseLateFusion(CallbackSupportMixin, TransformerMixin, BaseMultimodalEstim
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
 
         Returns
         -------

@@ -17,11 +17,15 @@ __all__ = ["LateFusionClassifier"]
 
 
 class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
-    """Fit a classifier per modality and combine their votes.
+    """Fit a classifier per modality and combine their predictions.
 
-    The classifier of a modality is fitted on the rows that have the modality, and has no vote in
-    the others. ``"weighted"`` and ``"stacking"`` learn from out-of-fold votes how reliable each
-    modality is; equal weights let a poor modality degrade a good one.
+    The classifier of a modality is fitted on the rows that have the modality. Its vote for a row
+    is what it predicts, by default the probabilities of the classes. In rows without the modality
+    it has no vote, and the other modalities decide.
+
+    The rules ``"weighted"`` and ``"stacking"`` learn from out-of-fold votes how reliable each
+    modality is. The other rules trust all modalities equally, so that a poor modality can degrade
+    a good one.
 
     Parameters
     ----------
@@ -32,8 +36,9 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
         classifier that takes the cells as they are. ``"auto"`` infers the modalities from the
         training frame.
     estimator : classifier, default=None
-        Cloned for each modality. None is a logistic regression over standardized features,
-        divided by the square root of their number.
+        Classifier that is cloned for each modality. It needs ``predict_proba``, except with
+        ``rule="vote"``. None is a logistic regression. Its features are standardized and divided
+        by the square root of their number, so that one penalty suits modalities of any width.
     rule : {"stacking", "weighted", "mean", "vote", "max", "product"}, default="stacking"
         How the votes are combined: ``"stacking"`` fits ``final_estimator`` on them,
         ``"weighted"`` computes a weighted mean, ``"mean"`` an unweighted one, ``"vote"`` counts
@@ -43,21 +48,24 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
         Weights of ``rule="weighted"``, in the order of the modalities. None learns those that
         minimize the out-of-fold log loss.
     final_estimator : classifier, default=None
-        Final estimator of ``rule="stacking"``. None is a logistic regression over
-        log-probabilities and indicators of absent modalities.
-    cv : int, splitter or iterable, default=5
-        Cross-validation that computes the out-of-fold votes. An int is the number of folds, of
-        which there are fewer if a class has fewer rows.
+        Classifier that ``rule="stacking"`` fits on the votes. It receives log-odds of the classes
+        and indicators of absent modalities, see :meth:`transform`. None is a logistic regression.
+    cv : int, splitter, iterable or None, default=5
+        Cross-validation that computes the out-of-fold votes. An int is the number of folds; if a
+        class has fewer rows than that, there are as many folds as it has rows, at least two. The
+        folds of an int are shuffled with a fixed seed, and stratified if each class has two rows.
+        None means 5.
     all_missing : {"prior", "raise"}, default="prior"
         What a row without any modality gets: ``"prior"`` is the share of each class in
         training, ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame without a column of the training frame: raise an error, or treat
-        the column as missing in every row.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     n_jobs : int, default=None
-        Number of jobs that fit modalities and folds in parallel.
+        Number of jobs that fit modalities and folds in parallel, as in scikit-learn. None means 1
+        unless in a ``joblib.parallel_config`` context.
     random_state : int, RandomState instance or None, default=None
-        Seed of the default estimators.
+        Seed of each transformer and estimator whose own ``random_state`` is None.
     verbose : bool or int, default=0
         Whether to print, for each estimator that is fitted, how long it took.
 
@@ -66,20 +74,29 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     modalities_ : list of (name, transformer, columns)
-        Fitted transformers.
+        The modalities used, with their fitted transformers, or with the fitted classifier where a
+        classifier takes the cells as they are.
     estimators_ : dict of str to classifier
         Fitted classifier of each modality; its classes are indices into ``classes_``.
     weights_ : ndarray of shape (n_modalities,) or None
-        Weights of ``rule="weighted"``, which sum to one; None with another rule.
+        Weights of ``rule="weighted"`` in the order of ``modalities_``, which sum to one. None with
+        another rule.
     final_estimator_ : classifier or None
         Fitted final estimator of ``rule="stacking"``; None with another rule.
     modality_scores_ : dict of str to float, or None
-        Out-of-fold accuracy of each modality alone, over the rows that have it; None with a
-        rule that learns nothing.
+        Out-of-fold accuracy of each modality alone, over the rows that have it. None if the rule
+        learns nothing from the votes: with given ``weights``, or with a rule other than
+        ``"weighted"`` and ``"stacking"``.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
+
+    See Also
+    --------
+    LateFusionRegressor : The same for regression.
+    EarlyFusion : Features of all modalities next to each other, for one classifier.
+    JointFusionClassifier : One network over all modalities.
 
     References
     ----------
@@ -107,34 +124,35 @@ class LateFusionClassifier(ClassifierMixin, BaseLateFusion):
     classes_: np.ndarray
 
     def predict(self, X: Frame) -> np.ndarray:
-        """Predict classes.
+        """Predict the class of each row.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
 
         Returns
         -------
         classes : ndarray of shape (n_samples,)
-            Most probable class.
+            Most probable class of each row.
         """
         best = self.predict_proba(X).argmax(axis=1)
         classes: np.ndarray = self.classes_[best]
         return classes
 
     def predict_proba(self, X: Frame) -> np.ndarray:
-        """Predict probabilities.
+        """Predict class probabilities.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
 
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``. With ``"vote"``, shares of the votes.
+            Probabilities in the order of ``classes_``. With ``rule="vote"`` they are the shares of
+            the modalities that chose each class.
         """
         return self._fused(X)
 

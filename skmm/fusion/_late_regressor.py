@@ -20,9 +20,9 @@ __all__ = ["LateFusionRegressor"]
 class LateFusionRegressor(RegressorMixin, BaseLateFusion):
     """Fit a regressor per modality and combine their predictions.
 
-    The regressor of a modality is fitted on the rows that have the modality, and has no vote in
-    the others. ``"weighted"`` and ``"stacking"`` learn from out-of-fold predictions how reliable
-    each modality is.
+    The regressor of a modality is fitted on the rows that have the modality. In rows without it
+    the other modalities decide. The rules ``"weighted"`` and ``"stacking"`` learn from out-of-fold
+    predictions how reliable each modality is; ``"mean"`` trusts all modalities equally.
 
     Parameters
     ----------
@@ -33,8 +33,9 @@ class LateFusionRegressor(RegressorMixin, BaseLateFusion):
         regressor that takes the cells as they are. ``"auto"`` infers the modalities from the
         training frame.
     estimator : regressor, default=None
-        Cloned for each modality. None is a ridge regression over standardized features, whose
-        penalty is selected by leave-one-out cross-validation.
+        Regressor that is cloned for each modality. None is a ridge regression, whose penalty is
+        selected by leave-one-out cross-validation. Its features are standardized and divided by
+        the square root of their number.
     rule : {"stacking", "weighted", "mean"}, default="stacking"
         How the predictions are combined: ``"stacking"`` fits ``final_estimator`` on them,
         ``"weighted"`` computes a weighted mean, ``"mean"`` an unweighted one.
@@ -42,41 +43,52 @@ class LateFusionRegressor(RegressorMixin, BaseLateFusion):
         Weights of ``rule="weighted"``, in the order of the modalities. None learns those that
         minimize the out-of-fold squared error.
     final_estimator : regressor, default=None
-        Final estimator of ``rule="stacking"``. None is a ridge regression over the predictions
-        and indicators of absent modalities.
-    cv : int, splitter or iterable, default=5
-        Cross-validation that computes the out-of-fold predictions. An int is the number of
-        folds.
+        Regressor that ``rule="stacking"`` fits on the predictions. It receives the standardized
+        predictions and indicators of absent modalities, see :meth:`transform`. None is a ridge
+        regression.
+    cv : int, splitter, iterable or None, default=5
+        Cross-validation that computes the out-of-fold predictions. An int is the number of folds,
+        at most the number of rows, which are shuffled with a fixed seed. None means 5.
     all_missing : {"prior", "raise"}, default="prior"
         What a row without any modality gets: ``"prior"`` is the mean of the training target,
         ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame without a column of the training frame: raise an error, or treat
-        the column as missing in every row.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     n_jobs : int, default=None
-        Number of jobs that fit modalities and folds in parallel.
+        Number of jobs that fit modalities and folds in parallel, as in scikit-learn. None means 1
+        unless in a ``joblib.parallel_config`` context.
     random_state : int, RandomState instance or None, default=None
-        Not used by the default estimators.
+        Seed of each transformer and estimator whose own ``random_state`` is None. The default
+        regressors use none.
     verbose : bool or int, default=0
         Whether to print, for each estimator that is fitted, how long it took.
 
     Attributes
     ----------
     modalities_ : list of (name, transformer, columns)
-        Fitted transformers.
+        The modalities used, with their fitted transformers, or with the fitted regressor where a
+        regressor takes the cells as they are.
     estimators_ : dict of str to regressor
         Fitted regressor of each modality.
     weights_ : ndarray of shape (n_modalities,) or None
-        Weights of ``rule="weighted"``, which sum to one; None with another rule.
+        Weights of ``rule="weighted"`` in the order of ``modalities_``, which sum to one. None with
+        another rule.
     final_estimator_ : regressor or None
         Fitted final estimator of ``rule="stacking"``; None with another rule.
     modality_scores_ : dict of str to float, or None
-        Out-of-fold R2 of each modality alone, over the rows that have it; None with a rule that
-        learns nothing.
+        Out-of-fold R2 of each modality alone, over the rows that have it. None if the rule learns
+        nothing from the predictions: with given ``weights``, or with ``"mean"``.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
+
+    See Also
+    --------
+    LateFusionClassifier : The same for classification.
+    EarlyFusion : Features of all modalities next to each other, for one regressor.
+    JointFusionRegressor : One network over all modalities.
 
     References
     ----------
@@ -106,17 +118,22 @@ class LateFusionRegressor(RegressorMixin, BaseLateFusion):
     }
 
     def predict(self, X: Frame) -> np.ndarray:
-        """Predict values.
+        """Predict the target of each row.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row.
+            Samples, one in each row. A row may lack any of the modalities.
 
         Returns
         -------
         values : ndarray of shape (n_samples,)
-            Predictions.
+            Predicted values. A row without any modality gets the mean of the training target.
+
+        Raises
+        ------
+        ModalityMissingError
+            If a row has no modality and ``all_missing="raise"``.
         """
         return self._fused(X)[:, 0]
 

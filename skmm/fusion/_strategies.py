@@ -78,9 +78,9 @@ class FusionStrategy(BaseEstimator, ABC):
         Parameters
         ----------
         n_features : mapping of str to int
-            Length of the tokens of each modality.
+            Width of the tokens of each modality, their number of features.
         n_components : int
-            Length of the fused vector.
+            Width of the fused vector.
         dropout : float
             Fraction of the hidden units that is zeroed in training, in [0, 1].
 
@@ -106,9 +106,9 @@ class _ModuleStrategy(FusionStrategy):
         Parameters
         ----------
         n_features : mapping of str to int
-            Length of the tokens of each modality.
+            Width of the tokens of each modality, their number of features.
         n_components : int
-            Length of the fused vector.
+            Width of the fused vector.
         dropout : float
             Fraction of the hidden units that is zeroed in training, in [0, 1].
 

@@ -115,13 +115,14 @@ class CaptionGenerator(BaseGenerator):
         default.
     trainer : Trainer, default=None
         How the network is trained: learning rate, batches, early stopping, callbacks. None is
-        ``Trainer()``. Its parameters are set as ``trainer__learning_rate``.
+        ``Trainer()``. ``set_params`` and searches reach its parameters by names such as
+        ``trainer__learning_rate``, even if ``trainer`` is None.
     all_missing : {"none", "raise"}, default="none"
         What to do with a row without any modality and without a prefix: ``"none"`` predicts None,
         a missing text, ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame without a column of the training frame: raise an error, or treat
-        the column as missing in every row.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     device : str, default="auto"
         Where the decoder is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
@@ -133,7 +134,8 @@ class CaptionGenerator(BaseGenerator):
     Attributes
     ----------
     modalities_ : list of (name, transformer, columns)
-        Fitted transformers, including those trained with the decoder.
+        The modalities used, with their fitted transformers; transformers that are trained with
+        the decoder are included.
     vocabulary_ : list of str
         Tokens that can be written. The token of a word begins with the space before it.
     max_length_ : int
@@ -142,7 +144,7 @@ class CaptionGenerator(BaseGenerator):
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        Net that trained ``module_``; not part of a pickle.
+        The skorch net that trained ``module_``. It is not part of a pickle.
     history_ : list of dict
         One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
         ``valid_loss``: the mean cross-entropy of a token, in nats.
@@ -151,7 +153,7 @@ class CaptionGenerator(BaseGenerator):
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
 
     See Also
     --------
@@ -412,7 +414,7 @@ class CaptionGenerator(BaseGenerator):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells. Any cell may be missing.
+            Samples, one in each row. Any cell may be missing.
 
         Returns
         -------
@@ -471,7 +473,7 @@ class CaptionGenerator(BaseGenerator):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells. Any cell may be missing.
+            Samples, one in each row. Any cell may be missing.
         y : array-like of shape (n_samples,)
             A text for each row, of any length. A token that occurs in no training text counts as
             the unknown token.

@@ -106,13 +106,14 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         default.
     trainer : Trainer, default=None
         How the network is trained: learning rate, batches, early stopping, callbacks. None is
-        ``Trainer()``. Its parameters are set as ``trainer__learning_rate``.
+        ``Trainer()``. ``set_params`` and searches reach its parameters by names such as
+        ``trainer__learning_rate``, even if ``trainer`` is None.
     all_missing : {"prior", "raise"}, default="prior"
         What to do with a row without any modality: ``"prior"`` generates an image without a
         condition, ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame without a column of the training frame: raise an error, or treat
-        the column as missing in every row.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     device : str, default="auto"
         Device of the network: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
@@ -124,13 +125,14 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
     Attributes
     ----------
     modalities_ : list of (name, transformer, columns)
-        Fitted transformers, including those trained with the network.
+        The modalities used, with their fitted transformers; transformers that are trained with
+        the network are included.
     mode_ : {"L", "RGB", "RGBA"}
         Mode of the generated images.
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        Net that trained ``module_``; not part of a pickle.
+        The skorch net that trained ``module_``. It is not part of a pickle.
     history_ : list of dict
         One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
         ``valid_loss``: the mean squared error of the velocity of a pixel, where noise has variance
@@ -142,7 +144,7 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
 
     See Also
     --------
@@ -352,7 +354,7 @@ class ImageGenerator(ImageScoreMixin, BaseGenerator):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells. Any cell may be missing.
+            Samples, one in each row. Any cell may be missing.
 
         Returns
         -------

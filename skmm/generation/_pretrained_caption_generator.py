@@ -95,8 +95,8 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         What to do with a row whose cell is missing: ``"none"`` predicts None, a missing text,
         ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame without a column of the training frame: raise an error, or treat
-        the column as missing in every row.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     device : str, default="auto"
         Device of the model: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
@@ -116,7 +116,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
 
     See Also
     --------
@@ -202,19 +202,29 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
 
     @with_callbacks
     def fit(self, X: Frame, y: CellColumn | None = None) -> Self:
-        """Resolve the column of cells and the checkpoint that reads them; nothing is trained.
+        """Find the checkpoint and the column that it reads; train nothing.
+
+        A checkpoint of the hub is downloaded if it is not in the local cache. Its weights are
+        loaded by the first call of ``predict`` or ``score_samples``.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells. Any cell may be missing.
+            Samples, one in each row. Any cell may be missing.
         y : array-like of shape (n_samples,), default=None
-            Texts. They are checked and not used.
+            Texts, or lists of texts. Only their types and their number are checked.
 
         Returns
         -------
         self : object
             The fitted generator.
+
+        Raises
+        ------
+        CheckpointError
+            If there is no such checkpoint, or it does not write texts from the modality.
+        ValueError
+            If not exactly one column of ``X`` has the modality that the checkpoint reads.
         """
         self._validate_params()
         resolve_decoding(self.decoding)
@@ -278,7 +288,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells. Any cell may be missing.
+            Samples, one in each row. Any cell may be missing.
 
         Returns
         -------
@@ -313,7 +323,7 @@ class PretrainedCaptionGenerator(MethodsMixin, CallbackSupportMixin, BaseMultimo
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells. Any cell may be missing.
+            Samples, one in each row. Any cell may be missing.
         y : array-like of shape (n_samples,)
             A text for each row.
 

@@ -79,8 +79,8 @@ class PretrainedImageGenerator(ImageScoreMixin, CallbackSupportMixin, BaseMultim
         What to do with a row whose text is missing: ``"prior"`` generates an image from the empty
         prompt, ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame without a column of the training frame: raise an error, or treat
-        the column as missing in every row.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     device : str, default="auto"
         Device of the pipeline: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     dtype : {"auto", "float32", "bfloat16"}, default="auto"
@@ -102,7 +102,7 @@ class PretrainedImageGenerator(ImageScoreMixin, CallbackSupportMixin, BaseMultim
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
 
     See Also
     --------
@@ -186,14 +186,15 @@ class PretrainedImageGenerator(ImageScoreMixin, CallbackSupportMixin, BaseMultim
 
     @with_callbacks
     def fit(self, X: Frame, y: CellColumn | None = None) -> Self:
-        """Resolve the column of texts and the pipeline; nothing is trained.
+        """Find the pipeline and the column of texts that it reads; train nothing.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells. Any text may be missing.
+            Samples, one in each row. Any text may be missing.
         y : array-like of shape (n_samples,), default=None
-            Images. ``mode="auto"`` checks whether they have colors; they are not used otherwise.
+            Images. They are checked, and with ``mode="auto"`` they decide whether ``mode_`` is
+            ``"L"`` or ``"RGB"``. They are not used otherwise.
 
         Returns
         -------

@@ -151,13 +151,14 @@ class QuestionAnswerer(
         default.
     trainer : Trainer, default=None
         How the network is trained: learning rate, batches, early stopping, callbacks. None is
-        ``Trainer()``. Its parameters are set as ``trainer__learning_rate``.
+        ``Trainer()``. ``set_params`` and searches reach its parameters by names such as
+        ``trainer__learning_rate``, even if ``trainer`` is None.
     all_missing : {"prior", "raise"}, default="prior"
         What to do with a row without a question and without any modality: ``"prior"`` predicts
         the most frequent training answer, ``"raise"`` raises ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame without a column of the training frame: raise an error, or treat
-        the column as missing in every row.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     device : str, default="auto"
         Where the network is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
@@ -174,7 +175,8 @@ class QuestionAnswerer(
     classes_ : ndarray of shape (n_classes,), object
         Answers to choose from; only with ``answers="closed"``.
     modalities_ : list of (name, transformer, columns)
-        Fitted transformers; with ``answers="closed"`` including that of the question.
+        The modalities used, with their fitted transformers. With ``answers="closed"`` the
+        question is one of them.
     history_ : list of dict
         One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
         ``valid_loss``: the mean cross-entropy of a row (closed) or of a token (open), in nats.
@@ -183,7 +185,7 @@ class QuestionAnswerer(
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
 
     See Also
     --------
@@ -319,15 +321,24 @@ class QuestionAnswerer(
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells, with one column of questions. Any cell may be missing.
+            Samples, one in each row, with one column of questions. Any cell may be missing.
         y : array-like of shape (n_samples,)
-            Answers as texts, or a list of the answers of several people in a cell, of which the
-            most frequent one is learned. Rows whose answer is missing are left out.
+            Answers. An element is a text, or a list of texts if several people answered; then the
+            most frequent text is learned, the first one if several are equally frequent. Rows
+            whose answer is missing are not used.
 
         Returns
         -------
         self : object
             The fitted answerer.
+
+        Raises
+        ------
+        ValueError
+            If the column of the questions cannot be inferred, if no answer is given, or if
+            ``answers="closed"`` and fewer than two different answers are given.
+        TypeError
+            If ``y`` holds anything but texts and lists of texts.
         """
         self._check_params()
         X = self._check_frame(X, reset=True)

@@ -79,14 +79,15 @@ class SeriesGenerator(BaseGenerator):
         default.
     trainer : Trainer, default=None
         How the network is trained: learning rate, batches, early stopping, callbacks. None is
-        ``Trainer()``. Its parameters are set as ``trainer__learning_rate``.
+        ``Trainer()``. ``set_params`` and searches reach its parameters by names such as
+        ``trainer__learning_rate``, even if ``trainer`` is None.
     all_missing : {"prior", "raise"}, default="prior"
         What to do with a row without any modality: ``"prior"`` predicts the mean of the training
         series at each time step, of their mean length; ``"raise"`` raises
         ``ModalityMissingError``.
     missing_columns : {"raise", "absent"}, default="raise"
-        What to do with a frame without a column of the training frame: raise an error, or treat
-        the column as missing in every row.
+        What happens if a column of the training frame is not in ``X``: ``"raise"`` raises
+        ``ValueError``, ``"absent"`` treats the column as missing in every row.
     device : str, default="auto"
         Where the decoder is trained: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     random_state : int, RandomState instance or None, default=None
@@ -97,7 +98,8 @@ class SeriesGenerator(BaseGenerator):
     Attributes
     ----------
     modalities_ : list of (name, transformer, columns)
-        Fitted transformers, including those trained with the decoder.
+        The modalities used, with their fitted transformers; transformers that are trained with
+        the decoder are included.
     n_channels_ : int
         Number of channels of the training series.
     max_length_ : int
@@ -106,7 +108,7 @@ class SeriesGenerator(BaseGenerator):
     module_ : nn.Module
         Trained network.
     net_ : skorch.NeuralNet
-        Net that trained ``module_``; not part of a pickle.
+        The skorch net that trained ``module_``. It is not part of a pickle.
     history_ : list of dict
         One dict per epoch, with ``epoch`` from 1, ``train_loss`` and, if rows are held out,
         ``valid_loss``: the mean squared error of the values, in standard deviations of their
@@ -116,7 +118,7 @@ class SeriesGenerator(BaseGenerator):
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of str
-        Names of the columns seen in ``fit``, if it saw names.
+        Names of the columns seen in ``fit``. Defined only if ``X`` has column names.
 
     See Also
     --------
@@ -320,7 +322,7 @@ class SeriesGenerator(BaseGenerator):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells. Any cell may be missing.
+            Samples, one in each row. Any cell may be missing.
 
         Returns
         -------

@@ -228,7 +228,7 @@ class Head(nn.Sequential):
     Parameters
     ----------
     n_components : int
-        Length of the fused vector.
+        Width of the fused vector.
     n_outputs : int
         Number of classes or targets.
     n_hidden : int, default=0
@@ -360,7 +360,7 @@ class TokenMemory(nn.Module):
     Parameters
     ----------
     n_features : dict of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     n_components : int
         Length of the projected tokens.
     dropout : float, default=0.0

@@ -154,7 +154,7 @@ class OrdinalHead(nn.Module):
     Parameters
     ----------
     n_components : int
-        Length of the fused vector.
+        Width of the fused vector.
     thresholds : Tensor of shape (n_classes - 1,)
         Increasing initial thresholds.
     dropout : float, default=0.0

@@ -96,19 +96,27 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Compute the prototype of each class.
 
+        Rows of an earlier ``fit`` or ``partial_fit`` are forgotten.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Vectors, without NaN.
+            Training vectors, without NaN or infinity.
         y : array-like of shape (n_samples,)
             Class labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
+            Weights of the rows in the mean of their class, finite and not negative. None gives each
+            row weight 1.
 
         Returns
         -------
         self : object
             The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` has NaN, infinity or values beyond 1e150, or all weights are zero.
         """
         self._validate_params()
         vectors, labels = validate_data(self, X, y, dtype=np.float64)
@@ -123,23 +131,34 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Add rows to the prototypes.
+        """Update the prototypes with more rows.
+
+        The prototypes are those of all rows so far. Up to rounding, they do not depend on how the
+        rows are divided into calls.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Vectors, without NaN.
+            Training vectors, without NaN or infinity.
         y : array-like of shape (n_samples,)
             Class labels.
         classes : array-like of shape (n_classes,), default=None
-            All classes of this and later calls. Required in the first call.
+            All classes that any call may contain. Required in the first call, unless ``fit`` was
+            called before; later calls can leave it out.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows.
+            Weights of the rows in the mean of their class, finite and not negative. None gives each
+            row weight 1.
 
         Returns
         -------
         self : object
-            The classifier.
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If ``classes`` is missing in the first call or differs in a later one, or ``y`` has a
+            label that is not among the classes.
         """
         self._validate_params()
         first = not hasattr(self, "classes_")
@@ -226,7 +245,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Vectors, without NaN.
+            Vectors to classify, without NaN or infinity.
 
         Returns
         -------
@@ -243,7 +262,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Vectors, without NaN.
+            Vectors to classify, without NaN or infinity.
 
         Returns
         -------
@@ -254,12 +273,12 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         return probabilities
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """Predict classes.
+        """Predict the class of each row.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Vectors, without NaN.
+            Vectors to classify, without NaN or infinity.
 
         Returns
         -------

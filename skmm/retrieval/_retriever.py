@@ -186,7 +186,8 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any modality may be missing in any row. The frame is kept, not copied.
+            Samples, one in each row. A row may lack any of the modalities. The frame is kept, not
+            copied.
         y : array-like of shape (n_samples,), default=None
             Target, passed to the alignment.
 
@@ -279,8 +280,9 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X_query : DataFrame of shape (n_queries, n_columns), default=None
-            Cells of the queries; only the columns of ``source`` are required. None queries with
-            each row of ``rows_``; with ``source`` equal to ``target`` a row does not find itself.
+            Queries, one in each row. Only the columns of ``source`` are required. None takes each
+            row of ``rows_`` as a query; with ``source`` equal to ``target`` a row does not find
+            itself.
         n_neighbors : int, default=5
             Number of rows to find.
         source, target : str, default=None
@@ -294,13 +296,14 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         distances : ndarray of shape (n_queries, n_neighbors)
             One minus the cosine similarity, nearest first. Only with ``return_distance=True``.
         numbers : ndarray of shape (n_queries, n_neighbors), int
-            Numbers of the rows. Rows at equal distance are in the order of their numbers.
+            Numbers of the rows, as in ``numbers_``. Rows at equal distance are in the order of
+            their numbers.
 
         Raises
         ------
         ValueError
-            If fewer than ``n_neighbors`` rows have the target, or if a query has no source and
-            ``missing_query="raise"``.
+            If fewer than ``n_neighbors`` rows have the target modality, or if a query has no source
+            modality and ``missing_query="raise"``.
         """
         check_is_fitted(self)
         source, target = check_pair(source, target, self._names, type(self).__name__)
@@ -321,29 +324,42 @@ class CrossModalRetriever(MetaEstimatorMixin, BaseEstimator):
         source: str | None = None,
         target: str | None = None,
     ) -> pd.DataFrame:
-        """Find the nearest rows of each query, and return them as a DataFrame.
+        """Find the nearest rows of each query, as a DataFrame.
 
         Parameters
         ----------
         X_query : DataFrame of shape (n_queries, n_columns), default=None
-            Cells of the queries, as in :meth:`kneighbors`.
+            Queries, one in each row. Only the columns of ``source`` are required. None takes each
+            row of ``rows_`` as a query; with ``source`` equal to ``target`` a row does not find
+            itself.
         n_neighbors : int, default=5
-            Maximum number of rows to find for each query.
+            Maximum number of rows to find for each query. If fewer rows have the target modality,
+            all of them are found.
         source, target : str, default=None
-            Modality of the queries and modality that is searched, as in :meth:`kneighbors`.
+            Modality of the queries and modality that is searched. If there are two modalities,
+            None is the other one; if both are None, they are the first and the second modality.
 
         Returns
         -------
         found : pandas.DataFrame
-            A row for each pair of a query and a row that it finds. The index has the labels of
-            the rows found, the columns are
+            One row for each query and each row that it found, in the order of the queries and then
+            of the ranks. The index has the labels of the found rows in ``rows_``; these are
+            positions if ``rows_`` is not a pandas frame. The columns are:
 
-            - ``query``: label of the query in its index, or its position;
-            - ``rank``: int, from 1;
-            - ``score``: float, the cosine similarity;
-            - the columns of ``rows_``. One of the names above gets the suffix ``_row``.
+            - ``query``: label of the query in the index of ``X_query``, or its position;
+            - ``rank``: int, 1 for the nearest row;
+            - ``score``: float, the cosine similarity from -1 to 1;
+            - the columns of ``rows_``. A column with one of the names above gets the suffix
+              ``_row``.
 
-            With ``missing_query="nan"`` a query without the source has no rows here.
+            With ``missing_query="nan"``, a query without the source modality has no rows in the
+            result.
+
+        Raises
+        ------
+        ValueError
+            If ``n_neighbors`` is less than 1, if ``source`` or ``target`` is unknown or cannot be
+            searched, or if a query has no source modality and ``missing_query="raise"``.
         """
         check_is_fitted(self)
         source, target = check_pair(source, target, self._names, type(self).__name__)

@@ -242,7 +242,7 @@ class ZeroShotClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):
         return probabilities
 
     def predict(self, X: Frame) -> np.ndarray:
-        """Predict classes.
+        """Predict the class of each row.
 
         Parameters
         ----------

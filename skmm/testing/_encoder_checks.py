@@ -26,32 +26,44 @@ __all__ = ["ENCODER_CHECKS", "check_encoder", "run_checks"]
 
 
 def check_encoder(encoder: Estimator, X: pd.DataFrame | None = None) -> None:
-    """Check that an encoder keeps the contract on which fusions and searches rely.
+    """Check if an encoder adheres to the conventions of skmm.
 
-    scikit-learn's ``check_estimator`` asks what holds for every estimator; this asks what an
-    encoder promises beyond that. ``__init__`` only stores; output is float32 with readable
-    names, in any container; an absent cell, however it is spelled, is a row of NaN and has no
-    token; an opaque cell is refused by column and row; a vector depends on its cell alone,
-    not on other rows, batches, index or column names; a pickle gives the same vectors; the
-    input is left alone, and so are global seeds; the same ``random_state`` gives the same
-    result; what the store keeps is not encoded again and never belongs to other parameters; a
-    network that ``needs_training`` can be trained under another head.
+    scikit-learn's ``check_estimator`` tests what holds for every estimator. This function tests
+    what fusions and searches expect of an encoder beyond that:
+
+    - ``__init__`` only stores its parameters, and a clone has no fitted attributes;
+    - ``transform`` returns float32 with one row per sample and readable feature names, in the
+      container that ``set_output`` chooses, for cells in pandas, polars, numpy, a Series or a list;
+    - an absent cell (None, NaN, ``pd.NA``, ...) gives a row of NaN and no token;
+    - a cell of a wrong type raises an error that names its column and row;
+    - a vector depends on its cell alone, not on other rows, the batch size, the index or the names
+      of the columns;
+    - an unpickled encoder gives the same vectors;
+    - the input and global seeds are not changed, and the same ``random_state`` gives the same
+      result;
+    - a cell in the store is not encoded again, and its vector is never used for other parameters;
+    - an encoder with ``needs_training`` can be trained together with another network.
 
     Parameters
     ----------
     encoder : estimator
-        Unfitted encoder; clones of it are fitted. Best one with small settings and a
-        ``random_state``: it is fitted some fifty times.
+        Unfitted encoder. Clones of it are fitted about fifty times, so it should have a small model
+        and a ``random_state``.
     X : DataFrame of shape (n_samples, n_columns), default=None
-        Cells that differ, at least four rows, none missing. None takes toy cells, which there
-        are for ``encoder.modality`` in ``"text"``, ``"image"`` and ``"tabular"``.
+        Cells to encode: at least four rows, all different and none missing. None takes generated
+        cells of the modality that ``encoder.modality`` names.
 
     Raises
     ------
     AssertionError
-        If the encoder breaks the contract; the message says how.
+        If the encoder fails a check. The message names the check and what went wrong.
     ValueError
-        If there is no X to check it on.
+        If ``X`` is not such a frame, or is None and there are no generated cells of the modality.
+
+    See Also
+    --------
+    check_fusion : The same for fusions.
+    sklearn.utils.estimator_checks.check_estimator : Checks of every estimator.
 
     Examples
     --------
@@ -59,7 +71,7 @@ def check_encoder(encoder: Estimator, X: pd.DataFrame | None = None) -> None:
     >>> from skmm.testing import check_encoder
     >>> check_encoder(TabularEncoder())
 
-    An encoder that takes an absent text for an empty one breaks the contract:
+    An encoder that treats a missing text as an empty one fails:
 
     >>> from skmm import TextEncoder
     >>> class Careless(TextEncoder):

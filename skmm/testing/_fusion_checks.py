@@ -32,27 +32,36 @@ __all__ = ["FUSION_CHECKS", "check_fusion"]
 
 
 def check_fusion(fusion: Estimator) -> None:
-    """Check that a fusion keeps the contract of a meta-estimator over modalities.
+    """Check if a fusion adheres to the conventions of skmm.
 
-    scikit-learn's ``check_estimator`` asks what holds for every estimator; this asks what a
-    fusion promises beyond that. It takes triples with ``'drop'`` and ``'passthrough'``
-    (numbers, or cells that are vectors), fits clones of their transformers, and reaches their
-    parameters by name; any row may lack any modality, at fit and after it, and a row without
-    one gets the prior or an error; what is absent cannot change an answer, nor can other
-    rows; pickles, polars frames, feature names and the diagram work; errors name the column;
-    frames and global seeds are left alone, and ``random_state`` decides.
+    scikit-learn's ``check_estimator`` tests what holds for every estimator. This function tests
+    what is expected of a fusion beyond that:
+
+    - it accepts triples ``(name, transformer, columns)`` with ``"drop"`` and ``"passthrough"``
+      (numbers, or cells that are vectors), fits clones of their transformers, and
+      ``set_params`` reaches the parameters of these by name;
+    - any row may lack any modality, in ``fit`` and later, and a row without any modality gets the
+      answer of ``all_missing`` or an error;
+    - neither the values of an absent modality nor other rows change the prediction for a row;
+    - pickles, polars frames, feature names and the HTML diagram work, and errors name the column;
+    - frames and global seeds are not changed, and the same ``random_state`` gives the same result.
 
     Parameters
     ----------
     fusion : estimator
-        Unfitted fusion with a parameter ``modalities``, which is replaced by triples over a toy
-        frame. Clones of it are fitted, some thirty times: best one with small settings and a
-        ``random_state``.
+        Unfitted fusion with a parameter ``modalities``, which is replaced by triples over a
+        generated frame. Clones of it are fitted about thirty times, so it should be small and have
+        a ``random_state``.
 
     Raises
     ------
     AssertionError
-        If the fusion breaks the contract; the message says how.
+        If the fusion fails a check. The message names the check and what went wrong.
+
+    See Also
+    --------
+    check_encoder : The same for encoders.
+    sklearn.utils.estimator_checks.check_estimator : Checks of every estimator.
 
     Examples
     --------

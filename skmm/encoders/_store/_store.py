@@ -278,10 +278,20 @@ class EmbeddingStore:
     def prune(self, max_size: int | None = None) -> None:
         """Delete the least recently used embeddings and shrink the file.
 
+        Embeddings are deleted in steps of about 5 %, until the store is small enough. If the file
+        cannot be used, e.g. because it is locked, the method warns and deletes nothing.
+
         Parameters
         ----------
         max_size : int, default=None
-            Largest size in bytes afterwards; None is the ``max_size`` of the store.
+            Largest size of the store in bytes afterwards; 0 deletes all embeddings. None is the
+            ``max_size`` of the store; if that is None too, no embedding is deleted, and the file
+            gives back the space that deleted embeddings took.
+
+        Warns
+        -----
+        StoreWarning
+            If the file cannot be used.
         """
         limit = self._limit() if max_size is None else max_size
 

@@ -1,4 +1,4 @@
-"""The shared space of an alignment on a sheet, with small views of its cells."""
+"""The common space of an alignment on a sheet, with small views of its cells."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -109,7 +109,7 @@ class AlignmentMapDisplay:
         n_views: int = 40,
         ax: "Axes | None" = None,
     ) -> "AlignmentMapDisplay":
-        """Bring rows into the shared space, and draw where they lie.
+        """Bring rows into the common space, and draw where they lie.
 
         Parameters
         ----------
@@ -120,7 +120,7 @@ class AlignmentMapDisplay:
         modalities : list of str, default=None
             Which of its modalities; None for all.
         projection : transformer, default=None
-            From the shared space to two dimensions, fitted here to the vectors of all
+            From the common space to two dimensions, fitted here to the vectors of all
             modalities together, such as ``TSNE()``; None for ``PCA(2)``.
         columns : dict of str to columns, default=None
             Columns of the modalities, for an alignment that does not know them.

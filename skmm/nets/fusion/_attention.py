@@ -40,13 +40,13 @@ class TokenFlowFusionModule(FusionModule):
         tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
             Tokens of each modality.
         masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
-            True where the token exists.
+            True where a token exists; all False where the modality is absent.
 
         Returns
         -------
         weights : dict of str to Tensor of shape (n_rows, n_tokens)
-            Zero where there is no token. A row sums to one over all its tokens of all
-            modalities.
+            Weights of the tokens of each modality, zero where there is no token. The weights of a
+            row sum to one over the tokens of all modalities, or are all zero if the row has none.
         """
         flows = self._flows(*self._in_order(tokens, masks))
         n_tokens = [flow.shape[1] for flow in flows]
@@ -62,24 +62,26 @@ class RolloutFusionModule(TokenFlowFusionModule):
     """Base class of networks in which tokens of all modalities compete for attention."""
 
     def weights(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """Return the weight of each modality in each row: the sum over its tokens.
+        """Return the weight of each modality in each row.
 
-        By attention rollout (Abnar and Zuidema, 2020): the product of the layers' attention,
-        averaged over heads and with the identity for the residual path. Learned tokens are not
-        counted.
+        The weight of a modality is the sum of the weights of its tokens. These are computed by
+        attention rollout (Abnar and Zuidema, 2020): the attention of the layers, averaged over
+        heads and with the identity added for the residual path, is multiplied. Learned tokens are
+        not counted.
 
         Parameters
         ----------
         tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
             Tokens of each modality.
         masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
-            True where the token exists.
+            True where a token exists; all False where the modality is absent.
 
         Returns
         -------
         weights : Tensor of shape (n_rows, n_modalities)
-            In the order of ``modalities``. A row sums to one over the modalities that it has;
-            the weight of an absent one is zero.
+            Weights of the modalities, in the order of ``modalities``. An absent modality has
+            weight zero. The weights of a row sum to one, or are all zero if the row has no
+            modality.
         """
         shares = self.token_weights(tokens, masks)
         return torch.stack([shares[name].sum(dim=1) for name in self.modalities], dim=1)
@@ -152,7 +154,7 @@ class AttentionFusionModule(RolloutFusionModule):
     Parameters
     ----------
     n_features : dict of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     n_components : int
         Width of the transformer and length of the fused vector, a multiple of ``n_heads``.
     dropout : float, default=0.0

@@ -21,9 +21,9 @@ class FusionModule(ABC, nn.Module):
     Parameters
     ----------
     n_features : dict of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     n_components : int
-        Length of the fused vector.
+        Width of the fused vector.
 
     Attributes
     ----------
@@ -74,28 +74,36 @@ class FusionModule(ABC, nn.Module):
         Parameters
         ----------
         tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
-            Tokens of each modality; a pooled modality has one. ``n_tokens`` and ``n_features``
-            may differ between modalities.
+            Tokens of each modality, by its name. A modality with one vector per row has one token.
+            ``n_tokens`` and ``n_features`` may differ between modalities.
         masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
-            True where the token exists. All False where the modality is missing.
+            True where a token exists; all False in rows without the modality. Values of tokens that
+            do not exist have no effect.
 
         Returns
         -------
         fused : Tensor of shape (n_rows, n_components)
-            Fused vectors, finite also for a row without any modality.
+            Fused vectors. They are finite even for a row without any modality.
+
+        Raises
+        ------
+        ValueError
+            If a modality is missing in ``tokens`` or ``masks``, or has a wrong shape or dtype.
         """
         return self._fuse(*self._in_order(tokens, masks))
 
     def own_layers(self) -> dict[str, nn.Module]:
-        """Return the layers that process the values of one modality only, by its name.
+        """Return, for each modality, the layer that processes only this modality.
 
-        Such a layer maps (n_rows, n_features) to (n_rows, any width). By default these are the
-        layers in the attribute ``projections``, a ``ModuleList`` in the order of ``modalities``.
+        ``balance`` of the joint fusions trains a head on the output of each of these layers. A
+        layer maps a Tensor of shape (n_rows, n_features) to one of shape (n_rows, width), of any
+        width. By default the layers are those of the attribute ``projections``, a ``ModuleList``
+        in the order of ``modalities``. A subclass with other layers overrides this method.
 
         Returns
         -------
         layers : dict of str to nn.Module
-            Empty if the network has no such attribute.
+            Layer of each modality, by its name. Empty if there is no such attribute.
         """
         own = getattr(self, "projections", None)
         if not isinstance(own, nn.ModuleList) or len(own) != len(self.modalities):

@@ -32,7 +32,7 @@ class CrossAttentionFusionModule(TokenFlowFusionModule):
     Parameters
     ----------
     n_features : dict of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     n_components : int
         Width of the layers and length of the fused vector, a multiple of ``n_heads``.
     dropout : float, default=0.0

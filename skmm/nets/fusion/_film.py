@@ -29,9 +29,9 @@ class FilmFusionModule(FusionModule):
     Parameters
     ----------
     n_features : dict of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     n_components : int
-        Length of the projections and of the fused vector.
+        Width of the projections and of the fused vector.
     dropout : float, default=0.0
         Share of the projection of the modulating modality and of the modulated units that is
         zeroed in training, in [0, 1].
@@ -88,12 +88,14 @@ class FilmFusionModule(FusionModule):
         self.dropout = nn.Dropout(dropout)
 
     def own_layers(self) -> dict[str, nn.Module]:
-        """Return the projection of each modality, by name.
+        """Return, for each modality, the layer that processes only this modality.
 
         Returns
         -------
         layers : dict of str to nn.Module
-            Those of the modulated modalities end before the activation.
+            Projection of each modality, by its name. That of the modulating modality includes its
+            activation. Those of the other modalities end with the layer normalization, since the
+            modulation comes before the activation.
         """
         own = dict(zip(self.modulated, self.projections, strict=True))
         return {**own, self.condition: self.project_condition}

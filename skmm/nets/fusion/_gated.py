@@ -27,9 +27,9 @@ class GatedFusionModule(FusionModule):
     Parameters
     ----------
     n_features : dict of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     n_components : int
-        Length of the projections and of the fused vector.
+        Width of the projections and of the fused vector.
     dropout : float, default=0.0
         Share of the fused vector that is zeroed in training, in [0, 1].
 
@@ -65,20 +65,23 @@ class GatedFusionModule(FusionModule):
         self.dropout = nn.Dropout(dropout)
 
     def weights(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """Return the weight of each modality in each row: its gate, averaged over the units.
+        """Return the weight of each modality in each row.
+
+        The weight of a modality is its gate, averaged over the ``n_components`` units.
 
         Parameters
         ----------
         tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
             Tokens of each modality.
         masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
-            True where the token exists.
+            True where a token exists; all False where the modality is absent.
 
         Returns
         -------
         weights : Tensor of shape (n_rows, n_modalities)
-            In the order of ``modalities``. A row sums to one over the modalities that it has;
-            the weight of an absent one is zero.
+            Weights of the modalities, in the order of ``modalities``. An absent modality has
+            weight zero. The weights of a row sum to one, or are all zero if the row has no
+            modality.
         """
         _, gates = self._parts_and_gates(*self._in_order(tokens, masks))
         return gates.mean(dim=-1)
@@ -112,9 +115,9 @@ class CrossGatedFusionModule(FusionModule):
     Parameters
     ----------
     n_features : dict of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     n_components : int
-        Length of the projections and of the fused vector.
+        Width of the projections and of the fused vector.
     dropout : float, default=0.0
         Share of the fused vector that is zeroed in training, in [0, 1].
 
@@ -155,21 +158,24 @@ class CrossGatedFusionModule(FusionModule):
         self.dropout = nn.Dropout(dropout)
 
     def weights(self, tokens: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """Return the weight of each modality in each row: its mean gate, as a share.
+        """Return the weight of each modality in each row.
+
+        The weight of a modality is its gate, averaged over the ``n_components`` units and divided
+        by the sum over all modalities.
 
         Parameters
         ----------
         tokens : dict of str to Tensor of shape (n_rows, n_tokens, n_features)
             Tokens of each modality.
         masks : dict of str to BoolTensor of shape (n_rows, n_tokens)
-            True where the token exists.
+            True where a token exists; all False where the modality is absent.
 
         Returns
         -------
         weights : Tensor of shape (n_rows, n_modalities)
-            In the order of ``modalities``: the gates averaged over the units, divided by their
-            sum. A row sums to one over the modalities that it has; the weight of an absent one
-            is zero.
+            Weights of the modalities, in the order of ``modalities``. An absent modality has
+            weight zero. The weights of a row sum to one, or are all zero if the row has no
+            modality.
         """
         _, gates, present = self._parts_and_gates(*self._in_order(tokens, masks))
         return to_shares(torch.where(present, gates.mean(dim=-1), 0.0))

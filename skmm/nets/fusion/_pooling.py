@@ -19,16 +19,17 @@ __all__ = [
 class MeanFusionModule(FusionModule):
     """Mean of the projections of the modalities that a row has.
 
-    Pooling over the present modalities handles any pattern of missing ones [1]_. With a linear
-    head it is an additive model: the effect of a modality does not depend on the values of the
-    others. The output of a row without any modality is zero.
+    The mean token of each modality is projected to ``n_components`` numbers, and the projections
+    are averaged over the modalities that are present, whichever these are [1]_. With a linear
+    layer on the output this is an additive model: the effect of a modality does not depend on the
+    values of the others. The output of a row without any modality is zero.
 
     Parameters
     ----------
     n_features : dict of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     n_components : int
-        Length of the projections and of the fused vector.
+        Width of the projections and of the fused vector.
     dropout : float, default=0.0
         Share of each projection that is zeroed in training, in [0, 1].
 
@@ -65,15 +66,16 @@ class MeanFusionModule(FusionModule):
 class MaxFusionModule(FusionModule):
     """Elementwise maximum of the projections of the modalities that a row has.
 
-    A unit is active if any modality activates it [1]_. The output of a row without any modality is
-    zero.
+    The mean token of each modality is projected to ``n_components`` numbers, and each number of
+    the output is the largest over the modalities that are present [1]_. The output of a row
+    without any modality is zero.
 
     Parameters
     ----------
     n_features : dict of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     n_components : int
-        Length of the projections and of the fused vector.
+        Width of the projections and of the fused vector.
     dropout : float, default=0.0
         Share of the fused vector that is zeroed in training, in [0, 1].
 
@@ -112,16 +114,18 @@ class MaxFusionModule(FusionModule):
 class SumFusionModule(FusionModule):
     """Sum of the projections of the modalities that a row has.
 
-    With a linear head it is an additive model, as the mean is, but evidence adds up: a second
-    modality with the same evidence makes a prediction more certain, and an absent one adds nothing
-    [1]_. The output of a row without any modality is zero.
+    The mean token of each modality is projected to ``n_components`` numbers, and the projections
+    are added [1]_. With a linear layer on the output this is an additive model: the effect of a
+    modality does not depend on the values of the others. Unlike with the mean, evidence
+    accumulates: a second modality that supports the same class makes the prediction more certain.
+    An absent modality adds nothing. The output of a row without any modality is zero.
 
     Parameters
     ----------
     n_features : dict of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     n_components : int
-        Length of the projections and of the fused vector.
+        Width of the projections and of the fused vector.
     dropout : float, default=0.0
         Share of each projection that is zeroed in training, in [0, 1].
 
@@ -166,9 +170,9 @@ class ConcatFusionModule(FusionModule):
     Parameters
     ----------
     n_features : dict of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     n_components : int
-        Length of each projection and of the fused vector.
+        Width of each projection and of the fused vector.
     dropout : float, default=0.0
         Share of the hidden units that is zeroed in training, in [0, 1].
 

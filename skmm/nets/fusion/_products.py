@@ -36,9 +36,9 @@ class BilinearFusionModule(FusionModule):
     Parameters
     ----------
     n_features : dict of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     n_components : int
-        Length of the projections and of the fused vector.
+        Width of the projections and of the fused vector.
     dropout : float, default=0.0
         Share of the products that is zeroed in training, in [0, 1].
     rank : int, default=4
@@ -119,9 +119,9 @@ class LowRankFusionModule(FusionModule):
     Parameters
     ----------
     n_features : dict of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     n_components : int
-        Length of the projections and of the fused vector.
+        Width of the projections and of the fused vector.
     dropout : float, default=0.0
         Share of each projection that is zeroed in training, in [0, 1].
     rank : int, default=4

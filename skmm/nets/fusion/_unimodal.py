@@ -21,7 +21,7 @@ class UnimodalHeads(nn.Module):
     fusion : nn.Module
         Network whose projections are used; no reference to it is kept.
     n_features : mapping of str to int
-        Length of the tokens of each modality.
+        Width of the tokens of each modality, their number of features.
     make_head : callable
         Called with a width; returns a module from (n_rows, width) to (n_rows, n_outputs).
     detached : bool, default=False
