@@ -262,7 +262,7 @@ def test_no_cell_is_encoded_again(tmp_path):
         ({"fractions": [float("nan")]}, ValueError, "number from 0 to 1, got nan"),
         ({"fractions": ["half"]}, ValueError, "number from 0 to 1, got 'half'"),
         ({"fractions": []}, ValueError, "at least one number"),
-        ({"fractions": [0.5, 0.5]}, ValueError, "none twice"),
+        ({"fractions": [0.5, 0.5]}, ValueError, "no duplicates"),
         ({"removal": "rule"}, ValueError, "'random' or a callable"),
         ({"removal": lambda X, y: y[:3]}, ValueError, "one finite number for each"),
         ({"removal": lambda X, y: y * np.nan}, ValueError, "one finite number for each"),

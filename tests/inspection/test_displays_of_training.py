@@ -104,16 +104,16 @@ def test_some_of_the_parts():
     assert [name for name, _ in display.lines_] == ["a", "b", "b'"]
     some = TrainingHistoryDisplay.from_estimator(model, names=["b'"])
     assert some.lines_["b'", "train_loss"].get_ydata().tolist() == [5.0]
-    with pytest.raises(ValueError, match="no part is named 'c'. What was trained is 'a', 'b'"):
+    with pytest.raises(ValueError, match="no part is named 'c'. The trained parts are 'a', 'b'"):
         TrainingHistoryDisplay.from_estimator(model, names=["c"])
 
 
 def test_nothing_was_trained():
-    with pytest.raises(ValueError, match="nothing in LogisticRegression keeps a history_"):
+    with pytest.raises(ValueError, match="nothing in LogisticRegression has a history_"):
         TrainingHistoryDisplay.from_estimator(LogisticRegression())
     with pytest.raises(ValueError, match=r"histories\['a'\] must be a dict with 'train_loss'"):
         TrainingHistoryDisplay({"a": [1.0]}).plot()
-    with pytest.raises(ValueError, match="histories holds nothing"):
+    with pytest.raises(ValueError, match="histories is empty"):
         TrainingHistoryDisplay({}).plot()
     with pytest.raises(ValueError, match="'train_loss'"):
         TrainingHistoryDisplay.from_predictions([])

@@ -287,4 +287,4 @@ def test_an_error_says_which_modalities_were_left():
     model = LateFusionClassifier([("a", "passthrough", ["a"]), ("b", StandardScaler(), ["b"])])
     with pytest.raises(ValueError) as caught:
         fusion_report(model, X, y)
-    assert "fusion_report: the estimator was left with b only." in caught.value.__notes__[-1]
+    assert "fusion_report: the estimator was fitted with only b." in caught.value.__notes__[-1]

@@ -272,18 +272,18 @@ def test_what_has_no_net_says_so():
     X, y, _ = texts(60)
     late = LateFusionClassifier([("review", Words(), ["review"])]).fit(X, y)
     with pytest.raises(
-        TypeError, match="LateFusionClassifier has no joint net, which method='grad"
+        TypeError, match="LateFusionClassifier has no joint network, which method='grad"
     ):
         token_attribution(late, X, "review", method="gradient")
     early = make_pipeline(EarlyFusion([("review", Words(), ["review"])]), LogisticRegression())
-    with pytest.raises(TypeError, match="Pipeline has no joint net, which method='rollout'"):
+    with pytest.raises(TypeError, match="Pipeline has no joint network, which method='rollout'"):
         token_attribution(early.fit(X, y), X, "review", method="rollout")
     concat = joint(Words(), max_epochs=1).fit(X, y)
     with pytest.raises(
         TypeError, match="ConcatFusionModule has no attention to tokens. Take strategy"
     ):
         token_attribution(concat, X, "review", method="rollout")
-    with pytest.raises(ValueError, match="target 'x' is no class"):
+    with pytest.raises(ValueError, match="target 'x' is not a class"):
         token_attribution(concat, X, "review", method="gradient", target="x")
     with pytest.raises(ValueError, match="JointFusionClassifier has no modality 'words'"):
         concat.token_gradients(X, "words")
