@@ -1,4 +1,4 @@
-"""The loss in each epoch of the trained parts of an estimator."""
+"""The losses during training of the trained parts of an estimator."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainingHistoryDisplay"]
 
 _KINDS = {"train_loss": "training", "valid_loss": "validation"}
+_UNITS = {"step": "training step", "epoch": "epoch"}
 _FEW = 30  # epochs, up to which each has a dot
 _RING: dict[str, Any] = {
     "markersize": 9,
@@ -35,13 +36,14 @@ _INNER = ("net_", "module_")  # these keep the losses of history_ again
 
 
 class TrainingHistoryDisplay:
-    """Plot of the training and validation loss in each epoch.
+    """Plot of the training and validation loss by epoch or training step.
 
     Parameters
     ----------
     histories : dict of str to dict of str to array-like of shape (n_epochs,)
         Losses of each trained part by its name: ``"train_loss"``, and ``"valid_loss"`` if rows were
-        held out.
+        held out. ``"epoch"`` or ``"step"``, if given, is the position of each loss; otherwise
+        losses are numbered from 1.
 
     Attributes
     ----------
@@ -80,7 +82,8 @@ class TrainingHistoryDisplay:
         estimator : estimator
             Fitted, with an attribute ``history_``, as joint fusions, alignments, generators and
             trained encoders have; or an estimator that contains such parts, for example a
-            pipeline, a search, or an early or late fusion.
+            pipeline, a search, or an early or late fusion. The modalities of an
+            ``AdversarialAlignment`` are separate parts.
         names : list of str, default=None
             Names of the parts to plot, as in the legend of all of them; None for all.
         ax : matplotlib Axes, default=None
@@ -130,7 +133,7 @@ class TrainingHistoryDisplay:
             The display, plotted.
         """
         if not isinstance(histories, Mapping):
-            histories = {"": _columns(histories)}
+            histories = _by_modality(histories)
         return cls(histories).plot(ax=ax)
 
     def plot(self, *, ax: "Axes | None" = None) -> "TrainingHistoryDisplay":
@@ -162,7 +165,8 @@ class TrainingHistoryDisplay:
         self.best_: dict[str, Any] = {}
         for i, (name, history) in enumerate(self.histories.items()):
             self._draw(ax, name, history, i)
-        ax.set_xlabel("epoch")
+        units = {_unit(history) for history in self.histories.values()}
+        ax.set_xlabel(" or ".join(name for unit, name in _UNITS.items() if unit in units))
         ax.set_ylabel("loss" if len(kinds) > 1 else f"{_KINDS[kinds[0]]} loss")
         locator: Any = ax.xaxis.get_major_locator()
         locator.set_params(integer=True)
@@ -202,26 +206,41 @@ class TrainingHistoryDisplay:
                 continue
             j = list(_KINDS).index(kind)
             values = np.asarray(losses, dtype=float)
-            epochs = np.arange(1, len(values) + 1)
+            places = np.asarray(history.get(_unit(history), np.arange(1, len(values) + 1)))
             color = _color(i) if several else (BLUE, VERMILION)[j]
             (self.lines_[name, kind],) = ax.plot(
-                epochs, values, DASHES[j] if several else "-", color=color,
+                places, values, DASHES[j] if several else "-", color=color,
                 marker="." if len(values) <= _FEW else "",
             )  # fmt: skip
             if kind == "valid_loss" and np.isfinite(values).any():
                 best = int(np.nanargmin(values))
-                (self.best_[name],) = ax.plot(epochs[best], values[best], "o", color=color, **_RING)
+                (self.best_[name],) = ax.plot(places[best], values[best], "o", color=color, **_RING)
 
 
 def _color(i: int) -> str:
     return COLORS[i % len(COLORS)]
 
 
+def _unit(history: Mapping[str, Any]) -> str:
+    """Return what the losses are counted in, a key of ``_UNITS``."""
+    return next((unit for unit in _UNITS if unit in history), "epoch")
+
+
+def _by_modality(history: Sequence[Any]) -> dict[str, dict[str, list[float]]]:
+    """Return the losses of each modality that is trained on its own, else all under ""."""
+    parts: dict[str, list[Any]] = {}
+    for row in history:
+        name = row.get("modality", "") if isinstance(row, Mapping) else ""
+        parts.setdefault(str(name), []).append(row)
+    return {name: _columns(rows) for name, rows in parts.items()} or {"": {}}
+
+
 def _columns(history: Sequence[Any]) -> dict[str, list[float]]:
-    """Return the losses by kind from a list of dicts or of floats, one per epoch."""
+    """Return losses by kind, and their epochs or steps, from a list of dicts or of floats."""
     rows = [row if isinstance(row, Mapping) else {"train_loss": row} for row in history]
     kinds = [kind for kind in _KINDS if any(kind in row for row in rows)]
-    return {kind: [float(row.get(kind, np.nan)) for row in rows] for kind in kinds}
+    units = [unit for unit in _UNITS if rows and all(unit in row for row in rows)]
+    return {key: [float(row.get(key, np.nan)) for row in rows] for key in [*units, *kinds]}
 
 
 def _histories(
@@ -242,7 +261,8 @@ def _histories(
     elif hasattr(part, "get_params") and not isinstance(part, type):
         kept = getattr(part, "history_", None)
         if kept:
-            yield path, _columns(kept)
+            for name, losses in _by_modality(kept).items():
+                yield (*path, name) if name else path, losses
         for attribute, value in vars(part).items():
             if attribute == "steps":  # generated names, such as "earlyfusion"
                 yield from _histories([step for _, step in value], path, seen)
