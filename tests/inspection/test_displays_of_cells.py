@@ -228,7 +228,7 @@ def test_grid_refuses_what_it_cannot_rate(frame):
     ):
         RetrievalDisplay.from_estimator(retriever, frame, 1, correct="label")
     retriever = CrossModalRetriever(Ready()).fit(frame.rename(columns={"photo": "image"}))
-    with pytest.raises(ValueError, match=r"which columns are 'photo'. Tell it, as in columns="):
+    with pytest.raises(ValueError, match=r"has no columns of 'photo'. Give them, as in columns="):
         RetrievalDisplay.from_estimator(retriever, frame, 1)
     shown = RetrievalDisplay.from_estimator(retriever, frame, 1, columns={"photo": ["image"]})
     assert isinstance(shown.answers_[0][0], AxesImage)

@@ -334,7 +334,7 @@ def test_bad_data(data, late):
     X, y = data
     with pytest.raises(ValueError, match="X has 500 rows and y has 3"):
         modality_shapley(late, X, y[:3])
-    with pytest.raises(ValueError, match="scoring is given, but no y"):
+    with pytest.raises(ValueError, match="scoring is given without y"):
         modality_shapley(late, X, scoring="accuracy")
     with pytest.raises(TypeError, match="DataFrame or an array of two dimensions, got Series"):
         modality_shapley(late, X["a"])

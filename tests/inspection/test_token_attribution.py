@@ -288,7 +288,7 @@ def test_targets():
         ({"sampling_rate": -1}, "sampling_rate must be above 0 or None, got -1"),
         ({"modality": "image"}, "has no modality 'image'"),
         ({"modality": "both"}, r"modality 'both' has 2 columns. Name the column .*'u', 'v'"),
-        ({"modality": "u"}, r"in row 0 \(by position\) is a float that has no words"),
+        ({"modality": "u"}, r"in row 0 \(by position\) is a float without words"),
         ({"modality": "vector"}, "is a ndarray without words, patches or segments"),
     ],
 )
