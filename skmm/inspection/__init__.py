@@ -1,4 +1,4 @@
-"""Inspection: what each modality is worth to an estimator, and what its loss costs."""
+"""Inspection: how much each modality contributes to an estimator, and plots of it."""
 
 from skmm.inspection._comparison import FusionReport
 from skmm.inspection._curve import missing_modality_curve

@@ -1,4 +1,4 @@
-"""Cells set to missing, in the container they come in. What comes in is never changed."""
+"""Edits of cells in a copy of the container. The input is never changed."""
 
 from typing import Any, TypeVar, cast
 
@@ -20,10 +20,10 @@ _Frame = TypeVar("_Frame")
 
 
 def column_positions(X: CellColumn, key: ColumnKey) -> list[int]:
-    """Positions of the columns of ``X`` that a key, as ``take_columns`` takes it, picks."""
+    """Return the positions of the columns of ``X`` that a key of ``take_columns`` selects."""
     key = key(X) if callable(key) else key
     numbers = list(range(len(column_names(X))))
-    # A frame of one row that holds the positions: what the key picks of it is the answer.
+    # Select from a frame of one row whose cells are the positions.
     names = getattr(X, "columns", None)
     probe = np.array([numbers]) if names is None else pd.DataFrame([numbers], columns=list(names))
     return [int(position) for position in np.ravel(take_columns(probe, key))]
@@ -47,13 +47,13 @@ def remove_cells(X: _Frame, positions: list[int], rows: np.ndarray) -> _Frame:
     positions : list of int
         Columns.
     rows : ndarray of shape (n_samples,), bool
-        Where they are set to missing.
+        Rows in which they are set to missing.
 
     Returns
     -------
     X : same container
-        The other columns are shared with the one that came in. Whole numbers that lose a cell
-        become floats, as everywhere in pandas.
+        The other columns are shared with the input. A column of integers that gets a missing cell
+        becomes a column of floats, as in pandas.
     """
     if not rows.any():
         return X
@@ -69,7 +69,7 @@ def remove_cells(X: _Frame, positions: list[int], rows: np.ndarray) -> _Frame:
         emptied = [s.zip_with(k, s.clear(len(rows))) for s, k in zip(series, keep, strict=True)]
         return cast(_Frame, X.with_columns(emptied))
     array = np.array(X)
-    if array.dtype.kind not in "fc":  # an array of whole numbers or of text holds no NaN
+    if array.dtype.kind not in "fc":  # an array of integers or texts cannot hold NaN
         array = array.astype(float if array.dtype.kind in "biu" else object)
     array[np.ix_(rows, np.asarray(positions))] = np.nan
     return cast(_Frame, array)
@@ -79,13 +79,13 @@ def _without(series: pd.Series, rows: np.ndarray) -> pd.Series:
     if series.dtype != object:
         return series.mask(rows)
     cells = series.to_numpy(dtype=object, copy=True)
-    # As the column writes it already: a OneHotEncoder tells None and NaN apart.
+    # In the form that the column already has: a OneHotEncoder distinguishes None and NaN.
     written = cells[is_missing(cells)]
     cells[rows] = written[0] if len(written) else np.nan
     return pd.Series(cells, index=series.index, name=series.name, dtype=object)
 
 
-# --- Cells of other rows in place of a row's own. What comes in is never changed ---
+# --- Replacing cells by those of other rows, or by given ones ---
 
 
 def exchange_cells(
@@ -102,12 +102,12 @@ def exchange_cells(
     order : ndarray of shape (n_samples,), int
         Row whose cells each row gets.
     source : same container with the same columns, default=None
-        What these are rows of. None is ``X``.
+        Container of these rows; None is ``X``.
 
     Returns
     -------
     X : same container
-        The cells themselves are shared with the one that came in.
+        The cells themselves are shared with the input.
     """
     others: Any = X if source is None else source
     if isinstance(X, pd.DataFrame):
@@ -134,12 +134,12 @@ def put_cells(X: _Frame, position: int, cells: list[Any]) -> _Frame:
     position : int
         The column.
     cells : list of length n_samples
-        What is put there, as it is.
+        The new cells, unchanged.
 
     Returns
     -------
     X : same container
-        The other columns are shared with the one that came in.
+        The other columns are shared with the input.
     """
     column = np.fromiter(cells, dtype=object, count=len(cells))
     if isinstance(X, pd.DataFrame):

@@ -1,4 +1,4 @@
-"""What a comparison of a fusion with its parts found."""
+"""Result of the comparison of a fusion with its modalities, and its statistics."""
 
 import html
 from collections import Counter
@@ -16,25 +16,26 @@ __all__ = [
 ]
 
 
-_NOTHING = 1e-12  # what the subtraction of equal scores may leave
+_NOTHING = 1e-12  # largest difference of equal scores after rounding
 _INSIDE = "best single"  # the modality that a user without fusion would have chosen
 
 
 class FusionReport:
     """Scores of a fusion, of each modality alone and of subsets, on the same folds.
 
-    Made by :func:`fusion_report`; printing it, or showing it in a notebook, says what was found.
+    Returned by :func:`fusion_report`. Its representation, as text or in a notebook, is the verdict
+    and a table.
 
     Parameters
     ----------
     scores : DataFrame
-        As ``scores_``.
+        Scores of each estimator and split, with the columns of ``scores_``.
     test_per_train : float
-        Rows in a test part per row in a training part, the mean over the splits.
+        Number of test rows divided by the number of training rows, averaged over the splits.
     score_name : str, default="score"
-        What the metric is called in sentences.
+        Name of the metric in the texts.
     confidence_level : float, default=0.95
-        Of the intervals.
+        Confidence level of the intervals.
 
     Attributes
     ----------
@@ -43,10 +44,10 @@ class FusionReport:
         ``"single"`` or ``"subset"``), ``modalities`` (joined by ``" + "``), ``n_modalities``,
         ``split``, ``score``, ``fit_seconds`` and ``score_seconds``.
     differences_ : DataFrame
-        A row for each estimator but the fused one: ``kind``, ``modalities``, ``difference`` (the
-        fused one less this one, mean over the splits), ``lower`` and ``upper`` (corrected
-        interval), ``p_value`` and ``p_holm`` (adjusted for all rows but ``"best single"``, which
-        is the one comparison that the report is made for).
+        A row for each estimator except the fused one: ``kind``, ``modalities``, ``difference``
+        (score of the fused one minus that of this one, averaged over the splits), ``lower`` and
+        ``upper`` (corrected interval), ``p_value`` and ``p_holm`` (adjusted for all rows except
+        ``"best single"``, which is the main comparison of the report).
     summary_ : DataFrame
         A row for each estimator: ``kind``, ``modalities``, ``n_modalities``, ``score`` and
         ``deviation`` (mean and standard deviation over the splits), ``fit_seconds`` and
@@ -54,13 +55,13 @@ class FusionReport:
     against_best_ : Series
         The row ``"best single"`` of ``differences_``.
     pays_ : bool
-        Whether the interval of the fused one less the best single modality is above 0.
+        Whether the interval of the difference to the best single modality lies above 0.
     verdict_ : str
-        The same in words.
+        The result in words.
 
     See Also
     --------
-    fusion_report : Makes it.
+    fusion_report : Compute the report.
 
     Examples
     --------
@@ -112,7 +113,7 @@ class FusionReport:
         )
 
     def _chosen(self) -> str:
-        """Which modality was chosen, and how often."""
+        """Return which modality was chosen, and how often."""
         chosen = self.scores_.loc[self.scores_["kind"] == _INSIDE, "modalities"]
         counts = Counter(chosen).most_common()
         if len(counts) == 1:
@@ -121,7 +122,7 @@ class FusionReport:
         return f"{parts} of {len(chosen)} splits"
 
     def _idle_modalities(self) -> list[str]:
-        """Say which modalities are not missed by the others."""
+        """Name the modalities that can be left out without a measurable loss."""
         alone = self.scores_.loc[self.scores_["kind"] == "single", "modalities"]
         names = list(alone.unique())
         rest = {" + ".join(n for n in names if n != name): name for name in names}
@@ -139,7 +140,7 @@ class FusionReport:
         return [f"Left out one at a time, none of these is shown to be missed: {listed}."]
 
     def _table(self) -> pd.DataFrame:
-        """Summary and differences side by side, in words."""
+        """Return summary and differences as one table of texts."""
         table = self.summary_.merge(self.differences_, on=["kind", "modalities"], how="left")
         interval = [
             "" if pd.isna(row["difference"]) else "{difference:+.3f} [{lower:+.3f}, {upper:+.3f}]"
@@ -205,11 +206,11 @@ def _differences(
     return table
 
 
-# --- Statistics of scores that share folds: a corrected interval, many comparisons ---
+# --- Statistics of scores on the same folds: corrected interval, multiple comparisons ---
 
 
 class Comparison(NamedTuple):
-    """Mean of paired differences, its interval and the p-value of the difference zero."""
+    """Mean of paired differences, its interval, and the p-value of the difference zero."""
 
     difference: float
     lower: float
@@ -220,18 +221,18 @@ class Comparison(NamedTuple):
 def compare(
     differences: np.ndarray, test_per_train: float, *, confidence_level: float = 0.95
 ) -> Comparison:
-    """Corrected resampled t-test of Nadeau and Bengio.
+    """Compute the corrected resampled t-test of Nadeau and Bengio.
 
-    The training sets of the splits overlap, so their scores vary less than those of samples
-    sampled again would: the variance of the mean is taken as ``1 / n_splits + n_test / n_train``
-    times that of the differences, in place of ``1 / n_splits``.
+    The training sets of the splits overlap, so their scores vary less than scores on independent
+    samples: the variance of the mean is estimated as ``1 / n_splits + n_test / n_train`` times
+    that of the differences, instead of ``1 / n_splits`` times.
 
     Parameters
     ----------
     differences : ndarray of shape (n_splits,)
-        Score of one estimator less that of another, on the same split.
+        Score of one estimator minus that of another, on the same split.
     test_per_train : float
-        Rows in a test part per row in a training part; 0 is the uncorrected test.
+        Number of test rows divided by the number of training rows; 0 for the uncorrected test.
     confidence_level : float, default=0.95
         Of the interval.
 
@@ -256,17 +257,17 @@ def compare(
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Adjust p-values so that the chance of any false finding among them is held.
+    """Adjust p-values to control the family-wise error rate.
 
     Parameters
     ----------
     p_values : ndarray of shape (n_comparisons,)
-        Each for itself.
+        Unadjusted p-values.
 
     Returns
     -------
     adjusted : ndarray of shape (n_comparisons,)
-        In the same order.
+        Adjusted p-values, in the same order.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The score as a modality gets lost."""
+"""The score while a modality is missing in more and more rows."""
 
 import re
 import warnings
@@ -29,14 +29,14 @@ _NAME = "missing_modality_curve"
 
 
 class _Loss(NamedTuple):
-    """What is removed; the same for any two points of the table that are equal by it."""
+    """What is removed at a point of the table; equal for points that share a score."""
 
     modality: str
     fraction: float
     repeat: int
 
 
-_NONE = _Loss("", 0.0, 0)  # nothing is
+_NONE = _Loss("", 0.0, 0)  # nothing is removed
 
 
 def missing_modality_curve(
@@ -55,48 +55,48 @@ def missing_modality_curve(
     n_jobs: int | None = None,
     random_state: RandomState = None,
 ) -> pd.DataFrame:
-    """Score an estimator while one modality at a time gets lost in more and more rows.
+    """Score an estimator while one modality at a time is removed from more and more rows.
 
-    A modality that is removed has its cells set to missing, in the rows that had it. The rows
-    that lose it at one fraction have lost it at every higher fraction too, and are the same for
-    all modalities, so that the points of a curve can be compared.
+    Removing a modality from a row sets its cells to missing. The rows that lose it at one
+    fraction also lose it at every higher fraction, and they are the same for all modalities, so
+    that the points of a curve can be compared.
 
     Parameters
     ----------
     estimator : estimator
-        A fusion, or any estimator that holds one or a ``ColumnTransformer``, such as a pipeline
-        or a search; with ``modalities`` as a dict any estimator of a frame. It has to take missing
-        cells.
+        A fusion, or any estimator that contains one or a ``ColumnTransformer``, such as a
+        pipeline or a search; with ``modalities`` as a dict any estimator of a frame. It must
+        accept missing cells.
     X : DataFrame of shape (n_samples, n_columns)
-        Cells; any row may lack any modality. Arrays are taken too.
+        Cells; any modality may be missing in any row. Arrays are accepted too.
     y : array-like of shape (n_samples,) or (n_samples, n_targets)
         Target.
     modalities : list of str or dict of str to columns, default=None
         Names of modalities of the estimator, or columns (as in ``ColumnTransformer``) under names
-        of your own: ``{"photo": ["front", "back"]}``. None takes all modalities of the estimator.
-        One with ``modalities="auto"`` that is not fitted is fitted once to learn them.
+        of your choice: ``{"photo": ["front", "back"]}``. None uses all modalities of the
+        estimator. An unfitted fusion with ``modalities="auto"`` is fitted once to infer them.
     fractions : iterable of float, default=(0.0, 0.25, 0.5, 0.75, 1.0)
-        Shares, from 0 to 1, of the rows that have the modality: so many lose it.
+        Shares, from 0 to 1, of the rows with the modality from which it is removed.
     removal : "random" or callable, default="random"
-        Which rows lose it. A callable ``removal(X, y)`` returns one number for each row, shape
-        (n_samples,): the higher, the sooner the row loses the modality. Ties are broken at
-        random.
+        Which rows lose it first. A callable ``removal(X, y)`` returns one number for each row, of
+        shape (n_samples,): rows with higher numbers lose the modality at lower fractions. Ties are
+        broken at random.
     when : {"test", "both"}, default="test"
-        Whether the modality is lost in the rows that are scored, or in the training rows too, at
-        the same fraction.
+        Whether the modality is removed from the scored rows only, or from the training rows too,
+        at the same fraction.
     cv : int, splitter or iterable, default=None
-        Folds, as in ``cross_validate``. With None an estimator that is fitted is scored on the
-        rows given, as it is (``when="test"`` only); any other goes through 5 folds.
+        Folds, as in ``cross_validate``. With None a fitted estimator is scored on ``X`` without
+        fitting it again (``when="test"`` only); otherwise 5 folds are used.
     groups : array-like of shape (n_samples,), default=None
         Groups of the rows, for splitters that keep them together.
     scoring : str or callable, default=None
-        One metric, higher is better. None is the estimator's own ``score``.
+        One metric, where higher is better. None uses the estimator's own ``score``.
     n_repeats : int, default=5
-        How often the rows are drawn.
+        How often the rows are sampled.
     n_jobs : int, default=None
-        Workers. They change no score.
+        Number of fits that run in parallel. The scores do not depend on it.
     random_state : int, RandomState instance or None, default=None
-        Draws the rows. It does not seed the estimator.
+        Samples the rows. It does not seed the estimator.
 
     Returns
     -------
@@ -104,29 +104,27 @@ def missing_modality_curve(
         A row for each modality, fraction, split and repeat, with the columns
 
         - ``modality``: str;
-        - ``fraction``: float, as asked for;
+        - ``fraction``: float, an entry of ``fractions``;
         - ``split``: int, from 0;
-        - ``repeat``: int, from 0. Where nothing is left to chance (fractions 0 and 1) the score
-          is computed once and repeated in every repeat;
-        - ``missing``: float, the share of the scored rows that lack the modality, those included
+        - ``repeat``: int, from 0. Where no row is sampled (fractions 0 and 1) the score is
+          computed once and copied to every repeat;
+        - ``missing``: float, the share of the scored rows without the modality, including those
           that never had it;
         - ``score``: float.
 
     Raises
     ------
     ValueError
-        If a modality or column is not there, if a fraction is not from 0 to 1, or if the
+        If a modality or column does not exist, if a fraction is not from 0 to 1, or if the
         estimator has no modalities and none are given.
 
     See Also
     --------
-    fusion_report : What the modalities are worth to a fusion.
+    fusion_report : Compare a fusion with subsets of its modalities.
 
     Notes
     -----
-    What the estimator warns about because the modality is away
-    (:class:`~skmm.exceptions.ModalityWarning`) is not
-    shown: that it is away is what was asked for.
+    A :class:`~skmm.exceptions.ModalityWarning` about a modality that was removed is not shown.
 
     Examples
     --------
@@ -166,7 +164,7 @@ def missing_modality_curve(
         for split in range(len(splits))
         for repeat in range(n_repeats)
     ]
-    work: dict[tuple[Any, ...], list[_Loss]] = {}  # what one fit has to answer
+    work: dict[tuple[Any, ...], list[_Loss]] = {}  # what is scored with one fit
     for split, loss, _ in points:
         fit_key = (split, loss) if when == "both" or prefit else (split,)
         answers = work.setdefault(fit_key, [])
@@ -191,7 +189,7 @@ def missing_modality_curve(
     rows = []
     for split, loss, entry in points:
         missing, score = found[split, loss]
-        if loss == _NONE:  # one score for all modalities, which may lack different rows
+        if loss == _NONE:  # one score for all modalities, which may be missing in different rows
             missing = 1 - lost.present[entry[0]][splits[split][1]].mean()
         rows.append((*entry, float(missing), float(score)))
     return pd.DataFrame(
@@ -206,7 +204,7 @@ def _loss(modality: str, fraction: float, repeat: int) -> _Loss:
 
 
 class _LostRows:
-    """Which rows lose a modality.
+    """Determines which rows lose a modality.
 
     Attributes
     ----------
@@ -229,7 +227,7 @@ class _LostRows:
         self.present = {name: has_cells(X, own) for name, own in columns.items()}
         n = len(next(iter(self.present.values())))
         self._rank = _rank_by(removal, X, y, n) if callable(removal) else np.zeros(n)
-        # One draw for all modalities, fractions and splits.
+        # Sampled once for all modalities, fractions and splits.
         self._chance = check_random_state(random_state).random_sample((n_repeats, n))
 
     def __call__(self, rows: np.ndarray, loss: _Loss) -> np.ndarray:
@@ -256,7 +254,7 @@ def _answer(
     when: str,
     prefit: bool,
 ) -> list[tuple[float, float]]:
-    """Fit once if need be; share of missing cells and score for each of the losses."""
+    """Fit unless fitted; return the share of missing cells and the score for each loss."""
     train, test = split
     answers = []
     model, X_test, y_test = estimator, take_rows(X, test), take_rows(y, test)
@@ -277,8 +275,8 @@ def _answer(
         if loss != _NONE:
             error.add_note(
                 f"In {_NAME}: modality {loss.modality!r} was set to missing in"
-                f" {loss.fraction:.0%} of the rows that have it, which the estimator must be able"
-                " to take."
+                f" {loss.fraction:.0%} of the rows that have it, which the estimator must"
+                " accept."
             )
         raise
     return answers
@@ -306,11 +304,11 @@ def _check_fractions(fractions: object) -> list[float]:
     for share in given:
         if isinstance(share, bool) or not isinstance(share, Real) or not 0 <= float(share) <= 1:
             raise ValueError(
-                f"{_NAME}: every one of fractions must be a number from 0 to 1, got {share!r}."
+                f"{_NAME}: every entry of fractions must be a number from 0 to 1, got {share!r}."
             )
     if not given or len(set(given)) < len(given):
         raise ValueError(
-            f"{_NAME}: fractions must hold at least one number and none twice, got {given!r}."
+            f"{_NAME}: fractions must hold at least one number and no duplicates, got {given!r}."
         )
     return [float(cast(float, share)) for share in given]
 

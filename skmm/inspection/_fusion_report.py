@@ -1,4 +1,4 @@
-"""A fusion compared with its parts."""
+"""Comparison of a fusion with each modality alone and with subsets of them."""
 
 import itertools
 import math
@@ -29,7 +29,7 @@ _NAME = "fusion_report"
 
 
 class _PlannedFit(NamedTuple):
-    """A fit to come: the modalities kept, and the rows; ``inner`` is -1 for an outer fold."""
+    """A fit to run: the modalities kept, and the rows; ``inner`` is -1 for an outer fold."""
 
     names: tuple[str, ...]
     split: int
@@ -60,48 +60,48 @@ def fusion_report(
 ) -> FusionReport:
     r"""Compare a fusion with each of its modalities alone and with subsets of them.
 
-    All are fitted and scored on the same folds: the same estimator with the other modalities
-    dropped. The report says whether the fusion beats the best single modality, by how much, and
-    which modality is not missed when it is left out.
+    Every variant is the same estimator with some modalities dropped, fitted and scored on the
+    same folds. The report states whether the fusion beats the best single modality, by how much,
+    and which modalities can be left out without a measurable loss.
 
     Parameters
     ----------
     estimator : estimator
-        A fusion, or any estimator that holds one or a ``ColumnTransformer``, such as a pipeline
-        or a search (whose grid then loses the parameters of what is dropped). Of a
-        ``ColumnTransformer`` each transformer is a modality, and so is a remainder that is not
-        dropped. One with ``modalities="auto"`` that is not fitted is fitted once to learn its
-        modalities.
+        A fusion, or any estimator that contains one or a ``ColumnTransformer``, such as a
+        pipeline or a search. Parameters of a dropped modality are removed from the grid of a
+        search. In a ``ColumnTransformer`` each transformer is a modality, and so is a remainder
+        that is not dropped. An unfitted fusion with ``modalities="auto"`` is fitted once to infer
+        its modalities.
     X : DataFrame of shape (n_samples, n_columns)
-        Cells; any row may lack any modality. Arrays are taken too.
+        Cells; any modality may be missing in any row. Arrays are accepted too.
     y : array-like of shape (n_samples,) or (n_samples, n_targets)
         Target.
     cv : int, splitter or iterable, default=5
-        Folds, as in ``cross_validate``; at least two. ``RepeatedStratifiedKFold`` gives narrower
-        intervals.
+        Folds, as in ``cross_validate``; at least two splits. ``RepeatedStratifiedKFold`` gives
+        narrower intervals.
     groups : array-like of shape (n_samples,), default=None
         Groups of the rows, for splitters that keep them together.
     scoring : str or callable, default=None
-        One metric, higher is better. None is the estimator's own ``score``.
+        One metric, where higher is better. None uses the estimator's own ``score``.
     max_subsets : int, default=31
-        How many sets of modalities are compared at most, the single ones and the full one
-        included, which always are. Those that leave one modality out come next, then pairs,
-        then larger sets, drawn at random where not all of a size fit in.
+        Maximum number of sets of modalities that are compared. The single modalities and the full
+        set are always included. Sets that leave one modality out come next, then pairs, then
+        larger sets; where not all sets of a size fit in, they are sampled at random.
     inner_cv : int, splitter or iterable of splits of a training part, default=3
-        Folds inside each training part on which its best single modality is chosen. An int keeps
-        ``groups`` together if they are given.
+        Folds inside each training part, on which its best single modality is chosen. With an int,
+        ``groups`` are kept together if they are given.
     confidence_level : float, default=0.95
-        Of the intervals.
+        Confidence level of the intervals.
     n_jobs : int, default=None
-        Workers. They change no score.
+        Number of fits that run in parallel. The scores do not depend on it.
     random_state : int, RandomState instance or None, default=None
-        Draws the subsets where there are too many. It does not seed the estimator: give that a
-        ``random_state`` of its own, or it may differ from itself.
+        Samples the subsets where there are too many. It does not seed the estimator: set the
+        ``random_state`` of the estimator too, otherwise two fits on the same data may differ.
 
     Returns
     -------
     report : FusionReport
-        Scores, differences with intervals, cost and a verdict in words.
+        Scores, differences with their intervals, cost, and a verdict in words.
 
     Raises
     ------
@@ -115,31 +115,32 @@ def fusion_report(
 
     See Also
     --------
-    missing_modality_curve : What the loss of a modality costs.
+    missing_modality_curve : Score while a modality is missing in more and more rows.
 
     Notes
     -----
-    *Best single modality.* The best of several scores is too good: part of it is luck. So the
-    modality is chosen in every training part, by the mean score on the folds of ``inner_cv``, and
-    then scored on the test part, which had no say. Row ``"best single"`` is this procedure; the
-    rows ``"single"`` are each modality in every split, and the highest of them is optimistic.
+    *Best single modality.* The highest of several scores is biased upward. Therefore the modality
+    is chosen in every training part, by the mean score on the folds of ``inner_cv``, and then
+    scored on the test part, which was not used in the choice. The row ``"best single"`` is this
+    procedure. The rows ``"single"`` are each modality in every split; the highest of them is
+    optimistic.
 
-    *Intervals.* Training parts overlap, so that the plain t interval of paired differences is far
-    too narrow. Here the variance of the mean difference over :math:`J` splits is
+    *Intervals.* Training parts overlap, so the plain t interval of paired differences is far too
+    narrow. Here the variance of the mean difference over :math:`J` splits is estimated as
 
     .. math:: \left(\frac{1}{J} + \frac{n_\mathrm{test}}{n_\mathrm{train}}\right) s^2 ,
 
-    with :math:`J - 1` degrees of freedom [1]_. It is an approximation: of two learners that are
-    equally good it saw a difference in 1 % (linear) to 5 % (nearest neighbor) of simulated runs
-    over 5 folds, and in 4 to 10 % over 6 times 5 folds, where the plain interval did in 5 to 14 %
-    and in 45 to 58 %. Each interval stands for itself. Who looks through all rows for a
-    difference should take ``p_holm``, which is adjusted for their number [2]_; ``"best single"``
-    is one comparison, fixed beforehand, and needs no adjustment.
+    with :math:`J - 1` degrees of freedom [1]_. This is an approximation. In simulations with two
+    learners that are equally good, it found a difference in 1 % (linear) to 5 % (nearest
+    neighbor) of the runs over 5 folds and in 4 to 10 % over 6 times 5 folds; the plain interval
+    did in 5 to 14 % and in 45 to 58 %. The intervals are not adjusted for multiple comparisons. To
+    search all rows for a difference, use ``p_holm``, which is adjusted for their number [2]_.
+    ``"best single"`` is one comparison, fixed beforehand, and needs no adjustment.
 
-    *Cost.* Seconds are medians over the splits. Frozen encoders encode a cell once for the whole
-    report, in whichever fit meets it first, and the median leaves that fit out; what remains is
-    the cost with encoded cells. Seconds of ``"best single"`` include choosing. Workers slow each
-    other down: compare seconds with ``n_jobs=None``.
+    *Cost.* Seconds are medians over the splits. Frozen encoders encode each cell once for the
+    whole report, in the first fit that uses it. The median excludes that fit, so that the cost
+    is the one with encoded cells. The seconds of ``"best single"`` include the choice of the
+    modality. Parallel fits slow each other down: compare seconds with ``n_jobs=None``.
 
     References
     ----------
@@ -199,10 +200,10 @@ def fusion_report(
 def choose_subsets(
     names: tuple[str, ...], limit: int, random: np.random.RandomState
 ) -> list[tuple[str, ...]]:
-    """Sets of modalities to compare: single ones, the full one, then others up to the limit."""
+    """Choose the sets to compare: single modalities, the full set, then others up to the limit."""
     k = len(names)
     chosen = [(name,) for name in names] + [names]
-    # The larger sizes last: that many sets no limit lets through.
+    # Larger sizes come last: there are too many sets of them for any usual limit.
     for size in dict.fromkeys(size for size in (k - 1, *range(2, k - 1)) if 1 < size < k):
         free = limit - len(chosen)
         if free <= 0:
@@ -210,10 +211,10 @@ def choose_subsets(
         if math.comb(k, size) <= free:
             chosen += itertools.combinations(names, size)
             continue
-        drawn: set[tuple[int, ...]] = set()
-        while len(drawn) < free:
-            drawn.add(tuple(sorted(random.choice(k, size, replace=False))))
-        chosen += [tuple(names[i] for i in own) for own in sorted(drawn)]
+        sampled: set[tuple[int, ...]] = set()
+        while len(sampled) < free:
+            sampled.add(tuple(sorted(random.choice(k, size, replace=False))))
+        chosen += [tuple(names[i] for i in own) for own in sorted(sampled)]
     return chosen
 
 
@@ -227,7 +228,7 @@ def _inner_jobs(
     inner_cv: Splits,
     groups: ArrayLike | None,
 ) -> list[_PlannedFit]:
-    """Fits that choose the best single modality of one training part."""
+    """List the fits that choose the best single modality of one training part."""
     own_groups = None if groups is None else take_rows(groups, train)
     if own_groups is not None and isinstance(inner_cv, Integral):
         inner_cv = group_splitter(estimator, int(inner_cv))
@@ -246,22 +247,22 @@ def _fit_and_score(
     try:
         start = time.perf_counter()
         fitted.fit(take_rows(X, job.train), take_rows(y, job.train))
-        middle = time.perf_counter()
+        fitted_at = time.perf_counter()
         score = float(scorer(fitted, take_rows(X, job.test), take_rows(y, job.test)))
         end = time.perf_counter()
     except Exception as error:
-        error.add_note(f"In {_NAME}: the estimator was left with {', '.join(job.names)} only.")
+        error.add_note(f"In {_NAME}: the estimator was fitted with only {', '.join(job.names)}.")
         raise
     if not np.isfinite(score):
         raise ValueError(
             f"{_NAME}: the score of {' + '.join(job.names)} in split {job.split} is {score}, and"
             " cannot be compared. Choose another scoring, or folds in which it is defined."
         )
-    return _Result(score, middle - start, end - middle)
+    return _Result(score, fitted_at - start, end - fitted_at)
 
 
 def _table(names: tuple[str, ...], jobs: list[_PlannedFit], results: list[_Result]) -> pd.DataFrame:
-    """Scores of all estimators and of the procedure that chooses the best single one."""
+    """Collect the scores of all estimators and of the choice of the best single modality."""
     rows: list[tuple[Any, ...]] = []
     inner: dict[int, dict[str, list[_Result]]] = {}
     single: dict[tuple[str, int], _Result] = {}

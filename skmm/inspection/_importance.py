@@ -1,4 +1,4 @@
-"""What the score loses when the cells of a modality are shuffled."""
+"""The decrease of the score when the cells of a modality are shuffled."""
 
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
@@ -35,65 +35,67 @@ def modality_importance(
 ) -> Bunch:
     """Score a fitted estimator while the cells of one modality at a time are shuffled.
 
-    All columns of the modality are shuffled together, so that each row gets the modality of
-    another row, whole [1]_. What the score loses is how much the estimator leans on the modality.
-    It is scikit-learn's ``permutation_importance`` for groups of columns; frozen encoders have
-    encoded every cell before, and encode none again.
+    All columns of the modality are shuffled together, so that each row gets the complete
+    modality of another row [1]_. The importance of the modality is the decrease of the score.
+    This is scikit-learn's ``permutation_importance`` for groups of columns. Frozen encoders encode
+    each cell only once.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted: a fusion, or any estimator that holds one or a ``ColumnTransformer``, such as a
+        Fitted: a fusion, or any estimator that contains one or a ``ColumnTransformer``, such as a
         pipeline or a search; with ``modalities`` as a dict any estimator of a frame.
     X : DataFrame of shape (n_samples, n_columns)
-        Cells; any row may lack any modality, and missing cells are shuffled with the others.
-        Rows that the estimator was not fitted on tell more. Arrays are taken too.
+        Cells; any modality may be missing in any row, and missing cells are shuffled with the
+        others. Held-out rows show which modalities matter on new data. Arrays are accepted too.
     y : array-like of shape (n_samples,) or (n_samples, n_targets)
         Target.
     scoring : str, callable, list, tuple or dict, default=None
-        Metric, higher is better; several as in ``cross_validate``. None is the estimator's own
-        ``score``.
+        Metric, where higher is better; several as in ``cross_validate``. None uses the
+        estimator's own ``score``.
     modalities : list of str or dict of str to columns, default=None
         Names of modalities of the estimator, or columns (as in ``ColumnTransformer``) under names
-        of your own: ``{"photo": ["front", "back"]}``. None takes all modalities of the estimator.
+        of your choice: ``{"photo": ["front", "back"]}``. None uses all modalities of the
+        estimator.
     n_repeats : int, default=5
-        How often each modality is shuffled.
+        Number of times that each modality is shuffled.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows in the score.
     n_jobs : int, default=None
-        Workers. They change no score.
+        Number of evaluations that run in parallel. The scores do not depend on it.
     random_state : int, RandomState instance or None, default=None
-        Draws the orders, the same for all modalities.
+        Samples the permutations, which are the same for all modalities.
 
     Returns
     -------
     result : Bunch
-        - ``importances_mean`` : ndarray of shape (n_modalities,), score as it is less score
-          shuffled, the mean over the repeats;
-        - ``importances_std`` : ndarray of shape (n_modalities,), the standard deviation;
-        - ``importances`` : ndarray of shape (n_modalities, n_repeats);
-        - ``modalities`` : list of str, names in the same order;
-        - ``score`` : float, with nothing shuffled;
-        - ``frame`` : DataFrame with a row for each modality, under its name, and the columns
+        - ``importances_mean`` : ndarray of shape (n_modalities,), the score minus the score with
+          the modality shuffled, averaged over the repeats;
+        - ``importances_std`` : ndarray of shape (n_modalities,), the standard deviation over the
+          repeats;
+        - ``importances`` : ndarray of shape (n_modalities, n_repeats), each difference;
+        - ``modalities`` : list of str, the names in the same order;
+        - ``score`` : float, the score with nothing shuffled;
+        - ``frame`` : DataFrame indexed by modality, with the columns
           ``importance`` and ``std``.
 
-        With several metrics a dict of such Bunches, by the name of the metric.
+        With several metrics, a dict from the name of each metric to such a Bunch.
 
     Raises
     ------
     ValueError
-        If a modality or column is not there, or if the estimator has no modalities and none are
+        If a modality or column does not exist, or if the estimator has no modalities and none are
         given.
 
     See Also
     --------
-    modality_shapley : Shares of the modalities, which add up, and how they work together.
-    fusion_report : What the estimator is without a modality, fitted again.
+    modality_shapley : Shares of the modalities, which add up, and their interactions.
+    fusion_report : Scores of the estimator fitted again without a modality.
 
     Notes
     -----
-    Of two modalities with the same information each can replace the other, and both may look
-    unimportant; :func:`modality_shapley` divides what they say between them.
+    If two modalities contain the same information, each can replace the other and both may appear
+    unimportant. :func:`modality_shapley` divides their joint contribution between them.
 
     References
     ----------
@@ -122,7 +124,7 @@ def modality_importance(
     if not isinstance(n_repeats, Integral) or isinstance(n_repeats, bool) or n_repeats < 1:
         raise ValueError(f"{_NAME}: n_repeats must be an int of at least 1, got {n_repeats!r}.")
     scorer, several = check_scorers(estimator, scoring)
-    # First of all, so that an estimator that is not fitted says so.
+    # Scored first, so that an estimator that is not fitted raises NotFittedError.
     score = _score(scorer, estimator, X, y, sample_weight)
     columns = check_modalities(modalities, estimator, X, y, function=_NAME)
     random = check_random_state(random_state)

@@ -1,7 +1,7 @@
-"""Which modalities an estimator has, and the same estimator without some of them.
+"""The modalities of an estimator, and the same estimator without some of them.
 
-An estimator has them where a fusion or a ``ColumnTransformer`` is part of it, at any depth; both
-keep (name, transformer, columns) triples and leave one out by ``set_params(<name>="drop")``.
+An estimator has modalities if it contains a fusion or a ``ColumnTransformer``, at any depth. Both
+have (name, transformer, columns) triples and drop one with ``set_params(<name>="drop")``.
 """
 
 import difflib
@@ -33,7 +33,7 @@ _REMAINDER = "remainder"  # no transformer of a ColumnTransformer may have this 
 
 
 def _sites(estimator: Estimator) -> dict[str, Any]:
-    """Outermost parts that hold triples, by their parameter name, "" for the estimator itself."""
+    """Find the outermost parts with triples, by parameter name; "" is the estimator itself."""
     parts = {"": estimator, **estimator.get_params(deep=True)}
     found = {path: part for path, part in parts.items() if _has_triples(part)}
     return {
@@ -44,7 +44,7 @@ def _sites(estimator: Estimator) -> dict[str, Any]:
 
 
 def fusions_of(estimator: object) -> list[Any]:
-    """Outermost parts of an estimator that hold triples: fusions and ``ColumnTransformer``."""
+    """Return the outermost fusions and ``ColumnTransformer`` parts of an estimator."""
     if not hasattr(estimator, "get_params"):
         return []
     fitted: Any = getattr(estimator, "best_estimator_", estimator)
@@ -52,9 +52,9 @@ def fusions_of(estimator: object) -> list[Any]:
 
 
 def transformer_of(estimator: object, modality: str) -> Any:
-    """Return what encodes the cells of a modality, None if there is no such modality.
+    """Return the transformer of a modality, None if there is no such modality.
 
-    Of a pipeline its first step; as fitted, where that is known.
+    It is the fitted one if there is one, and the first step of a pipeline.
     """
     for site in fusions_of(estimator):
         attributes = ("transformers_", "modalities_", "transformers", "modalities")
@@ -86,17 +86,16 @@ def _nested(path: str, name: str) -> str:
 def with_triples(estimator: Estimator, X: Frame, y: ArrayLike | None, *, function: str) -> Any:
     """Clone an estimator, with triples in place of every ``modalities="auto"``.
 
-    A fusion that is not fitted has to be fitted for that: it alone knows what it makes of the
-    frame.
+    An unfitted fusion is fitted for that, because only ``fit`` infers the modalities of a frame.
 
     Parameters
     ----------
     estimator : estimator
         Fitted or not.
     X, y : frame and target
-        What it would be fitted on.
+        Training data of the estimator.
     function : str
-        The function that asks, for errors.
+        Name of the public function, for error messages.
 
     Returns
     -------
@@ -112,7 +111,7 @@ def with_triples(estimator: Estimator, X: Frame, y: ArrayLike | None, *, functio
         fitted = site if hasattr(site, "modalities_") else clone(site).fit(X, y)
         names = column_names(X)
         triples = [
-            # By position: columns of an array have no names to be found by.
+            # By position, because columns of an array have no names.
             (
                 name,
                 transformer if isinstance(transformer, str) else clone(transformer),
@@ -136,11 +135,11 @@ def modality_columns(estimator: Estimator, X: Frame, *, function: str) -> dict[s
     Parameters
     ----------
     estimator : estimator
-        As :func:`with_triples` gives it.
+        Returned by :func:`with_triples`.
     X : DataFrame of shape (n_samples, n_columns)
         The frame.
     function : str
-        The function that asks, for errors.
+        Name of the public function, for error messages.
 
     Returns
     -------
@@ -151,8 +150,8 @@ def modality_columns(estimator: Estimator, X: Frame, *, function: str) -> dict[s
     if not sites:
         raise ValueError(
             f"{function}: {type(estimator).__name__} holds neither a fusion nor a"
-            f" ColumnTransformer, so it has no modalities. Put one into it, or tell {function}"
-            " which columns they are, as in modalities={'photo': ['photo']}."
+            " ColumnTransformer, so it has no modalities. Put one into it, or name the columns,"
+            " as in modalities={'photo': ['photo']}."
         )
     found = [_columns_of_site(site, X) for site in sites.values()]
     if any(other != found[0] for other in found):
@@ -186,18 +185,18 @@ def check_modalities(
     *,
     function: str,
 ) -> dict[str, list[int]]:
-    """Columns of the modalities that were asked for.
+    """Return the columns of the requested modalities.
 
     Parameters
     ----------
     modalities : None, list of str or dict of str to columns
-        All of the estimator's, some of them, or any columns under names of one's own.
+        All modalities of the estimator, some of them, or any columns under other names.
     estimator : estimator
         Fitted or not.
     X, y : frame and target
-        What it would be fitted on.
+        Training data of the estimator.
     function : str
-        The function that asks, for errors.
+        Name of the public function, for error messages.
 
     Returns
     -------
@@ -213,7 +212,7 @@ def check_modalities(
                 f" each, got {modalities!r}."
             )
         return columns
-    # What a search found, rather than what it began with, which is not fitted.
+    # Of a search the best estimator, because the one that it was given is not fitted.
     found = getattr(estimator, "best_estimator_", estimator)
     own = modality_columns(with_triples(found, X, y, function=function), X, function=function)
     if modalities is None:
@@ -239,7 +238,7 @@ def check_modalities(
 def columns_of_modality(
     estimator: Estimator, X: Frame, modality: str, *, function: str
 ) -> list[int]:
-    """Find the columns of a modality, or else the one column of that name.
+    """Return the columns of a modality, or else the one column of that name.
 
     Parameters
     ----------
@@ -248,9 +247,9 @@ def columns_of_modality(
     X : DataFrame of shape (n_samples, n_columns)
         The frame.
     modality : str
-        Name of a modality, which comes first, or of a column.
+        Name of a modality, which takes precedence, or of a column.
     function : str
-        The function that asks, for errors.
+        Name of the public function, for error messages.
 
     Returns
     -------
@@ -267,14 +266,14 @@ def columns_of_modality(
 
 
 def keep_only(estimator: Estimator, names: Collection[str]) -> Any:
-    """Clone an estimator with all modalities dropped but those of the names given.
+    """Clone an estimator and drop all modalities except those given.
 
     Parameters
     ----------
     estimator : estimator
-        As :func:`with_triples` gives it.
+        Returned by :func:`with_triples`.
     names : collection of str
-        What to keep.
+        Modalities to keep.
 
     Returns
     -------
@@ -293,7 +292,7 @@ def keep_only(estimator: Estimator, names: Collection[str]) -> Any:
 
 
 def _grids_without(estimator: Estimator, dropped: list[str]) -> dict[str, Any]:
-    """Grids of the searches in an estimator, less what would bring dropped modalities back."""
+    """Return the grids of the searches without parameters that would restore dropped modalities."""
     grids = {}
     for path, value in estimator.get_params(deep=True).items():
         owner, _, parameter = path.rpartition("__")
@@ -313,13 +312,13 @@ def _less(grid: Mapping[str, Any], searched: str, dropped: list[str]) -> dict[st
     for key, values in grid.items():
         path = f"{searched}__{key}"
         if any(d == path or path.startswith(f"{d}__") for d in dropped):
-            continue  # a parameter of what is not there
+            continue  # a parameter of a dropped modality
         owners = [d.rpartition("__")[0] for d in dropped]
         exchanged = {*owners, *(_nested(o, p) for o in owners for p in _OF_TRIPLES)}
         if any(part == path or part.startswith(f"{path}__") for part in exchanged):
             raise ValueError(
-                f"fusion_report: the search exchanges {key!r}, and with it the modalities, so that"
-                " none could be left out. Report on one fusion at a time."
+                f"fusion_report: the search replaces {key!r}, and with it the modalities, so that"
+                " none can be left out. Report on one fusion at a time."
             )
         kept[key] = values
     return kept

@@ -1,4 +1,4 @@
-"""A raw cell as parts: words, patches, stretches of time; and the cell without each of them."""
+"""Parts of a raw cell (words, patches, segments of time), and the cell without each of them."""
 
 import io
 import os
@@ -17,9 +17,9 @@ from skmm.readers import read_audio, read_image, read_series, read_text, read_vi
 __all__ = ["KINDS", "Parts", "kind_of_cell", "parts_of"]
 
 KINDS = ("text", "image", "audio", "video", "timeseries")
-_RATE = 16_000  # samples a second of an audio clip that comes as a file
+_RATE = 16_000  # samples per second of an audio file
 _PER_SIDE = 8  # patches along the longer side of an image
-_IN_TIME = 16  # stretches of an audio clip, a video or a series
+_IN_TIME = 16  # segments of an audio clip, a video or a series
 
 
 class Parts(NamedTuple):
@@ -28,13 +28,13 @@ class Parts(NamedTuple):
     Attributes
     ----------
     whole : object
-        The cell itself, in the form of the others, so that the form makes no difference.
+        The cell itself, in the form of the others, so that the form does not affect a score.
     without : list of object
         The cell without each part.
     tokens : list or None
-        Words, or (start, end) of stretches of time; None for patches.
+        Words, or (start, end) of segments of time; None for patches.
     shape : tuple of int
-        How the parts lie: (n_parts,), or (n_rows, n_columns) of patches.
+        Shape of the scores: (n_parts,), or (n_rows, n_columns) of patches.
     """
 
     whole: Any
@@ -44,30 +44,30 @@ class Parts(NamedTuple):
 
 
 def kind_of_cell(cell: object) -> str | None:
-    """Tell the modality of a cell, one of ``KINDS``, None for others."""
+    """Return the modality of a cell, one of ``KINDS``, None for others."""
     kind = cell_kind(cell) or ""
     kind = {"string": "text", "1-D array": "timeseries", "2-D array": "timeseries"}.get(kind, kind)
     return kind if kind in KINDS else None
 
 
 def parts_of(cell: object, kind: str, n_parts: int | None, rate: float | None) -> Parts:
-    """Take a cell apart.
+    """Split a cell into parts.
 
     Parameters
     ----------
     cell : object
-        As the reader of its kind takes it.
+        Raw cell that the reader of its kind accepts.
     kind : str
         One of ``KINDS``.
     n_parts : int or None
-        Patches along the longer side of an image, or stretches of time; texts have words.
+        Patches along the longer side of an image, or segments of time. A text is split into words.
     rate : float or None
-        Samples a second of arrays; None leaves their times in samples.
+        Samples per second of arrays; None counts time in samples.
 
     Returns
     -------
     parts : Parts
-        Nothing of the cell that came in is changed.
+        The input cell is not changed.
     """
     if kind == "text":
         return _words(read_text(cell))
@@ -82,13 +82,13 @@ def parts_of(cell: object, kind: str, n_parts: int | None, rate: float | None) -
 
 def _words(text: str) -> Parts:
     found = list(re.finditer(r"\S+", text))
-    # With the space that follows it, or the one before the last.
+    # A word is removed with the space after it; the last word with the space before it.
     without = [(text[: word.start()] + text[word.end() :].lstrip()).strip() for word in found]
     return Parts(text, without, [word.group() for word in found], (len(found),))
 
 
 def _patches(cell: object, n: int) -> Parts:
-    """Squares, each in turn given the mean color of the image."""
+    """Set one square at a time to the mean color of the image."""
     array, back = _pixels(cell)  # channels last
     height, width = array.shape[:2]
     side = -(-max(height, width) // n)
@@ -108,7 +108,7 @@ def _patches(cell: object, n: int) -> Parts:
 
 
 def _pixels(cell: Any) -> tuple[np.ndarray, Any]:
-    """Image as an array with the channels last, and the way back to the form it came in."""
+    """Return an image as an array with the channels last, and a function to its original form."""
     pil = sys.modules.get("PIL.Image")
     if pil is not None and isinstance(cell, pil.Image):
         return read_image(cell), pil.fromarray
@@ -120,7 +120,7 @@ def _pixels(cell: Any) -> tuple[np.ndarray, Any]:
 
 
 def _frames(cell: Any, n: int) -> Parts:
-    """Frames, each stretch of them in turn given the mean color of the video."""
+    """Set one segment of frames at a time to the mean color of the video."""
     if isinstance(cell, np.ndarray):
         array = cell
     else:
@@ -128,20 +128,20 @@ def _frames(cell: Any, n: int) -> Parts:
     mean = array.reshape(-1, array.shape[-1]).astype(np.float64).mean(axis=0)
     if array.dtype.kind in "biu":
         mean = np.rint(mean)
-    return _stretches(array, n, mean.astype(array.dtype), None, np.asarray)
+    return _segments(array, n, mean.astype(array.dtype), None, np.asarray)
 
 
 def _audio(cell: Any, n: int, rate: float | None) -> Parts:
-    """Stretches, each in turn silenced."""
+    """Silence one segment at a time."""
     if isinstance(cell, str | os.PathLike | bytes | bytearray | memoryview):
         samples = np.concatenate(list(read_audio(cell, rate=_RATE)))
-        return _stretches(samples, n, 0.0, _RATE, _wave)
+        return _segments(samples, n, 0.0, _RATE, _wave)
     array = np.asarray(cell)
-    return _stretches(array, n, np.zeros((), array.dtype), rate, np.asarray)
+    return _segments(array, n, np.zeros((), array.dtype), rate, np.asarray)
 
 
 def _wave(samples: np.ndarray) -> bytes:
-    """Audio as the content of a WAV file: an array would not say its rate."""
+    """Return audio as the content of a WAV file, which holds the rate."""
     stream = io.BytesIO()
     with wave.open(stream, "wb") as file:
         file.setnchannels(1)
@@ -152,24 +152,24 @@ def _wave(samples: np.ndarray) -> bytes:
 
 
 def _series(cell: object, n: int, rate: float | None) -> Parts:
-    """Stretches, each in turn at the mean of each channel."""
+    """Set one segment at a time to the mean of each channel."""
     array = np.asarray(cell, dtype=float) if isinstance(cell, list | tuple) else np.asarray(cell)
     known = read_series(cell).astype(np.float64)  # (n_timestamps, n_channels)
     count = np.maximum((~np.isnan(known)).sum(axis=0), 1)
     mean = np.nansum(known, axis=0) / count
     if array.dtype.kind in "biu":
         array = array.astype(np.float64)
-    return _stretches(array, n, mean.reshape(array.shape[1:]), rate, np.asarray)
+    return _segments(array, n, mean.reshape(array.shape[1:]), rate, np.asarray)
 
 
-def _stretches(
+def _segments(
     array: np.ndarray,
     n: int,
     silence: ArrayLike,
     rate: float | None,
     back: Callable[[np.ndarray], Any],
 ) -> Parts:
-    """``n`` stretches along the first axis, of fewer entries one each."""
+    """Split the first axis into ``n`` segments, or one for each entry if there are fewer."""
     edges = np.linspace(0, len(array), min(n, len(array)) + 1).round().astype(int)
     without = []
     for start, end in zip(edges[:-1], edges[1:], strict=True):

@@ -1,4 +1,4 @@
-"""The score, and each prediction, divided among the modalities."""
+"""Shapley values of the modalities, of the score and of each prediction."""
 
 import re
 import warnings
@@ -56,81 +56,83 @@ def modality_shapley(
 ) -> Bunch:
     r"""Divide the score of a fitted estimator, and each prediction, among the modalities.
 
-    The modalities join a team one after the other, and each is credited with what its joining
-    changes, the mean over all orders of joining [1]_. The shares add up: those of the score to the
-    score less the score without any modality, those of a row to its prediction less the
-    prediction without any. How the modalities work together is the interaction of each pair [2]_:
-    above 0 they tell more together than one by one, below 0 they tell the same. Nothing is
-    fitted, and frozen encoders encode no cell again.
+    The share of a modality is its Shapley value [1]_: the change that it causes when it is added
+    to the modalities before it, averaged over all orders. The shares of the score sum to the
+    score minus the score without any modality; those of a row sum to its prediction minus the
+    prediction without any modality. The interaction of a pair [2]_ is positive if the two
+    contribute more together than separately, and negative if they are redundant. Nothing is
+    fitted, and frozen encoders encode each cell only once.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted: a fusion, or any estimator that holds one or a ``ColumnTransformer``, such as a
+        Fitted: a fusion, or any estimator that contains one or a ``ColumnTransformer``, such as a
         pipeline or a search; with ``modalities`` as a dict any estimator of a frame.
     X : DataFrame of shape (n_samples, n_columns)
-        Cells; any row may lack any modality, whose share in that row is then 0 with
-        ``removal="missing"``. Arrays are taken too.
+        Cells; any modality may be missing in any row. With ``removal="missing"`` its share in
+        such a row is 0. Arrays are accepted too.
     y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-        Target. Without it predictions alone are divided, and no score.
+        Target. Without it only the predictions are divided, not the score.
     scoring : str or callable, default=None
-        One metric, higher is better. None is the estimator's own ``score``.
+        One metric, where higher is better. None uses the estimator's own ``score``.
     modalities : list of str or dict of str to columns, default=None
         Names of modalities of the estimator, or columns (as in ``ColumnTransformer``) under names
-        of your own: ``{"photo": ["front", "back"]}``. None takes all modalities of the estimator;
-        those that are not named never leave.
+        of your choice: ``{"photo": ["front", "back"]}``. None uses all modalities of the
+        estimator. Modalities that are not named are never removed.
     removal : {"auto", "missing", "permute"}, default="auto"
-        What the estimator sees of a modality that is out [3]_. With ``"missing"`` its cells are
-        missing, which every fusion takes. With ``"permute"`` cells of other rows replace
-        it, which any estimator takes. ``"auto"`` is ``"missing"`` for fusions that answer rows
-        that lack every modality (``all_missing="prior"``), else ``"permute"``.
+        How a modality is removed [3]_. ``"missing"`` sets its cells to missing, which every
+        fusion accepts. ``"permute"`` replaces them by cells of other rows, which any estimator
+        accepts. ``"auto"`` is ``"missing"`` for fusions that predict rows without any modality
+        (``all_missing`` other than ``"raise"``), else ``"permute"``.
     background : DataFrame of shape (n_rows, n_columns), default=None
-        Rows whose cells replace them, with the columns of ``X``; None takes those of ``X``. Of
-        ``"permute"`` alone.
+        Rows whose cells are the replacements, with the columns of ``X``; None uses the rows of
+        ``X``. Used only with ``"permute"``.
     max_coalitions : int, default=256
-        All coalitions of up to so many are asked for, which is exact: up to 8 modalities here.
-        More are sampled (see *Notes*) till about so many were asked.
+        Maximum number of coalitions (sets of modalities) that are evaluated. If all of them fit,
+        the shares are exact: up to 8 modalities with the default. Otherwise about this number of
+        coalitions is sampled (see *Notes*).
     n_repeats : int, default=5
-        How often other rows are drawn with ``"permute"``. The mean counts.
+        Number of samples of replacing rows with ``"permute"``, over which scores and predictions
+        are averaged.
     n_jobs : int, default=None
-        Workers. They change no share.
+        Number of evaluations that run in parallel. The shares do not depend on it.
     random_state : int, RandomState instance or None, default=None
         Samples the replacing rows and the coalitions.
 
     Returns
     -------
     result : Bunch
-        - ``score_values`` : Series, share of the score of each modality, by its name; None
-          without ``y``;
-        - ``interactions`` : DataFrame of shape (n_modalities, n_modalities), of the score; 0 on
-          the diagonal; None without ``y``;
-        - ``score``, ``base_score`` : float, with all modalities and without any; None without
+        - ``score_values`` : Series indexed by modality, the shares of the score; None without
           ``y``;
-        - ``row_values`` : ndarray of shape (n_samples, n_modalities, n_outputs), shares of each
-          prediction: of the probability of each class in the order of ``classes``, or of the
-          predicted value. ``decision_function`` takes the place of probabilities that a
-          classifier does not have;
+        - ``interactions`` : DataFrame of shape (n_modalities, n_modalities), the interactions in
+          the score, 0 on the diagonal; None without ``y``;
+        - ``score``, ``base_score`` : float, the score with all modalities and without any; None
+          without ``y``;
+        - ``row_values`` : ndarray of shape (n_samples, n_modalities, n_outputs), the shares of
+          each prediction: of the probability of each class in the order of ``classes``, or of the
+          predicted value. For a classifier without probabilities, those of its
+          ``decision_function``, or of its predicted class as 0 and 1;
         - ``row_interactions`` : ndarray of shape (n_samples, n_modalities, n_modalities,
-          n_outputs);
-        - ``predictions``, ``base_values`` : ndarray of shape (n_samples, n_outputs), with all
-          modalities and without any;
-        - ``modalities`` : list of str;
+          n_outputs), the interactions in each prediction;
+        - ``predictions``, ``base_values`` : ndarray of shape (n_samples, n_outputs), the
+          predictions with all modalities and without any;
+        - ``modalities`` : list of str, the names in the order of the shares;
         - ``classes`` : ndarray of shape (n_classes,), None in regression;
-        - ``exact`` : bool, whether all coalitions were asked;
+        - ``exact`` : bool, whether all coalitions were evaluated;
         - ``removal`` : str, ``"missing"`` or ``"permute"``.
 
-        Of an estimator of several tasks at once all that concerns rows is None.
+        For an estimator of several tasks at once, all entries about rows are None.
 
     Raises
     ------
     ValueError
-        If a modality or column is not there, if the estimator has no modalities and none are
-        given, or if ``removal="missing"`` meets a fusion with ``all_missing="raise"``.
+        If a modality or column does not exist, if the estimator has no modalities and none are
+        given, or with ``removal="missing"`` and a fusion that has ``all_missing="raise"``.
 
     See Also
     --------
-    modality_importance : What the score loses with each modality alone.
-    fusion_report : What the estimator is without a modality, fitted again.
+    modality_importance : Decrease of the score when one modality is shuffled.
+    fusion_report : Scores of the estimator fitted again without a modality.
 
     Notes
     -----
@@ -145,13 +147,15 @@ def modality_shapley(
         I_{ij} &= \sum_{S \subseteq M \setminus ij} \frac{|S|!\,(|M|-|S|-2)!}{(|M|-1)!}
             \left[v(S \cup ij) - v(S \cup i) - v(S \cup j) + v(S)\right]
 
-    as for modalities in [4]_. Where the coalitions are too many, random orders of joining are
-    drawn, each with its reverse [5]_; the shares then still add up. They come in sets in which
-    each pair joins side by side, so that the interaction of every pair is estimated: about the
-    square of the number of modalities is the smallest number of coalitions.
+    as for modalities in [4]_. Where there are too many coalitions, random orders are sampled, each
+    with its reverse [5]_; the shares still add up. The orders are sampled in sets in which every
+    pair of modalities is adjacent in one order, so that the interaction of every pair is
+    estimated. The smallest number of coalitions is therefore about the square of the number of
+    modalities.
 
-    A share says what the estimator makes of a modality, not what could be made of it. Shares of
-    a score are in its unit: with accuracies, the base is near the share of the largest class.
+    A share measures how this estimator uses a modality, not how much information the modality
+    contains. Shares of a score are in the unit of the score. The base score of an accuracy is near
+    the frequency of the largest class.
 
     References
     ----------
@@ -167,7 +171,7 @@ def modality_shapley(
 
     Examples
     --------
-    The voice tells more than the face, the gait tells nothing:
+    The voice is more informative than the face, and the gait is uninformative:
 
     >>> from skmm import LateFusionClassifier
     >>> from skmm.datasets import make_multimodal_classification
@@ -185,7 +189,7 @@ def modality_shapley(
     >>> bool(abs(result.base_score + result.score_values.sum() - result.score) < 1e-9)
     True
 
-    Of the first row's probability of class 1, a share for each modality:
+    The share of each modality in the probability of class 1 of the first row:
 
     >>> result.row_values[0, :, 1].shape
     (3,)
@@ -196,12 +200,12 @@ def modality_shapley(
         check_rows(X, y, function=_NAME)
     _check_options(X, y, scoring, background, max_coalitions, n_repeats)
     scorer = None if y is None else check_scorer(estimator, scoring, function=_NAME)
-    # First of all, so that an estimator that is not fitted says so.
+    # Predicted first, so that an estimator that is not fitted raises NotFittedError.
     answer = respond(estimator, X, function=_NAME)
     if answer is None and y is None:
         raise TypeError(
-            f"{_NAME}: the answers of {type(estimator).__name__} are no one table of numbers, and"
-            " cannot be divided row by row. Give y, and the score is divided."
+            f"{_NAME}: the predictions of {type(estimator).__name__} are not one table of numbers"
+            " and cannot be divided row by row. Give y to divide the score."
         )
     columns = check_modalities(modalities, estimator, X, y, function=_NAME)
     random = check_random_state(random_state)
@@ -211,11 +215,11 @@ def modality_shapley(
     )  # fmt: skip
     coalitions = choose_coalitions(len(columns), int(max_coalitions), random)
     with warnings.catch_warnings():
-        for name in columns:  # that it is away is what was asked for
+        for name in columns:  # the modalities are removed on purpose
             message = re.escape(f"Modality {name!r}")
             warnings.filterwarnings("ignore", message=message, category=ModalityWarning)
         found = Parallel(n_jobs=n_jobs)(
-            delayed(_ask)(estimator, X, y, scorer, remove, kept, answer is not None)
+            delayed(_evaluate)(estimator, X, y, scorer, remove, kept, answer is not None)
             for kept in coalitions.members
         )
     scores = None if y is None else np.array([score for score, _ in found])
@@ -237,19 +241,19 @@ def _check_options(
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
             raise ValueError(f"{_NAME}: {name} must be an int of at least {least}, got {value!r}.")
     if y is None and scoring is not None:
-        raise ValueError(f"{_NAME}: scoring is given, but no y to score with. Give both or none.")
+        raise ValueError(f"{_NAME}: scoring is given without y. Give both or neither.")
     if background is None:
         return
     if column_names(background) != column_names(X) or not n_rows(background):
         raise ValueError(
-            f"{_NAME}: background must have rows, and the columns of X, {column_names(X)}, got"
-            f" {n_rows(background)} rows of {column_names(background)}."
+            f"{_NAME}: background must have at least one row and the columns of X,"
+            f" {column_names(X)}, got {n_rows(background)} rows of {column_names(background)}."
         )
 
 
-# --- Which coalitions of modalities are asked, and how their values become shares ---
-# Shares and interactions are weighted sums of the values of coalitions, with weights that depend on
-# the number of modalities alone. So they are worked out before anything is predicted.
+# --- Coalitions of modalities, and the weights that turn their values into shares ---
+# Shares and interactions are weighted sums of the values of coalitions. The weights depend only on
+# the number of modalities, so they are computed before anything is predicted.
 
 
 class Coalitions(NamedTuple):
@@ -258,13 +262,13 @@ class Coalitions(NamedTuple):
     Attributes
     ----------
     members : ndarray of shape (n_coalitions, n_modalities), bool
-        Who is in; the first is empty and the last one has them all.
+        Which modalities are in each; the first is empty, the last one has all of them.
     shares : ndarray of shape (n_modalities, n_coalitions)
         Weights in the Shapley value of each modality.
     interactions : ndarray of shape (n_modalities, n_modalities, n_coalitions)
         Weights in the interaction of each pair; zero on the diagonal.
     exact : bool
-        Whether all coalitions are there.
+        Whether these are all coalitions.
     """
 
     members: np.ndarray
@@ -274,15 +278,15 @@ class Coalitions(NamedTuple):
 
 
 def choose_coalitions(n: int, limit: int, random: np.random.RandomState) -> Coalitions:
-    """Choose all coalitions of ``n`` modalities, or a sample if they are more than ``limit``."""
+    """Return all coalitions of ``n`` modalities, or a sample if there are more than ``limit``."""
     return all_coalitions(n) if 2**n <= limit else sampled_coalitions(n, limit, random)
 
 
 def all_coalitions(n: int) -> Coalitions:
-    """Give every coalition of ``n`` modalities."""
+    """Return every coalition of ``n`` modalities."""
     members = (np.arange(2**n)[:, None] >> np.arange(n) & 1).astype(bool)
     sizes = members.sum(axis=1)
-    # Of a modality that joins a coalition of this size, over all orders of joining.
+    # Probability that a modality is added to a given coalition of each size, over all orders.
     joins = np.array([factorial(s) * factorial(n - s - 1) / factorial(n) for s in range(n)])
     shares = np.where(members.T, joins[np.maximum(sizes - 1, 0)], -joins[np.minimum(sizes, n - 1)])
     interactions = np.zeros((n, n, 2**n))
@@ -299,11 +303,11 @@ def all_coalitions(n: int) -> Coalitions:
 
 
 def sampled_coalitions(n: int, limit: int, random: np.random.RandomState) -> Coalitions:
-    """Give those met in random orders of joining; at least two, about ``limit`` at most.
+    """Return the coalitions of random orders; at least two, at most about ``limit``.
 
-    Orders come in sets in which every pair of modalities stands side by side once, each order
-    with its reverse. A pair that joins one after the other is what its interaction is made of: of
-    those before it, in a random order, its weights are the average.
+    Orders are sampled in sets in which every pair of modalities is adjacent once, each order with
+    its reverse. The interaction of a pair is estimated where the two are adjacent, and averaged
+    over the coalitions before them.
     """
     seen: dict[bytes, int] = {}
     members: list[np.ndarray] = []
@@ -318,7 +322,7 @@ def sampled_coalitions(n: int, limit: int, random: np.random.RandomState) -> Coa
     pairs: list[tuple[int, int, int, float]] = []
     place(np.zeros(n, dtype=bool))
     n_orders = n_sets = 0
-    largest = 0  # coalitions that a set has added
+    largest = 0  # number of coalitions that one set of orders has added
     while not n_sets or len(members) + largest <= limit:
         before = len(members)
         for order, apart in _orders_of_all_pairs(n, random):
@@ -328,14 +332,14 @@ def sampled_coalitions(n: int, limit: int, random: np.random.RandomState) -> Coa
         largest = max(largest, len(members) - before)
         if len(members) == 2**n:
             break
-    # The full one last.
+    # The full coalition comes last.
     at = np.argsort([who.all() for who in members], kind="stable")
     to = np.argsort(at)
     share_weights = np.zeros((n, len(members)))
     for i, c, weight in shares:
         share_weights[i, to[c]] += weight / n_orders
     pair_weights = np.zeros((n, n, len(members)))
-    for i, j, c, weight in pairs:  # a pair is there twice in a set, once in each direction
+    for i, j, c, weight in pairs:  # a set holds each pair twice, once in each direction
         pair_weights[i, j, to[c]] += weight / (2 * n_sets)
         pair_weights[j, i, to[c]] += weight / (2 * n_sets)
     return Coalitions(np.array(members)[at], share_weights, pair_weights, exact=False)
@@ -348,7 +352,7 @@ def _walk(
     shares: list[tuple[int, int, float]],
     pairs: list[tuple[int, int, int, float]],
 ) -> None:
-    """Let modalities join in this order; ``apart`` is a step whose pair does not count, or -1."""
+    """Add modalities in this order; ``apart`` is a step whose pair does not count, or -1."""
     who = np.zeros(len(order), dtype=bool)
     for step, i in enumerate(order):
         without = place(who)
@@ -371,13 +375,13 @@ def _walk(
 
 
 def _orders_of_all_pairs(n: int, random: np.random.RandomState) -> list[tuple[np.ndarray, int]]:
-    """Return orders, each with its reverse, in which every pair stands side by side once.
+    """Return orders, each with its reverse, in which every pair is adjacent once.
 
     These are Walecki's zigzags, which split the complete graph of an even number of points into
-    paths, over names in random order. An odd number gets one point more, which is taken out
-    again: the two beside it then stand side by side a second time, and the step is returned, else
-    -1. Those steps and their reverses are each place in an order once, so that the steps that
-    count are at all places equally often.
+    paths, over names in random order. For an odd number one point is added and removed again: its
+    two neighbors are then adjacent a second time. That step is returned too, else -1. Those steps
+    and their reverses are at each place of an order once, so that the steps that count are at all
+    places equally often.
     """
     names = random.permutation(n)
     even = n + n % 2
@@ -394,11 +398,11 @@ def _orders_of_all_pairs(n: int, random: np.random.RandomState) -> list[tuple[np
     return orders
 
 
-# --- Ways to take modalities from a frame, for an estimator that is fitted with all of them ---
+# --- Removing modalities from a frame, for an estimator that is fitted with all of them ---
 
 
 class Removal:
-    """Takes modalities from a frame.
+    """Removes modalities from a frame.
 
     Parameters
     ----------
@@ -407,10 +411,10 @@ class Removal:
     columns : dict of str to list of int
         Positions of the columns of each modality.
     source : frame or None
-        Rows whose cells replace them; None takes those of the frame itself.
+        Rows whose cells are the replacements; None uses those of the frame itself.
     draws : ndarray of shape (n_draws, n_samples), int
-        Which row replaces each. One row replaces all modalities that a row loses, so
-        that the replacing cells belong together.
+        Row that replaces each row. It replaces all modalities that a row loses, so that the
+        replacing cells belong together.
     """
 
     def __init__(
@@ -434,7 +438,7 @@ class Removal:
         random: np.random.RandomState,
         function: str,
     ) -> Self:
-        """Check and complete what was asked for."""
+        """Check the options and choose what ``"auto"`` means."""
         if kind not in ("auto", "missing", "permute"):
             raise ValueError(
                 f"{function}: removal must be 'auto', 'missing' or 'permute', got {kind!r}."
@@ -443,9 +447,9 @@ class Removal:
         refusing = [f for f in fusions if getattr(f, "all_missing", None) == "raise"]
         if kind == "missing" and refusing:
             raise ValueError(
-                f"{function}: removal='missing' asks for rows that lack every modality, which"
-                f" {type(refusing[0]).__name__} refuses. Set its all_missing='prior', or take"
-                " removal='permute'."
+                f"{function}: removal='missing' needs predictions of rows without any modality,"
+                f" which {type(refusing[0]).__name__} refuses with all_missing='raise'. Set its"
+                " all_missing to the default, or use removal='permute'."
             )
         if kind == "auto":
             able = [getattr(f, "all_missing", "raise") != "raise" for f in fusions]
@@ -455,11 +459,11 @@ class Removal:
         n_source = n_rows(X if background is None else background)
         if n_source < 2 and background is None:
             raise ValueError(
-                f"{function}: other rows have to replace its cells, and X has one row. Give rows"
-                " whose cells may replace them as background, such as X_train."
+                f"{function}: removal='permute' replaces cells by those of other rows, and X has"
+                " one row. Give such rows as background, such as X_train."
             )
         if background is not None:
-            # As far as there are enough, every row of the background once.
+            # Each row of the background is used once before any is used again.
             order = [random.permutation(n_source) for _ in range(n_repeats)]
             draws = np.stack([np.resize(o, n_rows(X)) for o in order])
         else:
@@ -467,7 +471,7 @@ class Removal:
         return cls(kind, columns, background, draws)
 
     def __call__(self, X: Frame, kept: np.ndarray) -> list[Any]:
-        """Frames without some modalities: one for each draw.
+        """Return frames without some modalities, one for each draw.
 
         Parameters
         ----------
@@ -479,7 +483,7 @@ class Removal:
         Returns
         -------
         frames : list of frame
-            Estimators are asked about each, and the mean of their answers is what counts.
+            The predictions for them are averaged.
         """
         lost = [p for own, k in zip(self.columns.values(), kept, strict=True) if not k for p in own]
         if not lost:
@@ -489,10 +493,10 @@ class Removal:
         return [exchange_cells(X, lost, order, self.source) for order in self.draws]
 
 
-# --- What the estimator says to each coalition, and the shares in that ---
+# --- The score and predictions of each coalition, and the shares in them ---
 
 
-def _ask(
+def _evaluate(
     estimator: Estimator,
     X: Frame,
     y: ArrayLike | None,
@@ -501,7 +505,7 @@ def _ask(
     kept: np.ndarray,
     rows_too: bool,
 ) -> tuple[float, np.ndarray | None]:
-    """Score and answer to each row with some modalities; means over the replacing rows."""
+    """Compute score and predictions with some modalities, averaged over the replacing rows."""
     scores, answers = [], []
     try:
         for frame in remove(X, kept):
@@ -512,7 +516,7 @@ def _ask(
     except Exception as error:
         out = [name for name, k in zip(remove.columns, kept, strict=True) if not k]
         way_out = "; with removal='permute' no cell is missing" if remove.kind == "missing" else ""
-        error.add_note(f"In {_NAME}: {', '.join(out) or 'no modality'} was out{way_out}.")
+        error.add_note(f"In {_NAME}: {', '.join(out) or 'no modality'} was removed{way_out}.")
         raise
     return (
         float(np.mean(scores)) if scores else np.nan,
@@ -523,7 +527,7 @@ def _ask(
 def _shares(
     names: list[str], coalitions: Coalitions, scores: np.ndarray | None, answers: np.ndarray | None
 ) -> dict[str, Any]:
-    """Weigh the values of the coalitions.
+    """Compute shares and interactions from the values of the coalitions.
 
     ``scores`` has shape (n_coalitions,), ``answers`` (n_coalitions, n_samples, n_outputs).
     """

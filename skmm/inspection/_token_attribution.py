@@ -1,4 +1,4 @@
-"""Which words, patches or moments of a cell moved a prediction."""
+"""The influence of the words, patches or segments of a cell on a prediction."""
 
 import os
 import re
@@ -27,7 +27,7 @@ __all__ = [
 
 
 _NAME = "token_attribution"
-_AT_ONCE = 256  # changed cells that are predicted together
+_AT_ONCE = 256  # changed cells that are predicted in one call
 _RATE = 16_000
 
 
@@ -43,40 +43,42 @@ def token_attribution(
     sampling_rate: float | None = None,
     n_steps: int = 64,
 ) -> list[Bunch]:
-    """Tell which words, patches or moments of a cell moved the prediction of its row.
+    """Attribute predictions to the words, patches or segments of a cell.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted: a fusion, or any estimator that holds one or a ``ColumnTransformer``, such as a
+        Fitted: a fusion, or any estimator that contains one or a ``ColumnTransformer``, such as a
         pipeline or a search.
     X : DataFrame of shape (n_samples, n_columns)
-        Rows to look into; a few, for each takes many predictions. Arrays are taken too.
+        Rows to explain. Each row requires many predictions. Arrays are accepted too.
     modality : str
         A modality of the estimator that has one column, or the name of a column.
     method : {"occlusion", "gradient", "rollout"}, default="occlusion"
-        - ``"occlusion"``: how much the prediction loses without the part [1]_, of any estimator: a
-          word is taken out, a square of an image gets its mean color, so do frames of a video;
-          a stretch of an audio clip is silenced, one of a series set to its mean.
-        - ``"gradient"``: integrated gradients [2]_ of a joint fusion. Features of a frozen encoder
-          (with ``granularity="sequence"`` of each of its tokens) are followed from their mean over
-          the training rows; what goes into an encoder that is trained in the fusion, from gray
-          pixels, silence, or embeddings of zero. The scores sum to ``prediction - base``.
-        - ``"rollout"``: how much of each token flows to the fused vector by attention [3]_, in a
-          joint fusion with ``granularity="sequence"`` and the strategy ``"attention"``,
-          ``"bottleneck"`` or ``"cross_attention"``. It knows no target.
+        - ``"occlusion"``: decrease of the prediction when the part is removed [1]_, for any
+          estimator. A word is left out; a square of an image, or a segment of a video, gets the
+          mean color; a segment of audio is silenced; a segment of a series is set to its mean.
+        - ``"gradient"``: integrated gradients [2]_ of a joint fusion. The baseline of the features
+          of a frozen encoder (with ``granularity="sequence"`` those of each token) is their mean
+          over the training rows. The baseline of the input of an encoder that is trained in the
+          fusion is gray pixels, silence or zero embeddings. The scores sum to
+          ``prediction - base``.
+        - ``"rollout"``: attention rollout [3]_ from each token to the fused vector, in a joint
+          fusion with ``granularity="sequence"`` and the strategy ``"attention"``,
+          ``"bottleneck"`` or ``"cross_attention"``. It does not depend on ``target``.
     target : object, default=None
         Class whose probability is explained, or the number of the output in regression with
-        several. None is the class that is predicted for the row.
+        several outputs. None explains the predicted class of each row.
     kind : {"text", "image", "audio", "video", "timeseries"}, default=None
-        What the cells are. None asks the encoder of the modality, or tells by the cells.
+        What the cells are. None uses the modality of the encoder, or infers it from the cells.
     n_parts : int, default=None
-        Squares along the longer side of an image, 8 by default; stretches of a recording, video or
-        series, 16 by default. Of ``"occlusion"`` alone; a text always has its words.
+        Number of squares along the longer side of an image, 8 by default, or of segments of a
+        recording, video or series, 16 by default. Used only with ``"occlusion"``; a text is
+        always split into words.
     sampling_rate : float, default=None
-        Samples per second of audio clips and series that are arrays. None gives times in samples.
+        Samples per second of recordings and series that are arrays. None counts time in samples.
     n_steps : int, default=64
-        Steps of the integral. Of ``"gradient"`` alone.
+        Number of steps of the numerical integration. Used only with ``"gradient"``.
 
     Returns
     -------
@@ -84,23 +86,22 @@ def token_attribution(
         One for each row:
 
         - ``scores`` : ndarray of shape (n_tokens,), or (n_rows, n_columns) over an image, from
-          its top left; above 0 what speaks for the prediction. Without any entry where the row
-          does not have the modality;
-        - ``tokens`` : list of str or of (start, end), words or times (in seconds where the rate is
-          known, else in samples or frames); None for images;
-        - ``prediction`` : float, what is explained: a probability, or a value; NaN with
-          ``"rollout"``;
-        - ``target`` : the class or output that it belongs to; None with ``"rollout"``;
-        - ``base`` : float, the prediction at the start; with ``"gradient"`` alone;
-        - ``method``, ``modality``, ``kind`` : str.
+          its top left. Positive scores support the prediction. Empty if the modality is missing
+          in the row;
+        - ``tokens`` : list of str or of (start, end), the words or times (in seconds if the rate
+          is known, else in samples or frames); None for images;
+        - ``prediction`` : float, the explained probability or value; NaN with ``"rollout"``;
+        - ``target`` : the explained class or number of the output; None with ``"rollout"``;
+        - ``base`` : float, the prediction of the baseline; only with ``"gradient"``;
+        - ``method``, ``modality``, ``kind`` : str, as used.
 
     Raises
     ------
     ValueError
-        If the modality is not there, has several columns, or cells without parts, such as
+        If the modality does not exist, has several columns, or has cells without parts, such as
         ready-made vectors.
     TypeError
-        If the method needs a net that the estimator does not have.
+        If the method requires a joint network and the estimator has none.
 
     See Also
     --------
@@ -108,9 +109,8 @@ def token_attribution(
 
     Notes
     -----
-    A changed cell is a new cell: frozen encoders have to encode each once, and their store keeps
-    it. An audio file is explained at 16000 samples a second, a video file by as many of its
-    frames as there are parts.
+    Each changed cell is a new cell: frozen encoders encode it once and keep it in their store. An
+    audio file is explained at 16000 samples per second, a video file by ``n_parts`` of its frames.
 
     References
     ----------
@@ -120,7 +120,7 @@ def token_attribution(
 
     Examples
     --------
-    Any estimator of a frame will do:
+    Explain a scikit-learn pipeline:
 
     >>> import pandas as pd
     >>> from sklearn.compose import ColumnTransformer
@@ -182,14 +182,14 @@ def _check_options(
 
 
 def _column_of(estimator: Estimator, X: Frame, modality: str) -> int:
-    """Position of the one column of a modality, or of the column of that name."""
+    """Return the position of the one column of a modality, or of the column of that name."""
     columns = columns_of_modality(estimator, X, modality, function=_NAME)
     if len(columns) > 1:
         names = column_names(X)
         known = f", one of {[names[p] for p in columns]}" if hasattr(X, "columns") else ""
         raise ValueError(
-            f"{_NAME}: modality {modality!r} has {len(columns)} columns. Name the column to look"
-            f" into{known}."
+            f"{_NAME}: modality {modality!r} has {len(columns)} columns. Name the column to"
+            f" explain{known}."
         )
     return columns[0]
 
@@ -208,7 +208,7 @@ def _kind(estimator: object, modality: str, cell: object, row: int, kind: str | 
     if by_cell is None or ready:
         raise ValueError(
             f"{_NAME}: the cell of modality {modality!r} in row {row} (by position) is a"
-            f" {type(cell).__name__} that has no words, patches or moments. If it has, say so by"
+            f" {type(cell).__name__} without words, patches or segments. If it has such parts, set"
             " kind; modality_shapley explains whole modalities."
         )
     return by_cell
@@ -227,9 +227,9 @@ def _parts(
 def _occlude(
     estimator: object, X: Frame, position: int, parts: list[Parts | None], target: object
 ) -> list[dict[str, Any]]:
-    """Score the parts of each row by what the prediction loses without them."""
+    """Score the parts of each row by the decrease of the prediction without them."""
     jobs = [
-        (row, cell)  # of each row the whole cell first
+        (row, cell)  # the whole cell of each row comes first
         for row, own in enumerate(parts)
         if own is not None
         for cell in (own.whole, *own.without)
@@ -260,7 +260,7 @@ def _occlude(
 
 
 def _answers(estimator: object, X: Frame, position: int, jobs: list[tuple[int, Any]]) -> np.ndarray:
-    """Predictions for rows with a cell exchanged, (n_jobs, n_outputs)."""
+    """Predict rows with one cell replaced, (n_jobs, n_outputs)."""
     answers = [] if jobs else [np.empty((0, 1))]
     for start in range(0, len(jobs), _AT_ONCE):
         rows, cells = zip(*jobs[start : start + _AT_ONCE], strict=True)
@@ -268,14 +268,14 @@ def _answers(estimator: object, X: Frame, position: int, jobs: list[tuple[int, A
         answer = respond(estimator, frame, function=_NAME)
         if answer is None:
             raise TypeError(
-                f"{_NAME}: the answers of {type(estimator).__name__} are no one table of numbers."
-                " Explain an estimator of one task."
+                f"{_NAME}: the predictions of {type(estimator).__name__} are not one table of"
+                " numbers. Explain an estimator of one task."
             )
         answers.append(answer)
     return np.concatenate(answers)
 
 
-# --- What a net says about the tokens of a modality, with their names and places ---
+# --- Scores of the tokens of a modality in a joint network, with their names and times ---
 
 
 def gradient_scores(
@@ -289,14 +289,14 @@ def gradient_scores(
     n_steps: int,
     rate: float | None,
 ) -> list[dict[str, Any]]:
-    """Integrated gradients of each row, as ``token_attribution`` gives them."""
+    """Compute integrated gradients of each row, as in ``token_attribution``."""
     part, rows, name = _part(estimator, X, modality, "token_gradients", "gradient")
     encoder, classes = transformer_of(part, name), response_classes(part)
     number = target
     if target is not None and classes is not None:
         number = place_of_target(target, classes, np.empty(len(classes)), function=_NAME)
     elif target is None and classes is None and np.ndim(part.predict(rows)) > 1:
-        raise ValueError(f"{_NAME}: there are several outputs. Say by target which one, from 0.")
+        raise ValueError(f"{_NAME}: there are several outputs. Set target to one, from 0.")
     found = []
     all_rows = part.token_gradients(rows, name, target=number, n_steps=n_steps)
     for own, cell, kind in zip(all_rows, column.values, kinds, strict=True):
@@ -318,7 +318,7 @@ def rollout_scores(
     *,
     rate: float | None,
 ) -> list[dict[str, Any]]:
-    """Attention to the tokens of each row, as ``token_attribution`` gives it."""
+    """Compute attention rollout of each row, as in ``token_attribution``."""
     part, rows, name = _part(estimator, X, modality, "token_weights", "rollout")
     encoder = transformer_of(part, name)
     return [
@@ -333,12 +333,12 @@ def rollout_scores(
 def _part(
     estimator: object, X: Frame, modality: str, method: str, option: str
 ) -> tuple[Any, Any, str]:
-    """Fitted fusion, what it sees of the frame, and the name that it has for the modality."""
+    """Return the fitted fusion, its input, and its name of the modality."""
     part, rows = part_that_can(method, estimator, X)
     if part is None:
         raise TypeError(
-            f"{_NAME}: {type(estimator).__name__} has no joint net, which method={option!r} needs."
-            " Take method='occlusion', which any estimator takes."
+            f"{_NAME}: {type(estimator).__name__} has no joint network, which method={option!r}"
+            " requires. Use method='occlusion', which works for any estimator."
         )
     for name, *_ in part.modalities_:
         if modality == name:
@@ -355,7 +355,7 @@ def _part(
 def _named(
     scores: np.ndarray | None, cell: Any, kind: str, rate: float | None, encoder: object
 ) -> dict[str, Any]:
-    """Scores with what they belong to."""
+    """Return scores with the names or times of their tokens."""
     if scores is None or not scores.size:
         return {"scores": np.empty(0), "tokens": []}
     if kind == "image":
@@ -373,7 +373,7 @@ def _named(
 
 
 def _on_a_grid(scores: np.ndarray) -> np.ndarray:
-    """Patches in rows, as models of squares have them; a token for the whole is left out."""
+    """Arrange the scores of patches in a square grid, without a token of the whole image."""
     for first in (0, 1):
         side = isqrt(len(scores) - first)
         if scores.ndim == 1 and side * side == len(scores) - first:
@@ -382,7 +382,7 @@ def _on_a_grid(scores: np.ndarray) -> np.ndarray:
 
 
 def _words(text: str, n: int, encoder: object) -> list[str]:
-    """Names of ``n`` tokens of a text: the encoder's, or words if there are as many."""
+    """Name ``n`` tokens of a text by the encoder, or by its words if their number is ``n``."""
     ways = [[text]]
     if hasattr(encoder, "token_names"):
         ways.append(encoder.token_names(text))
@@ -391,7 +391,7 @@ def _words(text: str, n: int, encoder: object) -> list[str]:
 
 
 def _length(cell: Any, kind: str, rate: float | None) -> float | None:
-    """Length of a cell in seconds, or in samples where the rate is not known."""
+    """Return the length of a cell in seconds, or in samples if the rate is unknown."""
     if kind == "video":
         return None
     if isinstance(cell, str | os.PathLike | bytes | bytearray | memoryview):

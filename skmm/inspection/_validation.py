@@ -1,4 +1,4 @@
-"""What every inspection has to check: rows, metric, folds."""
+"""Checks that all inspection functions share: rows, metric, folds, outputs."""
 
 from numbers import Integral
 from typing import Any
@@ -30,7 +30,7 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 def check_frame(X: Frame, *, function: str) -> int:
-    """Number of rows of what must have columns."""
+    """Return the number of rows of a frame or matrix."""
     if not hasattr(X, "columns") and getattr(X, "ndim", None) != 2:
         raise TypeError(
             f"{function}: X must be a DataFrame or an array of two dimensions, got"
@@ -40,7 +40,7 @@ def check_frame(X: Frame, *, function: str) -> int:
 
 
 def check_rows(X: Frame, y: ArrayLike, *, function: str) -> int:
-    """Number of rows, which must be that of ``y`` too."""
+    """Return the number of rows, which must equal that of ``y``."""
     n = check_frame(X, function=function)
     if n_rows(y) != n:
         raise ValueError(f"{function}: X has {n} rows and y has {n_rows(y)}. Give one y per row.")
@@ -48,7 +48,7 @@ def check_rows(X: Frame, y: ArrayLike, *, function: str) -> int:
 
 
 def check_scorer(estimator: object, scoring: Scoring, *, function: str) -> Any:
-    """One scorer: ``scorer(estimator, X, y)`` gives a float."""
+    """Return the scorer: ``scorer(estimator, X, y)`` gives a float."""
     if scoring is not None and not isinstance(scoring, str) and not callable(scoring):
         raise TypeError(
             f"{function}: scoring must be a name, a scorer or None, got {scoring!r}. Call"
@@ -58,7 +58,7 @@ def check_scorer(estimator: object, scoring: Scoring, *, function: str) -> Any:
 
 
 def check_scorers(estimator: object, scoring: Scoring) -> tuple[Any, bool]:
-    """One scorer, or one that gives a dict of scores, and whether it does."""
+    """Return a scorer that gives a float or a dict of floats, and whether it gives a dict."""
     several = isinstance(scoring, list | tuple | set | dict)
     return check_scoring(estimator, scoring=scoring), several
 
@@ -66,21 +66,21 @@ def check_scorers(estimator: object, scoring: Scoring) -> tuple[Any, bool]:
 def make_splits(
     estimator: object, X: Frame, y: ArrayLike, cv: Splits, groups: ArrayLike | None
 ) -> list[Split]:
-    """Row numbers of the training and test part of every split, as ``cross_validate`` has them."""
+    """Return the row numbers of the training and test part of every split of ``cross_validate``."""
     splitter = check_cv(cv, y, classifier=is_classifier(estimator))
     return [(np.asarray(a), np.asarray(b)) for a, b in splitter.split(X, y, groups)]
 
 
 def group_splitter(estimator: object, n_splits: int) -> Any:
-    """Folds that keep groups together, stratified for a classifier."""
+    """Return a splitter that keeps groups together, stratified for a classifier."""
     return StratifiedGroupKFold(n_splits) if is_classifier(estimator) else GroupKFold(n_splits)
 
 
-# --- What an estimator answers to each row, as numbers ---
+# --- The prediction of an estimator for each row, as numbers ---
 
 
 def respond(estimator: object, X: Frame, *, function: str) -> np.ndarray | None:
-    """Answer of an estimator to each row.
+    """Return the prediction of an estimator for each row, as numbers.
 
     Parameters
     ----------
@@ -89,19 +89,19 @@ def respond(estimator: object, X: Frame, *, function: str) -> np.ndarray | None:
     X : DataFrame of shape (n_samples, n_columns)
         Cells.
     function : str
-        The function that asks, for errors.
+        Name of the public function, for error messages.
 
     Returns
     -------
     answer : ndarray of shape (n_samples, n_outputs), float64, or None
-        Probabilities in the order of the classes; where there are none, what
-        ``decision_function`` says, or 1 for the class that is predicted; values in regression.
-        None for several tasks at once, whose answers are no one table.
+        Probabilities in the order of the classes; without ``predict_proba`` the values of
+        ``decision_function``, or 1 for the predicted class; the predicted values in regression.
+        None where several tasks are predicted at once, which do not form one table.
     """
     if not hasattr(estimator, "predict"):
         raise TypeError(
-            f"{function}: {type(estimator).__name__} predicts nothing. Put a classifier or a"
-            " regressor behind it, as in make_pipeline(fusion, LogisticRegression())."
+            f"{function}: {type(estimator).__name__} has no predict. Put a classifier or a"
+            " regressor after it, as in make_pipeline(fusion, LogisticRegression())."
         )
     for method in ("predict_proba", "decision_function") if is_classifier(estimator) else ():
         if hasattr(estimator, method):
@@ -115,7 +115,7 @@ def respond(estimator: object, X: Frame, *, function: str) -> np.ndarray | None:
 
 
 def response_classes(estimator: object) -> np.ndarray | None:
-    """Classes of a classifier, None for others and for those that have several sets of them."""
+    """Return the classes of a classifier; None for others and for several targets."""
     if not is_classifier(estimator):
         return None
     classes = getattr(estimator, "classes_", None)
@@ -125,19 +125,19 @@ def response_classes(estimator: object) -> np.ndarray | None:
 def place_of_target(
     target: object, classes: np.ndarray | None, answer: np.ndarray, *, function: str
 ) -> int:
-    """Number of the output that is explained."""
+    """Return the number of the output that is explained."""
     if target is None:
         if classes is None and len(answer) > 1:
             raise ValueError(
-                f"{function}: there are {len(answer)} outputs. Say by target which one is to be"
-                " explained, from 0."
+                f"{function}: there are {len(answer)} outputs. Set target to the number of one of"
+                " them, from 0."
             )
         return int(np.argmax(answer))
     if classes is not None:
         (places,) = np.nonzero(np.asarray(classes == target))
         if not len(places):
             raise ValueError(
-                f"{function}: target {target!r} is no class. The classes are {list(classes)}."
+                f"{function}: target {target!r} is not a class. The classes are {list(classes)}."
             )
         return int(places[0])
     if not isinstance(target, Integral) or not 0 <= int(target) < len(answer):

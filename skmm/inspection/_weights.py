@@ -1,4 +1,4 @@
-"""The weights that a fitted estimator itself gives to the modalities."""
+"""The weights that a fitted estimator gives to its modalities."""
 
 from typing import Any
 
@@ -14,38 +14,38 @@ _NAME = "modality_weights"
 
 
 def modality_weights(estimator: object, X: Frame) -> pd.DataFrame:
-    """Tell which modality a fitted fusion listens to, row by row.
+    """Return the weight that a fitted fusion gives to each modality in each row.
 
-    The weights are the estimator's own: the gates of a gated joint fusion [1]_, the attention
-    that the tokens of each modality get, rolled out over the layers [2]_, the weights of the votes
-    in late fusion. They say where the estimator looks, which need not be what decides:
-    :func:`modality_shapley` tells that.
+    The weights are part of the estimator: the gates of a gated joint fusion [1]_; the attention
+    to the tokens of each modality, rolled out over the layers [2]_; the weights of the modality
+    predictors in a late fusion. A large weight does not imply a large influence on the
+    prediction, which :func:`modality_shapley` measures.
 
     Parameters
     ----------
     estimator : estimator
-        Fitted: a late fusion (but for ``rule="max"``), a joint fusion with the strategy
-        ``"gated"``, ``"cross_gated"``, ``"attention"`` or ``"bottleneck"`` or a module of your own
-        with a method ``weights(tokens, masks)``; or a pipeline or a search that holds one. Any
-        estimator counts that has the method ``modality_weights(X)`` and the attribute
-        ``modalities_``.
+        Fitted: a late fusion (except with ``rule="max"``); a joint fusion with the strategy
+        ``"gated"``, ``"cross_gated"``, ``"attention"`` or ``"bottleneck"``, or with a custom module
+        that has a method ``weights(tokens, masks)``; or a pipeline or a search that contains one.
+        Any estimator with a method ``modality_weights(X)`` and an attribute ``modalities_`` is
+        accepted.
     X : DataFrame of shape (n_samples, n_columns)
-        Cells; any row may lack any modality.
+        Cells; any modality may be missing in any row.
 
     Returns
     -------
     weights : DataFrame of shape (n_samples, n_modalities)
         A column for each modality, with the index of ``X``; NaN where the modality is missing.
-        A row sums to one over the modalities that it has.
+        A row sums to one over the modalities that are present in it.
 
     Raises
     ------
     TypeError
-        If the estimator gives its modalities no weights.
+        If the estimator has no weights of its modalities.
 
     See Also
     --------
-    modality_shapley : Shares of any estimator's predictions.
+    modality_shapley : Shares of the modalities in the predictions of any estimator.
 
     References
     ----------
@@ -85,9 +85,9 @@ def modality_weights(estimator: object, X: Frame) -> pd.DataFrame:
 
 
 def part_that_can(method: str, estimator: object, X: Frame) -> tuple[Any, Any]:
-    """Find the fitted part of an estimator that has a method, and what it sees of a frame.
+    """Find the fitted part of an estimator that has a method, and the input of that part.
 
-    Pipelines and searches are looked into. Both are None where no part has it.
+    Pipelines and searches are searched for it. Both values are None where no part has the method.
     """
     estimator = getattr(estimator, "best_estimator_", estimator)
     if hasattr(estimator, method):
@@ -100,7 +100,7 @@ def part_that_can(method: str, estimator: object, X: Frame) -> tuple[Any, Any]:
 
 
 def _has(method: str, estimator: object) -> bool:
-    """Whether an estimator, or a part of it, has a method."""
+    """Return whether an estimator, or a part of it, has a method."""
     estimator = getattr(estimator, "best_estimator_", estimator)
     if isinstance(estimator, Pipeline):
         return any(_has(method, step) for _, step in estimator.steps)

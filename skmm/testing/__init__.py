@@ -1,4 +1,4 @@
-"""Contracts that encoders and fusions hold, for those of skmm and for your own."""
+"""Checks of the contracts of encoders and fusions, of skmm and of users."""
 
 from skmm.testing._discovery import all_estimators
 from skmm.testing._encoder_checks import check_encoder

@@ -1,4 +1,4 @@
-"""Comparisons that say in a sentence what is wrong."""
+"""Assertions whose message is a sentence about the estimator."""
 
 import contextlib
 import pickle
@@ -13,19 +13,19 @@ from numpy.typing import ArrayLike
 
 __all__ = ["assert_close", "contents", "global_seeds", "raises", "unchanged_globals"]
 
-# float32 through a deep network in batches of another size.
+# Covers the rounding of float32 in a deep network with batches of different sizes.
 _RTOL, _ATOL = 1e-3, 1e-4
 
 
 def assert_close(actual: ArrayLike, expected: ArrayLike, sentence: str) -> None:
-    """Assert that features are the same up to the rounding of float32, NaN included.
+    """Assert that features are equal up to the rounding of float32, including NaN.
 
     Parameters
     ----------
     actual, expected : array-like of the same shape
         Features.
     sentence : str
-        What it means if they differ.
+        Message if they differ.
     """
     actual, expected = np.asarray(actual, float), np.asarray(expected, float)
     assert actual.shape == expected.shape, (
@@ -45,7 +45,7 @@ def raises(
     *,
     naming: tuple[str, ...] = (),
 ) -> None:
-    """Assert that an action is refused with an error that names what is wrong."""
+    """Assert that an action raises an error of some kinds that contains all words of ``naming``."""
     try:
         action()
     except kinds as error:
@@ -59,14 +59,14 @@ def raises(
 
 
 def contents(X: pd.DataFrame) -> tuple[Any, ...]:
-    """All that a pandas frame holds, to be compared after something has worked on it."""
+    """Return the content of a pandas frame, to be compared later."""
     cells = [pickle.dumps(cell) for name in X.columns for cell in X[name]]
     return list(X.columns), list(X.index), list(X.dtypes), cells
 
 
 @contextlib.contextmanager
 def global_seeds(seed: int) -> Iterator[None]:
-    """Seed every global generator inside the block and put the old states back after it."""
+    """Seed every global generator inside the block and restore the old states after it."""
     numpy_state, state = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):
         np.random.seed(seed)
@@ -81,8 +81,8 @@ def global_seeds(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unchanged_globals(who: str) -> Iterator[None]:
-    """Assert that nothing global is another after the block: seeds, threads, gradients."""
-    # From a state that nobody would seed: who seeds with 0 must not find it seeded with 0.
+    """Assert that the block changes no global state: generators, threads, gradients."""
+    # An unusual seed, so that code which seeds with 0 is noticed.
     with global_seeds(193_707_721):
         before = _globals()
         yield

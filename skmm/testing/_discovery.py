@@ -1,4 +1,4 @@
-"""Which estimators there are."""
+"""The public estimators."""
 
 import inspect
 from typing import Literal
@@ -26,17 +26,17 @@ def all_estimators(
     Parameters
     ----------
     kind : {"alignment", "encoder", "fusion", "generation", "retrieval"}, default=None
-        Which ones; None for all.
+        Kind of estimators; None for all.
 
     Returns
     -------
     estimators : list of (str, class)
-        Name and class, in alphabetical order.
+        Name and class of each estimator, in alphabetical order.
 
     Raises
     ------
     ValueError
-        If there is no such kind.
+        If ``kind`` is unknown.
 
     Examples
     --------
@@ -57,6 +57,6 @@ def all_estimators(
 
 
 def _learns(kind: type) -> bool:
-    """Whether a class learns from data; options such as a trainer have parameters alone."""
+    """Return whether a class has a ``fit`` that takes ``X``, unlike options such as a trainer."""
     fit = getattr(kind, "fit", None)
     return fit is not None and "X" in inspect.signature(fit).parameters

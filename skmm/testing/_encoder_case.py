@@ -1,4 +1,4 @@
-"""An encoder with the cells on which it is checked."""
+"""An encoder and the cells on which it is checked."""
 
 from functools import cached_property
 from typing import Any
@@ -14,12 +14,12 @@ __all__ = ["EncoderCase"]
 
 
 class EncoderCase:
-    """An encoder that is never fitted itself, and the cells to try it on.
+    """An encoder, of which only clones are fitted, and the cells on which it is checked.
 
     Parameters
     ----------
     encoder : estimator
-        Encoder.
+        Encoder, unfitted.
     X : DataFrame of shape (n_samples, n_columns), default=None
         Cells; None takes toy cells of the encoder's ``modality``.
     """
@@ -27,7 +27,7 @@ class EncoderCase:
     def __init__(self, encoder: Any, X: pd.DataFrame | None = None):
         self.encoder = encoder
         if encoder.get_params(deep=False).get("dtype") == "auto":
-            # On a GPU that is half precision, in which batches of another size round otherwise.
+            # On a GPU that is half precision, whose rounding depends on the size of a batch.
             self.encoder = clone(encoder).set_params(dtype="float32")
         self.X = tidy(toy_cells(getattr(encoder, "modality", "unknown")) if X is None else X)
         self.y = np.arange(len(self.X)) % 2
@@ -48,24 +48,24 @@ class EncoderCase:
 
     @property
     def needs_training(self) -> bool:
-        """Whether the encoder's network is trained under somebody else's head."""
+        """Whether the network of the encoder is trained together with the head of a fusion."""
         return bool(getattr(self.encoder, "needs_training", False))
 
     def fit(self, X: Frame | None = None, **params: object) -> Any:
-        """Fit a clone, by default on the case's cells."""
+        """Fit a clone, by default on the cells of the case."""
         encoder = clone(self.encoder).set_params(**params)
         return encoder.fit(self.X if X is None else X, self.y)
 
     @cached_property
     def fitted(self) -> Any:
-        """An encoder fitted on the cells; not to be changed."""
+        """A clone fitted on the cells; it must not be changed."""
         return self.fit()
 
     @cached_property
     def vectors(self) -> np.ndarray:
-        """What it makes of the cells."""
+        """Vectors of the cells."""
         return np.asarray(self.fitted.transform(self.X))
 
     def encode(self, X: Frame) -> np.ndarray:
-        """Vectors of other cells, by the same fitted encoder."""
+        """Encode other cells with the same fitted encoder."""
         return np.asarray(self.fitted.transform(X))

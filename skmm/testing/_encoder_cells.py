@@ -1,4 +1,4 @@
-"""What is asked of an encoder about cells: containers, absent and opaque ones, other rows."""
+"""Checks of an encoder with cells: containers, absent and opaque cells, other rows, stores."""
 
 import tempfile
 from typing import Any
@@ -29,7 +29,7 @@ def check_containers(case: EncoderCase) -> None:
         others["a polars frame"] = to_polars(case.X)
     for name, X in others.items():
         vectors = np.asarray(case.fit(X).transform(X))
-        sentence = f"{case} gives other vectors for {name} than for a pandas frame."
+        sentence = f"{case} returns other vectors for {name} than for a pandas frame."
         if case.needs_training and case.params.get("random_state") is None:
             assert vectors.shape == case.vectors.shape, sentence
         else:
@@ -37,7 +37,7 @@ def check_containers(case: EncoderCase) -> None:
 
 
 def check_missing_cells(case: EncoderCase) -> None:
-    """An absent cell is a row of NaN and no token, however its absence is spelled."""
+    """An absent cell is a row of NaN and has no token, in every spelling."""
     row = case.n - 2
     expected = case.vectors.copy()
     expected[row] = np.nan
@@ -61,7 +61,7 @@ def check_missing_cells(case: EncoderCase) -> None:
         )
     if is_installed("polars"):
         vectors = case.encode(to_polars(without(case.X, [row])))
-        assert_close(vectors, expected, f"{case} takes a null of polars for something else.")
+        assert_close(vectors, expected, f"{case} does not read a null of polars as absent.")
     nothing = without(case.X, range(case.n))
     assert np.isnan(case.encode(nothing)).all(), f"{case} gives values where every cell is absent."
     assert not case.fitted.transform_sequence(nothing)[1].any(), (
@@ -70,7 +70,7 @@ def check_missing_cells(case: EncoderCase) -> None:
 
 
 def check_cells_absent_in_part(case: EncoderCase) -> None:
-    """Of several columns, those that are there still count."""
+    """A row with some of its columns absent is encoded from the others."""
     if case.X.shape[1] == 1:
         return
     X = without(case.X, [1], columns=[case.X.columns[0]])
@@ -84,7 +84,7 @@ def check_cells_absent_in_part(case: EncoderCase) -> None:
 
 
 def check_rows_are_independent(case: EncoderCase) -> None:
-    """A row's vector and tokens depend on no other row, nor on the size of batches."""
+    """The vector and tokens of a row depend neither on other rows nor on the batch size."""
     sentence = f"The vector of a row depends on the other rows that {case} is given."
     order = np.random.default_rng(0).permutation(case.n)
     fitted = case.fit(store=False) if "store" in case.params else case.fit()
@@ -108,7 +108,7 @@ def check_rows_are_independent(case: EncoderCase) -> None:
 
 
 def check_labels_do_not_matter(case: EncoderCase) -> None:
-    """The same content gives the same vector: twice, under another index or column name."""
+    """Equal cells have equal vectors: repeated, under another index or another column name."""
     rows = [0, 2, 0, 1, 2]
     twice = case.X.iloc[rows]  # index labels repeat too
     assert_close(
@@ -128,10 +128,10 @@ def check_labels_do_not_matter(case: EncoderCase) -> None:
 
 
 def check_sequence(case: EncoderCase) -> None:
-    """``transform_sequence`` gives tokens and the mask that says which of them are there."""
+    """``transform_sequence`` returns tokens and a mask of the present ones."""
     sequence = case.fitted.transform_sequence(case.X)
     assert isinstance(sequence, tuple) and len(sequence) == 2, (
-        f"{case}.transform_sequence has to give a pair (tokens, mask)."
+        f"{case}.transform_sequence must return a pair (tokens, mask)."
     )
     tokens, mask = sequence
     assert tokens.ndim == 3 and len(tokens) == case.n and tokens.dtype == np.float32, (
@@ -141,32 +141,32 @@ def check_sequence(case: EncoderCase) -> None:
     assert mask.dtype == bool and mask.shape == tokens.shape[:2], (
         f"The mask of {case} must be bool {tokens.shape[:2]}, got {mask.dtype} {mask.shape}."
     )
-    assert mask.any(axis=1).all(), f"{case} gives no token for a cell that is there."
+    assert mask.any(axis=1).all(), f"{case} gives no token for a present cell."
     assert np.isfinite(tokens).all(), f"Tokens of {case} hold NaN or infinity."
     assert not tokens[~mask].any(), f"Tokens of {case} are not zero where the mask is False."
     assert tokens[mask].any(), f"All tokens of {case} are zero."
 
 
 class Opaque:
-    """An object that no encoder can know."""
+    """An object that no encoder supports."""
 
 
 def check_opaque_cells(case: EncoderCase) -> None:
-    """A cell that is nothing of the modality is refused by column and row, never guessed at."""
+    """A cell of a wrong type raises an error that names its column and row."""
     column = str(case.X.columns[0])
     for cell in (Opaque(), {"a": 1}):
         X = without(case.X, [2], columns=[column], by=cell)
         raises(
             lambda X=X: case.fitted.transform(X),  # type: ignore[misc]
             (TypeError, ValueError),
-            f"{case} has to refuse a cell of type {type(cell).__name__}.",
+            f"{case} must refuse a cell of type {type(cell).__name__}.",
             naming=(column, "row2"),
         )
 
 
 def check_wrong_containers(case: EncoderCase) -> None:
-    """What has no rows is refused."""
-    sentence = f"{case} has to refuse what is no table of cells."
+    """Objects that are not tables of cells are refused."""
+    sentence = f"{case} must refuse an X that is not a table of cells."
     for X in ("a text", {"a": [1, 2]}, 3):
         raises(lambda X=X: case.fit(X), (TypeError, ValueError), sentence)  # type: ignore[misc]
 
@@ -182,9 +182,9 @@ CELL_CHECKS = [
     check_wrong_containers,
 ]
 
-# --- What is asked of an encoder's work: stored once and never wrongly, trained under a head ---
+# --- Checks of the store, and of a network that a fusion trains ---
 
-# Other values of parameters that encoders have; one that an encoder refuses is passed over.
+# Other values of parameters; those that an encoder refuses are skipped.
 _VARIATIONS: tuple[dict[str, Any], ...] = (
     {"pooling": "max"},
     {"pooling": "mean"},
@@ -201,7 +201,7 @@ _VARIATIONS: tuple[dict[str, Any], ...] = (
 
 
 def check_store(case: EncoderCase) -> None:
-    """What is kept is not encoded again, and nothing else is taken for it."""
+    """Stored embeddings are not encoded again, and are never used for other parameters."""
     if "store" not in case.params:
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -217,12 +217,12 @@ def _check_kept(case: EncoderCase, store: EmbeddingStore, folder: str) -> None:
     try:
         first = case.fit(store=folder).transform(case.X)
     except ValueError as error:
-        if "store=" in str(error):  # refused by an encoder that keeps nothing
+        if "store=" in str(error):  # refused by an encoder that stores nothing
             return
         raise
     encoded = store.stats()["encoded"]
     if store.stats()["n_embeddings"] == 0:
-        return  # a network that is trained here is another one at every fit
+        return  # a network that is trained differs after every fit
     frames = {
         "the same frame": case.X,
         "rows in another order, some twice": case.X.iloc[[*range(case.n)[::-1], 0, 1]],
@@ -231,18 +231,18 @@ def _check_kept(case: EncoderCase, store: EmbeddingStore, folder: str) -> None:
     for name, X in frames.items():
         again = case.fit(store=folder).transform(X)
         more = store.stats()["encoded"] - encoded
-        assert more == 0, f"A clone of {case} encodes {more} cells again that are kept: {name}."
+        assert more == 0, f"A clone of {case} encodes {more} stored cells again: {name}."
         assert np.isfinite(np.asarray(again)).all()
     assert_close(
         case.fit(store=folder).transform(case.X),
         first,
-        f"{case} gives other vectors from the store than when it encoded them.",
+        f"{case} returns other vectors from the store than when it encoded them.",
     )
 
 
 def _check_never_wrong(case: EncoderCase, folder: str) -> None:
     if case.needs_training and case.params.get("random_state") is None:
-        return  # two fits are two networks
+        return  # two fits give two networks
     for variation in ({}, *_VARIATIONS):
         if not set(variation) <= set(case.params):
             continue
@@ -252,7 +252,7 @@ def _check_never_wrong(case: EncoderCase, folder: str) -> None:
                 encoder = case.fit(store=store, **variation)
                 features = np.asarray(encoder.transform(case.X))
                 results.append((features, *encoder.transform_sequence(case.X)))
-            except (ValueError, TypeError):  # this encoder has no such value
+            except (ValueError, TypeError):  # refused by this encoder
                 break
         if len(results) < 2:
             continue
@@ -266,7 +266,7 @@ def _check_never_wrong(case: EncoderCase, folder: str) -> None:
 
 
 def check_training(case: EncoderCase) -> None:
-    """A network to be trained can be trained under the head of another network."""
+    """A network with ``needs_training`` can be trained together with the head of a fusion."""
     if not case.needs_training:
         return
     for verb in ("start_training", "training_tensors", "end_training"):
@@ -285,7 +285,7 @@ def check_training(case: EncoderCase) -> None:
 
 
 def _check_gradients(case: EncoderCase, network: Any, inputs: Any) -> None:
-    assert len(inputs) == case.n, f"{case}.training_tensors has not one row per row of X."
+    assert len(inputs) == case.n, f"{case}.training_tensors has another number of rows than X."
     present = inputs.present
     assert present.dtype == torch.bool and present.shape == (case.n,), (
         f"What {case}.training_tensors gives must have present, bool ({case.n},), got"
@@ -298,9 +298,9 @@ def _check_gradients(case: EncoderCase, network: Any, inputs: Any) -> None:
         f" {tuple(mask.shape)}, pooled {tuple(pooled.shape)}."
     )
     assert not mask[1].any(), f"The network of {case} gives a token for an absent cell."
-    assert mask[0].any(), f"The network of {case} gives no token for a cell that is there."
+    assert mask[0].any(), f"The network of {case} gives no token for a present cell."
     assert torch.isfinite(pooled).all(), f"The network of {case} gives NaN for an absent cell."
-    # Something in which each output counts differently: a sum may be constant under a norm.
+    # A loss in which each output has its own weight: after a norm, a plain sum may be constant.
     weights = torch.linspace(1.0, 2.0, width)
     loss = (weights * pooled.tanh()).sum() + (weights * tokens[mask].tanh()).sum()
     loss.backward()
@@ -329,7 +329,7 @@ def _check_inputs(case: EncoderCase, encoder: Any, network: Any, inputs: Any) ->
     assert_close(first, pooled[:2], sentence)
     assert not nothing.present.any(), f"{case} says that absent cells are present."
     assert not empty.mask.any() and torch.isfinite(empty.pooled).all(), (
-        f"The network of {case} cannot take a frame in which every cell is absent."
+        f"The network of {case} does not accept a frame in which every cell is absent."
     )
     done = encoder.end_training(network)
     X = without(case.X, [1])
@@ -340,7 +340,7 @@ def _check_inputs(case: EncoderCase, encoder: Any, network: Any, inputs: Any) ->
         assert_close(
             features[kept],
             pooled.numpy()[kept],
-            f"{case}.transform is not what the network that was handed back gives.",
+            f"{case}.transform differs from the output of the trained network.",
         )
 
 

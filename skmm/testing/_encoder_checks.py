@@ -1,4 +1,4 @@
-"""The contract of an encoder, for those of skmm and for anybody else's."""
+"""Checks of the contract of an encoder, of skmm or of a user."""
 
 import inspect
 import pickle
@@ -86,7 +86,7 @@ def check_encoder(encoder: Estimator, X: pd.DataFrame | None = None) -> None:
 
 
 def run_checks(checks: Sequence[Callable[[Any], None]], case: object) -> None:
-    """Run checks on a case; whatever goes wrong becomes an AssertionError that says where."""
+    """Run checks on a case; turn every error into an AssertionError that names the check."""
     for check in checks:
         try:
             check(case)
@@ -98,49 +98,49 @@ def run_checks(checks: Sequence[Callable[[Any], None]], case: object) -> None:
             ) from error
 
 
-# --- What is asked of an encoder as an estimator: parameters, clones, names, pickles, seeds ---
+# --- Checks of an encoder as an estimator: parameters, clones, names, pickles, seeds ---
 
 
 def check_init_only_stores(case: EncoderCase) -> None:
-    """A model is loaded, and a parameter checked, in ``fit``."""
+    """``__init__`` loads no model and validates no parameter."""
     cls = type(case.encoder)
     marks = {name: object() for name in case.params}
     try:
         bare = cls(**marks)
     except Exception as error:
         raise AssertionError(
-            f"{case}.__init__ looks at its parameters or opens something: with meaningless ones it"
+            f"{case}.__init__ validates its parameters or loads something: with any objects it"
             f" raised {type(error).__name__}: {error}"
         ) from error
     extra = sorted(set(vars(bare)) - set(marks))
-    assert not extra, f"{case}.__init__ sets {extra}, which are no parameters: do such work in fit."
+    assert not extra, f"{case}.__init__ sets {extra}, which are not parameters: set them in fit."
     for name, mark in marks.items():
-        assert getattr(bare, name) is mark, f"{case}.__init__ does not keep {name!r} as it was."
+        assert getattr(bare, name) is mark, f"{case}.__init__ does not store {name!r} unchanged."
     names = set(inspect.signature(cls).parameters)
     assert names == set(marks), f"get_params of {case} gives {set(marks)}, __init__ takes {names}."
 
 
 def check_clone(case: EncoderCase) -> None:
-    """A clone has the parameters and nothing that was learned."""
+    """A clone has the parameters and no fitted attribute."""
     copy = clone(case.fitted)
     learned = [name for name in vars(copy) if name.endswith("_") and not name.startswith("_")]
     assert not learned, f"A clone of a fitted {case} has {learned}."
     again = np.asarray(copy.fit(case.X, case.y).transform(case.X))
     if case.params.get("random_state") is not None or not case.needs_training:
-        assert_close(again, case.vectors, f"A clone of {case} gives other vectors.")
+        assert_close(again, case.vectors, f"A clone of {case} returns other vectors.")
 
 
 def check_needs_fit(case: EncoderCase) -> None:
-    """Nothing is encoded before ``fit``."""
+    """Encoding before ``fit`` raises ``NotFittedError``."""
     bare = clone(case.encoder)
-    sentence = f"{case} has to raise NotFittedError before fit."
+    sentence = f"{case} must raise NotFittedError before fit."
     raises(lambda: bare.transform(case.X), NotFittedError, sentence)
     raises(lambda: bare.transform_sequence(case.X), NotFittedError, sentence)
     raises(lambda: bare.get_feature_names_out(), NotFittedError, sentence)
 
 
 def check_output(case: EncoderCase) -> None:
-    """``transform`` gives float32, a row a row."""
+    """``transform`` returns float32, one row for each row."""
     output = case.fitted.set_output(transform="default").transform(case.X)
     assert isinstance(output, np.ndarray), f"{case}.transform gives {type(output).__name__}."
     assert output.dtype == np.float32, f"{case}.transform gives {output.dtype}, not float32."
@@ -150,19 +150,19 @@ def check_output(case: EncoderCase) -> None:
     )
     declared = getattr(case.fitted, "n_outputs_", width)
     assert declared == width, f"{case}.n_outputs_ is {declared}, but there are {width} outputs."
-    assert np.isfinite(output).all(), f"{case} gives NaN or infinity for cells that are there."
+    assert np.isfinite(output).all(), f"{case} returns NaN or infinity for present cells."
     assert len(np.unique(output.round(4), axis=0)) > 1, f"{case} gives all cells the same vector."
     fresh = clone(case.encoder).set_output(transform="default")
     together = fresh.fit_transform(case.X, case.y)
     assert_close(
         together,
         fresh.transform(case.X),
-        f"fit_transform of {case} gives something else than fit and then transform.",
+        f"fit_transform of {case} returns something else than fit and then transform.",
     )
 
 
 def check_feature_names(case: EncoderCase) -> None:
-    """Names of outputs are readable, differ, and follow the names of the columns."""
+    """Feature names are readable and unique, and follow the names of the columns."""
     names = case.fitted.get_feature_names_out()
     assert all(isinstance(name, str) for name in names), f"Names of {case} must be str."
     assert all(name.isprintable() and " at 0x" not in name for name in names), (
@@ -174,12 +174,12 @@ def check_feature_names(case: EncoderCase) -> None:
     raises(
         lambda: case.fitted.get_feature_names_out([*case.X.columns, "more"]),
         ValueError,
-        f"{case}.get_feature_names_out has to refuse other columns than those of fit.",
+        f"{case}.get_feature_names_out must refuse other columns than those of fit.",
     )
 
 
 def check_set_output(case: EncoderCase) -> None:
-    """A frame of pandas or polars keeps names, index and values."""
+    """Output as a pandas or polars frame keeps names, index and values."""
     encoder = case.fit()
     plain = np.asarray(encoder.transform(case.X))
     names = list(encoder.get_feature_names_out())
@@ -195,34 +195,34 @@ def check_set_output(case: EncoderCase) -> None:
 
 
 def check_columns(case: EncoderCase) -> None:
-    """Other columns than those of ``fit`` are refused."""
+    """Columns other than those of ``fit`` are refused."""
     first = case.X.columns[0]
     renamed = case.X.rename(columns={first: f"not_{first}"})
     raises(
         lambda: case.fitted.transform(renamed),
         ValueError,
-        f"{case}.transform has to refuse columns with other names than in fit.",
+        f"{case}.transform must refuse columns with other names than in fit.",
         naming=(f"not_{first}",),
     )
     wider = case.X.assign(more=case.X[first])
-    sentence = f"{case}.transform has to refuse more columns than in fit."
+    sentence = f"{case}.transform must refuse more columns than in fit."
     raises(lambda: case.fitted.transform(wider), ValueError, sentence)
     raises(
         lambda: clone(case.encoder).fit(case.X, case.y[:-1]),
         ValueError,
-        f"{case}.fit has to refuse a y of another length than X.",
+        f"{case}.fit must refuse a y of another length than X.",
     )
     raises(
         lambda: clone(case.encoder).fit(case.X.iloc[:0], case.y[:0]),
         ValueError,
-        f"{case}.fit has to refuse a frame without rows.",
+        f"{case}.fit must refuse a frame without rows.",
     )
 
 
 def check_pickle(case: EncoderCase) -> None:
     """A pickle gives the same vectors, tokens and names."""
     loaded = pickle.loads(pickle.dumps(case.fitted))
-    sentence = f"{case} gives something else after a pickle."
+    sentence = f"{case} returns something else after a pickle."
     assert_close(loaded.transform(case.X), case.vectors, sentence)
     tokens, mask = case.fitted.transform_sequence(case.X)
     again, its_mask = loaded.transform_sequence(case.X)
@@ -236,26 +236,26 @@ def check_pickle(case: EncoderCase) -> None:
 
 
 def check_input_is_left_alone(case: EncoderCase) -> None:
-    """Neither the cells nor ``y`` are changed, and what is given out is the caller's."""
+    """Neither cells nor ``y`` are changed, and writing to an output changes no later output."""
     X, y = case.X, case.y.copy()
     before = contents(X)
     encoder = case.fit()
     features = np.asarray(encoder.transform(X))
     encoder.transform_sequence(X)
-    assert contents(X) == before, f"{case} changes the frame that it is given."
+    assert contents(X) == before, f"{case} changes its input frame."
     assert np.array_equal(y, case.y), f"{case} changes y."
     features = features.copy() if not features.flags.writeable else features
     expected = features.copy()
     features[:] = -1.0
-    assert contents(X) == before, f"Writing to what {case} gave changes the frame it was given."
+    assert contents(X) == before, f"Writing to an output of {case} changes its input frame."
     assert_close(
-        encoder.transform(X), expected, f"Writing to what {case} gave changes what it gives later."
+        encoder.transform(X), expected, f"Writing to an output of {case} changes later outputs."
     )
 
 
 def check_seeds(case: EncoderCase) -> None:
-    """The same ``random_state`` gives the same vectors; nothing global is touched."""
-    # Without a seed scikit-learn's estimators draw from numpy's global generator.
+    """The same ``random_state`` gives the same vectors; global states are not changed."""
+    # Without a seed, estimators of scikit-learn use the global generator of numpy.
     seed: dict[str, Any] = {"random_state": 0} if "random_state" in case.params else {}
     with unchanged_globals(f"{case}.fit or transform"):
         encoder = case.fit(**seed)
@@ -264,14 +264,14 @@ def check_seeds(case: EncoderCase) -> None:
     if not seed:
         return
     results: list[Any] = []
-    for global_seed in (1, 2):  # which must not matter
+    for global_seed in (1, 2):  # must not affect the result
         with global_seeds(global_seed):
             results.append(case.fit(random_state=0).transform(case.X))
-    sentence = f"{case} gives other vectors for the same random_state."
+    sentence = f"{case} returns other vectors for the same random_state."
     assert_close(results[0], results[1], sentence)
     generator = np.random.RandomState(0)
     from_generator = case.fit(random_state=generator).transform(case.X)
-    assert_close(from_generator, results[0], f"{case} does not take a RandomState as its seed.")
+    assert_close(from_generator, results[0], f"{case} does not accept a RandomState as its seed.")
 
 
 ENCODER_CHECKS = [

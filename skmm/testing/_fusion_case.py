@@ -1,4 +1,4 @@
-"""A fusion with the frame on which it is checked."""
+"""A fusion and the frame on which it is checked."""
 
 from functools import cached_property
 from typing import Any
@@ -15,12 +15,12 @@ __all__ = ["FusionCase", "triples"]
 
 
 def triples(**changed: object) -> list[tuple[str, Any, list[str]]]:
-    """Three modalities of the toy frame: encoded, numbers and vectors passed through.
+    """Return triples of the toy frame: an encoded text, and numbers and vectors passed through.
 
     Parameters
     ----------
     **changed : transformer or str
-        What takes the place of the transformer of a modality.
+        Transformers that replace those of the modalities of these names.
     """
     transformers = {
         "words": TextEncoder("tfidf", n_components=3, random_state=0),
@@ -32,7 +32,7 @@ def triples(**changed: object) -> list[tuple[str, Any, list[str]]]:
 
 
 class FusionCase:
-    """A fusion that is never fitted itself, and the frame to try it on.
+    """A fusion, of which only clones are fitted, and the frame on which it is checked.
 
     Parameters
     ----------
@@ -47,10 +47,10 @@ class FusionCase:
         if hasattr(fusion, "tasks"):
             self.y = pd.DataFrame({"class": classes, "value": values}, index=self.X.index)
 
-        if hasattr(fusion, "image_size"):  # it draws: a class is a gray image
+        if hasattr(fusion, "image_size"):  # it generates images: each class is a gray one
             grays = np.where(classes == "yes", 200, 50).astype(np.uint8)
             self.y = np.tile(grays[:, None, None], (1, 8, 8))
-        if hasattr(fusion, "position"):  # it draws series: a class is a length and a level
+        if hasattr(fusion, "position"):  # it generates series: each class has a length and a level
             self.y = [np.ones(4) if own == "yes" else np.zeros(2) for own in classes]
 
     def __str__(self) -> str:
@@ -63,32 +63,32 @@ class FusionCase:
 
     @property
     def prior(self) -> np.ndarray | None:
-        """What is known without any modality: shares of the classes, or the mean."""
+        """Prediction without any modality: class frequencies or mean; None if undefined."""
         if hasattr(self.fusion, "tasks"):
             shares = self.y["class"].value_counts(normalize=True).sort_index()
             return np.array([*shares, self.y["value"].mean()])
         if hasattr(self.fusion, "decision_function"):
-            return None  # scores are in no unit
+            return None  # scores have no unit
         if is_classifier(self.fusion):
             return np.unique(self.y, return_counts=True)[1] / self.n
         return np.array([self.y.mean()]) if is_regressor(self.fusion) else None
 
     def fit(self, X: pd.DataFrame | None = None, **params: object) -> Any:
-        """Fit a clone, by default on the case's frame."""
+        """Fit a clone, by default on the frame of the case."""
         return clone(self.fusion).set_params(**params).fit(self.X if X is None else X, self.y)
 
     @cached_property
     def fitted(self) -> Any:
-        """A fusion fitted on the frame; not to be changed."""
+        """A clone fitted on the frame; it must not be changed."""
         return self.fit()
 
     @cached_property
-    def answers(self) -> np.ndarray:
-        """What it makes of the frame."""
-        return self.ask(self.X)
+    def predictions(self) -> np.ndarray:
+        """Output of the fitted fusion for the frame."""
+        return self.predict(self.X)
 
-    def ask(self, X: Any, fusion: Any = None) -> np.ndarray:
-        """Probabilities, scores, predictions or features, as floats (n_samples, n_outputs)."""
+    def predict(self, X: Any, fusion: Any = None) -> np.ndarray:
+        """Return probabilities, scores, predictions or features, float (n_samples, n_outputs)."""
         fusion = self.fitted if fusion is None else fusion
         if hasattr(fusion, "tasks"):  # probabilities by task, and values
             values = np.asarray(fusion.predict(X)["value"], dtype=float)

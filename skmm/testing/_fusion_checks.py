@@ -1,4 +1,4 @@
-"""The contract of a fusion, for those of skmm and for anybody else's."""
+"""Checks of the contract of a fusion, of skmm or of a user."""
 
 import inspect
 import pickle
@@ -72,7 +72,7 @@ def check_fusion(fusion: Estimator) -> None:
     run_checks(FUSION_CHECKS, FusionCase(fusion))
 
 
-# --- What is asked of a fusion as an estimator: triples, parameters, names, diagram, seeds ---
+# --- Checks of a fusion as an estimator: triples, parameters, names, diagram, seeds ---
 
 
 def _is_random(case: FusionCase) -> bool:
@@ -87,7 +87,7 @@ def _fitted_triples(fusion: Any) -> list[tuple[str, Any, Any]]:
 
 
 def check_triples(case: FusionCase) -> None:
-    """Fitted transformers are those of the triples, and the user's own stay unfitted."""
+    """``fit`` fits clones of the given transformers."""
     given = triples()
     fusion = clone(case.fusion)
     fusion.modalities = given
@@ -97,57 +97,57 @@ def check_triples(case: FusionCase) -> None:
     assert fusion.modalities is given, f"{case}.fit changes the parameter modalities."
     names = [name for name, _, _ in _fitted_triples(fusion)]
     assert names == ["words", "numbers", "vector"], f"{case}.modalities_ names {names}."
-    assert np.isfinite(case.answers).all() and len(case.answers) == case.n
+    assert np.isfinite(case.predictions).all() and len(case.predictions) == case.n
     for wrong in ([], [("words", "passthrough")], [("a__b", "passthrough", ["a"])], "everything"):
         raises(
             lambda wrong=wrong: case.fit(modalities=wrong),  # type: ignore[misc]
             (ValueError, TypeError),
-            f"{case} has to refuse modalities={wrong!r}.",
+            f"{case} must refuse modalities={wrong!r}.",
         )
     twice = [("same", "passthrough", ["a"]), ("same", "passthrough", ["b"])]
-    sentence = f"{case} has to refuse two modalities of one name."
+    sentence = f"{case} must refuse two modalities of one name."
     raises(lambda: case.fit(modalities=twice), ValueError, sentence)
 
 
 def check_drop(case: FusionCase) -> None:
-    """A modality that is dropped is one that is not there."""
-    dropped = case.ask(case.X, case.fit(modalities=triples(vector="drop")))
-    left_out = case.ask(case.X, case.fit(modalities=triples()[:2]))
-    sentence = f"{case} gives something else for a modality that is 'drop' than for none."
+    """A dropped modality has the effect of a modality that is not listed."""
+    dropped = case.predict(case.X, case.fit(modalities=triples(vector="drop")))
+    left_out = case.predict(case.X, case.fit(modalities=triples()[:2]))
+    sentence = f"{case} returns something else for a dropped modality than without it."
     if not _is_random(case):
         assert_close(dropped, left_out, sentence)
-    set_later = case.ask(case.X, case.fit(vector="drop"))
+    set_later = case.predict(case.X, case.fit(vector="drop"))
     if not _is_random(case):
         assert_close(set_later, left_out, sentence)
     nothing = [(name, "drop", columns) for name, _, columns in triples()]
-    sentence = f"{case} has to refuse to fuse nothing."
+    sentence = f"{case} must refuse to fuse nothing."
     raises(lambda: case.fit(modalities=nothing), ValueError, sentence)
 
 
 def check_passthrough(case: FusionCase) -> None:
-    """Cells that are vectors are what the same numbers in columns are."""
+    """Cells that are vectors give the same result as their numbers in columns."""
     numbers = pd.DataFrame(np.stack(list(case.X["vector"])), columns=["v0", "v1", "v2"])
     wide = pd.concat([case.X.reset_index(drop=True), numbers], axis=1)
     modalities = triples()[:2]
     in_columns = [*modalities, ("vector", "passthrough", ["v0", "v1", "v2"])]
-    answers = case.ask(wide, case.fit(wide, modalities=in_columns))
+    predicted = case.predict(wide, case.fit(wide, modalities=in_columns))
     if not _is_random(case):
         assert_close(
-            answers, case.answers, f"{case} takes vectors in cells for other than their numbers."
+            predicted, case.predictions, f"{case} reads vectors in cells differently from columns."
         )
     ragged = case.X.copy()
     cells = list(case.X["vector"])
     cells[5] = np.ones(7)
     ragged["vector"] = pd.Series(cells, index=ragged.index, dtype=object)
-    sentence = f"{case} has to refuse vectors of several lengths."
+    sentence = f"{case} must refuse vectors of several lengths."
     raises(lambda: case.fit(ragged), ValueError, sentence, naming=("vector",))
     text = [("words", "passthrough", ["text"]), triples()[1]]
-    sentence = f"{case} has to refuse to pass texts through."
+    sentence = f"{case} must refuse to pass texts through."
     raises(lambda: case.fit(modalities=text), (ValueError, TypeError), sentence, naming=("text",))
 
 
 def check_parameters(case: FusionCase) -> None:
-    """Parameters of transformers are reached by the names of their modalities."""
+    """Parameters of transformers are set by the names of their modalities."""
     fusion = clone(case.fusion)
     deep = fusion.get_params(deep=True)
     for name in ("words", "numbers", "words__n_components", "modalities"):
@@ -160,7 +160,7 @@ def check_parameters(case: FusionCase) -> None:
     fusion.set_params(words=other)
     assert fusion.modalities[0][1] is other, f"{case}.set_params(words=...) changes nothing."
     assert [columns for _, _, columns in fusion.modalities] == [c for _, _, c in triples()]
-    sentence = f"{case}.set_params has to refuse a parameter that is not there."
+    sentence = f"{case}.set_params must refuse an unknown parameter."
     raises(lambda: fusion.set_params(nowhere__model="x"), ValueError, sentence)
     copy = clone(case.fitted)
     learned = [name for name in vars(copy) if name.endswith("_") and not name.startswith("_")]
@@ -168,35 +168,35 @@ def check_parameters(case: FusionCase) -> None:
 
 
 def check_columns(case: FusionCase) -> None:
-    """A column that is not there is named, in ``fit`` and after it."""
+    """A missing column is named in the error, in ``fit`` and later."""
     wrong = [*triples()[:2], ("vector", "passthrough", ["vectro"])]
     raises(
         lambda: case.fit(modalities=wrong),
         (ValueError, KeyError),
-        f"{case}.fit has to refuse a column that is not there.",
+        f"{case}.fit must refuse a missing column.",
         naming=("vectro", "vector"),
     )
     renamed = case.X.rename(columns={"text": "review"})
     raises(
-        lambda: case.ask(renamed),
+        lambda: case.predict(renamed),
         ValueError,
-        f"{case} has to refuse a frame with other columns than in fit.",
+        f"{case} must refuse a frame with other columns than in fit.",
         naming=("text",),
     )
-    sentence = f"{case} has to refuse a frame without a column of the training frame."
-    raises(lambda: case.ask(case.X.drop(columns="vector")), (ValueError, KeyError), sentence)
-    sentence = f"{case}.fit has to refuse a frame without rows."
+    sentence = f"{case} must refuse a frame without a column of the training frame."
+    raises(lambda: case.predict(case.X.drop(columns="vector")), (ValueError, KeyError), sentence)
+    sentence = f"{case}.fit must refuse a frame without rows."
     raises(lambda: case.fusion.fit(case.X.iloc[:0], case.y[:0]), ValueError, sentence)
     bare = clone(case.fusion)
-    sentence = f"{case} has to raise NotFittedError before fit."
-    raises(lambda: case.ask(case.X, bare), NotFittedError, sentence)
+    sentence = f"{case} must raise NotFittedError before fit."
+    raises(lambda: case.predict(case.X, bare), NotFittedError, sentence)
     auto = case.fit(case.X.drop(columns="text"), modalities="auto")
     found = sorted(column for _, _, columns in _fitted_triples(auto) for column in columns)
     assert found == ["a", "b", "vector"], f'{case} with modalities="auto" finds {found}.'
 
 
 def check_feature_names(case: FusionCase) -> None:
-    """Names belong to the columns of ``transform``, differ, and are columns of an output frame."""
+    """Feature names are unique, one for each output, and the columns of an output frame."""
     if not hasattr(case.fitted, "transform"):
         return
     names = list(case.fitted.get_feature_names_out())
@@ -221,38 +221,42 @@ def check_shown(case: FusionCase) -> None:
 
 
 def check_pickle(case: FusionCase) -> None:
-    """A pickle gives the same answers."""
+    """A pickle gives the same predictions."""
     loaded = pickle.loads(pickle.dumps(case.fitted))
     assert_close(
-        case.ask(case.X, loaded), case.answers, f"{case} gives other answers after a pickle."
+        case.predict(case.X, loaded),
+        case.predictions,
+        f"{case} returns other predictions after a pickle.",
     )
 
 
 def check_input_and_seeds(case: FusionCase) -> None:
-    """Frame, target and global seeds are left alone; ``random_state`` decides."""
+    """Input and global states are not changed; the same seed gives the same predictions."""
     before, y = contents(case.X), case.y.copy()
-    # Without a seed scikit-learn's estimators draw from numpy's global generator.
+    # Without a seed, estimators of scikit-learn use the global generator of numpy.
     seed: dict[str, Any] = (
         {"random_state": 0} if "random_state" in case.fusion.get_params(deep=False) else {}
     )
     with unchanged_globals(f"{case}.fit or predict"):
-        case.ask(case.X, case.fit(**seed))
-    assert contents(case.X) == before, f"{case} changes the frame that it is given."
+        case.predict(case.X, case.fit(**seed))
+    assert contents(case.X) == before, f"{case} changes its input frame."
     assert np.array_equal(case.y, y), f"{case} changes y."
     if not seed:
         return
-    answers: list[Any] = []
-    for global_seed in (1, 2):  # which must not matter
+    predicted: list[Any] = []
+    for global_seed in (1, 2):  # must not affect the result
         with global_seeds(global_seed):
-            answers.append(case.ask(case.X, case.fit(random_state=0)))
-    assert_close(answers[0], answers[1], f"{case} gives other answers for the same random_state.")
+            predicted.append(case.predict(case.X, case.fit(random_state=0)))
+    assert_close(
+        predicted[0], predicted[1], f"{case} returns other predictions for the same random_state."
+    )
 
 
-# --- about rows: absent modalities, order, subsets, containers ---
+# --- Checks with rows: absent modalities, order, subsets, containers ---
 
 
 def _gappy(case: FusionCase) -> Any:
-    """The frame with a fifth of each modality taken out, and one row with nothing left."""
+    """Return the frame without a fifth of each modality, and with one empty row."""
     X = without(case.X, range(0, case.n, 5), columns=["text"])
     X = without(X, range(1, case.n, 5), columns=["a", "b"])
     X = without(X, range(2, case.n, 5), columns=["vector"])
@@ -260,101 +264,105 @@ def _gappy(case: FusionCase) -> Any:
 
 
 def check_missing_at_fit_and_predict(case: FusionCase) -> None:
-    """Any row may lack any modality, in ``fit`` and after it."""
+    """Any modality may be missing in any row, in ``fit`` and later."""
     X = _gappy(case)
-    answers = case.ask(X, case.fit(X))
-    assert np.isfinite(answers).all(), f"{case} gives NaN for rows that lack a modality."
+    predicted = case.predict(X, case.fit(X))
+    assert np.isfinite(predicted).all(), f"{case} returns NaN for rows without a modality."
 
 
-def check_missing_at_predict_alone(case: FusionCase) -> None:
-    """A modality that was never absent in training may be absent later."""
+def check_missing_only_at_predict(case: FusionCase) -> None:
+    """A modality that was never missing in training may be missing later."""
     for columns in (["text"], ["a", "b"], ["vector"], ["text", "vector"]):
         X = without(case.X, [0, 3], columns=columns)
-        answers = case.ask(X)
-        assert np.isfinite(answers).all(), (
+        predicted = case.predict(X)
+        assert np.isfinite(predicted).all(), (
             f"{case} gives NaN for a row without {columns}, which were never missing in training."
         )
         kept = ~np.isin(np.arange(case.n), [0, 3])
         assert_close(
-            answers[kept],
-            case.answers[kept],
-            f"An absent modality in one row changes what {case} gives for others.",
+            predicted[kept],
+            case.predictions[kept],
+            f"An absent modality in one row changes the output of {case} for others.",
         )
 
 
 def check_row_without_any_modality(case: FusionCase) -> None:
-    """Such a row gets the prior, or ``ModalityMissingError`` where that is asked for."""
+    """Such a row gets the prior, or raises with ``all_missing="raise"``."""
     X = without(case.X, [4])
     params = case.fusion.get_params(deep=False)
     if "all_missing" in params:
-        # What is not "raise" has a name that says what the class answers: its default.
+        # The value other than "raise" depends on the class and is its default.
         answering = inspect.signature(type(case.fusion)).parameters["all_missing"].default
-        answers = case.ask(X, case.fit(all_missing=answering))
+        predicted = case.predict(X, case.fit(all_missing=answering))
         refusing = case.fit(all_missing="raise")
         raises(
-            lambda: case.ask(X, refusing),
+            lambda: case.predict(X, refusing),
             ModalityMissingError,
-            f'{case} with all_missing="raise" has to refuse a row without any modality.',
+            f'{case} with all_missing="raise" must refuse a row without any modality.',
         )
         raises(
             lambda: case.fit(X, all_missing="raise"),
             ModalityMissingError,
-            f'{case} with all_missing="raise" has to refuse such a row in fit too.',
+            f'{case} with all_missing="raise" must refuse such a row in fit too.',
         )
     else:
-        answers = case.ask(X)
-    assert np.isfinite(answers).all(), f"{case} gives NaN for a row without any modality."
+        predicted = case.predict(X)
+    assert np.isfinite(predicted).all(), f"{case} gives NaN for a row without any modality."
     if case.prior is not None:
         assert_close(
-            answers[4], case.prior, f"{case} does not give the prior for a row without modalities."
+            predicted[4],
+            case.prior,
+            f"{case} does not give the prior for a row without modalities.",
         )
 
 
 def check_absent_values_do_not_matter(case: FusionCase) -> None:
-    """However absence is spelled, and whatever others hold, the answer is the same."""
+    """A prediction depends neither on the spelling of absence nor on other rows."""
     rows = [1, 6]
-    expected = case.ask(without(case.X, rows, columns=["text", "a", "b"]))
+    expected = case.predict(without(case.X, rows, columns=["text", "a", "b"]))
     for spelling in MISSING:
         X = without(case.X, rows, columns=["text", "a", "b"], by=spelling)
         assert_close(
-            case.ask(X),
+            case.predict(X),
             expected,
-            f"What {case} gives depends on how an absent cell is spelled ({spelling!r}).",
+            f"The output of {case} depends on the spelling of an absent cell ({spelling!r}).",
         )
     X = without(case.X, rows, columns=["text"])
     others = X.copy()
     others["text"] = [None if text is None else f"scarf {text} hat" for text in X["text"]]
     assert_close(
-        case.ask(others)[rows],
-        case.ask(X)[rows],
-        f"Texts of other rows change what {case} gives for a row without text.",
+        case.predict(others)[rows],
+        case.predict(X)[rows],
+        f"Texts of other rows change the output of {case} for a row without text.",
     )
 
 
 def check_rows_are_independent(case: FusionCase) -> None:
-    """Order of rows and rows left out do not change the answer for a row."""
+    """The prediction of a row does not depend on the other rows or their order."""
     X = _gappy(case)
-    answers = case.ask(X)
+    predicted = case.predict(X)
     order = np.random.default_rng(0).permutation(case.n)
-    sentence = f"What {case} gives for a row depends on the other rows."
-    assert_close(case.ask(X.iloc[order]), answers[order], sentence)
+    sentence = f"The output of {case} for a row depends on the other rows."
+    assert_close(case.predict(X.iloc[order]), predicted[order], sentence)
     for rows in ([0], [1], [2], [case.n - 1], [5, 3, 5], list(range(0, case.n, 3))):
-        assert_close(case.ask(X.iloc[rows]), answers[rows], sentence)
+        assert_close(case.predict(X.iloc[rows]), predicted[rows], sentence)
     numbered = X.reset_index(drop=True)
-    assert_close(case.ask(numbered), answers, f"The index of a frame changes what {case} gives.")
+    assert_close(
+        case.predict(numbered), predicted, f"The index of a frame changes the output of {case}."
+    )
 
 
 def check_transformer_gets_no_absent_cell(case: FusionCase) -> None:
-    """A transformer is fitted on, and applied to, the rows that have the modality."""
+    """A transformer is fitted on, and applied to, the rows with its modality only."""
     encoder = TextEncoder("tfidf", n_components=3, random_state=0)
     modalities = triples(words=make_pipeline(encoder, PCA(2, random_state=0)))
     X = _gappy(case)
-    answers = case.ask(X, case.fit(X, modalities=modalities))
-    assert np.isfinite(answers).all(), f"{case} gives NaN with a PCA after an encoder."
+    predicted = case.predict(X, case.fit(X, modalities=modalities))
+    assert np.isfinite(predicted).all(), f"{case} gives NaN with a PCA after an encoder."
 
 
-def check_modality_that_is_never_there(case: FusionCase) -> None:
-    """A modality without one cell in training is left out with a warning, not an error."""
+def check_modality_that_is_always_missing(case: FusionCase) -> None:
+    """A modality without any cell in training is left out with a warning."""
     X = without(case.X, range(case.n), columns=["vector"])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -362,18 +370,18 @@ def check_modality_that_is_never_there(case: FusionCase) -> None:
     assert any("vector" in str(warning.message) for warning in caught), (
         f"{case} does not warn of a modality that is absent in every training row."
     )
-    assert np.isfinite(case.ask(case.X, fusion)).all()
+    assert np.isfinite(case.predict(case.X, fusion)).all()
 
 
 def check_polars(case: FusionCase) -> None:
-    """A polars frame gives what a pandas frame gives."""
+    """A polars frame gives the same predictions as a pandas frame."""
     if not is_installed("polars"):
         return
     X = _gappy(case)
-    expected = case.ask(X, case.fit(X))
+    expected = case.predict(X, case.fit(X))
     frame = to_polars(X)
-    answers = case.ask(frame, case.fit(frame))
-    assert_close(answers, expected, f"{case} gives something else for a polars frame.")
+    predicted = case.predict(frame, case.fit(frame))
+    assert_close(predicted, expected, f"{case} returns something else for a polars frame.")
 
 
 FUSION_CHECKS = [
@@ -387,11 +395,11 @@ FUSION_CHECKS = [
     check_pickle,
     check_input_and_seeds,
     check_missing_at_fit_and_predict,
-    check_missing_at_predict_alone,
+    check_missing_only_at_predict,
     check_row_without_any_modality,
     check_absent_values_do_not_matter,
     check_rows_are_independent,
     check_transformer_gets_no_absent_cell,
-    check_modality_that_is_never_there,
+    check_modality_that_is_always_missing,
     check_polars,
 ]

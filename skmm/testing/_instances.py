@@ -77,10 +77,10 @@ _JOINT: dict[str, Any] = {
     "trainer": Trainer(batch_size=16, learning_rate=0.05),
     "random_state": 0,
 }
-# One of each build: scikit-learn's checks ask about the estimator, and each takes seconds.
+# One instance of each kind: each check of scikit-learn takes seconds.
 _OTHER_STRATEGIES = ("mean", "gated", "film", "low_rank", "attention")
 # Numbers as they are and converged far beyond the tolerance with which scikit-learn compares
-# two fits: no standardization stands between the weights of rows and the estimator.
+# two fits. No standardization comes before the estimator, so that sample weights have effect.
 _NUMBERS = [("numbers", "passthrough", slice(None))]
 # The same numbers as two modalities, for what aligns one with another.
 _TWICE = [("left", "passthrough", slice(None)), ("right", "passthrough", slice(None))]
@@ -195,7 +195,7 @@ def _joint_multi_task() -> list[Any]:
 
 
 def _joint_regressor() -> list[Any]:
-    options = {"dropout": 0.1, **_JOINT}  # of 8 units a third would be too many
+    options = {"dropout": 0.1, **_JOINT}  # a third of 8 units would be too many
     return [
         *(JointFusionRegressor(strategy=s, **options) for s in ("concat", "gated")),
         JointFusionRegressor(balance="gradient", **options),
@@ -332,7 +332,7 @@ EXPECTED_FAILED_CHECKS: list[tuple[type, Callable[[Any], bool], str, str]] = [
 
 
 def instances_of(cls: type) -> list[Any]:
-    """Unfitted instances of an estimator, one for each of its ways to work.
+    """Return unfitted instances of an estimator, one for each of its modes.
 
     Parameters
     ----------
@@ -354,7 +354,7 @@ def instances_of(cls: type) -> list[Any]:
 
 
 def cells_of(instance: Any) -> pd.DataFrame:
-    """Cells on which an encoder of :func:`instances_of` can be checked."""
+    """Return cells on which an encoder of :func:`instances_of` can be checked."""
     return toy_cells("number" if isinstance(instance, ModuleEncoder) else instance.modality)
 
 
@@ -378,7 +378,7 @@ PRETRAINED = (PretrainedAlignment, PretrainedCaptionGenerator, PretrainedImageGe
 
 
 def fit_pretrained(instance: Any) -> tuple[Any, pd.DataFrame]:
-    """Fit an estimator that needs a checkpoint with a toy one; it and its cells.
+    """Fit an estimator that needs a checkpoint with a toy one; return it and its cells.
 
     Parameters
     ----------
@@ -394,7 +394,7 @@ def fit_pretrained(instance: Any) -> tuple[Any, pd.DataFrame]:
 
 
 def expected_failed_checks(estimator: object) -> dict[str, str]:
-    """Checks of scikit-learn that an instance may fail, and why.
+    """Return the checks of scikit-learn that an instance may fail, and why.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Small frames of cells on which the contracts are checked."""
+"""Small frames of cells on which the contracts are checked, and toy models."""
 
 import atexit
 import shutil
@@ -32,7 +32,7 @@ __all__ = [
     "write_diffusion",
 ]
 
-# Absent, in every spelling that pandas, numpy and Python have for it.
+# The absent values of pandas, numpy and Python.
 MISSING = (None, float("nan"), np.float32("nan"), pd.NA, pd.NaT)
 
 _TEXTS = (
@@ -48,7 +48,7 @@ _TEXTS = (
 
 
 def toy_cells(modality: str) -> pd.DataFrame:
-    """Give eight rows of cells that differ.
+    """Return eight rows of different cells.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def toy_cells(modality: str) -> pd.DataFrame:
     if modality == "text":
         columns: dict[str, Any] = {"review": list(_TEXTS)}
     elif modality == "image":
-        # Of several sizes, and each with a brightness of its own.
+        # Images of different sizes and brightness.
         sizes = [(12 + i, 18 - i, 3) for i in range(n)]
         images = [
             rng.integers(0, 64, size).astype(np.uint8) + np.uint8(20 * i)
@@ -73,11 +73,11 @@ def toy_cells(modality: str) -> pd.DataFrame:
         ]
         columns = {"photo": pd.Series(images, dtype=object)}
     elif modality == "video":
-        # Of several lengths and sizes, the shortest of one frame; gray and colored.
+        # Videos of different lengths and sizes, from one frame on; gray and colored.
         clips = [rng.integers(0, 256, (1 + i, 12 + i, 18 - i, 1 + 2 * (i % 2))) for i in range(n)]
         columns = {"clip": pd.Series([clip.astype(np.uint8) for clip in clips], dtype=object)}
     elif modality == "audio":
-        # A second's tenth and more, each of a pitch and a loudness of its own.
+        # Clips of 0.1 seconds and more, of different pitch and loudness.
         seconds = [np.arange(1600 + 300 * i) / 16_000 for i in range(n)]
         audio_clips = [
             ((0.1 + 0.1 * i) * np.sin(2 * np.pi * 150 * (i + 1) * t)).astype(np.float32)
@@ -91,12 +91,12 @@ def toy_cells(modality: str) -> pd.DataFrame:
             "pieces": np.arange(n) % 3,
         }
     elif modality == "timeseries":
-        # Of several lengths, the shortest of one timestamp; in two of them a value is unknown.
+        # Series of different lengths, from one timestamp on; two have a missing value.
         series = [rng.normal(i, 1.0 + i, (1 + 3 * i, 2)).astype(np.float32) for i in range(n)]
         series[3][2, 0] = series[5][:4, 1] = np.nan
         columns = {"motion": pd.Series(series, dtype=object)}
     elif modality == "pointcloud":
-        # Of several sizes, the smallest of one point; with a feature, and a return that is absent.
+        # Clouds of different sizes, from one point on; with a feature, and one missing value.
         clouds = [rng.normal(size=(1 + 5 * i, 4)) * [1, 2, 1 + i, 1] for i in range(n)]
         clouds[3][2] = np.nan
         columns = {"scan": pd.Series(clouds, dtype=object)}
@@ -105,13 +105,13 @@ def toy_cells(modality: str) -> pd.DataFrame:
     else:
         raise ValueError(
             f"There are no toy cells of modality {modality!r}. Give X, a DataFrame of at least"
-            " four rows whose cells differ and are all there."
+            " four rows of different cells, none missing."
         )
     return pd.DataFrame(columns)
 
 
 def tidy(X: pd.DataFrame) -> pd.DataFrame:
-    """Check cells that a caller gave, and label the rows ``"row0"``, ``"row1"``, ..."""
+    """Validate the cells of a caller and label the rows ``"row0"``, ``"row1"``, ..."""
     if not isinstance(X, pd.DataFrame) or len(X) < 4 or X.isna().any(axis=None):
         raise ValueError(
             "X must be a pandas DataFrame of at least four rows without missing cells, got"
@@ -124,7 +124,7 @@ def tidy(X: pd.DataFrame) -> pd.DataFrame:
 def without(
     X: pd.DataFrame, rows: Iterable[int], columns: Iterable[str] | None = None, by: object = None
 ) -> pd.DataFrame:
-    """Copy a frame with cells taken out.
+    """Copy a frame and set some cells to missing.
 
     Parameters
     ----------
@@ -133,14 +133,14 @@ def without(
     rows : list of int
         Positions of the rows.
     columns : list of str, default=None
-        Where; None for every column.
+        Names of the columns; None for all.
     by : object, default=None
-        What stands for an absent cell.
+        Value that replaces the cells.
 
     Returns
     -------
     X : DataFrame
-        Its columns are of dtype object where something was taken out.
+        The changed columns are of dtype object.
     """
     X = X.copy()
     for name in X.columns if columns is None else columns:
@@ -153,7 +153,7 @@ def without(
 
 
 def to_polars(X: pd.DataFrame) -> Any:
-    """Give the same cells in a polars frame; polars knows no index, and None for absent."""
+    """Return the same cells in a polars frame, with null for absent ones."""
     polars = import_optional("polars", needed_by="skmm.testing")
     columns = {}
     for name in X.columns:
@@ -166,7 +166,7 @@ def to_polars(X: pd.DataFrame) -> Any:
 
 
 def fusion_frame(n: int = 48) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """Give a frame of three modalities, a class and a number to predict.
+    """Return a frame of three modalities, a class and a number to predict.
 
     Parameters
     ----------
@@ -199,13 +199,13 @@ def fusion_frame(n: int = 48) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     return tidy(X), np.where(values > 0, "yes", "no"), values
 
 
-# --- A space for estimators that use an alignment: it learns nothing and is there at once ---
+# --- An alignment that learns nothing, for estimators that use one ---
 
 _LETTERS = "abcd"
 
 
 class ToySpace(BaseEstimator):
-    """Texts point where their letters do; vectors are what they are."""
+    """Alignment that maps a text to the sum of vectors of its letters, and a vector to itself."""
 
     def fit(self, X: object, y: object = None) -> Self:
         """Learn nothing."""
@@ -213,7 +213,7 @@ class ToySpace(BaseEstimator):
         return self
 
     def transform_modality(self, X: Any, modality: str) -> np.ndarray:
-        """Vectors of one modality, NaN where it is absent."""
+        """Return vectors of one modality, NaN where it is absent."""
         check_is_fitted(self)
         vectors = np.full((len(X), len(_LETTERS)), np.nan, dtype=np.float32)
         for vector, cell in zip(vectors, X[modality], strict=True):
@@ -229,7 +229,7 @@ def _letters_of(cell: object) -> list[int]:
 
 
 def toy_rows() -> tuple[pd.DataFrame, np.ndarray]:
-    """Rows for the toy space, one without a text and one without a vector; and their classes."""
+    """Return rows for the toy space, one without text and one without vector, and classes."""
     texts = ["a", "b", "aab", "bba", None, "c", "acd", "bd"]
     vectors = [[n + 0.1 for n in _letters_of(t)] for t in ("a", "b", "aab", "bba", "b", "c")]
     cells = pd.Series([*vectors, None, [0.0, 1.0, 0.0, 1.0]], dtype=object)
@@ -237,7 +237,7 @@ def toy_rows() -> tuple[pd.DataFrame, np.ndarray]:
     return X, np.array(["a", "b"] * 4)
 
 
-# --- A checkpoint with two towers for tests: CLIP's kind, random weights, some kilobytes ---
+# --- A small checkpoint with two towers (CLIP) and random weights ---
 
 _SMALL = {
     "hidden_size": 16,
@@ -250,7 +250,7 @@ _SMALL = {
 
 @cache
 def toy_clip() -> Path:
-    """Folder of the checkpoint, written once a process and removed at its end."""
+    """Return the folder of the checkpoint, which is written once per process."""
     transformers = import_optional("transformers", needed_by="skmm.testing")
     folder = _toy_folder()
     letters = [*string.ascii_lowercase, *string.digits]
@@ -285,12 +285,12 @@ def _toy_folder() -> Path:
     return folder
 
 
-# --- Checkpoints that write and that generate images, with random weights: some kilobytes ---
+# --- Small checkpoints that generate texts and images, with random weights ---
 
 
 @cache
 def toy_captioner() -> Path:
-    """Folder of a vision-encoder-decoder, written once a process and removed at its end."""
+    """Return the folder of a vision-encoder-decoder, which is written once per process."""
     transformers = import_optional("transformers", needed_by="skmm.testing")
     folder = _toy_folder()
     vocab = {letter: i for i, letter in enumerate([*string.ascii_lowercase, "\u0120", "<end>"])}
@@ -324,14 +324,14 @@ def toy_captioner() -> Path:
 
 @cache
 def toy_diffusion() -> Path:
-    """Folder of a pipeline, written once a process and removed at its end."""
+    """Return the folder of a diffusion pipeline, which is written once per process."""
     folder = _toy_folder()
     write_diffusion(folder)
     return folder
 
 
 def write_diffusion(folder: Path, *, seed: int = 0) -> None:
-    """Write a Stable Diffusion of 16 x 16 pixels, whose weights make texts count.
+    """Write a Stable Diffusion of 16 x 16 pixels whose output depends on the text.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Curves over data whose truth is known: a says most, b nothing, c some of what a says."""
+"""Curves of planted data: a is most informative, b uninformative, c partly redundant with a."""
 
 import numpy as np
 import pandas as pd
@@ -50,13 +50,13 @@ def means(curve):
 
 
 @pytest.mark.slow
-def test_it_falls_for_the_informative_and_is_flat_for_the_useless(data, fitted):
+def test_score_falls_only_without_informative_modalities(data, fitted):
     X, y = data
     curve = means(missing_modality_curve(fitted, X[250:], y[250:], random_state=0))
     assert (np.diff(curve["a"]) < -0.03).all()
     assert curve["a"][0] - curve["a"][1] > 0.2
     assert np.ptp(curve["b"]) < 0.02
-    # What c says is said by a too.
+    # The information of c is also in a.
     assert curve["c"][0] - curve["c"][1] < 0.05
     assert (curve.loc[0] == fitted.score(X[250:], y[250:])).all()
     assert curve["a"][1] == fitted.score(X[250:].assign(a=None), y[250:])
@@ -73,7 +73,7 @@ MODELS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("modality", ["a"])
-def test_all_lost_in_training_too_is_the_estimator_without_it(data, name, modality):
+def test_modality_removed_everywhere_equals_estimator_without_it(data, name, modality):
     X, y = data[0][:150], data[1][:150]
     model = MODELS[name]
     curve = missing_modality_curve(
@@ -86,9 +86,9 @@ def test_all_lost_in_training_too_is_the_estimator_without_it(data, name, modali
         assert scores.tolist() == cross_val_score(expected, X, y, cv=FOLDS).tolist()
 
 
-def test_the_table(data):
+def test_columns_and_shares_of_the_table(data):
     X, y = data
-    X = X.assign(b=X["b"].where(np.arange(len(X)) % 4 > 0))  # a quarter is lost before
+    X = X.assign(b=X["b"].where(np.arange(len(X)) % 4 > 0))  # a quarter is missing before
     model = LateFusionClassifier(TRIPLES, rule="mean")
     curve = missing_modality_curve(
         model, X, y, fractions=[0, 0.5, 1], cv=FOLDS, n_repeats=2, random_state=0
@@ -100,19 +100,18 @@ def test_the_table(data):
     assert len(curve) == len(curve[keys].drop_duplicates()) == 3 * 3 * 3 * 2
     shares = curve.groupby(["modality", "fraction"])["missing"].mean().round(2)
     assert shares["a"].tolist() == [0, 0.5, 1]
-    # The fraction counts the rows that have it: 1/4 + 3/4 * 1/2.
+    # The fraction is of the rows with the modality: 1/4 + 3/4 * 1/2.
     np.testing.assert_allclose(shares["b"], [0.25, 0.62, 1], atol=0.02)
-    # Chance enters between the ends only.
+    # Only fractions between 0 and 1 are random.
     spread = curve.groupby(["modality", "fraction", "split"])["score"].nunique()
     assert (spread.unstack("fraction")[[0, 1]] == 1).all(axis=None)
     assert (spread.unstack("fraction")[0.5] > 1).any()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["both"])
-def test_workers_change_nothing(data, when):
+def test_n_jobs_does_not_change_the_scores(data):
     X, y = data
-    options = {"fractions": [0.5, 1], "when": when, "cv": 2, "n_repeats": 2, "random_state": 3}
+    options = {"fractions": [0.5, 1], "when": "both", "cv": 2, "n_repeats": 2, "random_state": 3}
     model = LateFusionClassifier(TRIPLES, rule="mean")
     alone = missing_modality_curve(model, X[:100], y[:100], **options)
     shared = missing_modality_curve(model, X[:100], y[:100], n_jobs=2, **options)
@@ -120,7 +119,7 @@ def test_workers_change_nothing(data, when):
 
 
 class Seen(ClassifierMixin, BaseEstimator):
-    """Remembers the frames that it was shown."""
+    """Keeps the frames that it receives."""
 
     frames = []
 
@@ -147,36 +146,36 @@ def pairs(n=100):
     return X, np.arange(n) % 2
 
 
-def test_any_estimator_of_a_frame_with_columns_of_ones_own():
+def test_columns_given_by_name_for_any_estimator():
     X, y = pairs()
     frames = shown(X, y, fractions=[0.3], cv=2, n_repeats=1)
     assert [what for what, _ in frames] == ["fit", "predict"] * 2
     for what, frame in frames:
         expected = 15 if what == "predict" else 0
         assert frame["one"].isna().sum() == expected
-        # A modality is lost as a whole, and nothing else is.
+        # All columns of the modality are removed together, and no other column.
         assert (frame["one"].isna() == frame["two"].isna()).all()
         assert frame["other"].notna().all()
     assert X.notna().all(axis=None)
 
 
-def test_in_training_too():
+def test_removal_from_training_rows():
     X, y = pairs()
     frames = shown(X, y, fractions=[0.3], cv=2, n_repeats=1, when="both")
     assert [frame["one"].isna().sum() for _, frame in frames] == [15] * 4
 
 
-def test_who_has_lost_it_once_has_lost_it_at_every_higher_fraction():
+def test_rows_of_higher_fractions_include_those_of_lower_ones():
     X, y = pairs()
     frames = shown(X, y, fractions=[0.2, 0.5, 0.9], cv=2, n_repeats=2)
     lost = [set(f.index[f["one"].isna()]) for what, f in frames if what == "predict"]
-    # Of each split: fraction by fraction, both repeats.
+    # Each split has two repeats of each fraction.
     for split in (lost[:6], lost[6:]):
         assert split[0] < split[2] < split[4] and split[1] < split[3] < split[5]
         assert split[0] != split[1]
 
 
-def test_a_rule_says_who_loses_it_first():
+def test_callable_removal_orders_the_rows():
     X, y = pairs()
     (_, fit), (_, frame), *_ = shown(
         X, y, fractions=[0.5], cv=2, n_repeats=1, removal=lambda X, y: X["one"] % 10, when="both"
@@ -185,14 +184,14 @@ def test_a_rule_says_who_loses_it_first():
         gone = half["one"].isna()
         assert gone.mean() == 0.5
         assert (X.loc[half.index[gone], "one"] % 10).min() >= 5
-    # Ties are broken at random: of the class that goes first, half the rows go.
+    # Ties are broken at random: half the rows of the first class lose the modality.
     frames = shown(X, y, fractions=[0.25], cv=2, n_repeats=2, removal=lambda X, y: y)
     first, second = (f["one"].isna() for what, f in frames[:3] if what == "predict")
     assert set(y[first.index[first]]) == {1}
     assert (first != second).any()
 
 
-def test_a_plain_column_transformer():
+def test_column_transformer_without_fusion():
     X, y = make_multimodal_classification(
         300, modalities={"t": "tabular", "u": "tabular"}, redundant=0, private={"t": 1.0},
         random_state=0,
@@ -205,7 +204,7 @@ def test_a_plain_column_transformer():
     assert abs(curve.loc[0, "u"] - curve.loc[1, "u"]) < 0.05
 
 
-def test_whole_numbers_and_booleans_and_arrays():
+def test_integers_booleans_and_arrays():
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"n": rng.integers(0, 9, 120), "flag": rng.random(120) > 0.5})
     y = (X["n"] > 4).to_numpy()
@@ -219,7 +218,7 @@ def test_whole_numbers_and_booleans_and_arrays():
 
 
 @pytest.mark.slow
-def test_polars(data):
+def test_polars_frame_gives_the_same_table(data):
     pl = pytest.importorskip("polars", reason="needs the extra 'polars'")
     X, y = data
     frame = pl.DataFrame({name: list(X[name]) for name in X})
@@ -268,7 +267,7 @@ def test_no_cell_is_encoded_again(tmp_path):
         ({"fractions": [float("nan")]}, ValueError, "number from 0 to 1, got nan"),
         ({"fractions": ["half"]}, ValueError, "number from 0 to 1, got 'half'"),
         ({"fractions": []}, ValueError, "at least one number"),
-        ({"fractions": [0.5, 0.5]}, ValueError, "none twice"),
+        ({"fractions": [0.5, 0.5]}, ValueError, "no duplicates"),
         ({"removal": "rule"}, ValueError, "'random' or a callable"),
         ({"removal": lambda X, y: y[:3]}, ValueError, "one finite number for each"),
         ({"removal": lambda X, y: y * np.nan}, ValueError, "one finite number for each"),
@@ -293,7 +292,7 @@ def test_bad_data(data, fitted):
         missing_modality_curve(LogisticRegression(), X, y)
 
 
-def test_an_estimator_that_takes_no_missing_cells_says_which_were_missing():
+def test_error_of_an_estimator_names_the_removed_modality():
     X = pd.DataFrame({"a": np.arange(20.0), "b": 1.0})
     model = LogisticRegression().fit(X, np.arange(20) % 2)
     with pytest.raises(ValueError, match="NaN") as caught:

@@ -214,7 +214,7 @@ def test_words_stay_in_their_cell():
         ({"answers": [["a"]]}, r"answers must hold a list for each of the 2 queries"),
         ({"scores": [[1.0], [1.0, 2.0]]}, r"scores must hold .* got lists of lengths \[1, 2\]"),
         ({"correct": [[True]]}, r"correct must hold a list for each of the 2 queries"),
-        ({"answers": [[], []]}, "there is no query with an answer"),
+        ({"answers": [[], []]}, "no query has an answer"),
     ],
 )
 def test_grid_refuses(options, message):
@@ -230,7 +230,7 @@ def test_grid_refuses_what_it_cannot_rate(frame):
     ):
         RetrievalDisplay.from_estimator(retriever, frame, 1, correct="label")
     retriever = CrossModalRetriever(Ready()).fit(frame.rename(columns={"photo": "image"}))
-    with pytest.raises(ValueError, match=r"which columns are 'photo'. Tell it, as in columns="):
+    with pytest.raises(ValueError, match=r"has no columns of 'photo'. Give them, as in columns="):
         RetrievalDisplay.from_estimator(retriever, frame, 1)
     shown = RetrievalDisplay.from_estimator(retriever, frame, 1, columns={"photo": ["image"]})
     assert isinstance(shown.answers_[0][0], AxesImage)
@@ -296,7 +296,7 @@ def test_any_projection(frame):
 def test_map_refuses():
     with pytest.raises(ValueError, match=r"an array of one shape for each modality"):
         AlignmentMapDisplay.from_predictions({"a": np.zeros((2, 2)), "b": np.zeros((3, 2))})
-    with pytest.raises(ValueError, match=r"1 vectors make no map"):
+    with pytest.raises(ValueError, match=r"a map needs two vectors, got 1"):
         AlignmentMapDisplay.from_predictions({"a": [[np.nan, 1.0], [1.0, 1.0]]})
     with pytest.raises(ValueError, match=r"one shape \(n_samples, 2\), got \(2, 3\)"):
         AlignmentMapDisplay({"a": np.zeros((2, 3))}).plot()
@@ -413,8 +413,8 @@ def test_the_cell_is_that_of_the_modality_and_not_of_a_column_of_its_name(review
 @pytest.mark.parametrize(
     "attribution, cell, message",
     [
-        (found(np.ones((2, 2))), None, "lie over an image, and cell is none"),
-        (found(np.ones((2, 2))), "a text", "lie over an image, and cell is none"),
+        (found(np.ones((2, 2))), None, "need an image, and cell is a"),
+        (found(np.ones((2, 2))), "a text", "need an image, and cell is a"),
         (found(np.ones(3), ["a"]), None, "there are 3 scores and 1 tokens"),
         (found(np.ones((1, 1, 1))), None, r"or \(n_rows, n_columns\), got \(1, 1, 1\)"),
         (found([], []), None, "there are no scores: the row does not have the modality"),

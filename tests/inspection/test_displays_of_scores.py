@@ -187,7 +187,7 @@ def test_columns_of_the_modalities_in_any_order(fitted):
     display = ModalityShapleyDisplay.from_predictions(result, X=X, modalities=columns, sort=False)
     assert display.order_ == ["voice", "face"]
     assert [len(p.get_offsets()) for p in display.points_] == X.notna().sum().tolist()
-    with pytest.raises(ValueError, match="does not say which columns are 'voice'"):
+    with pytest.raises(ValueError, match="has no columns of 'voice'"):
         ModalityShapleyDisplay.from_predictions(result, X=X, modalities={"face": [1]})
 
 
@@ -214,7 +214,7 @@ def test_shapley_of_wrong_shape_or_kind():
     with pytest.raises(ValueError, match="must be what modality_shapley returns, got a list"):
         ModalityShapleyDisplay.from_predictions([1.0])
     score_only = Bunch(modalities=["a"], score_values=[0.1], row_values=None)
-    with pytest.raises(ValueError, match=r"needs row_values, which is None. Draw kind='bar'"):
+    with pytest.raises(ValueError, match=r"needs row_values, which is None. Use kind='bar'"):
         ModalityShapleyDisplay.from_predictions(score_only, kind="beeswarm")
 
 

@@ -1,4 +1,6 @@
-"""Losses by epoch, wherever an estimator keeps them."""
+"""Losses by epoch or step, wherever an estimator keeps them."""
+
+import warnings
 
 import matplotlib
 import numpy as np
@@ -7,7 +9,13 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from skmm import EarlyFusion, ImageEncoder, JointFusionClassifier, LateFusionClassifier
+from skmm import (
+    AdversarialAlignment,
+    EarlyFusion,
+    ImageEncoder,
+    JointFusionClassifier,
+    LateFusionClassifier,
+)
 from skmm.datasets import make_multimodal_classification
 from skmm.inspection import TrainingHistoryDisplay
 
@@ -48,7 +56,7 @@ def test_one_line_needs_no_legend():
     assert display.lines_["", "train_loss"].get_ydata().tolist() == [3.0, 2.0]
 
 
-def test_legend_tells_parts_by_color_and_kinds_by_dash():
+def test_legend_shows_parts_by_color_and_kinds_by_dash():
     own = {"train_loss": [2.0, 1.0], "valid_loss": [2.0, 1.5]}
     display = TrainingHistoryDisplay({"a": own, "b": {"train_loss": [3.0]}}).plot()
     legend = [text.get_text() for text in display.legend_.get_texts()]
@@ -70,6 +78,34 @@ def test_epochs_without_a_loss_are_gaps():
     (line,) = [line for (_, kind), line in display.lines_.items() if kind == "valid_loss"]
     np.testing.assert_array_equal(line.get_ydata(), [np.nan, 1.5])
     assert display.best_[""].get_xydata().tolist() == [[2.0, 1.5]]
+
+
+def test_losses_lie_at_their_epochs():
+    display = TrainingHistoryDisplay.from_predictions(
+        [{"epoch": 4, "train_loss": 2.0}, {"epoch": 5, "train_loss": 1.0, "valid_loss": 1.5}]
+    )
+    assert display.lines_["", "train_loss"].get_xydata().tolist() == [[4.0, 2.0], [5.0, 1.0]]
+    assert display.best_[""].get_xydata().tolist() == [[5.0, 1.5]]
+    assert display.ax_.get_xlabel() == "epoch"
+
+
+def test_modalities_of_an_adversarial_alignment_are_parts_by_step():
+    X, _ = make_multimodal_classification(
+        80, modalities={"voice": "vector", "face": "vector", "gait": "vector"}, random_state=0
+    )
+    alignment = AdversarialAlignment(
+        [(name, "passthrough", [name]) for name in X], target="voice", n_components=2,
+        max_iter=30, random_state=0,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # so few steps align nothing
+        alignment.fit(X)
+    display = TrainingHistoryDisplay.from_estimator(alignment)
+    assert list(display.lines_) == [("face", "train_loss"), ("gait", "train_loss")]
+    assert display.lines_["face", "train_loss"].get_xdata().tolist() == [10.0, 20.0, 30.0]
+    losses = [row["train_loss"] for row in alignment.history_ if row["modality"] == "gait"]
+    np.testing.assert_allclose(display.lines_["gait", "train_loss"].get_ydata(), losses)
+    assert display.ax_.get_xlabel() == "training step"
 
 
 def test_joint_fusion(data):
@@ -105,16 +141,16 @@ def test_some_of_the_parts():
     assert [name for name, _ in display.lines_] == ["a", "b", "b'"]
     some = TrainingHistoryDisplay.from_estimator(model, names=["b'"])
     assert some.lines_["b'", "train_loss"].get_ydata().tolist() == [5.0]
-    with pytest.raises(ValueError, match="no part is named 'c'. What was trained is 'a', 'b'"):
+    with pytest.raises(ValueError, match="no part is named 'c'. The trained parts are 'a', 'b'"):
         TrainingHistoryDisplay.from_estimator(model, names=["c"])
 
 
 def test_nothing_was_trained():
-    with pytest.raises(ValueError, match="nothing in LogisticRegression keeps a history_"):
+    with pytest.raises(ValueError, match="nothing in LogisticRegression has a history_"):
         TrainingHistoryDisplay.from_estimator(LogisticRegression())
     with pytest.raises(ValueError, match=r"histories\['a'\] must be a dict with 'train_loss'"):
         TrainingHistoryDisplay({"a": [1.0]}).plot()
-    with pytest.raises(ValueError, match="histories holds nothing"):
+    with pytest.raises(ValueError, match="histories is empty"):
         TrainingHistoryDisplay({}).plot()
     with pytest.raises(ValueError, match="'train_loss'"):
         TrainingHistoryDisplay.from_predictions([])

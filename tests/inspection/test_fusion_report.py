@@ -1,4 +1,4 @@
-"""Reports over data whose truth is known: fusion pays there, or it does not."""
+"""Reports of planted data on which fusion pays or does not."""
 
 import warnings
 
@@ -46,13 +46,13 @@ def quiet_report(*args, **options):
 
 @pytest.fixture(scope="module")
 def three():
-    """The report on three modalities: a and b say half each, c nothing."""
+    """Report on three modalities: a and b are informative, c is not."""
     X, y = data(names="abc", private={"a": 0.5, "b": 0.5})
     return quiet_report(THREE, X, y), X, y
 
 
 @pytest.mark.slow
-def test_it_pays_where_modalities_complement_each_other():
+def test_fusion_of_complementary_modalities_pays():
     X, y = data(private={"a": 0.5, "b": 0.5})
     report = fusion_report(MODEL, X, y)  # a warning would be an error
     assert report.pays_
@@ -61,7 +61,7 @@ def test_it_pays_where_modalities_complement_each_other():
 
 
 @pytest.mark.slow
-def test_it_does_not_pay_where_one_is_noise():
+def test_fusion_with_noise_does_not_pay():
     X, y = data(private={"a": 1.0}, target_noise=0.5)
     with pytest.warns(FusionWarning, match="Fusion is not shown to pay") as caught:
         report = fusion_report(MODEL, X, y)
@@ -72,14 +72,14 @@ def test_it_does_not_pay_where_one_is_noise():
 
 
 class Sure(GaussianNB):
-    """Is sure of whatever it guesses."""
+    """Predicts probabilities of 0 and 1."""
 
     def predict_proba(self, X):
         return np.eye(2)[(np.asarray(X)[:, 0] > 0).astype(int)]
 
 
 @pytest.mark.slow
-def test_it_can_do_harm():
+def test_fusion_can_do_harm():
     X, y = data(400, private={"a": 1.0})
     X["b"] = np.random.default_rng(0).normal(size=400)
     model = LateFusionClassifier([("a", "passthrough", ["a"]), ("b", Sure(), ["b"])], rule="mean")
@@ -123,8 +123,8 @@ def test_differences_are_paired_and_corrected(three):
     assert (wide["upper"] >= report.differences_["upper"]).all()
 
 
-def test_the_best_single_modality_is_chosen_without_luck():
-    """Of modalities that all say nothing, the best of the table beats chance, ours does not."""
+def test_choice_of_the_best_single_modality_is_unbiased():
+    """With uninformative modalities, the highest single score is biased, "best single" is not."""
     names, rng, honest, highest = tuple("abcdef"), np.random.default_rng(0), [], []
     sets = [*((name,) for name in names), names]
     empty = np.arange(0)
@@ -142,7 +142,7 @@ def test_the_best_single_modality_is_chosen_without_luck():
     assert np.mean(highest) > 0.52
 
 
-def test_choosing_sees_no_test_row():
+def test_choice_uses_no_test_row():
     X, y = data(60, private={"a": 1.0})
     train = np.arange(7, 47)
     jobs = _inner_jobs(("a", "b"), 2, train, MODEL, X, y, 3, None)
@@ -156,19 +156,19 @@ def test_choosing_sees_no_test_row():
 
 
 @pytest.mark.slow
-def test_the_chosen_modality_is_that_of_the_inner_folds():
+def test_modality_is_chosen_on_the_inner_folds():
     X, y = data(200, names="abc", private={"a": 0.3, "b": 0.7})
     report = quiet_report(THREE, X, y, cv=3)
     rows = report.scores_[report.scores_["kind"] == "best single"].set_index("split")
     assert rows["modalities"].tolist() == ["b"] * 3
     single = report.scores_.query("kind == 'single' and modalities == 'b'").set_index("split")
     assert rows["score"].tolist() == single["score"].tolist()
-    assert (rows["fit_seconds"] > single["fit_seconds"]).all()  # choosing costs
+    assert (rows["fit_seconds"] > single["fit_seconds"]).all()  # includes the choice
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("remainder", ["drop", "passthrough"])
-def test_a_plain_column_transformer(remainder):
+def test_column_transformer_without_fusion(remainder):
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(200, 3)), columns=["a", "b", "c"])
     y = (X["a"] + X["b"] + X["c"] > 0).astype(int)
@@ -184,7 +184,7 @@ def test_a_plain_column_transformer(remainder):
 
 
 @pytest.mark.slow
-def test_a_search_chooses_again_in_every_fold():
+def test_search_runs_again_in_every_fold():
     X, y = data(150, private={"a": 0.5, "b": 0.5})
     grid = {"logisticregression__C": [0.1, 1], "earlyfusion__a": ["passthrough", StandardScaler()]}
     triples = [("a", StandardScaler(), ["n"]), ("b", "passthrough", ["b"])]
@@ -206,7 +206,7 @@ def test_a_search_chooses_again_in_every_fold():
 
 
 @pytest.mark.slow
-def test_auto_is_inferred_once():
+def test_auto_modalities_are_inferred():
     X, y = data(200, private={"a": 0.5, "b": 0.5})
     auto = fusion_report(LateFusionClassifier(rule="mean"), X, y, cv=3)
     model = LateFusionClassifier([(name, "passthrough", [name]) for name in "ab"], rule="mean")
@@ -215,7 +215,7 @@ def test_auto_is_inferred_once():
 
 
 @pytest.mark.slow
-def test_workers_change_nothing():
+def test_n_jobs_does_not_change_the_scores():
     X, y = data(120, private={"a": 0.5, "b": 0.5})
     options = {"cv": 3, "inner_cv": 2, "random_state": 0}
     tables = [quiet_report(MODEL, X, y, n_jobs=n_jobs, **options) for n_jobs in (None, 2)]
@@ -229,7 +229,7 @@ def test_workers_change_nothing():
 def test_no_cell_is_encoded_again(tmp_path, n_jobs):
     rng = np.random.default_rng(0)
     cells = rng.normal(size=(40, 4)).astype(np.float32)
-    which = np.r_[np.arange(40), np.arange(10)]  # ten stand twice
+    which = np.r_[np.arange(40), np.arange(10)]  # ten are repeated
     X = pd.DataFrame({"cell": list(cells[which]), "b": rng.normal(size=50)})
     encoder = ModuleEncoder(CountingModule(tmp_path / "log"))
     triples = [("cell", encoder, ["cell"]), ("b", "passthrough", ["b"])]
@@ -272,7 +272,7 @@ def test_subsets_up_to_a_limit():
 
 
 @pytest.mark.slow
-def test_a_limit_leaves_subsets_out(three):
+def test_max_subsets_leaves_subsets_out(three):
     report = quiet_report(THREE, *three[1:], cv=2, max_subsets=2)
     assert set(report.scores_["kind"]) == {"single", "best single", "fused"}
 
@@ -296,9 +296,9 @@ def test_bad_input(estimator, options, error, message):
 
 
 @pytest.mark.slow
-def test_an_error_says_which_modalities_were_left():
+def test_error_names_the_fitted_modalities():
     X, y = data(100, private={"a": 1.0})
     model = LateFusionClassifier([("a", "passthrough", ["a"]), ("b", StandardScaler(), ["b"])])
     with pytest.raises(ValueError) as caught:
         fusion_report(model, X, y)
-    assert "fusion_report: the estimator was left with b only." in caught.value.__notes__[-1]
+    assert "fusion_report: the estimator was fitted with only b." in caught.value.__notes__[-1]

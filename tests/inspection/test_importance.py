@@ -218,5 +218,5 @@ def test_bad_data(data, late):
     with pytest.raises(NotFittedError):
         modality_importance(LateFusionClassifier(TRIPLES), X, y)
     plain = LogisticRegression().fit(np.stack(X["a"]), y)
-    with pytest.raises(ValueError, match="tell modality_importance which columns they are"):
+    with pytest.raises(ValueError, match="or name the columns, as in modalities="):
         modality_importance(plain, np.stack(X["a"]), y)

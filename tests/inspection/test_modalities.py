@@ -122,7 +122,7 @@ def test_grids_lose_what_is_dropped():
 def test_a_search_that_exchanges_the_fusion_is_refused(key):
     fusion = LateFusionClassifier([("one", "passthrough", ["a"]), ("two", "passthrough", ["b"])])
     search = GridSearchCV(Pipeline([("m", fusion)]), {key: [1, 2]})
-    with pytest.raises(ValueError, match=f"the search exchanges '{key}'"):
+    with pytest.raises(ValueError, match=f"the search replaces '{key}'"):
         keep_only(search, ["one"])
 
 

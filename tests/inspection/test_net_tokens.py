@@ -1,4 +1,4 @@
-"""Gradients and attention of joint nets: they find what is planted, and gradients add up."""
+"""Gradients and attention of joint networks find the planted parts, and gradients add up."""
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ FILLERS = ["red", "warm", "coat", "with", "a", "long", "belt", "and", "two", "po
 
 
 class Words(TransformerMixin, BaseEstimator):
-    """A frozen encoder of texts: random vectors, a token a word."""
+    """Frozen encoder of texts with a random vector for each word."""
 
     def __init__(self, width=16):
         self.width = width
@@ -58,7 +58,7 @@ class Words(TransformerMixin, BaseEstimator):
 
 
 def texts(n=260, seed=0):
-    """One word tells; beside it a number that tells nothing."""
+    """Return texts in which one word is informative, and an uninformative number."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, n)
     rows, places = [], []
@@ -84,7 +84,7 @@ def check_sums(found, tolerance=0.05):
 
 
 def check_words(found, X, places):
-    """Where the text moves the prediction, the word that tells does."""
+    """Assert that the informative word has the highest score where the text matters."""
     hits = []
     for row, one in enumerate(found):
         assert one.tokens == X["review"].iloc[row].split()
@@ -99,7 +99,7 @@ FROZEN = {"strategy": "attention", "granularity": "sequence"}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["attention", "cross_attention"])
-def test_attention_finds_the_word_that_tells(strategy):
+def test_attention_finds_the_informative_word(strategy):
     X, y, places = texts()
     strategy = BottleneckFusion(n_layers=2) if strategy == "bottleneck" else strategy
     model = joint(Words(), **FROZEN | {"strategy": strategy}).fit(X[:200], y[:200])
@@ -113,14 +113,14 @@ def test_attention_finds_the_word_that_tells(strategy):
     np.testing.assert_allclose([one.prediction for one in found], probabilities, atol=1e-5)
     rolled = token_attribution(model, new, "review", method="rollout")
     assert all((one.scores >= 0).all() and one.target is None for one in rolled)
-    # A net may look at a word and not move by it: an average over rows is enough.
+    # Attention to a word need not change a prediction: compare averages over rows.
     own = [one.scores[place] for one, place in zip(rolled, places[200:], strict=True)]
     mean = [np.delete(one.scores, p).mean() for one, p in zip(rolled, places[200:], strict=True)]
     assert np.mean(own) > 2 * np.mean(mean)
 
 
 @pytest.mark.slow
-def test_gradients_through_a_text_encoder_that_is_trained():
+def test_gradients_of_a_trained_text_encoder():
     X, y, places = texts()
     encoder = TextEncoder(model="gru", n_components=32, random_state=0)
     model = joint(encoder, strategy="concat").fit(X[:200], y[:200])
@@ -139,7 +139,7 @@ def test_gradients_through_a_text_encoder_that_is_trained():
 @pytest.mark.slow
 @pytest.mark.parametrize("tuned", ["frozen", "last", LORA, "full"])
 def test_checkpoints_of_texts(tiny_bert, tuned):
-    """Tokens have the names that the tokenizer gives them, and gradients add up."""
+    """Tokens have the names of the tokenizer, and gradients add up."""
     X, y, _ = texts(16)
     encoder = TextEncoder(model=str(tiny_bert), fine_tune=tuned, random_state=0)
     model = joint(encoder, max_epochs=1, trainer=Trainer(batch_size=8), **FROZEN).fit(X, y)
@@ -165,7 +165,7 @@ def test_patches_of_checkpoints_of_images(tiny_vit):
 
 
 @pytest.mark.slow
-def test_gradients_to_the_pixels():
+def test_gradients_of_pixels():
     rng = np.random.default_rng(0)
     n = 200
     y = rng.integers(0, 2, n)
@@ -182,14 +182,14 @@ def test_gradients_to_the_pixels():
     ratios = []
     for one, (row, column) in zip(found, places[160:180], strict=True):
         assert one.scores.shape == (32, 32) and one.tokens is None
-        if one.prediction - one.base > 0.5:  # else the image does not move the prediction
+        if one.prediction - one.base > 0.5:  # otherwise the image does not change the prediction
             inside = np.abs(one.scores[row : row + 8, column : column + 8]).mean()
             ratios.append(inside / np.abs(one.scores).mean())
     assert len(ratios) >= 5 and np.mean(ratios) > 1.5
 
 
 @pytest.mark.slow
-def test_gradients_to_the_moments_of_a_series():
+def test_gradients_of_the_timestamps_of_a_series():
     rng = np.random.default_rng(0)
     n = 160
     y = rng.integers(0, 2, n)
@@ -210,12 +210,12 @@ def test_gradients_to_the_moments_of_a_series():
         assert one.scores.shape == (len(own),) and one.tokens[1] == pytest.approx((0.1, 0.2))
         sizes = np.abs(one.scores)
         shares.append(sizes[place : place + 4].sum() / sizes.sum())
-    assert np.mean(shares) > 0.3  # 4 of about 32 moments
+    assert np.mean(shares) > 0.3  # 4 of about 32 timestamps
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("missing", ["mask", "token"])
-def test_regression_and_rows_that_lack_the_modality(missing):
+def test_regression_and_rows_without_the_modality(missing):
     X, score = views(120, missing=0.3)
     X = X.rename(columns={"photo": "vector"})
     triples = [("vector", "passthrough", ["vector"]), TRIPLES[1]]
@@ -233,7 +233,7 @@ def test_regression_and_rows_that_lack_the_modality(missing):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["cross_entropy", "ordinal", "max_margin"])
-def test_every_kind_of_answer_is_explained(loss):
+def test_every_loss_is_explained(loss):
     X, score = views(150)
     y = pd.qcut(score, 3, labels=False)
     model = JointFusionClassifier(TRIPLES[:2], loss=loss, max_epochs=5, random_state=0).fit(X, y)
@@ -257,7 +257,7 @@ def test_rows_do_not_depend_on_their_batch():
     model = joint(Words(), max_epochs=1, **FROZEN).fit(X, y)
     for method in ("gradient", "rollout"):
         options = {"method": method} | ({"n_steps": 4} if method == "gradient" else {})
-        together = token_attribution(model, X, "review", **options)  # of 128 rows at once
+        together = token_attribution(model, X, "review", **options)  # in chunks of 128 rows
         alone = token_attribution(model, X[140:142], "review", **options)
         for one, other in zip(together[140:142], alone, strict=True):
             np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
@@ -278,22 +278,22 @@ def test_rollout_sums_to_one_over_all_modalities():
 
 
 @pytest.mark.slow
-def test_what_has_no_net_says_so():
+def test_estimators_without_a_joint_network_are_refused():
     X, y, _ = texts(60)
     late = LateFusionClassifier([("review", Words(), ["review"])]).fit(X, y)
     with pytest.raises(
-        TypeError, match="LateFusionClassifier has no joint net, which method='grad"
+        TypeError, match="LateFusionClassifier has no joint network, which method='grad"
     ):
         token_attribution(late, X, "review", method="gradient")
     early = make_pipeline(EarlyFusion([("review", Words(), ["review"])]), LogisticRegression())
-    with pytest.raises(TypeError, match="Pipeline has no joint net, which method='rollout'"):
+    with pytest.raises(TypeError, match="Pipeline has no joint network, which method='rollout'"):
         token_attribution(early.fit(X, y), X, "review", method="rollout")
     concat = joint(Words(), max_epochs=1).fit(X, y)
     with pytest.raises(
         TypeError, match="ConcatFusionModule has no attention to tokens. Take strategy"
     ):
         token_attribution(concat, X, "review", method="rollout")
-    with pytest.raises(ValueError, match="target 'x' is no class"):
+    with pytest.raises(ValueError, match="target 'x' is not a class"):
         token_attribution(concat, X, "review", method="gradient", target="x")
     with pytest.raises(ValueError, match="JointFusionClassifier has no modality 'words'"):
         concat.token_gradients(X, "words")

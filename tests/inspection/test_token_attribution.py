@@ -269,13 +269,13 @@ def test_targets():
     model = Two().fit(X)
     (found,) = token_attribution(model, X, "cell", target=1)
     assert found.scores.tolist() == [-4.0, -6.0] and found.target == 1 and found.prediction == -9
-    with pytest.raises(ValueError, match="there are 2 outputs. Say by target"):
+    with pytest.raises(ValueError, match="there are 2 outputs. Set target"):
         token_attribution(model, X, "cell")
     with pytest.raises(ValueError, match="from 0 to 1, got 'x'"):
         token_attribution(model, X, "cell", target="x")
     X, y, _ = texts(40)
     model = TEXT_MODELS["plain"].fit(X, y)
-    with pytest.raises(ValueError, match="target 5 is no class"):
+    with pytest.raises(ValueError, match="target 5 is not a class"):
         token_attribution(model, X[:1], "review", target=5)
 
 
@@ -289,8 +289,8 @@ def test_targets():
         ({"sampling_rate": -1}, "sampling_rate must be above 0 or None, got -1"),
         ({"modality": "image"}, "has no modality 'image'"),
         ({"modality": "both"}, r"modality 'both' has 2 columns. Name the column .*'u', 'v'"),
-        ({"modality": "u"}, r"in row 0 \(by position\) is a float that has no words"),
-        ({"modality": "vector"}, "is a ndarray that has no words, patches or moments"),
+        ({"modality": "u"}, r"in row 0 \(by position\) is a float without words"),
+        ({"modality": "vector"}, "is a ndarray without words, patches or segments"),
     ],
 )
 def test_bad_options(options, message):
@@ -313,7 +313,7 @@ def test_bad_data():
     assert "modality 'review', row 0 (by position), as image" in caught.value.__notes__[-1]
     tasks = JointFusionMultiTask(TRIPLES, max_epochs=1, random_state=0)
     tasks.fit(X, pd.DataFrame({"t": y, "s": np.where(y, "x", "z")}))
-    with pytest.raises(TypeError, match="no one table of numbers. Explain an estimator of one"):
+    with pytest.raises(TypeError, match="not one table of numbers. Explain an estimator of one"):
         token_attribution(tasks, X[:1], "review")
 
 

@@ -1,4 +1,4 @@
-"""Our contract of encoders finds what breaks it, and says it in a sentence."""
+"""``check_encoder`` finds violations of the contract and names them."""
 
 import itertools
 from dataclasses import replace
@@ -21,7 +21,7 @@ from skmm.testing._instances import cells_of
 
 
 class Lengths(BaseEncoder):
-    """Number of letters and of spaces of a text: a whole encoder in thirty lines."""
+    """Encode a text by its numbers of letters and spaces."""
 
     modality = "text"
     _parameter_constraints = {"scale": [float], "random_state": ["random_state"]}
@@ -58,7 +58,7 @@ class Lengths(BaseEncoder):
         return [f"{name}_{what}" for name in names for what in ("letters", "spaces")]
 
 
-def test_check_encoder_on_an_encoder_of_ones_own():
+def test_custom_encoder_passes():
     check_encoder(Lengths())
 
 
@@ -68,7 +68,7 @@ class LoadsInInit(Lengths):
         self.weights = np.ones(3)
 
 
-class LooksInInit(Lengths):
+class ValidatesInInit(Lengths):
     def __init__(self, scale=1.0, random_state=0):
         super().__init__(float(scale), random_state)
 
@@ -78,7 +78,7 @@ class EmptyForMissing(Lengths):
         return np.nan_to_num(super()._encode_columns(columns))
 
 
-class NanOfOneSpelling(Lengths):
+class MissesOneSpelling(Lengths):
     def _encode_columns(self, columns):
         features = super()._encode_columns(columns)
         features[[cell is pd.NaT for cell in columns[0].values]] = 0.0
@@ -116,14 +116,14 @@ class ChangesInput(Lengths):
         return super().transform(X)
 
 
-class GivesItsMemory(Lengths):
+class SharesItsMemory(Lengths):
     def _encode_columns(self, columns):
         features = super()._encode_columns(columns)
         self._last = getattr(self, "_last", features)
         return self._last if self._last.shape == features.shape else features
 
 
-class Guesses(Lengths):
+class AcceptsAnything(Lengths):
     def _vector(self, cell):
         return super()._vector(str(cell))
 
@@ -193,32 +193,32 @@ class PandasOnly(Lengths):
         return super()._check_columns(X, reset=reset)
 
 
-def tells(*parts):
-    """Pattern of a message that holds all the parts, in any order."""
+def containing(*parts):
+    """Return a pattern of messages that contain all parts, in any order."""
     return "(?s)" + "".join(f"(?=.*(?:{part}))" for part in parts)
 
 
 BROKEN = [
-    (LoadsInInit, "check_init_only_stores", "sets .*weights.*, which are no parameters"),
-    (LooksInInit, "check_init_only_stores", "looks at its parameters"),
+    (LoadsInInit, "check_init_only_stores", "sets .*weights.*, which are not parameters"),
+    (ValidatesInInit, "check_init_only_stores", "validates its parameters"),
     (LearnsInClone, "check_clone", "has .*n_outputs_"),
-    (NeedsNoFit, "check_needs_fit", "has to raise NotFittedError"),
+    (NeedsNoFit, "check_needs_fit", "must raise NotFittedError"),
     (Doubles, "check_output", "gives float64"),
     (SameNames, "check_feature_names", "two outputs the same name"),
-    (TakesAnyColumns, "check_columns", "has to refuse columns with other names"),
+    (TakesAnyColumns, "check_columns", "must refuse columns with other names"),
     (ForgetsInPickle, "check_pickle", "something else after a pickle"),
-    (ChangesInput, "check_input_is_left_alone", "changes the frame that it is given"),
-    (GivesItsMemory, "check_input_is_left_alone", "changes what it gives later"),
+    (ChangesInput, "check_input_is_left_alone", "changes its input frame"),
+    (SharesItsMemory, "check_input_is_left_alone", "changes later outputs"),
     (SeedsTorch, "check_seeds", "torch's random generator"),
     (IgnoresItsSeed, "check_seeds", "other vectors for the same random_state"),
     (PandasOnly, "check_containers", "Give a pandas frame"),
     (EmptyForMissing, "check_missing_cells", "absence must stay visible"),
-    (NanOfOneSpelling, "check_missing_cells", "absent .NaTType NaT"),
+    (MissesOneSpelling, "check_missing_cells", "absent .NaTType NaT"),
     (TokensForMissing, "check_missing_cells", "a token for an absent cell"),
     (DependsOnBatch, "check_rows_are_independent", "depends on the other rows"),
     (DependsOnPosition, "check_rows_are_independent", "depends on the other rows"),
     (DependsOnIndex, "check_labels_do_not_matter", "The index of a frame changes"),
-    (Guesses, "check_opaque_cells", "has to refuse a cell of type Opaque"),
+    (AcceptsAnything, "check_opaque_cells", "must refuse a cell of type Opaque"),
     (Anonymous, "check_opaque_cells", "does not name"),
 ]
 
@@ -226,18 +226,18 @@ BROKEN = [
 @pytest.mark.parametrize(
     ("broken", "check", "message"), BROKEN, ids=lambda v: getattr(v, "__name__", None)
 )
-def test_check_encoder_finds(broken, check, message):
-    """By the check that is there for it, in a sentence that tells."""
+def test_violation_is_found(broken, check, message):
+    """The responsible check fails with a message about the violation."""
     checks = [c for c in ENCODER_CHECKS if c.__name__ == check]
     assert len(checks) == 1
-    with pytest.raises(AssertionError, match=tells(broken.__name__, message, check)):
+    with pytest.raises(AssertionError, match=containing(broken.__name__, message, check)):
         run_checks(checks, EncoderCase(broken()))
     with pytest.raises(AssertionError, match=broken.__name__):
         check_encoder(broken())
 
 
 @pytest.mark.slow
-def test_check_encoder_finds_a_store_that_mixes_settings_up(tiny_bert, monkeypatch):
+def test_store_that_ignores_a_parameter_is_found(tiny_bert, monkeypatch):
     def fingerprint(self, runtime):
         return f"{self.identity['digest']}|{runtime.dtype}"
 
@@ -249,7 +249,7 @@ def test_check_encoder_finds_a_store_that_mixes_settings_up(tiny_bert, monkeypat
 
 
 @pytest.mark.slow
-def test_check_encoder_finds_a_store_that_keeps_nothing(tiny_bert, monkeypatch):
+def test_store_that_keeps_nothing_is_found(tiny_bert, monkeypatch):
     from skmm.encoders._engines._pretrained import PretrainedEngine
 
     honest = PretrainedEngine.fingerprint
@@ -259,7 +259,7 @@ def test_check_encoder_finds_a_store_that_keeps_nothing(tiny_bert, monkeypatch):
         "fingerprint",
         lambda self, runtime: honest(self, runtime) + str(next(calls)),
     )
-    with pytest.raises(AssertionError, match="encodes 8 cells again that are kept"):
+    with pytest.raises(AssertionError, match="encodes 8 stored cells again"):
         check_encoder(TextEncoder(tiny_bert))
 
 
@@ -270,14 +270,14 @@ class IdleWeights(ImageEncoder):
         return network
 
 
-class AbsentIsThere(ImageEncoder):
+class AbsentIsPresent(ImageEncoder):
     def training_tensors(self, X):
         inputs = super().training_tensors(X)
         columns = (replace(c, present=c.present | True) for c in inputs.columns)
         return replace(inputs, columns=tuple(columns))
 
 
-class HandsBackNothing(ImageEncoder):
+class DiscardsTraining(ImageEncoder):
     def end_training(self, network):
         nn.init.normal_(network.backbone.stem.weight)
         return super().end_training(network)
@@ -288,16 +288,16 @@ class HandsBackNothing(ImageEncoder):
     ("broken", "message"),
     [
         (IdleWeights, "idle of the network .* gets no gradient"),
-        (AbsentIsThere, "gives a token for an absent cell"),
-        (HandsBackNothing, "is not what the network that was handed back gives"),
+        (AbsentIsPresent, "gives a token for an absent cell"),
+        (DiscardsTraining, "differs from the output of the trained network"),
     ],
 )
-def test_check_encoder_finds_bad_training(broken, message):
-    with pytest.raises(AssertionError, match=tells(message, "check_training")):
+def test_faulty_training_is_found(broken, message):
+    with pytest.raises(AssertionError, match=containing(message, "check_training")):
         check_encoder(broken("cnn", n_components=8, image_size=16, max_epochs=1, random_state=0))
 
 
-def test_check_encoder_needs_cells():
+def test_cells_are_required():
     encoder = ModuleEncoder(nn.Linear(4, 2))
     with pytest.raises(ValueError, match="no toy cells of modality 'module'. Give X, a DataFrame"):
         check_encoder(encoder)
@@ -306,7 +306,7 @@ def test_check_encoder_needs_cells():
             check_encoder(encoder, X)
 
 
-def test_whatever_goes_wrong_is_an_assertion():
+def test_every_error_becomes_an_assertion_error():
     class Raises(Lengths):
         def _vector(self, cell):
             raise ZeroDivisionError("oh")

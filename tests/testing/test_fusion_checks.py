@@ -1,4 +1,4 @@
-"""Our contract of fusions finds what breaks it, and says it in a sentence."""
+"""``check_fusion`` finds violations of the contract and names them."""
 
 import numpy as np
 import pandas as pd
@@ -11,25 +11,25 @@ from skmm.testing._fusion_case import FusionCase
 from skmm.testing._fusion_checks import FUSION_CHECKS
 
 
-def tells(*parts):
-    """Pattern of a message that holds all the parts, in any order."""
+def containing(*parts):
+    """Return a pattern of messages that contain all parts, in any order."""
     return "(?s)" + "".join(f"(?=.*(?:{part}))" for part in parts)
 
 
-class Meddles(EarlyFusion):
-    """Does something before it is fitted, by either verb."""
+class Interferes(EarlyFusion):
+    """Interferes before ``fit`` and ``fit_transform``."""
 
     def fit(self, X, y=None, **params):
-        self._meddle()
+        self._interfere()
         return super().fit(X, y, **params)
 
     def fit_transform(self, X, y=None, **params):
-        self._meddle()
+        self._interfere()
         return super().fit_transform(X, y, **params)
 
 
-class FitsTheGiven(Meddles):
-    def _meddle(self):
+class FitsTheGiven(Interferes):
+    def _interfere(self):
         if isinstance(self.modalities, list) and hasattr(self.modalities[0][1], "fit"):
             self.modalities[0][1].fit(np.array([["a"], ["b"]], dtype=object))
 
@@ -47,15 +47,15 @@ class GivesNaN(EarlyFusion):
         return features
 
 
-class EvenOdds(LateFusionClassifier):
+class UniformPrior(LateFusionClassifier):
     def predict_proba(self, X):
-        odds = super().predict_proba(X)
-        odds[pd.DataFrame(X).isna().all(axis=1).to_numpy()] = 1 / odds.shape[1]
-        return odds
+        proba = super().predict_proba(X)
+        proba[pd.DataFrame(X).isna().all(axis=1).to_numpy()] = 1 / proba.shape[1]
+        return proba
 
 
-class KeepsDropped(Meddles):
-    def _meddle(self):
+class KeepsDropped(Interferes):
+    def _interfere(self):
         if any(transformer == "drop" for _, transformer, _ in self.modalities):
             self.modalities = [
                 (name, "passthrough" if transformer == "drop" else transformer, columns)
@@ -74,8 +74,8 @@ class HidesParameters(EarlyFusion):
         return super().get_params(deep=False)
 
 
-class SeedsNumpy(Meddles):
-    def _meddle(self):
+class SeedsNumpy(Interferes):
+    def _interfere(self):
         np.random.seed(0)
 
 
@@ -84,19 +84,19 @@ class SeedsNumpy(Meddles):
     ("broken", "check", "message"),
     [
         (FitsTheGiven, "check_triples", "fits the transformer that it was given"),
-        (KeepsDropped, "check_drop", "for a modality that is 'drop' than for none"),
+        (KeepsDropped, "check_drop", "for a dropped modality than without it"),
         (HidesParameters, "check_parameters", "does not have 'words'"),
         (SharesNames, "check_feature_names", "two outputs the same name"),
         (SeedsNumpy, "check_input_and_seeds", "numpy's random generator"),
-        (GivesNaN, "check_missing_at_fit_and_predict", "gives NaN for rows that lack"),
-        (EvenOdds, "check_row_without_any_modality", "does not give the prior"),
+        (GivesNaN, "check_missing_at_fit_and_predict", "returns NaN for rows without a modality"),
+        (UniformPrior, "check_row_without_any_modality", "does not give the prior"),
         (CentersRows, "check_rows_are_independent", "depends on the other rows"),
     ],
 )
-def test_check_fusion_finds(broken, check, message):
-    fusion = broken(rule="mean") if broken is EvenOdds else broken()
+def test_violation_is_found(broken, check, message):
+    fusion = broken(rule="mean") if broken is UniformPrior else broken()
     checks = [c for c in FUSION_CHECKS if c.__name__.startswith(check)]
-    with pytest.raises(AssertionError, match=tells(broken.__name__, message, check)):
+    with pytest.raises(AssertionError, match=containing(broken.__name__, message, check)):
         run_checks(checks, FusionCase(fusion))
     with pytest.raises(AssertionError, match=broken.__name__):
         check_fusion(fusion)

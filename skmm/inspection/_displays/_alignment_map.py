@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
 __all__ = ["AlignmentMapDisplay"]
 
-_SIDE = 30  # points (1/72 inch) of an image's longer side on the paper
-_WORDS = 18  # letters of a line of text
+_SIDE = 30  # points (1/72 inch) of the longer side of an image in the plot
+_WORDS = 18  # characters per line of text
 
 
 class AlignmentMapDisplay:
-    """Map of the space into which an alignment brings several modalities.
+    """Map of the shared space of an alignment in two dimensions.
 
-    A point is one modality of one row, a line joins the modalities of a row: the shorter the
-    lines, the better they are aligned. Some points are shown as what they are, images or the
-    first words of a text, as far as these do not cover each other.
+    A point is one modality of one row. A line joins the modalities of a row: the shorter the lines,
+    the better the modalities are aligned. Some points are shown as images or as the first words of
+    a text, as far as these do not overlap.
 
     Parameters
     ----------
     coordinates : dict of str to array-like of shape (n_samples, 2)
-        Place of each row on the sheet, for each modality; NaN for rows that lack it.
+        Position of each row for each modality; NaN for rows without it.
     cells : dict of str to list of cells, default=None
-        Raw cells of the same rows, for the small views; None for points alone.
+        Raw cells of the same rows, for the small views; None shows only points.
     axis_names : tuple of str, default=("", "")
         Labels of the two axes.
 
@@ -56,19 +56,19 @@ class AlignmentMapDisplay:
     partners_ : matplotlib LineCollection or None
         Lines between the modalities of a row; None if no row has two.
     views_ : list of matplotlib AnnotationBbox
-        The small views.
+        Small views of cells.
     legend_ : matplotlib Legend
         Names of the modalities.
     ax_ : matplotlib Axes
-        Where it is drawn.
+        Axes with the plot.
     figure_ : matplotlib Figure
-        The figure of the axes.
+        Figure that contains the axes.
 
     Notes
     -----
-    Two dimensions never show all of a space. That the modalities lie in two clouds apart from
-    each other is common after contrastive training [1]_ and no fault: what counts in retrieval is
-    who is the nearest, not how near.
+    Two dimensions show only part of the variance of a space. After contrastive training the
+    modalities often lie in separate clouds [1]_. This gap does not affect retrieval, which depends
+    on the order of the distances and not on their size.
 
     References
     ----------
@@ -116,14 +116,15 @@ class AlignmentMapDisplay:
         alignment : estimator
             Fitted, with ``modalities_`` and ``transform_modality``.
         X : DataFrame of shape (n_samples, n_columns)
-            Cells; any row may lack any modality. A hundred rows make a map that can be read.
+            Cells; any modality may be missing in any row. About a hundred rows give a readable
+            map.
         modalities : list of str, default=None
-            Which of its modalities; None for all.
+            Modalities that are shown; None for all.
         projection : transformer, default=None
             From the common space to two dimensions, fitted here to the vectors of all
             modalities together, such as ``TSNE()``; None for ``PCA(2)``.
         columns : dict of str to columns, default=None
-            Columns of the modalities, for an alignment that does not know them.
+            Columns of the modalities, for an alignment whose ``modalities_`` has none.
         n_views : int, default=40
             As in :meth:`plot`.
         ax : matplotlib Axes, default=None
@@ -132,7 +133,7 @@ class AlignmentMapDisplay:
         Returns
         -------
         display : AlignmentMapDisplay
-            Drawn.
+            The display, plotted.
         """
         names = [n for n, _, _ in alignment.modalities_] if modalities is None else list(modalities)
         positions = columns_in(alignment, X, names, columns, owner=cls.__name__)
@@ -152,12 +153,13 @@ class AlignmentMapDisplay:
         n_views: int = 40,
         ax: "Axes | None" = None,
     ) -> "AlignmentMapDisplay":
-        """Draw vectors of one space.
+        """Plot a map of vectors of one space.
 
         Parameters
         ----------
         vectors : dict of str to array-like of shape (n_samples, n_components)
-            What ``transform_modality`` returned for each modality; NaN for rows that lack it.
+            Vectors of each modality, as ``transform_modality`` returns them; NaN for rows without
+            the modality.
         cells : dict of str to list of cells, default=None
             Raw cells of the same rows.
         projection : transformer, default=None
@@ -170,7 +172,7 @@ class AlignmentMapDisplay:
         Returns
         -------
         display : AlignmentMapDisplay
-            Drawn.
+            The display, plotted.
         """
         arrays = {name: np.asarray(own, dtype=float) for name, own in vectors.items()}
         if not arrays or len({own.shape for own in arrays.values()}) > 1:
@@ -182,7 +184,7 @@ class AlignmentMapDisplay:
         present = {name: ~np.isnan(own).any(axis=1) for name, own in arrays.items()}
         together = np.concatenate([own[present[name]] for name, own in arrays.items()])
         if len(together) < 2:
-            raise ValueError(f"{cls.__name__}: {len(together)} vectors make no map. Give more.")
+            raise ValueError(f"{cls.__name__}: a map needs two vectors, got {len(together)}.")
         projector = PCA(2) if projection is None else projection
         placed = np.asarray(projector.fit_transform(together), dtype=np.float64)
         if placed.shape != (len(together), 2):
@@ -200,20 +202,20 @@ class AlignmentMapDisplay:
         )
 
     def plot(self, *, ax: "Axes | None" = None, n_views: int = 40) -> "AlignmentMapDisplay":
-        """Draw.
+        """Plot the display.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to plot on; None creates a figure.
         n_views : int, default=40
-            How many cells are shown as images or words at most; 0 for points alone. Which ones
-            have room is computed from the size that the axes have now.
+            Maximum number of cells that are shown as images or words; 0 shows only points. Cells
+            that would overlap at the present size of the axes are left out.
 
         Returns
         -------
         display : AlignmentMapDisplay
-            Itself.
+            The display itself.
         """
         places = self._places()
         given, ax = ax is not None, axes_for(type(self).__name__, ax, size=(7.0, 5.0))
@@ -238,7 +240,7 @@ class AlignmentMapDisplay:
         ax.set_ylabel(self.axis_names[1])
         self.legend_ = legend_beside(ax, list(self.points_.values()), list(self.points_))
         if not given:
-            # The layout moves the axes; views are measured.
+            # The layout moves the axes, whose final size is needed to place the views.
             cast("Figure", ax.figure).draw_without_rendering()
         self.views_ = self._draw_views(ax, places, n_views) if self.cells and n_views else []
         ax.spines[:].set_color("0.85")
@@ -264,13 +266,13 @@ class AlignmentMapDisplay:
         return places
 
     def _draw_views(self, ax: "Axes", places: dict[str, np.ndarray], n_views: int) -> list[Any]:
-        """Small views, row by row over the modalities, where there is room for them."""
+        """Add small views, row by row over the modalities, where they do not overlap."""
         boxes = import_optional("matplotlib.offsetbox", needed_by=type(self).__name__)
         drawn: list[Any] = []
         taken: list[np.ndarray] = []
         frame = ax.get_window_extent()
         area = np.array([[frame.x0, frame.y0], [frame.x1, frame.y1]])
-        dots = ax.figure.dpi / 72  # pixels of a point
+        dots = ax.figure.dpi / 72  # pixels per point
         n = len(next(iter(places.values())))
         for row in range(n):
             for i, name in enumerate(places):
@@ -283,8 +285,8 @@ class AlignmentMapDisplay:
                 if view.kind == "absent":
                     continue
                 box, size = _small(boxes, view)
-                middle, half = ax.transData.transform(place), np.array(size) * dots / 2 + 2
-                corners = np.array([middle - half, middle + half])
+                center, half = ax.transData.transform(place), np.array(size) * dots / 2 + 2
+                corners = np.array([center - half, center + half])
                 outside = (corners[0] < area[0]).any() or (corners[1] > area[1]).any()
                 if outside or any(_overlap(corners, other) for other in taken):
                     continue
@@ -302,7 +304,7 @@ class AlignmentMapDisplay:
 
 
 def _small(boxes: Any, view: Any) -> tuple[Any, tuple[float, float]]:
-    """A box of a view, and about how wide and high it is in points."""
+    """Return a box of a view, and its approximate width and height in points."""
     if view.kind == "words":
         words = fit_name(view.content.replace("\n", " "), width=_WORDS, n_lines=2)
         lines = words.split("\n")
@@ -322,7 +324,7 @@ def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _axis_names(projector: object) -> tuple[str, str]:
-    """How much of the variance each direction of a PCA shows; nothing of others."""
+    """Return axis labels with the explained variance of a PCA; empty for other projections."""
     shares = getattr(projector, "explained_variance_ratio_", None)
     if shares is None:
         return "", ""

@@ -1,4 +1,4 @@
-"""What all displays share: axes, colors, names that fit, legends beside the data."""
+"""Shared parts of the displays: axes, colors, shortened names, legends next to the data."""
 
 import re
 from collections.abc import Sequence
@@ -31,33 +31,33 @@ __all__ = [
     "tidy",
 ]
 
-# Okabe and Ito (2008), which color-blind readers can distinguish; without yellow, too faint on
-# white.
+# Okabe and Ito (2008), which color-blind readers can distinguish; without yellow, which is too
+# faint on white.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#404040")
 BLUE, VERMILION = COLORS[0], COLORS[3]
 INK, GRAY = "#262626", "#8C8C8C"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DASHES = ("-", "--", ":", "-.")  # of the eighth line and those that follow
+DASHES = ("-", "--", ":", "-.")  # the second one is used from the eighth line on
 
-_NAME_WIDTH = 20  # letters of a line
+_NAME_WIDTH = 20  # characters per line
 
 
 def axes_for(owner: str, ax: "Axes | None", *, size: tuple[float, float] = (6.0, 4.0)) -> "Axes":
-    """Axes to draw on: those given, or those of a new figure.
+    """Return the given axes, or those of a new figure.
 
     Parameters
     ----------
     owner : str
         Class of the display, for errors.
     ax : matplotlib Axes or None
-        What the user gave.
+        Axes of the user.
     size : tuple of float, default=(6.0, 4.0)
         Width and height of a new figure in inches.
 
     Returns
     -------
     ax : matplotlib Axes
-        To draw on.
+        Axes to plot on.
     """
     if ax is None:
         pyplot = import_optional("matplotlib.pyplot", needed_by=f"{owner}.plot")
@@ -72,7 +72,7 @@ def axes_for(owner: str, ax: "Axes | None", *, size: tuple[float, float] = (6.0,
 
 
 def tidy(ax: "Axes", *, grid: Literal["", "x", "y"] = "") -> None:
-    """Leave out what is no data: two sides of the frame; ``grid`` is "x", "y" or ""."""
+    """Hide two sides of the frame, and show the grid lines of one axis or none."""
     ax.spines[["top", "right"]].set_visible(False)
     if grid:
         ax.grid(axis=grid, color="0.9", linewidth=0.8)
@@ -80,13 +80,13 @@ def tidy(ax: "Axes", *, grid: Literal["", "x", "y"] = "") -> None:
 
 
 def fit_name(name: object, *, width: int = _NAME_WIDTH, n_lines: int = 2) -> str:
-    """A name in few short lines, broken where a word ends; what is too long ends in "…"."""
+    """Break a name into few short lines at the ends of words; cut a long one with "…"."""
     lines, rest = [""], re.findall(r"\S[^\s_\-/.]*[_\-/.]*|\s+", str(name))
     for piece in rest:
         if len(lines[-1]) + len(piece.rstrip()) > width and lines[-1]:
             lines.append("")
         piece = piece.lstrip() if not lines[-1] else piece
-        while len(piece) > width:  # one word without an end
+        while len(piece) > width:  # one word longer than a line
             lines[-1:] = [piece[:width], ""]
             piece = piece[width:]
         lines[-1] += piece
@@ -98,7 +98,7 @@ def fit_name(name: object, *, width: int = _NAME_WIDTH, n_lines: int = 2) -> str
 
 
 def horizontal_rows(ax: "Axes", names: Sequence[Any], *, width: int = _NAME_WIDTH) -> np.ndarray:
-    """Name the rows of a plot of horizontal rows, the first one on top; return their heights."""
+    """Label the rows of a horizontal plot, the first one on top; return their positions."""
     heights = np.arange(len(names), dtype=float)
     labels = [fit_name(name, width=width) for name in names]
     n_lines = max(label.count("\n") + 1 for label in labels)
@@ -112,20 +112,20 @@ def horizontal_rows(ax: "Axes", names: Sequence[Any], *, width: int = _NAME_WIDT
 
 
 def legend_beside(ax: "Axes", handles: Sequence[Any], names: Sequence[Any], **kwargs: Any) -> Any:
-    """Legend to the right of the axes, where no data is."""
+    """Add a legend to the right of the axes, outside the data."""
     labels = [fit_name(name) for name in names]
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
     return _legend(ax, handles, labels, **place, **kwargs)
 
 
 def height_of_legend(names: Sequence[Any]) -> float:
-    """Inches that a figure has to be high for such a legend, at least those of a usual one."""
+    """Return the height in inches of a figure for such a legend, at least 4."""
     points = sum(5 + 12.5 * (1 + fit_name(name).count("\n")) for name in names)
     return max(4.0, 0.4 + points / 72)
 
 
 def legend_above(ax: "Axes", handles: Sequence[Any], labels: Sequence[str]) -> Any:
-    """Legend of one line above the axes."""
+    """Add a legend of one line above the axes."""
     place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": len(labels)}
     return _legend(ax, handles, labels, **place)
 
@@ -140,7 +140,7 @@ def _legend(ax: "Axes", handles: Sequence[Any], labels: Sequence[str], **kwargs:
 
 
 def score_name_of(estimator: object, scoring: object) -> str:
-    """What the axis of a score is called."""
+    """Return the label of the axis of a score."""
     if isinstance(scoring, str):
         name = scoring.replace("_", " ")
         return "negative " + name.removeprefix("neg ") if name.startswith("neg ") else name
@@ -153,7 +153,7 @@ def score_name_of(estimator: object, scoring: object) -> str:
 
 
 def check_option(owner: str, name: str, value: object, options: Sequence[Any]) -> None:
-    """Refuse a value of a parameter of ``plot`` that is none of the options."""
+    """Raise ``ValueError`` if a parameter of ``plot`` is none of the options."""
     if not any(value is option or value == option for option in options):
         known = ", ".join(map(repr, options))
         raise ValueError(f"{owner}.plot: {name} must be one of {known}, got {value!r}.")

@@ -1,4 +1,4 @@
-"""A point for each estimator of a report: its score, and whether the fused one differs."""
+"""A point for each estimator of a report, and the interval of its difference to the fusion."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -35,34 +35,33 @@ _STYLES = {
 
 
 class FusionReportDisplay:
-    """Plot of a fusion beside its modalities alone and subsets of them.
+    """Plot of the scores of a fusion, of each modality alone and of subsets.
 
-    A point is the mean score over the splits. The line through it is the interval of the report,
-    that of the difference to the fusion: where it does not reach the vertical line, which is the
-    score of the fusion, the two differ. The modality that a user would have chosen inside the
-    training parts stands second, as ``best single``.
+    A point is the mean score over the splits. The line through it is the interval of the difference
+    to the fusion. If it does not reach the vertical line, which is the score of the fusion, the two
+    differ. The second row, ``best single``, is the modality chosen inside the training parts.
 
     Parameters
     ----------
     report : FusionReport
-        What :func:`fusion_report` returns.
+        Returned by :func:`fusion_report`.
 
     Attributes
     ----------
     points_ : list of matplotlib Line2D
         A point for each row, from the top; the first one is the fusion.
     intervals_ : list of matplotlib LineCollection
-        A line for each row but the first.
+        A line for each row except the first.
     fused_line_ : matplotlib Line2D
-        The score of the fusion, vertical.
+        Vertical line at the score of the fusion.
     ax_ : matplotlib Axes
-        Where it is drawn.
+        Axes with the plot.
     figure_ : matplotlib Figure
-        The figure of the axes.
+        Figure that contains the axes.
 
     See Also
     --------
-    fusion_report : Computes it, and says how far its intervals can be trusted.
+    fusion_report : Compute the report; its notes describe the intervals.
 
     Examples
     --------
@@ -101,32 +100,32 @@ class FusionReportDisplay:
         n_shown: int | None = 8,
         ax: "Axes | None" = None,
     ) -> "FusionReportDisplay":
-        """Compare a fusion with its parts, and draw what was found.
+        """Compare a fusion with its modalities and plot the report.
 
         Parameters
         ----------
         estimator : estimator
             As in :func:`fusion_report`.
         X : DataFrame of shape (n_samples, n_columns)
-            Cells.
+            Cells of the rows.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Target.
         cv : int, splitter or iterable, default=5
-            As in :func:`fusion_report`, and so are those that follow.
+            As in :func:`fusion_report`; likewise the parameters below.
         groups : array-like of shape (n_samples,), default=None
             Groups of the rows.
         scoring : str or callable, default=None
             One metric.
         max_subsets : int, default=31
-            How many sets of modalities are compared at most.
+            Maximum number of sets of modalities that are compared.
         inner_cv : int, splitter or iterable of splits of a training part, default=3
             Folds on which the best single modality is chosen.
         confidence_level : float, default=0.95
-            Of the intervals.
+            Confidence level of the intervals.
         n_jobs : int, default=None
-            Workers.
+            Number of evaluations that run in parallel.
         random_state : int, RandomState instance or None, default=None
-            Draws the subsets where there are too many.
+            Samples the subsets where there are too many.
         n_shown : int or None, default=8
             As in :meth:`plot`.
         ax : matplotlib Axes, default=None
@@ -135,7 +134,7 @@ class FusionReportDisplay:
         Returns
         -------
         display : FusionReportDisplay
-            Drawn.
+            The display, plotted.
         """
         report = fusion_report(
             estimator,
@@ -156,12 +155,12 @@ class FusionReportDisplay:
     def from_predictions(
         cls, report: FusionReport, *, n_shown: int | None = 8, ax: "Axes | None" = None
     ) -> "FusionReportDisplay":
-        """Draw a report.
+        """Plot a report.
 
         Parameters
         ----------
         report : FusionReport
-            What :func:`fusion_report` returned.
+            Returned by :func:`fusion_report`.
         n_shown : int or None, default=8
             As in :meth:`plot`.
         ax : matplotlib Axes, default=None
@@ -170,25 +169,25 @@ class FusionReportDisplay:
         Returns
         -------
         display : FusionReportDisplay
-            Drawn.
+            The display, plotted.
         """
         return cls(report).plot(n_shown=n_shown, ax=ax)
 
     def plot(self, *, ax: "Axes | None" = None, n_shown: int | None = 8) -> "FusionReportDisplay":
-        """Draw.
+        """Plot the display.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure that is as high as its rows ask for.
+            Axes to plot on; None creates a figure whose height fits the number of rows.
         n_shown : int or None, default=8
-            How many subsets of two modalities or more are shown at most, those of the highest
-            scores; None for all.
+            Maximum number of subsets of two or more modalities that are shown, those with the
+            highest scores; None for all.
 
         Returns
         -------
         display : FusionReportDisplay
-            Itself.
+            The display itself.
         """
         owner = type(self).__name__
         if not isinstance(self.report, FusionReport):
@@ -228,7 +227,7 @@ class FusionReportDisplay:
         return self
 
     def _rows(self, n_shown: int | None) -> Any:
-        """Fused, best single, the single ones and the best subsets, each by score."""
+        """Return the rows: fused, best single, single modalities and subsets, sorted by score."""
         report = self.report
         table = report.summary_.merge(report.differences_, on=["kind", "modalities"], how="left")
         rank = table["kind"].map({kind: i for i, kind in enumerate(_STYLES)})
@@ -239,7 +238,7 @@ class FusionReportDisplay:
         return table.reset_index(drop=True)
 
     def _names(self, table: pd.DataFrame) -> list[str]:
-        """Return names of rows; a set of nearly all modalities is named by those it leaves out."""
+        """Return names of rows; a set of most modalities is named by those that it leaves out."""
         scores = self.report.scores_
         alone = list(pd.unique(scores.loc[scores["kind"] == "single", "modalities"]))
         names = []

@@ -1,4 +1,4 @@
-"""A bar for each modality: what the score loses when it is shuffled."""
+"""A bar for each modality: the decrease of the score when it is shuffled."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,20 +27,20 @@ _MANY = 30  # repeats, above which dots would hide each other
 
 
 class ModalityImportanceDisplay:
-    """Plot of what the score of an estimator loses when a modality is shuffled.
+    """Plot of the decrease of the score of an estimator when a modality is shuffled.
 
     A bar is the mean over the repeats, each dot one repeat.
 
     Parameters
     ----------
     importances : array-like of shape (n_modalities, n_repeats)
-        Score as it is less score shuffled.
+        Score minus the score with the modality shuffled.
     modalities : list of str
         Names, in the same order.
     score : float, default=None
-        Score with nothing shuffled; None if it is not known.
+        Score with nothing shuffled; None if unknown.
     score_name : str, default="score"
-        What the metric is called.
+        Name of the metric.
 
     Attributes
     ----------
@@ -51,14 +51,14 @@ class ModalityImportanceDisplay:
     errors_ : matplotlib ErrorbarContainer or None
         Lines of one standard deviation to either side, for more than 30 repeats.
     ax_ : matplotlib Axes
-        Where it is drawn.
+        Axes with the plot.
     figure_ : matplotlib Figure
-        The figure of the axes.
+        Figure that contains the axes.
 
     See Also
     --------
-    modality_importance : Computes it.
-    ModalityShapleyDisplay : Shares that add up.
+    modality_importance : Compute the importances.
+    ModalityShapleyDisplay : Plot of shares that add up.
 
     Examples
     --------
@@ -100,14 +100,14 @@ class ModalityImportanceDisplay:
         sort: bool = True,
         ax: "Axes | None" = None,
     ) -> "ModalityImportanceDisplay":
-        """Shuffle the modalities of a fitted estimator and draw what the score loses.
+        """Shuffle the modalities of a fitted estimator and plot the decrease of the score.
 
         Parameters
         ----------
         estimator : estimator
             Fitted, as in :func:`modality_importance`.
         X : DataFrame of shape (n_samples, n_columns)
-            Cells.
+            Cells of the rows.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Target.
         scoring : str or callable, default=None
@@ -115,15 +115,15 @@ class ModalityImportanceDisplay:
         modalities : list of str or dict of str to columns, default=None
             As in :func:`modality_importance`.
         n_repeats : int, default=5
-            How often each modality is shuffled.
+            Number of times that each modality is shuffled.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows in the score.
         n_jobs : int, default=None
-            Workers.
+            Number of evaluations that run in parallel.
         random_state : int, RandomState instance or None, default=None
-            Draws the orders.
+            Samples the permutations.
         score_name : str, default=None
-            What the metric is called; None takes it from ``scoring``.
+            Name of the metric; None derives it from ``scoring``.
         sort : bool, default=True
             As in :meth:`plot`.
         ax : matplotlib Axes, default=None
@@ -132,7 +132,7 @@ class ModalityImportanceDisplay:
         Returns
         -------
         display : ModalityImportanceDisplay
-            Drawn.
+            The display, plotted.
         """
         result = modality_importance(
             estimator,
@@ -157,14 +157,14 @@ class ModalityImportanceDisplay:
         sort: bool = True,
         ax: "Axes | None" = None,
     ) -> "ModalityImportanceDisplay":
-        """Draw what :func:`modality_importance` has found.
+        """Plot the result of :func:`modality_importance`.
 
         Parameters
         ----------
         result : Bunch
-            What it returned for one metric.
+            The result for one metric.
         score_name : str, default="score"
-            What the metric is called.
+            Name of the metric.
         sort : bool, default=True
             As in :meth:`plot`.
         ax : matplotlib Axes, default=None
@@ -173,7 +173,7 @@ class ModalityImportanceDisplay:
         Returns
         -------
         display : ModalityImportanceDisplay
-            Drawn.
+            The display, plotted.
         """
         if not isinstance(result, Mapping) or "importances" not in result:
             metrics = list(result) if isinstance(result, Mapping) else []
@@ -193,19 +193,20 @@ class ModalityImportanceDisplay:
         return display.plot(sort=sort, ax=ax)
 
     def plot(self, *, ax: "Axes | None" = None, sort: bool = True) -> "ModalityImportanceDisplay":
-        """Draw.
+        """Plot the display.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to plot on; None creates a figure.
         sort : bool, default=True
-            Whether the most important modality comes first; else the order of ``modalities``.
+            Whether the most important modality comes first; otherwise the order of
+            ``modalities`` is kept.
 
         Returns
         -------
         display : ModalityImportanceDisplay
-            Itself.
+            The display itself.
         """
         owner = type(self).__name__
         values = np.asarray(self.importances, dtype=float)
@@ -239,7 +240,7 @@ class ModalityImportanceDisplay:
                 means, heights, xerr=values.std(axis=1), fmt="none", ecolor=INK, capsize=3
             )
         elif n_repeats > 1:
-            # Repeats of equal score lie below each other, not on each other.
+            # Spread vertically, so that repeats of equal score do not hide each other.
             spread = np.linspace(-0.17, 0.17, n_repeats)
             style: dict[str, Any] = {"color": INK, "markersize": 3.5, "alpha": 0.8}
             for height, own in zip(heights, values, strict=True):

@@ -1,4 +1,4 @@
-"""A line for each modality: the score as more and more rows lack it."""
+"""A line for each modality: the score while it is removed from more and more rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,34 +31,34 @@ _NEEDED = ("modality", "fraction", "split", "repeat", "missing", "score")
 
 
 class MissingModalityCurveDisplay:
-    """Plot of the score of an estimator while one modality at a time gets lost.
+    """Plot of the score of an estimator while one modality at a time is removed.
 
-    A line is the mean over splits and repeats, the band around it one standard deviation to
+    A line is the mean over splits and repeats. The band around it is one standard deviation to
     either side.
 
     Parameters
     ----------
     curve : DataFrame
-        As :func:`missing_modality_curve` returns it.
+        Returned by :func:`missing_modality_curve`.
     score_name : str, default="score"
-        What the metric is called.
+        Name of the metric.
 
     Attributes
     ----------
     lines_ : list of matplotlib Line2D
         A line for each modality, in the order of the curve.
     bands_ : list of matplotlib PolyCollection
-        Their bands; empty where every point is one score.
+        Bands of the lines that have one; empty if no score varies.
     legend_ : matplotlib Legend
         Names of the modalities.
     ax_ : matplotlib Axes
-        Where it is drawn.
+        Axes with the plot.
     figure_ : matplotlib Figure
-        The figure of the axes.
+        Figure that contains the axes.
 
     See Also
     --------
-    missing_modality_curve : Computes it.
+    missing_modality_curve : Compute the scores.
 
     Examples
     --------
@@ -99,24 +99,24 @@ class MissingModalityCurveDisplay:
         x: Literal["missing", "fraction"] = "missing",
         ax: "Axes | None" = None,
     ) -> "MissingModalityCurveDisplay":
-        """Take the modalities away one at a time, and draw what becomes of the score.
+        """Remove the modalities one at a time and plot the score.
 
         Parameters
         ----------
         estimator : estimator
             As in :func:`missing_modality_curve`.
         X : DataFrame of shape (n_samples, n_columns)
-            Cells.
+            Cells of the rows.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Target.
         modalities : list of str or dict of str to columns, default=None
-            As in :func:`missing_modality_curve`, and so are those that follow.
+            As in :func:`missing_modality_curve`; likewise the parameters below.
         fractions : iterable of float, default=(0.0, 0.25, 0.5, 0.75, 1.0)
-            Shares of the rows that lose the modality.
+            Shares of the rows from which the modality is removed.
         removal : "random" or callable, default="random"
-            Which rows lose it.
+            Which rows lose it first.
         when : {"test", "both"}, default="test"
-            Whether training rows lose it too.
+            Whether it is removed from the training rows too.
         cv : int, splitter or iterable, default=None
             Folds.
         groups : array-like of shape (n_samples,), default=None
@@ -124,13 +124,13 @@ class MissingModalityCurveDisplay:
         scoring : str or callable, default=None
             One metric.
         n_repeats : int, default=5
-            How often the rows are drawn.
+            Number of times that the rows are sampled.
         n_jobs : int, default=None
-            Workers.
+            Number of evaluations that run in parallel.
         random_state : int, RandomState instance or None, default=None
-            Draws the rows.
+            Samples the rows.
         score_name : str, default=None
-            What the metric is called; None takes it from ``scoring``.
+            Name of the metric; None derives it from ``scoring``.
         x : {"missing", "fraction"}, default="missing"
             As in :meth:`plot`.
         ax : matplotlib Axes, default=None
@@ -139,7 +139,7 @@ class MissingModalityCurveDisplay:
         Returns
         -------
         display : MissingModalityCurveDisplay
-            Drawn.
+            The display, plotted.
         """
         curve = missing_modality_curve(
             estimator,
@@ -168,14 +168,14 @@ class MissingModalityCurveDisplay:
         x: Literal["missing", "fraction"] = "missing",
         ax: "Axes | None" = None,
     ) -> "MissingModalityCurveDisplay":
-        """Draw what :func:`missing_modality_curve` has found.
+        """Plot the result of :func:`missing_modality_curve`.
 
         Parameters
         ----------
         curve : DataFrame
-            What it returned.
+            The result.
         score_name : str, default="score"
-            What the metric is called.
+            Name of the metric.
         x : {"missing", "fraction"}, default="missing"
             As in :meth:`plot`.
         ax : matplotlib Axes, default=None
@@ -184,27 +184,27 @@ class MissingModalityCurveDisplay:
         Returns
         -------
         display : MissingModalityCurveDisplay
-            Drawn.
+            The display, plotted.
         """
         return cls(curve, score_name=score_name).plot(x=x, ax=ax)
 
     def plot(
         self, *, ax: "Axes | None" = None, x: Literal["missing", "fraction"] = "missing"
     ) -> "MissingModalityCurveDisplay":
-        """Draw.
+        """Plot the display.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to plot on; None creates a figure.
         x : {"missing", "fraction"}, default="missing"
-            Quantity on the x-axis: the share of all scored rows without the modality, those
-            included that never had it, or the share of those that had it and lost it.
+            Quantity on the x-axis: the share of all scored rows without the modality, including
+            those that never had it, or the share of the rows with it from which it is removed.
 
         Returns
         -------
         display : MissingModalityCurveDisplay
-            Itself.
+            The display itself.
         """
         owner = type(self).__name__
         check_option(owner, "x", x, ("missing", "fraction"))
@@ -222,7 +222,7 @@ class MissingModalityCurveDisplay:
             points = self.curve[self.curve["modality"] == name].groupby("fraction", sort=True)
             share = 100 * points[x].mean().to_numpy()
             mean = points["score"].mean().to_numpy()
-            # Of one score there is no spread; std would be NaN.
+            # The standard deviation of one score is NaN.
             spread = np.nan_to_num(points["score"].std().to_numpy())
             color = COLORS[i % len(COLORS)]
             dash = DASHES[i // len(COLORS) % len(DASHES)]

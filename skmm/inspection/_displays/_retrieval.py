@@ -1,4 +1,4 @@
-"""Queries and what they find, side by side."""
+"""Queries and the rows that a retriever finds for them, side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 __all__ = ["RetrievalDisplay"]
 
 _RIGHT = COLORS[2]
-_INCHES = 1.1  # of a cell in a figure of its own
+_INCHES = 1.1  # side of a cell in a new figure
 _GAP = 0.25  # between the query and its answers, in cells
-_SIDE = 0.86  # of what is drawn in a cell
+_SIDE = 0.86  # share of a cell that its content fills
 
 
 class RetrievalDisplay:
     """Plot of queries and the rows that a retriever finds for them.
 
-    A line of the grid is a query, on the left, and its answers, the nearest first, each with its
-    score. Images (and a frame of a video) are shown as such, audio clips and series as lines, point
-    clouds from their widest side, all else as words. Answers that are correct have a thick green
-    frame.
+    A row of the grid shows a query, on the left, and its answers, the nearest first, each with its
+    score. Images and one frame of a video are shown as images, audio and series as lines, point
+    clouds along their two widest axes, and other cells as words. Correct answers have a thick
+    green frame.
 
     Parameters
     ----------
     queries : list of cells
-        A raw cell for each query; a dict of column to cell where the modality has several.
+        A raw cell for each query; a dict of column to cell if the modality has several columns.
     answers : list of list of cells
         The cells found for each query, the nearest first; lists may differ in length.
     scores : list of list of float, default=None
-        Text below each answer.
+        Score shown below each answer; None for no scores.
     correct : list of list of bool, default=None
-        Which answers are framed; None for none.
+        Which answers are correct; None marks none.
     source, target : str, default=None
-        Names of the modalities, for the heads of the columns.
+        Names of the modalities, shown above the columns.
 
     Attributes
     ----------
@@ -52,15 +52,15 @@ class RetrievalDisplay:
     answers_ : list of list of artists
         The same for the answers.
     frames_ : list of list of matplotlib Line2D
-        Frame of each answer.
+        Frame around each answer.
     ax_ : matplotlib Axes
-        Where it is drawn.
+        Axes with the plot.
     figure_ : matplotlib Figure
-        The figure of the axes.
+        Figure that contains the axes.
 
     See Also
     --------
-    skmm.retrieval.CrossModalRetriever : Finds the answers.
+    skmm.retrieval.CrossModalRetriever : Find the answers.
 
     Examples
     --------
@@ -104,33 +104,34 @@ class RetrievalDisplay:
         columns: Mapping[str, Any] | None = None,
         ax: "Axes | None" = None,
     ) -> "RetrievalDisplay":
-        """Ask a retriever, and draw what it finds.
+        """Query a retriever and plot what it finds.
 
         Parameters
         ----------
         retriever : CrossModalRetriever
             Fitted.
         X_query : DataFrame of shape (n_queries, n_columns)
-            Cells of the queries; a line of the grid each.
+            Cells of the queries; each is a row of the grid.
         n_neighbors : int, default=5
-            How many answers to draw.
+            Number of answers for each query.
         source, target : str, default=None
             Modality of the queries and modality that is searched, as in ``kneighbors``.
         correct : "index", callable or None, default=None
-            Which answers are framed: those of the same label in the index as the query, or those
-            for which ``correct(query, answer)``, given both rows as Series, is true.
+            Which answers are correct: those with the same index label as the query, or those for
+            which ``correct(query, answer)``, called with both rows as Series, is true. None marks
+            none.
         columns : dict of str to columns, default=None
-            Columns of the modalities, for an alignment that does not know them.
+            Columns of the modalities, for an alignment whose ``modalities_`` has none.
         ax : matplotlib Axes, default=None
             As in :meth:`plot`.
 
         Returns
         -------
         display : RetrievalDisplay
-            Drawn.
+            The display, plotted.
         """
         names = [name for name, _, _ in retriever.modalities_]
-        if len(names) == 2:  # as kneighbors understands it
+        if len(names) == 2:  # the same defaults as kneighbors
             if source is None and target is None:
                 source, target = names
             source = source or next(name for name in names if name != target)
@@ -140,9 +141,9 @@ class RetrievalDisplay:
         kept = numbers.ravel() >= 0
         found = take_rows(retriever.rows_, places[kept])
         owner, alignment = cls.__name__, retriever.alignment_
-        asked, sought = str(source), str(target)
-        own = columns_in(alignment, X_query, [asked], columns, owner=owner)[asked]
-        theirs = columns_in(alignment, found, [sought], columns, owner=owner)[sought]
+        source, target = str(source), str(target)
+        own = columns_in(alignment, X_query, [source], columns, owner=owner)[source]
+        theirs = columns_in(alignment, found, [target], columns, owner=owner)[target]
         cells = iter(cells_of(found, theirs))
         answers = [[next(cells) for number in row if number >= 0] for row in numbers]
         scores = [list(1 - row[n >= 0]) for row, n in zip(distances, numbers, strict=True)]
@@ -155,8 +156,8 @@ class RetrievalDisplay:
             answers,
             scores=scores,
             correct=right,
-            source=asked,
-            target=sought,
+            source=source,
+            target=target,
         ).plot(ax=ax)
 
     @classmethod
@@ -170,27 +171,27 @@ class RetrievalDisplay:
         correct: str | None = None,
         ax: "Axes | None" = None,
     ) -> "RetrievalDisplay":
-        """Draw what ``search`` of a retriever has found.
+        """Plot the result of ``search`` of a retriever.
 
         Parameters
         ----------
         queries : pandas.DataFrame
-            The frame that was asked with; no label of its index twice.
+            The queries; the labels of its index are unique.
         found : pandas.DataFrame
-            What ``search`` returned.
+            Returned by ``search``.
         source : str
             Column of ``queries`` that is shown.
         target : str
             Column of ``found`` that is shown.
         correct : "index" or None, default=None
-            Whether to frame answers of the same label in the index as the query.
+            Whether answers with the same index label as the query are marked as correct.
         ax : matplotlib Axes, default=None
             As in :meth:`plot`.
 
         Returns
         -------
         display : RetrievalDisplay
-            Drawn.
+            The display, plotted.
         """
         for frame, column in ((queries, source), (found, target), (found, "query")):
             if column not in frame.columns:
@@ -221,17 +222,17 @@ class RetrievalDisplay:
         ).plot(ax=ax)
 
     def plot(self, *, ax: "Axes | None" = None) -> "RetrievalDisplay":
-        """Draw.
+        """Plot the display.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure that is as large as the grid asks for.
+            Axes to plot on; None creates a figure whose size fits the grid.
 
         Returns
         -------
         display : RetrievalDisplay
-            Itself.
+            The display itself.
         """
         self._check()
         n_queries, n_answers = len(self.queries), max(map(len, self.answers))
@@ -272,7 +273,7 @@ class RetrievalDisplay:
     def _check(self) -> None:
         owner, n = type(self).__name__, len(self.queries)
         if not n or not any(len(row) for row in self.answers):
-            raise ValueError(f"{owner}: there is no query with an answer, so nothing to draw.")
+            raise ValueError(f"{owner}: no query has an answer, so there is nothing to plot.")
         for name in ("answers", "scores", "correct"):
             value = getattr(self, name)
             if value is None:
@@ -304,7 +305,7 @@ class RetrievalDisplay:
 
 
 def _rate(X_query: Any, numbers: np.ndarray, found: Any, correct: Any, owner: str) -> list[bool]:
-    """Whether each row that was found is correct."""
+    """Return whether each row that was found is correct."""
     if not (isinstance(X_query, pd.DataFrame) and isinstance(found, pd.DataFrame)):
         raise TypeError(
             f"{owner}: correct needs pandas DataFrames of queries and rows, got a"
@@ -319,7 +320,7 @@ def _rate(X_query: Any, numbers: np.ndarray, found: Any, correct: Any, owner: st
 
 
 def _unit(ax: "Axes", width: float, height: float) -> float:
-    """Points that a cell is wide on the paper."""
+    """Return the width of a cell of the grid in points."""
     area = ax.get_window_extent()
     return 72 / ax.figure.dpi * float(min(area.width / width, area.height / height))
 

@@ -1,4 +1,4 @@
-"""Shares of the modalities: a bar each for the score, a swarm each for the rows."""
+"""Shares of the modalities: bars of the score, or swarms of the predictions."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,10 +32,10 @@ __all__ = [
     "draw_swarms",
 ]
 
-# --- Rows as points beside each other, a swarm for each modality ---
+# --- Swarms: rows as points, side by side where they would overlap ---
 
-_N_BINS = 60  # of a swarm, across the axis
-_CMAP = "cividis"  # even in lightness, and for every eye
+_N_BINS = 60  # of a swarm, along the axis
+_CMAP = "cividis"  # perceptually uniform, also for color-blind readers
 
 
 def draw_swarms(
@@ -50,11 +50,11 @@ def draw_swarms(
     Parameters
     ----------
     ax : matplotlib Axes
-        Where.
+        Axes to draw on.
     heights : ndarray of shape (n_swarms,)
-        Their centers.
+        Centers of the swarms.
     values : ndarray of shape (n_points, n_swarms)
-        Where the points lie.
+        Positions of the points along the axis.
     present : ndarray of shape (n_points, n_swarms), bool
         Which points are filled.
     colors : ndarray of shape (n_points,) or None
@@ -77,28 +77,28 @@ def draw_swarms(
         own = style if colors is None else {**style, "c": colors[has]}
         y = height + _swarm(x[has], step)
         drawn[0].append(ax.scatter(x[has], y, s=size, linewidths=0, **own))
-        # Near the middle: most of them lie at zero, all on one place.
+        # Closer together, because most of them lie at zero.
         y = height + _swarm(x[~has], step, reach=0.12)
         drawn[1].append(ax.scatter(x[~has], y, s=size, zorder=0.5, **hollow))
     return drawn
 
 
 def _swarm(x: np.ndarray, step: float, *, reach: float = 0.38) -> np.ndarray:
-    """Place points of one row above and below each other where they would cover each other.
+    """Shift the points of one swarm up and down where they would overlap.
 
     Parameters
     ----------
     x : ndarray of shape (n_points,)
-        Where they lie along the row.
+        Positions along the axis.
     step : float
-        How near two points cover each other.
+        Distance below which two points overlap.
     reach : float, default=0.38
-        Largest distance from the middle of the row.
+        Largest distance from the center.
 
     Returns
     -------
     heights : ndarray of shape (n_points,)
-        Distances from the middle.
+        Distances from the center.
     """
     heights = np.zeros(len(x))
     if not len(x):
@@ -110,58 +110,58 @@ def _swarm(x: np.ndarray, step: float, *, reach: float = 0.38) -> np.ndarray:
         members = np.flatnonzero(bins == place)
         members = members[np.argsort(x[members], kind="stable")]
         ranks = np.arange(len(members))
-        # 0, 1, -1, 2, -2: the middle first.
+        # 0, 1, -1, 2, -2: from the center outward.
         heights[members] = between * ((ranks + 1) // 2) * np.where(ranks % 2, 1, -1)
     return heights
 
 
 class ModalityShapleyDisplay:
-    """Plot of the shares that the modalities have in the score, or in each prediction.
+    """Plot of the shares of the modalities in the score, or in each prediction.
 
-    Bars climb from the score without any modality to the score with all of them. In a swarm every
-    row is a point: how far its modality moved its prediction, colored by the prediction. Rows
-    that lack the modality are hollow.
+    The bars lead from the score without any modality to the score with all of them. In a swarm,
+    each row is a point at the share of the modality in its prediction, colored by the prediction.
+    Rows without the modality are hollow.
 
     Parameters
     ----------
     modalities : list of str
-        Names.
+        Names of the modalities.
     score_values : array-like of shape (n_modalities,), default=None
         Shares of the score; None if no score was divided.
     base_score, score : float, default=None
-        Score without any modality and with all.
+        Score without any modality, and with all of them.
     row_values : array-like of shape (n_samples, n_modalities, n_outputs), default=None
         Shares of the predictions; None if only the score was divided.
     predictions : array-like of shape (n_samples, n_outputs), default=None
         Predictions, for the colors.
     classes : array-like of shape (n_outputs,), default=None
-        What the outputs are the probabilities of; None for other outputs.
+        Classes whose probabilities the outputs are; None for other outputs.
     present : array-like of shape (n_samples, n_modalities), default=None
-        Which rows have which modality; None if all have all.
+        Which rows have which modality; None if no modality is missing.
     score_name : str, default="score"
-        What the metric is called.
+        Name of the metric.
 
     Attributes
     ----------
     bars_ : matplotlib BarContainer or None
         A bar for each modality, from the top; None for swarms.
     points_ : list of matplotlib PathCollection
-        Rows that have the modality, a swarm for each, from the top; empty for bars.
+        A swarm of rows with the modality for each modality, from the top; empty for bars.
     absent_points_ : list of matplotlib PathCollection
-        Rows that lack it.
+        The same for rows without the modality.
     colorbar_ : matplotlib Colorbar or None
-        What the colors of the points say.
+        Scale of the colors of the points; None for bars.
     order_ : list of str
         Names of the modalities from the top.
     ax_ : matplotlib Axes
-        Where it is drawn.
+        Axes with the plot.
     figure_ : matplotlib Figure
-        The figure of the axes.
+        Figure that contains the axes.
 
     See Also
     --------
-    modality_shapley : Computes the shares.
-    ModalityImportanceDisplay : What the score loses with each modality alone.
+    modality_shapley : Compute the shares.
+    ModalityImportanceDisplay : Plot of the score lost when one modality is shuffled.
 
     Examples
     --------
@@ -217,34 +217,34 @@ class ModalityShapleyDisplay:
         sort: bool = True,
         ax: "Axes | None" = None,
     ) -> "ModalityShapleyDisplay":
-        """Divide the score and the predictions of a fitted estimator, and draw the shares.
+        """Divide the score and the predictions of a fitted estimator and plot the shares.
 
         Parameters
         ----------
         estimator : estimator
             Fitted, as in :func:`modality_shapley`.
         X : DataFrame of shape (n_samples, n_columns)
-            Cells.
+            Cells of the rows.
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
-            Target; without it predictions alone are divided.
+            Target; without it only the predictions are divided.
         scoring : str or callable, default=None
-            As in :func:`modality_shapley`, and so are those that follow.
+            As in :func:`modality_shapley`; likewise the parameters below.
         modalities : list of str or dict of str to columns, default=None
-            Which modalities share.
+            Modalities among which score and predictions are divided.
         removal : {"auto", "missing", "permute"}, default="auto"
-            What the estimator sees of a modality that is out.
+            How a modality is removed.
         background : DataFrame of shape (n_rows, n_columns), default=None
-            Rows whose cells replace those of absent modalities.
+            Rows whose cells replace those of removed modalities.
         max_coalitions : int, default=256
-            So many are asked for at most.
+            Maximum number of coalitions that are evaluated.
         n_repeats : int, default=5
-            How often other rows are drawn.
+            Number of samples of replacing rows.
         n_jobs : int, default=None
-            Workers.
+            Number of evaluations that run in parallel.
         random_state : int, RandomState instance or None, default=None
             Samples the replacing rows and the coalitions.
         score_name : str, default=None
-            What the metric is called; None takes it from ``scoring``.
+            Name of the metric; None derives it from ``scoring``.
         kind : {"bar", "beeswarm"} or None, default=None
             As in :meth:`plot`.
         target : object, default=None
@@ -257,7 +257,7 @@ class ModalityShapleyDisplay:
         Returns
         -------
         display : ModalityShapleyDisplay
-            Drawn.
+            The display, plotted.
         """
         columns = check_modalities(modalities, estimator, X, y, function=cls.__name__)
         result = modality_shapley(
@@ -292,18 +292,18 @@ class ModalityShapleyDisplay:
         sort: bool = True,
         ax: "Axes | None" = None,
     ) -> "ModalityShapleyDisplay":
-        """Draw what :func:`modality_shapley` has found.
+        """Plot the result of :func:`modality_shapley`.
 
         Parameters
         ----------
         result : Bunch
-            What it returned.
+            The result.
         X : DataFrame of shape (n_samples, n_columns), default=None
-            The rows that it was given, to tell which lack a modality.
+            The rows that were explained, to mark those without a modality.
         modalities : dict of str to columns, default=None
-            Columns of the modalities in ``X``; None for a column of its name each.
+            Columns of the modalities in ``X``; None if each is the column of that name.
         score_name : str, default="score"
-            What the metric is called.
+            Name of the metric.
         kind : {"bar", "beeswarm"} or None, default=None
             As in :meth:`plot`.
         target : object, default=None
@@ -316,7 +316,7 @@ class ModalityShapleyDisplay:
         Returns
         -------
         display : ModalityShapleyDisplay
-            Drawn.
+            The display, plotted.
         """
         if not isinstance(result, Mapping) or "row_values" not in result:
             raise ValueError(
@@ -328,8 +328,8 @@ class ModalityShapleyDisplay:
         unknown = [name for name in names if name not in columns]
         if unknown:
             raise ValueError(
-                f"{cls.__name__}.from_predictions: modalities does not say which columns are"
-                f" {unknown[0]!r}. Name the columns of {', '.join(map(repr, names))}."
+                f"{cls.__name__}.from_predictions: modalities has no columns of"
+                f" {unknown[0]!r}. Give the columns of {', '.join(map(repr, names))}."
             )
         present = None if X is None else present_in(X, {name: columns[name] for name in names})
         display = cls(
@@ -353,32 +353,32 @@ class ModalityShapleyDisplay:
         target: object = None,
         sort: bool = True,
     ) -> "ModalityShapleyDisplay":
-        """Draw.
+        """Plot the display.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to plot on; None creates a figure.
         kind : {"bar", "beeswarm"} or None, default=None
-            Shares of the score, or of each prediction; None takes the score where it was divided.
+            Shares of the score, or of each prediction; None shows the score if it was divided.
         target : object, default=None
-            Class of the probabilities in a beeswarm. None takes the second of two classes, of
-            more the one that each row is predicted to be of.
+            Class whose probability a beeswarm shows, or number of an output. None shows the second
+            of two classes, or of several classes the predicted one of each row.
         sort : bool, default=True
-            Whether the largest share comes first, for rows the largest mean of absolute shares;
-            else the order of ``modalities``.
+            Whether the modality with the largest share, in a beeswarm the largest mean absolute
+            share, comes first; otherwise the order of ``modalities`` is kept.
 
         Returns
         -------
         display : ModalityShapleyDisplay
-            Itself.
+            The display itself.
         """
         owner = type(self).__name__
         check_option(owner, "kind", kind, (None, "bar", "beeswarm"))
         kind = kind or ("beeswarm" if self.score_values is None else "bar")
         needed = "score_values" if kind == "bar" else "row_values"
         if getattr(self, needed) is None:
-            way = "Give y to modality_shapley." if kind == "bar" else "Draw kind='bar'."
+            way = "Give y to modality_shapley." if kind == "bar" else "Use kind='bar'."
             raise ValueError(f"{owner}.plot: kind={kind!r} needs {needed}, which is None. {way}")
         values = np.asarray(getattr(self, needed), dtype=float)
         n_dims, axis = (1, 0) if kind == "bar" else (3, 1)
@@ -416,7 +416,7 @@ class ModalityShapleyDisplay:
         starts = base + np.concatenate([[0.0], np.cumsum(shares)[:-1]])
         colors = [BLUE if share >= 0 else VERMILION for share in shares]
         self.bars_ = ax.barh(heights, shares, left=starts, height=0.55, color=colors, alpha=0.75)
-        # A thin line from the end of each bar to the next one, which begins there.
+        # A thin line joins the end of each bar with the start of the next one.
         ends = starts + shares
         for i, end in enumerate(ends[:-1]):
             ax.plot([end, end], [i - 0.28, i + 1.28], color=GRAY, linewidth=0.8, zorder=0)
@@ -429,13 +429,13 @@ class ModalityShapleyDisplay:
         for end in (base, ends[-1]):
             ax.axvline(end, color=INK, linewidth=0.8, zorder=0)
         ax.use_sticky_edges = False
-        ax.margins(x=0.16)  # for the numbers beside the bars
+        ax.margins(x=0.16)  # for the numbers next to the bars
         ax.set_xlabel(
             f"{self.score_name}: {base:.3f} without any modality, {ends[-1]:.3f} with all"
         )
 
     def _output(self, n_outputs: int, target: object) -> tuple[Any, str]:
-        """Column of the outputs, None for that of each row's own class; and its name."""
+        """Return the number of the output, None for the predicted class per row, and a label."""
         owner = type(self).__name__
         classes = [] if self.classes is None else list(self.classes)
         named = self.classes is not None and len(classes) == n_outputs

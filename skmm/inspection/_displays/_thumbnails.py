@@ -30,16 +30,16 @@ __all__ = [
     "view_of",
 ]
 
-_SIDE = 256  # pixels that a side of an image keeps
+_SIDE = 256  # pixels of a side, above which an image is reduced
 _RATE = 8000  # samples per second of an audio clip from a file
-_SECONDS = 10.0  # of it that are shown
+_SECONDS = 10.0  # of audio that are shown
 _MOST_CHANNELS = 4
 _MOST_POINTS = 500  # of a line or a cloud
 _UNREADABLE = (CellTypeError, MediaDecodeError, MissingExtraError)
 
 
 class CellView(NamedTuple):
-    """What is shown of a cell.
+    """Small view of a cell.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class CellView(NamedTuple):
 
 
 def cells_of(X: CellColumn, positions: list[int]) -> list[Any]:
-    """Cells of a modality, a row each: the cell itself, or a dict by column of several."""
+    """Return the cell of each row of a modality; a dict by column if it has several columns."""
     columns = columns_of(X, positions)
     if len(columns) == 1:
         return [
@@ -68,17 +68,18 @@ def cells_of(X: CellColumn, positions: list[int]) -> list[Any]:
 
 
 def view_of(cell: object) -> CellView:
-    """Look at a cell, whatever its modality.
+    """Return a small view of a cell of any modality.
 
     Parameters
     ----------
     cell : object
-        Raw cell; or a dict of str to cells, of which the first medium is shown, else all words.
+        Raw cell; or a dict of str to cells, of which the first media cell is shown, else all as
+        words.
 
     Returns
     -------
     view : CellView
-        A cell that cannot be read is shown as the words that name it.
+        A cell that cannot be read is shown as words.
     """
     if isinstance(cell, Mapping):
         present = {name: own for name, own in cell.items() if not _is_absent(own)}
@@ -90,8 +91,8 @@ def view_of(cell: object) -> CellView:
     if _is_absent(cell):
         return CellView("absent", "")
     try:
-        look: Callable[[object], CellView] = _VIEWS.get(cell_kind(cell) or "", _words)
-        return look(cell)
+        make_view: Callable[[object], CellView] = _VIEWS.get(cell_kind(cell) or "", _words)
+        return make_view(cell)
     except _UNREADABLE:
         return _words(cell)
 
@@ -118,7 +119,7 @@ def _image(cell: Any) -> CellView:
 
 
 def _reduced(pixels: np.ndarray) -> np.ndarray:
-    """Means over blocks of pixels: a photo of 12 megapixels need not live in every figure."""
+    """Average blocks of pixels, so that a figure does not keep a photo of 12 megapixels."""
     block = max(pixels.shape[:2]) // _SIDE
     if block < 2 or min(pixels.shape[:2]) < block:
         return pixels
@@ -151,7 +152,7 @@ def _cloud(cell: object) -> CellView:
 
 
 def _thinned(series: np.ndarray) -> np.ndarray:
-    """The lowest and the highest value of each stretch of a long line, in their order."""
+    """Reduce a long line to the lowest and highest value of each segment."""
     series = np.asarray(series, dtype=float)
     if len(series) <= 2 * _MOST_POINTS:
         return series
@@ -161,7 +162,7 @@ def _thinned(series: np.ndarray) -> np.ndarray:
 
 
 def line_of(cell: object) -> np.ndarray | None:
-    """A whole audio or series (n_points, n_channels); None for a cell of another kind."""
+    """Return whole audio or a series, (n_points, n_channels); None for a cell of another kind."""
     kind = cell_kind(cell)
     if kind == "audio":
         return _thinned(np.concatenate(list(read_audio(cell, rate=_RATE, window=30.0)))[:, None])
@@ -189,22 +190,22 @@ def draw_view(
     font_size: float,
     bold: bool = False,
 ) -> Any:
-    """Draw into a box of axes whose two directions have one scale.
+    """Draw a view into a box of axes with an equal aspect.
 
     Parameters
     ----------
     ax : matplotlib Axes
-        Where; its limits and aspect are the caller's.
+        Axes whose limits and aspect the caller sets.
     view : CellView
-        What.
+        View to draw.
     box : tuple of float
         Left, right, bottom and top, in data coordinates.
     unit : float
-        Points (1/72 inch) that a step of 1 in the data is long.
+        Length of 1 in data coordinates, in points (1/72 inch).
     font_size : float
-        Of words, in points.
+        Font size of words in points.
     bold : bool, default=False
-        Of words.
+        Whether words are bold.
 
     Returns
     -------
@@ -212,7 +213,7 @@ def draw_view(
         AxesImage of an image, Text of words, list of Line2D of anything else.
     """
     left, right, bottom, top = box
-    middle = (left + right) / 2, (bottom + top) / 2
+    center = (left + right) / 2, (bottom + top) / 2
     width, height = right - left, abs(top - bottom)
     up = 1.0 if top > bottom else -1.0
     if view.kind == "image":
@@ -221,33 +222,33 @@ def draw_view(
         half = n_columns * scale, n_rows * scale * up
         return ax.imshow(
             view.content,
-            extent=(middle[0] - half[0], middle[0] + half[0], middle[1] - half[1],
-                    middle[1] + half[1]),
+            extent=(center[0] - half[0], center[0] + half[0], center[1] - half[1],
+                    center[1] + half[1]),
             origin="upper",
             aspect="equal",
         )  # fmt: skip
     if view.kind in ("line", "cloud"):
-        return _draw_numbers(ax, view, middle, width, height * up)
+        return _draw_numbers(ax, view, center, width, height * up)
     size = width * unit, height * unit
     words = "—" if view.kind == "absent" else _fitted(view.content, *size, font_size)
     return ax.text(
-        *middle, words, ha="center", va="center", fontsize=font_size, parse_math=False,
+        *center, words, ha="center", va="center", fontsize=font_size, parse_math=False,
         fontweight="bold" if bold else "normal", linespacing=1.1,
     )  # fmt: skip
 
 
 def _draw_numbers(
-    ax: "Axes", view: CellView, middle: tuple[float, float], width: float, height: float
+    ax: "Axes", view: CellView, center: tuple[float, float], width: float, height: float
 ) -> list[Any]:
     values = np.asarray(view.content, dtype=float)
     low, spread = np.nanmin(values, axis=0), np.ptp(values[np.isfinite(values).all(axis=1)], axis=0)
     if view.kind == "cloud":
         unit = (values - low - spread / 2) / max(float(spread.max()), 1e-12)
-        x, y = middle[0] + width * unit[:, 0], middle[1] + height * unit[:, 1]
+        x, y = center[0] + width * unit[:, 0], center[1] + height * unit[:, 1]
         return ax.plot(x, y, ".", color=BLUE, markersize=1.5)
     largest = max(float(np.nanmax(values) - low.min()), 1e-12)
-    x = middle[0] + width * (np.linspace(0, 1, len(values)) - 0.5)
-    y = middle[1] + 0.8 * height * ((values - low.min()) / largest - 0.5)
+    x = center[0] + width * (np.linspace(0, 1, len(values)) - 0.5)
+    y = center[1] + 0.8 * height * ((values - low.min()) / largest - 0.5)
     drawn: list[Any] = []
     for channel in range(values.shape[1]):
         drawn += ax.plot(x, y[:, channel], color=COLORS[channel % len(COLORS)], linewidth=0.8)
@@ -255,7 +256,7 @@ def _draw_numbers(
 
 
 def _fitted(words: str, width: float, height: float, font_size: float) -> str:
-    """Words broken and cut so that they stay inside a box; all sizes in points."""
+    """Break and cut words so that they fit a box; all sizes are in points."""
     n_letters = max(6, int(width / (0.56 * font_size)))
     n_lines = max(1, int(height / (1.2 * font_size)))
     lines: list[str] = []
@@ -267,19 +268,19 @@ def _fitted(words: str, width: float, height: float, font_size: float) -> str:
 
 
 def image_of_view(view: CellView, side: int) -> np.ndarray:
-    """A view of numbers or an image as pixels, (height, width, 3) of uint8.
+    """Return the pixels of an image, or of a rendered line or cloud.
 
     Parameters
     ----------
     view : CellView
-        Any but words.
+        View of any kind except words.
     side : int
-        Pixels of the longer side of what is drawn here; an image keeps its own.
+        Pixels of the longer side of a line or cloud; an image keeps its size.
 
     Returns
     -------
     pixels : ndarray of shape (height, width, 3), uint8
-        Dark on white.
+        The image, or a dark drawing on white.
     """
     if view.kind == "image":
         return np.asarray(view.content)
@@ -302,7 +303,7 @@ def image_of_view(view: CellView, side: int) -> np.ndarray:
     return pixels
 
 
-# --- The columns of an alignment's modalities in a frame ---
+# --- Columns of the modalities of an alignment in a frame ---
 
 
 def columns_in(
@@ -320,13 +321,13 @@ def columns_in(
     alignment : estimator
         Fitted.
     X : DataFrame of shape (n_samples, n_columns), Series or list of cells
-        What the modalities are looked for in.
+        Data with the modalities.
     names : sequence of str
         Modalities.
     columns : dict of str to columns, or None
-        What the user says.
+        Columns given by the user.
     owner : str
-        Class of the display, for errors.
+        Class of the display, for error messages.
 
     Returns
     -------
@@ -347,12 +348,12 @@ def columns_in(
             found[name] = [present.index(name)]
         else:
             raise ValueError(
-                f"{owner}: {type(alignment).__name__} does not say which columns are {name!r}. Tell"
-                f" it, as in columns={{{name!r}: ['photo']}}."
+                f"{owner}: {type(alignment).__name__} has no columns of {name!r}. Give"
+                f" them, as in columns={{{name!r}: ['photo']}}."
             )
     return found
 
 
 def present_in(X: CellColumn, columns: Mapping[str, Any]) -> np.ndarray:
-    """Which rows have which modality, (n_samples, n_modalities) bool."""
+    """Return which rows have which modality, (n_samples, n_modalities) bool."""
     return np.column_stack([has_cells(X, column_positions(X, key)) for key in columns.values()])

@@ -1,4 +1,4 @@
-"""Which parts of a cell moved a prediction, shown on the cell."""
+"""Scores of the parts of a cell, shown on the cell."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
@@ -31,27 +31,27 @@ _LABELS = {
     "rollout": "attention flow",
 }
 _SIGNED, _POSITIVE = "RdBu_r", "Oranges"
-_DARK = 0.55  # lightness of a color below which words on it are white
+_DARK = 0.55  # words on a color darker than this are white
 _FONT_SIZES = (11.0, 10.0, 9.0, 8.0, 7.0, 6.0, 5.0)
-_FOOT = 30.0  # points below the words, for the bar of colors
+_FOOT = 30.0  # points below the words, for the colorbar
 _HEAT = 0.75  # opacity of the strongest part of an image
 
 
 class TokenAttributionDisplay:
-    """Plot of a cell with the parts of it colored by what they did to a prediction.
+    """Plot of a cell whose parts are colored by their attribution to a prediction.
 
-    Patches of an image are colored over the image in gray, words have a colored ground, and
-    stretches of an audio clip or series a colored background. Red speaks for the prediction, blue
-    against it; scores that are never below zero, such as attention, go from white to orange.
+    Patches are colored over the image in gray; words, and segments of audio or a series, have a
+    colored background. Red parts support the prediction and blue ones oppose it. Scores without
+    negative values, such as attention, range from white to orange.
 
     Parameters
     ----------
     attribution : Bunch, NamedTuple or dict
-        What :func:`token_attribution` returns for one row, with ``scores``, of shape (n_tokens,),
-        or (n_rows, n_columns) over an image; ``tokens``, words or pairs of start and end, None
-        for an image; ``method``, and what else is known.
+        An entry of the result of :func:`token_attribution`, with ``scores`` of shape (n_tokens,),
+        or (n_rows, n_columns) over an image, and ``tokens``, words or pairs of start and end, or
+        None for an image. Optional are ``method``, ``kind``, ``target`` and ``prediction``.
     cell : object, default=None
-        The raw cell: an image, which has to be there, or an audio clip or series to be drawn too.
+        The raw cell. Required for an image; audio or a series is plotted as a line if given.
 
     Attributes
     ----------
@@ -62,19 +62,19 @@ class TokenAttributionDisplay:
     words_ : list of matplotlib Annotation
         The words.
     spans_ : list of matplotlib Rectangle
-        Stretches of time.
+        Segments of time.
     lines_ : list of matplotlib Line2D
-        The audio clip or series.
+        The audio or series.
     colorbar_ : matplotlib Colorbar
-        What the colors say.
+        Scale of the colors.
     ax_ : matplotlib Axes
-        Where it is drawn.
+        Axes with the plot.
     figure_ : matplotlib Figure
-        The figure of the axes.
+        Figure that contains the axes.
 
     See Also
     --------
-    token_attribution : Computes the scores.
+    token_attribution : Compute the scores.
 
     Examples
     --------
@@ -104,16 +104,16 @@ class TokenAttributionDisplay:
         ax: "Axes | None" = None,
         **options: Any,
     ) -> "TokenAttributionDisplay":
-        """Ask which parts of a cell moved a prediction, and draw them.
+        """Attribute a prediction to the parts of a cell and plot the scores.
 
         Parameters
         ----------
         estimator : estimator
             Fitted, as in :func:`token_attribution`.
         X : DataFrame of shape (n_samples, n_columns)
-            Cells.
+            Cells of the rows.
         modality : str
-            Whose cell is looked at.
+            Modality whose cell is explained.
         row : int, default=0
             Position of the row in ``X``.
         method : {"occlusion", "gradient", "rollout"}, default="occlusion"
@@ -130,7 +130,7 @@ class TokenAttributionDisplay:
         Returns
         -------
         display : TokenAttributionDisplay
-            Drawn.
+            The display, plotted.
         """
         n = n_rows(X)
         if not -n <= row < n:
@@ -151,14 +151,14 @@ class TokenAttributionDisplay:
         limit: float | None = None,
         ax: "Axes | None" = None,
     ) -> "TokenAttributionDisplay":
-        """Draw what :func:`token_attribution` has found for one row.
+        """Plot the result of :func:`token_attribution` for one row.
 
         Parameters
         ----------
         attribution : Bunch, NamedTuple or dict
-            An entry of what it returned.
+            An entry of the result.
         cell : object, default=None
-            The raw cell; words need none.
+            The raw cell; not needed for words.
         limit : float, default=None
             As in :meth:`plot`.
         ax : matplotlib Axes, default=None
@@ -167,27 +167,27 @@ class TokenAttributionDisplay:
         Returns
         -------
         display : TokenAttributionDisplay
-            Drawn.
+            The display, plotted.
         """
         return cls(attribution, cell).plot(limit=limit, ax=ax)
 
     def plot(
         self, *, ax: "Axes | None" = None, limit: float | None = None
     ) -> "TokenAttributionDisplay":
-        """Draw.
+        """Plot the display.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
+            Axes to plot on; None creates a figure.
         limit : float, default=None
-            Score that has the strongest color, to compare several rows; None takes the largest
-            absolute score here.
+            Score with the strongest color, to give several plots the same scale; None uses the
+            largest absolute score.
 
         Returns
         -------
         display : TokenAttributionDisplay
-            Itself.
+            The display itself.
         """
         owner = type(self).__name__
         found = _found(self.attribution, owner)
@@ -217,7 +217,7 @@ class TokenAttributionDisplay:
 
     def _bar(self, ax: "Axes", mappable: "ScalarMappable", found: "_Found") -> None:
         label = _LABELS.get(found.method, found.method)
-        # It is as high as the axes next to it.
+        # As high as the axes next to it.
         place = ax.inset_axes((1.02, 0, 0.03, 1))
         self.colorbar_ = ax.figure.colorbar(mappable, cax=place, label=label)
         self.colorbar_.outline.set_visible(False)
@@ -225,7 +225,7 @@ class TokenAttributionDisplay:
     def _bar_below(
         self, ax: "Axes", mappable: "ScalarMappable", found: "_Found", height: float
     ) -> None:
-        """A bar inside the axes, at the foot; ``height`` of these in points."""
+        """Add a colorbar at the bottom of axes of a height in points."""
         place = ax.inset_axes((0.0, (_FOOT - 16) / height, 0.4, 7 / height))
         self.colorbar_ = ax.figure.colorbar(mappable, cax=place, orientation="horizontal")
         self.colorbar_.outline.set_visible(False)
@@ -239,8 +239,8 @@ class TokenAttributionDisplay:
         owner = type(self).__name__
         if self.cell is None or kind_of_cell(self.cell) != "image":
             raise ValueError(
-                f"{owner}: scores of shape {found.scores.shape} lie over an image, and cell is"
-                f" none ({type(self.cell).__name__}). Pass the image as cell."
+                f"{owner}: scores of shape {found.scores.shape} need an image, and cell is a"
+                f" {type(self.cell).__name__}. Pass the image as cell."
             )
         pixels = read_image(self.cell)
         height, width = pixels.shape[:2]
@@ -264,7 +264,7 @@ class TokenAttributionDisplay:
         line = None if self.cell is None else line_of(self.cell)
         edges = np.asarray(found.tokens, dtype=float)
         for (start, end), score in zip(edges, found.scores, strict=True):
-            if line is None:  # nothing to color the ground of: the scores themselves
+            if line is None:  # without a line, the scores are bars
                 color = mappable.to_rgba(score)
                 self.spans_ += ax.bar(
                     start, score, end - start, align="edge", color=color, edgecolor=GRAY,
@@ -299,7 +299,7 @@ class TokenAttributionDisplay:
         if found.title:
             ax.set_title(found.title, loc="left", fontsize="medium", parse_math=False)
         if not given:
-            # The layout moves the axes; words are measured.
+            # The layout moves the axes, whose final size is needed to place the words.
             cast("Figure", ax.figure).draw_without_rendering()
         area = ax.get_window_extent()
         width, height = (72 * side / ax.figure.dpi for side in (area.width, area.height))
@@ -333,7 +333,7 @@ class TokenAttributionDisplay:
 
 
 def _lighter(name: str) -> Any:
-    """A map of colors without its darkest ones, on which nothing could be read."""
+    """Return a colormap without its darkest colors, on which text is illegible."""
     matplotlib = import_optional("matplotlib", needed_by="TokenAttributionDisplay.plot")
     colors_of = import_optional("matplotlib.colors", needed_by="TokenAttributionDisplay.plot")
     low = 0.14 if name == _SIGNED else 0.0
@@ -342,15 +342,15 @@ def _lighter(name: str) -> Any:
 
 
 def _reach(grid: tuple[int, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Extent of a grid over an image: squares from its top left, or stretched if it has none."""
+    """Return the extent of a grid of squares over an image, or stretched if it fits no squares."""
     side = -(-max(size) // max(grid))
-    if grid == tuple(-(-length // side) for length in size):  # the last ones may reach beyond it
+    if grid == tuple(-(-length // side) for length in size):  # may exceed the image
         return 0, grid[1] * side, grid[0] * side, 0
     return 0, size[1], size[0], 0
 
 
 def _time_name(found: "_Found", cell: object) -> str:
-    """What time is counted in: the name of an axis."""
+    """Return the label of the time axis."""
     if found.kind == "video":
         return "frame"
     counted = isinstance(cell, np.ndarray | list | tuple) and found.tokens[-1][1] == len(cell)
@@ -358,7 +358,7 @@ def _time_name(found: "_Found", cell: object) -> str:
 
 
 class _Found(NamedTuple):
-    """An attribution that was looked over."""
+    """A validated attribution."""
 
     scores: np.ndarray
     tokens: Any
@@ -404,7 +404,7 @@ def _found(attribution: Bunch, owner: str) -> _Found:
 def _lines_of(
     words: Sequence[str], width: float, size: float, paper: Any
 ) -> list[tuple[float, int]]:
-    """Left end in points and line of each word, in lines of a width."""
+    """Return the left end in points and the line of each word, for lines of a width."""
     x, line, places = 0.3 * size, 0, []
     for word in words:
         text = word.replace("$", r"\$")
