@@ -245,7 +245,7 @@ def test_fine_tuning_solves_what_frozen_vectors_cannot(sensitive_whisper, store)
             strategy=Total,
             n_components=8,
             dropout=0.0,
-            max_epochs=30,
+            max_epochs=20,
             trainer=Trainer(
                 learning_rate=1e-2, batch_size=32, encoder_learning_rate=rate, early_stopping=False
             ),

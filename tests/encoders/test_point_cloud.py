@@ -331,7 +331,7 @@ class TestLearning:
     def test_pointnet_learns_without_y(self):
         X, _ = make_point_clouds(150, rotation="none", stretch=0.8, n_points=60, random_state=0)
         encoder = PointCloudEncoder(
-            "pointnet", n_points=40, n_components=16, max_epochs=12, batch_size=16, random_state=0
+            "pointnet", n_points=40, n_components=16, max_epochs=7, batch_size=16, random_state=0
         ).fit(X)
         assert encoder.history_[-1]["train_loss"] < 0.6 * encoder.history_[0]["train_loss"]
 

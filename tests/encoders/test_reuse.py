@@ -430,7 +430,7 @@ def test_a_vector_is_reused_if_and_only_if_nothing_differs(world, name):
     case = CASES[name]
 
     @given(requests(case))
-    @settings(max_examples=40 if name in FAST else 15, deadline=None)
+    @settings(max_examples=20 if name in FAST else 6, deadline=None)
     def check(drawn):
         chosen, rows, container, place = drawn
         X = CONTAINERS[container]([copy.deepcopy(case.cells[row]) for row in rows])

@@ -231,15 +231,14 @@ def test_check_encoder(kind, tiny_checkpoint):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sampling", ["uniform", "keyframes"])
-def test_check_encoder_on_files(sampling, tiny_vit, film):
+def test_check_encoder_on_files(tiny_vit, film):
     from clips import gray
 
     cells = [
         str(film(5 + i, f"{i}.mp4", frame=lambda k, i=i: gray(k * (1 + i % 3) + i)))
         for i in range(4)
     ]
-    check_encoder(VideoEncoder(tiny_vit, sampling=sampling), column(*cells))
+    check_encoder(VideoEncoder(tiny_vit, sampling="keyframes"), column(*cells))
 
 
 class TestBadCells:
@@ -386,7 +385,7 @@ class TestFromScratch:
         encoder = VideoEncoder("cnn", temporal_pooling="gru", **SMALL)
         fusion = JointFusionClassifier(
             [("clip", encoder, ["clip"]), ("noise", "passthrough", ["noise"])],
-            max_epochs=25,
+            max_epochs=15,
             trainer=Trainer(learning_rate=5e-3),
             random_state=0,
         )
