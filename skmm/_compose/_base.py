@@ -235,9 +235,9 @@ class BaseMultimodalEstimator(BaseComposition, metaclass=ABCMeta):
         if empty.any():
             (other,) = self._parameter_constraints["all_missing"][0].options - {"raise"}
             raise ModalityMissingError(
-                f"{type(self).__name__}: {int(empty.sum())} of {len(present)} rows have no modality;"
-                f" the first is row {int(np.flatnonzero(empty)[0])} (by position). Drop such rows,"
-                f" or set all_missing={other!r}."
+                f"{type(self).__name__}: {int(empty.sum())} of {len(present)} rows have no"
+                f" modality; the first is row {int(np.flatnonzero(empty)[0])} (by position). Drop"
+                f" such rows, or set all_missing={other!r}."
             )
 
     # --- diagram and tags -----------------------------------------------------------------

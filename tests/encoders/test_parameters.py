@@ -181,7 +181,7 @@ def cases_to_fit():
     """Cases whose parameters are all tried; fine-tuned models of all modalities are the same."""
     for case in CASES:
         how = case.setting.get("fine_tune")
-        if how in ("full", "lora") and case.encoder not in ("TextEncoder", "ModuleEncoder"):
+        if how in ("full", "lora") and case.encoder in ("AudioEncoder", "VideoEncoder"):
             continue
         is_pretrained = case.setting.get("model") in ("bert", "vit", "wav2vec2", "videomae")
         is_fast = not is_pretrained or (case.encoder, how) == ("TextEncoder", "last")
