@@ -134,7 +134,7 @@ def test_summary(frame):
     assert pd.isna(table.loc["photo", "distinct"])  # would have to be decoded
     assert table["unreadable"].eq(0).all() and report.unreadable_.empty
     words = " ".join(Page(report.html).words)
-    for fact in ("5 rows and 9 columns", "From 1 to 1,000, in the middle 2.5", "2 to 3 words"):
+    for fact in ("5 rows and 9 columns", "From 1 to 1,000, median 2.5", "2 to 3 words"):
         assert fact in words
     assert "9 timestamps, 2 channels" in words and "30 points" in words and "0.25 s" in words
     assert "60 × 40" in words and "7 × 5" in words and "Sizes from 7 × 5 to 60 × 40" in words
@@ -151,8 +151,8 @@ def test_each_modality_is_shown(frame):
     page = assert_harmless(frame_report(frame).html)
     labels = " ".join([*page.values("aria-label"), *page.values("alt")])
     for words in ("Image of row a, 60 by 40", "Waveform of row a", "Series of row b", "Points of",
-                  "Numbers of row c", "Histogram of the numbers from 1 to 1,000",
-                  "Histogram of the dates", "Histogram of words"):  # fmt: skip
+                  "Vector of row c", "Histogram of the numbers from 1 to 1,000",
+                  "Histogram of the dates", "Histogram of the words per cell"):  # fmt: skip
         assert words in labels
 
 
@@ -192,7 +192,7 @@ def test_overridden_modality():
 @pytest.mark.parametrize(
     ("modalities", "message"),
     [
-        ({"photos": "image"}, "names a column 'photos' that X does not have"),
+        ({"photos": "image"}, "modalities has a column 'photos' that X does not have"),
         ({"photo": "images"}, "gives column 'photo' the modality 'images'"),
     ],
 )
@@ -203,7 +203,7 @@ def test_wrong_modalities_are_refused(frame, modalities, message):
 
 @pytest.mark.parametrize("n_samples", [-1, 101, 2.5, "many"])
 def test_wrong_number_of_samples_is_refused(frame, n_samples):
-    with pytest.raises(ValueError, match="n_samples must be a number from 0 to 100"):
+    with pytest.raises(ValueError, match="n_samples must be an int from 0 to 100"):
         frame_report(frame, n_samples=n_samples)
 
 
@@ -218,7 +218,7 @@ def test_few_cells_are_decoded(n_samples, monkeypatch):
     )
     report = one([png(color=(i, 0, 0)) for i in range(255)] * 3, n_samples=n_samples)
     assert len(decoded) == n_samples
-    assert "200 of 765 cells were looked at" in report.html
+    assert "200 of 765 cells were inspected" in report.html
     assert report.summary_["distinct"].tolist() == [255]
 
 
@@ -242,7 +242,7 @@ def test_many_columns():
     assert len(report.summary_) == 130
     page = assert_harmless(report.html)
     assert page.tags.count("section") == 100
-    assert "30 more columns are in the table alone" in report.html
+    assert "30 more columns are only in the table" in report.html
 
 
 # ---- what cannot be read is named ----------------------------------------------------------
@@ -258,7 +258,7 @@ def test_unreadable_cells_are_named(tmp_path):
     assert bad["row"].tolist() == ["1", "2", "3", "0"]  # the last by decoding it
     assert bad["column"].eq("c").all()
     assert "no such file" in bad["reason"][1] and "URLs are not fetched" in bad["reason"][2]
-    assert "4 cells that were looked at cannot be read" in repr(report)
+    assert "4 inspected cells cannot be read" in repr(report)
     assert report.summary_["unreadable"].tolist() == [4]
     page = assert_harmless(report.html)
     assert page.tags.count("img") == 1
@@ -267,7 +267,7 @@ def test_unreadable_cells_are_named(tmp_path):
 def test_every_unreadable_cell_counts():
     report = frame_report(pd.DataFrame({"c": [f"{i}.jpg" for i in range(60)]}, index=[7] * 60))
     assert report.summary_["unreadable"].tolist() == [60]
-    assert "40 more like these" in report.html
+    assert "40 more unreadable cells" in report.html
     assert repr(report).endswith("...")
 
 
@@ -325,7 +325,7 @@ def test_odd_frames(name):
 
 
 def test_no_container_is_refused():
-    with pytest.raises(TypeError, match="must hold one row a sample"):
+    with pytest.raises(TypeError, match="must hold one row per sample"):
         frame_report({"a": [1]})
 
 

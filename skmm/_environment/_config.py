@@ -1,7 +1,7 @@
-"""Process-wide settings: where embeddings are kept and on which device encoders run.
+"""Process-wide settings: the store of embeddings and the device of models.
 
-The settings hold for the whole process, all its threads included, and travel to joblib
-workers with the encoders that are sent there (see ``skmm.encoders._store._session``).
+The settings apply to all threads of the process. They are passed to joblib workers with the
+encoders that are sent there (see ``skmm.encoders._store._session``).
 """
 
 from collections.abc import Iterator

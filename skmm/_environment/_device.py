@@ -1,6 +1,6 @@
-"""Where torch computes, with which seed and on how many threads.
+"""Device, precision, seed and threads of torch.
 
-Imports torch, so nothing that ``import skmm`` loads may import this file.
+This file imports torch, so nothing that ``import skmm`` loads may import it.
 """
 
 import multiprocessing
@@ -27,18 +27,18 @@ __all__ = [
     "shared_threads",
 ]
 
-# Torch's default generator belongs to the process. Threads that train at the same time
-# (joblib's threading backend) would draw from it in an order that nobody can repeat.
+# Torch's default generator belongs to the process. Threads that train at the same time (joblib's
+# threading backend) would use it in an order that cannot be reproduced.
 _generator_lock = threading.RLock()
 
 
 def resolve_device(device: str) -> torch.device:
-    """Turn a ``device`` parameter into a device that exists.
+    """Return the torch device of a ``device`` parameter.
 
     Parameters
     ----------
     device : str
-        ``"auto"`` is the configured device, else CUDA where there is a GPU, else the CPU.
+        ``"auto"`` is the configured device, else CUDA if there is a GPU, else the CPU.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def resolve_device(device: str) -> torch.device:
     Raises
     ------
     ValueError
-        If torch does not know the device or this machine does not have it.
+        If the name is not a device of torch, or the device is not available.
     """
     if device == "auto":
         device = get_config()["device"]
@@ -58,7 +58,7 @@ def resolve_device(device: str) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError as error:
         raise ValueError(
-            f"device={device!r} is not a device that torch knows. Use 'auto', 'cpu' or 'cuda'."
+            f"device={device!r} is not a device of torch. Use 'auto', 'cpu' or 'cuda'."
         ) from error
     available = {
         "cpu": True,
@@ -68,14 +68,14 @@ def resolve_device(device: str) -> torch.device:
     }
     if not available.get(resolved.type, True):
         raise ValueError(
-            f"device={device!r} is not available on this machine. Use device='auto' to take what"
-            " is."
+            f"device={device!r} is not available on this machine. Use device='auto' for an"
+            " available one."
         )
     return resolved
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Turn a ``dtype`` parameter into the precision of a frozen model on ``device``."""
+    """Return the precision of a frozen model on ``device`` for a ``dtype`` parameter."""
     if dtype != "auto":
         named: torch.dtype = getattr(torch, dtype)
         return named
@@ -85,22 +85,22 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def lies_on(tensor: torch.Tensor, device: torch.device) -> bool:
-    """Whether a tensor is where :func:`resolve_device` says; ``cuda`` means any GPU."""
+    """Return whether a tensor is on a device; ``cuda`` without an index means any GPU."""
     return tensor.device.type == device.type and device.index in (None, tensor.device.index)
 
 
 def on_device(module: torch.nn.Module, device: torch.device) -> Any:
-    """Move a module if it is elsewhere.
+    """Move a module to a device, unless it is there already.
 
-    One that is there already is not touched: threads that prepare batches ask for the module
-    while it runs, and moving a recurrent network, even to where it is, takes its weights apart.
+    A module that is on the device is not changed: threads that prepare batches call this while it
+    runs, and ``Module.to`` copies the flattened weights of a recurrent network even then.
 
     Parameters
     ----------
     module : Module
-        Every parameter and buffer of it is looked at.
+        Module whose parameters and buffers are checked.
     device : torch.device
-        Where it should be; ``cuda``, without an index, means any GPU.
+        Target device; ``cuda`` without an index means any GPU.
 
     Returns
     -------
@@ -122,15 +122,15 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class _Threads:
-    """Torch's threads, dealt out to the Python threads of this process that compute.
+    """Division of torch's threads among the Python threads of this process that compute.
 
-    Torch keeps a number per Python thread, and a new thread starts with the number that was set
-    last, by whichever thread. So what a thread gets back after its block is the number from
-    before anybody's block, not what it happened to start with.
+    Torch keeps a number of threads per Python thread, and a new Python thread starts with the
+    number that any thread set last. Therefore a thread gets back the number from before all
+    blocks after its block, not the number that it started with.
     """
 
     def __init__(self) -> None:
-        # Reentrant: a pass that nobody read to its end is closed whenever it is collected.
+        # Reentrant: an unfinished pass is closed when it is garbage collected, at any time.
         self._lock = threading.RLock()
         self._blocks: dict[int, list[bool]] = {}  # Python thread -> its blocks: on one thread?
         self._usual: int | None = None  # torch's number outside all blocks
@@ -143,7 +143,7 @@ class _Threads:
         me = threading.get_ident()
         with self._lock:
             if not self._blocks:
-                self._look()
+                self._update()
             self._blocks.setdefault(me, []).append(single)
         try:
             self.adjust()
@@ -157,59 +157,59 @@ class _Threads:
                 self.adjust()
 
     def adjust(self) -> None:
-        """Give the running thread what is its due now, if it is in a block."""
+        """Set the number of threads of the running thread to its share, if it is in a block."""
         with self._lock:
             if threading.get_ident() in self._blocks:
-                n = self._due(self._total)
-                # Asked first: a thread that only sets its number gets the one set last after all.
+                n = self._share(self._total)
+                # Read first: a thread that never read its number gets the last one of any thread.
                 if torch.get_num_threads() != n:
                     torch.set_num_threads(n)
 
     def keep_to_one(self) -> None:
         with self._lock:
             if not self._blocks:
-                self._look()
+                self._update()
             torch.get_num_threads()  # see adjust
             torch.set_num_threads(1)
-            # For this thread alone: those that start after it get the usual number.
+            # Only for this thread: later threads start with the usual number.
             _in_new_thread(torch.set_num_threads, self._usual)
 
     def n_decoding(self) -> int:
         with self._lock:
             if not self._blocks:
-                self._look()
-            # A worker process has a part of the cores; its threads tell how many.
+                self._update()
+            # A worker process has a part of the cores, given by its number of threads.
             part = self._forked or multiprocessing.parent_process() is not None
-            return self._due(self._total if part else self._cores)
+            return self._share(self._total if part else self._cores)
 
     def after_fork(self) -> None:
         """Reset the state in a child process, which has only the thread that forked."""
         me = threading.get_ident()
         self._lock = threading.RLock()
         self._blocks = {me: self._blocks[me]} if me in self._blocks else {}
-        # OpenMP's threads stayed behind too. It does not know, and would wait for them for ever.
+        # The threads of OpenMP do not exist in the child either, and it would wait for them.
         self._forked, self._usual, self._total = True, 1, 1
 
-    def _look(self) -> None:
-        """Note the usual number and what the blocks may use, before the first one."""
+    def _update(self) -> None:
+        """Read the usual number of threads and what the blocks may use, before the first block."""
         if self._forked:
             return
         n = torch.get_num_threads()
         if n == self._usual:
-            return  # counting the cores takes longer than a small net
+            return  # counting the cores takes longer than a small network
         if self._usual is not None:
-            # Either set since, or this thread started while another was in a block.
+            # Either it was set since, or this thread started while another was in a block.
             n = _in_new_thread(torch.get_num_threads)
         self._usual = n
         # Beyond the number of cores, threads wait for each other.
         self._cores = cpu_count()
         self._total = min(n, self._cores)
         if multiprocessing.current_process().daemon:
-            # A worker of a pool, which says how many threads it may use or leaves torch all.
+            # A pool either limits the threads of its workers or leaves all of them to torch.
             self._total = min(self._total, _threads_in_environment() or 1)
 
-    def _due(self, total: int) -> int:
-        """Threads for the running thread, of ``total`` for all."""
+    def _share(self, total: int) -> int:
+        """Return the number of threads of the running thread, of ``total`` for all."""
         me = threading.get_ident()
         n_single = sum(any(blocks) for blocks in self._blocks.values())
         if any(self._blocks.get(me, ())):
@@ -224,9 +224,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def one_thread() -> AbstractContextManager[Callable[[], None]]:
-    """Context in which torch computes on one thread.
+    """Return a context in which torch computes on one thread.
 
-    A second thread buys small nets little on a quiet machine and costs a multiple of their
+    For small networks a second thread saves little time on an idle machine, and multiplies the
     time on a busy one, where the threads wait for each other at every operation.
 
     Returns
@@ -239,19 +239,19 @@ def one_thread() -> AbstractContextManager[Callable[[], None]]:
 
 
 def shared_threads() -> AbstractContextManager[Callable[[], None]]:
-    """Context in which torch computes on this thread's share of torch's threads.
+    """Return a context in which torch computes on this thread's share of torch's threads.
 
     The passes that run at the same time in this process (joblib's threading backend) share
-    torch's threads, at most the cores, after one for each thread in :func:`one_thread`. A worker
-    process computes on what its pool left it: loky and dask set that themselves; in a worker of
-    ``multiprocessing``, whose pool sets nothing, and in every forked process it is one thread.
+    torch's threads, at most one per core, after one for each thread in :func:`one_thread`. A
+    worker process uses the number that its pool sets, as loky and dask do. In a worker of
+    ``multiprocessing``, whose pool sets none, and in every forked process it is one thread.
 
     Returns
     -------
     context : context manager
-        Gives a function without parameters, ``adjust``, to call before each batch: it takes
-        what other passes have left, or leaves them theirs. The number is restored at the end.
-        Inside :func:`one_thread` it stays one.
+        Gives a function without parameters, ``adjust``, to call before each batch: it updates
+        the share to the number of passes that run now. The number is restored at the end. Inside
+        :func:`one_thread` it stays one.
 
     Examples
     --------
@@ -266,32 +266,32 @@ def shared_threads() -> AbstractContextManager[Callable[[], None]]:
 def keep_to_one_thread() -> None:
     """Let the running thread use one torch thread until it ends.
 
-    For threads that prepare batches beside a model: as ``initializer`` of their pool. Without
-    it each of them would start with as many threads as the model has.
+    Used as ``initializer`` of a pool whose threads prepare batches. Without it, each of them
+    would start with the number of threads of the model.
     """
     _threads.keep_to_one()
 
 
 def n_decoding_threads() -> int:
-    """How many threads may decode media ahead of a model in the running pass.
+    """Return the number of threads that may prefetch media for a model in the running pass.
 
     Returns
     -------
     n_threads : int
-        This pass' share of the cores that the process may use, 1 to 16. Shared with the passes
-        that are inside :func:`shared_threads` now.
+        Share of this pass in the cores of the process, 1 to 16. The other passes are those
+        inside :func:`shared_threads` now.
     """
     return min(16, _threads.n_decoding())
 
 
 def _threads_in_environment() -> int | None:
-    """OMP_NUM_THREADS, where it is set to a number."""
+    """Return OMP_NUM_THREADS if it is set to a number."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(first) if first.isdecimal() and int(first) > 0 else None
 
 
 def _in_new_thread(function: Callable[..., Any], *args: object) -> Any:
-    """Call a function in a thread that has a life of its own."""
+    """Call a function in a new thread and return its result."""
     result: list[Any] = []
     thread = threading.Thread(target=lambda: result.append(function(*args)))
     thread.start()

@@ -1,7 +1,4 @@
-"""The only place that imports an optional package.
-
-A package behind an extra is imported at its first use, and its absence is worded once.
-"""
+"""Import of optional packages at their first use, with one message for missing ones."""
 
 import importlib
 import importlib.util
@@ -29,14 +26,14 @@ _EXTRAS = {
 
 
 def import_optional(name: str, *, needed_by: str) -> ModuleType:
-    """Import a package that not every user has.
+    """Import an optional package.
 
     Parameters
     ----------
     name : str
         Module to import, e.g. ``"transformers"`` or ``"matplotlib.font_manager"``.
     needed_by : str
-        What asks for it, for the message: a class or function name.
+        Class or function that requires it, for the message.
 
     Returns
     -------
@@ -52,8 +49,8 @@ def import_optional(name: str, *, needed_by: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         package = name.partition(".")[0]
-        # A package that is there but broken (a torchvision built for another torch
-        # is the usual case) must not be reported as absent.
+        # An installed package that fails to import (usually a torchvision built for another
+        # torch) must not be reported as missing.
         if is_installed(package):
             raise MissingExtraError(
                 f"{needed_by} needs {package}, which is installed but cannot be imported: {error}."
@@ -67,5 +64,5 @@ def import_optional(name: str, *, needed_by: str) -> ModuleType:
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be found, without importing it."""
+    """Return whether a package is installed, without importing it."""
     return importlib.util.find_spec(package) is not None

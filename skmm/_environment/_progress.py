@@ -1,4 +1,4 @@
-"""How far long work has come, for users who ask by ``verbose``."""
+"""Progress of long work, printed with ``verbose``."""
 
 import sys
 import time
@@ -14,7 +14,7 @@ class Progress:
     Parameters
     ----------
     name : str
-        What runs, the first word of each line.
+        Name of the work, the first word of each line.
     n_total : int
         Number of cells.
     verbose : bool or int

@@ -1,4 +1,4 @@
-"""What is installed: the first thing to look at when something does not work."""
+"""Versions of the installed packages, for reports of problems."""
 
 import importlib
 import os
@@ -40,16 +40,16 @@ _PACKAGES = (
 
 
 def show_versions() -> None:
-    """Print the versions of skmm, of Python and of the libraries underneath.
+    """Print the versions of skmm, of Python and of the dependencies.
 
-    Packages that not every user has are among them; one that is not installed is shown as such.
-    The devices that ``device=`` can name are shown with the threads of the CPU, and with the
-    memory and compute capability of each GPU. A torchvision that is installed but
-    cannot be imported is reported: ``transformers`` then fails to load even text models.
+    Optional dependencies are included; a missing one is shown as ``not installed``. The available
+    devices are shown with the number of threads of the CPU and the memory and compute capability
+    of each GPU. A torchvision that is installed but cannot be imported is reported, because
+    ``transformers`` then fails to load any model.
 
     See Also
     --------
-    sklearn.show_versions : The packages that scikit-learn itself depends on.
+    sklearn.show_versions : Versions of the dependencies of scikit-learn.
 
     Examples
     --------
@@ -68,9 +68,9 @@ def show_versions() -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}} {value}")
-    trouble = _torchvision_trouble()
-    if trouble is not None:
-        print(f"\n{trouble}")
+    problem = _torchvision_problem()
+    if problem is not None:
+        print(f"\n{problem}")
 
 
 def _version(distribution: str) -> str:
@@ -81,7 +81,7 @@ def _version(distribution: str) -> str:
 
 
 def _devices() -> str:
-    """Devices that ``device=`` can name, in words."""
+    """Describe the available devices."""
     try:
         import torch
     except Exception as error:  # a broken torch is a reason to call show_versions
@@ -98,8 +98,8 @@ def _devices() -> str:
     return ", ".join(names)
 
 
-def _torchvision_trouble() -> str | None:
-    """Tell of a torchvision that does not fit torch, in words; None if all is well."""
+def _torchvision_problem() -> str | None:
+    """Describe a torchvision that does not fit torch; None if there is no problem."""
     if not is_installed("torchvision"):
         return None  # skmm does not need it
     try:
@@ -107,7 +107,7 @@ def _torchvision_trouble() -> str | None:
     except Exception as error:  # a misfit shows as RuntimeError, OSError or ImportError
         return (
             f"torchvision {_version('torchvision')} is installed but cannot be imported "
-            f"beside torch {_version('torch')}: {error}\n"
+            f"with torch {_version('torch')}: {error}\n"
             "transformers then fails to load any model, text models included. skmm does not "
             "need torchvision: uninstall it, or install the build that belongs to this torch."
         )

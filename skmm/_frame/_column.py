@@ -1,8 +1,7 @@
-"""Columns of any container as cells: values, missing mask, row labels; and the way to pick.
+"""Columns of any container as cells (values, missing mask, row labels), and their selection.
 
-pandas, polars, numpy and lists are distinguished here and nowhere else. polars is never imported:
-an X that comes from it has imported it. No cell is ever copied into another form or changed; the
-arrays handed out are read-only.
+Only this file distinguishes pandas, polars, numpy and lists. polars is never imported: an X of
+polars has imported it. No cell is converted or changed, and the returned arrays are read-only.
 """
 
 import difflib
@@ -35,7 +34,7 @@ __all__ = [
 ]
 
 
-# What cells come in, where it is not a list or an array of another kind.
+# The containers that _container returns.
 _Container: TypeAlias = (
     "pd.DataFrame | pd.Series | polars.DataFrame | polars.Series | np.ndarray"
     " | list[Any] | tuple[Any, ...]"
@@ -49,9 +48,9 @@ class Column(NamedTuple):
     Attributes
     ----------
     name : object
-        Name of the column, None where X has no names.
+        Name of the column, None if X has no names.
     values : ndarray of shape (n_samples,), object
-        The cells, the very objects where X holds objects. Read-only.
+        The cells, the same objects if X holds objects. Read-only.
     missing : ndarray of shape (n_samples,), bool
         True where the cell is absent.
     labels : ndarray of shape (n_samples,), object
@@ -65,7 +64,7 @@ class Column(NamedTuple):
 
 
 def is_missing(values: np.ndarray) -> np.ndarray:
-    """Tell which cells are absent.
+    """Return which cells are absent.
 
     Parameters
     ----------
@@ -75,8 +74,8 @@ def is_missing(values: np.ndarray) -> np.ndarray:
     Returns
     -------
     missing : ndarray of shape (n_samples,), bool
-        True for None, a NaN or NaT scalar of any library, and ``pandas.NA``. The empty string is
-        present, and so is every container, whatever it holds.
+        True for None, a NaN or NaT scalar of any library, and ``pandas.NA``. An empty string is
+        present, and so is every container, even an empty one.
 
     Examples
     --------
@@ -86,7 +85,7 @@ def is_missing(values: np.ndarray) -> np.ndarray:
     [True, True, False, False]
     """
     cells = _objects(values, len(values))
-    try:  # On an object array this asks each cell as a scalar; an array cell counts as present.
+    try:  # checks each cell of an object array as a scalar; an array cell is present
         return pd.isna(cells)
     except ArithmeticError:  # Decimal("sNaN"), which pandas compares with itself
         nan = (c.is_nan() if hasattr(c, "is_snan") else pd.isna(c) is True for c in cells)
@@ -94,7 +93,7 @@ def is_missing(values: np.ndarray) -> np.ndarray:
 
 
 def _objects(cells: Iterable[object], n: int) -> np.ndarray:
-    """Object array of n cells that numpy must not look into."""
+    """Return an object array of n cells without unpacking them."""
     if isinstance(cells, np.ndarray) and cells.dtype == object and cells.ndim == 1:
         return cells
     # np.array(cells, dtype=object) would unpack arrays, lists and PIL images.
@@ -108,7 +107,7 @@ def _polars_cells(series: "polars.Series") -> np.ndarray:
         cells = (None if cell is None else cell.to_numpy() for cell in series)
         return _objects(cells, len(series))
     if polars_type == "Array":
-        # With a null among them to_numpy would make every cell float.
+        # With nulls, to_numpy would convert every cell to float.
         present = iter(series.drop_nulls().to_numpy())
         cells = (None if null else next(present) for null in series.is_null())
         return _objects(cells, len(series))
@@ -116,7 +115,7 @@ def _polars_cells(series: "polars.Series") -> np.ndarray:
 
 
 def _cells(series: CellColumn) -> np.ndarray:
-    """Read-only cells of one column in whatever form the container keeps it."""
+    """Return the cells of one column of any container, read-only."""
     if isinstance(series, pd.Series):
         values = _objects(series.to_numpy(dtype=object), len(series))
     elif _is_polars_series(series):
@@ -143,7 +142,7 @@ def _is_polars_series(X: object) -> TypeGuard["polars.Series"]:
 
 
 def _container(X: object) -> _Container:
-    """X as pandas, polars, ndarray or list; other array-likes become ndarrays."""
+    """Return X as pandas, polars, ndarray or list; other array-likes become ndarrays."""
     if isinstance(X, pd.DataFrame | pd.Series):
         return X
     if isinstance(X, list | tuple):
@@ -164,13 +163,13 @@ def _container(X: object) -> _Container:
         if array.ndim:
             return array
     raise TypeError(
-        f"X must hold one row a sample, got {type(X).__name__}. Pass a pandas or polars frame, a"
+        f"X must hold one row per sample, got {type(X).__name__}. Pass a pandas or polars frame, a"
         " numpy array, or a list of cells."
     )
 
 
 def _is_table(X: Sequence[Any]) -> bool:
-    """Whether a list holds rows of scalars, which scikit-learn reads as a 2-D array."""
+    """Return whether a list holds rows of scalars, which scikit-learn reads as a 2-D array."""
     if not len(X) or not all(isinstance(row, list | tuple) and len(row) for row in X):
         return False
     if len({len(row) for row in X}) > 1:
@@ -184,7 +183,7 @@ def n_rows(X: CellColumn | ArrayLike) -> int:
 
 
 def _names(X: _Container) -> list[Hashable]:
-    """Column names of a container, None for a nameless column."""
+    """Return the column names of a container, None for a column without a name."""
     if isinstance(X, pd.Series):
         return [X.name]
     if isinstance(X, pd.DataFrame) or _is_polars_frame(X):
@@ -204,7 +203,7 @@ def iter_series(X: CellColumn) -> Iterator[tuple[Hashable, Any]]:
 
 
 def to_column(name: Hashable, series: CellColumn) -> Column:
-    """Give the cells of one column as :func:`iter_series` yields it."""
+    """Return the cells of one column that :func:`iter_series` yields."""
     values = _cells(series)
     if isinstance(series, pd.Series):
         labels = series.index.to_numpy(dtype=object)
@@ -214,15 +213,14 @@ def to_column(name: Hashable, series: CellColumn) -> Column:
 
 
 def to_columns(X: CellColumn) -> list[Column]:
-    """Take X apart into columns of cells.
+    """Split X into columns of cells.
 
     Parameters
     ----------
     X : pandas or polars DataFrame or Series, array-like or list of cells
-        A frame or a 2-D array gives a column for each of its columns. A Series, a 1-D array and
-        a list of cells are one column. So is an array of more than 2 dimensions: its cells are
-        ``X[0]``, ``X[1]``, ... A list of equally long lists of scalars is a 2-D array, as
-        everywhere in scikit-learn.
+        A Series, a 1-D array and a list of cells are one column. So is an array of more than 2
+        dimensions, whose cells are ``X[0]``, ``X[1]``, ... A list of equally long lists of scalars
+        is a 2-D array, as in scikit-learn.
 
     Returns
     -------
@@ -232,7 +230,7 @@ def to_columns(X: CellColumn) -> list[Column]:
     Raises
     ------
     TypeError
-        If X is no container of rows, e.g. a dict or a sparse matrix.
+        If X is not a container of rows, e.g. a dict or a sparse matrix.
 
     Examples
     --------
@@ -247,21 +245,20 @@ def to_columns(X: CellColumn) -> list[Column]:
 
 
 def take_rows(X: _Rows, rows: ArrayLike | slice) -> _Rows:
-    """Pick rows, in the container they come in.
+    """Return some rows of X in the same container.
 
     Parameters
     ----------
     X : pandas or polars DataFrame or Series, array-like or list of cells
         Data; a row is a sample.
     rows : array-like of int, array-like of bool of shape (n_samples,), or slice
-        Positions, in any order and repeated if wished, or a mask.
-
+        Positions, in any order and possibly repeated, or a mask.
     """
     chosen: slice | np.ndarray = rows if isinstance(rows, slice) else np.asarray(rows)
     if isinstance(chosen, np.ndarray) and not chosen.size:
         chosen = chosen.astype(np.intp)  # np.asarray([]) is float
     frame: Any = X if isinstance(X, list | tuple) else _container(X)
-    # Checks mask length and range in one wording for all containers.
+    # Gives the same errors about mask length and range for all containers.
     positions = np.arange(len(frame))[chosen]
     if isinstance(frame, list | tuple):
         cells = [frame[i] for i in positions]
@@ -272,21 +269,21 @@ def take_rows(X: _Rows, rows: ArrayLike | slice) -> _Rows:
 
 
 def take_columns(X: CellColumn, key: ColumnKey) -> Any:
-    """Pick columns by a key as ``ColumnTransformer`` takes it.
+    """Return some columns of X, selected by a key of ``ColumnTransformer``.
 
     Parameters
     ----------
     X : pandas or polars DataFrame or Series, array-like or list of cells
         Data; Series, 1-D arrays and lists of cells are one column.
     key : str, int, list of str, list of int, slice, bool mask or callable
-        Strings are names, integers positions. A scalar gives one column as a Series or 1-D
-        array, all else a frame or 2-D array. A slice of names includes its end. A callable is
-        called with X and gives one of the others.
+        Strings are names, integers are positions. A scalar returns one column as a Series or 1-D
+        array, other keys a frame or 2-D array. A slice of names includes its end. A callable is
+        called with X and returns one of the others.
 
     Raises
     ------
     ValueError
-        If a column is not there, or its name is there twice; the message names the nearest.
+        If a column does not exist or its name is not unique; the message lists similar names.
 
     Examples
     --------
@@ -303,10 +300,10 @@ def take_columns(X: CellColumn, key: ColumnKey) -> Any:
 
 
 def columns_of(X: CellColumn, key: ColumnKey) -> list[Column]:
-    """Take the columns that a key, as :func:`take_columns` takes it, picks, apart into cells.
+    """Return the columns of cells that a key of :func:`take_columns` selects.
 
-    The same as ``to_columns(take_columns(X, key))`` without a frame in between, which for one
-    row takes longer than a network.
+    The result is that of ``to_columns(take_columns(X, key))`` without a frame in between, whose
+    creation takes longer than a network for one row.
     """
     frame = _container(X)
     names = _names(frame)
@@ -315,9 +312,9 @@ def columns_of(X: CellColumn, key: ColumnKey) -> list[Column]:
 
 
 def add_absent_columns(X: _Rows, names: Sequence[str]) -> _Rows:
-    """Give a frame a column of missing cells, in its place, for each name that it does not have.
+    """Return a frame with a column of missing cells, in its place, for each missing name.
 
-    What has no column names comes back as it is.
+    X without column names is returned unchanged.
     """
     known = list(getattr(X, "columns", names))
     absent = [name for name in names if name not in known]
@@ -336,9 +333,9 @@ def add_absent_columns(X: _Rows, names: Sequence[str]) -> _Rows:
 
 
 def column_names(X: CellColumn, key: ColumnKey = slice(None)) -> list[str]:
-    """Names of the columns that a key, as :func:`take_columns` takes it, picks.
+    """Return the names of the columns that a key of :func:`take_columns` selects.
 
-    Nameless columns are ``"x0"``, ``"x1"``, ... by position in X, as in scikit-learn.
+    Columns without a name are ``"x0"``, ``"x1"``, ... by position in X, as in scikit-learn.
     """
     frame = _container(X)
     names = _names(frame)
@@ -351,7 +348,7 @@ def _pick(X: _Container, positions: list[int], scalar: bool) -> Any:
         if not scalar:
             return X.iloc[:, positions]
         name = X.columns[positions[0]]
-        # By name pandas is ten times as quick; only text names one column for certain.
+        # pandas is ten times faster by name, but only a str is sure to select one column.
         return X[name] if type(name) is str and X.columns.is_unique else X.iloc[:, positions[0]]
     if _is_polars_frame(X):
         series = X.get_columns()
@@ -369,7 +366,7 @@ def _pick(X: _Container, positions: list[int], scalar: bool) -> Any:
 
 
 def _positions(X: _Container, key: ColumnKey) -> tuple[bool, list[int]]:
-    """Whether a key is one column rather than a list of them, and where its columns stand."""
+    """Return whether a key is one column and not a list, and the positions of its columns."""
     key = key(X) if callable(key) else key
     names = _names(X)
     if isinstance(key, str):
@@ -394,7 +391,7 @@ def _positions(X: _Container, key: ColumnKey) -> tuple[bool, list[int]]:
     elif all(isinstance(k, Integral) and not isinstance(k, bool) for k in keys):
         return False, [_in_range(names, k) for k in keys]
     raise ValueError(
-        f"No columns can be picked by {key!r}. Give a name or position, a list of names or of"
+        f"No columns can be selected by {key!r}. Give a name or position, a list of names or of"
         " positions, a slice, a mask or a callable."
     )
 
@@ -413,7 +410,7 @@ def _locate(names: list[Hashable], name: str) -> int:
     known = [str(other) for other in names if other is not None]
     if not known:
         raise ValueError(
-            f"X has no column {name!r}, for it has no column names at all. Pass a DataFrame, or"
+            f"X has no column {name!r}, because it has no column names. Pass a DataFrame, or"
             " give the column's position."
         )
     near = difflib.get_close_matches(name, known, n=3)

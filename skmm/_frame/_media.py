@@ -1,7 +1,7 @@
-"""What one cell looks like: the modality that a path, bytes or an array belongs to.
+"""The modality of one cell: a path, bytes or an array.
 
-Derived from the suffix, the first bytes, the shape and the dtype alone; nothing is opened.
-This file imports nothing from skmm.
+It is derived from the suffix, the first bytes, or the shape and dtype; no file is opened. This
+file imports nothing from skmm.
 """
 
 import datetime
@@ -24,7 +24,7 @@ __all__ = [
     "shape_and_dtype",
 ]
 
-# No ".au", ".ts", ".mid": more often a domain, a program, or nothing that can be decoded.
+# Without ".au", ".ts" and ".mid": usually a domain, a program, or not decodable.
 _SUFFIXES = {
     f".{suffix}": modality
     for modality, suffixes in {
@@ -47,12 +47,12 @@ _MAGIC = [
         (rb"OggS.{,60}theora|....ftyp", "video"),
         (rb"OggS", "audio"),
         (rb"ply\r?\n|# \.PCD|LASF|OFF\s", "pointcloud"),
-        # A frame of MPEG layer 2 or 3, or of AAC; layer 1 is extinct, and is UTF-16's first word.
+        # A frame of MPEG layer 2 or 3, or of AAC. Layer 1 would match the mark of UTF-16.
         (rb"\xff[\xe2-\xe5\xf0-\xf5\xf8-\xfd]", "audio"),
     ]
 ]
 
-# Numbers, truth values and dates: what belongs into a table whatever stands around it.
+# Numbers, booleans and dates: always tabular.
 SCALARS = (
     bool | int | float | complex | decimal.Decimal,
     np.number | np.bool_ | np.datetime64,
@@ -61,7 +61,7 @@ SCALARS = (
 
 
 def cell_kind(cell: object) -> str | None:
-    """Modality of one cell that is not missing.
+    """Return the modality of one cell that is not missing.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ def cell_kind(cell: object) -> str | None:
     Returns
     -------
     kind : str or None
-        A modality; or ``"string"``, ``"1-D array"``, ``"2-D array"`` where only the whole column
-        can tell; or None where the cell belongs to no modality.
+        A modality; or ``"string"``, ``"1-D array"``, ``"2-D array"``, whose modality depends on
+        the whole column; or None if the cell belongs to no modality.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def cell_kind(cell: object) -> str | None:
         return path_kind(os.fspath(cell))
     if isinstance(cell, bytes | bytearray | memoryview):
         return bytes_kind(bytes(cell[:80]))
-    # By name: pillow and torch are not imported to ask.
+    # By name, so that pillow is not imported.
     if any(t.__module__ == "PIL.Image" and t.__name__ == "Image" for t in type(cell).__mro__):
         return "image"
     if _are_images(cell):
@@ -99,7 +99,7 @@ def cell_kind(cell: object) -> str | None:
 
 
 def _are_images(cell: object) -> bool:
-    """Whether a cell is a list of images, none of them spelled as a list of numbers."""
+    """Return whether a cell is a list of images, none of which is a list of numbers."""
     if isinstance(cell, np.ndarray):
         if cell.dtype != object or cell.ndim != 1:
             return False
@@ -111,17 +111,17 @@ def _are_images(cell: object) -> bool:
 
 
 def bytes_kind(head: bytes) -> str | None:
-    """Modality of a media file by its first 80 bytes."""
+    """Return the modality of a media file by its first 80 bytes."""
     return next((modality for magic, modality in _MAGIC if magic.match(head)), None)
 
 
 def describe(cell: object) -> str:
-    """Spell a cell that belongs to no modality, for a message."""
+    """Describe a cell that belongs to no modality, for a message."""
     if isinstance(cell, os.PathLike):
         suffix = PurePosixPath(cell).suffix
-        return f"a path with the suffix {suffix!r}, which names no known medium"
+        return f"a path with the suffix {suffix!r}, which is not of a known medium"
     if isinstance(cell, bytes | bytearray | memoryview):
-        return f"bytes that begin with {bytes(cell[:8])!r}, as no known format does"
+        return f"bytes that begin with {bytes(cell[:8])!r}, which is no known format"
     if hasattr(type(cell), "__array__") or isinstance(cell, list | tuple):
         shape, dtype = shape_and_dtype(cell)
         return f"{type(cell).__name__} of shape {shape} and dtype {dtype}"
@@ -129,7 +129,7 @@ def describe(cell: object) -> str:
 
 
 def path_kind(text: "str | bytes") -> str | None:
-    """Modality of a path, URL or ``data:`` URL by its suffix or type; None for other text."""
+    """Return the modality of a path, URL or ``data:`` URL; None for other text."""
     text = os.fsdecode(text)
     if text.startswith("data:"):
         kind = text[5:20].partition("/")[0]
@@ -145,7 +145,7 @@ def path_kind(text: "str | bytes") -> str | None:
 
 
 def shape_and_dtype(cell: object) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype name of an array, torch tensor or nested list."""
+    """Return shape and dtype name of an array, torch tensor or nested list."""
     array: Any = cell
     if not (hasattr(array, "shape") and hasattr(array, "dtype")):
         try:
@@ -157,7 +157,7 @@ def shape_and_dtype(cell: object) -> tuple[tuple[int, ...], str]:
 
 
 def array_kind(shape: tuple[int, ...], dtype: str) -> str | None:
-    """Modality of an array: see ``infer_modalities``, whose documentation lists the rules."""
+    """Return the modality of an array by the rules in ``infer_modalities``."""
     if not dtype.startswith(("int", "uint", "float", "bfloat", "bool")):
         return None
     if len(shape) == 1:

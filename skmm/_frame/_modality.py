@@ -1,6 +1,6 @@
-"""Which modality a column of a frame holds, inferred from its dtype and a few of its cells.
+"""Inference of the modality of a column from its dtype and a few of its cells.
 
-Nothing is opened, decoded or downloaded to find out, and polars is not imported.
+No file is opened, decoded or downloaded, and polars is not imported.
 """
 
 import os
@@ -32,19 +32,19 @@ MODALITIES = (
 
 _N_SAMPLED = 200
 
-# Words in a column's name that say what its (n, 3 or more) arrays are.
+# Words in the name of a column whose (n, 3 or more) arrays are points.
 _POINT_NAME = re.compile(r"points?|clouds?|pointclouds?|lidar|xyz|pcd")
 
 _NUMBER = re.compile(r"\s*[+-]?(\d[\d ]*([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?\s*%?\s*")
 _DATE = re.compile(r"\s*\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}.*)?")
 
-# Words a value has at most -> how often each value must be there on average, and how many
-# values there may be, for the column to be one of categories.
+# A column of strings holds categories if each value is repeated often enough and there are few
+# values: (limit of words per value, average count of a value, maximum number of values).
 _REPEATS = [(1.5, 1.25, 1000), (4.5, 3, 1000), (np.inf, 10, 40)]
 
 
 def infer_modalities(X: CellColumn) -> dict[str, str]:
-    """Tell the modality of each column.
+    """Infer the modality of each column.
 
     Parameters
     ----------
@@ -54,44 +54,41 @@ def infer_modalities(X: CellColumn) -> dict[str, str]:
     Returns
     -------
     modalities : dict of str to str
-        For each column, in order, one of
+        Modality of each column, in order:
 
-        - ``"tabular"``: numbers, booleans, dates, categories, strings that repeat (below);
+        - ``"tabular"``: numbers, booleans, dates, categories, repeated strings (see *Notes*);
         - ``"text"``: other strings;
-        - ``"image"``, ``"audio"``, ``"video"``, ``"pointcloud"``: paths or URLs by their suffix,
-          bytes by the signature they begin with, PIL images; arrays of shape
-          ``(height, width)`` if 8- or 16-bit unsigned or bool, ``(height, width, 1 or 3 or 4)``
-          or ``(1 or 3, height, width)`` are images, arrays of 4 dimensions videos; a list of
-          images is ``"image"`` too;
-        - ``"vector"``: arrays or lists of numbers, of one dimension and one length throughout;
-        - ``"timeseries"``: such arrays of several lengths, and arrays ``(n_timestamps,
-          n_channels)``, unless a word of the column's name (points, cloud, pointcloud, lidar,
-          xyz, pcd) says that the rows of an array with 3 or more columns are points;
-        - ``"drop"``: a column that is missing throughout, or holds one number or string
-          throughout (where some cells are missing, that is information, and it stays).
+        - ``"image"``, ``"audio"``, ``"video"``, ``"pointcloud"``: paths and URLs by their suffix,
+          bytes by their signature, and PIL images. Arrays of shape ``(height, width)`` of dtype
+          uint8, uint16 or bool, ``(height, width, 1 or 3 or 4)`` or ``(1 or 3, height, width)``
+          are images, arrays of 4 dimensions are videos, and a list of images is ``"image"`` too;
+        - ``"vector"``: one-dimensional arrays or lists of numbers, all of the same length;
+        - ``"timeseries"``: such arrays of different lengths, and arrays ``(n_timestamps,
+          n_channels)``. With 3 or more columns these are ``"pointcloud"`` if the name of the
+          column contains one of the words point, cloud, pointcloud, lidar, xyz and pcd;
+        - ``"drop"``: a column without any cell, or with the same number or string in every row
+          (with missing cells it is kept, because absence is information).
 
     Raises
     ------
     CellTypeError
-        If a cell holds an object that belongs to no modality, or two cells of a column belong to
-        different ones; the message names column and rows.
+        If a cell belongs to no modality, or two cells of a column belong to different ones; the
+        message names column and rows.
     ValueError
-        If X has no rows or no columns, or two columns of one name.
+        If X has no rows, no columns, or two columns of the same name.
 
     Notes
     -----
-    Cells are looked at in at most 200 rows, spread evenly over those present, so the answer is
-    the same every time; only the number of distinct strings is counted in full. No file is
-    opened.
+    At most 200 cells of a column are inspected, spread evenly over the present ones, so that the
+    result is deterministic. Only distinct strings are counted over all cells. No file is opened.
 
-    Category or text? A string alone does not tell, a column does: the values of a category come
-    back. Strings are ``"tabular"`` if each distinct value is there 1.25 times on average where
-    values are one word long, 3 times where they have up to 4 words, 10 times where they are
-    longer; and if there are at most 1000 distinct values, 40 of the long ones. So are strings
-    that all spell numbers or dates. Identifiers that never repeat look like short texts and
-    become ``"text"``: drop such a column yourself.
+    Strings are categories (``"tabular"``) if their values are repeated, and texts otherwise. Each
+    distinct value must occur at least 1.25 times on average if values have one word, 3 times if
+    they have up to 4 words, and 10 times if they are longer; and there may be at most 1000
+    distinct values, or 40 long ones. Strings that are all numbers or dates are ``"tabular"`` too.
+    Unique identifiers are inferred as ``"text"``: drop such a column.
 
-    If at least half of a column's strings look like paths of media files, all have to.
+    If at least half of the strings of a column are paths of media files, all of them must be.
 
     Examples
     --------
@@ -133,9 +130,9 @@ def _modality(name: str, series: CellColumn) -> str:
         return "drop"
     if present.size == len(column.values) > 1 and _is_constant(column.values):
         return "drop"
-    # Evenly spread: the cells of a frame that is sorted by source differ along it.
+    # Spread evenly, because a frame may be sorted by source.
     few = np.linspace(0, present.size - 1, min(present.size, _N_SAMPLED)).astype(np.intp)
-    kinds: dict[str, int] = {}  # kind -> the first row that shows it
+    kinds: dict[str, int] = {}  # kind -> its first row
     for row in present[few]:
         kinds.setdefault(_kind(column, row), int(row))
     kinds = _settle_strings(column, kinds, present[few])
@@ -170,7 +167,7 @@ def _is_tabular_dtype(series: CellColumn) -> bool:
 
 
 def _tabular_or_drop(series: CellColumn) -> str:
-    if hasattr(series, "drop_nulls"):  # polars, where NaN is no null
+    if hasattr(series, "drop_nulls"):  # polars, in which NaN is not null
         present = series.drop_nulls()
         present = present.drop_nans() if present.dtype.is_float() else present
         n_distinct = present.n_unique()
@@ -185,18 +182,18 @@ def _tabular_or_drop(series: CellColumn) -> str:
 def _is_constant(cells: np.ndarray) -> bool:
     first = cells[0]
     if not isinstance(first, (str, bytes, os.PathLike, *SCALARS)):
-        return False  # arrays and images: == does not answer, and comparing them is slow
-    # Stops at the first cell that differs, mostly the second.
+        return False  # == of arrays and images is no bool, and slow
+    # Stops at the first different cell, usually the second.
     return all(type(cell) is type(first) and cell == first for cell in cells)
 
 
 def _string_modality(cells: list[str]) -> str:
-    """Category or text: see the notes of :func:`infer_modalities`."""
+    """Distinguish categories and texts; see the notes of :func:`infer_modalities`."""
     distinct = sorted(set(cells))
     few = [distinct[i] for i in np.linspace(0, len(distinct) - 1, _N_SAMPLED).astype(np.intp)]
     if all(_NUMBER.fullmatch(cell) for cell in few) or all(_DATE.fullmatch(c) for c in few):
         return "tabular"
-    # Not every script sets spaces: so many letters count as a word, too.
+    # Some scripts have no spaces: 16 characters count as a word.
     n_words = np.mean([max(len(cell.split()), len(cell) / 16) for cell in few])
     repeats, at_most = next((r, k) for limit, r, k in _REPEATS if n_words < limit)
     repeated = len(cells) >= repeats * len(distinct) and len(distinct) <= at_most
@@ -245,7 +242,7 @@ def _settle_strings(column: Column, kinds: dict[str, int], rows: np.ndarray) -> 
     media = [cell for cell in strings if path_kind(cell)]
     if 2 * len(media) >= len(strings):
         return kinds
-    # Free text may end in a file name, and 13 beside "A12" is a code: all of them strings.
+    # A text may end in a file name, and 13 next to "A12" is an identifier: all are strings.
     others = {
         _kind(column, row): int(row)
         for row in rows[::-1]
@@ -260,7 +257,7 @@ def _refuse_mixture(column: Column, kinds: dict[str, int]) -> None:
     a, b = (_short(column.values[row]) for row in (row_a, row_b))
     raise CellTypeError(
         f"{_where(column, row_a)} holds {kind_a} ({a}) and row {column.labels[row_b]!r} {kind_b}"
-        f" ({b}). Give each modality a column of its own, and put None where a row has none."
+        f" ({b}). Give each modality its own column, with None in rows without it."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a user may hand over as a frame or as one column, for type hints."""
+"""Types of frames, columns and column keys, for type hints."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -9,7 +9,7 @@ __all__ = ["CellColumn", "ColumnKey", "DataFrameLike", "Frame", "SeriesLike"]
 
 
 class DataFrameLike(Protocol):
-    """A pandas or polars DataFrame, as far as skmm asks."""
+    """The attributes of a pandas or polars DataFrame that skmm uses."""
 
     @property
     def columns(self) -> Any:
@@ -25,7 +25,7 @@ class DataFrameLike(Protocol):
 
 
 class SeriesLike(Protocol):
-    """A pandas or polars Series, as far as skmm asks."""
+    """The attributes of a pandas or polars Series that skmm uses."""
 
     @property
     def name(self) -> Any:
@@ -42,9 +42,9 @@ class SeriesLike(Protocol):
 
 # A row is a sample, a cell is raw content.
 Frame: TypeAlias = DataFrameLike | np.ndarray | Sequence[Sequence[object]]
-# One column: a Series, an array or a list of cells; a frame of one column will do.
+# One column: a Series, an array, a list of cells, or a frame of one column.
 CellColumn: TypeAlias = SeriesLike | Sequence[object] | Frame
-# What names columns of a frame, as in scikit-learn's ColumnTransformer; a callable gets the frame.
+# Selects columns, as in scikit-learn's ColumnTransformer; a callable receives the frame.
 ColumnKey: TypeAlias = (
     str | int | slice | Sequence[str | int | bool] | np.ndarray | Callable[[Any], Any]
 )

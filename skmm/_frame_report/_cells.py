@@ -1,4 +1,4 @@
-"""What a cell of a medium looks like: one is decoded at a time, and few of them."""
+"""Images and plots of the cells of media; few cells are decoded, one at a time."""
 
 import base64
 import html
@@ -29,8 +29,8 @@ __all__ = [
     "thumbnail",
 ]
 
-# --- Small images for a page: SVG written by hand, thumbnails as PNG inside the page ---
-# Every function gives markup. The words that it is given for blind readers are escaped here.
+# --- Drawings for a page: plots as SVG, thumbnails as PNG inside the page ---
+# Each function returns markup. ``words`` is the alternative text, which is escaped here.
 
 _WIDTH, _HEIGHT = 240, 72
 _SIDE = 112  # pixels of a thumbnail's longer side
@@ -39,7 +39,7 @@ _MOST_POINTS = 400
 
 
 def thumbnail(pixels: np.ndarray, words: str) -> Drawing:
-    """Draw an array ``(height, width, 3)`` of uint8, made small."""
+    """Draw a thumbnail of an array ``(height, width, 3)`` of uint8."""
     from PIL import Image
 
     image = Image.fromarray(pixels)
@@ -58,7 +58,7 @@ def steps(counts: np.ndarray, words: str) -> Drawing:
     """Draw a histogram: a bar for each count."""
     top = max(int(counts.max()), 1)
     width = _WIDTH / len(counts)
-    # A count of one stays visible beside one of a million.
+    # A count of one stays visible next to one of a million.
     heights = [0 if not n else max(1.5, n / top * (_HEIGHT - 4)) for n in counts]
     rects = "".join(
         f'<rect x="{i * width + 0.5:.1f}" y="{_HEIGHT - h:.1f}" width="{max(width - 1, 0.5):.1f}"'
@@ -70,7 +70,7 @@ def steps(counts: np.ndarray, words: str) -> Drawing:
 
 
 def bars(shares: Sequence[tuple[str, int]], n: int) -> Drawing:
-    """Draw how often values are there as a table with a bar in each row."""
+    """Draw the counts of values as a table with a bar in each row."""
     rows = "".join(
         f'<tr><th scope="row"><bdi>{html.escape(name)}</bdi></th><td>{count:,}</td>'
         f'<td><span class="bar" style="width:{max(count / n * 9, 0.1):.2f}em"></span></td></tr>'
@@ -80,18 +80,18 @@ def bars(shares: Sequence[tuple[str, int]], n: int) -> Drawing:
 
 
 def envelope(low: np.ndarray, high: np.ndarray, words: str) -> Drawing:
-    """Draw an audio clip: the lowest and highest value of each stretch of it."""
+    """Draw a waveform from the lowest and highest value of each segment."""
     top = max(float(np.abs([low, high]).max()), 1e-9)
     x = np.linspace(0, _WIDTH, len(low))
-    middle, scale = _HEIGHT / 2, (_HEIGHT / 2 - 2) / top
-    # Half a pixel more on either side, so that silence is a line.
-    upper = _path(x, middle - high * scale - 0.5)
-    lower = _path(x[::-1], (middle - low * scale + 0.5)[::-1])
+    center, scale = _HEIGHT / 2, (_HEIGHT / 2 - 2) / top
+    # Half a pixel more on either side, so that silence is a visible line.
+    upper = _path(x, center - high * scale - 0.5)
+    lower = _path(x[::-1], (center - low * scale + 0.5)[::-1])
     return _svg(f'<path d="M{upper}L{lower}Z"/>', words, "fill")
 
 
 def lines(series: np.ndarray, words: str) -> Drawing:
-    """Draw an array ``(n_timestamps, n_channels)``, a line a channel; NaN is a gap."""
+    """Draw an array ``(n_timestamps, n_channels)``, one line per channel; NaN is a gap."""
     series = _thinned(np.asarray(series, dtype=float)[:, :_MOST_CHANNELS])
     finite = series[np.isfinite(series)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
@@ -108,7 +108,7 @@ def lines(series: np.ndarray, words: str) -> Drawing:
 
 
 def scatter(points: np.ndarray, words: str, rng: np.random.Generator) -> Drawing:
-    """Draw points ``(n_points, 3)``, looked at along the axis in which they spread least."""
+    """Draw points ``(n_points, 3)`` projected along the axis of their smallest range."""
     if len(points) > _MOST_POINTS:
         points = points[np.sort(rng.choice(len(points), _MOST_POINTS, replace=False))]
     with np.errstate(over="ignore"):
@@ -118,13 +118,13 @@ def scatter(points: np.ndarray, words: str, rng: np.random.Generator) -> Drawing
     x = 4 + (points[:, axes[0]] - low[axes[0]]) * scale
     y = _HEIGHT * 1.5 - 4 - (points[:, axes[1]] - low[axes[1]]) * scale
     x += (_WIDTH - 8 - spread[axes[0]] * scale) / 2
-    # A line of no length and a round end is a dot, and the shortest way to write one.
+    # A line of length zero with round ends is the shortest markup of a dot.
     d = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(x, y, strict=True))
     return _svg(f'<path class="dots" d="{d}"/>', words, "stroke", height=_HEIGHT * 1.5)
 
 
 def _thinned(series: np.ndarray) -> np.ndarray:
-    """At most two values a pixel: of each stretch the lowest and the highest."""
+    """Reduce a series to the lowest and highest value of each pixel."""
     if len(series) <= 2 * _WIDTH:
         return series
     edges = np.linspace(0, len(series), _WIDTH + 1).astype(int)
@@ -159,19 +159,19 @@ _LARGEST = 1 << 26  # bytes of a video or point cloud that is decoded
 
 
 def glance(cell: Any, modality: str) -> tuple[int | None, tuple[int, ...] | None]:
-    """Look at a cell from outside: its bytes are counted, and of an image the header is read.
+    """Inspect a cell without decoding: its size in bytes, and the header of an image.
 
     Parameters
     ----------
     cell : object
         A cell that is not missing.
     modality : str
-        What it should be.
+        Modality of its column.
 
     Returns
     -------
     n_bytes : int or None
-        Of a file.
+        Size of a file or of bytes.
     shape : tuple of int or None
         Width and height of an image, the shape of an array.
     """
@@ -199,7 +199,7 @@ def glance(cell: Any, modality: str) -> tuple[int | None, tuple[int, ...] | None
 
 
 def size_of(n_bytes: int) -> str:
-    """Spell a number of bytes."""
+    """Return a number of bytes as text with a unit."""
     value, units = float(n_bytes), ["B", "kB", "MB", "GB", "TB"]
     while value >= 1000 and len(units) > 1:
         value /= 1000
@@ -211,7 +211,7 @@ def _image_size(file: BinaryIO) -> tuple[int, int]:
     from PIL import Image
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large images: nothing is decoded here
+        warnings.simplefilter("ignore")  # about large images, which are not decoded here
         with Image.open(file) as image:
             return image.size
 
@@ -220,45 +220,45 @@ def _show_image(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
     if is_image_list(cell):
         sample.note = f"{len(cell)} images"
         for i, item in enumerate(cell[:_N_LISTED]):
-            words = f"Drawing {i + 1} of row {sample.row}"
-            sample.images.append(thumbnail(read_image(item, draft=256), words))
+            words = f"Image {i + 1} of row {sample.row}"
+            sample.drawings.append(thumbnail(read_image(item, draft=256), words))
         return
     _, size = glance(cell, "image")
     width, height = size or (0, 0)
     sample.note = f"{width} × {height}"
     words = f"Image of row {sample.row}, {width} by {height} pixels"
-    sample.images = [thumbnail(read_image(cell, draft=256), words)]
+    sample.drawings = [thumbnail(read_image(cell, draft=256), words)]
 
 
 def _show_audio(cell: Any, sample: Sample, rng: np.random.Generator) -> None:
     is_file = is_source(cell)
     rate = _RATE if is_file else 1
-    # The rate of an array is not known: its samples are counted, and not resampled.
+    # The rate of an array is unknown: it is not resampled, and its length is in samples.
     length = 1.0 if is_file else float(_RATE)
     windows: Any = read_audio(cell, rate=rate, array_rate=None if is_file else 1, window=length)
     with closing(windows) if hasattr(windows, "close") else nullcontext():
-        heard = list(islice(windows, _SECONDS + 1))
-    cut = len(heard) > _SECONDS
-    samples = np.concatenate(heard[:_SECONDS])
+        decoded = list(islice(windows, _SECONDS + 1))
+    cut = len(decoded) > _SECONDS
+    samples = np.concatenate(decoded[:_SECONDS])
     n = len(samples) if is_file else len(np.asarray(cell))
     sample.note = f"{n / _RATE:.3g} s" if is_file else f"{n:,} samples"
     if cut:
         sample.note = f"the first {_SECONDS} s" if is_file else f"{n:,} samples, the first ones"
     edges = np.unique(np.linspace(0, len(samples), 241).astype(int))[:-1]
     low, high = np.minimum.reduceat(samples, edges), np.maximum.reduceat(samples, edges)
-    sample.images = [envelope(low, high, f"Waveform of row {sample.row}, {sample.note}")]
+    sample.drawings = [envelope(low, high, f"Waveform of row {sample.row}, {sample.note}")]
 
 
 def _show_video(cell: object, sample: Sample, rng: np.random.Generator) -> None:
     n_bytes, shape = glance(cell, "video")
     if n_bytes is not None and n_bytes > _LARGEST:
-        sample.note = f"{size_of(n_bytes)}, too large to be decoded here"
+        sample.note = f"{size_of(n_bytes)}, too large to be decoded for a report"
         return
     if shape:
         sample.note = f"{shape[0]} frames"
     for i, frame in enumerate(read_video(cell, n_frames=_N_FRAMES)):
         words = f"Frame {i + 1} of {_N_FRAMES} taken from row {sample.row}"
-        sample.images.append(thumbnail(frame, words))
+        sample.drawings.append(thumbnail(frame, words))
         if i == 0:
             size = f"{frame.shape[1]} × {frame.shape[0]}"
             sample.note = f"{sample.note}, {size}" if sample.note else size
@@ -267,12 +267,12 @@ def _show_video(cell: object, sample: Sample, rng: np.random.Generator) -> None:
 def _show_cloud(cell: object, sample: Sample, rng: np.random.Generator) -> None:
     n_bytes, _ = glance(cell, "pointcloud")
     if n_bytes is not None and n_bytes > _LARGEST:
-        sample.note = f"{size_of(n_bytes)}, too large to be decoded here"
+        sample.note = f"{size_of(n_bytes)}, too large to be decoded for a report"
         return
     points = read_points(cell)
     sample.note = f"{len(points):,} points"
-    words = f"Points of row {sample.row}, seen from the side of their least spread"
-    sample.images = [scatter(points[:, :3], words, rng)]
+    words = f"Points of row {sample.row}, along the axis of their smallest range"
+    sample.drawings = [scatter(points[:, :3], words, rng)]
 
 
 def _show_series(cell: object, sample: Sample, rng: np.random.Generator) -> None:
@@ -281,14 +281,14 @@ def _show_series(cell: object, sample: Sample, rng: np.random.Generator) -> None
     sample.note = f"{n_timestamps:,} timestamps, {n_channels:,} channels"
     if n_channels == 1:
         sample.note = f"{n_timestamps:,} timestamps"
-    sample.images = [lines(series, f"Series of row {sample.row}, {sample.note}")]
+    sample.drawings = [lines(series, f"Series of row {sample.row}, {sample.note}")]
 
 
 def _show_vector(cell: object, sample: Sample, rng: np.random.Generator) -> None:
     vector = read_series(cell)
     sample.note = f"{len(vector):,} numbers"
-    words = f"Numbers of row {sample.row} in their order, {sample.note}"
-    sample.images = [_vector_line(vector, words)]
+    words = f"Vector of row {sample.row}, {sample.note}"
+    sample.drawings = [_vector_line(vector, words)]
 
 
 def _vector_line(vector: np.ndarray, words: str) -> Drawing:

@@ -1,4 +1,4 @@
-"""What the report says about a column and its cells, independent of the page."""
+"""The content of the report about a column and its cells, independent of the page."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,37 +6,37 @@ from dataclasses import dataclass, field
 __all__ = ["ColumnFacts", "Drawing", "Sample", "spell"]
 
 _MOST = 200  # characters of a spelled object
-# No part of any HTML document; half a surrogate pair cannot even be written into a file.
+# Not allowed in HTML; half a surrogate pair cannot be encoded.
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass
 class Drawing:
-    """Something to look at: markup that needs no escaping any more, made by ``_drawing``."""
+    """Markup of an image or a plot, in which all texts are escaped."""
 
     markup: str
 
 
 @dataclass
 class Sample:
-    """One cell that is shown.
+    """A cell that is shown.
 
     Attributes
     ----------
     row : str
         Label of the row.
-    images : list of Drawing
-        What can be seen of the cell.
+    drawings : list of Drawing
+        Images or plots of the cell.
     text : str
         Its first words, if it is a text.
     note : str
-        Size, length or the reason why it is not shown.
+        Size or length of the cell, or why it is not shown.
     unreadable : bool
-        Whether the note says what is wrong with the cell.
+        Whether the note is an error of the cell.
     """
 
     row: str
-    images: list[Drawing] = field(default_factory=list)
+    drawings: list[Drawing] = field(default_factory=list)
     text: str = ""
     note: str = ""
     unreadable: bool = False
@@ -44,31 +44,31 @@ class Sample:
 
 @dataclass
 class ColumnFacts:
-    """One column.
+    """Facts about a column.
 
     Attributes
     ----------
     name : str
-        Spelled.
+        Name as text.
     modality : str
-        As ``infer_modalities`` gives it, ``"empty"`` without a row, ``"unclear"`` where the cells
-        belong to no one modality.
+        Modality of ``infer_modalities``; ``"empty"`` without a row, ``"unclear"`` if the cells
+        do not belong to one modality.
     dtype : str
-        What the container calls it.
+        Name of the dtype in the container.
     n_rows, n_missing : int
         Counts.
     n_distinct : int or None
-        Distinct cells among those present, None where they cannot be compared.
+        Number of distinct present cells, None if they cannot be compared.
     facts : list of str
         Sentences without a full stop.
-    image : Drawing or None
-        Of the column as a whole.
+    plot : Drawing or None
+        Plot of the whole column.
     samples : list of Sample
         A few cells.
     unreadable : dict of int to (str, str)
-        Position of the row -> its label and what is wrong with the cell, for those looked at.
+        Position of the row -> its label and the error, for the inspected cells.
     is_shown : bool
-        Whether it has a section of its own.
+        Whether it has its own section.
     """
 
     name: str
@@ -78,19 +78,19 @@ class ColumnFacts:
     n_missing: int
     n_distinct: int | None = None
     facts: list[str] = field(default_factory=list)
-    image: Drawing | None = None
+    plot: Drawing | None = None
     samples: list[Sample] = field(default_factory=list)
     unreadable: dict[int, tuple[str, str]] = field(default_factory=dict)
     is_shown: bool = True
 
     @property
     def missing_share(self) -> float:
-        """Missing cells per row."""
+        """Share of the missing cells."""
         return self.n_missing / self.n_rows if self.n_rows else 0.0
 
 
 def spell(value: object, at_most: int = _MOST) -> str:
-    """Spell any object in one line, whatever its own ``__str__`` does."""
+    """Return any object as one line of text, even if its ``__str__`` fails."""
     try:
         text = value if type(value) is str else str(value)
     except Exception:  # a user's class

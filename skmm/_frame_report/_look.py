@@ -1,4 +1,4 @@
-"""Look at one column: nothing that a cell does may stop the report."""
+"""Description of one column. No error of a cell stops the report."""
 
 import datetime
 import decimal
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-_N_CHECKED = 200  # cells of a medium whose files are looked at from outside
+_N_CHECKED = 200  # cells of a medium that are inspected without decoding
 _N_COMPARED = 1000  # arrays whose contents are compared
 _MEDIA = ("image", "audio", "video", "pointcloud", "timeseries", "vector")
 
@@ -40,27 +40,27 @@ def look_at(
     rng: np.random.Generator,
     is_shown: bool,
 ) -> ColumnFacts:
-    """Say what a column holds.
+    """Describe the content of a column.
 
     Parameters
     ----------
     name : object
-        Of the column, as messages should have it.
+        Name of the column in messages.
     series : Series, ndarray or list
-        The column as ``iter_series`` gives it.
+        The column, as ``iter_series`` yields it.
     modality : str or None
-        What it holds, None to infer it.
+        Modality of the column, None to infer it.
     n_samples : int
-        Cells to show.
+        Number of cells to show.
     rng : numpy Generator
-        Draws them.
+        Samples the cells.
     is_shown : bool
-        Whether cells are to be looked at at all.
+        Whether cells are inspected at all.
 
     Returns
     -------
     found : ColumnFacts
-        With samples in the order of the rows.
+        The facts, with samples in the order of the rows.
     """
     column = to_column(name, series)
     missing = np.asarray(column.missing)
@@ -81,7 +81,7 @@ def look_at(
         return found
     if found.modality in ("tabular", "drop", "unclear"):
         if found.modality == "drop" and found.n_missing < found.n_rows:
-            found.facts.append("One value throughout")
+            found.facts.append("The same value in every row")
         describe_table(found, column.values[present])
         return found
     if found.modality == "text":
@@ -94,7 +94,7 @@ def look_at(
 def _modality(series: CellColumn, found: ColumnFacts) -> str:
     try:
         return next(iter(infer_modalities(series).values()))
-    except Exception as error:  # of an unknown or mixed cell; also of a user's class
+    except Exception as error:  # an unknown or mixed cell, or an error of a user's class
         found.facts.append(spell(error, 400).rstrip("."))
         return "unclear"
 
@@ -111,7 +111,7 @@ def _count_distinct(found: ColumnFacts, cells: np.ndarray, rng: np.random.Genera
         cells = cells[np.sort(rng.choice(n_cells, _N_COMPARED, replace=False))]
     try:
         found.n_distinct = len({_content(cell) for cell in cells})
-    except Exception:  # images that would have to be decoded, lists of objects
+    except Exception:  # images, which would be decoded, and lists of objects
         return
     if n_cells > _N_COMPARED:
         found.facts.append(f"Distinct cells were counted among {_N_COMPARED:,} of {n_cells:,}")
@@ -140,7 +140,7 @@ def _content(cell: object) -> Any:
 def _check_cells(
     found: ColumnFacts, column: Column, present: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """Look at the cells of a medium from outside; name those that are not there."""
+    """Inspect cells of a medium without decoding; list those that cannot be read."""
     if found.modality not in _MEDIA:
         return
     rows = present
@@ -150,7 +150,7 @@ def _check_cells(
     for row in rows:
         try:
             size, shape = glance(column.values[row], found.modality)
-        except Exception as error:  # of PIL over foreign bytes: no list of them is complete
+        except Exception as error:  # PIL raises many kinds of errors for unknown bytes
             n_bad += 1
             _name(found, column, row, error)
             continue
@@ -165,9 +165,9 @@ def _check_cells(
         several = f"{word} from {joined[0]} to {joined[-1]}"
         found.facts.append(several if len(joined) > 1 else f"{word} {joined[0]}")
     if len(rows) < len(present):
-        found.facts.append(f"{len(rows):,} of {len(present):,} cells were looked at")
+        found.facts.append(f"{len(rows):,} of {len(present):,} cells were inspected")
     if n_bad:
-        found.facts.append(f"{n_bad:,} of {len(rows):,} cells looked at cannot be read")
+        found.facts.append(f"{n_bad:,} of {len(rows):,} inspected cells cannot be read")
 
 
 def _show_cells(
@@ -180,7 +180,7 @@ def _show_cells(
     show = SHOW.get(found.modality)
     if show is None:
         return
-    # Cells that are known to be unreadable have been named, and would only fill the place.
+    # Cells that are known to be unreadable are already listed.
     good = [row for row in present if int(row) not in found.unreadable]
     rows = np.asarray(good or present)
     if len(rows) > n_samples:
@@ -191,7 +191,7 @@ def _show_cells(
             show(column.values[row], sample, rng)
         except MissingExtraError as error:
             sample.note = spell(error, 300)
-        except Exception as error:  # MediaDecodeError, CellTypeError, or of a user's class
+        except Exception as error:  # MediaDecodeError, CellTypeError, or an error of a user's class
             sample.note, sample.unreadable = spell(error, 300), True
             _name(found, column, row, error)
         found.samples.append(sample)
@@ -202,7 +202,7 @@ def _name(found: ColumnFacts, column: Column, row: int, error: Exception) -> Non
     found.unreadable.setdefault(int(row), (spell(column.labels[row], 60), why))
 
 
-# --- What the report says about numbers, dates, categories and texts: figures over all cells ---
+# --- Statistics of numbers, dates, categories and texts over all cells ---
 
 _N_BINS = 30
 _N_TOP = 8
@@ -211,14 +211,14 @@ _DATES = (datetime.date, np.datetime64)
 
 
 def describe_table(found: ColumnFacts, cells: np.ndarray) -> None:
-    """Tell of a column of numbers, dates or categories.
+    """Describe a column of numbers, dates or categories.
 
     Parameters
     ----------
     found : ColumnFacts
-        Is added to.
+        Facts to which the description is added.
     cells : ndarray of shape (n_present,), object
-        Its cells that are not missing.
+        The present cells.
     """
     if not len(cells):
         return
@@ -230,62 +230,62 @@ def describe_table(found: ColumnFacts, cells: np.ndarray) -> None:
         if all(isinstance(cell, str) for cell in cells):
             numbers = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce")
             if numbers.notna().all():
-                found.facts.append("Numbers that are spelled as text")
+                found.facts.append("Numbers stored as text")
                 return _describe_numbers(found, numbers.to_numpy(dtype=float))
     _describe_categories(found, cells)
 
 
 def describe_text(found: ColumnFacts, cells: np.ndarray) -> None:
-    """Tell how long the texts of a column are, with a histogram of their words.
+    """Describe the lengths of the texts of a column, with a histogram of their words.
 
     Parameters
     ----------
     found : ColumnFacts
-        Is added to.
+        Facts to which the description is added.
     cells : ndarray of shape (n_present,), object
-        Its cells that are not missing.
+        The present cells.
     """
     texts = [str(cell) for cell in cells]
     n_words = np.array([len(text.split()) for text in texts])
-    low, middle, high = n_words.min(), np.median(n_words), n_words.max()
-    span = f"{low:,} to {high:,} words, in the middle {middle:,.4g}"
+    low, median, high = n_words.min(), np.median(n_words), n_words.max()
+    span = f"{low:,} to {high:,} words, median {median:,.4g}"
     found.facts.append(span if high > low else f"Each of {low:,} words")
     n_empty = sum(not text.strip() for text in texts)
     if n_empty:
-        found.facts.append(f"{n_empty:,} empty, which is not missing")
+        found.facts.append(f"{n_empty:,} empty texts, which are not missing")
     if high > low:
         counts, _ = np.histogram(n_words, bins=min(_N_BINS, int(high - low) + 1))
-        found.image = steps(counts, f"Histogram of words a cell, from {low:,} to {high:,}")
+        found.plot = steps(counts, f"Histogram of the words per cell, from {low:,} to {high:,}")
 
 
 def _describe_numbers(found: ColumnFacts, values: np.ndarray) -> None:
     finite = values[np.isfinite(values)]
     if len(finite) < len(values):
-        found.facts.append(f"{len(values) - len(finite):,} infinite")
+        found.facts.append(f"{len(values) - len(finite):,} infinite numbers")
     if not len(finite):
         return
-    low, middle, high = finite.min(), np.median(finite), finite.max()
-    found.facts.append(f"From {low:,.5g} to {high:,.5g}, in the middle {middle:,.5g}")
+    low, median, high = finite.min(), np.median(finite), finite.max()
+    found.facts.append(f"From {low:,.5g} to {high:,.5g}, median {median:,.5g}")
     if high > low:
-        # A quarter, since high - low may be beyond the largest float.
+        # Divided by 4, because high - low may exceed the largest float.
         counts, _ = np.histogram(finite / 4, bins=_N_BINS)
         words = f"Histogram of the numbers from {low:,.5g} to {high:,.5g}"
-        found.image = steps(counts, words)
+        found.plot = steps(counts, words)
 
 
 def _describe_dates(found: ColumnFacts, cells: np.ndarray) -> None:
     try:
         low, high = min(cells), max(cells)
-    except TypeError:  # with and without a time zone, or days beside moments
+    except TypeError:  # with and without a time zone, or dates and datetimes
         return _describe_categories(found, cells)
     found.facts.append(f"From {spell(low)} to {spell(high)}")
     try:
-        moments = pd.to_datetime(pd.Series(cells, dtype=object), utc=True).astype("int64")
-    except (ValueError, OverflowError, TypeError):  # years that pandas has no room for
+        times = pd.to_datetime(pd.Series(cells, dtype=object), utc=True).astype("int64")
+    except (ValueError, OverflowError, TypeError):  # years outside the range of pandas
         return None
-    if moments.max() > moments.min():
-        counts, _ = np.histogram(moments, bins=_N_BINS)
-        found.image = steps(counts, f"Histogram of the dates from {spell(low)} to {spell(high)}")
+    if times.max() > times.min():
+        counts, _ = np.histogram(times, bins=_N_BINS)
+        found.plot = steps(counts, f"Histogram of the dates from {spell(low)} to {spell(high)}")
 
 
 def _describe_categories(found: ColumnFacts, cells: np.ndarray) -> None:
@@ -294,4 +294,4 @@ def _describe_categories(found: ColumnFacts, cells: np.ndarray) -> None:
     if len(counts) > _N_TOP:
         rest = len(cells) - sum(count for _, count in top)
         found.facts.append(f"{len(counts) - _N_TOP:,} other values in {rest:,} cells")
-    found.image = bars(top, len(cells))
+    found.plot = bars(top, len(cells))

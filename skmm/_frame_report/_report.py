@@ -1,4 +1,4 @@
-"""The report as an object: to show, to save, to read as a table."""
+"""The report on a frame: the function, its result, and the page."""
 
 import hashlib
 import html
@@ -27,32 +27,32 @@ __all__ = [
 ]
 
 
-_N_NAMED = 10  # unreadable cells, in a console
+_N_NAMED = 10  # unreadable cells listed in the text form
 
 
 class FrameReport:
-    """What a frame holds; made by :func:`skmm.frame_report`.
+    """Report on the content of a frame, returned by :func:`skmm.frame_report`.
 
     Parameters
     ----------
     columns : sequence of ColumnFacts
-        What was found.
+        Facts about each column.
     n_rows : int
-        Rows of the frame.
+        Number of rows of the frame.
     title : str, default="Frame"
         Heading of the page.
 
     Attributes
     ----------
     summary_ : DataFrame
-        A row for each column, in their order: ``column``, ``modality``, ``dtype``, ``missing``
-        (share), ``distinct`` (number of distinct cells, missing where they cannot be compared)
-        and ``unreadable`` (number of cells found so).
+        A row for each column of the frame: ``column``, ``modality``, ``dtype``, ``missing``
+        (share), ``distinct`` (number of distinct cells, missing if they cannot be compared) and
+        ``unreadable`` (number of inspected cells that cannot be read).
     unreadable_ : DataFrame
-        A row for each cell that was looked at and cannot be read: ``column``, ``row`` (its label)
-        and ``reason``.
+        A row for each inspected cell that cannot be read: ``column``, ``row`` (its label) and
+        ``reason``.
     html : str
-        The page: one document without a script, which fetches nothing.
+        The page: one document without scripts and external resources.
     """
 
     def __init__(self, columns: Sequence[ColumnFacts], *, n_rows: int, title: str = "Frame"):
@@ -73,24 +73,24 @@ class FrameReport:
         self.html = page(title, self._fragment)
 
     def save(self, path: "str | os.PathLike[str]") -> None:
-        """Write the page into a file.
+        """Write the page to a file.
 
         Parameters
         ----------
         path : str or path-like
-            Where; a file of this name is replaced.
+            Path of the file; an existing file is replaced.
         """
         with open(path, "w", encoding="utf-8") as file:
             file.write(self.html)
 
     def open(self) -> str:
-        """Show the page in the browser.
+        """Open the page in the browser.
 
         Returns
         -------
         path : str
-            The file that it was written to, among the temporary ones. It holds samples of the
-            data, and is yours to remove.
+            Temporary file with the page. It contains samples of the data and is not removed
+            automatically.
         """
         with tempfile.NamedTemporaryFile(
             "w", prefix="skmm-frame-", suffix=".html", encoding="utf-8", delete=False
@@ -106,7 +106,7 @@ class FrameReport:
             head += f"\n\n{table.to_string(index=False)}"
         named = self.unreadable_.head(_N_NAMED)
         if len(named):
-            head += f"\n\n{len(self.unreadable_):,} cells that were looked at cannot be read"
+            head += f"\n\n{len(self.unreadable_):,} inspected cells cannot be read"
         for column, row, why in named.itertuples(index=False):
             head += f"\n  column {column!r}, row {row}: {why}"
         return head + ("\n  ..." if len(self.unreadable_) > _N_NAMED else "")
@@ -115,9 +115,9 @@ class FrameReport:
         return self._fragment
 
 
-# --- Look at a frame, column by column ---
+# --- The function that describes a frame, column by column ---
 
-_MOST_COLUMNS = 100  # of those behind them only the table tells
+_MOST_COLUMNS = 100  # with a section; later ones are only in the table
 
 
 def frame_report(
@@ -128,56 +128,57 @@ def frame_report(
     title: str = "Frame",
     random_state: int = 0,
 ) -> FrameReport:
-    """Show what a frame holds: a page to open in a browser or in a notebook.
+    """Report on the content of a frame as a page for a browser or a notebook.
 
     Parameters
     ----------
     X : pandas or polars DataFrame or Series, ndarray, or list of cells
-        Raw data; a row is a sample. It may lack rows, repeat column names and hold anything.
+        Raw data; a row is a sample. It may have no rows, repeated column names and any cells.
     modalities : dict of str to str, default=None
-        Modality of columns for which :func:`~skmm.infer_modalities` should not be asked, by
-        their names.
+        Modality of columns by name; that of other columns is inferred by
+        :func:`~skmm.infer_modalities`.
     n_samples : int, default=5
-        Cells of each column of texts, media, series or vectors that are decoded and shown.
+        Number of cells that are decoded and shown for each column of texts, media, series or
+        vectors.
     title : str, default="Frame"
         Heading of the page.
     random_state : int, default=0
-        Draws the cells that are shown. The same frame gives the same page.
+        Samples the cells that are shown. The same frame gives the same page.
 
     Returns
     -------
     report : FrameReport
-        Shown by a notebook as it is, and in a console as a table. ``report.save("frame.html")``
-        writes the page, ``report.open()`` shows it in the browser, ``report.html`` is its text.
-        ``report.summary_`` is the table and ``report.unreadable_`` names the cells that were
-        looked at and cannot be read, both as DataFrames.
+        Displayed as the page in a notebook and as a table in a console.
+        ``report.save("frame.html")`` writes the page, ``report.open()`` opens it in the browser,
+        and ``report.html`` is its source. ``report.summary_`` is the table and
+        ``report.unreadable_`` lists the inspected cells that cannot be read, both as DataFrames.
 
     Raises
     ------
     ValueError
-        If ``modalities`` names no column or no modality, or ``n_samples`` is no number from 0 to
-        100.
+        If ``modalities`` has an unknown column or modality, or ``n_samples`` is not an int from 0
+        to 100.
     TypeError
-        If X is no container of rows.
+        If X is not a container of rows.
 
     See Also
     --------
-    infer_modalities : The modalities alone.
-    make_multimodal_pipeline : A first model for such a frame.
+    infer_modalities : Infer only the modalities.
+    make_multimodal_pipeline : Build a first model for such a frame.
 
     Notes
     -----
-    A column is described by the share of its missing cells, by its distinct cells (files by their
-    path, bytes and arrays by content, of more than 1,000 arrays a sample), and by what
-    belongs to its modality: thumbnails, waveforms, frames, points, lines, first words, histograms
-    and frequent values. Of media at most 200 cells are looked at from outside (is the file there,
-    how large, and of an image the header), and ``n_samples`` are decoded. A cell that cannot be
-    read is named on the page and raises nothing. Columns behind the first hundred are in the table
-    alone.
+    A column is described by the share of missing cells, the number of distinct cells (files by
+    path, bytes and arrays by content; of more than 1,000 arrays a sample is compared), and plots
+    or samples that depend on its modality: thumbnails, waveforms, frames, points, lines, first
+    words, histograms and frequent values. For media, at most 200 cells are inspected without
+    decoding (existence and size of the file, header of an image), and ``n_samples`` cells are
+    decoded. A cell that cannot be read is listed on the page and raises no error. Columns after
+    the first hundred are only in the table.
 
-    The page is one file: images are inside it, it holds no script and fetches nothing, and
-    the content of the frame is escaped. It shows cells of your data, so share it as you would
-    share them.
+    The page is one file: it contains its images, has no scripts and fetches nothing, and the
+    content of the frame is escaped. It shows cells of your data: share it only with those who may
+    see them.
 
     Examples
     --------
@@ -203,9 +204,7 @@ working directory.
     >>> report.save("frame.html")  # doctest: +SKIP
     """
     if not isinstance(n_samples, Integral) or not 0 <= n_samples <= 100:
-        raise ValueError(
-            f"frame_report: n_samples must be a number from 0 to 100, got {n_samples}."
-        )
+        raise ValueError(f"frame_report: n_samples must be an int from 0 to 100, got {n_samples}.")
     names = column_names(X)
     modalities = dict(modalities or {})
     _check(modalities, names)
@@ -215,7 +214,7 @@ working directory.
             series,
             modality=modalities.get(name),
             n_samples=int(n_samples),
-            # Of its own for each column: what one shows does not depend on its neighbors.
+            # One generator per column, so that its samples do not depend on other columns.
             rng=np.random.default_rng([random_state, i]),
             is_shown=i < _MOST_COLUMNS,
         )
@@ -229,7 +228,7 @@ def _check(modalities: dict[str, str], names: list[str]) -> None:
         if name not in names:
             known = ", ".join(map(repr, names[:20]))
             raise ValueError(
-                f"frame_report: modalities names a column {name!r} that X does not have. Its"
+                f"frame_report: modalities has a column {name!r} that X does not have. Its"
                 f" columns are {known}."
             )
         if modality not in MODALITIES:
@@ -240,9 +239,9 @@ def _check(modalities: dict[str, str], names: list[str]) -> None:
             )
 
 
-# --- The page: from facts to HTML; whatever a user wrote goes through ``_e`` ---
+# --- The page: from facts to HTML; all texts of the user are escaped by ``_e`` ---
 
-# All rules begin with the class: a notebook shows the report inside its own page.
+# All rules begin with the class, because a notebook shows the report inside its own page.
 STYLE = """
 .skmm-frame { --ink: #1c2024; --soft: #5c6570; --paper: #fff; --line: #d5dae0; --mark: #1f6feb;
   --bad: #b42318; --c1: #c2410c; --c2: #15803d; --c3: #7e22ce; --c4: #a16207; --c5: #0e7490;
@@ -286,13 +285,13 @@ STYLE = """
 .skmm-frame .line5 { stroke: var(--c5); }
 """
 
-# Should a mark-up ever slip through, the browser runs and fetches nothing all the same.
+# Even if markup of a user were not escaped, the browser would run and fetch nothing.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_N_SHOWN = 20  # unreadable cells
+_N_SHOWN = 20  # unreadable cells per column
 
 
 def page(title: str, body: str) -> str:
-    """Wrap a fragment into a document of its own."""
+    """Return a complete document with a fragment."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
@@ -304,21 +303,21 @@ def page(title: str, body: str) -> str:
 
 
 def fragment(title: str, columns: Sequence[ColumnFacts], n_rows: int) -> str:
-    """Give the report as one element, to be shown inside another page.
+    """Return the report as one element, to be shown inside another page.
 
     Parameters
     ----------
     title : str
         Heading.
     columns : sequence of ColumnFacts
-        What was found.
+        Facts about each column.
     n_rows : int
-        Rows of the frame.
+        Number of rows of the frame.
 
     Returns
     -------
     markup : str
-        With its style.
+        The element and its style.
     """
     # Two reports in one notebook must not share their anchors.
     spelled = repr([(c.name, c.modality, c.n_missing) for c in columns]).encode()
@@ -327,7 +326,7 @@ def fragment(title: str, columns: Sequence[ColumnFacts], n_rows: int) -> str:
         _section(column, f"skmm-{key}-{i}") for i, column in enumerate(columns) if column.is_shown
     )
     n_left_out = sum(not column.is_shown for column in columns)
-    more = f"<p>{n_left_out:,} more columns are in the table alone.</p>" if n_left_out else ""
+    more = f"<p>{n_left_out:,} more columns are only in the table.</p>" if n_left_out else ""
     size = f"{_n(n_rows, 'row')} and {_n(len(columns), 'column')}"
     return (
         f'<style>{STYLE}</style>\n<div class="skmm-frame">\n<h1>{_e(title)}</h1>\n<p>{size}</p>\n'
@@ -340,7 +339,7 @@ def _overview(columns: Sequence[ColumnFacts], key: str) -> str:
     heads = "".join(
         f'<th scope="col"{kind}>{head}</th>'
         for head, kind in [
-            ("column", ""), ("holds", ""), ("dtype", ""), ("missing", ' class="n"'),
+            ("column", ""), ("modality", ""), ("dtype", ""), ("missing", ' class="n"'),
             ("distinct", ' class="n"'), ("unreadable", ' class="n"'),
         ]
     )  # fmt: skip
@@ -373,23 +372,23 @@ def _section(column: ColumnFacts, anchor: str) -> str:
         for row, why in list(column.unreadable.values())[:_N_SHOWN]
     )
     if len(column.unreadable) > _N_SHOWN:
-        bad += f'<p class="bad">{len(column.unreadable) - _N_SHOWN:,} more like these.</p>'
-    image = column.image.markup if column.image else ""
+        bad += f'<p class="bad">{len(column.unreadable) - _N_SHOWN:,} more unreadable cells.</p>'
+    plot = column.plot.markup if column.plot else ""
     samples = "\n".join(map(_sample, column.samples))
     samples = f"<ul>\n{samples}\n</ul>" if samples else ""
     return (
         f'<section id="{anchor}"><h2><bdi>{_e(column.name) or "(no name)"}</bdi>'
-        f'<span class="kind">{_e(column.modality)}</span></h2>\n{facts}{bad}{image}{samples}'
+        f'<span class="kind">{_e(column.modality)}</span></h2>\n{facts}{bad}{plot}{samples}'
         "</section>"
     )
 
 
 def _sample(sample: Sample) -> str:
-    images = "".join(image.markup for image in sample.images)
+    drawings = "".join(drawing.markup for drawing in sample.drawings)
     text = f'<p class="text" dir="auto">{_e(sample.text)}</p>' if sample.text else ""
     note = f": <bdi>{_e(sample.note)}</bdi>" if sample.note else ""
     kind = ' class="bad"' if sample.unreadable else ""
-    return f"<li>{images}{text}<p{kind}>Row <bdi>{_e(sample.row)}</bdi>{note}</p></li>"
+    return f"<li>{drawings}{text}<p{kind}>Row <bdi>{_e(sample.row)}</bdi>{note}</p></li>"
 
 
 def _n(count: int, word: str) -> str:

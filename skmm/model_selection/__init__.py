@@ -1,4 +1,4 @@
-"""Splitters beyond those of scikit-learn, and checks of what a split leaks."""
+"""Splitters, and checks for leakage between training and test rows."""
 
 from skmm.model_selection._few_shot import FewShotSplit
 from skmm.model_selection._group_leakage import check_group_leakage, group_by_content

@@ -1,4 +1,4 @@
-"""Episodes: a few classes, a few rows of each to learn from, others to be asked."""
+"""Few-shot episodes: a few training rows of a few classes, and test rows of these classes."""
 
 from collections.abc import Iterator
 from numbers import Integral
@@ -114,16 +114,16 @@ class FewShotSplit(BaseCrossValidator):
         if len(rows) < max(n_ways, 2):
             raise ValueError(
                 f"{type(self).__name__} needs {max(n_ways, 2)} classes with more than"
-                f" n_shots={self.n_shots} rows, and y has {len(rows)}. Ask for fewer classes or"
-                " fewer shots."
+                f" n_shots={self.n_shots} rows, and y has {len(rows)}. Reduce n_ways or"
+                " n_shots."
             )
         rng = check_random_state(self.random_state)
         for _ in range(self.n_splits):
             chosen = rng.permutation(len(rows))[:n_ways]
-            drawn = [rng.permutation(rows[c]) for c in chosen]
+            sampled = [rng.permutation(rows[c]) for c in chosen]
             end = None if self.n_queries is None else self.n_shots + self.n_queries
-            train = np.concatenate([own[: self.n_shots] for own in drawn])
-            test = np.concatenate([own[self.n_shots : end] for own in drawn])
+            train = np.concatenate([own[: self.n_shots] for own in sampled])
+            test = np.concatenate([own[self.n_shots : end] for own in sampled])
             yield rng.permutation(train), rng.permutation(test)
 
     def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:

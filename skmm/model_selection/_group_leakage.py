@@ -1,4 +1,4 @@
-"""The same content on both sides of a split: what makes a score too good to be true."""
+"""Content that is in both the training and the test rows of a split."""
 
 import os
 import warnings
@@ -52,37 +52,38 @@ def check_group_leakage(
     min_length: int = 1,
     on_leak: Literal["warn", "raise", "ignore"] = "warn",
 ) -> pd.DataFrame:
-    """Find content that is on both sides of a split.
+    """Find content that is in both the training and the test rows of a split.
 
-    The same photo under two file names, a recording listed twice, a review copied from one
-    product to the next: if one of the two is trained on and the other is tested on, the score
-    tells what was remembered. Content is compared as the embedding store does it, by a digest of
-    the bytes of a file, of the values of an array, or of the characters of a text.
+    Examples are the same photo under two file names, a recording listed twice, or a review copied
+    to another product. If one of the two is trained on and the other tested on, the score measures
+    memorization. Content is compared as in the embedding store: by a digest of the bytes of a
+    file, the values of an array, or the characters of a text.
 
     Parameters
     ----------
     X : pandas or polars DataFrame or Series, ndarray, or list of cells
         Raw data; a row is a sample.
     cv : int, splitter or iterable of (train, test), default=None
-        The splits to be checked, as everywhere in scikit-learn. None asks instead whether one
+        The splits to check, as everywhere in scikit-learn. None checks instead whether the same
         content is in several ``groups``.
     y : array-like of shape (n_samples,), default=None
         Target, for splitters that need one.
     groups : array-like of shape (n_samples,), default=None
-        Group of each row. With ``cv`` it is handed to the splitter.
+        Group of each row. With ``cv`` it is passed to the splitter.
     columns : str, int, list, slice, mask or callable, default=None
-        Columns to look at, whatever they hold: numbers and categories are compared as texts. None
-        for all that :func:`~skmm.infer_modalities` does not call ``"tabular"`` or ``"drop"``.
+        Columns to compare; numbers and categories among them are compared as texts. None compares
+        all columns whose modality from :func:`~skmm.infer_modalities` is neither ``"tabular"``
+        nor ``"drop"``.
     modalities : dict of str to str, default=None
-        What columns hold, for those that are not to be inferred.
+        Modality of columns by name; that of other columns is inferred.
     read_files : bool, default=True
-        Whether files are compared by content. If not, by their path alone, which reads nothing
-        and misses copies.
+        Whether files are compared by content. False compares only their paths, which reads no
+        file but misses copies.
     min_length : int, default=1
-        Characters that a text needs to be compared, e.g. 20 to leave ``"ok"`` and ``"Thanks!"``
-        out. An empty text never counts.
+        Minimum number of characters of a text to be compared, e.g. 20 to leave out ``"ok"`` and
+        ``"Thanks!"``. Empty texts are never compared.
     on_leak : {"warn", "raise", "ignore"}, default="warn"
-        What to do about findings, beside returning them.
+        What to do with findings in addition to returning them.
 
     Returns
     -------
@@ -90,16 +91,16 @@ def check_group_leakage(
         A row for each content and split; empty if there is none. With ``cv``: ``fold``,
         ``train_rows`` and ``test_rows`` (tuples of positions); without: ``groups`` and ``rows``.
         Always: ``column`` (several are joined by ``" + "``), ``modality``, ``same`` (``"file"``
-        if it is one path, links followed, else ``"content"``), ``example`` (its first cell in
-        words) and ``digest`` (hexadecimal; empty for a file that was not read).
-        ``findings.attrs["message"]`` says it in words.
+        if all cells are one path after links are resolved, else ``"content"``), ``example`` (its
+        first cell as text) and ``digest`` (hexadecimal; empty for a file that was not read).
+        ``findings.attrs["message"]`` summarizes the findings.
 
     Raises
     ------
     LeakageError
         If there are findings and ``on_leak="raise"``.
     CellTypeError
-        If a cell is not of its column's modality.
+        If a cell does not belong to the modality of its column.
     ValueError
         If neither ``cv`` nor ``groups`` is given, or a parameter is out of range.
 
@@ -110,14 +111,14 @@ def check_group_leakage(
 
     See Also
     --------
-    group_by_content : Groups that keep such rows together: the way out.
+    group_by_content : Groups that keep such rows together.
     sklearn.model_selection.GroupKFold : A splitter that keeps groups together.
 
     Notes
     -----
-    All columns of one modality are compared with each other, and a list of images by each of
-    its images. A file and an array of its pixels, or an image saved twice with other settings,
-    are not the same content. A file that cannot be read still counts as its path.
+    All columns of one modality are compared with each other. Of a list of images, each image is
+    compared. A file and the array of its pixels, or an image saved twice with different settings,
+    are different contents. A file that cannot be read is compared by its path.
 
     References
     ----------
@@ -137,7 +138,7 @@ def check_group_leakage(
     >>> print(found.attrs["message"])
     1 content is on both sides of a split (1 in column 'review'), which touches 50% of the \
 test rows. Split by groups that keep such rows together: \
-skmm.model_selection.group_by_content makes them.
+skmm.model_selection.group_by_content returns them.
     """
     _check(cv, groups, min_length, on_leak)
     contents = shared_contents(
@@ -172,32 +173,33 @@ def group_by_content(
     read_files: bool = True,
     min_length: int = 1,
 ) -> np.ndarray:
-    """Return groups that keep rows with a common content together.
+    """Return groups that keep rows with the same content together.
 
     Parameters
     ----------
     X : pandas or polars DataFrame or Series, ndarray, or list of cells
         Raw data; a row is a sample.
     groups : array-like of shape (n_samples,), default=None
-        Groups that are to be kept together as well. Two of them that share a content become one.
+        Groups that must be kept together as well. Groups that share content are merged.
     columns, modalities, read_files, min_length : object
         As in :func:`check_group_leakage`.
 
     Returns
     -------
     labels : ndarray of shape (n_samples,), int
-        For ``groups=`` of :class:`~sklearn.model_selection.GroupKFold` and its like; numbered in
-        the order of the rows. Sharing is passed on: where a row has one photo in common with a
-        second, and the second its text with a third, all three are one group.
+        Group of each row, numbered in the order of the rows, to be passed as ``groups`` to
+        :class:`~sklearn.model_selection.GroupKFold` and similar splitters. Sharing is transitive:
+        if a row shares a photo with a second row, which shares a text with a third, all three are
+        one group.
 
     Raises
     ------
     CellTypeError, ValueError
-        As :func:`check_group_leakage` does.
+        As in :func:`check_group_leakage`.
 
     See Also
     --------
-    check_group_leakage : Whether that is needed.
+    check_group_leakage : Find content that is on both sides of a split.
 
     Examples
     --------
@@ -212,7 +214,7 @@ def group_by_content(
         X, columns=columns, modalities=modalities, read_files=read_files, min_length=min_length
     )
     n = n_rows(X)
-    # Each row is linked to the first one that has the same, and to the first one of its group.
+    # Link each row to the first one with the same content, and to the first one of its group.
     ends = [np.unique(content.rows) for content in contents]
     starts = [np.full(len(rows), rows[0]) for rows in ends]
     if groups is not None:
@@ -229,7 +231,7 @@ def group_by_content(
 def _check(cv: object, groups: object, min_length: object, on_leak: str) -> None:
     if cv is None and groups is None:
         raise ValueError(
-            "check_group_leakage needs cv, the splits to be checked, or groups. Got neither."
+            "check_group_leakage needs cv, the splits to check, or groups. Got neither."
         )
     _check_length(min_length)
     if on_leak not in ("warn", "raise", "ignore"):
@@ -242,8 +244,8 @@ def _check_length(min_length: object) -> None:
 
 
 def _group_labels(groups: ArrayLike | None, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the number of each row's group, and the groups themselves by their numbers."""
-    # Of any kind, mixed ones and missing ones included: a missing group is a group.
+    """Return the number of the group of each row, and the groups by their numbers."""
+    # Groups may be of any and of mixed types; missing values form a group.
     each = pd.Series(list(cast(Iterable[object], groups)), dtype=object)
     labels, names = pd.factorize(each, use_na_sentinel=False)
     if len(labels) != n:
@@ -251,7 +253,7 @@ def _group_labels(groups: ArrayLike | None, n: int) -> tuple[np.ndarray, np.ndar
     return labels, np.asarray(names, dtype=object)
 
 
-# --- Which rows hold the same content: the same file, the same bytes, the same text or array ---
+# --- Rows with the same content: the same file, bytes, text or array ---
 
 _DIGESTS: dict[str, Callable[[Any], bytes]] = {
     "text": digest_text,
@@ -266,22 +268,22 @@ _DIGESTS: dict[str, Callable[[Any], bytes]] = {
 
 @dataclass
 class Content:
-    """One content and the rows that hold it.
+    """A content and the rows that contain it.
 
     Attributes
     ----------
     modality : str
-        Of its columns.
+        Modality of its columns.
     digest : str
-        Hexadecimal; empty for a file that cannot be read.
+        Hexadecimal digest; empty for a file that cannot be read.
     rows : list of int
-        Positions, one for each cell that holds it.
+        Position of the row of each cell that contains it.
     columns : list of str
-        Their columns.
+        Columns of these cells.
     files : list of str or None
-        Their files, None where a cell is no path.
+        Files of these cells, None for a cell that is not a path.
     example : str
-        The first of them in words.
+        The first of these cells as text.
     """
 
     modality: str
@@ -307,31 +309,31 @@ def shared_contents(
     X : pandas or polars DataFrame or Series, ndarray, or list of cells
         Data.
     columns : str, int, list, slice, mask or callable, or None
-        Columns to look at, whatever they hold; None for all but numbers and categories.
+        Columns to compare; None for all except numbers and categories.
     modalities : dict of str to str, or None
-        What columns hold, for those that are not to be inferred.
+        Modality of columns by name; that of other columns is inferred.
     read_files : bool
-        Whether files are compared by their bytes, beside by their path.
+        Whether files are compared by their bytes, and not only by their path.
     min_length : int
-        Characters that a text needs to be compared.
+        Minimum number of characters of a text to be compared.
 
     Returns
     -------
     contents : list of Content
-        In the order in which they first occur.
+        Contents in the order of their first cell.
     """
-    looked_at = X if columns is None else take_columns(X, columns)
+    compared = X if columns is None else take_columns(X, columns)
     names = column_names(X, slice(None) if columns is None else columns)
-    kinds = _kinds(looked_at, names, modalities, whatever=columns is not None)
+    kinds = _kinds(compared, names, modalities, include_tabular=columns is not None)
     found: dict[Hashable, Content] = {}
-    digests: dict[str, str] = {}  # of files, each read once
-    for name, column in zip(names, columns_of(looked_at, slice(None)), strict=True):
+    digests: dict[str, str] = {}  # by file; each file is read once
+    for name, column in zip(names, columns_of(compared, slice(None)), strict=True):
         modality = kinds[name]
         if modality not in _DIGESTS:
             continue
         for row, cell in _parts(column, modality):
             if modality == "text" and (len(str(cell)) < min_length or not str(cell).strip()):
-                continue  # an empty text is no content
+                continue
             file = _file(cell, modality)
             try:
                 digest = _digest(cell, modality, file if read_files else None, digests)
@@ -354,27 +356,27 @@ def shared_contents(
 
 
 def _kinds(
-    X: CellColumn, names: list[str], modalities: Mapping[str, str] | None, *, whatever: bool
+    X: CellColumn, names: list[str], modalities: Mapping[str, str] | None, *, include_tabular: bool
 ) -> dict[str, str]:
-    """Modality of each column that is looked at."""
+    """Return the modality of each compared column."""
     given = dict(modalities or {})
     for name, modality in given.items():
         if name not in names or modality not in MODALITIES:
             raise ValueError(
-                f"modalities gives column {name!r} the modality {modality!r}. Columns looked at"
+                f"modalities gives column {name!r} the modality {modality!r}. Compared columns"
                 f" are {names}, modalities are {list(MODALITIES)}."
             )
     left = [i for i, name in enumerate(names) if name not in given]
-    # An empty frame of columns has no modality to be inferred, and needs none.
+    # infer_modalities refuses a frame without columns.
     inferred = infer_modalities(take_columns(X, left)) if left else {}
-    if whatever:
+    if include_tabular:
         plain = ("tabular", "drop")
         inferred = {name: "text" if m in plain else m for name, m in inferred.items()}
     return {**dict(zip([names[i] for i in left], inferred.values(), strict=True)), **given}
 
 
 def _parts(column: Column, modality: str) -> Iterator[tuple[int, Any]]:
-    """Cells that are there; of a list of images each image."""
+    """Yield row and cell of the present cells; of a list of images, each image."""
     for row in np.flatnonzero(~column.missing):
         cell = column.values[row]
         if modality == "image" and is_image_list(cell):
@@ -385,7 +387,7 @@ def _parts(column: Column, modality: str) -> Iterator[tuple[int, Any]]:
 
 
 def _file(cell: object, modality: str) -> str | None:
-    """Where the file of a cell really lies: links and ``..`` lead to one place."""
+    """Return the path of the file of a cell, with links and ``..`` resolved."""
     if modality == "text" or not isinstance(cell, str | os.PathLike):
         return None
     path = os.fsdecode(cell)
@@ -399,7 +401,7 @@ def _file(cell: object, modality: str) -> str | None:
 
 def _digest(cell: object, modality: str, file: str | None, digests: dict[str, str]) -> str:
     if file is None and modality != "text" and isinstance(cell, str | os.PathLike):
-        return ""  # files are not to be read
+        return ""  # files are not read
     if file in digests:
         return digests[file]
     digest = _plain_digest(cell, modality).hex()
@@ -412,7 +414,7 @@ def _plain_digest(cell: object, modality: str) -> bytes:
     if modality == "text":
         try:
             return digest_text(cell)
-        except CellTypeError:  # dates, decimals: of a column that was asked for by name
+        except CellTypeError:  # dates, decimals: in a column given by name
             return digest_text(str(cell))
     return _DIGESTS[modality](cell)
 
@@ -428,7 +430,7 @@ def _words(cell: object, file: str | None) -> str:
     return " ".join(str(cell).split())[:80]
 
 
-# --- What was found, as a table and in words ---
+# --- The findings as a table and as a message ---
 
 
 def _across_splits(
@@ -485,5 +487,5 @@ def _message(findings: pd.DataFrame, where: str, touched: str) -> str:
     found = "1 content is" if n == 1 else f"{n:,} contents are"
     return (
         f"{found} {where} ({columns}), which touches {touched}. Split by groups that keep such"
-        " rows together: skmm.model_selection.group_by_content makes them."
+        " rows together: skmm.model_selection.group_by_content returns them."
     )

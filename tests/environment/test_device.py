@@ -354,7 +354,7 @@ class TestDevice:
             assert resolve_device("auto") == torch.device("cpu")
 
     def test_unknown_device(self):
-        with pytest.raises(ValueError, match="device='tpu9' is not a device that torch knows"):
+        with pytest.raises(ValueError, match="device='tpu9' is not a device of torch"):
             resolve_device("tpu9")
 
     def test_device_that_is_not_there(self):

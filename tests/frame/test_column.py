@@ -562,7 +562,7 @@ def test_a_name_that_is_there_twice():
 
 def test_a_name_where_there_are_none():
     for X in (np.zeros((2, 2)), ["a", "b"], pd.Series(["a"])):
-        with pytest.raises(ValueError, match="no column 'a', for it has no column names"):
+        with pytest.raises(ValueError, match="no column 'a', because it has no column names"):
             take_columns(X, "a")
 
 
@@ -572,11 +572,11 @@ def test_a_name_where_there_are_none():
         (3, "no column at position 3: it has 3 columns"),
         ([0, -4], "no column at position -4"),
         ([True, False], "mask of 2 columns does not fit X with 3"),
-        (["a", 0], "No columns can be picked by"),
-        ([0.5], "No columns can be picked by"),
-        (None, "No columns can be picked by None"),
-        (True, "No columns can be picked by True"),
-        ({"a"}, "No columns can be picked by"),
+        (["a", 0], "No columns can be selected by"),
+        ([0.5], "No columns can be selected by"),
+        (None, "No columns can be selected by None"),
+        (True, "No columns can be selected by True"),
+        ({"a"}, "No columns can be selected by"),
     ],
 )
 @pytest.mark.parametrize("container", ["pandas", "polars"])

@@ -203,8 +203,8 @@ def test_pil_images():
     [
         ({}, "dict"),
         (object(), "object"),
-        (Path("a/b.npy"), "a path with the suffix '.npy', which names no known medium"),
-        (b"%PDF-1.7 long", "bytes that begin with b'%PDF-1.7', as no known format does"),
+        (Path("a/b.npy"), "a path with the suffix '.npy', which is not of a known medium"),
+        (b"%PDF-1.7 long", "bytes that begin with b'%PDF-1.7', which is no known format"),
         (np.zeros((5, 6, 7), "u1"), "ndarray of shape (5, 6, 7) and dtype uint8"),
         ([[1, 2], [3]], "list of shape (2,) and dtype object"),
     ],

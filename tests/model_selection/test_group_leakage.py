@@ -311,7 +311,7 @@ def test_warning_error_and_message():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "needs cv, the splits to be checked, or groups"),
+        ({}, "needs cv, the splits to check, or groups"),
         ({"groups": [1, 2]}, "groups has 2 entries, and X has 8 rows"),
         ({"cv": 2, "on_leak": "shout"}, "on_leak must be 'warn', 'raise' or 'ignore'"),
         ({"cv": 2, "min_length": 0.5}, "min_length must be a number"),
