@@ -1,4 +1,4 @@
-"""The page that shows a frame: right figures, nothing that runs, nothing that raises."""
+"""The page of a frame has the right numbers, runs nothing, and no cell raises an error."""
 
 import io
 import re
@@ -27,7 +27,7 @@ VOID = {"meta", "img", "rect", "path", "br", "link"}
 
 
 class Page(HTMLParser):
-    """Elements of a page, and whether each is closed in its turn."""
+    """Parser that collects the elements of a page and checks that they are closed."""
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
@@ -69,14 +69,14 @@ def assert_harmless(text):
     assert anchors <= set(page.values("id"))
     assert page.tags.count("img") == len([alt for alt in page.values("alt") if alt])
     assert page.tags.count("svg") == len([label for label in page.values("aria-label") if label])
-    # Styles refer to nothing outside either, and the text can be written.
+    # Styles have no external references either, and the text can be encoded.
     assert "url(" not in text and "@import" not in text
     text.encode("utf-8")
     return page
 
 
 def objects(cells):
-    return in_a_series(cells).to_numpy()  # without labels, which a frame would look for
+    return in_a_series(cells).to_numpy()  # without labels, which a frame would align
 
 
 def colored(color=(255, 0, 255), size=(60, 40)):
@@ -120,7 +120,7 @@ def one(cells, **options):
     return frame_report(pd.DataFrame({"c": pd.Series(objects(cells), dtype=object)}), **options)
 
 
-# ---- figures -------------------------------------------------------------------------------
+# ---- numbers -------------------------------------------------------------------------------
 
 
 def test_summary(frame):
@@ -131,7 +131,7 @@ def test_summary(frame):
     assert table.loc["photo", "missing"] == 0.2 and table.loc["price", "missing"] == 0.2
     assert table.loc["price", "distinct"] == 3 and table.loc["color", "distinct"] == 2
     assert table.loc["audio", "distinct"] == 2  # three of the four are the same bytes
-    assert pd.isna(table.loc["photo", "distinct"])  # would have to be decoded
+    assert pd.isna(table.loc["photo", "distinct"])  # would require decoding
     assert table["unreadable"].eq(0).all() and report.unreadable_.empty
     words = " ".join(Page(report.html).words)
     for fact in ("5 rows and 9 columns", "From 1 to 1,000, median 2.5", "2 to 3 words"):
@@ -140,7 +140,7 @@ def test_summary(frame):
     assert "60 × 40" in words and "7 × 5" in words and "Sizes from 7 × 5 to 60 × 40" in words
 
 
-def test_repr_tells_the_same(frame):
+def test_repr_is_the_table(frame):
     text = repr(frame_report(frame))
     assert text.startswith("Frame of 5 rows and 9 columns")
     for name in frame:
@@ -222,7 +222,7 @@ def test_few_cells_are_decoded(n_samples, monkeypatch):
     assert report.summary_["distinct"].tolist() == [255]
 
 
-def test_same_frame_same_page_and_another_draw():
+def test_page_depends_on_the_frame_and_the_seed():
     cells = [f"review number {i} is a text of its own" for i in range(300)]
     assert one(cells).html == one(cells).html
     assert one(cells).html != one(cells, random_state=1).html
@@ -245,7 +245,7 @@ def test_many_columns():
     assert "30 more columns are only in the table" in report.html
 
 
-# ---- what cannot be read is named ----------------------------------------------------------
+# ---- unreadable cells are listed ----------------------------------------------------------
 
 
 def test_unreadable_cells_are_named(tmp_path):
@@ -255,7 +255,7 @@ def test_unreadable_cells_are_named(tmp_path):
     cells = [str(tmp_path / name) for name in ("half.png", "text.jpg", "gone.jpg")]
     report = one([*cells, "https://example.org/a.jpg", png()])
     bad = report.unreadable_
-    assert bad["row"].tolist() == ["1", "2", "3", "0"]  # the last by decoding it
+    assert bad["row"].tolist() == ["1", "2", "3", "0"]  # the last one was found by decoding
     assert bad["column"].eq("c").all()
     assert "no such file" in bad["reason"][1] and "URLs are not fetched" in bad["reason"][2]
     assert "4 inspected cells cannot be read" in repr(report)
@@ -264,14 +264,14 @@ def test_unreadable_cells_are_named(tmp_path):
     assert page.tags.count("img") == 1
 
 
-def test_every_unreadable_cell_counts():
+def test_unreadable_cells_are_counted():
     report = frame_report(pd.DataFrame({"c": [f"{i}.jpg" for i in range(60)]}, index=[7] * 60))
     assert report.summary_["unreadable"].tolist() == [60]
     assert "40 more unreadable cells" in report.html
     assert repr(report).endswith("...")
 
 
-def test_a_reader_that_is_not_installed_is_reported(monkeypatch):
+def test_missing_reader_is_reported(monkeypatch):
     from skmm.exceptions import MissingExtraError
 
     def without(*args, **options):
@@ -324,7 +324,7 @@ def test_odd_frames(name):
         report.summary_))  # fmt: skip
 
 
-def test_no_container_is_refused():
+def test_other_objects_are_refused():
     with pytest.raises(TypeError, match="must hold one row per sample"):
         frame_report({"a": [1]})
 
@@ -362,7 +362,7 @@ def test_any_frame_has_a_page(columns, names):
     assert len(report.summary_) == len(columns) and repr(report)
 
 
-# ---- what a user wrote stays text ----------------------------------------------------------
+# ---- texts of the user are escaped ----------------------------------------------------------
 
 
 def test_user_text_is_escaped():
@@ -384,7 +384,7 @@ def test_user_text_is_escaped():
     assert any(EVIL in alt for alt in page.values("alt"))
 
 
-def test_characters_that_no_page_may_hold(tmp_path):
+def test_characters_not_allowed_in_html(tmp_path):
     report = one(["a text with \x00 and \ud800 in it", "one with 👩‍👩‍👧 and \u202e in it"])
     report.save(tmp_path / "page.html")
     page = Path(tmp_path / "page.html").read_text(encoding="utf-8")
@@ -410,7 +410,7 @@ def test_save_open_and_notebook(frame, tmp_path, monkeypatch):
     assert Path(path).read_text(encoding="utf-8") == report.html
 
 
-def test_every_rule_of_the_style_is_for_the_report_alone(frame):
+def test_style_applies_only_to_the_report(frame):
     style = frame_report(frame)._repr_html_().split("<style>")[1].split("</style>")[0]
     # The text before a brace, inside a media query too.
     selectors = [found.strip() for found in re.findall(r"([^{}]+)\{", style)]

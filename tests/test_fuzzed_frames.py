@@ -39,7 +39,7 @@ from skmm.testing._instances import PRETRAINED, instances_of
 from skmm.testing._toys import ToySpace
 
 HOMES = tuple(str(Path(package.__file__).parent) for package in (skmm, sklearn))
-# What an error may point at, beside a class.
+# What an error may name in addition to a class.
 PLACES = (
     "column",
     "row",
@@ -82,7 +82,7 @@ TOY_SPACE = ("transform_modality", "_letters_of")  # functions of the toy space
 
 
 def is_clear(error):
-    """Whether an error was raised on purpose, and says what it is about.
+    """Return whether an error was raised on purpose and names its cause.
 
     It is a ValueError or TypeError (those of skmm are); the line that raised it is skmm's or
     scikit-learn's, not one deep in numpy, pandas or torch that stumbled; and its message names a
@@ -96,7 +96,7 @@ def is_clear(error):
     if files[-1].endswith(OWN_MODULE) and "shapes cannot be multiplied" in str(error):
         return True
     if not isinstance(error, ValueError | TypeError):
-        # Of integers without end scikit-learn's validation says just that.
+        # The message of scikit-learn about integers beyond 64 bits.
         return isinstance(error, OverflowError) and files_hold(files, VALIDATION)
     if files_hold(files, VALIDATION):
         return True
@@ -111,7 +111,7 @@ def files_hold(files, ending):
 
 
 def attempt(action):
-    """The result of an action, or None after a clear error."""
+    """Return the result of an action, or None after a clear error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for category in (
@@ -123,7 +123,7 @@ def attempt(action):
             warnings.simplefilter("ignore", category)
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)
-        # Of one row, where the leave-one-out error of a ridge is 0 / 0; its prediction is right.
+        # With one row the leave-one-out error of a ridge is 0 / 0; its prediction is right.
         warnings.filterwarnings("ignore", module="sklearn.linear_model._ridge")
         try:
             return action()
@@ -134,7 +134,7 @@ def attempt(action):
 
 
 def small(name, i):
-    """An instance whose fit takes milliseconds."""
+    """Return an instance whose fit takes milliseconds."""
     instance = clone(instances_of(dict(all_estimators())[name])[i])
     # None where it has no effect, or is the trainer's.
     trains = instance.get_params(deep=False).get("max_epochs") is not None
@@ -198,11 +198,11 @@ def check_answers(estimator, X):
 
 
 def check_estimator_on(estimator, X, other, y):
-    """Fit on a frame, answer for it and for another one. Tell whether it was answered."""
+    """Fit on a frame and predict for it and another one; return whether both succeeded."""
     if attempt(lambda: estimator.fit(X, y)) is None:
         return False
     answered = attempt(lambda: check_answers(estimator, X)) is not None
-    # Another frame under the same names: as it may come in use.
+    # Another frame with the same names, as at prediction.
     width = min(X.shape[1], other.shape[1])
     other = other.iloc[:, :width]
     other.columns = X.columns[:width]
@@ -218,14 +218,14 @@ def kinds_for(estimator):
 
 
 def prepared(estimator, X):
-    """Estimators that need more than columns of one modality."""
+    """Return the estimator with the parameters that depend on the frame."""
     if isinstance(estimator, CrossModalRetriever | ZeroShotClassifier):
         X.columns = ["text", "vector"]
         return estimator.set_params(alignment=ToySpace())
     if hasattr(estimator, "modalities") and not isinstance(estimator, PrototypeClassifier):
         own = estimator.modalities
         if "Alignment" in type(estimator).__name__:
-            # By position: names may be there twice.
+            # By position, because names may be repeated.
             return estimator.set_params(
                 modalities=[("left", "passthrough", [0]), ("right", "passthrough", [1])]
             )
@@ -234,13 +234,13 @@ def prepared(estimator, X):
 
 
 def fuzz(name, i, data):
-    """Whether the estimator took what was drawn; what it made of it has been checked then."""
+    """Check the estimator on a drawn frame; return whether it accepted the frame."""
     estimator = small(name, i)
     paired = "Alignment" in name or name in ("CrossModalRetriever", "ZeroShotClassifier")
     likely = ["vectors", "floats", "integers"] if "Alignment" in name else kinds_for(estimator)
     frames = odd_frames(likely, n_columns=2 if paired else None)
     X, other = data.draw(frames), data.draw(frames)
-    if name == "QuestionAnswerer":  # few frames have one column of text and something beside it
+    if name == "QuestionAnswerer":  # few frames have a column of text and another one
         for frame in (X, other):
             frame["asked"] = [None if i % 5 == 4 else f"is it {i % 3} ?" for i in range(len(frame))]
         estimator.set_params(question_column="asked")
@@ -278,7 +278,7 @@ def test_estimator_deeply(name):
         answered.append(fuzz(name, 0, data))
 
     run()
-    # An estimator that refuses every frame passes the checks of all of them.
+    # An estimator that refuses every frame would pass the checks.
     assert sum(answered) >= len(answered) / 20
 
 
@@ -286,7 +286,7 @@ def test_estimator_deeply(name):
 
 
 def check_frames(frames, check, *, n):
-    """Draw frames, and see that a check is not passed by refusing them all."""
+    """Draw frames, and assert that the check accepts some of them."""
     answered = []
 
     @settings(QUICK, max_examples=n)
@@ -345,10 +345,10 @@ def test_pipeline():
     check_frames(st.tuples(odd_frames(TABLES), odd_frames(TABLES)), check, n=6)
 
 
-# ---- the tools of this file ----------------------------------------------------------------
+# ---- the helpers of this file --------------------------------------------------------------
 
 
-def test_what_is_clear():
+def test_clear_errors_are_recognized():
     def raised(action):
         try:
             action()
@@ -363,7 +363,7 @@ def test_what_is_clear():
 
 
 class Broken(TransformerMixin, BaseEstimator):
-    """A transformer with a fault of the kind that is looked for."""
+    """Transformer with a planted fault."""
 
     def __init__(self, fault):
         self.fault = fault
@@ -385,7 +385,7 @@ class Broken(TransformerMixin, BaseEstimator):
 
 
 @pytest.mark.parametrize("fault", ["rows", "columns", "nan", "order"])
-def test_wrong_answers_are_seen(fault):
+def test_wrong_output_is_found(fault):
     X = pd.DataFrame({"a": [3.0, 1.0, 2.0]})
     with pytest.raises(AssertionError):
         check_estimator_on(Broken(fault), X, X.copy(), None)
@@ -397,22 +397,22 @@ def test_kinds_of_columns_have_their_length(kind, n):
     assert len(KINDS[kind](np.random.default_rng(0), n)) == n
 
 
-# ---- what was found, and mended ------------------------------------------------------------
+# ---- faults that were found and fixed ----------------------------------------------------------
 
 
-def test_nobody_voted_out_of_fold():
-    """Each modality in one row: there is nothing to learn the weights of the votes from."""
+def test_no_out_of_fold_predictions():
+    """Each modality is in one row, so that the weights cannot be learned."""
     X = pd.DataFrame({"a": [1.0, None, None, None], "b": [None, 2.0, None, None]})
     triples = [(name, "passthrough", [name]) for name in X]
     for cls, y in ((LateFusionRegressor, [0.0, 1, 2, 3]), (LateFusionClassifier, [0, 1, 0, 1])):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # one row, one class, and what ridges say of it
+            warnings.simplefilter("ignore")  # about one row and one class
             fusion = cls(triples, rule="weighted", cv=2).fit(X, y)
         assert np.isfinite(np.asarray(fusion.predict(X), dtype=float)).all()
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_distances_that_are_no_numbers(metric):
+def test_distances_that_are_nan(metric):
     X = pd.DataFrame({"a": [1.7e308, -1.7e308] * 2})
     with pytest.raises(ValueError, match="PrototypeClassifier: X has values beyond 1e\\+150"):
         PrototypeClassifier(metric=metric).fit(X, [0, 1, 0, 1])
@@ -422,7 +422,7 @@ def test_distances_that_are_no_numbers(metric):
         fitted.predict(X)
 
 
-def test_two_columns_of_one_name_are_named():
+def test_repeated_column_names_are_refused():
     X = pd.DataFrame([["a b", "c d"], ["e f", "g h"]], columns=["t", "t"])
     for estimator in (skmm.TextEncoder("tfidf"), skmm.EarlyFusion()):
         with pytest.raises(ValueError, match="X has several columns named 't'"):
@@ -445,26 +445,26 @@ def test_numbers_beyond_float32(cell, message, model):
         encoder.transform(X)
 
 
-def test_an_integer_without_end_beside_a_word():
+def test_large_integer_next_to_a_word():
     encoder = skmm.TabularEncoder().fit(pd.DataFrame({"a": objects([1, 2])}))
     with pytest.raises(ValueError, match="column 'a', row 1: got 'abc' in a column that held"):
         encoder.transform(pd.DataFrame({"a": objects([10**400, "abc"])}))
 
 
-def test_integers_without_end_are_passed_through():
+def test_large_integers_are_passed_through():
     X = pd.DataFrame({"a": objects([1, 2, 10**400]), "b": [1.0, 2.0, 3.0]})
     fusion = skmm.EarlyFusion([(name, "passthrough", [name]) for name in X])
     with pytest.raises(ValueError, match="'a' is passed through, but column 'a' .*int too large"):
         fusion.fit(X.head(2)).transform(X)
 
 
-def test_a_number_that_a_module_cannot_be_given():
+def test_number_outside_the_range_of_a_module():
     encoder = skmm.ModuleEncoder(torch.nn.Linear(1, 2))
     with pytest.raises(ValueError, match="A cell holds a number that float32 cannot hold"):
         encoder.fit_transform(pd.DataFrame({"a": [1.0, 1e300]}))
 
 
-def test_numbers_far_from_a_column_that_hardly_varied():
+def test_outlier_of_a_nearly_constant_column():
     X = pd.DataFrame({"a": [1e-6, 2e-6, 3e-6]})
     encoder = skmm.TabularEncoder().fit(X)
     vectors = np.asarray(encoder.transform(pd.DataFrame({"a": [-1e38, 2e-6, 1e38]})))
@@ -477,7 +477,7 @@ def test_categories_with_half_a_surrogate_pair():
     assert vectors[:, 0].tolist() == vectors[[2, 1, 0], 0].tolist()
 
 
-def test_texts_that_are_all_alike():
+def test_equal_texts():
     X = pd.DataFrame({"t": ["one and the same text"] * 4})
     vectors = skmm.TextEncoder("tfidf", n_components=2).fit_transform(X)
     assert np.isfinite(vectors).all()

@@ -32,7 +32,7 @@ CORES = 8
 
 @pytest.fixture
 def cores(monkeypatch):
-    """A machine of eight cores, as torch and we see it."""
+    """Simulate a machine of eight cores."""
     before = torch.get_num_threads()
     monkeypatch.setattr(_device, "cpu_count", lambda: CORES)
     torch.set_num_threads(CORES)
@@ -50,7 +50,7 @@ def number_in_a_new_thread():
 
 
 class Actor:
-    """A thread that does one step at a time, when it is asked to."""
+    """Thread that does one step at a time, on request."""
 
     def __init__(self):
         self._pool = ThreadPoolExecutor(1)
@@ -109,7 +109,7 @@ class TestThreads:
         assert [c.leave(), b.adjust(), b.leave()] == [8, 8, 8]
 
     def test_never_more_together_than_there_are(self, actors):
-        """Three passes in step, by a barrier: what each computes on, at the same time."""
+        """Three passes that run at the same time share the threads."""
         barrier = threading.Barrier(3)
 
         def encode():
@@ -154,7 +154,7 @@ class TestThreads:
 
     @pytest.mark.parametrize("first", [0, 1])
     def test_restored_when_blocks_of_threads_overlap(self, actors, first):
-        """A thread that is born in another's block, and outlives it."""
+        """A thread that starts in the block of another thread and outlives it."""
         a, b, _ = actors
         a.enter("one")
         b.enter("one")
@@ -184,7 +184,7 @@ class TestThreads:
         torch.set_num_threads(cores)
 
     def test_number_that_leaked_into_a_thread_is_not_taken_for_the_users(self, actors):
-        """Torch lets a thread that starts in another's block have one thread for ever."""
+        """A thread that starts in the block of another one gets the usual number afterward."""
         a, b, _ = actors
         a.enter("one")
         assert b.n == 1
@@ -209,7 +209,7 @@ class TestThreads:
         torch.set_num_threads(cores)
 
     def test_pass_that_is_never_read_to_its_end(self, cores):
-        """A generator that is closed when it is collected."""
+        """A generator that is closed when it is garbage collected."""
 
         def batches():
             with one_thread():
@@ -223,7 +223,7 @@ class TestThreads:
         assert torch.get_num_threads() == cores
 
     def test_many_threads_in_disorder(self, cores):
-        """Nothing is lost, whatever the order in which blocks begin and end."""
+        """The number is restored for any order of the starts and ends of blocks."""
 
         def work(seed):
             kinds = [list(BLOCKS)[seed >> i & 1] for i in range(4)]
@@ -242,7 +242,7 @@ class TestHelperThreads:
     def test_keep_to_one_thread(self, cores, inside):
         with (
             shared_threads() if inside else nothing(),
-            # One: a second thread might still be starting when the numbers are looked at.
+            # One worker: a second thread might still be starting when the numbers are read.
             ThreadPoolExecutor(1, initializer=keep_to_one_thread) as pool,
         ):
             assert list(pool.map(lambda _: torch.get_num_threads(), range(8))) == [1] * 8
@@ -277,7 +277,7 @@ def nothing():
     yield
 
 
-# Processes of their own: what they say of themselves, with torch at four threads of eight cores.
+# Child processes that report their numbers, with torch at four threads of eight cores.
 CHILD = """
 import multiprocessing, os, sys
 import torch
@@ -286,7 +286,7 @@ from skmm._environment import _device
 def look(_=None):
     with _device.shared_threads() as adjust:
         adjust()
-        # Would wait for ever in a forked process with more than one thread.
+        # A forked process with more than one thread would wait for ever.
         torch.randn(600, 600) @ torch.randn(600, 600)
         return torch.get_num_threads(), _device.n_decoding_threads()
 
@@ -357,7 +357,7 @@ class TestDevice:
         with pytest.raises(ValueError, match="device='tpu9' is not a device of torch"):
             resolve_device("tpu9")
 
-    def test_device_that_is_not_there(self):
+    def test_unavailable_device(self):
         with pytest.raises(ValueError, match="is not available on this machine"):
             resolve_device("cuda:99")
 
@@ -367,7 +367,7 @@ class TestDevice:
         assert resolve_dtype("float16", cpu) is torch.float16
 
 
-def test_seeded_leaves_the_users_generator_alone():
+def test_seeded_restores_the_generator():
     torch.manual_seed(1)
     expected = torch.rand(2)
     torch.manual_seed(1)
@@ -378,8 +378,8 @@ def test_seeded_leaves_the_users_generator_alone():
         assert torch.equal(torch.rand(3), first)
 
 
-def test_a_module_that_is_there_is_not_moved_while_another_thread_runs_it():
-    """``Module.to`` takes the weights of a recurrent network apart, even if it moves nothing."""
+def test_module_on_the_device_is_not_changed():
+    """``Module.to`` would copy the flattened weights of a recurrent network."""
     network = torch.nn.GRU(2, 2)
     weights = network._flat_weights
     assert on_device(network, torch.device("cpu")) is network
@@ -396,6 +396,6 @@ def test_a_module_that_is_there_is_not_moved_while_another_thread_runs_it():
         ("cpu", "cuda", False),
     ],
 )
-def test_a_device_without_a_number_is_any_of_its_kind(here, wanted, there):
-    tensor = SimpleNamespace(device=torch.device(here))  # there may be no such device to use
+def test_device_without_index_is_any_device_of_its_type(here, wanted, there):
+    tensor = SimpleNamespace(device=torch.device(here))  # the machine may not have it
     assert lies_on(tensor, torch.device(wanted)) is there

@@ -1,4 +1,4 @@
-"""An optional package that is absent, or broken, is reported in one wording, with the way out."""
+"""Missing and broken optional packages give an error that says what to install."""
 
 import sys
 import tomllib
@@ -14,12 +14,12 @@ PYPROJECT = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 
 
-def test_gives_the_module():
+def test_module_is_returned():
     assert import_optional("json.decoder", needed_by="A test") is sys.modules["json.decoder"]
 
 
 @pytest.mark.parametrize("package", [*optional._EXTRAS, "nowhere"])
-def test_absent(package, monkeypatch):
+def test_missing_package(package, monkeypatch):
     def nothing_there(name):
         raise ModuleNotFoundError(f"No module named {name!r}")
 
@@ -32,7 +32,7 @@ def test_absent(package, monkeypatch):
     assert isinstance(caught.value, ImportError)
 
 
-def test_broken_is_not_called_absent(tmp_path, monkeypatch):
+def test_broken_package_is_not_reported_as_missing(tmp_path, monkeypatch):
     (tmp_path / "skmm_broken.py").write_text("raise ImportError('built for another torch')")
     monkeypatch.syspath_prepend(tmp_path)
     assert is_installed("skmm_broken")
@@ -49,13 +49,13 @@ def test_other_errors_of_a_package_are_not_hidden(tmp_path, monkeypatch):
 
 def test_every_extra_named_in_a_message_exists():
     assert set(optional._EXTRAS.values()) | {"all"} <= set(EXTRAS)
-    # pip brings the hub's client with transformers; all others are in their extra.
+    # The hub client is a dependency of transformers; all others are in their extra.
     for package, extra in optional._EXTRAS.items():
         named = any(requirement.startswith(package) for requirement in EXTRAS[extra])
         assert named or package == "huggingface_hub"
 
 
-def test_pillow_is_no_extra():
+def test_pillow_is_not_an_extra():
     assert "PIL" not in optional._EXTRAS
     assert any(r.startswith("pillow") for r in PYPROJECT["project"]["dependencies"])
 

@@ -80,7 +80,7 @@ def test_missing_in_every_spelling(cell):
 
 
 @pytest.mark.parametrize("cell", PRESENT, ids=lambda c: type(c).__name__)
-def test_present_whatever_it_holds(cell):
+def test_other_cells_are_present(cell):
     missing = is_missing(cells(cell, None, cell))
     assert missing.dtype == bool
     assert missing.tolist() == [False, True, False]
@@ -128,7 +128,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("container", CONTAINERS)
-def test_cells_come_out_of_every_container_as_they_went_in(container, kind):
+def test_cells_of_every_container_are_unchanged(container, kind):
     items = KINDS[kind]
     X = CONTAINERS[container]("photo", items)
     assert n_rows(X) == 3
@@ -142,7 +142,7 @@ def test_cells_come_out_of_every_container_as_they_went_in(container, kind):
     for item, value in zip(items, column.values, strict=True):
         assert item is value
     assert column.labels.tolist() == [0, 1, 2]
-    assert type(column.labels[0]) is int  # np.int64(0) in a message helps nobody
+    assert type(column.labels[0]) is int  # a message must not show np.int64(0)
 
 
 def test_reading_columns_leaves_the_array_writable():
@@ -244,7 +244,7 @@ def test_a_frame_gives_its_columns_in_order():
     assert all(column.labels.tolist() == ["r", "s"] for column in columns)
 
 
-def test_columns_of_one_name_are_kept_apart():
+def test_columns_with_the_same_name():
     frame = pd.DataFrame([["x", "y"]], columns=["a", "a"])
     assert [column.values[0] for column in to_columns(frame)] == ["x", "y"]
 
@@ -255,7 +255,7 @@ def test_labels_of_a_multi_index():
     assert column.labels.tolist() == [("a", 1), ("b", 2)]
 
 
-def test_a_matrix_has_a_column_for_each_of_its_own():
+def test_columns_of_a_matrix():
     columns = to_columns(np.array([[1.0, np.nan], [3.0, 4.0]]))
     assert [column.name for column in columns] == [None, None]
     assert columns[1].missing.tolist() == [True, False]
@@ -329,7 +329,7 @@ def test_array_likes():
     ],
 )
 @pytest.mark.parametrize("function", [to_columns, n_rows, column_names])
-def test_what_holds_no_rows_is_refused(X, message, function):
+def test_other_objects_are_refused(X, message, function):
     with pytest.raises(TypeError, match=message):
         function(X)
 
@@ -411,7 +411,7 @@ def test_take_rows_of_images_in_one_array():
 
 @pytest.mark.parametrize("container", [*FRAMES, "list"])
 @pytest.mark.parametrize("rows", [[3], [True, False], [-4]])
-def test_take_rows_that_are_not_there(container, rows):
+def test_take_rows_out_of_range(container, rows):
     with pytest.raises(IndexError):
         take_rows(FRAMES.get(container, ["x", "y", "z"]), rows)
 
@@ -466,7 +466,7 @@ def test_take_columns_agrees_with_column_transformer(key, names):
     seen = []
     spy = FunctionTransformer(lambda part: seen.append(part) or np.zeros((3, 1)))
     ColumnTransformer([("spy", spy, key)]).fit(X)
-    if names:  # scikit-learn skips an empty choice
+    if names:  # scikit-learn skips an empty selection
         assert type(seen[0]) is type(take_columns(X, key))
         assert contents(seen[0]) == contents(take_columns(X, key))
 
@@ -523,7 +523,7 @@ def test_take_columns_of_images_in_one_array():
     np.testing.assert_array_equal(frame[1, 0], X[1])
 
 
-def test_names_that_are_no_strings():
+def test_names_that_are_not_strings():
     X = pd.DataFrame({3: ["x"], "a": ["y"]})
     assert column_names(X) == ["3", "a"]
     # Integers are positions, as in ColumnTransformer, even here.
@@ -534,7 +534,7 @@ def test_names_that_are_no_strings():
 
 @pytest.mark.parametrize("container", ["pandas", "polars"])
 @pytest.mark.parametrize("wrap", [lambda k: k, lambda k: [k], lambda k: slice(k, None)])
-def test_a_name_that_is_not_there(container, wrap):
+def test_unknown_name(container, wrap):
     frame = FRAMES[container].rename(
         **{"columns" if container == "pandas" else "mapping": {"a": "photo"}}
     )
@@ -553,14 +553,14 @@ def test_a_wide_frame_is_not_listed_in_full():
     assert len(str(caught.value)) < 300
 
 
-def test_a_name_that_is_there_twice():
+def test_repeated_name():
     frame = pd.DataFrame([["x", "y"]], columns=["a", "a"])
     with pytest.raises(ValueError, match="2 columns named 'a'. Rename"):
         take_columns(frame, "a")
     assert take_columns(frame, [1]).to_numpy().tolist() == [["y"]]
 
 
-def test_a_name_where_there_are_none():
+def test_name_in_an_array():
     for X in (np.zeros((2, 2)), ["a", "b"], pd.Series(["a"])):
         with pytest.raises(ValueError, match="no column 'a', because it has no column names"):
             take_columns(X, "a")
@@ -580,13 +580,13 @@ def test_a_name_where_there_are_none():
     ],
 )
 @pytest.mark.parametrize("container", ["pandas", "polars"])
-def test_keys_that_pick_nothing(container, key, message):
+def test_invalid_keys(container, key, message):
     with pytest.raises(ValueError, match=message):
         take_columns(FRAMES[container], key)
 
 
 @pytest.mark.parametrize("container", ["pandas", "polars"])
-def test_columns_that_a_frame_does_not_have(container):
+def test_absent_columns_are_added(container):
     make = pd.DataFrame if container == "pandas" else pl.DataFrame
     frame = make({"b": [1, 2], "d": ["x", "y"]})
     full = add_absent_columns(frame, ["a", "b", "c", "d"])
@@ -594,12 +594,12 @@ def test_columns_that_a_frame_does_not_have(container):
     a, b, c, d = to_columns(full)
     assert a.missing.all() and c.missing.all()
     assert b.values.tolist() == [1, 2] and d.values.tolist() == ["x", "y"]
-    # What is not known stays, and nothing is done without need.
+    # Other columns stay, and a complete frame is returned unchanged.
     assert list(add_absent_columns(frame, ["d", "e"]).columns) == ["b", "e", "d"]
     assert add_absent_columns(frame, ["d"]) is frame
 
 
-def test_absent_columns_of_what_has_no_names_or_the_same_twice():
+def test_absent_columns_without_names_or_with_repeated_names():
     array = np.zeros((2, 2))
     assert add_absent_columns(array, ["a"]) is array
     twice = pd.DataFrame([[1, 2]], columns=["a", "a"])
@@ -608,7 +608,7 @@ def test_absent_columns_of_what_has_no_names_or_the_same_twice():
     assert nothing.shape == (2, 1) and nothing.index.tolist() == ["r", "s"]
 
 
-# ---- house ---------------------------------------------------------------------------------
+# ---- imports -------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -41,14 +41,14 @@ from skmm._frame._media import bytes_kind, cell_kind, describe, path_kind
         (".jpg", None),
         ("see a.jpg for details", None),
         ("first line\na.jpg", None),
-        ("https://example.xyz", None),  # a domain is no file
+        ("https://example.xyz", None),  # a domain, not a file
         ("https://example.org/page?file=a.jpg", None),
         ("http://[broken/a.jpg", None),
         ("data:text/plain,hello", None),
         ("x" * 5000 + ".jpg", None),
     ],
 )
-def test_paths_by_their_suffix(text, kind):
+def test_paths_by_suffix(text, kind):
     assert path_kind(text) == kind
     assert cell_kind(text) == (kind or "string")
 
@@ -75,7 +75,7 @@ def audio():
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF"])
-def test_images_by_their_first_bytes(format):
+def test_images_by_first_bytes(format):
     Image.init()
     if format not in Image.SAVE:
         pytest.skip(f"this pillow writes no {format}")
@@ -115,7 +115,7 @@ def test_images_by_their_first_bytes(format):
         (bytes(80), None),
     ],
 )
-def test_media_by_their_first_bytes(head, kind):
+def test_media_by_first_bytes(head, kind):
     assert bytes_kind(head[:80]) == kind
     assert cell_kind(head + bytes(1000)) == kind
 
@@ -209,7 +209,7 @@ def test_pil_images():
         ([[1, 2], [3]], "list of shape (2,) and dtype object"),
     ],
 )
-def test_what_belongs_nowhere_is_described(cell, spelled):
+def test_description_of_other_cells(cell, spelled):
     assert cell_kind(cell) is None
     assert describe(cell) == spelled
 
@@ -228,7 +228,7 @@ def object_array(*cells):
         ([Path("a.jpg"), Image.new("L", (2, 2)), np.zeros((4, 5), "u1")], "image"),
         ([np.zeros((4, 5, 3), "u1"), np.zeros((4, 5, 3), "u1")], "image"),
         (object_array("a.jpg", "b.jpg"), "image"),
-        # Nested numbers stay one array, and other media have no lists.
+        # Nested numbers are one array, and only images can be listed.
         ([[0, 1], [2, 3]], "2-D array"),
         ([[[0, 1, 2]], [[0, 1, 2]]], "image"),
         ([np.zeros((4, 5)), np.zeros((4, 5))], None),

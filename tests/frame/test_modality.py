@@ -175,20 +175,20 @@ def test_one_row_is_not_constant():
 @pytest.mark.parametrize(
     ("cells", "modality"),
     [
-        # a word that comes back
+        # a repeated word
         (["red", "blue"] * 50, "tabular"),
         ([f"city{i % 400}" for i in range(2000)], "tabular"),
-        # phrases that come back, three times on average
+        # phrases that are repeated three times on average
         ([f"class number {i % 30}" for i in range(90)], "tabular"),
         ([f"class number {i % 31}" for i in range(90)], "text"),
         # the answers of a questionnaire
         (["I strongly agree with that statement", "I do not agree with it at all"] * 10, "tabular"),
         (["I strongly agree with that statement", "I do not agree with it at all"] * 9, "text"),
-        # sentences, each a few times
+        # sentences that are repeated a few times
         (SENTENCES * 3, "text"),
         # short titles
         ([f"{a} {b}" for a in "abcdefghij" for b in "klmnopqrst"], "text"),
-        # too many values for categories, though they come back
+        # repeated, but too many values for categories
         ([f"user{i % 1001}" for i in range(5000)], "text"),
         ([f"user{i % 1000}" for i in range(5000)], "tabular"),
         # identifiers
@@ -207,9 +207,9 @@ def test_one_row_is_not_constant():
             ],
             "text",
         ),
-        # a number beside codes is a code
+        # a number next to identifiers is an identifier
         (["A12", 13, "A12", 13, "B7", "B7"], "tabular"),
-        # one text that happens to end like a file
+        # one text that ends like a file name
         ([*SENTENCES, "I mean the one in holiday.jpg"], "text"),
         (["", *SENTENCES], "text"),
     ],
@@ -227,10 +227,10 @@ def test_any_strings_have_a_modality(cells):
         assert "its own column" in str(error)
 
 
-# ---- arrays that only a column or its name can tell ------------------------------------------
+# ---- arrays that depend on the column or its name --------------------------------------------
 
 
-def test_a_vector_has_one_length_in_all_rows_not_only_in_those_looked_at():
+def test_lengths_of_vectors_are_checked_in_all_rows():
     cells = [np.zeros(5)] * 1000
     assert infer_one(cells) == "vector"
     cells[1] = np.zeros(6)  # not among the 200
@@ -249,7 +249,7 @@ def test_a_vector_has_one_length_in_all_rows_not_only_in_those_looked_at():
         ("appointments", "timeseries"),
     ],
 )
-def test_the_name_tells_points_from_a_series(name, modality):
+def test_name_distinguishes_points_and_series(name, modality):
     assert infer_one([np.zeros((9, 3)), np.zeros((7, 3))], name) == modality
     assert infer_one([np.zeros((9, 2)), np.zeros((7, 2))], name) == "timeseries"
 
@@ -299,7 +299,7 @@ def test_mixtures_name_two_rows(cells, message):
     assert "Column 'thing': row " in str(caught.value)
 
 
-def test_images_in_several_forms_are_no_mixture():
+def test_images_in_several_forms_are_one_modality():
     cells = ["a.jpg", Path("b.png"), PNG, Image.new("L", (1, 1)), np.zeros((4, 4), "u1")]
     assert infer_one(cells) == "image"
 
@@ -307,7 +307,7 @@ def test_images_in_several_forms_are_no_mixture():
 @pytest.mark.parametrize(
     "X", [pd.DataFrame(), pd.DataFrame({"a": []}), pl.DataFrame({"a": []}), np.empty((0, 2)), []]
 )
-def test_nothing_to_look_at(X):
+def test_columns_without_cells(X):
     with pytest.raises(ValueError, match="cannot be inferred from X with 0 rows"):
         infer_modalities(X)
 
@@ -317,15 +317,15 @@ def test_no_columns():
         infer_modalities(pd.DataFrame(index=[0, 1]))
 
 
-def test_two_columns_of_one_name():
+def test_repeated_name():
     with pytest.raises(ValueError, match="several columns named 'a'. Rename"):
         infer_modalities(pd.DataFrame([[1, 2]], columns=["a", "a"]))
 
 
-# ---- how it looks --------------------------------------------------------------------------
+# ---- access to cells ------------------------------------------------------------------------
 
 
-def test_the_disk_is_not_touched(monkeypatch):
+def test_no_file_is_opened(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a file was looked at")
 
@@ -337,7 +337,7 @@ def test_the_disk_is_not_touched(monkeypatch):
     assert inferred == {"a": "image", "b": "audio"}
 
 
-def test_few_cells_are_looked_at_and_they_are_spread(monkeypatch):
+def test_few_cells_are_inspected_evenly(monkeypatch):
     from skmm._frame import _modality
 
     seen = []
@@ -348,10 +348,10 @@ def test_few_cells_are_looked_at_and_they_are_spread(monkeypatch):
     assert 100 <= len(seen) <= 200
     assert {cells[0], cells[-1]} <= set(seen)
     assert infer_one(cells) == "image"
-    assert seen[: len(seen) // 2] == seen[len(seen) // 2 :]  # and the same ones again
+    assert seen[: len(seen) // 2] == seen[len(seen) // 2 :]  # the same cells again
 
 
-def test_a_sorted_column_is_seen_to_be_mixed():
+def test_mixture_in_a_sorted_column_is_found():
     with pytest.raises(CellTypeError, match="image.*audio"):
         infer_one(["a.jpg"] * 5000 + ["a.wav"] * 5000)
 
@@ -370,31 +370,31 @@ def test_neither_torch_nor_pillow_nor_polars_is_imported():
 # ---- default_encoder -------------------------------------------------------------------------
 
 
-def test_the_default_encoder_is_new_each_time():
+def test_default_encoder_is_a_new_object():
     first, second = default_encoder("text"), default_encoder("text")
     assert type(first) is encoders.TextEncoder
     assert first is not second
 
 
-def test_what_needs_no_encoder():
+def test_modalities_without_encoder():
     assert default_encoder("vector") == "passthrough"
     assert default_encoder("drop") == "drop"
 
 
 @pytest.mark.parametrize("modality", [m for m in MODALITIES if m not in ("vector", "drop")])
-def test_every_modality_has_an_encoder_of_its_own(modality):
+def test_default_encoder_of_every_modality(modality):
     encoder = default_encoder(modality)
     assert type(encoder).__name__ in encoders.__all__
     assert encoder.modality == modality
 
 
 @pytest.mark.parametrize("wrong", ["images", "Image", "imgae"])
-def test_a_modality_that_is_none(wrong):
+def test_unknown_modality(wrong):
     with pytest.raises(ValueError, match=f"no modality '{wrong}': did you mean 'image'"):
         default_encoder(wrong)
 
 
 @pytest.mark.parametrize("wrong", ["qqq", None, 3])
-def test_a_modality_like_no_other(wrong):
+def test_unknown_modality_without_similar_one(wrong):
     with pytest.raises(ValueError, match=r"no modality .*\. Modalities are 'text', 'image'"):
         default_encoder(wrong)

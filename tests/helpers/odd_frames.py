@@ -1,4 +1,4 @@
-"""Frames as they come: of any dtype, with any names and labels, holding anything."""
+"""Random frames of any dtype, names, labels and cells."""
 
 import datetime
 from decimal import Decimal
@@ -15,7 +15,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Hostile:
-    """An object that helps nobody."""
+    """Object whose methods raise."""
 
     def __str__(self):
         raise RuntimeError("no words for it")
@@ -29,7 +29,7 @@ class Hostile:
 
 
 def some(rng, n, share=0.25):
-    """Which rows lack their cell."""
+    """Sample the rows without a cell."""
     return rng.random(n) < share
 
 
@@ -48,7 +48,7 @@ def arrays(rng, n, shape):
     return [rng.normal(size=shape).astype(np.float32) for _ in range(n)]
 
 
-# --- columns that an estimator may well be given ------------------------------------------
+# --- usual columns ------------------------------------------
 
 ORDINARY = {
     "floats": lambda rng, n: pd.Series(np.where(some(rng, n), np.nan, rng.normal(size=n))),
@@ -76,7 +76,7 @@ ORDINARY = {
     ),
 }
 
-# --- and others ---------------------------------------------------------------------------
+# --- other columns ---------------------------------------------------------------------------
 
 ODD = {
     "infinite": lambda rng, n: pd.Series(rng.choice([np.inf, -np.inf, 1.0, np.nan], n)),
@@ -180,7 +180,7 @@ def odd_frames(draw, likely=None, n_columns=None):
     width = n_columns or draw(st.integers(1, 3))
     anything = st.sampled_from([*ORDINARY, *ODD])
     kind = st.one_of(st.sampled_from(list(likely)), anything) if likely else anything
-    if likely and draw(st.booleans()):  # the whole frame as it should be
+    if likely and draw(st.booleans()):  # a frame of usual columns
         kind = st.sampled_from(list(likely))
     columns = [KINDS[draw(kind)](rng, n).reset_index(drop=True) for _ in range(width)]
     frame = pd.concat(columns, axis=1) if n else pd.DataFrame({i: c for i, c in enumerate(columns)})

@@ -1,4 +1,4 @@
-"""Fixtures of the inspection's tests."""
+"""Fixtures of the tests of inspection."""
 
 import sys
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def closed_figures():
-    """No figure is left open, and none of a doctest is found."""
+    """Close all figures before and after a test."""
     _close()
     yield
     _close()

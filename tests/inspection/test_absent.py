@@ -22,8 +22,8 @@ SERIES = {
 
 
 @pytest.mark.parametrize("kind", SERIES)
-def test_pandas_cells_are_gone_and_the_others_as_before(kind):
-    # Labels that repeat: rows are positions.
+def test_pandas_cells_are_removed_and_others_unchanged(kind):
+    # Labels are repeated, because rows are positions.
     frame = pd.DataFrame({"kept": [1, 2, 3], "cell": SERIES[kind]}).set_axis(["x", "x", "y"])
     before = frame.copy()
     after = remove_cells(frame, [1], ROWS)
@@ -32,10 +32,10 @@ def test_pandas_cells_are_gone_and_the_others_as_before(kind):
     assert column.values[1] == before["cell"].iloc[1]
     assert after.index.tolist() == ["x", "x", "y"]
     pd.testing.assert_series_equal(after["kept"], before["kept"])
-    pd.testing.assert_frame_equal(frame, before)  # what came in is not changed
+    pd.testing.assert_frame_equal(frame, before)  # the input is not changed
 
 
-def test_object_columns_keep_their_word_for_missing():
+def test_object_columns_keep_their_missing_value():
     with_none = pd.DataFrame({"cell": pd.Series(["a", None, "b"], dtype=object)})
     without = pd.DataFrame({"cell": pd.Series(["a", "c", "b"], dtype=object)})
     assert remove_cells(with_none, [0], ROWS)["cell"].tolist() == [None, None, None]
@@ -68,7 +68,7 @@ def test_polars():
     assert frame["cell"].to_list() == cells
 
 
-def test_nothing_to_remove_is_the_same_object():
+def test_nothing_to_remove_returns_the_same_object():
     frame = pd.DataFrame({"cell": [1, 2, 3]})
     assert remove_cells(frame, [0], np.zeros(3, dtype=bool)) is frame
 
@@ -97,6 +97,6 @@ def test_positions_of_columns_of_an_array():
         column_positions(np.zeros((2, 3)), ["a"])
 
 
-def test_a_row_has_a_modality_if_it_has_any_of_its_columns():
+def test_modality_is_present_with_any_of_its_columns():
     X = pd.DataFrame({"front": ["a", None, None], "back": [None, "b", None]})
     assert has_cells(X, [0, 1]).tolist() == [True, True, False]

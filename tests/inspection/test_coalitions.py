@@ -1,4 +1,4 @@
-"""Weights of coalitions against the definitions, and samples against all coalitions."""
+"""Weights of coalitions agree with the definitions, and samples with all coalitions."""
 
 from itertools import permutations
 
@@ -9,12 +9,12 @@ from skmm.inspection._shapley import all_coalitions, choose_coalitions, sampled_
 
 
 def numbers_of(coalitions):
-    """Place of each coalition in a table of all."""
+    """Return the position of each coalition in a table of all."""
     return coalitions.members @ 2 ** np.arange(coalitions.members.shape[1])
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
-def test_shares_are_means_over_orders_of_joining(n):
+def test_shares_are_means_over_all_orders(n):
     value = np.random.default_rng(n).normal(size=2**n)
     expected = np.zeros(n)
     orders = list(permutations(range(n)))
@@ -29,12 +29,12 @@ def test_shares_are_means_over_orders_of_joining(n):
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
-def test_interactions_are_means_over_orders_in_which_a_pair_joins_at_once(n):
+def test_interactions_are_means_over_orders_with_an_adjacent_pair(n):
     value = np.random.default_rng(n).normal(size=2**n)
     expected = np.zeros((n, n))
     for i in range(n):
         for j in set(range(n)) - {i}:
-            orders = list(permutations([k for k in range(n) if k != j]))  # i stands for both
+            orders = list(permutations([k for k in range(n) if k != j]))  # i represents both
             for order in orders:
                 who = sum(1 << k for k in order[: order.index(i)])
                 both = value[who | 1 << i | 1 << j] - value[who | 1 << i] - value[who | 1 << j]
@@ -47,8 +47,8 @@ def test_interactions_are_means_over_orders_in_which_a_pair_joins_at_once(n):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 4, 5, 6])
-def test_samples_are_right_on_average(n):
-    """Within four standard errors of the mean of 1500 samples, all of them."""
+def test_samples_are_unbiased(n):
+    """All weights are within four standard errors of the mean of 1500 samples."""
     value = np.random.default_rng(n).normal(size=2**n)
     exact = all_coalitions(n)
     shares, interactions = [], []
@@ -65,7 +65,7 @@ def test_samples_are_right_on_average(n):
 
 
 @pytest.mark.parametrize("n", [9, 10, 15])
-def test_a_sample_asks_about_every_pair_and_keeps_to_the_limit(n):
+def test_sample_contains_every_pair_within_the_limit(n):
     sample = choose_coalitions(n, 300, np.random.RandomState(0))
     assert not sample.exact
     assert not sample.members[0].any() and sample.members[-1].all()
@@ -74,8 +74,8 @@ def test_a_sample_asks_about_every_pair_and_keeps_to_the_limit(n):
     np.testing.assert_array_equal(sample.interactions, sample.interactions.transpose(1, 0, 2))
 
 
-def test_a_sample_of_products_and_sums():
-    """Of a sum of parts and products of pairs even a sample knows the interactions exactly."""
+def test_sample_is_exact_for_sums_and_pairwise_products():
+    """Interactions of a sum of terms and pairwise products are exact even in a sample."""
     n = 9
     rng = np.random.default_rng(0)
     part, pair = rng.normal(size=n), np.triu(rng.normal(size=(n, n)), 1)
@@ -83,5 +83,5 @@ def test_a_sample_of_products_and_sums():
     who = sample.members.astype(float)
     value = who @ part + np.einsum("ci,ij,cj->c", who, pair, who)
     np.testing.assert_allclose(sample.interactions @ value, pair + pair.T, atol=1e-9)
-    # And with every order its reverse stands, so that the shares are exact too.
+    # The reverse of every order is in the sample, so that the shares are exact too.
     np.testing.assert_allclose(sample.shares @ value, part + (pair + pair.T).sum(axis=1) / 2)

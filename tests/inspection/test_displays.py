@@ -1,4 +1,4 @@
-"""What holds of every display: where it draws, what it leaves alone, what it needs."""
+"""Common behavior of all displays: axes, figures, names, dependencies."""
 
 import sys
 
@@ -88,7 +88,7 @@ DISPLAYS = {
 
 @pytest.mark.parametrize("kind", DISPLAYS)
 @pytest.mark.parametrize("n", [1, 8])
-def test_draws_on_the_axes_given_and_nowhere_else(kind, n):
+def test_only_the_given_axes_are_used(kind, n):
     names = (NAMES * 2)[:n] if n > 1 else ["one"]
     figure = Figure()  # unknown to pyplot
     ax = figure.subplots()
@@ -101,7 +101,7 @@ def test_draws_on_the_axes_given_and_nowhere_else(kind, n):
 
 
 @pytest.mark.parametrize("kind", DISPLAYS)
-def test_draws_into_a_part_of_a_figure(kind):
+def test_axes_of_a_subfigure(kind):
     part = Figure(layout="constrained").subfigures(1, 2)[1]
     display = DISPLAYS[kind](NAMES[:2]).plot(ax=part.subplots())
     assert display.figure_ is part
@@ -110,7 +110,7 @@ def test_draws_into_a_part_of_a_figure(kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DISPLAYS)
-def test_makes_a_figure_of_its_own(kind):
+def test_new_figure_without_axes(kind):
     display = DISPLAYS[kind](NAMES[:3])
     display.plot()
     assert len(plt.get_fignums()) == 1
@@ -122,7 +122,7 @@ def test_makes_a_figure_of_its_own(kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DISPLAYS)
 @pytest.mark.parametrize("n", [1, 8])
-def test_everything_stays_inside_a_figure_of_its_own(kind, n):
+def test_all_parts_are_inside_a_new_figure(kind, n):
     display = DISPLAYS[kind](NAMES[:n]).plot()
     figure = display.figure_
     figure.canvas.draw()
@@ -137,13 +137,13 @@ def test_everything_stays_inside_a_figure_of_its_own(kind, n):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DISPLAYS)
-def test_names_are_no_formulas(kind):
+def test_names_are_not_read_as_formulas(kind):
     display = DISPLAYS[kind](NAMES[:3]).plot()
     figure = display.figure_
     figure.canvas.draw()
     with_dollars = [
         text for text in figure.findobj(matplotlib.text.Text) if "$" in text.get_text()
-        and "mathdefault" not in text.get_text()  # of matplotlib's own numbers
+        and "mathdefault" not in text.get_text()  # tick labels of matplotlib
     ]  # fmt: skip
     assert not any(text.get_parse_math() for text in with_dollars)
 
@@ -157,7 +157,7 @@ def test_axes_must_be_axes(kind):
 
 
 @pytest.mark.parametrize("kind", DISPLAYS)
-def test_absent_matplotlib_names_the_extra(kind, monkeypatch):
+def test_missing_matplotlib_names_the_extra(kind, monkeypatch):
     for module in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -173,6 +173,6 @@ def test_long_names_are_broken_and_cut():
     assert all(len(line) <= 20 for label in labels for line in label.split("\n"))
 
 
-def test_a_name_with_an_underscore_stays_in_the_legend():
+def test_name_with_an_underscore_is_in_the_legend():
     display = MissingModalityCurveDisplay(curve(["_hidden"])).plot()
     assert [text.get_text().strip() for text in display.legend_.get_texts()] == ["_hidden"]

@@ -36,7 +36,7 @@ def image(value, height=8, width=8):
 
 
 class Ready(BaseEstimator):
-    """A space in which the vectors lie already, beside the cells."""
+    """Alignment whose vectors are columns of the frame."""
 
     def fit(self, X, y=None):
         self.modalities_ = [(name, None, None) for name in ("text", "photo")]
@@ -64,7 +64,7 @@ def frame():
 # --- retrieval --------------------------------------------------------------------------------
 
 
-def test_grid_shows_what_was_found(frame):
+def test_grid_shows_the_answers(frame):
     retriever = CrossModalRetriever(Ready()).fit(frame)
     queries = frame.iloc[[2, 0]]
     display = RetrievalDisplay.from_estimator(
@@ -83,7 +83,7 @@ def test_grid_shows_what_was_found(frame):
     assert "photo, the nearest first" in shown
 
 
-def test_what_is_correct_may_be_a_question(frame):
+def test_correct_may_be_a_callable(frame):
     retriever = CrossModalRetriever(Ready()).fit(frame.assign(wild=[0, 0, 1]))
     queries = frame.assign(wild=[0, 0, 1]).iloc[[0]]
     display = RetrievalDisplay.from_estimator(
@@ -96,7 +96,7 @@ def test_what_is_correct_may_be_a_question(frame):
     assert not any(frame.get_color() == GREEN for frame in nothing.frames_[0])
 
 
-def test_a_row_without_the_query_finds_nothing(frame):
+def test_row_without_the_query_has_no_answers(frame):
     retriever = CrossModalRetriever(Ready(), missing_query="nan").fit(frame)
     queries = frame.copy()
     queries.at["dog", "text_vector"] = queries.at["dog", "text"] = None
@@ -107,7 +107,7 @@ def test_a_row_without_the_query_finds_nothing(frame):
     assert display.queries_[1].get_text() == "—"
 
 
-def test_grid_of_a_fitted_alignment_knows_the_columns():
+def test_grid_uses_the_columns_of_a_fitted_alignment():
     rng = np.random.default_rng(0)
     hidden = rng.normal(size=(30, 3))
     X = pd.DataFrame({"left_cells": list(hidden), "right_cells": list(hidden + 0.01)})
@@ -125,8 +125,7 @@ def test_grid_of_a_fitted_alignment_knows_the_columns():
     assert set(by_itself.points_) == {"a", "b"}
 
 
-@pytest.mark.slow
-def test_grid_from_what_search_found(frame):
+def test_grid_of_the_result_of_search(frame):
     retriever = CrossModalRetriever(Ready()).fit(frame)
     found = retriever.search(frame, 2, source="text", target="photo")
     display = RetrievalDisplay.from_predictions(
@@ -180,14 +179,14 @@ def test_each_kind_of_cell_is_drawn(tmp_path):
     drawn = [row[0] for row in display.answers_]
     for artist, (_, kind) in zip(drawn, cells.values(), strict=True):
         assert isinstance(artist, kind)
-    assert max(drawn[0].get_array().shape) < 512  # not the photo of many megapixels
+    assert max(drawn[0].get_array().shape) < 512  # the photo is reduced
     left, right, bottom, top = drawn[0].get_extent()
     assert (right - left) / abs(top - bottom) == pytest.approx(2, rel=0.01)
     assert all(len(line.get_xdata()) <= 1000 for line in drawn[3])
     display.figure_.canvas.draw()
 
 
-def test_what_cannot_be_read_is_named(tmp_path):
+def test_unreadable_cells_are_shown_as_words(tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG nonsense")
     display = RetrievalDisplay(["?"], [[broken, "gone.jpg", object()]]).plot()
@@ -217,13 +216,13 @@ def test_words_stay_in_their_cell():
         ({"answers": [[], []]}, "no query has an answer"),
     ],
 )
-def test_grid_refuses(options, message):
+def test_invalid_grid(options, message):
     whole = {"queries": ["q", "r"], "answers": [["a"], ["b"]], **options}
     with pytest.raises(ValueError, match=message):
         RetrievalDisplay(**whole).plot()
 
 
-def test_grid_refuses_what_it_cannot_rate(frame):
+def test_invalid_correct(frame):
     retriever = CrossModalRetriever(Ready()).fit(frame)
     with pytest.raises(
         ValueError, match="correct must be 'index', a callable or None, got 'label'"
@@ -256,8 +255,7 @@ def test_map_projects_all_modalities_together(frame):
     assert 1 <= len(display.views_) <= 5
 
 
-@pytest.mark.slow
-def test_views_do_not_cover_each_other():
+def test_views_do_not_overlap():
     rng = np.random.default_rng(0)
     places = {"photo": rng.normal(size=(200, 2)), "text": rng.normal(size=(200, 2))}
     cells = {"photo": [image(i) for i in range(200)], "text": ["some words here"] * 200}
@@ -293,7 +291,7 @@ def test_any_projection(frame):
         AlignmentMapDisplay.from_estimator(alignment, frame, projection=PCA(1))
 
 
-def test_map_refuses():
+def test_invalid_map():
     with pytest.raises(ValueError, match=r"an array of one shape for each modality"):
         AlignmentMapDisplay.from_predictions({"a": np.zeros((2, 2)), "b": np.zeros((3, 2))})
     with pytest.raises(ValueError, match=r"a map needs two vectors, got 1"):
@@ -316,14 +314,14 @@ def test_heat_lies_over_the_image():
     display = TokenAttributionDisplay(found(scores), image(120, 10, 20)).plot()
     np.testing.assert_array_equal(display.heat_.get_array(), scores)
     np.testing.assert_allclose(display.heat_.get_alpha(), 0.75 * np.abs(scores) / 0.4)
-    assert display.heat_.get_clim() == (-0.4, 0.4)  # zero in the middle
+    assert display.heat_.get_clim() == (-0.4, 0.4)  # symmetric around zero
     np.testing.assert_allclose(display.image_.get_array(), 120)
     assert tuple(display.image_.get_extent()) == (0, 20, 10, 0)
     assert tuple(display.heat_.get_extent()) == (0, 20, 10, 0)
     assert display.plot(limit=2).heat_.get_clim() == (-2, 2)
 
 
-def test_squares_reach_beyond_a_image_that_they_do_not_fit():
+def test_squares_may_extend_beyond_an_image():
     # Squares of 3 pixels over an image of 8 x 7.
     display = TokenAttributionDisplay(found(np.ones((3, 3))), image(0, 8, 7)).plot()
     assert tuple(display.heat_.get_extent()) == (0, 9, 9, 0)
@@ -359,7 +357,7 @@ def test_words_are_set_in_lines_without_overlap():
             assert wide < 1 or min(one.y1, other.y1) - max(one.y0, other.y0) < 1
 
 
-def test_stretches_of_time():
+def test_segments_of_time():
     edges = np.array([0.0, 0.5, 1.5, 2.0])
     tokens, scores = list(zip(edges[:-1], edges[1:], strict=True)), [0.1, 0.4, 0.0]
     series = np.sin(np.arange(100.0))
@@ -399,7 +397,7 @@ def test_tokens_from_an_estimator(reviews, modality):
         TokenAttributionDisplay.from_estimator(model, X, modality, row=20)
 
 
-def test_the_cell_is_that_of_the_modality_and_not_of_a_column_of_its_name(reviews):
+def test_modality_takes_precedence_over_a_column_of_its_name(reviews):
     _, X = reviews
     X = X.assign(words="other words", count=range(len(X)))
     triples = [("words", CountVectorizer(), "review"), ("count", "passthrough", ["count"])]
@@ -421,11 +419,11 @@ def test_the_cell_is_that_of_the_modality_and_not_of_a_column_of_its_name(review
         ([1, 2], None, "got a list without scores"),
     ],
 )
-def test_tokens_refuse(attribution, cell, message):
+def test_invalid_tokens(attribution, cell, message):
     with pytest.raises(ValueError, match=message):
         TokenAttributionDisplay(attribution, cell).plot()
 
 
-def test_tokens_refuse_a_limit_of_zero():
+def test_limit_of_zero_is_refused():
     with pytest.raises(ValueError, match="limit must be above 0, got 0"):
         TokenAttributionDisplay(found([1.0], ["a"])).plot(limit=0)

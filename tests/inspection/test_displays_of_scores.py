@@ -1,4 +1,4 @@
-"""Importance, Shapley shares, curves and reports: drawn numbers are the numbers."""
+"""Displays of importance, Shapley shares, curves and reports show the right numbers."""
 
 import warnings
 
@@ -47,7 +47,7 @@ def labels(display):
 # --- importance -------------------------------------------------------------------------------
 
 
-def test_importance_draws_its_numbers():
+def test_bars_are_the_importances():
     display = ModalityImportanceDisplay(VALUES, ["a", "b"], score=0.9, score_name="accuracy").plot()
     assert labels(display) == ["b", "a"]
     np.testing.assert_allclose([bar.get_width() for bar in display.bars_], VALUES[::-1].mean(1))
@@ -60,7 +60,7 @@ def test_importance_draws_its_numbers():
     lower, upper = sorted(display.ax_.get_ylim())
     assert lower < 0
     assert upper > 1
-    assert display.ax_.yaxis_inverted()  # the first on top
+    assert display.ax_.yaxis_inverted()  # the first row on top
 
 
 def test_importance_in_the_order_given():
@@ -105,7 +105,7 @@ def test_importance_of_wrong_shape():
 # --- Shapley ----------------------------------------------------------------------------------
 
 
-def test_bars_climb_from_the_base_to_the_score():
+def test_bars_lead_from_the_base_to_the_score():
     display = ModalityShapleyDisplay(
         ["a", "b", "c"], score_values=[0.1, 0.3, -0.05], base_score=0.5, score=0.85
     ).plot()
@@ -113,7 +113,7 @@ def test_bars_climb_from_the_base_to_the_score():
     np.testing.assert_allclose([bar.get_width() for bar in display.bars_], [0.3, 0.1, -0.05])
     np.testing.assert_allclose([bar.get_x() for bar in display.bars_], [0.5, 0.8, 0.9])
     faces = {colors.to_hex(bar.get_facecolor()) for bar in display.bars_}
-    assert len(faces) == 2  # what helps, what harms
+    assert len(faces) == 2  # positive and negative shares
     assert "0.500 without any modality, 0.850 with all" in display.ax_.get_xlabel()
 
 
@@ -132,13 +132,13 @@ def test_each_row_is_a_point(target, column):
     for m, points in enumerate(display.points_):
         offsets = points.get_offsets()
         np.testing.assert_allclose(offsets[:, 0], values[np.arange(40), m, columns])
-        assert np.abs(offsets[:, 1] - m).max() < 0.5  # swarms do not run into each other
+        assert np.abs(offsets[:, 1] - m).max() < 0.5  # swarms do not overlap
         np.testing.assert_allclose(points.get_array(), predictions[np.arange(40), columns])
     assert display.colorbar_ is not None
     assert all(len(points.get_offsets()) == 0 for points in display.absent_points_)
 
 
-def test_rows_that_lack_the_modality_are_hollow():
+def test_rows_without_the_modality_are_hollow():
     values, predictions = shares(n_outputs=1)
     present = np.ones((40, 2), dtype=bool)
     present[:7, 1] = False
@@ -152,7 +152,7 @@ def test_rows_that_lack_the_modality_are_hollow():
     assert display.ax_.get_legend().get_texts()[0].get_text() == "modality missing in the row"
 
 
-def test_equal_shares_lie_beside_each_other():
+def test_equal_shares_are_side_by_side():
     display = ModalityShapleyDisplay(["a"], row_values=np.zeros((9, 1, 1))).plot()
     heights = display.points_[0].get_offsets()[:, 1]
     assert len(np.unique(heights.round(6))) == 9
@@ -199,7 +199,7 @@ def test_columns_of_the_modalities_in_any_order(fitted):
         ({"kind": "beeswarm", "target": "w"}, "target must be one of 'x', 'y', 'z', got 'w'"),
     ],
 )
-def test_shapley_refuses(options, message):
+def test_invalid_shapley(options, message):
     values, predictions = shares()
     display = ModalityShapleyDisplay(
         ["a", "b"], row_values=values, predictions=predictions, classes=["x", "y", "z"]
@@ -221,7 +221,7 @@ def test_shapley_of_wrong_shape_or_kind():
 # --- curves -----------------------------------------------------------------------------------
 
 
-def test_curve_draws_means_and_deviations(fitted):
+def test_curve_shows_means_and_deviations(fitted):
     model, X, y = fitted
     found = missing_modality_curve(model, X, y, fractions=[0, 0.5, 1], random_state=0)
     display = MissingModalityCurveDisplay.from_predictions(found)
@@ -244,10 +244,10 @@ def test_curve_from_an_estimator(fitted):
     display = MissingModalityCurveDisplay.from_estimator(*fitted, **options)
     pd.testing.assert_frame_equal(display.curve, missing_modality_curve(*fitted, **options))
     assert display.ax_.get_ylabel() == "negative log loss"
-    assert display.bands_ == []  # nothing is left to chance at 0 and 1
+    assert display.bands_ == []  # no row is sampled at 0 and 1
 
 
-def test_lines_differ_beyond_the_colors():
+def test_lines_differ_in_dashes_and_markers():
     names = [f"m{i}" for i in range(9)]
     rows = [(n, f, 0, 0, f, 0.5) for n in names for f in (0.0, 1.0)]
     columns = ["modality", "fraction", "split", "repeat", "missing", "score"]
@@ -256,7 +256,7 @@ def test_lines_differ_beyond_the_colors():
     assert len(looks) == 9
 
 
-def test_curve_refuses():
+def test_invalid_curve():
     with pytest.raises(ValueError, match="got a DataFrame without fraction, split, repeat"):
         MissingModalityCurveDisplay(pd.DataFrame({"modality": [1], "score": [1]})).plot()
     with pytest.raises(ValueError, match="got a list without modality"):
@@ -273,8 +273,7 @@ def report(fitted):
         return fusion_report(*fitted, scoring="roc_auc", cv=3, confidence_level=0.9)
 
 
-@pytest.mark.slow
-def test_report_draws_scores_and_intervals(report):
+def test_report_shows_scores_and_intervals(report):
     display = FusionReportDisplay.from_predictions(report)
     by_name = report.summary_.set_index(["kind", "modalities"])["score"]
     points = [float(point.get_xdata()[0]) for point in display.points_]
@@ -283,7 +282,7 @@ def test_report_draws_scores_and_intervals(report):
     assert labels(display) == ["fused", "best single", *singles.index]
     np.testing.assert_allclose(points, [fused, by_name["best single"].iloc[0], *singles])
     np.testing.assert_allclose(display.fused_line_.get_xdata(), fused)
-    # A line misses that of the fusion where the interval of the difference misses zero.
+    # A line reaches that of the fusion if the interval of the difference contains zero.
     against = report.differences_.set_index(["kind", "modalities"])
     for name, drawn in zip(singles.index, display.intervals_[1:], strict=True):
         (segment,) = drawn.get_segments()
@@ -322,6 +321,6 @@ def test_report_shows_the_best_subsets():
         display.plot(n_shown=-1)
 
 
-def test_report_refuses_what_is_none():
+def test_invalid_report():
     with pytest.raises(TypeError, match="report must be a FusionReport, got a dict"):
         FusionReportDisplay({}).plot()

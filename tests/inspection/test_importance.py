@@ -1,4 +1,4 @@
-"""What the score loses when a modality is shuffled, where the truth is known."""
+"""Importances of planted data."""
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,7 @@ MODELS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_it_follows_what_was_planted(data, name):
+def test_importance_follows_the_planted_information(data, name):
     X, y = data
     model = MODELS[name].fit(X[:300], y[:300])
     result = modality_importance(model, X[300:], y[300:], random_state=0)
@@ -59,9 +59,8 @@ def test_it_follows_what_was_planted(data, name):
     assert result.score == model.score(X[300:], y[300:])
 
 
-@pytest.mark.slow
-def test_a_plain_pipeline_has_scikit_learns_importances():
-    """A modality of one column is a feature, and shuffled in the same way."""
+def test_agrees_with_permutation_importance():
+    """A modality of one column is shuffled like a feature."""
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(300, 3)), columns=list("abc"), index=np.arange(300) + 7)
     y = (X["a"] + 0.5 * X["b"] > 0).to_numpy()
@@ -75,7 +74,7 @@ def test_a_plain_pipeline_has_scikit_learns_importances():
 
 
 def test_columns_of_a_modality_are_shuffled_together():
-    """Only their equality tells: shuffled together they stay equal, one by one they do not."""
+    """Columns are informative only by their equality, which shuffling them together keeps."""
     rng = np.random.default_rng(0)
     left = rng.integers(0, 2, 400)
     y = rng.integers(0, 2, 400)
@@ -91,14 +90,14 @@ def test_columns_of_a_modality_are_shuffled_together():
         model, X, y, modalities={"l": ["left"], "r": ["right"]}, random_state=0
     )
     assert both.score == 1
-    # All the same it is another row's answer.
+    # The cells are nevertheless those of another row.
     assert 0.4 < both.importances_mean[0] < 0.6
     assert (apart.importances_mean > 0.4).all()
     order = np.random.RandomState(0).permutation(400)
     assert both.importances[0, 0] == pytest.approx(1 - np.mean(y[order] == y))
 
 
-def test_the_result(data, late):
+def test_content_of_the_result(data, late):
     X, y = data
     result = modality_importance(late, X, y, n_repeats=4, random_state=0)
     assert result.importances.shape == (3, 4)
@@ -113,7 +112,7 @@ def test_the_result(data, late):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scoring", [None, ["accuracy", "roc_auc"]])
-def test_workers_change_nothing(data, late, scoring):
+def test_n_jobs_does_not_change_the_importances(data, late, scoring):
     X, y = data[0][300:], data[1][300:]
     options = {"scoring": scoring, "n_repeats": 3, "random_state": 1}
     alone = modality_importance(late, X, y, **options)
@@ -144,7 +143,7 @@ def test_scorers_of_every_kind(data, late):
     np.testing.assert_array_equal(several["one"].importances, plain.importances)
 
 
-def test_weights_of_rows(data, late):
+def test_sample_weight(data, late):
     X, y = data
     rows = np.arange(len(y)) >= 300
     weighted = modality_importance(late, X, y, sample_weight=rows.astype(float), n_repeats=1)

@@ -1,4 +1,4 @@
-"""The corrected interval covers what it says, and the plain one does not."""
+"""The corrected interval has its nominal coverage, and the plain one does not."""
 
 import numpy as np
 import pytest
@@ -12,19 +12,19 @@ SIGN = np.where(np.arange(N) % 2, 1.0, -1.0)
 
 
 def cut_between_means(x, train, test):
-    """Predict by a cut halfway between the means of the classes: hardly moved by one row."""
+    """Predict by the nearer mean of the classes, a stable learner."""
     high, low = (x[:, :, train[SIGN[train] == s]].mean(axis=2)[:, :, None] for s in (1, -1))
     return np.sign(x[:, :, test] - (high + low) / 2) * np.sign(high - low)
 
 
 def nearest_row(x, train, test):
-    """Predict by one nearest neighbor: every row counts."""
+    """Predict by one nearest neighbor, an unstable learner."""
     distances = np.abs(x[:, :, test, None] - x[:, :, None, train])
     return SIGN[train][distances.argmin(axis=3)]
 
 
 def differences_of_equals(predict, splitter, *, n_simulations=600):
-    """Score differences of two learners that are equally good, (n_simulations, n_splits).
+    """Return score differences of two equally good learners, (n_simulations, n_splits).
 
     Each sees one feature, and both features tell as much: the expected difference is zero.
     """
@@ -55,11 +55,11 @@ def test_coverage_at_difference_zero(predict, splitter, plain_errs_in):
     wrong_plain = np.mean([not c.lower <= 0 <= c.upper for c in plain])
     assert 0.02 <= wrong <= 0.08  # nominal: 0.05
     assert wrong_plain > plain_errs_in
-    # The p-value is the interval's other face.
+    # The p-value agrees with the interval.
     assert wrong == np.mean([c.p_value < 0.05 for c in corrected])
 
 
-def test_the_formula():
+def test_formula():
     differences = np.array([0.1, 0.3, 0.2, 0.05])
     got = compare(differences, 0.25, confidence_level=0.9)
     error = np.sqrt((1 / 4 + 0.25) * differences.var(ddof=1))
@@ -72,7 +72,7 @@ def test_the_formula():
     )
 
 
-def test_differences_that_do_not_vary():
+def test_constant_differences():
     assert compare(np.zeros(5), 0.25) == (0, 0, 0, 1)
     assert compare(np.full(5, 0.1), 0.25)[1:] == (pytest.approx(0.1), pytest.approx(0.1), 0)
 

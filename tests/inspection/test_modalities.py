@@ -1,4 +1,4 @@
-"""Which modalities an estimator has, and the estimator without some of them."""
+"""The modalities of an estimator, and the estimator without some of them."""
 
 import numpy as np
 import pandas as pd
@@ -57,7 +57,7 @@ def test_modalities_are_found_at_any_depth(estimator):
     assert "numbers" in found
 
 
-def test_dropped_and_empty_triples_are_no_modalities():
+def test_dropped_and_empty_triples_are_left_out():
     X, _ = views(10)
     triples = [*TRIPLES[:1], ("text", "drop", ["text"]), ("none", "passthrough", [])]
     assert columns_of(LateFusionClassifier(triples), X) == {"photo": [0]}
@@ -81,7 +81,7 @@ def test_auto_becomes_triples():
     fitted = with_triples(auto.fit(X, y), X, y, function="f")
     assert columns_of(fitted, X) == expected
     assert auto[0].modalities == "auto"
-    # The same model: it is the inference alone that is written down.
+    # The model is the same, with the inferred triples as parameter.
     again = fitted.fit(X, y).predict_proba(X)
     np.testing.assert_array_equal(again, auto.predict_proba(X))
     array = X.to_numpy()
@@ -105,7 +105,7 @@ def test_keep_only_of_a_column_transformer(name, columns):
     assert [c.partition("__")[2] for c in out.columns] == columns
 
 
-def test_grids_lose_what_is_dropped():
+def test_grids_without_dropped_parameters():
     fusion = LateFusionClassifier([("one", StandardScaler(), ["a"]), ("two", "passthrough", ["b"])])
     grid = {"m__one__with_mean": [True, False], "m__two": ["drop", "passthrough"], "m__rule": [0]}
     search = GridSearchCV(Pipeline([("m", fusion)]), grid)
@@ -119,7 +119,7 @@ def test_grids_lose_what_is_dropped():
 
 
 @pytest.mark.parametrize("key", ["m", "m__modalities"])
-def test_a_search_that_exchanges_the_fusion_is_refused(key):
+def test_search_that_replaces_the_fusion_is_refused(key):
     fusion = LateFusionClassifier([("one", "passthrough", ["a"]), ("two", "passthrough", ["b"])])
     search = GridSearchCV(Pipeline([("m", fusion)]), {key: [1, 2]})
     with pytest.raises(ValueError, match=f"the search replaces '{key}'"):
@@ -131,7 +131,7 @@ def check(modalities, estimator):
     return check_modalities(modalities, estimator, X, y, function="f")
 
 
-def test_modalities_that_are_asked_for():
+def test_given_modalities():
     assert check(["two"], transformer()) == {"two": [2]}
     assert check({"mine": ["d", "a"]}, LogisticRegression()) == {"mine": [3, 0]}
 
@@ -155,7 +155,7 @@ def test_bad_modalities(modalities, estimator, error, message):
         check(modalities, estimator)
 
 
-def test_fusions_that_differ_are_refused():
+def test_different_fusions_are_refused():
     both = VotingClassifier([("a", transformer()), ("b", transformer(remainder="passthrough"))])
     with pytest.raises(ValueError, match="several fusions with different modalities"):
         columns_of(both, numbers()[0])
@@ -173,7 +173,7 @@ def test_auto_of_an_alignment(name):
         assert check_modalities(["text"], model, X, None, function="f") == {"text": [1]}
 
 
-def test_a_fitted_search_has_the_modalities_that_it_found():
+def test_modalities_of_a_fitted_search():
     X, y = numbers()
     model = GridSearchCV(Pipeline([("m", transformer())]), {"m__one": ["drop"]}, cv=2)
     assert check(None, model) == {"one": [0, 1], "two": [2]}

@@ -1,4 +1,4 @@
-"""What a report says, from scores that were made up."""
+"""Content of a report of given scores."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from skmm.inspection import FusionReport
 
 
 def report(singles, fused, *, chosen=None, subsets=None, **options):
-    """Report over three splits; scores of each estimator, split by split."""
+    """Return a report on three splits with the given scores of each estimator."""
     chosen = chosen or [max(singles, key=lambda name: np.mean(singles[name]))] * 3
     rows = [("single", n, 1, s, v) for n, own in singles.items() for s, v in enumerate(own)]
     rows += [("fused", " + ".join(singles), len(singles), s, v) for s, v in enumerate(fused)]
@@ -39,13 +39,13 @@ def test_verdict(fused, opening):
     assert found.pays_ == opening.startswith("Fusion pays")
 
 
-def test_verdict_names_what_was_chosen_and_how_sure_it_is():
+def test_verdict_names_the_chosen_modality_and_the_interval():
     found = report({"a": A, "b": B}, B, chosen=["b", "a", "b"], confidence_level=0.9)
     assert "(b in 2, a in 1 of 3 splits)" in found.verdict_
     assert "its 90% interval" in found.verdict_
 
 
-def test_what_is_not_missed():
+def test_modalities_that_can_be_left_out():
     fused = [0.90, 0.91, 0.92]
     subsets = {"a + b": fused, "a + c d": [0.7, 0.71, 0.72], "b + c d": [0.91, 0.9, 0.92]}
     found = report({"a": A, "b": B, "c d": A}, fused, subsets=subsets)
@@ -54,12 +54,12 @@ def test_what_is_not_missed():
     )
 
 
-def test_a_name_may_hold_a_plus():
+def test_name_with_a_plus():
     found = report({"a + b": A, "c": [0.5, 0.5, 0.5]}, A)
     assert found.verdict_.endswith("Nothing is shown to be lost without c.")
 
 
-def test_summary_comes_in_order_and_with_medians():
+def test_summary_is_sorted_and_has_medians():
     found = report({"a": A, "b": B}, [0.9, 0.9, 0.9])
     assert found.summary_["kind"].tolist() == ["fused", "best single", "single", "single"]
     assert found.summary_["score"].round(3).tolist() == [0.9, 0.71, 0.61, 0.71]
@@ -67,7 +67,7 @@ def test_summary_comes_in_order_and_with_medians():
     assert set(found.summary_["fit_seconds"]) == {0.25}
 
 
-def test_printed_and_shown():
+def test_text_and_html():
     found = report({"<a>": A, "b": B}, [0.9, 0.91, 0.9], score_name="accuracy")
     text = repr(found)
     assert text.startswith(found.verdict_)

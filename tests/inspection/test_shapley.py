@@ -1,4 +1,4 @@
-"""Shares of the modalities in the score and in each prediction, where the truth is known."""
+"""Shares of the modalities in the score and in each prediction of planted data."""
 
 import warnings
 
@@ -71,7 +71,7 @@ MODELS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("removal", ["missing", "permute"])
 @pytest.mark.parametrize("name", MODELS)
-def test_shares_follow_what_was_planted_and_add_up(data, name, removal):
+def test_shares_follow_the_planted_information_and_add_up(data, name, removal):
     X, y = data
     model = MODELS[name].fit(X[:300], y[:300])
     result = modality_shapley(model, X[300:], y[300:], removal=removal, random_state=0)
@@ -84,14 +84,14 @@ def test_shares_follow_what_was_planted_and_add_up(data, name, removal):
     assert result.row_values.shape == (200, 3, 2)
     sizes = np.abs(result.row_values[:, :, 1]).mean(axis=0)
     assert sizes[0] > sizes[2] > 1.2 * sizes[1]
-    # Probabilities sum to 1 with and without: their shares sum to 0.
+    # Probabilities always sum to 1, so that their shares sum to 0.
     np.testing.assert_allclose(result.row_values.sum(axis=2), 0, atol=1e-6)
     assert result.classes.tolist() == [0, 1] and result.exact and result.removal == removal
     assert result.modalities == list("abc") == result.score_values.index.tolist()
 
 
 class Additive(RegressorMixin, BaseEstimator):
-    """A sum of parts and of products of pairs of columns; a missing one is 0."""
+    """Model that sums terms and pairwise products of columns; a missing one is 0."""
 
     def __init__(self, parts, pairs=()):
         self.parts = parts
@@ -108,7 +108,7 @@ class Additive(RegressorMixin, BaseEstimator):
 
 @pytest.mark.parametrize("max_coalitions", [256, 30])
 def test_shares_of_a_known_function(max_coalitions):
-    """Each has its part and half of each product; the interaction is the product."""
+    """A share is the term and half of each product; an interaction is the product."""
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(30, 6)), columns=list("uvwxyz"))
     parts = np.array([1.0, -2.0, 0.0, 3.0, 0.0, 0.5])
@@ -127,13 +127,13 @@ def test_shares_of_a_known_function(max_coalitions):
     assert result.exact == (max_coalitions == 256)
     np.testing.assert_allclose(result.row_values[:, :, 0], expected, atol=1e-9)
     np.testing.assert_allclose(result.row_interactions[..., 0], interactions, atol=1e-9)
-    np.testing.assert_allclose(result.row_values[:, 4], 0, atol=1e-12)  # a dummy has nothing
+    np.testing.assert_allclose(result.row_values[:, 4], 0, atol=1e-12)  # a column without effect
     assert not result.base_values.any() and result.classes is None
     assert result.score_values is result.interactions is result.score is result.base_score is None
     check_sums(result)
 
 
-def test_equals_get_equal_shares():
+def test_equal_modalities_have_equal_shares():
     rng = np.random.default_rng(0)
     column = rng.normal(size=200)
     X = pd.DataFrame({"one": column, "two": column, "three": rng.normal(size=200)})
@@ -157,8 +157,8 @@ def interaction(X, y, model, half, **options):
 
 
 @pytest.mark.parametrize("removal", ["missing", "permute"])
-def test_what_two_say_together_only_interacts_above_zero(removal):
-    """An exclusive or: neither tells anything alone."""
+def test_interaction_of_an_exclusive_or_is_positive(removal):
+    """Neither modality is informative alone."""
     rng = np.random.default_rng(0)
     signs = rng.choice([-1.0, 1.0], size=(600, 2))
     X = pd.DataFrame(signs + 0.1 * rng.normal(size=(600, 2)), columns=["a", "b"]).assign(c=0.0)
@@ -166,7 +166,7 @@ def test_what_two_say_together_only_interacts_above_zero(removal):
     y = (signs.prod(axis=1) > 0).astype(int)
     modalities = {name: [name] for name in "abc"}
     model = HistGradientBoostingClassifier(max_iter=30, random_state=0)
-    if removal == "missing":  # it has to have seen rows that lack some
+    if removal == "missing":  # requires training rows with missing modalities
         X[:300] = X[:300].mask(rng.random((300, 3)) < 0.2)
     result = interaction(X, y, model, 300, modalities=modalities, removal=removal)
     assert result.interactions.loc["a", "b"] > 0.3
@@ -177,7 +177,7 @@ def test_what_two_say_together_only_interacts_above_zero(removal):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", ["mean", "stacking"])
-def test_what_two_say_alike_interacts_below_zero_and_is_shared(rule):
+def test_interaction_of_redundant_modalities_is_negative(rule):
     X, y = made(600, redundant=0, shared={("a", "b"): 1.0}, private=0)
     result = interaction(X, y, LateFusionClassifier(TRIPLES, rule=rule), 300)
     assert result.interactions.loc["a", "b"] < -0.3
@@ -197,12 +197,11 @@ def test_absent_modalities_have_no_share(data, late):
     assert result.removal == "missing"
     np.testing.assert_allclose(result.row_values[absent, 0], 0, atol=1e-12)
     assert (np.abs(result.row_values[~absent, 0]) > 1e-6).all()
-    # Without any modality the prior is left.
+    # Without any modality the prediction is the prior.
     np.testing.assert_allclose(result.base_values, np.tile(result.base_values[:1], (200, 1)))
 
 
-@pytest.mark.slow
-def test_auto_takes_the_removal_that_suits(data, late):
+def test_auto_chooses_the_removal(data, late):
     X, y = data[0][300:340], data[1][300:340]
     assert modality_shapley(late, X).removal == "missing"
     refuses = LateFusionClassifier(TRIPLES, all_missing="raise").fit(*data)
@@ -223,7 +222,7 @@ def test_auto_takes_the_removal_that_suits(data, late):
         modality_shapley(refuses, X, y, removal="missing")
 
 
-def test_replacing_rows_come_from_the_background():
+def test_replacing_rows_are_those_of_the_background():
     X = pd.DataFrame({"u": [1.0, 2.0], "v": [10.0, 20.0]}, index=["p", "q"])
     background = pd.DataFrame({"u": [5.0], "v": [7.0]})
     model = Additive(np.array([1.0, 1.0])).fit(X)
@@ -237,8 +236,7 @@ def test_replacing_rows_come_from_the_background():
         modality_shapley(model, X[:1], modalities=options["modalities"])
 
 
-@pytest.mark.slow
-def test_workers_change_nothing(data, late):
+def test_n_jobs_does_not_change_the_shares(data, late):
     X, y = data[0][300:], data[1][300:]
     options = {"removal": "permute", "random_state": 3}
     alone = modality_shapley(late, X, y, **options)
@@ -273,7 +271,7 @@ def test_margins_replace_probabilities(data, model):
     np.testing.assert_allclose(result.predictions[:, 0], model.decision_function(X))
 
 
-def test_first_choices_are_used_where_there_is_nothing_else():
+def test_predicted_classes_replace_missing_scores():
     class Plain(ClassifierMixin, BaseEstimator):
         def fit(self, X, y):
             self.classes_ = np.unique(y)
@@ -291,7 +289,7 @@ def test_first_choices_are_used_where_there_is_nothing_else():
     np.testing.assert_allclose(result.row_values[:, 1], 0, atol=1e-12)
 
 
-def test_several_tasks_have_shares_of_the_score_alone(data):
+def test_several_tasks_have_only_shares_of_the_score(data):
     X, y = data
     Y = pd.DataFrame({"kind": np.where(y, "x", "z"), "size": y * 2.0})
     model = JointFusionMultiTask(TRIPLES, max_epochs=3, random_state=0).fit(X[:100], Y[:100])

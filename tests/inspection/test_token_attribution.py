@@ -1,4 +1,4 @@
-"""Words, patches and moments that carry the label are found, by occlusion."""
+"""Occlusion finds the words, patches and segments that carry the label."""
 
 import io
 import wave
@@ -24,7 +24,7 @@ WORDS = ["red", "warm", "coat", "with", "a", "long", "belt", "and", "two", "pock
 
 
 def texts(n=200, seed=0, words=WORDS):
-    """The word that tells stands anywhere among others."""
+    """Return texts with an informative word at a random position."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, n)
     rows, places = [], rng.integers(0, 6, n)
@@ -55,7 +55,7 @@ TEXT_MODELS = {
 
 
 @pytest.mark.parametrize("name", TEXT_MODELS)
-def test_the_word_that_tells(name):
+def test_informative_word_is_found(name):
     X, y, places = texts()
     model = TEXT_MODELS[name].fit(X[:150], y[:150])
     new = X[150:170]
@@ -65,14 +65,14 @@ def test_the_word_that_tells(name):
         assert one.scores.shape == (6,) and one.scores.argmax() == places[150 + row]
         assert one.target == y[150 + row] and one.kind == "text"
         assert (one.method, one.modality) == ("occlusion", "review")
-    # For the other class it speaks against it by as much.
+    # The scores for the other class have the opposite sign.
     other = token_attribution(model, new, "review", target=0)
     for one, two in zip(found, other, strict=True):
         np.testing.assert_allclose(two.scores, one.scores if one.target == 0 else -one.scores)
         assert two.target == 0
 
 
-def test_scores_are_what_the_prediction_loses():
+def test_scores_are_decreases_of_the_prediction():
     X, y, _ = texts()
     model = TEXT_MODELS["plain"].fit(X, y)
     row = pd.DataFrame({"review": [" lovely  warm\ncoat "], "size": [1.0]}, index=["r"])
@@ -86,7 +86,7 @@ def test_scores_are_what_the_prediction_loses():
 
 
 def squares(n=160, seed=0):
-    """Noise, with a bright square somewhere in the upper half or in the lower half."""
+    """Return noise with a bright square in the upper or the lower half."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, n)
     places = np.column_stack([rng.integers(0, 2, n) + 2 * y, rng.integers(0, 4, n)])
@@ -102,7 +102,7 @@ def cells_of_a_grid(X):
 
 
 @pytest.mark.parametrize("form", ["array", "pil", "file"])
-def test_the_patch_that_tells(tmp_path, form):
+def test_informative_patch_is_found(tmp_path, form):
     X, y, places = squares()
     encoder = FunctionTransformer(cells_of_a_grid)
     model = LateFusionClassifier([("photo", encoder, ["photo"])]).fit(X[:120], y[:120])
@@ -120,7 +120,7 @@ def test_the_patch_that_tells(tmp_path, form):
 
 
 class Known(RegressorMixin, BaseEstimator):
-    """A known function of the cells of the first column."""
+    """Model that is a known function of the cells of the first column."""
 
     def __init__(self, function):
         self.function = function
@@ -141,8 +141,8 @@ def explain(cell, function, **options):
 
 @pytest.mark.parametrize("shape", [(20, 30), (20, 30, 3), (3, 20, 30)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_images_of_any_form(shape, dtype):
-    """Squares from the top left, the last ones narrower; the form stays what it was."""
+def test_images_of_any_shape_and_dtype(shape, dtype):
+    """Squares begin at the top left, the last ones are smaller; the form of the cell is kept."""
     cell = np.zeros(shape, dtype)
     last = (..., slice(16, 20), slice(24, 30))
     last = last if len(shape) == 2 or shape[0] == 3 else (*last[1:], slice(None))
@@ -160,7 +160,7 @@ def test_images_of_any_form(shape, dtype):
     np.testing.assert_array_equal(cell, before)
 
 
-def test_moments_of_a_series():
+def test_segments_of_a_series():
     series = np.sin(np.arange(100.0)) + 5
     series[41:44] = 20
     for cell in (series, list(series), series[:, None] * [1.0, 2.0]):
@@ -175,7 +175,7 @@ def test_moments_of_a_series():
     assert explain(with_gap, np.nanmax, kind="timeseries", n_parts=10).scores.argmax() == 4
 
 
-def test_moments_of_a_audio_clip():
+def test_segments_of_audio():
     rate = 16_000
     samples = 0.01 * np.ones(2 * rate)
     samples[20_000:24_000] = 0.8
@@ -207,8 +207,8 @@ def test_frames_of_a_video():
     assert found.tokens[3] == (6.0, 8.0) and found.scores[3] > 100
 
 
-def test_the_encoder_says_what_the_cells_are():
-    """A short path is an image, not a text; an array of the modality is what its encoder reads."""
+def test_kind_is_that_of_the_encoder():
+    """A path is an image and not a text, and an array has the modality of its encoder."""
     X, y, places = squares(60)
     encoder = ImageEncoder(model="cnn", image_size=16, max_epochs=1, random_state=0)
     model = LateFusionClassifier([("photo", encoder, ["photo"])], rule="mean").fit(X, y)
@@ -326,7 +326,7 @@ class Choices(ClassifierMixin, Known):
         return self.classes_[[int(self.function(cell)) for cell in X.iloc[:, 0]]]
 
 
-def test_a_classifier_without_scores_of_any_kind():
+def test_classifier_without_probabilities_and_scores():
     X = pd.DataFrame({"cell": ["do it now"]})
     (found,) = token_attribution(Choices(lambda text: "it" in text.split()).fit(X), X, "cell")
     assert found.target == "yes" and found.scores.tolist() == [0, 1, 0]

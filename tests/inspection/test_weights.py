@@ -1,4 +1,4 @@
-"""The weights that a fusion itself gives: they are its own, and find what is planted."""
+"""Weights of a fusion are those of its parts and follow the planted information."""
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,7 @@ def present(X):
 
 
 def check(weights, X):
-    """NaN where absent; else not negative and of sum 1."""
+    """Assert that weights are NaN where absent, not negative, and sum to 1."""
     assert weights.columns.tolist() == NAMES
     there = present(X)
     np.testing.assert_array_equal(weights.notna(), there)
@@ -50,24 +50,24 @@ def check(weights, X):
 
 
 def halves(seed, n=600):
-    """Of two vectors one tells the class and says so, by turns; the other tells another."""
+    """Return two vectors, of which one per row is informative and flagged as such."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, n)
-    speaks = rng.integers(0, 2, n).astype(bool)  # whether it is a
+    is_a = rng.integers(0, 2, n).astype(bool)  # whether a is informative
     cells = {}
-    for name, own in (("a", speaks), ("b", ~speaks)):
+    for name, own in (("a", is_a), ("b", ~is_a)):
         said = np.where(own, y, rng.integers(0, 2, n))
         cells[name] = np.column_stack([2 * said - 1, 2 * own - 1, rng.normal(size=(n, 2))])
         cells[name] = cells[name] + 0.1 * rng.normal(size=(n, 4))
     X = pd.DataFrame({name: list(own.astype(np.float32)) for name, own in cells.items()})
-    return X, y, speaks
+    return X, y, is_a
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["gated", "attention"])
 @pytest.mark.parametrize("seed", [0])
-def test_the_modality_that_tells_gets_the_larger_weight(strategy, seed):
-    X, y, speaks = halves(seed)
+def test_informative_modality_has_the_larger_weight(strategy, seed):
+    X, y, is_a = halves(seed)
     model = JointFusionClassifier(
         [(name, "passthrough", [name]) for name in "ab"],
         strategy=strategy,
@@ -79,7 +79,7 @@ def test_the_modality_that_tells_gets_the_larger_weight(strategy, seed):
     assert model.score(X[400:], y[400:]) > 0.9
     weights = modality_weights(model, X[400:])
     lead = (weights["a"] - weights["b"]).to_numpy()
-    assert lead[speaks[400:]].mean() > lead[~speaks[400:]].mean() + 0.1
+    assert lead[is_a[400:]].mean() > lead[~is_a[400:]].mean() + 0.1
 
 
 JOINT = [(strategy, "mask") for strategy in ("gated", "cross_gated", "attention", "bottleneck")]
@@ -99,11 +99,11 @@ def test_joint_fusion(data, strategy, missing):
     check(weights, X)
     assert weights.index.equals(X.index)
     assert weights.dropna().std().min() > 1e-4  # not the same in every row
-    # A row's weights do not depend on the others.
+    # The weights of a row do not depend on other rows.
     pd.testing.assert_frame_equal(modality_weights(model, X[:7]), weights[:7], atol=1e-6)
 
 
-def test_gates_are_those_of_the_net(data):
+def test_gates_are_those_of_the_network(data):
     X, y = data
     model = JointFusionRegressor(TRIPLES, strategy="gated", max_epochs=2, random_state=0).fit(X, y)
     tokens, masks = model.module_.encoders.gather(model._inputs.batch(X))
@@ -114,7 +114,7 @@ def test_gates_are_those_of_the_net(data):
     np.testing.assert_allclose(got, gates[:, order], atol=1e-6)
 
 
-def test_a_module_of_the_users(data):
+def test_custom_module(data):
     X, y = data
 
     class Weighed(Total):
@@ -145,7 +145,7 @@ def test_weights_of_late_fusion_are_those_of_the_rule(data):
     weights = modality_weights(model, X)
     assert np.allclose(weights[full], [0.25, 0, 0.75])
     only = (present(X) == [False, True, False]).all(axis=1)
-    assert only.any() and (weights.loc[only, "text"] == 1).all()  # all that such a row has
+    assert only.any() and (weights.loc[only, "text"] == 1).all()  # the only modality of the row
 
 
 @pytest.mark.slow
@@ -160,8 +160,7 @@ def test_learned_weights_follow_what_was_planted(rule, classes):
     assert weights["text"] > weights["numbers"] + 0.03
 
 
-@pytest.mark.slow
-def test_it_is_found_in_pipelines_and_searches(data):
+def test_fusion_is_found_in_pipelines_and_searches(data):
     X, y = data
     fusion = LateFusionClassifier(TRIPLES, rule="weighted").fit(X, y)
     expected = modality_weights(fusion, X)
@@ -179,7 +178,7 @@ def test_it_is_found_in_pipelines_and_searches(data):
 
 
 class Doubled(BaseEstimator):
-    """Changes the frame, so that the fusion behind it must be shown what it gives."""
+    """Changes the frame, so that the fusion after it requires its output."""
 
     def fit(self, X, y=None):
         return self
@@ -192,7 +191,7 @@ class Doubled(BaseEstimator):
 
 
 class Renamed(Doubled):
-    """Knows only the frame that it was fitted on."""
+    """Accepts only the frame that it was fitted on."""
 
     def fit(self, X, y=None):
         self.columns_ = list(X.columns)
@@ -224,8 +223,7 @@ def test_polars():
     np.testing.assert_array_equal(got, modality_weights(model, X))
 
 
-@pytest.mark.slow
-def test_what_has_no_weights_says_so(data):
+def test_estimators_without_weights_are_refused(data):
     X, y = data
     joint = JointFusionClassifier(TRIPLES, strategy="concat", max_epochs=1, random_state=0)
     forest = LateFusionClassifier(TRIPLES, final_estimator=RandomForestClassifier(3))

@@ -1,4 +1,4 @@
-"""Episodes: so many classes, so many rows of each, and never the same row on both sides."""
+"""Episodes have the given numbers of classes and rows, and disjoint training and test rows."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from skmm.model_selection import FewShotSplit
 Y = np.array(list("aabbbbccccccdddddddd"))  # 2, 4, 6 and 8 rows
 
 
-def test_an_episode_has_its_shots_and_queries():
+def test_shots_and_queries_of_an_episode():
     splitter = FewShotSplit(3, n_ways=2, n_queries=2, n_splits=50, random_state=0)
     seen = set()
     for train, test in splitter.split(Y, Y):
@@ -31,7 +31,7 @@ def test_all_classes_and_all_rows_by_default():
         assert sorted([*train, *test]) == list(range(20))
 
 
-def test_rows_are_drawn_evenly():
+def test_rows_are_sampled_uniformly():
     y = np.repeat([0, 1], 10)
     drawn = np.concatenate(
         [train for train, _ in FewShotSplit(1, n_splits=4000, random_state=0).split(y, y)]

@@ -1,4 +1,4 @@
-"""Planted copies are found, whatever they hide behind; what is no copy is left alone."""
+"""Planted copies are found in all forms, and other rows are not reported."""
 
 import io
 import os
@@ -32,7 +32,7 @@ def find(cells, name="c", **options):
 
 @pytest.fixture
 def photos(tmp_path):
-    """Eight files of eight images."""
+    """Return eight files of different images."""
     paths = [tmp_path / f"photo{i}.png" for i in range(8)]
     for i, path in enumerate(paths):
         path.write_bytes(png(i))
@@ -45,7 +45,7 @@ TEXTS = [f"the review number {i} is not like another" for i in range(8)]
 # ---- planted copies ------------------------------------------------------------------------
 
 
-def test_clean():
+def test_no_findings():
     found = find(TEXTS)
     assert found.empty
     assert list(found) == [
@@ -54,7 +54,7 @@ def test_clean():
     assert found.attrs["message"] == "No content is on both sides of a split."
 
 
-def test_clean_is_silent():
+def test_no_findings_give_no_warning():
     check_group_leakage(pd.DataFrame({"c": TEXTS}), cv=2)
     check_group_leakage(pd.DataFrame({"c": TEXTS}), groups=range(8), on_leak="raise")
 
@@ -67,7 +67,7 @@ def test_same_text():
     assert row["example"] == TEXTS[1] and len(row["digest"]) == 32
 
 
-def test_copies_on_one_side_are_no_leak():
+def test_copies_on_one_side_are_not_reported():
     assert find([TEXTS[0], TEXTS[0], *TEXTS[2:6], TEXTS[6], TEXTS[6]]).empty
 
 
@@ -96,7 +96,7 @@ def test_same_path_twice(photos, read_files):
     assert (row["digest"] == "") is not read_files
 
 
-def test_a_link_is_the_file(photos):
+def test_link_is_the_same_file(photos):
     photos[4].unlink()
     photos[4].symlink_to(photos[0])
     (row,) = find(photos, read_files=False).to_dict("records")
@@ -132,16 +132,16 @@ def test_same_array_and_another_of_equal_values():
     assert row["modality"] == "vector" and row["test_rows"] == (7,)
 
 
-def test_pixels_of_a_file_are_another_content(photos):
+def test_pixels_of_a_file_are_different_content(photos):
     with Image.open(photos[0]) as image:
         pixels = np.asarray(image)
-    assert find([*photos[:7], pixels]).empty  # as the documentation says
+    assert find([*photos[:7], pixels]).empty  # as documented
     copies = [np.asarray(Image.open(path)) for path in photos]
     copies[5] = copies[2].copy()
     assert len(find(copies)) == 1
 
 
-def test_audio_clip_video_and_points(photos):
+def test_audio_video_and_points(photos):
     waves = [b"RIFF\0\0\0\0WAVE" + bytes([i]) for i in range(8)]
     waves[7] = waves[0]
     assert find(waves)["modality"].tolist() == ["audio"]
@@ -168,7 +168,7 @@ def test_columns_of_one_modality_are_compared():
     assert found["train_rows"].tolist() == [(1,)] and found["test_rows"].tolist() == [(7,)]
 
 
-def test_one_row_with_the_same_content_twice_is_no_leak():
+def test_repeated_content_in_one_row_is_not_reported():
     X = pd.DataFrame({"front": objects([png(i) for i in range(8)])})
     X["back"] = X["front"]
     assert check_group_leakage(X, cv=HALVES).empty
@@ -259,8 +259,8 @@ def test_one_content_in_several_groups():
     )
 
 
-def test_the_way_out():
-    """Groups by content leave no leak, keep the given groups whole and join no others."""
+def test_group_by_content():
+    """Groups by content have no leak, keep the given groups together and merge no others."""
     X = pd.DataFrame(
         {
             "text": [f"text of its own number {i}" for i in range(40)],
@@ -292,7 +292,7 @@ def test_groups_without_any_copy():
     ]
 
 
-# ---- in words ------------------------------------------------------------------------------
+# ---- messages ----------------------------------------------------------------------------
 
 
 def test_warning_error_and_message():
@@ -326,7 +326,7 @@ def test_wrong_parameters(options, message):
         check_group_leakage(pd.DataFrame({"c": TEXTS}), **options)
 
 
-def test_a_cell_of_another_kind_is_named():
+def test_cell_of_a_wrong_type_is_named():
     X = pd.DataFrame({"c": objects([png(0), png(1), object()]).to_numpy()}, index=list("xyz"))
     with pytest.raises(CellTypeError, match="'c', row 'z'"):
         check_group_leakage(X, cv=2, modalities={"c": "image"})
