@@ -70,9 +70,8 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["late", "weighted", "early", pytest.param("joint", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("modality", ["a"])
 def test_modality_removed_everywhere_equals_estimator_without_it(data, name, modality):
     X, y = data[0][:150], data[1][:150]

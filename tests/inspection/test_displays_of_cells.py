@@ -125,6 +125,7 @@ def test_grid_uses_the_columns_of_a_fitted_alignment():
     assert set(by_itself.points_) == {"a", "b"}
 
 
+@pytest.mark.slow
 def test_grid_of_the_result_of_search(frame):
     retriever = CrossModalRetriever(Ready()).fit(frame)
     found = retriever.search(frame, 2, source="text", target="photo")
@@ -255,6 +256,7 @@ def test_map_projects_all_modalities_together(frame):
     assert 1 <= len(display.views_) <= 5
 
 
+@pytest.mark.slow
 def test_views_do_not_overlap():
     rng = np.random.default_rng(0)
     places = {"photo": rng.normal(size=(200, 2)), "text": rng.normal(size=(200, 2))}

@@ -273,6 +273,7 @@ def report(fitted):
         return fusion_report(*fitted, scoring="roc_auc", cv=3, confidence_level=0.9)
 
 
+@pytest.mark.slow
 def test_report_shows_scores_and_intervals(report):
     display = FusionReportDisplay.from_predictions(report)
     by_name = report.summary_.set_index(["kind", "modalities"])["score"]

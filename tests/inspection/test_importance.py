@@ -59,6 +59,7 @@ def test_importance_follows_the_planted_information(data, name):
     assert result.score == model.score(X[300:], y[300:])
 
 
+@pytest.mark.slow
 def test_agrees_with_permutation_importance():
     """A modality of one column is shuffled like a feature."""
     rng = np.random.default_rng(0)

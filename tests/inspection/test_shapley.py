@@ -201,6 +201,7 @@ def test_absent_modalities_have_no_share(data, late):
     np.testing.assert_allclose(result.base_values, np.tile(result.base_values[:1], (200, 1)))
 
 
+@pytest.mark.slow
 def test_auto_chooses_the_removal(data, late):
     X, y = data[0][300:340], data[1][300:340]
     assert modality_shapley(late, X).removal == "missing"
@@ -236,6 +237,7 @@ def test_replacing_rows_are_those_of_the_background():
         modality_shapley(model, X[:1], modalities=options["modalities"])
 
 
+@pytest.mark.slow
 def test_n_jobs_does_not_change_the_shares(data, late):
     X, y = data[0][300:], data[1][300:]
     options = {"removal": "permute", "random_state": 3}

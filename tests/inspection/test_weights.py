@@ -160,6 +160,7 @@ def test_learned_weights_follow_what_was_planted(rule, classes):
     assert weights["text"] > weights["numbers"] + 0.03
 
 
+@pytest.mark.slow
 def test_fusion_is_found_in_pipelines_and_searches(data):
     X, y = data
     fusion = LateFusionClassifier(TRIPLES, rule="weighted").fit(X, y)
@@ -223,6 +224,7 @@ def test_polars():
     np.testing.assert_array_equal(got, modality_weights(model, X))
 
 
+@pytest.mark.slow
 def test_estimators_without_weights_are_refused(data):
     X, y = data
     joint = JointFusionClassifier(TRIPLES, strategy="concat", max_epochs=1, random_state=0)
